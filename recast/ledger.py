@@ -1,0 +1,42 @@
+"""The cost ledger and the record of a finished run, shared by the simulator and the LM path.
+
+Neither writes files: `workbench.store` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CostLedger:
+    """Cumulative cost of one run up to one evaluation. All counts, no seconds.
+
+    rollouts: candidates sampled. scored_rows: rollouts whose reward was computed. updated_rows:
+    rollouts and supervised targets that went through the actor's update. optimizer_steps: updates.
+    labels: ground truths that entered a loss, as anchors or supervised targets. skipped_prompts:
+    prompts that sent nothing to the actor.
+    """
+
+    rollouts: int = 0
+    scored_rows: int = 0
+    updated_rows: int = 0
+    optimizer_steps: int = 0
+    labels: int = 0
+    skipped_prompts: int = 0
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One finished run: what was asked, and one row per (evaluation, split, slice).
+
+    config: everything that determines the run, JSON-serialisable. rows: flat mappings with the
+    same keys in every row. diverged_at: optimizer step at which a parameter became non-finite.
+    """
+
+    config: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...]
+    world: Mapping[str, Any] = field(default_factory=dict)
+    diverged_at: int | None = None
