@@ -29,8 +29,13 @@ def grpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
     """(r - m) / (s + eps). Source: verl `compute_grpo_outcome_advantage`; TRL uses eps 1e-4."""
     centred = _centred(groups)
     count = groups.valid.sum(-1, keepdim=True)
-    spread = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
-    return centred / (spread + eps)
+    # Squares of 1e30 overflow float32 and squares of 1e-30 vanish, so they are taken in units of
+    # the largest deviation. A constant group has none, and 0 / 1 is 0 even at eps = 0.
+    largest = centred.abs().amax(-1, keepdim=True)
+    live = largest > 0
+    unit = centred / torch.where(live, largest, 1.0)
+    spread = (unit.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt() * largest
+    return centred / torch.where(live, spread + eps, 1.0)
 
 
 def dr_grpo(groups: RolloutGroups) -> Tensor:
@@ -40,8 +45,8 @@ def dr_grpo(groups: RolloutGroups) -> Tensor:
 
 def rloo(groups: RolloutGroups) -> Tensor:
     """r minus the mean of the others = n / (n - 1) (r - m). Source: arXiv 2402.14740."""
-    count = groups.valid.sum(-1, keepdim=True)
-    return _centred(groups) * (count / (count - 1).clamp(min=1)).to(groups.reward.dtype)
+    count = groups.valid.sum(-1, keepdim=True).to(groups.reward.dtype)
+    return _centred(groups) * (count / (count - 1).clamp(min=1))
 
 
 def reinforce(groups: RolloutGroups) -> Tensor:

@@ -91,7 +91,7 @@ class RolloutGroups:
             score=score.to(reward.dtype).masked_fill(~valid, 0.0),
             valid=valid,
             origin=torch.full_like(reward, Origin.POLICY, dtype=torch.int8),
-            tie_key=tie_key,
+            tie_key=tie_key if tie_key is None or tie_key.is_floating_point() else tie_key.double(),
             has_target=has_target,
             hit_threshold=hit_threshold,
         )

@@ -80,10 +80,14 @@ def policy_loss(
     logp, old_logp, ref_logp `[..., B, U, L]`; advantage, rows `[..., B, U]`; divisor `[...]` from
     `denominator`. A row outside `rows` adds nothing, not even KL.
     """
+    outside = ~rows.unsqueeze(-1)
+    # Masked before exp as well as after: the gradient of a masked exp(inf) is 0 x inf = NaN.
+    logp, old_logp = logp.masked_fill(outside, 0.0), old_logp.masked_fill(outside, 0.0)
     loss = clipped_surrogate(logp, old_logp, advantage, clip_low, clip_high)
     if kl_weight and ref_logp is not None:
+        ref_logp = ref_logp.masked_fill(outside, 0.0)
         loss = loss + kl_weight * kl_estimate(logp, ref_logp, kl_estimator)
-    return loss.masked_fill(~rows.unsqueeze(-1), 0.0).sum((-3, -2, -1)) / divisor
+    return loss.masked_fill(outside, 0.0).sum((-3, -2, -1)) / divisor
 
 
 def supervised_loss(target_logp: Tensor, weight: float | Tensor) -> Tensor:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -149,6 +150,8 @@ def stage(kind: str, text: str) -> Callable[..., Any]:
             number = float(value) if not re.fullmatch(r"\s*[+-]?\d+\s*", value) else int(value)
         except ValueError:
             raise ValueError(f"{kind}: {value.strip()!r} in {text!r} is not a number") from None
+        if not math.isfinite(number):
+            raise ValueError(f"{kind}: {value.strip()!r} in {text!r} is not a finite number")
         if key:
             named[key.strip()] = number
         else:

@@ -1,0 +1,12 @@
+"""ReCast Workbench: `streamlit run app.py`. Navigation only."""
+
+import streamlit as st
+
+st.set_page_config(page_title="ReCast Workbench", layout="wide")
+st.navigation(
+    [
+        st.Page("workbench/pages/learnability.py", title="Learnability", default=True),
+        st.Page("workbench/pages/gradient_signals.py", title="Gradient signals"),
+        st.Page("workbench/pages/budget.py", title="Budget"),
+    ]
+).run()

@@ -1,0 +1,135 @@
+"""Semantic IDs and the reader of a published data folder (standard library only).
+
+The folder has MiniOneRec's layout: `train/`, `valid/`, `test/` with one CSV each (columns
+user_id, history_item_sid, item_sid) and `index/*.index.json`, item -> codes `<a_1> <b_2> <c_3>`.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+Codes = tuple[int, ...]
+COLUMNS = ("user_id", "history_item_sid", "item_sid")
+_CODE = re.compile(r"<([a-z])_(\d+)>")
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """One logged step: who, what came before (oldest first), what came next."""
+
+    user: str
+    history: tuple[Codes, ...]
+    target: Codes
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """items: number of catalogue items; sids: distinct semantic IDs, sorted; collisions: items
+    that share their ID with an earlier one; codebook: codes per level, K."""
+
+    items: int
+    sids: tuple[Codes, ...]
+    collisions: int
+    codebook: int
+    train: tuple[Interaction, ...]
+    valid: tuple[Interaction, ...]
+    test: tuple[Interaction, ...]
+
+
+def read_sid(text: str, depth: int | None = None) -> Codes:
+    """`"<a_255><b_93><c_5>"` -> (255, 93, 5).
+
+    Raises ValueError when the text is not a semantic ID, its levels are out of order, or its
+    depth is not the one asked for.
+    """
+    pairs = _CODE.findall(text)
+    letters = "".join(letter for letter, _ in pairs)
+    joined = "".join(f"<{letter}_{code}>" for letter, code in pairs)
+    if not pairs or joined != text.strip() or letters != "abcdefgh"[: len(pairs)]:
+        raise ValueError(f"{text[:60]!r} is not a semantic ID such as '<a_1><b_2><c_3>'")
+    if depth is not None and len(pairs) != depth:
+        raise ValueError(f"{text[:60]!r} has {len(pairs)} codes; expected {depth}")
+    return tuple(int(code) for _, code in pairs)
+
+
+def read_folder(folder: Path, codebook: int = 256) -> DataFolder:
+    """Read and check a whole data folder.
+
+    Raises ValueError, one line with file and row, for a missing file, missing columns, an
+    unreadable ID, or an ID outside the codebook or the index.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; expected train/, valid/, test/ and index/")
+    path = _only(folder / "index", "*.index.json")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        listed = [read_sid("".join(codes)) for codes in index.values()]
+    except (ValueError, TypeError, AttributeError) as problem:
+        raise ValueError(f"{path}: not an index of item -> codes: {problem}") from None
+    if not listed:
+        raise ValueError(f"{path}: the index holds no items")
+    depth = len(listed[0])
+    for item, sid in zip(index, listed, strict=True):
+        if len(sid) != depth:
+            raise ValueError(f"{path}: item {item} has {len(sid)} codes; the first has {depth}")
+        if max(sid) >= codebook:
+            raise ValueError(
+                f"{path}: item {item}: code {max(sid)} lies outside the codebook 0..{codebook - 1}"
+            )
+    counts = Counter(listed)
+    splits = {
+        split: _read_split(_only(folder / split, "*.csv"), depth, counts)
+        for split in ("train", "valid", "test")
+    }
+    return DataFolder(
+        items=len(listed),
+        sids=tuple(sorted(counts)),
+        collisions=len(listed) - len(counts),
+        codebook=codebook,
+        **splits,
+    )
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern)) if folder.is_dir() else []
+    if len(found) != 1:
+        raise ValueError(f"{folder}: expected exactly one {pattern} file, found {len(found)}")
+    return found[0]
+
+
+def _read_split(path: Path, depth: int, known: Counter[Codes]) -> tuple[Interaction, ...]:
+    rows = []
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            reader = csv.DictReader(handle)
+            missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
+            if missing:
+                raise ValueError(f"{path}: missing column {', '.join(missing)}")
+            for line, row in enumerate(reader, start=2):
+                rows.append(_interaction(row, depth, known, f"{path}: row {line}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        raise ValueError(f"{path}: not a readable CSV file: {problem}") from None
+    if not rows:
+        raise ValueError(f"{path}: no rows")
+    return tuple(rows)
+
+
+def _interaction(row: dict[str, str], depth: int, known: Counter[Codes], where: str) -> Interaction:
+    try:
+        listed = ast.literal_eval(row["history_item_sid"])
+        history = tuple(read_sid(text, depth) for text in listed)
+        target = read_sid(row["item_sid"], depth)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as problem:
+        reason = problem if isinstance(problem, ValueError) else "history is not a list of IDs"
+        raise ValueError(f"{where}: {reason}") from None
+    for sid in (*history, target):
+        if sid not in known:
+            name = "".join(f"<{'abcdefgh'[i]}_{c}>" for i, c in enumerate(sid))
+            raise ValueError(f"{where}: {name} is not in the index")
+    return Interaction(str(row["user_id"]), history, target)

@@ -1,0 +1,119 @@
+"""Small policies over semantic IDs; the run axis is axis 0.
+
+Parameters are a dict of tensors `[R, ...]`; every function is batched over runs and never mixes
+them. A policy gives logits over the K codes at a trie node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sim.catalogue import Catalogue
+from sim.seeds import normals
+
+Params = dict[str, Tensor]
+
+
+class Policy(Protocol):
+    """What rollouts, training and evaluation need of a policy."""
+
+    def init(
+        self, catalogue: Catalogue, features: int, seeds: tuple[int, ...], dtype: torch.dtype
+    ) -> Params:
+        """Parameters of R fresh runs."""
+
+    def encode(self, params: Params, context: Tensor) -> Tensor:
+        """`[R, B, D]` features -> `[R, B, ...]`, computed once per prompt."""
+
+    def node_logits(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, node: Tensor
+    ) -> Tensor:
+        """Logits over all K codes at chosen nodes of one level; node `[R, B, M]` -> `[R, B, M, K]`."""
+
+    def slot_logits(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int
+    ) -> Tensor:
+        """Logits of the child slots of every node of one level; `[R, B, n, W]`, padding unmasked."""
+
+
+@dataclass(frozen=True)
+class MLP:
+    """logits = tanh(x W + E[node]) V_level + c_level, with `width` hidden units."""
+
+    width: int = 64
+
+    def init(
+        self, catalogue: Catalogue, features: int, seeds: tuple[int, ...], dtype: torch.dtype
+    ) -> Params:
+        width, codes = self.width, catalogue.n_codes
+        shapes: dict[str, tuple[tuple[int, ...], float]] = {
+            "input": ((features, width), features**-0.5),
+            "node": ((catalogue.nodes, width), 0.3),
+            "head": ((catalogue.depth, width, codes), 0.1 * width**-0.5),
+        }
+        params = {
+            name: (scale * normals(seeds, f"init/{name}", shape)).to(dtype)
+            for name, (shape, scale) in shapes.items()
+        }
+        params["bias"] = torch.zeros(len(seeds), catalogue.depth, codes, dtype=dtype)
+        return params
+
+    def encode(self, params: Params, context: Tensor) -> Tensor:
+        return torch.bmm(context, params["input"])
+
+    def node_logits(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, node: Tensor
+    ) -> Tensor:
+        runs, prompts, rows = node.shape
+        flat = (node + catalogue.levels[level].offset).view(runs, -1)
+        index = (flat + catalogue.nodes * torch.arange(runs).unsqueeze(1)).view(-1)
+        embedded = params["node"].flatten(0, 1).index_select(0, index)
+        hidden = torch.tanh(encoded.unsqueeze(2) + embedded.view(runs, prompts, rows, -1))
+        logits = torch.baddbmm(
+            params["bias"][:, level].unsqueeze(1), hidden.flatten(1, 2), params["head"][:, level]
+        )
+        return logits.view(runs, prompts, rows, -1)
+
+    def slot_logits(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int
+    ) -> Tensor:
+        here = catalogue.levels[level]
+        nodes = params["node"][:, here.offset : here.offset + here.nodes]
+        hidden = torch.tanh(encoded.unsqueeze(1) + nodes.unsqueeze(2))
+        head = params["head"][:, level][:, :, here.code].movedim(2, 1)
+        bias = params["bias"][:, level][:, here.code].unsqueeze(2)
+        return (torch.matmul(hidden, head) + bias).movedim(1, 2)
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """One free logit per (context feature, node, code): a table, for one-hot contexts."""
+
+    def init(
+        self, catalogue: Catalogue, features: int, seeds: tuple[int, ...], dtype: torch.dtype
+    ) -> Params:
+        shape = (features, catalogue.nodes, catalogue.n_codes)
+        return {"table": (0.01 * normals(seeds, "init/table", shape)).to(dtype)}
+
+    def encode(self, params: Params, context: Tensor) -> Tensor:
+        table = params["table"]
+        return torch.bmm(context, table.flatten(2)).view(*context.shape[:2], *table.shape[2:])
+
+    def node_logits(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, node: Tensor
+    ) -> Tensor:
+        del params
+        index = (node + catalogue.levels[level].offset).unsqueeze(-1)
+        return encoded.gather(2, index.expand(*node.shape, encoded.shape[-1]))
+
+    def slot_logits(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int
+    ) -> Tensor:
+        del params
+        here = catalogue.levels[level]
+        local = encoded[:, :, here.offset : here.offset + here.nodes]
+        return local.gather(3, here.code.expand(*local.shape[:2], -1, -1))

@@ -1,0 +1,133 @@
+"""Warm start: supervised training up to a requested share of all-zero groups.
+
+The share is exact, E[(1 - p)^G] over held-out validation prompts; the step that crosses the
+request is interpolated, run by run, and what was achieved is measured again and asserted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recast.loss import supervised_loss
+from sim.optimizer import Adam
+from sim.policy import Params, Policy
+from sim.rollout import path_logp
+from sim.seeds import minibatch
+from sim.world import Prompts, World
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """params `[R, ...]`; all_zero `[R]`, the share reached on validation; steps `[R]` of SFT."""
+
+    params: Params
+    all_zero: Tensor
+    steps: Tensor
+
+
+def all_zero_share(
+    policy: Policy, params: Params, world: World, prompts: Prompts, group: int
+) -> Tensor:
+    """Exact share of all-zero groups of width G, sampled at T = 1; `[R]`."""
+    runs, dtype = next(iter(params.values())).shape[0], next(iter(params.values())).dtype
+    with torch.no_grad():
+        context = prompts.context.to(dtype).expand(runs, -1, -1)
+        target = prompts.target.expand(runs, -1).unsqueeze(-1)
+        encoded = policy.encode(params, context)
+        logp = path_logp(policy, params, world.catalogue, encoded, target).sum((-2, -1))
+        return torch.exp(group * torch.log1p(-logp.exp().clamp(max=1 - 1e-12))).mean(-1)
+
+
+def warm_start(
+    policy: Policy,
+    world: World,
+    seeds: tuple[int, ...],
+    *,
+    all_zero: float,
+    group: int,
+    max_steps: int = 2000,
+    lr: float = 0.003,
+    batch: int = 256,
+    dtype: torch.dtype = torch.float64,
+    progress: Callable[[str], None] = lambda _: None,
+) -> WarmStart:
+    """Train R fresh policies on the sft prompts until `all_zero` of the groups have no hit.
+
+    Raises ValueError, saying what was reached, when `max_steps` do not suffice or when the
+    untrained policy is already below the request.
+    """
+    params = policy.init(world.catalogue, world.sft.context.shape[1], seeds, dtype)
+    share = all_zero_share(policy, params, world, world.validation, group)
+    if bool((share < all_zero).any()):
+        raise ValueError(
+            f"start.all_zero: {all_zero:g} asked for, but an untrained policy already has "
+            f"{share.min():.3f} all-zero groups; ask for less"
+        )
+    best = share
+    found = torch.zeros(len(seeds), dtype=torch.bool)
+    kept = {name: value.clone() for name, value in params.items()}
+    steps = torch.zeros(len(seeds), dtype=torch.int64)
+    optimizer = Adam(params)
+    rate = torch.full((len(seeds),), lr, dtype=dtype)
+    batch = min(batch, len(world.sft))
+    for step in range(max_steps):
+        index = minibatch(seeds, "sft", step, batch, len(world.sft))
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        encoded = policy.encode(leaves, world.sft.context[index].to(dtype))
+        target = world.sft.target[index].unsqueeze(-1)
+        logp = path_logp(policy, leaves, world.catalogue, encoded, target).sum((-2, -1))
+        loss = supervised_loss(logp, 1.0).sum()
+        grads = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+        after = optimizer.step(params, grads, rate)
+        share = all_zero_share(policy, after, world, world.validation, group)
+        best = torch.minimum(best, share)
+        crossed = ~found & (share <= all_zero)
+        if bool(crossed.any()):
+            mixed = _interpolate(policy, world, params, after, all_zero, group)
+            for name in kept:
+                kept[name][crossed] = mixed[name][crossed]
+            steps[crossed] = step + 1
+            found |= crossed
+            if bool(found.all()):
+                break
+        params = after
+        if step % 50 == 49:
+            progress(f"warm start: step {step + 1}, all-zero {share.mean():.3f}")
+    if not bool(found.all()):
+        raise ValueError(
+            f"start.all_zero: {all_zero:g} is out of reach; the best after {max_steps} SFT steps "
+            f"was {best.max():.3f}; ask for at least that, or widen the policy"
+        )
+    reached = all_zero_share(policy, kept, world, world.validation, group)
+    if bool(((reached - all_zero).abs() > 0.01).any()):
+        raise ValueError(
+            f"start.all_zero: asked for {all_zero:g}, reached {reached.tolist()}; "
+            "more than one point off"
+        )
+    return WarmStart(kept, reached, steps)
+
+
+def _interpolate(
+    policy: Policy, world: World, before: Params, after: Params, all_zero: float, group: int
+) -> Params:
+    """Bisect each run between two consecutive steps for the requested share."""
+    runs = next(iter(before.values())).shape[0]
+    low, high = torch.zeros(runs, dtype=torch.float64), torch.ones(runs, dtype=torch.float64)
+    mixed = after
+    for _ in range(12):
+        middle = (low + high) / 2
+        mixed = {
+            name: torch.lerp(
+                before[name],
+                after[name],
+                middle.to(before[name].dtype).view(-1, *[1] * (before[name].ndim - 1)),
+            )
+            for name in before
+        }
+        above = all_zero_share(policy, mixed, world, world.validation, group) > all_zero
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return mixed

@@ -1,0 +1,100 @@
+"""Imports point one way: recast <- sim <- workbench <- pages and app.py."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("recast", "sim", "workbench")
+SOURCES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*(p for name in PACKAGES for p in (ROOT / name).rglob("*.py")), ROOT / "app.py"]
+    if path.exists()
+)
+
+
+def imported_modules(file: str, source: str) -> set[str]:
+    """Every module that a source imports, at any depth; `from a import b` gives a and a.b."""
+    package = PurePosixPath(file).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*start, *filter(None, [node.module])])
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def wrong_imports(file: str, source: str) -> set[str]:
+    """The imports of one source that break the layering."""
+    layer = PurePosixPath(file).parts[0]
+    on_top = file == "app.py" or file.startswith("workbench/pages/")
+    wrong = set()
+    for module in imported_modules(file, source):
+        root = module.split(".")[0]
+        if layer == "recast":
+            allowed = root in {"recast", "torch"} or root in sys.stdlib_module_names
+        elif layer == "sim":
+            allowed = root not in {"workbench", "app"}
+        else:
+            allowed = True
+        page = root == "streamlit" or module.startswith("workbench.pages")
+        if not allowed or (page and not on_top):
+            wrong.add(module)
+    return wrong
+
+
+@pytest.mark.parametrize("file", SOURCES)
+def test_a_source_imports_only_what_stands_to_its_left(file: str) -> None:
+    assert wrong_imports(file, (ROOT / file).read_text(encoding="utf-8")) == set()
+
+
+def test_every_package_is_looked_at() -> None:
+    assert {PurePosixPath(file).parts[0] for file in SOURCES} >= set(PACKAGES)
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("recast/groups.py", "import numpy as np"),
+        ("recast/groups.py", "from sim.world import World"),
+        ("recast/groups.py", "def f():\n    import polars"),
+        ("sim/world.py", "from workbench import spec"),
+        ("sim/world.py", "import workbench.store"),
+        ("sim/world.py", "import streamlit as st"),
+        ("workbench/charts.py", "from streamlit import cache_data"),
+        ("workbench/cli.py", "from workbench import pages"),
+        ("workbench/cli.py", "from . import pages"),
+        ("workbench/cli.py", "from .pages.budget import page"),
+    ],
+)
+def test_a_wrong_import_is_found(file: str, source: str) -> None:
+    assert wrong_imports(file, source)
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("recast/loss.py", "import math\nimport torch\nfrom recast.groups import RolloutGroups"),
+        ("sim/world.py", "import numpy\nfrom recast import RolloutGroups"),
+        ("workbench/runner.py", "from sim.trainer import train\nfrom workbench import spec"),
+        ("workbench/pages/budget.py", "import streamlit as st\nfrom ..charts import curve"),
+        ("app.py", "import streamlit as st\nfrom workbench.pages import budget"),
+    ],
+)
+def test_a_right_import_passes(file: str, source: str) -> None:
+    assert wrong_imports(file, source) == set()
+
+
+def test_importing_recast_loads_none_of_the_workbench_dependencies() -> None:
+    heavy = ("polars", "streamlit", "altair", "scipy", "sim", "workbench")
+    code = f"import sys, recast; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,101 @@
+"""Closed forms against Monte Carlo, the paper's point, and the limits."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from recast import REGIMES, STRATEGIES, Strategy
+from recast.learnability import (
+    beta_regimes,
+    expected_signal_count,
+    hit_count_pmf,
+    regime_probabilities,
+)
+
+DRAWS = 200_000
+
+
+def hit_counts(mean: float, cv: float, group: int) -> np.ndarray:
+    rng = np.random.default_rng(7)
+    total = (1 - mean) / (mean * cv**2) - 1 if cv else math.inf
+    p = rng.beta(mean * total, (1 - mean) * total, DRAWS) if cv else np.full(DRAWS, mean)
+    return rng.binomial(group, p)
+
+
+def shares(k: np.ndarray, group: int) -> dict[str, float]:
+    saturated = k == group
+    masks = (k == 0, (k == 1) & ~saturated, (k > 1) & ~saturated, saturated)
+    return {name: float(mask.mean()) for name, mask in zip(REGIMES, masks, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("mean", "cv", "group"),
+    [(0.0054, 0.89, 32), (0.2, 0.0, 4), (0.3, 0.8, 2), (0.1, 2.0, 8), (0.4, 0.5, 1)],
+)
+def test_beta_regimes_agree_with_monte_carlo(mean, cv, group):
+    exact, drawn = beta_regimes(mean, cv, group), shares(hit_counts(mean, cv, group), group)
+    assert sum(exact.values()) == pytest.approx(1, abs=1e-12)
+    for name in REGIMES:
+        error = math.sqrt(exact[name] * (1 - exact[name]) / DRAWS)
+        assert abs(exact[name] - drawn[name]) <= 4 * error + 1e-12, name
+
+
+def test_the_papers_point_is_85_13_2():
+    regimes = beta_regimes(0.0054, 0.89, 32)
+    assert regimes["all_zero"] == pytest.approx(0.85, abs=0.005)
+    assert regimes["single_hit"] == pytest.approx(0.13, abs=0.01)
+    assert regimes["multi_hit"] + regimes["saturated"] == pytest.approx(0.02, abs=0.01)
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 32])
+def test_no_spread_is_the_binomial_and_a_tiny_spread_is_its_limit(group):
+    p = torch.tensor([0.0, 0.0054, 0.5, 1.0])
+    exact = regime_probabilities(p, group)
+    assert torch.allclose(sum(exact.values()), torch.ones(4, dtype=torch.float64), atol=1e-12)
+    for i, mean in enumerate(p.tolist()):
+        for cv in (0.0, 1e-7 if mean < 1 else 0.0):
+            close = beta_regimes(mean, cv, group)
+            for name in REGIMES:
+                assert close[name] == pytest.approx(float(exact[name][i]), abs=1e-9)
+
+
+def test_pmf_has_the_mean_that_was_asked_for():
+    pmf = hit_count_pmf(0.1, 1.5, 16)
+    k = torch.arange(17, dtype=torch.float64)
+    assert float(pmf.sum()) == pytest.approx(1, abs=1e-12)
+    assert float(pmf @ k) == pytest.approx(1.6, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("grpo", 4.82), ("recast", 2.0), ("contrast_only", 0.30), ("repair_only", 32), ("sft", 1)],
+)
+def test_signal_counts_at_the_papers_point(name, expected):
+    count = expected_signal_count(name, hit_count_pmf(0.0054, 0.89, 32), 32)
+    assert count == pytest.approx(expected, abs=0.03)  # the fit's parameters are rounded
+
+
+def test_every_strategy_has_a_count_except_the_batch_coupled_one():
+    pmf = hit_count_pmf(0.1, 0.5, 8)
+    missing = [name for name in STRATEGIES if math.isnan(expected_signal_count(name, pmf, 8))]
+    assert missing == ["reinforce"]
+    assert expected_signal_count(Strategy(credit="rloo"), pmf, 8) > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: hit_count_pmf(0.5, 1.0, 4), "cv: at mean 0.5 expected 0 <= cv < 1"),
+        (lambda: hit_count_pmf(1.5, 0.0, 4), "mean: expected"),
+        (lambda: hit_count_pmf(0.5, 0.0, 0), "group: expected at least 1"),
+        (lambda: regime_probabilities(torch.tensor([2.0]), 4), "p: expected"),
+        (lambda: expected_signal_count("grpo", [1.0], 4), r"pmf: expected \[5\]"),
+    ],
+)
+def test_what_cannot_be_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

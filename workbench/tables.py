@@ -1,0 +1,111 @@
+"""Tables that commands print: stable column names, as text, JSON or CSV."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+QUALITY = (
+    "pass_at_1",
+    "pass_at_1_matched",
+    "greedy",
+    "hr_at_1",
+    "hr_at_5",
+    "recall_at_10",
+    "ndcg_at_10",
+    "pass_at_32",
+    "entropy",
+)
+REGIME = ("all_zero", "single_hit", "multi_hit", "saturated")
+SIGNAL = ("learnable", "signal_count", "update_width", "repaired")
+COST = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", "skipped_prompts")
+RESAMPLES = 2000
+
+
+def summary(frame: pl.DataFrame, split: str = "test") -> pl.DataFrame:
+    """One row per (strategy, slice): final means over seeds at the tuned learning rate.
+
+    frame: the runs' rows with `tuned` marked. Each quality metric m comes as m, m_low, m_high: a
+    95% bootstrap interval over seeds, null below five seeds. `start` is the state before RL;
+    *_start columns are the regime shares there.
+    """
+    rows = frame.filter((pl.col("split") == split) & pl.col("tuned"))
+    order = {
+        name: place for place, name in enumerate(frame["strategy"].unique(maintain_order=True))
+    }
+    found = []
+    for (strategy, label), group in rows.group_by("strategy", "slice", maintain_order=True):
+        first = group.filter(pl.col("step") == 0)
+        last = group.filter(pl.col("step") == pl.col("step").max())
+        if order[strategy] == 0:
+            found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
+        shares = group.filter(pl.col("step") > 0).select(pl.col(SIGNAL).mean()).row(0, named=True)
+        found.append(
+            {
+                "strategy": strategy,
+                "slice": label,
+                "lr": last["lr"][0],
+                **_means(last),
+                **{f"{name}_start": first[name].mean() for name in REGIME},
+                **shares,
+            }
+        )
+    return pl.DataFrame(found, infer_schema_length=None).sort(
+        pl.col("slice") != "all", "slice", maintain_order=True
+    )
+
+
+def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
+    rows = rows.sort("seed")
+    values: dict[str, float | int | None] = {
+        "seeds": rows.height,
+        "diverged": rows["diverged_at"].count(),
+    }
+    for name in QUALITY:
+        column = rows[name].to_numpy()
+        low, high = _interval(column)
+        values |= {name: float(column.mean()), f"{name}_low": low, f"{name}_high": high}
+    return values | {name: float(rows[name].mean()) for name in (*REGIME, *COST)}  # type: ignore[arg-type]
+
+
+def _interval(values: np.ndarray) -> tuple[float | None, float | None]:
+    if len(values) < 5:
+        return None, None
+    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.quantile(values[draws].mean(1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:
+    """Strategies whose tuned learning rate sits on the edge of the grid."""
+    if len(grid) < 2:
+        return ["one learning rate only: strategies are not compared at their own best rate"]
+    chosen = frame.filter(pl.col("tuned")).select("strategy", "lr").unique(maintain_order=True)
+    edge = [s for s, lr in chosen.iter_rows() if lr in (min(grid), max(grid))]
+    return [f"tuned learning rate on the edge of the grid: {', '.join(edge)}"] if edge else []
+
+
+def as_text(table: pl.DataFrame, title: str) -> str:
+    """A plain table; a metric with an interval is printed as `mean [low, high]`."""
+    shown = Table(title=title, title_justify="left")
+    names = [c for c in table.columns if not c.endswith(("_low", "_high"))]
+    for name in names:
+        shown.add_column(name, justify="left" if name in ("strategy", "slice") else "right")
+    for row in table.iter_rows(named=True):
+        shown.add_row(*(_cell(row, name) for name in names))
+    console = Console(width=40 + 24 * len(names), no_color=True)
+    with console.capture() as capture:
+        console.print(shown)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _cell(row: dict[str, object], name: str) -> str:
+    value, low, high = row[name], row.get(f"{name}_low"), row.get(f"{name}_high")
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    text = f"{value:.0f}" if name in COST else f"{value:.3g}" if name == "lr" else f"{value:.4f}"
+    return text if low is None else f"{text} [{low:.4f}, {high:.4f}]"
