@@ -48,8 +48,8 @@ class RolloutGroups:
     ) -> RolloutGroups:
         """Check a batch of rollouts once, at the boundary; stages trust it afterwards.
 
-        reward `[..., B, G]` float outcome; score `[..., B, G]` structural score in [0, 1], default 0;
-        valid `[..., B, G]` bool, False on padding, default all True; tie_key `[..., B, G]` breaks
+        reward `[..., B, G]` float outcome; score `[..., B, G]` structural score in [0, 1], default
+        0; valid `[..., B, G]` bool, False on padding, default True; tie_key `[..., B, G]` breaks
         ties, the smallest key wins (default: the lowest index wins); has_target `[..., B]` bool,
         whether a ground truth is known (default: it is).
 

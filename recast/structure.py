@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def matched_levels(path: Tensor, target: Tensor) -> Tensor:
-    """Number of leading codes that agree, 0..L; int64, shape of the broadcast without its last axis.
+    """Number of leading codes that agree, 0..L; int64, the broadcast shape less its last axis.
 
     path, target: integer `[..., L]`, broadcast against each other.
     Raises ValueError when the depths differ.

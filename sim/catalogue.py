@@ -16,7 +16,7 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Level:
     """One level of the trie. code, child `[n, W]` int64 (child: node of the next level, or item);
-    mask `[n, W]` bool, live slots; place `[m]`: flat slot of each of the m children, in their order;
+    mask `[n, W]` bool, live slots; place `[m]`: flat slot of each of the m children, in order;
     allowed `[n, K]` bool; next `[n, K]` int64, -1 where dead."""
 
     offset: int

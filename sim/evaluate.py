@@ -19,6 +19,7 @@ from sim.policy import Params, Policy
 from sim.world import Prompts, World
 
 CHUNK = 256
+MATCHING_USERS = 128
 
 
 def metrics(
@@ -35,7 +36,7 @@ def metrics(
         columns = [
             _per_prompt(policy, one, world.catalogue, chunk, target, group, temperature[run])
             for chunk, target in zip(
-                prompts.context.split(CHUNK), prompts.target.split(CHUNK), strict=True
+                torch.split(prompts.context, CHUNK), torch.split(prompts.target, CHUNK), strict=True
             )
         ]
         table = {name: torch.cat([c[name] for c in columns]) for name in columns[0]}
@@ -51,7 +52,7 @@ def metrics(
 
 
 def matched_temperature(
-    policy: Policy, params: Params, world: World, entropy: Tensor, users: int = CHUNK
+    policy: Policy, params: Params, world: World, entropy: Tensor, users: int = MATCHING_USERS
 ) -> Tensor:
     """Temperature `[R]` at which mean entropy on validation users equals `entropy` `[R]`, nats.
 
@@ -71,7 +72,9 @@ def matched_temperature(
     return torch.tensor(found, dtype=torch.float64)
 
 
-def mean_entropy(policy: Policy, params: Params, world: World, users: int = CHUNK) -> Tensor:
+def mean_entropy(
+    policy: Policy, params: Params, world: World, users: int = MATCHING_USERS
+) -> Tensor:
     """Mean entropy of the policy on validation users at T = 1, nats; `[R]`."""
     runs = next(iter(params.values())).shape[0]
     values = []
@@ -111,7 +114,7 @@ def _root(gap: Callable[[float], float]) -> float:
         return -end
     if gap(end) <= 0:
         return end
-    return float(brentq(gap, -end, end, xtol=1e-4))
+    return float(brentq(gap, -end, end, xtol=1e-3))
 
 
 def _slot_logits(

@@ -32,12 +32,12 @@ class Policy(Protocol):
     def node_logits(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, node: Tensor
     ) -> Tensor:
-        """Logits over all K codes at chosen nodes of one level; node `[R, B, M]` -> `[R, B, M, K]`."""
+        """Logits over all K codes at nodes of one level; node `[R, B, M]` -> `[R, B, M, K]`."""
 
     def slot_logits(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int
     ) -> Tensor:
-        """Logits of the child slots of every node of one level; `[R, B, n, W]`, padding unmasked."""
+        """Logits of every child slot of one level; `[R, B, n, W]`, padding unmasked."""
 
 
 @dataclass(frozen=True)

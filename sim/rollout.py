@@ -38,7 +38,7 @@ def sample(
 def path_logp(
     policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
 ) -> Tensor:
-    """Log-probability of each code of given items at temperature 1; `[R, B, M]` -> `[R, B, M, L]`."""
+    """Log-probability of each code of given items at T = 1; `[R, B, M]` -> `[R, B, M, L]`."""
     steps = []
     for level, here in enumerate(catalogue.levels):
         node = catalogue.path[item, level]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,8 @@ from recast.ledger import RunRecord
 from recast.strategies import parse_strategy
 from sim.policy import MLP, Policy, Tabular
 from sim.replay import load_replay
-from sim.trainer import Training, train
-from sim.warmstart import warm_start
+from sim.trainer import TrainedRun, Training, train
+from sim.warmstart import WarmStart, warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 from workbench.spec import Experiment, SpecError
 from workbench.store import Store, run_key
@@ -110,34 +113,54 @@ def run_experiment(
             )
     except ValueError as problem:
         raise SpecError(str(problem)) from None
-    done = 0
     how = Training(**spec.train.model_dump(exclude={"lr", "tune_metric"}))
-    for strategy, lr in itertools.product(spec.strategies, spec.train.lr):
-        batch = [(k, c) for k, c in missing.items() if c["strategy"] == strategy and c["lr"] == lr]
-        if not batch:
-            continue
-
-        def tick(runs: int, strategy: str = strategy, lr: float = lr) -> None:
-            nonlocal done
-            done += runs
-            progress(done, total, f"{strategy} lr {lr:g}")
-
-        chosen = [c["seed"] for _, c in batch]
-        results = train(
-            policy,
-            world,
-            {name: value[chosen] for name, value in warm.params.items()},
-            parse_strategy(strategy),
-            tuple(chosen),
-            torch.full((len(chosen),), lr),
-            how,
-            tick,
+    batches = [
+        batch
+        for name, lr in itertools.product(spec.strategies, spec.train.lr)
+        if (
+            batch := [(k, c) for k, c in missing.items() if c["strategy"] == name and c["lr"] == lr]
         )
-        for (key, config), result in zip(batch, results, strict=True):
-            ceilings = {"ceiling_pass_at_1": None, "ceiling_recall_at_10": None, **world.ceilings}
-            warm_steps = {"warm_start_steps": float(warm.steps[config["seed"]])}
-            store.write(
-                key,
-                RunRecord(config, result.rows, {**ceilings, **warm_steps}, result.diverged_at),
-            )
+    ]
+    ceilings = {"ceiling_pass_at_1": None, "ceiling_recall_at_10": None, **world.ceilings}
+    done = 0
+    with ProcessPoolExecutor(
+        max_workers=min(len(batches), os.cpu_count() or 1),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(1,),
+    ) as pool:
+        waiting = {
+            pool.submit(_train_batch, policy, world, warm, how, [c for _, c in batch]): batch
+            for batch in batches
+        }
+        try:
+            for finished in as_completed(waiting):
+                batch = waiting[finished]
+                for (key, config), result in zip(batch, finished.result(), strict=True):
+                    extra = {"warm_start_steps": float(warm.steps[config["seed"]])}
+                    store.write(
+                        key,
+                        RunRecord(config, result.rows, {**ceilings, **extra}, result.diverged_at),
+                    )
+                done += len(batch) * spec.train.steps
+                progress(done, total, f"{batch[0][1]['strategy']} lr {batch[0][1]['lr']:g}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return world, list(jobs)
+
+
+def _train_batch(
+    policy: Policy, world: World, warm: WarmStart, how: Training, configs: list[dict[str, Any]]
+) -> list[TrainedRun]:
+    """One tensor program: every seed of one strategy at one learning rate."""
+    seeds = tuple(config["seed"] for config in configs)
+    return train(
+        policy,
+        world,
+        {name: value[list(seeds)] for name, value in warm.params.items()},
+        parse_strategy(configs[0]["strategy"]),
+        seeds,
+        torch.full((len(seeds),), configs[0]["lr"]),
+        how,
+    )

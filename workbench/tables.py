@@ -67,7 +67,9 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
         column = rows[name].to_numpy()
         low, high = _interval(column)
         values |= {name: float(column.mean()), f"{name}_low": low, f"{name}_high": high}
-    return values | {name: float(rows[name].mean()) for name in (*REGIME, *COST)}  # type: ignore[arg-type]
+    for name in (*REGIME, *COST):
+        values[name] = float(rows[name].to_numpy().mean())
+    return values
 
 
 def _interval(values: np.ndarray) -> tuple[float | None, float | None]:
