@@ -7,6 +7,6 @@ st.navigation(
     [
         st.Page("workbench/pages/learnability.py", title="Learnability", default=True),
         st.Page("workbench/pages/gradient_signals.py", title="Gradient signals"),
-        st.Page("workbench/pages/budget.py", title="Budget"),
+        st.Page("workbench/pages/budget.py", title="Budget to target"),
     ]
 ).run()

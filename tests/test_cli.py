@@ -96,7 +96,7 @@ def test_a_flipped_byte_is_named(finished, tmp_path):
 
 def test_replay_reports_seen_and_new_targets_apart(data_folder, tmp_path):
     (tmp_path / "r.toml").write_text(
-        SPEC.replace("0.55", "0.65").replace("[world]", '[world]\nkind = "replay"')
+        SPEC.replace("0.55", "0.61").replace("[world]", '[world]\nkind = "replay"')
     )
     done = recast(
         "run", "--preset", "r.toml", "--data", str(data_folder), "--strategy", "sft", cwd=tmp_path
