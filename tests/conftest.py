@@ -28,7 +28,13 @@ def data_folder(tmp_path: Path) -> Path:
             writer.writerow(["user_id", "history_item_sid", "item_sid"])
             for user in range(60):
                 past = [text[(user + k) % 12] for k in range(3)]
-                writer.writerow([f"U{user}", str(past), text[(user + 3 + 2 * shift) % len(text)]])
+                writer.writerow(
+                    [
+                        f"U{user}",
+                        str(past),
+                        text[(user + 3 + 2 * shift) % (len(text) if shift else 12)],
+                    ]
+                )
     return root
 
 
