@@ -16,7 +16,10 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Level:
     """One level of the trie. code, child `[n, W]` int64 (child: node of the next level, or item);
-    mask `[n, W]` bool, live slots; place `[m]`: flat slot of each of the m children, in order;
+    mask `[n, W]` bool, live slots; parent `[c]`: node of each of the c children, in their order;
+    branching `[m]`: nodes with two children or more, the only ones that cost a logit when the
+    catalogue is enumerated; place `[b]`: flat slot in `[m, W]` of each of their b children,
+    and branched `[b]`: which children these are.
     allowed `[n, K]` bool; next `[n, K]` int64, -1 where dead."""
 
     offset: int
@@ -25,7 +28,10 @@ class Level:
     mask: Tensor
     allowed: Tensor
     next: Tensor
+    parent: Tensor
+    branching: Tensor
     place: Tensor
+    branched: Tensor
 
     @property
     def nodes(self) -> int:
@@ -90,9 +96,12 @@ def build_catalogue(codes: np.ndarray, n_codes: int) -> Catalogue:
         mask[edges[:, 0], slot] = True
         follow = np.full((n, n_codes), -1, dtype=np.int64)
         follow[edges[:, 0], edges[:, 1]] = edges[:, 2]
-        live = np.flatnonzero(mask)
-        place = live[np.argsort(child.reshape(-1)[live])]
-        tensors = [torch.from_numpy(a) for a in (code, child, mask, follow >= 0, follow, place)]
+        parent = edges[np.argsort(edges[:, 2]), 0]
+        branching = np.flatnonzero(counts > 1)
+        live = np.flatnonzero(mask[branching])
+        branched = child[branching].reshape(-1)[live]
+        arrays = (code, child, mask, follow >= 0, follow, parent, branching, live, branched)
+        tensors = [torch.from_numpy(a) for a in arrays]
         levels.append(Level(offset, *tensors))
         offset += n
     return Catalogue(

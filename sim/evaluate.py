@@ -89,9 +89,9 @@ def item_logp(slots: list[Tensor], catalogue: Catalogue, temperature: float) -> 
     """Log-probability of every item, `[P, N]`, each code sampled at `temperature`."""
     logp = slots[0].new_zeros(slots[0].shape[0], 1)
     for level, here in enumerate(catalogue.levels):
-        step = torch.log_softmax(slots[level] / temperature, dim=-1)
-        joint = (logp.unsqueeze(-1) + step).flatten(1)
-        logp = joint.index_select(1, here.place)
+        step = torch.log_softmax(slots[level] / temperature, dim=-1).flatten(1)
+        logp = logp.index_select(1, here.parent)
+        logp.index_add_(1, here.branched, step.index_select(1, here.place))
     return logp
 
 
@@ -100,8 +100,11 @@ def greedy_item(slots: list[Tensor], catalogue: Catalogue) -> Tensor:
     prompts = slots[0].shape[0]
     node = torch.zeros(prompts, dtype=torch.int64)
     for level, here in enumerate(catalogue.levels):
-        slot = slots[level][torch.arange(prompts), node].argmax(-1)
-        node = here.child[node, slot]
+        best = here.child[:, 0].repeat(prompts, 1)
+        slot = slots[level].argmax(-1).unsqueeze(-1)
+        chosen = here.child[here.branching].expand(prompts, -1, -1).gather(-1, slot)
+        best[:, here.branching] = chosen.squeeze(-1)
+        node = best.gather(1, node.unsqueeze(1)).squeeze(1)
     return node
 
 
@@ -120,13 +123,13 @@ def _root(gap: Callable[[float], float]) -> float:
 def _slot_logits(
     policy: Policy, params: Params, catalogue: Catalogue, context: Tensor
 ) -> list[Tensor]:
-    """Masked child logits of every node, one `[P, n_l, W_l]` per level, of a single run."""
+    """Masked child logits of branching nodes, one `[P, m_l, W_l]` per level, of a single run."""
     dtype = next(iter(params.values())).dtype
     with torch.no_grad():
         encoded = policy.encode(params, context.to(dtype).unsqueeze(0))
         return [
             policy.slot_logits(params, encoded, catalogue, level)[0].masked_fill(
-                ~here.mask, -torch.inf
+                ~here.mask[here.branching], -torch.inf
             )
             for level, here in enumerate(catalogue.levels)
         ]

@@ -37,7 +37,8 @@ class Policy(Protocol):
     def slot_logits(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int
     ) -> Tensor:
-        """Logits of every child slot of one level; `[R, B, n, W]`, padding unmasked."""
+        """Logits of the child slots of the m branching nodes of one level; `[R, B, m, W]`, padding
+        unmasked."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,11 @@ class MLP:
         self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int
     ) -> Tensor:
         here = catalogue.levels[level]
-        nodes = params["node"][:, here.offset : here.offset + here.nodes]
+        nodes = params["node"][:, here.offset + here.branching]
+        code = here.code[here.branching]
         hidden = torch.tanh(encoded.unsqueeze(1) + nodes.unsqueeze(2))
-        head = params["head"][:, level][:, :, here.code].movedim(2, 1)
-        bias = params["bias"][:, level][:, here.code].unsqueeze(2)
+        head = params["head"][:, level][:, :, code].movedim(2, 1)
+        bias = params["bias"][:, level][:, code].unsqueeze(2)
         return (torch.matmul(hidden, head) + bias).movedim(1, 2)
 
 
@@ -115,5 +117,5 @@ class Tabular:
     ) -> Tensor:
         del params
         here = catalogue.levels[level]
-        local = encoded[:, :, here.offset : here.offset + here.nodes]
-        return local.gather(3, here.code.expand(*local.shape[:2], -1, -1))
+        local = encoded[:, :, here.offset + here.branching]
+        return local.gather(3, here.code[here.branching].expand(*local.shape[:2], -1, -1))
