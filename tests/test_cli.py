@@ -77,7 +77,7 @@ def test_the_text_table_shows_ceilings_and_says_where_the_runs_are(finished):
 
 
 def test_export_writes_one_tidy_file(finished):
-    assert recast("export", "runs", "all.parquet", cwd=finished).returncode == 0
+    assert recast("store", "export", "runs", "all.parquet", cwd=finished).returncode == 0
     assert pl.read_parquet(finished / "all.parquet")["run"].n_unique() == 12
 
 
@@ -89,7 +89,7 @@ def test_a_flipped_byte_is_named(finished, tmp_path):
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(bytes(data))
-    done = recast("export", "runs", "all.parquet", cwd=tmp_path)
+    done = recast("store", "export", "runs", "all.parquet", cwd=tmp_path)
     assert done.returncode == 2
     assert victim.stem in done.stderr
 

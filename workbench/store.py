@@ -26,7 +26,7 @@ from recast.ledger import RunRecord
 
 SCHEMA_VERSION = 1
 EXAMPLE = Path(__file__).parent / "example" / "quick.parquet"
-EXAMPLE_COMMAND = "recast run --preset quick --store example && recast export example FILE"
+EXAMPLE_COMMAND = "recast run --preset quick --store example && recast store export example FILE"
 
 
 class StoreError(Exception):

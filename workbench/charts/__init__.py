@@ -1,0 +1,36 @@
+"""Charts: each a pure function from a frame to an Altair chart whose title is a question.
+
+A strategy keeps its place, colour, dash and mark in every chart, and any two strategies differ
+without colour too. The description property carries the alt text.
+"""
+
+from workbench.charts.budget import budget_by_target, learning_curves
+from workbench.charts.learnability import regimes_by_group, signal_counts
+from workbench.charts.signals import advantages, counts_over_training
+from workbench.charts.style import (
+    COUNTS,
+    METRICS,
+    PAPER_POINT,
+    PAPER_SHARES,
+    REGIME_LABELS,
+    STYLE,
+    Chart,
+    in_order,
+)
+
+__all__ = [
+    "COUNTS",
+    "METRICS",
+    "PAPER_POINT",
+    "PAPER_SHARES",
+    "REGIME_LABELS",
+    "STYLE",
+    "Chart",
+    "advantages",
+    "budget_by_target",
+    "counts_over_training",
+    "in_order",
+    "learning_curves",
+    "regimes_by_group",
+    "signal_counts",
+]
