@@ -100,8 +100,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port"]
-            + [str(port), "--server.fileWatcherType", "none"],
+            [
+                *(sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py")),
+                *("--server.port", str(port), "--server.fileWatcherType", "none"),
+            ],
             cwd=ROOT,
             env=os.environ
             | {
@@ -200,7 +202,7 @@ def choose(visit: Visit, label: str, option: str) -> None:
 
 PAGES = {
     "learnability": (2, lambda visit: nudge(visit, "Spread over prompts", "PageUp")),
-    "gradient_signals": (2, lambda visit: nudge(visit, "Rollouts per group, G")),
+    "gradient_signals": (3, lambda visit: nudge(visit, "Rollouts per group, G")),
     "budget": (2, lambda visit: choose(visit, "Metric", "Recall@10")),
 }
 
@@ -212,6 +214,7 @@ def test_a_page_renders_its_charts_and_a_control_redraws_them(visit: Visit, name
     visit.healthy()
     visit.changes(lambda: act(visit))
     visit.healthy()
+    assert len(visit.charts()) == charts
 
 
 def test_the_navigation_leads_to_every_page(visit: Visit) -> None:

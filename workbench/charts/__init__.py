@@ -6,9 +6,11 @@ without colour too. The description property carries the alt text.
 
 from workbench.charts.budget import budget_by_target, learning_curves
 from workbench.charts.learnability import regimes_by_group, signal_counts
-from workbench.charts.signals import advantages, counts_over_training
+from workbench.charts.picture import picture
+from workbench.charts.signals import advantages, counts_over_training, sid_tree
 from workbench.charts.style import (
     COUNTS,
+    INK,
     METRICS,
     PAPER_POINT,
     PAPER_SHARES,
@@ -20,6 +22,7 @@ from workbench.charts.style import (
 
 __all__ = [
     "COUNTS",
+    "INK",
     "METRICS",
     "PAPER_POINT",
     "PAPER_SHARES",
@@ -31,6 +34,8 @@ __all__ = [
     "counts_over_training",
     "in_order",
     "learning_curves",
+    "picture",
     "regimes_by_group",
+    "sid_tree",
     "signal_counts",
 ]
