@@ -216,6 +216,9 @@ def test_an_infinite_end_is_left_open_and_an_undefined_resample_widens_both():
     assert high is None
     nothing = stats.interval(np.ones(6), lambda v: np.full(v.shape[0], np.nan))
     assert nothing == (None, None)
+    # Undefined in the half of resamples that lack the largest value: nothing bounds either end.
+    top = np.arange(6.0)
+    assert stats.interval(top, lambda v: np.where(v.max(-1) < 5, np.nan, 1.0)) == (None, None)
 
 
 def test_pairs_are_made_by_cell_and_seed_and_leftovers_are_counted():
