@@ -209,6 +209,16 @@ def test_a_relative_gain_is_a_ratio_of_means():
     assert found.p == 2 / 2**10
 
 
+def test_a_corrected_interval_is_wider():
+    values = np.random.default_rng(2).normal(size=10)
+    widths = []
+    for confidence in (0.9, 0.95, 0.99):
+        found = stats.estimate(values, confidence=confidence)
+        widths.append(found.high - found.low)
+    assert widths == sorted(widths)
+    assert widths[0] < widths[1] < widths[2]
+
+
 def test_an_infinite_end_is_left_open_and_an_undefined_resample_widens_both():
     values = np.array([1.0, 2.0, 3.0, np.inf, np.inf, 4.0])
     low, high = stats.interval(values, lambda v: np.median(v, axis=-1))

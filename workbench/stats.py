@@ -34,6 +34,8 @@ RESAMPLES = 2_000
 FEWEST = 5
 ENOUGH = 10
 SEED = 20_260_422
+_BEYOND = 16
+_MOST_RESAMPLES = 50_000
 _EXACT_UP_TO = 13
 _FLIPS = 9_999
 
@@ -105,15 +107,17 @@ def interval(
 
     statistic maps `[..., resamples, n]` to `[resamples]`. An end that is infinite, or below five
     entries in a stratum, is None; a resample for which the statistic is undefined (NaN) widens
-    both ends. Raises ValueError when strata and samples differ in length.
+    both ends. A family of m intervals is corrected by confidence = 1 - .05 / m; narrower tails draw
+    more resamples. Raises ValueError when strata and samples differ in length.
     """
     values = np.asarray(samples, dtype=np.float64)
     n = values.shape[-1]
     sizes = [len(m) for m in _members(strata, n)] if strata is not None else [n]
     if min(sizes) < FEWEST:
         return None, None
-    found = statistic(values[..., resample(n, strata)])
     tail = _tail(min(sizes), n - len(sizes), confidence)
+    resamples = min(max(RESAMPLES, math.ceil(_BEYOND / tail)), _MOST_RESAMPLES)
+    found = statistic(values[..., resample(n, strata, resamples)])
     undefined = np.isnan(found)
     low = np.quantile(np.where(undefined, -np.inf, found), tail, method="lower")
     high = np.quantile(np.where(undefined, np.inf, found), 1 - tail, method="higher")
@@ -121,11 +125,14 @@ def interval(
 
 
 def estimate(
-    values: ArrayLike, statistic: Name = "mean", strata: Sequence[object] | None = None
+    values: ArrayLike,
+    statistic: Name = "mean",
+    strata: Sequence[object] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Estimate:
     """Mean or interquartile mean of `[n]` values with its interval. Raises ValueError if empty."""
     sample = _sample(values)
-    low, high = interval(sample, STATISTICS[statistic], strata)
+    low, high = interval(sample, STATISTICS[statistic], strata, confidence)
     return Estimate(
         float(STATISTICS[statistic](sample)), low, high, len(sample), _label(len(sample), strata)
     )
@@ -136,6 +143,7 @@ def paired_difference(
     second: ArrayLike,
     statistic: Name = "mean",
     strata: Sequence[object] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Difference:
     """The statistic of first minus second, both `[n]` in the same order of seeds.
 
@@ -145,17 +153,20 @@ def paired_difference(
     a, b = _sample(first), _sample(second)
     if a.shape != b.shape:
         raise ValueError(f"pairs: {len(a)} values against {len(b)}; both need the same seeds")
-    found = estimate(a - b, statistic, strata)
+    found = estimate(a - b, statistic, strata, confidence)
     p = sign_flip_p(a - b, statistic)
     return Difference(found.value, found.low, found.high, found.n, found.label, p)
 
 
 def relative_gain(
-    first: ArrayLike, second: ArrayLike, strata: Sequence[object] | None = None
+    first: ArrayLike,
+    second: ArrayLike,
+    strata: Sequence[object] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Difference:
     """mean(first) / mean(second) - 1, pairs by seed; p is that of the paired difference."""
     a, b = _sample(first), _sample(second)
-    difference = paired_difference(a, b, "mean", strata)
+    difference = paired_difference(a, b, "mean", strata, confidence)
 
     def gain(pair: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -163,7 +174,7 @@ def relative_gain(
         return found
 
     pair = np.stack([a, b])
-    low, high = interval(pair, gain, strata)
+    low, high = interval(pair, gain, strata, confidence)
     value = float(gain(pair))
     return Difference(value, low, high, difference.n, difference.label, difference.p)
 
