@@ -65,7 +65,8 @@ def budget_table(
 
     Columns strategy, target, n_runs, n_reached, median, low, high (Kaplan-Meier), then against the
     baseline: ratio_to_baseline (of medians) with ratio_low and ratio_high (pairs by seed), and
-    share_of_baseline, the median over all that the baseline spends. A null median means that half
+    share_of_baseline with share_low and share_high, the median over all that the baseline spends,
+    which is defined even where few of the baseline's own runs reach. A null median means that half
     of the runs or more never got there, and a null `high` beside a `low` that the interval is open
     above. targets default to the baseline's mean final value. Strategies that spend nothing on the
     axis are left out.
@@ -95,7 +96,9 @@ def budget_table(
                     **dict(
                         zip(("ratio_to_baseline", "ratio_low", "ratio_high"), ratio, strict=True)
                     ),
-                    "share_of_baseline": None if median is None or not total else median / total,
+                    "share_of_baseline": _share(median, total),
+                    "share_low": _share(low, total),
+                    "share_high": _share(high, total),
                 }
             )
     return pl.DataFrame(found, schema=_SCHEMA)
@@ -306,6 +309,10 @@ def _ratio(
     return finite(float(value)), low, high
 
 
+def _share(value: float | None, total: float | None) -> float | None:
+    return None if value is None or not total else value / total
+
+
 def _over(value: Floats, baseline: Floats) -> Floats:
     """value / baseline; undefined (NaN) where the baseline is 0 or never gets there."""
     known = (baseline > 0) & np.isfinite(baseline)
@@ -326,6 +333,8 @@ _SCHEMA: dict[str, Any] = {
     "ratio_low": pl.Float64,
     "ratio_high": pl.Float64,
     "share_of_baseline": pl.Float64,
+    "share_low": pl.Float64,
+    "share_high": pl.Float64,
 }
 _EVENT_SCHEMA: dict[str, Any] = {
     "strategy": pl.String,
