@@ -47,13 +47,14 @@ def against_supervision(
                             "seeds": d.n,
                         }
                     )
-    for row, p in zip(found, holm([float(r["p"] or 0) for r in found]), strict=True):
-        row["p"] = p
-    return pl.DataFrame(found, infer_schema_length=None)
+    table = pl.DataFrame(found, infer_schema_length=None)
+    return (
+        table if table.is_empty() else table.with_columns(p=pl.Series(holm(table["p"].to_list())))
+    )
 
 
 def by_rate(evidence: Evidence, setting: str, metric: str = "greedy") -> pl.DataFrame:
-    """Is the order an artefact of the learning rate? strategy, lr, mean, low, high, tuned, seeds."""
+    """Does the rate decide the order? strategy, lr, tuned, mean, low, high, seeds."""
     frame = evidence.of(SWEEP)
     if frame.is_empty():
         return frame
@@ -102,7 +103,7 @@ def by_k(evidence: Evidence, setting: str) -> pl.DataFrame:
 
 
 def diversity(evidence: Evidence, setting: str) -> pl.DataFrame:
-    """Entropy (nats) and catalogue coverage at the end: strategy, measure, mean, low, high, seeds."""
+    """Entropy (nats) and coverage at the end: strategy, measure, mean, low, high, seeds."""
     last = evidence.final(SWEEP)
     if last.is_empty():
         return last
