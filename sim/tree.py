@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ from sim.catalogue import Catalogue, Level
 from sim.nodes import NodePolicy, Params, Rows
 
 
-@dataclass(frozen=True)
-class Softmax:
+class Softmax(NamedTuple):
     """Softmax over the live codes of n nodes, in parts: logits less their maximum, `[n, K]`, the
     exp of these, and its sum `[n, 1]`."""
 
@@ -38,6 +37,15 @@ class Softmax:
         shifted = logits.sub_(logits.amax(-1, keepdim=True))
         weight = torch.from_numpy(np.exp(shifted.numpy()))
         return Softmax(shifted, weight, weight.sum(-1, keepdim=True))
+
+    @property
+    def logp(self) -> Tensor:
+        """Log-probabilities `[n, K]`, nats; -inf at dead codes."""
+        return self.shifted - self.total.log()
+
+    def heat(self, temperature: float) -> Tensor:
+        """Sampling weights `[n, K]`, not normalised."""
+        return self.weight if temperature == 1.0 else (self.shifted / temperature).exp()
 
     def pull(self, weight: Tensor) -> Tensor:
         """Gradient on the logits when log p(code) has derivative `weight` `[n, K]`."""
@@ -75,8 +83,7 @@ def sample_items(
     """Items `[R, B, M]` from draws `[R, B, M, L]` in [0, 1), each code at `temperature`."""
 
     def pick(level: int, softmax: Softmax, at: Tensor) -> Tensor:
-        heat = softmax.weight if temperature == 1.0 else (softmax.shifted / temperature).exp()
-        cdf = heat.cumsum(-1)
+        cdf = softmax.heat(temperature).cumsum(-1)
         last = cdf[:, -1].index_select(0, at)
         point = uniform[..., level].reshape(-1).to(cdf.dtype) * last
         point = torch.minimum(point, torch.nextafter(last, last.new_zeros(())))
