@@ -16,7 +16,8 @@ from recast.ledger import RunRecord
 from recast.strategies import parse_strategy
 from sim.policy import MLP, Policy, Tabular
 from sim.replay import load_replay
-from sim.trainer import TrainedRun, Training, train
+from sim.step import Training
+from sim.trainer import TrainedRun, train
 from sim.warmstart import WarmStart, warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 from workbench.spec import Experiment, SpecError

@@ -41,6 +41,7 @@ def signal_frames(
         torch.tensor([columns["reward"].to_list()], dtype=torch.float64),
         score=torch.tensor([columns["score"].to_list()], dtype=torch.float64),
         tie_key=torch.tensor(key).unsqueeze(0),
+        item=torch.arange(len(group)).unsqueeze(0),
     )
     bars: list[dict[str, Any]] = []
     table: list[dict[str, Any]] = []
@@ -91,7 +92,12 @@ with editor:
             ),
         },
     )
-names = st.multiselect("Strategies", list(STRATEGIES), list(STRATEGIES), key="strategies")
+usable = [
+    name
+    for name, strategy in STRATEGIES.items()
+    if strategy.needs <= {"target", "tie_key", "item"} and not strategy.select.startswith("pods")
+]
+names = st.multiselect("Strategies", usable, usable[:10], key="strategies")
 if not names:
     st.info("Choose at least one strategy.")
     st.stop()
