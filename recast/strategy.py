@@ -63,6 +63,8 @@ ANCHOR_RATIOS: Mapping[str, Stage] = MappingProxyType(
 # selected rollouts in the actor.
 _DEMANDS = frozenset({"rollouts", "negatives"})
 
+_LABELS = ("meaning", "source", "all_zero")
+
 _CHOICES = {
     "update": Update,
     "denominator": Denominator,
@@ -137,6 +139,15 @@ class Strategy:
     def stage(self, kind: str) -> Bound:
         """The bound stage of one kind: gate, repair, select, credit or supervised."""
         return _bound(kind, getattr(self, kind))
+
+    @property
+    def text(self) -> str:
+        """The composition as `parse_strategy` reads it: every field that is not its default."""
+        return ", ".join(
+            f"{f.name}={getattr(self, f.name)}"
+            for f in fields(self)
+            if f.name not in _LABELS and (f.name == "credit" or getattr(self, f.name) != f.default)
+        )
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -319,7 +330,7 @@ def compose(text: str) -> Strategy:
     Raises ValueError, one line, for an unknown key or value, and for a composition that learns
     nothing from any group of binary rewards.
     """
-    keys = [f.name for f in fields(Strategy) if f.name not in ("meaning", "source", "all_zero")]
+    keys = [f.name for f in fields(Strategy) if f.name not in _LABELS]
     chosen: dict[str, str | float] = {}
     for part in _parts(text):
         key, equals, value = (piece.strip() for piece in part.partition("="))

@@ -434,6 +434,13 @@ def test_a_name_parses_to_its_registered_strategy(name):
     assert parse_strategy(f" {name} ") is STRATEGIES[name]
 
 
+@every_strategy
+def test_the_text_of_a_strategy_parses_back_to_its_stages(name):
+    strategy = STRATEGIES[name]
+    labels = {"meaning": "", "source": "", "all_zero": "unstated"}
+    assert parse_strategy(strategy.text) == replace(strategy, **labels)
+
+
 def test_a_composition_parses_to_its_stages():
     text = "repair=anchor, select=pair, credit=sign(negative_weight=0.5), supervised=sft(0.1)"
     expected = Strategy(
