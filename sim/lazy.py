@@ -189,7 +189,9 @@ def descend(
         below = _Block(rows, saved, Softmax.of(logits, here, rows.node), walkers.weight)
         off = path.off[level].index_select(0, live)
         heat = below.softmax.heat(temperature)
-        drawn = _draw(rngs, on.rows, demand.count[live.numpy(), level], off, rows, walkers.count, heat)
+        drawn = _draw(
+            rngs, on.rows, demand.count[live.numpy(), level], off, rows, walkers.count, heat
+        )
         for block, found, extra in ((on, drawn[0], target), (below, drawn[1], None)):
             if not block.rows.bounds[-1]:
                 continue
