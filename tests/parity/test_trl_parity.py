@@ -1,7 +1,6 @@
 """Our advantages against TRL's own code; a rollout that no reward scored is one left out here."""
 
 import pytest
-import torch
 import trl_reference
 from ragged import BINARY, GRADED, SIGNED, many
 
