@@ -41,7 +41,7 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
     }
     return {
         **cell,
-        "strategy": plain_text(strategy),
+        "strategy": strategy,
         "composition": {
             f.name: getattr(chosen, f.name) for f in fields(Strategy) if f.name not in _LABELS
         },
@@ -51,11 +51,6 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
         "world": spec.world.kind,
         "group": spec.train.group,
     }
-
-
-def plain_text(strategy: str) -> str:
-    """A strategy's text as it is stored: one space after each comma, none elsewhere around it."""
-    return ", ".join(part.strip() for part in strategy.split(","))
 
 
 def run_key(config: Mapping[str, Any]) -> str:
