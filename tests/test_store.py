@@ -160,14 +160,27 @@ def test_a_run_that_was_done_again_is_not_read_from_an_old_part(tmp_path, small_
     assert values == [7.0, 7.0, 8.0, 8.0]
 
 
+def test_many_parts_become_one(tmp_path, small_parts):
+    store = filled(tmp_path / "s", 2)
+    for seed in range(2, 24, 2):
+        store.load()
+        store.write(f"{seed:020x}", record(seed))
+        store.write(f"{seed + 1:020x}", record(seed + 1))
+    assert 1 < len(list((store.root / "parts").iterdir())) <= 10
+    whole = store.load().sort("run", "step", "split")
+    shutil.rmtree(store.root / "parts")
+    assert store.load().sort("run", "step", "split").equals(whole)
+
+
 def test_a_damaged_or_senseless_part_is_not_used(tmp_path, small_parts):
     store = filled(tmp_path / "s")
     whole = store.load()
-    (part,) = (store.root / "parts").glob("*.parquet")
+    (part,) = (store.root / "parts").iterdir()
     damage(part, random.Random(3))
     assert store.load().equals(whole)
-    for path in (store.root / "parts").glob("*"):
-        path.unlink()
+    assert store.load().equals(whole)
+    shutil.rmtree(store.root / "parts")
+    (store.root / "parts").mkdir()
     buffer = io.BytesIO()
     pl.DataFrame({"run": ["x"]}).write_parquet(buffer)
     content = buffer.getvalue()

@@ -87,7 +87,7 @@ def sweep(
         frame = store.load(keys)
         _print(plan, frame, show, style)
         if style == "table":
-            click.echo(f"runs: {len(keys)} in {store.root}, {outcome.reused} of them from before")
+            click.echo(f"runs: {len(keys)} in {store.root}, {outcome.trained} trained just now")
     if outcome.failures:
         raise SpecError(
             f"{len(outcome.failures)} of {len(outcome.keys)} runs failed: {outcome.first_failure()}"
