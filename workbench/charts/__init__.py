@@ -13,6 +13,7 @@ from workbench.charts.budget import (
 )
 from workbench.charts.front import pareto_front, phase_map
 from workbench.charts.learnability import regimes_by_group, signal_counts
+from workbench.charts.picture import picture
 from workbench.charts.questions import (
     against_k,
     against_rate,
@@ -20,9 +21,10 @@ from workbench.charts.questions import (
     differences,
     prompt_cost,
 )
-from workbench.charts.signals import advantages, counts_over_training
+from workbench.charts.signals import advantages, counts_over_training, sid_tree
 from workbench.charts.style import (
     COUNTS,
+    INK,
     METRICS,
     PAPER_POINT,
     PAPER_SHARES,
@@ -34,6 +36,7 @@ from workbench.charts.style import (
 
 __all__ = [
     "COUNTS",
+    "INK",
     "METRICS",
     "PAPER_POINT",
     "PAPER_SHARES",
@@ -53,8 +56,10 @@ __all__ = [
     "pareto_front",
     "performance_profiles",
     "phase_map",
+    "picture",
     "prompt_cost",
     "regimes_by_group",
+    "sid_tree",
     "signal_counts",
     "waiting_curves",
 ]
