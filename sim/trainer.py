@@ -42,6 +42,9 @@ class Training:
     evaluations: int = 10
 
 
+Row = dict[str, float | int | str | None]
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """rows: one mapping per (evaluation, split, slice). diverged_at: the step at which a
@@ -60,10 +63,12 @@ def train(
     rates: Tensor,
     how: Training,
     progress: Callable[[int], None] = lambda _: None,
+    watch: Callable[[int, list[Row]], None] = lambda *_: None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
-    `progress` is called after each step with the number of run-steps done.
+    `progress` is called after each step with the number of run-steps done, `watch` after each
+    evaluation with a run's index and its new rows; either may raise to stop the training.
     """
     dtype = next(iter(start.values())).dtype
     runs = len(seeds)
@@ -105,6 +110,8 @@ def train(
                         }
                     )
         tally.clear()
+        for run in range(runs):
+            watch(run, [row for row in rows[run] if row["step"] == step])
 
     evaluate(0)
     for step in range(how.steps):
