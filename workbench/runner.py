@@ -25,7 +25,7 @@ from workbench.starts import Starts
 from workbench.store import Store
 from workbench.sweep import Run, Sweep, Tune
 from workbench.tuning import next_rate, tried
-from workbench.work import StartTask, Task, TrainTask, Trained, build_world
+from workbench.work import StartTask, Task, Trained, TrainTask, build_world
 
 Progress = Callable[[int, int, str], None]
 """Called with run-steps done, run-steps in all, and what is going on."""
