@@ -207,9 +207,9 @@ def _with_another(strategy: Strategy, reward: Tensor) -> dict[str, Tensor]:
     parts = []
     for start in range(0, counts, step):
         other = hits_first[start : start + step]
-        pair = torch.stack(
-            torch.broadcast_tensors(reward.unsqueeze(1), other.view(1, -1, 1, width)), dim=-2
-        )
+        shape = (kinds, len(other), counts, width)
+        own = reward.unsqueeze(1).expand(shape)
+        pair = torch.stack([own, other.view(1, -1, 1, width).expand(shape)], dim=-2)
         tally = _tally(strategy, pair, "alike")
         parts.append({name: value for name, value in tally.items() if name != "seen"})
     return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}

@@ -176,8 +176,8 @@ def target_weights(
         given[0] = 1.0
     else:
         given[:] = 1.0 / len(given)
-    anchor = table.mean(table.anchor) * chosen.policy_weight / table.divisor
-    anchors = _average(anchor, pmf, pmf, table) * _anchor_factor(chosen, targets)
+    injected = table.mean(table.anchor) * chosen.policy_weight / table.divisor
+    anchors = _average(injected, pmf, pmf, table) * _anchor_factor(chosen, targets)
     together, each = _taught(chosen, total, table), _taught(chosen, targets, table)
     rows = pmf @ together.hit - _tilted(pmf) @ together.miss
     taught = anchors + (pmf * each.target).sum(-1)
