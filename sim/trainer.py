@@ -28,9 +28,10 @@ from sim.world import World
 TAUGHT = ("learnable", "signal_count", "update_width", "repaired")
 """What groups taught, mean over the steps since the last evaluation; None where there were none."""
 
-
 LARGEST = 1e15
 """A parameter beyond this, or not a number, has diverged."""
+
+Row = dict[str, float | int | str | None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TrainedRun:
     parameter became NaN or larger than `LARGEST`; None for a healthy run. A diverged run is stopped
     there: it spends nothing more, and its later rows repeat the last healthy parameters."""
 
-    rows: tuple[dict[str, float | int | str | None], ...]
+    rows: tuple[Row, ...]
     diverged_at: int | None
 
 
@@ -52,24 +53,33 @@ def train(
     rates: Tensor,
     how: Training,
     progress: Callable[[int], None] = lambda _: None,
+    watch: Callable[[int, list[Row]], None] = lambda *_: None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
-    `progress` is called after each step with the number of run-steps done.
+    `progress` is called after each step with the number of run-steps done, `watch` after each
+    evaluation with a run's index and its new rows; either may raise to stop the training.
     """
     fast = FastPath.of(policy, world, strategy, start, seeds, how)
     if fast is None and len(seeds) > 1:
-        return [
-            train(policy, world, _one(start, run), strategy, (seed,), rate, how, progress)[0]
-            for run, (seed, rate) in enumerate(zip(seeds, torch.split(rates, 1), strict=True))
-        ]
+        finished = []
+        for run, (seed, rate) in enumerate(zip(seeds, torch.split(rates, 1), strict=True)):
+
+            def watch_one(_: int, fresh: list[Row], run: int = run) -> None:
+                watch(run, fresh)
+
+            alone = _one(start, run)
+            finished += train(
+                policy, world, alone, strategy, (seed,), rate, how, progress, watch_one
+            )
+        return finished
     dtype = next(iter(start.values())).dtype
     runs = len(seeds)
     params, optimizer = start, Adam(start)
     entropy = [mean_entropy(policy, _one(start, run), world) for run in range(runs)]
     diverged: list[int | None] = [None] * runs
     spending, teaching = Totals(runs), Totals(runs)
-    rows: list[list[dict[str, float | int | str | None]]] = [[] for _ in seeds]
+    rows: list[list[Row]] = [[] for _ in seeds]
     state: State = start_state((runs,), len(world.train)) if strategy.gate != "none" else {}
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
 
@@ -96,6 +106,8 @@ def train(
                         }
                     )
         teaching.clear()
+        for run in range(runs):
+            watch(run, [row for row in rows[run] if row["step"] == step])
 
     def move(grads: Params, step: int) -> None:
         """One optimizer step of the runs that are still going."""
