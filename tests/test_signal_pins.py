@@ -100,7 +100,7 @@ def test_no_gate_waits_for_a_value_on_the_device():
     ids=["item", "bool", "tolist", "mask as index", "host tensor"],
 )
 def test_the_meta_device_refuses_what_would_wait_for_the_device(waits):
-    with pytest.raises((RuntimeError, NotImplementedError), match="(?i)meta"):
+    with pytest.raises((RuntimeError, NotImplementedError), match=r"(?i)meta"):
         waits(on_meta(some_groups()).reward)
 
 
