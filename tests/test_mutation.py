@@ -1,4 +1,4 @@
-"""The mutation tool finds every place to break, sees a test that cannot fail, and keeps its notes."""
+"""The mutation tool breaks every function, sees tests that cannot fail, and keeps its notes."""
 
 import subprocess
 import sys
