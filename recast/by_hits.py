@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,14 +104,20 @@ def by_hits(strategy: Strategy, group: int) -> ByHits:
     batch, tally = 1, alone
     if _looks_at_the_batch(strategy, reward, alone):
         batch, tally = 2, _with_another(strategy, reward)
+    divisor, words = _divisor(strategy, alone["divisor"], share)
     return ByHits(
         width=width,
-        **{name: tally[name] for name in ("hit", "miss", "anchor", "count", "square")},
+        hit=tally["hit"],
+        miss=tally["miss"],
+        anchor=tally["anchor"],
+        count=tally["count"],
+        square=tally["square"],
         share=share,
         apart=apart,
         shifted=any(bool(_differs(p["push"], alone["push"])[share > 0].any()) for p in probes),
         batch=batch,
-        **_divisor(strategy, alone["divisor"], share),
+        divisor=divisor,
+        divisor_name=words,
     )
 
 
@@ -207,15 +212,16 @@ def _with_another(strategy: Strategy, reward: Tensor) -> dict[str, Tensor]:
     parts = []
     for start in range(0, counts, step):
         other = hits_first[start : start + step]
+        shape = (kinds, len(other), counts, width)
         pair = torch.stack(
-            torch.broadcast_tensors(reward.unsqueeze(1), other.view(1, -1, 1, width)), dim=-2
+            [reward.unsqueeze(1).expand(shape), other.unsqueeze(1).expand(shape)], dim=-2
         )
         tally = _tally(strategy, pair, "alike")
         parts.append({name: value for name, value in tally.items() if name != "seen"})
     return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
 
 
-def _divisor(strategy: Strategy, seen: Tensor, share: Tensor) -> dict[str, Any]:
+def _divisor(strategy: Strategy, seen: Tensor, share: Tensor) -> tuple[float, str]:
     """The constant that divides one prompt's sum, and its name.
 
     A denominator that counts what a batch happens to hold is one number for all prompts of a large
@@ -225,6 +231,6 @@ def _divisor(strategy: Strategy, seen: Tensor, share: Tensor) -> dict[str, Any]:
     if bool((kept == kept[0]).all()):
         value = float(kept[0])
         words = "1 (a sum per prompt)" if value == 1 else f"{value:g} ({strategy.denominator})"
-        return {"divisor": value, "divisor_name": words}
+        return value, words
     words = f"1 (a sum per prompt; the batch's {strategy.denominator} divides all prompts alike)"
-    return {"divisor": 1.0, "divisor_name": words}
+    return 1.0, words

@@ -176,8 +176,8 @@ def target_weights(
         given[0] = 1.0
     else:
         given[:] = 1.0 / len(given)
-    anchor = table.mean(table.anchor) * chosen.policy_weight / table.divisor
-    anchors = _average(anchor, pmf, pmf, table) * _anchor_factor(chosen, targets)
+    injected = table.mean(table.anchor) * chosen.policy_weight / table.divisor
+    anchors = _average(injected, pmf, pmf, table) * _anchor_factor(chosen, targets)
     together, each = _taught(chosen, total, table), _taught(chosen, targets, table)
     rows = pmf @ together.hit - _tilted(pmf) @ together.miss
     taught = anchors + (pmf * each.target).sum(-1)
@@ -278,7 +278,9 @@ def _taught(strategy: Strategy, p: Tensor, table: ByHits) -> _Taught:
     )
     on_rows, hit = on_rows.squeeze(1), reward.squeeze(1) > 0
     return _Taught(
-        on_target.flatten().expand(len(p), counts), (on_rows * hit).sum(-1), (on_rows * ~hit).sum(-1)
+        on_target.flatten().expand(len(p), counts),
+        (on_rows * hit).sum(-1),
+        (on_rows * ~hit).sum(-1),
     )
 
 
