@@ -101,10 +101,16 @@ def by_hits(strategy: Strategy, group: int) -> ByHits:
     if width > 1:
         # A single miss cannot show that it was chosen: it is treated as groups with two misses are.
         apart[-2] = apart[-3] if width > 2 else by_hits(strategy, 3).apart[1]
+    others = (torch.zeros_like(reward), torch.ones_like(reward), reward.flip(1))
+    pairs = [
+        _tally(strategy, torch.stack([reward, other], dim=-2).unsqueeze(1), "alike")
+        for other in others
+    ]
     batch, tally = 1, alone
-    if _looks_at_the_batch(strategy, reward, alone):
+    if any(bool(_differs(pair["seen"], alone["seen"]).any()) for pair in pairs):
         batch, tally = 2, _with_another(strategy, reward)
-    divisor, words = _divisor(strategy, alone["divisor"], share)
+    divisors = torch.stack([alone["divisor"], *(pair["divisor"] / 2 for pair in pairs)])
+    divisor, words = _divisor(strategy, divisors, share)
     return ByHits(
         width=width,
         hit=tally["hit"],
@@ -193,15 +199,6 @@ def _tally(strategy: Strategy, reward: Tensor, misses: str) -> dict[str, Tensor]
 def _differs(one: Tensor, other: Tensor) -> Tensor:
     """Where two tables differ by more than the order of a sum can make them."""
     return (one - other).abs() > 1e-9 * (1 + other.abs())
-
-
-def _looks_at_the_batch(strategy: Strategy, reward: Tensor, alone: dict[str, Tensor]) -> bool:
-    """Does the credit change when another group, with or without hits, joins the batch?"""
-    for other in (torch.zeros_like(reward), torch.ones_like(reward), reward.flip(1)):
-        pair = torch.stack([reward, other], dim=-2).unsqueeze(1)
-        if bool(_differs(_tally(strategy, pair, "alike")["seen"], alone["seen"]).any()):
-            return True
-    return False
 
 
 def _with_another(strategy: Strategy, reward: Tensor) -> dict[str, Tensor]:
