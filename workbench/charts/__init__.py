@@ -14,6 +14,7 @@ from workbench.charts.budget import (
 from workbench.charts.exact import exact_directions
 from workbench.charts.front import pareto_front, phase_map
 from workbench.charts.learnability import regimes_by_group, signal_counts
+from workbench.charts.live import regimes_over_training, trade_off
 from workbench.charts.picture import picture
 from workbench.charts.questions import (
     against_k,
@@ -61,7 +62,9 @@ __all__ = [
     "picture",
     "prompt_cost",
     "regimes_by_group",
+    "regimes_over_training",
     "sid_tree",
     "signal_counts",
+    "trade_off",
     "waiting_curves",
 ]
