@@ -22,7 +22,6 @@ from sim.policy import Params, Policy
 from sim.step import Training, account, collect, updates
 from sim.world import World
 
-
 Row = dict[str, float | int | str | None]
 
 

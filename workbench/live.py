@@ -81,7 +81,7 @@ class Race:
             case "phase":
                 self.text = event["text"]
             case "steps":
-                self.text = "Training"
+                self.text = "Training" if not self.text.startswith("Stopping") else self.text
                 self.steps[event["strategy"]] = event["done"]
             case "rows":
                 name, seed = event["strategy"], event["seed"]
@@ -150,7 +150,9 @@ class Worker:
         self._steer("resume", "paused", "running")
 
     def stop(self) -> None:
-        """Call it off; what is finished stays."""
+        """Call it off after the step under way; what is finished stays."""
+        if self.race is not None:
+            self.race.text = "Stopping after the step under way"
         self._say("stop")
 
     def look(self) -> Race | None:
