@@ -1,21 +1,70 @@
-"""The fast path: one step's gradient from the shortcuts of `sim.plan`, for many runs at once."""
+"""The fast path: one step's gradient from the cheapest exact shortcut, for many runs at once.
+
+Which shortcut serves a strategy is decided from what the strategy declares and from probing it,
+never from its name:
+
+- `pair`: only the boundary pair learns;
+- `hits`: every hit of a group, every miss and every anchor gets what the number of hits dictates;
+- `levels`: credit may look at where each miss leaves the target's path as well;
+- `target`: no rollouts at all;
+- none: the general path of `sim.step` trains the strategy, on the shared tree of `sim.tree`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recast.loss import LossSettings
+from recast.repair import REPAIRS
+from recast.selection import SELECTIONS
 from recast.strategy import Strategy
+from sim.bylevel import depends_on_levels_alone, levels_plan
+from sim.hits import hit_table, hits_plan
 from sim.lazy import KL_SLOPES, Path, Reference, Walkers, descend, score_path
 from sim.nodes import NodePolicy, Params
-from sim.plan import Drawn, Plan, plan_for, supervise
+from sim.pair import pair_plan
+from sim.plan import Drawn, Plan, supervise, target_plan
 from sim.policy import Policy
 from sim.seeds import minibatch, stream
 from sim.step import Training
 from sim.world import World
+
+OUTCOMES = frozenset({"target", "tie_key", "matched"})
+"""Inputs that follow from where each rollout leaves the target's path."""
+
+
+def plan_for(
+    strategy: Strategy, group: int, depth: int, loss: LossSettings, dtype: torch.dtype
+) -> Plan | None:
+    """The cheapest shortcut that is exact for the strategy, or None."""
+    repair = strategy.stage("repair").stage
+    if (
+        strategy.gate != "none"
+        or strategy.coupling == "state"
+        or strategy.anchor_ratio != "one"
+        or not strategy.needs <= OUTCOMES
+        or repair in (REPAIRS["drop_constant"], REPAIRS["keep_distinct"])
+    ):
+        return None
+    if not strategy.needs_rollouts:
+        return target_plan()
+    if strategy.credit == "none":
+        loss = replace(loss, kl_weight=0.0)
+    simple = repair in (REPAIRS["none"], REPAIRS["anchor"])
+    if strategy.coupling == "group":
+        if simple and strategy.stage("select").stage is SELECTIONS["pair"]:
+            return pair_plan(strategy, group, loss)
+        if simple or repair is REPAIRS["append"]:
+            table = hit_table(strategy, group, depth)
+            if table is not None:
+                return hits_plan(strategy, group, depth, table, loss)
+    if depends_on_levels_alone(strategy, group, depth):
+        return levels_plan(strategy, group, depth, loss, dtype)
+    return None
 
 
 @dataclass(frozen=True)
@@ -43,7 +92,7 @@ class FastPath:
         seeds: tuple[int, ...],
         how: Training,
     ) -> None:
-        self._plan, self._policy, self._world, self._strategy = plan, policy, world, strategy
+        self.plan, self._policy, self._world, self._strategy = plan, policy, world, strategy
         self._reference, self._seeds, self._how = reference, seeds, how
         self._rngs = tuple(stream(seed, "lazy rollouts") for seed in seeds)
         dtype = next(iter(reference.values())).dtype
@@ -93,7 +142,7 @@ class FastPath:
         if broken.any():
             rows = np.repeat(broken, how.batch)
             path.leave[rows], path.reach[rows] = 0.0, 1.0
-        drawn = self._plan(path, self._rngs, how.batch)
+        drawn = self.plan.draw(path, self._rngs, how.batch)
         demand = drawn.demand
         if strategy.learns_from_target:
             progress = step / max(1, how.steps - 1)

@@ -5,6 +5,7 @@ Errors a user can cause are one line and exit code 2; a disk that refuses a writ
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import NoReturn
 
@@ -49,6 +50,7 @@ def main() -> None:
 
     Exit code 2 for what a user can put right, 3 when the disk refuses, 130 after an interruption.
     """
+    _warn_on_stderr()
     try:
         code = cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -61,6 +63,19 @@ def main() -> None:
         _fail(f"error: {problem}", 2)
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Echo(logging.Handler):
+    """Warnings of the workbench, one line each on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+
+
+def _warn_on_stderr() -> None:
+    log = logging.getLogger("recast")
+    if not any(isinstance(handler, _Echo) for handler in log.handlers):
+        log.addHandler(_Echo(logging.WARNING))
 
 
 def _fail(message: str, code: int) -> NoReturn:
