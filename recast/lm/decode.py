@@ -29,6 +29,16 @@ from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 
 
+@dataclass(frozen=True)
+class Rollouts:
+    """codes `[B, G, L]`; logp `[B, G, L]` under the constrained policy at the sampling temperature;
+    entropy `[B, G, L]` of the distribution that each code was drawn from, nats."""
+
+    codes: Tensor
+    logp: Tensor
+    entropy: Tensor
+
+
 @dataclass
 class _Shared:
     """One batch being decoded: the cache grows by a block of codes per step."""
@@ -68,11 +78,10 @@ def sample(
     prompts: Prompts,
     uniforms: Tensor,
     temperature: float = 1.0,
-) -> tuple[Tensor, Tensor]:
+) -> Rollouts:
     """Draw G rollouts per prompt by inverting each step's distribution function.
 
-    uniforms `[B, G, L]` in [0, 1). Returns codes `[B, G, L]` and their log-probabilities under the
-    constrained policy at this temperature, `[B, G, L]`.
+    uniforms `[B, G, L]` in [0, 1).
     """
     shared = _start(model, vocabulary, prompts)
     group, depth = uniforms.shape[1:]
@@ -80,7 +89,7 @@ def sample(
     own = own.expand(len(prompts), -1, -1)
     node = torch.zeros(len(prompts), group, dtype=torch.int64, device=prompts.ids.device)
     logits = shared.logits.unsqueeze(1).expand(-1, group, -1)
-    codes, logps = [], []
+    codes, logps, entropies = [], [], []
     for level in range(depth):
         open_logits = allowed_logits(logits, shared.tokens, trie, level, node) / temperature
         logp = torch.log_softmax(open_logits, -1)
@@ -91,10 +100,16 @@ def sample(
         slot = torch.minimum(slot, trie.allowed[level][node].sum(-1) - 1)
         codes.append(trie.code[level][node, slot])
         logps.append(logp.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
+        entropies.append(entropy(logp))
         node = trie.child[level][node, slot]
         if level + 1 < depth:
             logits = shared.step(codes[-1], level, own.repeat(1, 1, level + 1))
-    return torch.stack(codes, -1), torch.stack(logps, -1)
+    return Rollouts(torch.stack(codes, -1), torch.stack(logps, -1), torch.stack(entropies, -1))
+
+
+def entropy(logp: Tensor) -> Tensor:
+    """Entropy in nats over the last axis; -inf counts as probability 0."""
+    return -(logp.exp() * logp.clamp(min=-1e4)).sum(-1)
 
 
 @torch.no_grad()
@@ -135,55 +150,65 @@ def beams(
     return item, total
 
 
+@dataclass(frozen=True)
+class NodeLogits:
+    """The policy on the whole trie. Per level: rows `[m_l]`, the nodes with a choice below them,
+    and the logits of their children `[B, m_l, W_l]` (-inf on padding)."""
+
+    trie: Trie
+    rows: tuple[Tensor, ...]
+    logits: tuple[Tensor, ...]
+
+    def item_logp(self, temperature: float = 1.0) -> Tensor:
+        """Log-probability of every item, `[B, N]`, each code sampled at `temperature`."""
+        found = self.logits[0].new_zeros(self.logits[0].shape[0], 1)
+        for level, (rows, logits) in enumerate(zip(self.rows, self.logits, strict=True)):
+            allowed, child = self.trie.allowed[level], self.trie.child[level]
+            step = logits.new_zeros(len(logits), *child.shape)
+            step[:, rows] = torch.log_softmax(logits / temperature, -1)
+            grown = logits.new_zeros(len(logits), int(child.max()) + 1)
+            grown[:, child[allowed]] = (found.unsqueeze(-1) + step)[:, allowed]
+            found = grown
+        return found
+
+
 @torch.no_grad()
-def enumerate_items(
-    model: CausalLM,
-    vocabulary: Vocabulary,
-    trie: Trie,
-    prompts: Prompts,
-    temperatures: tuple[float, ...] = (1.0,),
-) -> list[Tensor]:
-    """Log-probability of every item `[B, N]` under the constrained policy, one per temperature.
+def enumerate_nodes(
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts
+) -> NodeLogits:
+    """Logits at every node: exact probabilities of all items, at any temperature.
 
     Only nodes with more than one child, and their ancestors, go through the model.
     """
     shared = _start(model, vocabulary, prompts)
     batch, device = len(prompts), prompts.ids.device
     useful = _useful(trie)
-    found = [torch.zeros(batch, 1, device=device, dtype=shared.logits.dtype) for _ in temperatures]
     logits = shared.logits.unsqueeze(1)
     rows = torch.zeros(1, dtype=torch.int64, device=device)
     sees = torch.zeros(1, 0, dtype=torch.bool, device=device)
+    every_row, every_logit = [], []
     for level in range(trie.depth):
-        count = trie.code[level].shape[0]
-        open_logits = allowed_logits(
-            logits, shared.tokens, trie, level, rows.expand(batch, -1)
-        )
+        every_row.append(rows)
+        node = rows.expand(batch, -1)
+        every_logit.append(allowed_logits(logits, shared.tokens, trie, level, node))
+        if level + 1 == trie.depth:
+            break
         allowed, child = trie.allowed[level], trie.child[level]
-        below = int(child.max()) + 1
-        for place, temperature in enumerate(temperatures):
-            step = torch.zeros(batch, count, child.shape[1], device=device, dtype=found[0].dtype)
-            step[:, rows] = torch.log_softmax(open_logits / temperature, -1)
-            grown = torch.zeros(batch, below, device=device, dtype=step.dtype)
-            grown[:, child[allowed]] = (found[place].unsqueeze(-1) + step)[:, allowed]
-            found[place] = grown
-        if level + 1 < trie.depth:
-            parent_of = torch.zeros(below, dtype=torch.int64, device=device)
-            code_of = torch.zeros(below, dtype=torch.int64, device=device)
-            parent_of[child[allowed]] = allowed.nonzero()[:, 0]
-            code_of[child[allowed]] = trie.code[level][allowed]
-            fresh = useful[level + 1].nonzero().squeeze(-1)
-            slot = torch.full((count,), -1, dtype=torch.int64, device=device)
-            slot[rows] = torch.arange(len(rows), device=device)
-            old = sees[slot[parent_of[fresh]]]
-            own = torch.eye(len(fresh), dtype=torch.bool, device=device)
-            sees, rows = torch.cat([old, own], -1), fresh
-            if len(fresh):
-                codes = code_of[fresh].expand(batch, -1)
-                logits = shared.step(codes, level, sees.expand(batch, -1, -1))
-            else:
-                logits = logits[:, :0]
-    return found
+        parent_of = torch.zeros(int(child.max()) + 1, dtype=torch.int64, device=device)
+        code_of = torch.zeros_like(parent_of)
+        parent_of[child[allowed]] = allowed.nonzero()[:, 0]
+        code_of[child[allowed]] = trie.code[level][allowed]
+        fresh = useful[level + 1].nonzero().squeeze(-1)
+        slot = torch.full((len(child),), -1, dtype=torch.int64, device=device)
+        slot[rows] = torch.arange(len(rows), device=device)
+        own = torch.eye(len(fresh), dtype=torch.bool, device=device)
+        sees, rows = torch.cat([sees[slot[parent_of[fresh]]], own], -1), fresh
+        if len(fresh):
+            codes = code_of[fresh].expand(batch, -1)
+            logits = shared.step(codes, level, sees.expand(batch, -1, -1))
+        else:
+            logits = logits[:, :0]
+    return NodeLogits(trie, tuple(every_row), tuple(every_logit))
 
 
 def _useful(trie: Trie) -> list[Tensor]:

@@ -34,13 +34,13 @@ class Tuning:
     history_loss: learn the codes of the history too; lr peaks after the first warmup steps and
     falls along a cosine to a tenth at the last epoch."""
 
-    epochs: int = 40
+    epochs: int = 10
     batch: int = 64
-    lr: float = 2e-3
+    lr: float = 1e-3
     weight_decay: float = 0.1
     warmup: int = 50
-    patience: int = 3
-    history_loss: bool = True
+    patience: int = 2
+    history_loss: bool = False
     clip_norm: float = 1.0
     seed: int = 0
 
@@ -113,11 +113,9 @@ def fine_tune(
     how: Tuning,
     folder: Path,
     fingerprint: str,
-    *,
-    tokenizer: object = None,
     progress: Progress = lambda *_: None,
 ) -> Outcome:
-    """Train `model` in place to its best epoch and publish it as `folder/model`.
+    """Train `model` in place to its best epoch.
 
     After each epoch `folder/progress` holds what a resumed call needs: the same command continues
     bit for bit. Raises LMError for a loss that is not finite (the checkpoint of the epoch before
@@ -133,19 +131,20 @@ def fine_tune(
     optimizer = Adam(named, how.lr, weight_decay=how.weight_decay)
     best = {name: value.detach().clone() for name, value in named.items()}
     history: list[dict[str, float]] = []
-    wanted = {"how": asdict(how), "rows": len(rows), "kind": "sft"}
-    if checkpoint.exists(folder / "progress"):
-        saved = checkpoint.load(folder / "progress", fingerprint)
-        if saved.meta["wanted"] != wanted:
+    wanted = {"how": asdict(how), "rows": len(rows), "catalogue": fingerprint}
+    saved = checkpoint.load_state(folder / "progress")
+    if saved is not None:
+        state, meta = saved
+        if meta["wanted"] != wanted:
             raise LMError(
                 f"{folder}: an unfinished run with other settings lives here; finish it with its "
                 "own settings, delete the folder, or choose another --out"
             )
-        history = list(saved.meta["history"])
-        optimizer.load(saved.state)
+        history = list(meta["history"])
+        optimizer.load(state)
         for name in named:
-            named[name].data.copy_(saved.state[f"now.{name}"])
-            best[name].copy_(saved.state[f"best.{name}"])
+            named[name].data.copy_(state[f"now.{name}"])
+            best[name].copy_(state[f"best.{name}"])
     while not _finished(history, how):
         epoch = len(history)
         model.train()
@@ -171,17 +170,14 @@ def fine_tune(
         history.append(
             {"epoch": epoch, "train_loss": total / per_epoch, "validation_nll": nll}
         )
-        checkpoint.save(
+        checkpoint.save_state(
             folder / "progress",
-            model,
-            vocabulary,
-            fingerprint,
-            {"wanted": wanted, "history": history},
-            state={
+            {
                 **optimizer.state(),
                 **{f"now.{n}": v for n, v in named.items()},
                 **{f"best.{n}": v for n, v in best.items()},
             },
+            {"wanted": wanted, "history": history},
         )
     for name, value in named.items():
         value.data.copy_(best[name])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from recast.lm.decode import beams, enumerate_items, sample
+from recast.lm.decode import beams, enumerate_nodes, sample
 from recast.lm.prefix import packed_logp, reencoded_logp
 from recast.lm.trie import build_trie
 
@@ -94,11 +94,11 @@ def test_sampling_reports_the_log_probability_that_scoring_gives(architecture, s
     model = tiny.model(architecture, vocab, seed)
     prompts = tiny.prompts(vocab, trie, seed, 3)
     draws = torch.rand(3, 6, 3, generator=torch.Generator().manual_seed(seed))
-    codes, logp = sample(model, vocab, trie, prompts, draws, temperature)
-    trie.walk(codes)  # raises when a rollout is not an item
+    rolled = sample(model, vocab, trie, prompts, draws, temperature)
+    trie.walk(rolled.codes)  # raises when a rollout is not an item
     with torch.no_grad():
-        scored = packed_logp(model, vocab, prompts, codes, trie, temperature)
-    assert torch.allclose(logp, scored, atol=1e-5)
+        scored = packed_logp(model, vocab, prompts, rolled.codes, trie, temperature)
+    assert torch.allclose(rolled.logp, scored, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
@@ -111,7 +111,8 @@ def test_enumeration_scores_every_item_and_wide_beams_are_its_ranking(
     trie = tiny.catalogue(seed, items)
     model = tiny.model(architecture, vocab, seed)
     prompts = tiny.prompts(vocab, trie, seed, 2)
-    logp, warm = enumerate_items(model, vocab, trie, prompts, (1.0, 2.0))
+    nodes = enumerate_nodes(model, vocab, trie, prompts)
+    logp, warm = nodes.item_logp(), nodes.item_logp(2.0)
     every = trie.codes.expand(2, -1, -1)
     with torch.no_grad():
         scored = packed_logp(model, vocab, prompts, every, trie).sum(-1)
@@ -137,8 +138,8 @@ def test_beams_of_width_one_are_greedy_decoding():
     model = tiny.model("qwen3", vocab, 3)
     prompts = tiny.prompts(vocab, trie, 3, 4)
     item, _ = beams(model, vocab, trie, prompts, 1)
-    cold, _ = sample(model, vocab, trie, prompts, torch.full((4, 1, 3), 0.5), temperature=1e-3)
-    assert trie.walk(cold)[2].tolist() == item.tolist()
+    cold = sample(model, vocab, trie, prompts, torch.full((4, 1, 3), 0.5), temperature=1e-3)
+    assert trie.walk(cold.codes)[2].tolist() == item.tolist()
 
 
 def test_sampling_follows_the_enumerated_distribution():
@@ -147,12 +148,14 @@ def test_sampling_follows_the_enumerated_distribution():
     model = tiny.model("llama", vocab, 5)
     prompts = tiny.prompts(vocab, trie, 5, 1)
     draws = torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(0))
-    drawn = torch.cat(
-        [sample(model, vocab, trie, prompts, part)[0] for part in draws.split(500, 1)], 1
-    )
-    share = torch.bincount(trie.walk(drawn)[2][0], minlength=trie.items) / 20_000
-    (logp,) = enumerate_items(model, vocab, trie, prompts)
+    parts = [sample(model, vocab, trie, prompts, part) for part in draws.split(500, 1)]
+    item = torch.cat([trie.walk(part.codes)[2][0] for part in parts])
+    share = torch.bincount(item, minlength=trie.items) / 20_000
+    logp = enumerate_nodes(model, vocab, trie, prompts).item_logp()
     assert (share - logp.exp()[0]).abs().max() < 0.015
+    entropy = -(logp.exp() * logp).sum(-1)
+    drawn = torch.cat([part.entropy.sum(-1) for part in parts], 1).mean(-1)
+    assert torch.allclose(drawn, entropy, atol=0.02)
 
 
 @given(st.sets(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=30))
