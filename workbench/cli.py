@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from workbench.commands.lm import lm
 from workbench.commands.run import presets, run
 from workbench.commands.store import store
 from workbench.commands.strategies import strategies
@@ -21,7 +22,7 @@ def cli() -> None:
     """Find out what sparse-hit RL for generative recommenders really buys."""
 
 
-for command in (run, strategies, presets, store):
+for command in (run, strategies, presets, store, lm):
     cli.add_command(command)
 
 

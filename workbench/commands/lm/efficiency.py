@@ -1,0 +1,10 @@
+"""`recast lm efficiency`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def efficiency() -> None:
+    """placeholder"""
