@@ -1,8 +1,9 @@
 """Supervised fine-tuning on next items, early-stopped, resumable.
 
 Loss: cross-entropy of the codes, the target's alone or those of the whole sequence, unconstrained
-softmax. The validation value is the mean negative log-likelihood of the target under the
-trie-constrained policy (nats), which is what rollouts sample from.
+softmax. After each epoch the tuning users give the mean negative log-likelihood of the target under
+the trie-constrained policy (nats), which is what rollouts sample from, and NDCG@10 of 10 beams; one
+of the two chooses the epoch that is kept.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from recast.items import Interaction
 from recast.lm import checkpoint
+from recast.lm.decode import beams
 from recast.lm.extra import LMError
 from recast.lm.models import CausalLM
 from recast.lm.optimizer import Adam
@@ -26,12 +29,12 @@ from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 
 Progress = Callable[[int, int, str], None]
+StopOn = Literal["ndcg_at_10", "nll"]
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """epochs: at most; patience: epochs without a better validation value before stopping;
-    history_loss: learn the codes of the history too; lr peaks after the first warmup steps and
+    """epochs: at most; patience: epochs without a better `stop_on` before stopping; history_loss: learn the codes of the history too; lr peaks after the first warmup steps and
     falls along a cosine to a tenth at the last epoch."""
 
     epochs: int = 10
@@ -40,6 +43,7 @@ class Tuning:
     weight_decay: float = 0.1
     warmup: int = 50
     patience: int = 2
+    stop_on: StopOn = "ndcg_at_10"
     history_loss: bool = False
     clip_norm: float = 1.0
     seed: int = 0
@@ -47,7 +51,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Outcome:
-    """history: one entry per epoch (epoch, train_loss, validation_nll). best: the epoch kept."""
+    """history: one entry per epoch (epoch, train_loss, nll, ndcg_at_10). best: the epoch kept."""
 
     history: tuple[dict[str, float], ...]
     best: int
@@ -164,12 +168,12 @@ def fine_tune(
             progress(step + 1, how.epochs * per_epoch, f"epoch {epoch + 1}")
         model.eval()
         nll = -target_logp(model, vocabulary, trie, held_prompts, held_target).mean().item()
-        if not history or nll < min(h["validation_nll"] for h in history):
+        ndcg = _ndcg(model, vocabulary, trie, held_prompts, held_target)
+        loss_mean = total / per_epoch
+        history.append({"epoch": epoch, "train_loss": loss_mean, "nll": nll, "ndcg_at_10": ndcg})
+        if _best(history, how) == epoch:
             for name, value in named.items():
                 best[name].copy_(value.detach())
-        history.append(
-            {"epoch": epoch, "train_loss": total / per_epoch, "validation_nll": nll}
-        )
         checkpoint.save_state(
             folder / "progress",
             {
@@ -182,15 +186,31 @@ def fine_tune(
     for name, value in named.items():
         value.data.copy_(best[name])
     model.eval()
-    chosen = min(range(len(history)), key=lambda e: history[e]["validation_nll"])
-    return Outcome(tuple(history), chosen)
+    return Outcome(tuple(history), _best(history, how))
+
+
+def _best(history: list[dict[str, float]], how: Tuning) -> int:
+    """The first epoch with the best value."""
+    sign = -1 if how.stop_on == "nll" else 1
+    return max(range(len(history)), key=lambda e: (sign * history[e][how.stop_on], -e))
 
 
 def _finished(history: list[dict[str, float]], how: Tuning) -> bool:
     if not history:
-        return how.epochs == 0
-    best = min(range(len(history)), key=lambda e: history[e]["validation_nll"])
-    return len(history) >= how.epochs or len(history) - 1 - best >= how.patience
+        return False
+    return len(history) >= how.epochs or len(history) - 1 - _best(history, how) >= how.patience
+
+
+def _ndcg(
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts, target: Tensor
+) -> float:
+    wanted = trie.walk(target)[2].unsqueeze(-1)
+    gains = []
+    for start in range(0, len(prompts), 128):
+        part = slice(start, start + 128)
+        hit = beams(model, vocabulary, trie, prompts[part], 10)[0] == wanted[part]
+        gains.append((hit / torch.log2(torch.arange(10, device=hit.device) + 2.0)).sum(-1))
+    return torch.cat(gains).mean().item()
 
 
 def _rate(step: int, how: Tuning, per_epoch: int) -> float:

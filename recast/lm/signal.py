@@ -96,7 +96,7 @@ def pack(signal: Signal, codes: Tensor) -> Rows:
     index = (counts > 0).nonzero().squeeze(-1)
     width = int(counts.max()) if counts.numel() else 0
     # A stable sort keeps the rollouts' order, so packing never reorders a group.
-    order = torch.sort(signal.rows[index].to(torch.uint8), -1, descending=True, stable=True)
+    order = signal.rows[index].to(torch.uint8).sort(dim=-1, descending=True, stable=True)
     keep = order.indices[:, :width]
     advantage = signal.advantage[index]
     if advantage.ndim == 3:

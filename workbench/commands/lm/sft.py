@@ -25,6 +25,9 @@ from workbench.commands.output import FORMAT, emit, progress_line
 @click.option("--patience", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
+@click.option(
+    "--stop-on", type=click.Choice(["ndcg_at_10", "nll"]), default="ndcg_at_10", show_default=True
+)
 @click.option("--history-loss", is_flag=True, help="Learn the codes of the history too.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="Use so many train rows only.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -42,6 +45,7 @@ def sft(
     patience: int,
     batch: int,
     lr: float,
+    stop_on: Any,
     history_loss: bool,
     limit: int | None,
     seed: int,
@@ -49,8 +53,8 @@ def sft(
 ) -> None:
     """Fine-tune on next items; early-stopped on the tuning users; the model goes to OUT/model.
 
-    A killed command continues when it is given again. Columns: epoch, train_loss, validation_nll
-    (nats per target, trie-constrained), kept.
+    A killed command continues when it is given again. Columns: epoch, train_loss (nats per code),
+    nll (nats per target of the tuning users, trie-constrained), ndcg_at_10 (theirs), kept.
     """
     from recast.lm import checkpoint
     from recast.lm.dataset import load_data
@@ -90,6 +94,7 @@ def sft(
             lr=lr,
             patience=patience,
             history_loss=history_loss,
+            stop_on=stop_on,
             seed=seed,
         )
         outcome = fine_tune(
