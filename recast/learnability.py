@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from recast.groups import REGIMES, RolloutGroups
-from recast.strategies import Strategy, build_signal, parse_strategy
+from recast.strategies import parse_strategy
+from recast.strategy import Strategy, build_signal
 
 
 def regime_probabilities(p: Tensor, group: int) -> dict[str, Tensor]:
@@ -91,7 +92,17 @@ def expected_signal_count(
 def _counts(strategy: Strategy, reward: Tensor) -> Tensor:
     width = reward.shape[-1]
     key = ((torch.arange(width, dtype=reward.dtype) + 0.5) / width).expand_as(reward)
-    return build_signal(strategy, RolloutGroups.of(reward, score=reward, tie_key=key)).count
+    place = torch.arange(width).expand(reward.shape)
+    groups = RolloutGroups.of(
+        reward,
+        score=reward,
+        tie_key=key,
+        entropy=torch.tensor([1.0, 0.5], dtype=reward.dtype).expand(*reward.shape, 2),
+        beam_rank=place,
+        matched=reward.to(torch.int64),
+        item=place,
+    )
+    return build_signal(strategy, groups).count
 
 
 def _log_rising(factors: Tensor) -> Tensor:

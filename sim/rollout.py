@@ -46,3 +46,16 @@ def path_logp(
         logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
         steps.append(logp.gather(-1, catalogue.codes[item, level].unsqueeze(-1)).squeeze(-1))
     return torch.stack(steps, dim=-1)
+
+
+def path_entropy(
+    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
+) -> Tensor:
+    """Entropy of the policy at T = 1 at each node of given items' paths, nats; `[R, B, M, L]`."""
+    steps = []
+    for level, here in enumerate(catalogue.levels):
+        node = catalogue.path[item, level]
+        logits = policy.node_logits(params, encoded, catalogue, level, node)
+        logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
+        steps.append(-(logp.exp() * logp.clamp(min=-1e4)).sum(-1))
+    return torch.stack(steps, dim=-1)

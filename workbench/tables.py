@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
+
+from workbench.stats import interval, mean
 
 QUALITY = (
     "pass_at_1",
@@ -21,7 +22,6 @@ QUALITY = (
 REGIME = ("all_zero", "single_hit", "multi_hit", "saturated")
 SIGNAL = ("learnable", "signal_count", "update_width", "repaired")
 COST = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", "skipped_prompts")
-RESAMPLES = 2000
 
 
 def summary(frame: pl.DataFrame, split: str = "test") -> pl.DataFrame:
@@ -65,19 +65,11 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
     }
     for name in QUALITY:
         column = rows[name].to_numpy()
-        low, high = _interval(column)
+        low, high = interval(column, mean)
         values |= {name: float(column.mean()), f"{name}_low": low, f"{name}_high": high}
     for name in (*REGIME, *COST):
         values[name] = float(rows[name].to_numpy().mean())
     return values
-
-
-def _interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    if len(values) < 5:
-        return None, None
-    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.quantile(values[draws].mean(1), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:

@@ -1,111 +1,206 @@
-"""From prompts to a learning signal, and from the signal to packed rows.
+"""From prompts to a learning signal on a real model.
 
-Order: roll out, judge, repair (the ground truth's codes go into an anchored slot), credit, and only
-then pack the active rows; no log-probability is computed before that, and none for an idle row.
+Order: gate, roll out, judge, repair (the ground truth's codes go into an anchored slot), select,
+credit. No log-probability is computed before the signal stands, and none for an idle row.
+Shapes: B prompts, G rollouts, L codes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from recast.gate import Visit, after
 from recast.groups import Origin, RolloutGroups
 from recast.lm.decode import beams, sample
 from recast.lm.prefix import CausalLM
-from recast.lm.seeds import uniforms
+from recast.lm.seeds import batch_indices, uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
-from recast.strategies import Signal, Strategy, build_signal
+from recast.repair import REPAIRS
+from recast.strategy import Signal, State, Strategy, build_signal
 from recast.structure import level_scores, matched_levels
 
 Search = Literal["sample", "beam"]
+REFILLS = 10
+"""Rounds of further prompts that dynamic sampling may roll out before it gives up filling."""
+
+GIVEN = frozenset({"target", "tie_key", "length", "matched", "item", "reference"})
+"""What this path can give to every strategy; sampling adds entropy, beams their rank."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Packed rows of the prompts that reach the actor: index `[b]` into the batch; codes
-    `[b, U, L]`; advantage `[b, U]` or `[b, U, L]`; active `[b, U]` (False = padding)."""
+class Roller:
+    """Where rollouts come from: the policy, its trie, the RL prompts and their targets `[n, L]`."""
 
-    index: Tensor
-    codes: Tensor
-    advantage: Tensor
-    active: Tensor
+    model: CausalLM
+    vocabulary: Vocabulary
+    trie: Trie
+    prompts: Prompts
+    target: Tensor
+    batch: int
+    group: int
+    search: Search
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One rollout phase. prompts and target `[B, L]` of the batch; signal and codes `[B, W, L]`
+    (anchors written in), None without rollouts; rollouts sampled; prompts that were skipped; state
+    for the next phase."""
+
+    prompts: Prompts
+    target: Tensor
+    signal: Signal | None = None
+    codes: Tensor | None = None
+    rollouts: int = 0
+    skipped: int = 0
+    state: State = field(default_factory=dict)
+
+
+def given(search: Search) -> frozenset[str]:
+    """Names of the inputs that rollouts of this kind come with, as in `Strategy.needs`."""
+    return GIVEN | {"beam_rank" if search == "beam" else "entropy"}
+
+
+def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Collected:
+    """Roll out, judge, repair and credit the prompts of one step."""
+    total = len(roller.prompts)
+    index = batch_indices(roller.seed, "prompts", step, roller.batch, total)
+    skipped, visit = 0, None
+    if strategy.needs_rollouts and strategy.gate != "none":
+        draw = uniforms(roller.seed, "gate", step, (roller.batch,))
+        visit = Visit(index, draw, step < total // roller.batch)
+        keep = strategy.stage("gate")(visit, state)
+        index, skipped = index[keep], int((~keep).sum())
+        visit = replace(visit, prompt=index, draw=draw[keep])
+    prompts, target = roller.prompts[index], roller.target[index]
+    if not strategy.needs_rollouts or not len(index):
+        return Collected(prompts, target, skipped=skipped, state=state)
+    if strategy.stage("repair").stage is REPAIRS["drop_constant"]:
+        index, groups, codes, rollouts = _refilled(roller, strategy, step, index)
+        prompts, target = roller.prompts[index], roller.target[index]
+    else:
+        groups, codes = roll_out(roller, strategy, index, step)
+        rollouts = int(groups.valid.sum())
+    signal, codes = learn_from(strategy, groups, codes, target, state)
+    state = signal.state
+    if visit is not None:
+        state = after(visit, state, groups, torch.ones_like(index, dtype=torch.bool))
+    return Collected(prompts, target, signal, codes, rollouts, skipped, state)
+
+
+def learn_from(
+    strategy: Strategy, groups: RolloutGroups, codes: Tensor, target: Tensor, state: State
+) -> tuple[Signal, Tensor]:
+    """The signal, and codes with the target's in every repaired or appended slot `[B, W, L]`."""
+    signal = build_signal(strategy, groups, state)
+    wanted = target.unsqueeze(1)
+    if signal.rows.shape[-1] > codes.shape[1]:
+        codes = torch.cat([codes, wanted], 1)
+    anchor = (signal.groups.origin == int(Origin.ANCHOR)).unsqueeze(-1)
+    return signal, torch.where(anchor, wanted, codes)
 
 
 def roll_out(
-    model: CausalLM,
-    vocabulary: Vocabulary,
-    trie: Trie,
-    prompts: Prompts,
-    target: Tensor,
-    *,
-    search: Search,
-    group: int,
-    temperature: float,
-    seed: int,
-    step: int,
+    roller: Roller, strategy: Strategy, index: Tensor, step: int, refill: int = 0
 ) -> tuple[RolloutGroups, Tensor]:
-    """Sample or search G items per prompt and judge them; the groups and codes `[B, G, L]`.
+    """Sample or search items for the prompts at `index` and judge them; groups, codes `[B, G, L]`.
 
-    target `[B, L]`. The reward is 1 for the target's ID, the score is structural.
+    The reward is 1 for the target's semantic ID; refill names a further round of the same step.
     """
-    model.eval()
-    batch = len(prompts)
-    device = prompts.ids.device
-    ranked: dict[str, Any] = {}
-    if search == "beam":
-        item, _ = beams(model, vocabulary, trie, prompts, group)
-        codes = trie.codes[item.clamp(min=0)]
+    roller.model.eval()
+    trie, prompts = roller.trie, roller.prompts[index]
+    shape = (len(index), strategy.sampled(roller.group))
+    name, counter = ("/refill", step * REFILLS + refill) if refill else ("", step)
+    optional: dict[str, Any] = {}
+    if roller.search == "beam":
+        item, _ = beams(roller.model, roller.vocabulary, trie, prompts, shape[1])
         valid = item >= 0
+        item = item.clamp(min=0)
+        codes = trie.codes[item]
+        optional["beam_rank"] = torch.arange(shape[1]).expand(shape)
     else:
-        draws = uniforms(seed, "rollouts", step, (batch, group, trie.depth)).to(device)
-        rolled = sample(model, vocabulary, trie, prompts, draws, temperature)
+        draws = uniforms(roller.seed, f"rollouts{name}", counter, (*shape, trie.depth))
+        rolled = sample(
+            roller.model, roller.vocabulary, trie, prompts, draws, roller.temperature
+        )
         codes = rolled.codes
-        valid = torch.ones(codes.shape[:2], dtype=torch.bool, device=device)
-    matched = matched_levels(codes, target.unsqueeze(1))
+        item = trie.walk(codes)[2]
+        valid = torch.ones(shape, dtype=torch.bool, device=codes.device)
+        optional["entropy"] = rolled.entropy
+    matched = matched_levels(codes, roller.target[index].unsqueeze(1))
     groups = RolloutGroups.of(
         (matched == trie.depth).float(),
-        score=level_scores(trie.depth).to(device)[matched],
+        score=level_scores(trie.depth)[matched],
         valid=valid,
-        tie_key=uniforms(seed, "ties", step, (batch, group)).float().to(device),
-        **ranked,
+        tie_key=uniforms(roller.seed, f"ties{name}", counter, shape).float(),
+        length=torch.full(shape, float(trie.depth)),
+        matched=matched,
+        item=item,
+        **optional,
     )
     return groups, codes
 
 
-def learn_from(
-    strategy: Strategy, groups: RolloutGroups, codes: Tensor, target: Tensor
-) -> tuple[Signal, Rows]:
-    """Repair, credit and pack; a repaired or appended slot carries the target's codes."""
-    signal = build_signal(strategy, groups)
-    width = signal.groups.reward.shape[-1]
-    if width > codes.shape[1]:
-        extra = target.unsqueeze(1).expand(-1, width - codes.shape[1], -1)
-        codes = torch.cat([codes, extra], 1)
-    anchor = (signal.groups.origin == int(Origin.ANCHOR)).unsqueeze(-1)
-    codes = torch.where(anchor, target.unsqueeze(1), codes)
-    return signal, pack(signal, codes)
-
-
-def pack(signal: Signal, codes: Tensor) -> Rows:
-    """Keep the rows that reach the actor, and the prompts that have any."""
-    counts = signal.rows.sum(-1)
-    index = (counts > 0).nonzero().squeeze(-1)
-    width = int(counts.max()) if counts.numel() else 0
-    # A stable sort keeps the rollouts' order, so packing never reorders a group.
-    order = signal.rows[index].to(torch.uint8).sort(dim=-1, descending=True, stable=True)
-    keep = order.indices[:, :width]
-    advantage = signal.advantage[index]
-    if advantage.ndim == 3:
-        advantage = advantage.gather(1, keep.unsqueeze(-1).expand(-1, -1, advantage.shape[-1]))
-    else:
-        advantage = advantage.gather(1, keep)
-    return Rows(
-        index=index,
-        codes=codes[index].gather(1, keep.unsqueeze(-1).expand(-1, -1, codes.shape[-1])),
-        advantage=advantage,
-        active=signal.rows[index].gather(1, keep),
+def take(signal: Signal, index: Tensor) -> Signal:
+    """The signal of some prompts only."""
+    return replace(
+        signal,
+        groups=_each(lambda t: t[index], signal.groups),
+        **{n: getattr(signal, n)[index] for n in ("advantage", "rows", "hits", "valid")},
     )
+
+
+def _refilled(
+    roller: Roller, strategy: Strategy, step: int, index: Tensor
+) -> tuple[Tensor, RolloutGroups, Tensor, int]:
+    """Dynamic sampling: roll out further prompts until B groups vary, `REFILLS` rounds at most.
+
+    Without any varied group the first batch comes back as it is, and its repair drops it.
+    """
+    kept: list[tuple[Tensor, RolloutGroups, Tensor]] = []
+    rollouts = filled = 0
+    first = None
+    for refill in range(REFILLS):
+        if refill:
+            counter = step * REFILLS + refill
+            index = batch_indices(
+                roller.seed, "prompts/refill", counter, roller.batch, len(roller.prompts)
+            )
+        groups, codes = roll_out(roller, strategy, index, step, refill)
+        rollouts += int(groups.valid.sum())
+        first = first or (index, groups, codes)
+        varied = (groups.hit.any(-1) & groups.miss.any(-1)).nonzero().squeeze(-1)
+        varied = varied[: roller.batch - filled]
+        filled += len(varied)
+        if len(varied):
+            kept.append((index[varied], _each(lambda t, v=varied: t[v], groups), codes[varied]))
+        if filled == roller.batch:
+            break
+    assert first is not None
+    if not kept:
+        return (*first, rollouts)
+    joined = _each(lambda *parts: torch.cat(parts), *(groups for _, groups, _ in kept))
+    return (
+        torch.cat([place for place, _, _ in kept]),
+        joined,
+        torch.cat([codes for _, _, codes in kept]),
+        rollouts,
+    )
+
+
+def _each(change: Callable[..., Tensor], *groups: RolloutGroups) -> RolloutGroups:
+    """Apply a function to every tensor of one or several groups."""
+    found = {
+        f.name: change(*(getattr(g, f.name) for g in groups))
+        for f in fields(groups[0])
+        if isinstance(getattr(groups[0], f.name), Tensor)
+    }
+    return replace(groups[0], **found)
