@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: app test drills browser
+.PHONY: app test drills browser lm-test
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -19,6 +19,16 @@ drills: $(STAMP)
 	@code=0; $(BIN)/pytest -m drill || code=$$?; \
 	if [ $$code -eq 5 ]; then echo "no drills found, none run"; code=0; fi; \
 	exit $$code
+	$(MAKE) lm-test
+
+# The real-model path has its own environment: the optional extra [lm].
+lm-test: .venv-lm/.installed
+	.venv-lm/bin/pytest tests/lm
+
+.venv-lm/.installed: pyproject.toml constraints.txt constraints-lm.txt
+	test -x .venv-lm/bin/python || $(PYTHON) -m venv .venv-lm
+	.venv-lm/bin/python -m pip install -c constraints.txt -c constraints-lm.txt -e '.[dev,lm]'
+	touch $@
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

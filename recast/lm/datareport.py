@@ -45,7 +45,9 @@ def describe(data: DataFolder) -> list[Row]:
     known = {sid for row in data.train for sid in (*row.history, row.target)}
     later = {row.target for row in data.valid}
     test = [row.target for row in data.test]
-    add("test_targets_seen", _share(t in known for t in test), "share of test rows: target in train")
+    add(
+        "test_targets_seen", _share(t in known for t in test), "share of test rows: target in train"
+    )
     add(
         "test_targets_new_but_in_valid",
         _share(t not in known and t in later for t in test),

@@ -145,9 +145,9 @@ def from_rank(rank: Tensor) -> dict[str, Tensor]:
 
 
 def coverage(items: Tensor, catalogue: int, k: int = 10) -> float:
-    """Share of the catalogue that stands among anyone's first k beams; items `[n, W]`, -1 = none."""
+    """Share of the catalogue among anyone's first k beams; items `[n, W]`, -1 = none."""
     shown = items[:, :k]
-    return len(shown[shown >= 0].unique()) / catalogue
+    return len(set(shown[shown >= 0].tolist())) / catalogue
 
 
 @torch.no_grad()
@@ -232,9 +232,7 @@ def paired_interval(
     index = torch.tensor([place[user] for user in users])
     total = torch.zeros(len(place), dtype=torch.float64).index_add_(0, index, difference.double())
     count = torch.bincount(index, minlength=len(place)).double()
-    draw = torch.randint(
-        len(place), (resamples, len(place)), generator=generator(seed, "users")
-    )
+    draw = torch.randint(len(place), (resamples, len(place)), generator=generator(seed, "users"))
     means = total[draw].sum(-1) / count[draw].sum(-1)
     low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return float(difference.double().mean()), low, high

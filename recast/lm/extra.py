@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-HINT = "install the optional extra: pip install -c constraints-lm.txt 'recast-workbench[lm]'"
+HINT = "install the extra: pip install -c constraints-lm.txt 'recast-workbench[lm]'"
 
 
 class LMError(ValueError):

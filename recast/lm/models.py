@@ -132,7 +132,9 @@ def check_memory(folder: Path) -> None:
 
     A folder's safetensors files are counted at four copies; a hub id is not checked beforehand.
     """
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    size = (
+        sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    )
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if 4 * size > have:
         raise LMError(

@@ -21,9 +21,8 @@ from recast.items import Interaction
 from recast.lm import checkpoint
 from recast.lm.decode import beams
 from recast.lm.extra import LMError
-from recast.lm.models import CausalLM
 from recast.lm.optimizer import Adam
-from recast.lm.prefix import head, hidden_states, packed_logp, prompt_mask
+from recast.lm.prefix import CausalLM, head, hidden_states, packed_logp, prompt_mask
 from recast.lm.seeds import batch_indices
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
@@ -34,8 +33,9 @@ StopOn = Literal["ndcg_at_10", "nll"]
 
 @dataclass(frozen=True)
 class Tuning:
-    """epochs: at most; patience: epochs without a better `stop_on` before stopping; history_loss: learn the codes of the history too; lr peaks after the first warmup steps and
-    falls along a cosine to a tenth at the last epoch."""
+    """epochs: at most; patience: epochs without a better `stop_on` before stopping; history_loss:
+    learn the codes of the history too; lr peaks after the first warmup steps and falls along a
+    cosine to a tenth at the last epoch."""
 
     epochs: int = 10
     batch: int = 64
@@ -162,7 +162,7 @@ def fine_tune(
                     f"SFT: the loss became {loss.item()} at step {step + 1} (lr {how.lr:g}); "
                     f"lower --lr; the last good state is kept in {folder}"
                 )
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step(_rate(step, how, per_epoch), how.clip_norm)
             total += loss.item()
             progress(step + 1, how.epochs * per_epoch, f"epoch {epoch + 1}")

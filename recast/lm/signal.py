@@ -128,9 +128,7 @@ def roll_out(
         optional["beam_rank"] = torch.arange(shape[1]).expand(shape)
     else:
         draws = uniforms(roller.seed, f"rollouts{name}", counter, (*shape, trie.depth))
-        rolled = sample(
-            roller.model, roller.vocabulary, trie, prompts, draws, roller.temperature
-        )
+        rolled = sample(roller.model, roller.vocabulary, trie, prompts, draws, roller.temperature)
         codes = rolled.codes
         item = trie.walk(codes)[2]
         valid = torch.ones(shape, dtype=torch.bool, device=codes.device)
@@ -198,7 +196,7 @@ def _refilled(
 
 def _each(change: Callable[..., Tensor], *groups: RolloutGroups) -> RolloutGroups:
     """Apply a function to every tensor of one or several groups."""
-    found = {
+    found: dict[str, Any] = {
         f.name: change(*(getattr(g, f.name) for g in groups))
         for f in fields(groups[0])
         if isinstance(getattr(groups[0], f.name), Tensor)

@@ -169,8 +169,8 @@ def train_step(
     norm = optimizer.step(how.lr, how.clip_norm)
     if not norm < float("inf"):
         raise LMError(
-            f"RL: the gradient's norm became {norm} at step {step + 1} (lr {how.lr:g}); lower --lr; "
-            "the state of the last evaluation is kept"
+            f"RL: the gradient's norm became {norm} at step {step + 1} (lr {how.lr:g}); lower "
+            "--lr; the state of the last evaluation is kept"
         )
     spent, counted = account(strategy, collected)
     done = time.perf_counter()
@@ -194,7 +194,7 @@ def update(
     if not extra:
         index = index[signal.rows.any(-1)] if signal is not None else index[:0]
     job.model.train()
-    for part in index.split(max(1, how.micro_rows // max(1, width + extra))):
+    for part in torch.split(index, max(1, how.micro_rows // max(1, width + extra))):
         if not len(part):
             continue
         loss = _part_loss(job, strategy, how, collected, part, progress)
@@ -203,7 +203,7 @@ def update(
                 f"RL: the loss became {loss.item()} (lr {how.lr:g}); lower --lr; the state of the "
                 "last evaluation is kept"
             )
-        loss.backward()
+        torch.autograd.backward(loss)
         total += loss.item()
     return total
 
@@ -232,9 +232,7 @@ def _part_loss(
     frozen = None
     if how.kl_weight or "reference" in strategy.needs:
         with torch.no_grad():
-            frozen = score(
-                job.reference, job.vocabulary, prompts, codes, job.trie, how.temperature
-            )
+            frozen = score(job.reference, job.vocabulary, prompts, codes, job.trie, how.temperature)
     evidence = None
     if strategy.learns_from_target:
         evidence = Evidence(logp[:, -1], None if frozen is None else frozen[:, -1], progress)
@@ -262,9 +260,7 @@ def _part_loss(
     return loss
 
 
-def account(
-    strategy: Strategy, collected: Collected
-) -> tuple[dict[str, int], dict[str, float]]:
+def account(strategy: Strategy, collected: Collected) -> tuple[dict[str, int], dict[str, float]]:
     """What one step cost, by the ledger's names, and how much of its groups taught."""
     signal = collected.signal
     supervised = len(collected.prompts) if strategy.learns_from_target else 0
@@ -310,9 +306,7 @@ def _evaluate(job: Job, how: RLTraining, state: _State) -> None:
     for split, data in job.evaluation.items():
         if split != "test" and state.step not in (0, how.steps):
             continue
-        table, items = per_prompt(
-            job.model, job.vocabulary, job.trie, data, how.group, temperature
-        )
+        table, items = per_prompt(job.model, job.vocabulary, job.trie, data, how.group, temperature)
         for label, values in summarise(table, data.slices).items():
             state.rows.append(
                 {

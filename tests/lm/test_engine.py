@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tiny
 from recast.lm.decode import beams, enumerate_nodes, sample
 from recast.lm.prefix import packed_logp, reencoded_logp
 from recast.lm.trie import build_trie
@@ -73,8 +73,9 @@ def test_the_packed_tree_has_the_gradient_of_reencoding(architecture, seed, cons
             [
                 g.flatten()
                 for g in torch.autograd.grad(
-                    (path(model, vocab, prompts, codes, trie if constrained else None) * weight)
-                    .sum(),
+                    (
+                        path(model, vocab, prompts, codes, trie if constrained else None) * weight
+                    ).sum(),
                     parameters,
                 )
             ]
@@ -127,9 +128,7 @@ def test_enumeration_scores_every_item_and_wide_beams_are_its_ranking(
         assert torch.allclose(total[:, : trie.items], ranked, atol=1e-5)
         assert (item[:, trie.items :] == -1).all()
     kept = item >= 0
-    assert torch.allclose(
-        logp.gather(1, item.clamp(min=0))[kept], total[kept], atol=1e-5
-    )
+    assert torch.allclose(logp.gather(1, item.clamp(min=0))[kept], total[kept], atol=1e-5)
 
 
 def test_beams_of_width_one_are_greedy_decoding():

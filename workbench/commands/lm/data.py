@@ -31,7 +31,7 @@ def data(folder: Path, codebook: int | None, style: str) -> None:
         emit(frame, style, "")
         return
     shown = frame.with_columns(
-        pl.col("value").map_elements(lambda v: f"{v:.0f}" if v == int(v) else f"{v:.4f}", str)
+        pl.col("value").map_elements(lambda v: f"{v:.0f}" if v == int(v) else f"{v:.4f}", pl.String)
     )
     emit(shown, style, f"What is in {folder.name}?")
     click.echo(

@@ -33,10 +33,15 @@ QUALITY = (
     "--model", "place", type=click.Path(path_type=Path), required=True, help="A checkpoint folder."
 )
 @click.option(
-    "--against", type=click.Path(path_type=Path), default=None, help="A second checkpoint to compare."
+    "--against",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A second checkpoint to compare.",
 )
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test")
-@click.option("--limit", type=click.IntRange(1), default=None, help="A fixed choice of so many rows.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=None, help="A fixed choice of so many rows."
+)
 @click.option("--group", type=click.IntRange(1), default=32, show_default=True)
 @FORMAT
 def evaluate(
@@ -130,6 +135,6 @@ def evaluate(
     )
     if style == "table":
         click.echo(
-            "pass_at_1 and pass_at_32 are exact under trie-constrained sampling; hr, ndcg and recall "
-            "come from 50 beams; entropy from 8 rollouts, invalid from 1 free sample per prompt."
+            "pass_at_1 and pass_at_32 are exact under trie-constrained sampling; hr, ndcg and "
+            "recall come from 50 beams; entropy from 8 rollouts, invalid from 1 free sample."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,19 @@ import click
 import polars as pl
 
 from workbench.commands.lm.session import CODEBOOK, DATA, one_line
-from workbench.commands.output import FORMAT, emit, progress_line
+from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.keys import plain_text, run_key
 from workbench.spec import SpecError
-from workbench.store import Store, mark_tuned, run_key
+from workbench.store import Store
 from workbench.tables import COST, QUALITY, REGIME, SIGNAL, summary
+from workbench.tuning import mark_tuned
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
     from recast.lm.trainer import Job, RLTraining
+
+ENGINE = 1
+"""Generation of this path's numbers; raised when the same configuration gives other numbers."""
 
 STUDY = (
     "sft",
@@ -54,7 +59,10 @@ def _shared(command: Any) -> Any:
             click.option("--group", type=click.IntRange(1), default=32, show_default=True),
             click.option("--kl", type=click.FloatRange(0), default=0.001, show_default=True),
             click.option(
-                "--search", type=click.Choice(["sample", "beam"]), default="sample", show_default=True
+                "--search",
+                type=click.Choice(["sample", "beam"]),
+                default="sample",
+                show_default=True,
             ),
             click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True),
             click.option("--evaluations", type=click.IntRange(1), default=4, show_default=True),
@@ -115,8 +123,17 @@ def study(
 
     States its time before it starts, from three steps of GRPO and one evaluation.
     """
-    _execute(strategies, rates, range(seeds), None, True, style, estimate=True,
-             time_only=time_only, **shared)
+    _execute(
+        strategies,
+        rates,
+        range(seeds),
+        None,
+        True,
+        style,
+        estimate=True,
+        time_only=time_only,
+        **shared,
+    )
 
 
 def _execute(
@@ -143,16 +160,16 @@ def _execute(
     estimate: bool = False,
     time_only: bool = False,
 ) -> None:
-    from recast.ledger import RunRecord
     from recast.lm import checkpoint
     from recast.lm.dataset import load_data
-    from recast.lm.trainer import RLTraining, train
+    from recast.lm.trainer import RLTraining
     from recast.strategies import parse_strategy
 
     if any(rate <= 0 for rate in rates):
         raise SpecError(f"--lr: expected rates above 0, got {min(rates):g}")
     try:
-        parsed = {name: parse_strategy(name) for name in strategies}
+        for name in strategies:
+            parse_strategy(name)
     except ValueError as problem:
         raise SpecError(str(problem)) from None
     with one_line("transformers", "safetensors"):
@@ -177,42 +194,19 @@ def _execute(
         if estimate and missing:
             seconds = _time(start, data, how, eval_prompts) * len(missing)
             click.echo(
-                f"{len(missing)} of {len(jobs)} runs to do, about {seconds / 3600:.1f} hours on this "
-                "machine (three GRPO steps and one evaluation measured; other strategies are "
+                f"{len(missing)} of {len(jobs)} runs to do, about {seconds / 3600:.1f} hours here "
+                "(three GRPO steps and one evaluation measured; other strategies are "
                 "quicker); the same command resumes",
                 err=True,
             )
         if time_only:
             return
-        show = progress_line()
-        for place, key in enumerate(missing):
-            config = jobs[key]
-            job = build_job(start, data, eval_prompts)
-            run_how = RLTraining(**{**asdict(how), "lr": config["lr"], "seed": config["seed"]})
-            progress = Path(store_path) / ".lm-progress" / key
-            label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
-
-            def report(
-                done: int, total: int, _: str, place: int = place, label: str = label
-            ) -> None:
-                show(place * total + done, len(missing) * total, label)
-
-            rows = train(job, parsed[config["strategy"]], run_how, progress, report)
-            if out is not None:
-                meta = {"strategy": config["strategy"], "lr": config["lr"], "seed": config["seed"]}
-                checkpoint.save_model(
-                    out / f"{config['strategy']}-{config['lr']:g}-{config['seed']}",
-                    job.model,
-                    job.vocabulary,
-                    data.fingerprint,
-                    meta,
-                )
-            store.write(key, RunRecord(config, rows, world_values(job)))
-            shutil.rmtree(progress, ignore_errors=True)
-    frame = mark_tuned(store.load().filter(pl.col("run").is_in(list(jobs))), tune_metric)
-    frame = frame.sort(
-        pl.col("strategy").replace_strict({s: i for i, s in enumerate(strategies)})
-    )
+        with progress_bar() as show:
+            for place, key in enumerate(missing):
+                config = jobs[key]
+                _one_run(start, data, how, config, key, store, out, place, len(missing), show)
+    frame = mark_tuned(store.load(list(jobs)), tune_metric)
+    frame = frame.sort(pl.col("strategy").replace_strict({s: i for i, s in enumerate(strategies)}))
     table = summary(frame)
     if style != "table":
         emit(table, style, "")
@@ -231,6 +225,43 @@ def _execute(
         click.echo(f"note: {len(seeds)} seeds; a difference between strategies needs ten or more")
 
 
+def _one_run(
+    start: Path,
+    data: LMData,
+    how: RLTraining,
+    config: dict[str, Any],
+    key: str,
+    store: Store,
+    out: Path | None,
+    place: int,
+    runs: int,
+    show: Callable[[int, int, str], None],
+) -> None:
+    """Train one run, store it, and keep its model when asked to."""
+    from recast.ledger import RunRecord
+    from recast.lm import checkpoint
+    from recast.lm.trainer import RLTraining, train
+    from recast.strategies import parse_strategy
+
+    job = build_job(start, data, config["train_spec"]["eval_prompts"])
+    mine = RLTraining(**{**asdict(how), "lr": config["lr"], "seed": config["seed"]})
+    label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
+    progress = store.root / ".lm-progress" / key
+    rows = train(
+        job,
+        parse_strategy(config["strategy"]),
+        mine,
+        progress,
+        lambda done, total, _: show(place * total + done, runs * total, label),
+    )
+    if out is not None:
+        name = f"{config['strategy']}-{config['lr']:g}-{config['seed']}".replace(" ", "")
+        meta = {n: config[n] for n in ("strategy", "lr", "seed", "train_spec")}
+        checkpoint.save_model(out / name, job.model, job.vocabulary, data.fingerprint, meta)
+    store.write(key, RunRecord(config, rows, world_values(job)))
+    shutil.rmtree(progress, ignore_errors=True)
+
+
 def run_config(
     data: LMData,
     manifest: dict[str, Any],
@@ -241,20 +272,27 @@ def run_config(
     eval_prompts: int,
 ) -> dict[str, Any]:
     """Everything that determines one run, JSON-serialisable, in the simulator's layout."""
+    from recast.strategies import parse_strategy
+
     weights = {n: d for n, d in manifest["files"].items() if n.endswith(".safetensors")}
     settings = {k: v for k, v in asdict(how).items() if k not in ("lr", "seed")}
+    chosen = asdict(parse_strategy(strategy))
     cell = {
+        "lm_engine": ENGINE,
         "world_spec": {"kind": "lm", "data": data.name, "catalogue": data.fingerprint},
-        "policy_spec": {"kind": "causal LM", "vocabulary": run_key(manifest["vocabulary"])},
+        "policy_spec": {"kind": "causal LM"},
         "start_spec": {"weights": weights},
         "train_spec": {**settings, "eval_prompts": eval_prompts},
     }
     return {
         **cell,
-        "cell": run_key(cell)[:8],
-        "strategy": strategy,
+        "strategy": plain_text(strategy),
+        "composition": {
+            k: v for k, v in chosen.items() if k not in ("meaning", "source", "all_zero")
+        },
         "lr": lr,
         "seed": seed,
+        "cell": run_key(cell)[:8],
         "world": f"lm:{data.name}",
         "group": how.group,
     }
@@ -283,9 +321,7 @@ def build_job(start: Path, data: LMData, eval_prompts: int) -> Job:
         prompts=policy.vocabulary.prompts([row.history for row in data.learning]),
         target=torch.tensor([row.target for row in data.learning]),
         evaluation={
-            split: evaluation_set(
-                policy.vocabulary, trie, rows, data.slices(rows), eval_prompts
-            )
+            split: evaluation_set(policy.vocabulary, trie, rows, data.slices(rows), eval_prompts)
             for split, rows in splits.items()
         },
     )

@@ -14,7 +14,10 @@ from recast.lm.extra import LMError
 from workbench.spec import SpecError
 
 CODEBOOK = click.option(
-    "--codebook", type=click.IntRange(1), default=None, help="Codes per level. Default: 256 (RecIF: 8192)."
+    "--codebook",
+    type=click.IntRange(1),
+    default=None,
+    help="Codes per level. Default: 256 (RecIF: 8192).",
 )
 DATA = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 

@@ -9,7 +9,7 @@ import click
 import polars as pl
 
 from workbench.commands.lm.session import CODEBOOK, DATA, one_line
-from workbench.commands.output import FORMAT, emit, progress_line
+from workbench.commands.output import FORMAT, emit, progress_bar
 
 
 @click.command()
@@ -97,24 +97,25 @@ def sft(
             stop_on=stop_on,
             seed=seed,
         )
-        outcome = fine_tune(
-            model,
-            vocabulary,
-            build_trie(data.sids),
-            data.sft[:limit],
-            data.tuning,
-            how,
-            out,
-            data.fingerprint,
-            progress_line(),
-        )
+        with progress_bar() as progress:
+            outcome = fine_tune(
+                model,
+                vocabulary,
+                build_trie(data.sids),
+                data.sft[:limit],
+                data.tuning,
+                how,
+                out,
+                data.fingerprint,
+                progress,
+            )
         meta = {"history": outcome.history, "best": outcome.best, "data": data.name, "base": name}
-        checkpoint.save_model(
-            out / "model", model, vocabulary, data.fingerprint, meta, tokenizer
-        )
+        checkpoint.save_model(out / "model", model, vocabulary, data.fingerprint, meta, tokenizer)
     frame = pl.DataFrame(outcome.history).with_columns(
         pl.col("epoch").cast(pl.Int64), kept=pl.col("epoch") == outcome.best
     )
-    emit(frame, style, f"{total:,} parameters, {trained:,} trained, on {len(data.sft[:limit])} rows")
+    emit(
+        frame, style, f"{total:,} parameters, {trained:,} trained, on {len(data.sft[:limit])} rows"
+    )
     if style == "table":
         click.echo(f"model: {out / 'model'}; next: recast lm evaluate {folder} --model {out}/model")
