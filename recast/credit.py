@@ -18,7 +18,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from recast.groups import RolloutGroups, first_best
+from recast.groups import RolloutGroups, first_best, number
 from recast.stage import Stage
 
 HISTORY = 10
@@ -38,8 +38,7 @@ def grpo(groups: RolloutGroups, eps: float = 1e-6, ddof: int = 1) -> Tensor:
 
     Source: arXiv 2402.03300; verl `compute_grpo_outcome_advantage` (eps 1e-6), TRL (eps 1e-4).
     """
-    centred = _centred(groups)
-    return _over(centred, _spread(centred, groups.valid, ddof) + eps)
+    return _standardised(groups.reward, groups.valid, eps, ddof)
 
 
 def dr_grpo(groups: RolloutGroups) -> Tensor:
@@ -49,8 +48,8 @@ def dr_grpo(groups: RolloutGroups) -> Tensor:
 
 def rloo(groups: RolloutGroups) -> Tensor:
     """r minus the mean of the others = n / (n - 1) (r - m). Source: arXiv 2402.14740."""
-    count = groups.valid.sum(-1, keepdim=True).to(groups.reward.dtype)
-    return _centred(groups) * (count / (count - 1).clamp(min=1))
+    centred, _, count = _deviations(groups.reward, groups.valid)
+    return centred * (count / (count - 1).clamp(min=1))
 
 
 def opo(groups: RolloutGroups) -> Tensor:
@@ -91,7 +90,8 @@ def reinforce_pp(groups: RolloutGroups, eps: float = 1e-8) -> Tensor:
     square = (length * (centred / size).square()).sum((-2, -1), keepdim=True)
     spread = (square / (tokens - 1).clamp(min=1)).sqrt() * size
     root = torch.hypot(spread, torch.full_like(spread, eps**0.5))
-    return _over(centred.masked_fill(_constant_batch(groups), 0.0), root)
+    varied = _deviations(reward.flatten(-2), groups.valid.flatten(-2))[1].unsqueeze(-1) > 0
+    return _over(torch.where(varied, centred, 0.0), root)
 
 
 def gpg(groups: RolloutGroups) -> Tensor:
@@ -112,8 +112,8 @@ def best_of_group(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
     """
     top = first_best(groups.reward, groups.valid, groups.tie_key)
     rest = groups.reward.masked_fill(~groups.valid | top, -torch.inf).amax(-1, keepdim=True)
-    centred = _centred(groups)
-    spread = _spread(centred, groups.valid, 1)
+    centred, largest, count = _deviations(groups.reward, groups.valid)
+    spread = _spread(centred, largest, count, 1)
     gap = (groups.reward - rest).masked_fill(~top | (spread == 0), 0.0)
     return _over(gap, spread + eps)
 
@@ -166,9 +166,8 @@ def shortfall(groups: RolloutGroups, positive: float = 0.0) -> Tensor:
 
 def sign(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
     """+1 on a hit, -negative_weight on a miss. Source: arXiv 2604.22169, section 3 (w = 1)."""
-    return groups.hit.to(groups.reward.dtype) - negative_weight * groups.miss.to(
-        groups.reward.dtype
-    )
+    dtype = groups.reward.dtype
+    return number(groups.hit, dtype) - negative_weight * number(groups.miss, dtype)
 
 
 def balanced(groups: RolloutGroups, eps: float = 1e-6, negative_scale: float = 1.0) -> Tensor:
@@ -186,11 +185,7 @@ def ngrpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
     some = valid.any(-1, keepdim=True)
     wider = torch.cat([reward, some.to(reward.dtype)], -1)
     present = torch.cat([valid, some], -1)
-    count = present.sum(-1, keepdim=True).clamp(min=1)
-    constant = _constant_values(wider, present)
-    mean = wider.sum(-1, keepdim=True) / count
-    centred = (wider - mean).masked_fill(constant | ~present, 0.0)
-    return _over(centred, _spread(centred, present, 1) + eps)[..., :-1]
+    return _standardised(wider, present, eps)[..., :-1]
 
 
 def rl_zvp(groups: RolloutGroups, scale: float = 0.1) -> Tensor:
@@ -231,14 +226,13 @@ def ha_dw(groups: RolloutGroups, history: Tensor | None = None, scale: float = 1
     history `[..., 10]`: batch means, the current one included, NaN where there is none yet;
     without it h is this batch's mean. Binary rewards. Source: HA-DW, arXiv 2601.08521.
     """
-    count = groups.valid.sum(-1, keepdim=True).clamp(min=1)
-    mean = _kept_reward(groups).sum(-1, keepdim=True) / count
+    centred, largest, count = _deviations(groups.reward, groups.valid)
+    mean = _kept_reward(groups).sum(-1, keepdim=True) / count.clamp(min=1)
     recent = batch_mean(groups).unsqueeze(-1) if history is None else history
     level = recent.nanmean(-1)[..., None, None]
     gap = mean - level
-    centred = _centred(groups)
     weight = scale * (-gap.sign() * centred.sign() * gap.abs()).exp()
-    return weight * _over(centred, _spread(centred, groups.valid, 1) + 1e-6)
+    return weight * _over(centred, _spread(centred, largest, count, 1) + 1e-6)
 
 
 def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
@@ -253,9 +247,8 @@ def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
     table = torch.tensor((0.0, *PREFIX_REWARD), dtype=groups.reward.dtype).to(groups.reward.device)
     near = table[groups.matched.clamp(min=0, max=len(PREFIX_REWARD))]
     prefix = torch.where(groups.hit, torch.ones_like(near), near)
-    centred = _centred_values(prefix, groups.valid)
     bonus = pass_at_k(groups, k).masked_fill(~groups.hit, 0.0)
-    return _over(centred, _spread(centred, groups.valid, 1) + eps) + bonus
+    return _standardised(prefix, groups.valid, eps) + bonus
 
 
 def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
@@ -270,8 +263,7 @@ def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
     share = discount / discount.sum(-1, keepdim=True).clamp(min=1e-12)
     penalised = groups.miss & groups.hit.any(-1, keepdim=True)
     value = _kept_reward(groups) - share.masked_fill(~penalised, 0.0)
-    centred = _centred_values(value, groups.valid)
-    return _over(centred, _spread(centred, groups.valid, 1) + eps)
+    return _standardised(value, groups.valid, eps)
 
 
 def batch_mean(groups: RolloutGroups) -> Tensor:
@@ -280,51 +272,55 @@ def batch_mean(groups: RolloutGroups) -> Tensor:
 
 
 def _kept_reward(groups: RolloutGroups) -> Tensor:
-    return groups.reward.masked_fill(~groups.valid, 0.0)
+    return groups.reward * number(groups.valid, groups.reward.dtype)
 
 
 def _length(groups: RolloutGroups) -> Tensor:
-    length = torch.ones_like(groups.reward) if groups.length is None else groups.length
-    return length.masked_fill(~groups.valid, 0.0)
+    present = number(groups.valid, groups.reward.dtype)
+    return present if groups.length is None else groups.length * present
+
+
+def _standardised(value: Tensor, valid: Tensor, eps: float, ddof: int = 1) -> Tensor:
+    """(value - mean) / (spread + eps) over the last axis, exactly 0 where values are constant."""
+    centred, largest, count = _deviations(value, valid)
+    return _over(centred, _spread(centred, largest, count, ddof) + eps)
 
 
 def _centred(groups: RolloutGroups) -> Tensor:
     """r - m on selected rollouts, exactly 0 where the group is constant; `[..., B, G]`."""
-    return _centred_values(groups.reward, groups.valid)
-
-
-def _centred_values(value: Tensor, valid: Tensor) -> Tensor:
-    count = valid.sum(-1, keepdim=True).clamp(min=1)
-    mean = value.masked_fill(~valid, 0.0).sum(-1, keepdim=True) / count
-    return (value - mean).masked_fill(_constant_values(value, valid) | ~valid, 0.0)
+    return _deviations(groups.reward, groups.valid)[0]
 
 
 def _constant(groups: RolloutGroups) -> Tensor:
-    return _constant_values(groups.reward, groups.valid)
+    """Groups whose rewards are all alike, or that have none; bool `[..., 1]`."""
+    return _deviations(groups.reward, groups.valid)[1] == 0
 
 
-def _constant_values(value: Tensor, valid: Tensor) -> Tensor:
-    """Groups whose values are all alike, or that have none; bool `[..., 1]`."""
-    high = value.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True)
-    low = value.masked_fill(~valid, torch.inf).amin(-1, keepdim=True)
-    return high - low <= 1e-6 * torch.maximum(high.abs(), low.abs())
+def _deviations(value: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Value minus mean on valid entries, its largest size and their number; `[..., G]`, `[..., 1]`.
+
+    Exactly 0 where the values are constant within a relative 1e-6. The masks are products: on a CPU
+    they take an eighth of the time of masked_fill.
+    """
+    present = number(valid, value.dtype)
+    count = present.sum(-1, keepdim=True)
+    mean = (value * present).sum(-1, keepdim=True) / count.clamp(min=1)
+    centred = (value - mean) * present
+    high, low = centred.amax(-1, keepdim=True), centred.amin(-1, keepdim=True)
+    size = torch.maximum((mean + high).abs(), (mean + low).abs())
+    live = number(high - low > 1e-6 * size, value.dtype)
+    return centred * live, torch.maximum(high, -low) * live, count
 
 
-def _constant_batch(groups: RolloutGroups) -> Tensor:
-    flat = _constant_values(groups.reward.flatten(-2), groups.valid.flatten(-2))
-    return flat.unsqueeze(-1)
-
-
-def _spread(centred: Tensor, valid: Tensor, ddof: int) -> Tensor:
+def _spread(centred: Tensor, largest: Tensor, count: Tensor, ddof: int) -> Tensor:
     """Standard deviation of centred values; `[..., 1]`.
 
     Squares of 1e30 overflow float32 and squares of 1e-30 vanish, so they are taken in units of the
     largest deviation.
     """
-    largest = centred.abs().amax(-1, keepdim=True)
     unit = centred / torch.where(largest > 0, largest, 1.0)
-    count = valid.sum(-1, keepdim=True)
-    return (unit.square().sum(-1, keepdim=True) / (count - ddof).clamp(min=1)).sqrt() * largest
+    norm: Tensor = torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
+    return norm / (count - ddof).clamp(min=1).sqrt() * largest
 
 
 def _over(value: Tensor, scale: Tensor) -> Tensor:

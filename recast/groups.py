@@ -8,8 +8,9 @@ Rewards are unitless outcomes, a hit is `reward > hit_threshold`; structural sco
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -153,15 +154,26 @@ class RolloutGroups:
         names = ("tie_key", "length", "entropy", "beam_rank", "matched", "item")
         return frozenset(name for name in names if getattr(self, name) is not None) | {"target"}
 
-    @property
+    @cached_property
+    def above(self) -> Tensor:
+        """Outcomes above the threshold, padding included; bool `[..., B, G]`."""
+        return compared(torch.gt, self.reward, self.hit_threshold)
+
+    def narrowed(self, valid: Tensor) -> RolloutGroups:
+        """The same rollouts with fewer of them valid."""
+        groups = replace(self, valid=valid)
+        groups.__dict__["above"] = self.above
+        return groups
+
+    @cached_property
     def hit(self) -> Tensor:
         """Rollouts whose outcome is above the threshold; bool `[..., B, G]`."""
-        return self.valid & (self.reward > self.hit_threshold)
+        return self.valid & self.above
 
-    @property
+    @cached_property
     def miss(self) -> Tensor:
         """Valid rollouts that are not hits; bool `[..., B, G]`."""
-        return self.valid & (self.reward <= self.hit_threshold)
+        return self.valid & ~self.hit
 
 
 def _require(
@@ -189,19 +201,50 @@ def regime(hit: Tensor, valid: Tensor) -> Tensor:
     return torch.where((hits == width) & (hits > 0), 3, index)
 
 
-def first_best(value: Tensor, among: Tensor, tie_key: Tensor | None) -> Tensor:
-    """One-hot of the largest value among the marked rollouts; bool `[..., G]`.
+def number(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask as 0 and 1. On a CPU its bytes convert seven times faster than its bools."""
+    return mask.view(torch.uint8).to(dtype)
 
-    Ties go to the smallest `tie_key`, or to the lowest index without one. All False where no
-    rollout is marked.
+
+def compared(operator: Callable[..., Tensor], left: Tensor, right: Tensor | float) -> Tensor:
+    """operator(left, right) as a bool mask of the shape of `left`.
+
+    On a CPU a comparison that writes numbers is vectorised and one that writes bools is not: this
+    detour takes a third of the time.
     """
-    best = value.masked_fill(~among, -torch.inf).amax(-1, keepdim=True)
-    tied = among & (value == best)
-    if tie_key is None:
-        winner = tied.to(torch.uint8).argmax(-1, keepdim=True)
-    else:
-        winner = tie_key.masked_fill(~tied, torch.inf).argmin(-1, keepdim=True)
-    return torch.zeros_like(among).scatter(-1, winner, True) & among
+    return operator(left, right, out=torch.empty_like(left)).to(torch.bool)
+
+
+def some(mask: Tensor) -> Tensor:
+    """Whether any rollout is marked; bool `[..., 1]`. On a CPU four times faster than `any`."""
+    return number(mask, torch.float32).amax(-1, keepdim=True) > 0
+
+
+def best_index(value: Tensor, among: Tensor, tie_key: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Index of the largest value among the marked rollouts, and whether any is marked; `[..., 1]`.
+
+    Ties go to the smallest `tie_key`, or to the lowest index without one. The index is arbitrary,
+    but valid, where no rollout is marked.
+    """
+    present = number(among, value.dtype)
+    floor = torch.finfo(value.dtype).min
+    masked = torch.addcmul((1 - present) * floor, value, present)
+    best = masked.amax(-1, keepdim=True)
+    found = best > floor
+    if tie_key is not None:
+        tied = among & compared(torch.eq, value, best)
+        return torch.where(tied, tie_key, torch.inf).argmin(-1, keepdim=True), found
+    # The lowest index is the farthest from the end; argmax is slow and promises nothing about ties.
+    group = value.shape[-1]
+    distance = torch.arange(group, 0, -1, device=value.device, dtype=value.dtype)
+    tied = torch.eq(masked, best, out=torch.empty_like(masked))
+    return (group - (tied * distance).amax(-1, keepdim=True)).to(torch.int64), found
+
+
+def first_best(value: Tensor, among: Tensor, tie_key: Tensor | None) -> Tensor:
+    """One-hot of `best_index`; bool `[..., G]`. All False where no rollout is marked."""
+    index, found = best_index(value, among, tie_key)
+    return torch.zeros_like(among).scatter(-1, index, found)
 
 
 def tie_order(groups: RolloutGroups) -> Tensor:

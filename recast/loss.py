@@ -152,7 +152,7 @@ def _constant(signal: Signal, length: int) -> Tensor:
 def _live_groups(signal: Signal, length: int) -> Tensor:
     live = signal.active.any(-1).sum(-1).clamp(min=1).to(signal.advantage.dtype)
     filled = signal.groups.valid.any(-1).sum(-1).clamp(min=1)
-    return _rollouts(signal, length) * (live / filled)
+    return _rollouts(signal, length) * (live.double() / filled)
 
 
 _DENOMINATORS: Mapping[str, Callable[[Signal, int], Tensor]] = MappingProxyType(

@@ -15,7 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.groups import Origin, RolloutGroups, first_best, first_by, tie_order
+from recast.groups import (
+    Origin,
+    RolloutGroups,
+    best_index,
+    first_best,
+    first_by,
+    number,
+    some,
+    tie_order,
+)
 from recast.stage import Stage
 
 
@@ -30,8 +39,9 @@ def anchor(groups: RolloutGroups) -> RolloutGroups:
     The slot is argmin u (ties: `tie_key`, then the lowest index). A group with a hit, without a
     known target, or without a valid rollout is left untouched. Source: arXiv 2604.22169, section 3.
     """
-    all_zero = _targeted(groups) & ~groups.hit.any(-1)
-    return _inject(groups, all_zero.unsqueeze(-1) & _least_informative(groups))
+    all_zero = _targeted(groups).unsqueeze(-1) & ~some(groups.hit)
+    slot, found = best_index(-groups.score, groups.valid, groups.tie_key)
+    return _inject(groups, torch.zeros_like(groups.valid).scatter(-1, slot, found & all_zero))
 
 
 def overwrite_last(groups: RolloutGroups) -> RolloutGroups:
@@ -119,17 +129,15 @@ def _targeted(groups: RolloutGroups) -> Tensor:
     return groups.has_target
 
 
-def _least_informative(groups: RolloutGroups) -> Tensor:
-    return first_best(-groups.score, groups.valid, groups.tie_key)
-
-
 def _inject(groups: RolloutGroups, slot: Tensor) -> RolloutGroups:
     matched, item = groups.matched, groups.item
+    one = number(slot, groups.reward.dtype)
+    kept = 1 - one
     return replace(
         groups,
-        reward=groups.reward.masked_fill(slot, 1.0),
-        score=groups.score.masked_fill(slot, 1.0),
-        origin=groups.origin.masked_fill(slot, int(Origin.ANCHOR)),
+        reward=torch.addcmul(one, groups.reward, kept),
+        score=torch.addcmul(one, groups.score, kept),
+        origin=torch.maximum(groups.origin, slot.view(torch.int8) * int(Origin.ANCHOR)),
         matched=None
         if matched is None
         else matched.masked_fill(slot, torch.iinfo(torch.int16).max),

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from recast.groups import RolloutGroups, first_best, first_by, tie_order
+from recast.groups import RolloutGroups, best_index, first_best, first_by, tie_order
 from recast.stage import Stage
 
 
@@ -27,8 +27,7 @@ def boundary_pair(groups: RolloutGroups) -> Tensor:
     A group without a positive or without a negative selects nobody.
     Source: arXiv 2604.22169, section 3.
     """
-    hardest = first_best(groups.score, groups.miss, groups.tie_key)
-    return _both_or_nobody(_strongest(groups), hardest)
+    return _pair(groups, groups.score)
 
 
 def random_pair(groups: RolloutGroups) -> Tensor:
@@ -36,8 +35,7 @@ def random_pair(groups: RolloutGroups) -> Tensor:
 
     Needs `tie_key` filled with uniform draws; `require_inputs` says so before training.
     """
-    anyone = first_best(groups.valid.to(groups.reward.dtype), groups.miss, groups.tie_key)
-    return _both_or_nobody(_strongest(groups), anyone)
+    return _pair(groups, torch.zeros_like(groups.score))
 
 
 def near_misses(groups: RolloutGroups, k: int = 2) -> Tensor:
@@ -95,6 +93,13 @@ def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
     place = torch.arange(reward.shape[-1], device=reward.device).expand_as(reward)
     kept = (place < m - chosen) | (place >= count - chosen) | (count <= m)
     return torch.zeros_like(valid).scatter(-1, order, kept) & valid
+
+
+def _pair(groups: RolloutGroups, score: Tensor) -> Tensor:
+    strongest, any_hit = best_index(groups.reward, groups.hit, groups.tie_key)
+    hardest, any_miss = best_index(score, groups.miss, groups.tie_key)
+    both = any_hit & any_miss
+    return torch.zeros_like(groups.valid).scatter(-1, strongest, both).scatter(-1, hardest, both)
 
 
 def _strongest(groups: RolloutGroups) -> Tensor:

@@ -8,7 +8,7 @@ the text `"repair=anchor, credit=grpo"`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -19,7 +19,7 @@ from torch import Tensor
 from recast.credit import CREDITS, HISTORY, batch_mean
 from recast.gate import GATES
 from recast.gate import State as State
-from recast.groups import RolloutGroups
+from recast.groups import RolloutGroups, compared
 from recast.repair import REPAIRS
 from recast.selection import SELECTIONS
 from recast.stage import Bound, Coupling, Stage, bind, nearest
@@ -62,6 +62,8 @@ ANCHOR_RATIOS: Mapping[str, Stage] = MappingProxyType(
 # What a supervised stage may ask of the trainer rather than of the data: a sampled group, and its
 # selected rollouts in the actor.
 _DEMANDS = frozenset({"rollouts", "negatives"})
+
+_LABELS = ("meaning", "source", "all_zero")
 
 _CHOICES = {
     "update": Update,
@@ -137,6 +139,15 @@ class Strategy:
     def stage(self, kind: str) -> Bound:
         """The bound stage of one kind: gate, repair, select, credit or supervised."""
         return _bound(kind, getattr(self, kind))
+
+    @property
+    def text(self) -> str:
+        """The composition as `parse_strategy` reads it: every field that is not its default."""
+        return ", ".join(
+            f"{f.name}={getattr(self, f.name)}"
+            for f in fields(self)
+            if f.name not in _LABELS and (f.name == "credit" or getattr(self, f.name) != f.default)
+        )
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -216,16 +227,25 @@ class Signal:
     groups: after repair `[..., B, G]` (one slot wider where a repair appends); advantage
     `[..., B, G]`, or `[..., B, G, L]` where credit differs by token; rows: bool `[..., B, G]`, the
     rollouts that reach the actor; supervised: whether each target is learnt from as well.
-    hits, valid `[..., B]`: hits and rollouts of each group as sampled. state: for the next batch.
+    sampled: the groups before repair. state: for the next batch.
     """
 
     groups: RolloutGroups
     advantage: Tensor
     rows: Tensor
     supervised: bool
-    hits: Tensor
-    valid: Tensor
+    sampled: RolloutGroups
     state: State = field(default_factory=dict)
+
+    @property
+    def hits(self) -> Tensor:
+        """Hits of each group as sampled; int64 `[..., B]`."""
+        return self.sampled.hit.sum(-1)
+
+    @property
+    def valid(self) -> Tensor:
+        """Rollouts of each group as sampled; int64 `[..., B]`."""
+        return self.sampled.valid.sum(-1)
 
     @property
     def active(self) -> Tensor:
@@ -240,7 +260,8 @@ class Signal:
 
 
 def _active(advantage: Tensor, rows: Tensor) -> Tensor:
-    return (advantage != 0).any(-1) if advantage.ndim > rows.ndim else advantage != 0
+    active = compared(torch.ne, advantage, 0.0)
+    return active.any(-1) if advantage.ndim > rows.ndim else active
 
 
 def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None = None) -> Signal:
@@ -255,12 +276,11 @@ def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None 
             f"credit={strategy.credit} counts hits: it needs rewards that are 0 or 1; "
             "threshold them first, or choose another credit"
         )
-    hits, valid = groups.hit.sum(-1), groups.valid.sum(-1)
     repaired = strategy.stage("repair")(groups)
     selected = strategy.stage("select")(repaired)
     if not strategy.sends_rows:
         selected = torch.zeros_like(selected)
-    narrowed = replace(repaired, valid=selected)
+    narrowed = repaired.narrowed(selected)
     credit, after = strategy.stage("credit"), dict(state or {})
     if credit.stage is CREDITS["ha_dw"]:
         after["history"] = _remember(after.get("history"), batch_mean(narrowed))
@@ -269,9 +289,7 @@ def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None 
         advantage = credit(narrowed)
     if strategy.update == "active":
         selected = selected & _active(advantage, selected)
-    return Signal(
-        repaired, advantage, selected, strategy.learns_from_target, hits, valid, state=after
-    )
+    return Signal(repaired, advantage, selected, strategy.learns_from_target, groups, state=after)
 
 
 def _remember(history: Tensor | None, mean: Tensor) -> Tensor:
@@ -319,7 +337,7 @@ def compose(text: str) -> Strategy:
     Raises ValueError, one line, for an unknown key or value, and for a composition that learns
     nothing from any group of binary rewards.
     """
-    keys = [f.name for f in fields(Strategy) if f.name not in ("meaning", "source", "all_zero")]
+    keys = [f.name for f in fields(Strategy) if f.name not in _LABELS]
     chosen: dict[str, str | float] = {}
     for part in _parts(text):
         key, equals, value = (piece.strip() for piece in part.partition("="))

@@ -1,7 +1,9 @@
-"""The batched loop: R runs of one strategy in one tensor program, `[R, B, G]`.
+"""The loop: R runs of one strategy, trained together where that cannot be felt.
 
-Runs differ in seed and learning rate; they never mix, because every tensor carries the run axis
-first and every draw comes from the run's own counter-based stream.
+Runs differ in seed and learning rate. What a run returns is the same bit for bit whichever runs
+stand beside it: draws come from its own streams, the fast path does matrix products run by run
+(`sim.nodes`) and only elementwise work together, and everything else (the general path through
+autograd, the evaluation) sees one run at a time, in memory of its own.
 """
 
 from __future__ import annotations
@@ -17,18 +19,26 @@ from recast.gate import start as start_state
 from recast.ledger import CostLedger
 from recast.strategy import Strategy
 from sim.evaluate import matched_temperature, mean_entropy, metrics
+from sim.fast import FastPath
 from sim.optimizer import Adam
 from sim.policy import Params, Policy
 from sim.step import Training, account, collect, updates
 from sim.world import World
 
+TAUGHT = ("learnable", "signal_count", "update_width", "repaired")
+"""What groups taught, mean over the steps since the last evaluation; None where there were none."""
+
+
+Row = dict[str, float | int | str | None]
+
 
 @dataclass(frozen=True)
 class TrainedRun:
     """rows: one mapping per (evaluation, split, slice). diverged_at: the step at which a
-    parameter became non-finite, after which the run is frozen; None for a healthy run."""
+    parameter became non-finite; None for a healthy run. A diverged run is stopped there: it spends
+    nothing more, and its later rows repeat the last finite parameters."""
 
-    rows: tuple[dict[str, float | int | str | None], ...]
+    rows: tuple[Row, ...]
     diverged_at: int | None
 
 
@@ -41,80 +51,132 @@ def train(
     rates: Tensor,
     how: Training,
     progress: Callable[[int], None] = lambda _: None,
+    watch: Callable[[int, list[Row]], None] = lambda *_: None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
-    `progress` is called after each step with the number of run-steps done.
+    `progress` is called after each step with the number of run-steps done, `watch` after each
+    evaluation with a run's index and its new rows; either may raise to stop the training.
     """
+    fast = FastPath.of(policy, world, strategy, start, seeds, how)
+    if fast is None and len(seeds) > 1:
+        finished = []
+        for run, (seed, rate) in enumerate(zip(seeds, torch.split(rates, 1), strict=True)):
+
+            def watch_one(_: int, fresh: list[Row], run: int = run) -> None:
+                watch(run, fresh)
+
+            alone = _one(start, run)
+            finished += train(
+                policy, world, alone, strategy, (seed,), rate, how, progress, watch_one
+            )
+        return finished
     dtype = next(iter(start.values())).dtype
     runs = len(seeds)
     params, optimizer = start, Adam(start)
-    entropy = mean_entropy(policy, start, world)
+    entropy = [mean_entropy(policy, _one(start, run), world) for run in range(runs)]
     diverged: list[int | None] = [None] * runs
-    ledger = [CostLedger()] * runs
-    tally: list[dict[str, Tensor]] = []
-    rows: list[list[dict[str, float | int | str | None]]] = [[] for _ in seeds]
+    spending, teaching = Totals(runs), Totals(runs)
+    rows: list[list[Row]] = [[] for _ in seeds]
     state: State = start_state((runs,), len(world.train)) if strategy.gate != "none" else {}
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
 
     def evaluate(step: int) -> None:
-        temperature = matched_temperature(policy, params, world, entropy)
-        seen = {k: torch.stack([t[k] for t in tally]).mean(0) for k in tally[0]} if tally else {}
         splits = [("test", world.test)]
         if step in (0, how.steps):
             splits.append(("validation", world.validation))
-        for split, prompts in splits:
-            found = metrics(policy, params, world, prompts, how.group, temperature)
-            for run, slices in enumerate(found):
-                for label, values in slices.items():
+        for run in range(runs):
+            mine = _one(params, run)
+            temperature = matched_temperature(policy, mine, world, entropy[run])
+            for split, prompts in splits:
+                (found,) = metrics(policy, mine, world, prompts, how.group, temperature)
+                for label, values in found.items():
                     rows[run].append(
                         {
                             "split": split,
                             "slice": label,
                             "step": step,
-                            **asdict(ledger[run]),
+                            **asdict(CostLedger(**spending.sums(run))),
                             **values,
-                            "temperature_matched": float(temperature[run]),
-                            **{
-                                name: float(seen[name][run]) if seen else None
-                                for name in (
-                                    "learnable",
-                                    "signal_count",
-                                    "update_width",
-                                    "repaired",
-                                )
-                            },
+                            "temperature_matched": float(temperature),
+                            **dict.fromkeys(TAUGHT),
+                            **teaching.means(run),
                         }
                     )
-        tally.clear()
+        teaching.clear()
+        for run in range(runs):
+            watch(run, [row for row in rows[run] if row["step"] == step])
 
-    evaluate(0)
-    for step in range(how.steps):
-        collected = collect(policy, params, world, strategy, seeds, step, how, state)
-        state = collected.state
-        losses = updates(
-            policy, params, start, world, strategy, how, collected, step / max(1, how.steps - 1)
-        )
-        for loss_of in losses:
-            leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-            slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
-            after = optimizer.step(params, dict(zip(leaves, slopes, strict=True)), rates.to(dtype))
-            healthy = torch.stack([v.flatten(1).isfinite().all(-1) for v in after.values()]).all(0)
-            for run in range(runs):
-                if diverged[run] is None and not bool(healthy[run]):
-                    diverged[run] = step + 1
+    def move(grads: Params, step: int) -> None:
+        """One optimizer step of the runs that are still going."""
+        nonlocal params
+        after = optimizer.step(params, grads, rates.to(dtype))
+        healthy = torch.stack([v.flatten(1).isfinite().all(-1) for v in after.values()]).all(0)
+        for run in (~healthy).nonzero().view(-1).tolist():
+            if diverged[run] is None:
+                diverged[run] = step + 1
+        if any(diverged):
             frozen = torch.tensor([d is not None for d in diverged])
-            params = {
+            after = {
                 name: torch.where(frozen.view(-1, *[1] * (value.ndim - 1)), params[name], value)
                 for name, value in after.items()
             }
-        spent, counted = account(strategy, collected, len(losses))
-        tally.append(counted)
-        ledger = [
-            CostLedger(**{k: v + int(spent[k][run]) for k, v in asdict(ledger[run]).items()})
-            for run in range(runs)
-        ]
+        params = after
+
+    evaluate(0)
+    for step in range(how.steps):
+        going = torch.tensor([d is None for d in diverged])
+        if fast is not None:
+            update = fast.step(params, step)
+            move(update.grads, step)
+            spent, counted = update.spent, update.counted
+        elif bool(going.all()):
+            collected = collect(policy, params, world, strategy, seeds, step, how, state)
+            state = collected.state
+            losses = updates(
+                policy, params, start, world, strategy, how, collected, step / max(1, how.steps - 1)
+            )
+            for loss_of in losses:
+                leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+                slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
+                move(dict(zip(leaves, slopes, strict=True)), step)
+            spent, counted = account(strategy, collected, len(losses))
+        spending.add(spent, going)
+        teaching.add(counted, going)
         progress(runs)
         if step + 1 in grid:
             evaluate(step + 1)
     return [TrainedRun(tuple(r), d) for r, d in zip(rows, diverged, strict=True)]
+
+
+class Totals:
+    """Running sums of named counts, run by run; runs that have stopped are left out."""
+
+    def __init__(self, runs: int) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._added = torch.zeros(runs, dtype=torch.int64)
+
+    def add(self, counts: dict[str, Tensor], going: Tensor) -> None:
+        """counts `[R]` by name; going `[R]` bool."""
+        self._added = self._added + going
+        for name, value in counts.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value * going
+
+    def sums(self, run: int) -> dict[str, int]:
+        """The sums of one run."""
+        return {name: int(value[run]) for name, value in self._sums.items()}
+
+    def means(self, run: int) -> dict[str, float]:
+        """The means of one run; empty when nothing was added."""
+        added = int(self._added[run])
+        return {name: float(value[run]) / added for name, value in self._sums.items() if added}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._sums.clear()
+        self._added = torch.zeros_like(self._added)
+
+
+def _one(params: Params, run: int) -> Params:
+    """The parameters of one run in memory of their own: products depend on alignment."""
+    return {name: value[run : run + 1].clone() for name, value in params.items()}

@@ -26,7 +26,7 @@ from recast import (
 from recast.credit import CREDITS
 from recast.repair import anchor
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=25, deadline=None)
 every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
 # The last slot is a place, so a strategy that overwrites it is not indifferent to the order.
 by_key = pytest.mark.parametrize(
@@ -36,6 +36,7 @@ pairs = pytest.mark.parametrize("name", ["recast", "recast_random_negative", "co
 
 REWARDS = (0.0, 0.0, 0.0, 1.0, 1.0, 0.1, 0.5, 2.0, -1.0)
 ENTROPIES = ((0.0, 0.0), (1.0, 0.5), (0.25, 2.0))
+EXTRAS = list(itertools.product((1.0, 2.0, 4.0), ENTROPIES, range(4), range(3)))
 SCORES = (0.0, 0.0, 0.001, 0.01, 0.1, 0.5, 1.0)
 TEMPTING = Rollout(9.0, 0.9, -9.0, length=50.0, entropy=(7.0, 9.0), rank=0, matched=3, item=0)
 POISON = Rollout(math.nan, math.nan, math.nan, math.nan, (math.nan, math.nan))
@@ -81,25 +82,24 @@ class Batch(NamedTuple):
 def batches(draw, shape=None, rewards=REWARDS, full=False, least=1):
     prompts, width = shape or (draw(st.integers(1, 3)), draw(st.integers(1, 6)))
     width += least - 1
+    # One number stands for everything that only a few strategies look at.
     rollout = st.tuples(
-        st.sampled_from(rewards),
-        st.sampled_from(SCORES),
-        st.integers(1, 4),
-        st.sampled_from(ENTROPIES),
-        st.integers(0, 3),
-        st.integers(0, 3),
+        st.sampled_from(rewards), st.sampled_from(SCORES), st.integers(0, len(EXTRAS) - 1)
     )
     slot = rollout if full else st.one_of(rollout, rollout, rollout, st.none())
     rows = []
     for _ in range(prompts):
         drawn = draw(st.lists(slot, min_size=width, max_size=width))
         keys, ranks = draw(st.permutations(range(width))), draw(st.permutations(range(width)))
-        rows.append(
-            [
-                None if s is None else Rollout(s[0], s[1], k / 8, float(s[2]), s[3], r, s[4], s[5])
-                for s, k, r in zip(drawn, keys, ranks, strict=True)
-            ]
-        )
+        row = []
+        for cell, key, rank in zip(drawn, keys, ranks, strict=True):
+            if cell is None:
+                row.append(None)
+                continue
+            reward, score, extra = cell
+            length, entropy, matched, item = EXTRAS[extra]
+            row.append(Rollout(reward, score, key / 8, length, entropy, rank, matched, item))
+        rows.append(row)
     known = st.sampled_from([True, True, True, False])
     return Batch(rows, draw(st.lists(known, min_size=prompts, max_size=prompts)))
 
@@ -432,6 +432,13 @@ def test_a_random_pair_without_draws_is_refused():
 @every_strategy
 def test_a_name_parses_to_its_registered_strategy(name):
     assert parse_strategy(f" {name} ") is STRATEGIES[name]
+
+
+@every_strategy
+def test_the_text_of_a_strategy_parses_back_to_its_stages(name):
+    strategy = STRATEGIES[name]
+    labels = {"meaning": "", "source": "", "all_zero": "unstated"}
+    assert parse_strategy(strategy.text) == replace(strategy, **labels)
 
 
 def test_a_composition_parses_to_its_stages():

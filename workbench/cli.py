@@ -5,14 +5,19 @@ Errors a user can cause are one line and exit code 2; a disk that refuses a writ
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import NoReturn
 
 import click
 
+from workbench.commands.claims import claims
 from workbench.commands.compare import compare
 from workbench.commands.lm import lm
+from workbench.commands.phases import phase_map
+from workbench.commands.report import report
 from workbench.commands.run import presets, run
+from workbench.commands.search import search
 from workbench.commands.store import store
 from workbench.commands.strategies import strategies
 from workbench.commands.sweep import sweep, sweeps
@@ -25,7 +30,20 @@ def cli() -> None:
     """Find out what sparse-hit RL for generative recommenders really buys."""
 
 
-for command in (run, sweep, compare, strategies, presets, sweeps, store, lm):
+for command in (
+    run,
+    sweep,
+    compare,
+    claims,
+    phase_map,
+    search,
+    report,
+    strategies,
+    presets,
+    sweeps,
+    store,
+    lm,
+):
     cli.add_command(command)
 
 
@@ -34,6 +52,7 @@ def main() -> None:
 
     Exit code 2 for what a user can put right, 3 when the disk refuses, 130 after an interruption.
     """
+    _warn_on_stderr()
     try:
         code = cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -46,6 +65,19 @@ def main() -> None:
         _fail(f"error: {problem}", 2)
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Echo(logging.Handler):
+    """Warnings of the workbench, one line each on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+
+
+def _warn_on_stderr() -> None:
+    log = logging.getLogger("recast")
+    if not any(isinstance(handler, _Echo) for handler in log.handlers):
+        log.addHandler(_Echo(logging.WARNING))
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -14,13 +14,11 @@ from typing import Any
 import polars as pl
 
 from recast.stage import nearest
-from workbench.keys import plain_text
-from workbench.spec import SpecError
+from workbench.spec import SpecError, plain_text
 from workbench.stats import holm, paired_difference
 from workbench.tables import COST, QUALITY
 from workbench.tuning import mark_tuned
 
-_ROW_COLUMNS = ("run", "cell", "seed", "strategy", "step", "split", "slice", "diverged_at")
 _NOT_FIELDS = ("engine",)
 
 

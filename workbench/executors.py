@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, Protocol
@@ -177,6 +178,7 @@ def _end(process: BaseProcess, pipe: Connection) -> None:
 def _worker_environment() -> Iterator[None]:
     """Large blocks stay with the allocator (it returns them to the system at each step otherwise),
     one thread each, and Ctrl-C blocked from the first instruction on."""
+    resource_tracker.ensure_running()  # where it starts by itself, it unblocks Ctrl-C again
     before = {name: os.environ.get(name) for name in _WORKER_ENVIRONMENT}
     os.environ.update(_WORKER_ENVIRONMENT)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -192,6 +194,7 @@ def _worker_environment() -> Iterator[None]:
 
 
 def _worker(pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, OSError):

@@ -11,7 +11,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
+
+_OLD = 24 * 3600
 
 
 class StoreError(Exception):
@@ -75,11 +78,23 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def remove_old_drafts(scratch: Path) -> None:
+    """Remove what writers that were killed left behind more than a day ago."""
+    for draft in scratch.glob(".tmp-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _OLD:
+                shutil.rmtree(draft)
+
+
 def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class Claim:

@@ -42,7 +42,7 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
     }
     return {
         **cell,
-        "strategy": plain_text(strategy),
+        "strategy": strategy,
         "composition": {
             f.name: getattr(chosen, f.name) for f in fields(Strategy) if f.name not in _LABELS
         },
@@ -52,11 +52,6 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
         "world": spec.world.kind,
         "group": spec.train.group,
     }
-
-
-def plain_text(strategy: str) -> str:
-    """A strategy's text as it is stored: one space after each comma, none elsewhere around it."""
-    return ", ".join(part.strip() for part in strategy.split(","))
 
 
 def run_key(config: Mapping[str, Any]) -> str:

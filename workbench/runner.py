@@ -40,11 +40,13 @@ _log = logging.getLogger("recast")
 
 @dataclass
 class Outcome:
-    """keys: every run of the sweep; reused: those that were stored before; failures: one line per
-    run that could not be done, by key; repaired: damaged files set aside and done again."""
+    """keys: every run of the sweep; reused: those that were stored before; trained: those that this
+    call trained; failures: one line per run that could not be done, by key; repaired: damaged files
+    set aside and done again."""
 
     keys: list[str]
     reused: int = 0
+    trained: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     repaired: list[str] = field(default_factory=list)
 
@@ -100,6 +102,7 @@ def run_sweep(
         extended = run_all(more, store, progress, executor, workers)
         outcome.keys += extended.keys
         outcome.reused += extended.reused
+        outcome.trained += extended.trained
         outcome.failures |= extended.failures
     record_sweep(sweep, store, outcome)
     return outcome
@@ -319,6 +322,7 @@ class _Session:
             elif done:
                 for run, result in zip(flight.runs, event.result, strict=True):
                     self._store.write(run.key, *_record(run, result))
+                    self._outcome.trained += 1
                 self._done += sum(run.experiment.train.steps for run in flight.runs)
         finally:
             for key, claim in flight.claims.items():

@@ -96,11 +96,17 @@ class Experiment(_Strict):
     @field_validator("strategies")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(plain_text(name) for name in names)
         for name in names:
             parse_strategy(name)
         if len(set(names)) != len(names):
             raise ValueError("a strategy is named twice")
         return names
+
+
+def plain_text(strategy: str) -> str:
+    """A strategy's text as it is stored: one space after each comma, none elsewhere around it."""
+    return ", ".join(part.strip() for part in strategy.split(","))
 
 
 def preset_names() -> list[str]:

@@ -6,8 +6,8 @@ a whole folder, so it exists entirely or not at all, and a second writer of the 
 race without harm. Configuration and provenance travel in the file's own metadata.
 
 Every reader verifies every checksum. A damaged file is named and left out, the rest is read.
-`STORE/parts` holds what earlier readers parsed, for speed only: it is used for exactly those runs
-whose verified checksums it carries, so it can be deleted at any time and is never stale.
+`STORE/parts` holds what earlier readers parsed, for speed only: a part is used for exactly those
+runs whose verified checksums it carries, so it can be deleted at any time and is never stale.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ import polars as pl
 import torch
 
 from recast.ledger import RunRecord
-from workbench.files import DiskError, publish, replace, sha256
+from workbench.files import DiskError, publish, remove_old_drafts, replace, sha256
 from workbench.files import StoreError as StoreError
 from workbench.tuning import mark_tuned as mark_tuned
 
@@ -40,6 +40,7 @@ EXAMPLE = Path(__file__).parent / "example" / "quick.parquet"
 EXAMPLE_COMMAND = "recast run --preset quick --store example && recast store export example FILE"
 _NAME = re.compile(r"(?P<sha>[0-9a-f]{64})(?:\.v(?P<version>\d+))?\.parquet")
 _WORTH_A_PART = 256
+_MOST_PARTS = 8
 _log = logging.getLogger("recast")
 
 
@@ -86,6 +87,7 @@ class Store:
             self._runs.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.root, prefix=".write-test-"):
                 pass
+            remove_old_drafts(self.root)
         except OSError as problem:
             kind = DiskError if problem.errno in _FULL else StoreError
             raise kind(
@@ -120,16 +122,22 @@ class Store:
         old: list[Path] = []
         foreign: list[Path] = []
         for folder in self._folders(keys):
-            files = [Path(entry.path) for entry in _listed(folder)]
-            if len(files) != 1 or (name := _NAME.fullmatch(files[0].name)) is None:
-                damaged.append(Damage(folder, f"expected one run file, found {len(files)} files"))
+            try:
+                names = _listed(folder)
+            except OSError as problem:
+                damaged.append(Damage(Path(folder), f"cannot be read ({problem.strerror})"))
                 continue
-            path, schema = files[0], int(name["version"] or 1)
+            if len(names) != 1 or (name := _NAME.fullmatch(names[0])) is None:
+                listed = ", ".join(names[:3]) or "none"
+                damaged.append(Damage(Path(folder), f"expected one run file, found {listed}"))
+                continue
+            path = Path(folder, names[0])
             try:
                 content = path.read_bytes()
             except OSError as problem:
                 damaged.append(Damage(path, f"cannot be read ({problem.strerror})"))
                 continue
+            schema = int(name["version"] or 1)
             if sha256(content) != name["sha"]:
                 damaged.append(Damage(path, f"checksum differs ({len(content)} bytes)"))
             elif schema < SCHEMA_VERSION:
@@ -137,7 +145,7 @@ class Store:
             elif schema > SCHEMA_VERSION:
                 foreign.append(path)
             else:
-                good[folder.name] = (path, content)
+                good[path.parent.name] = (path, content)
         return Contents(good, tuple(damaged), tuple(old), tuple(foreign))
 
     def damaged(self) -> list[Path]:
@@ -189,36 +197,49 @@ class Store:
             publish(content, path.parent, f".v{SCHEMA_VERSION}.parquet", self.root)
         return len(old)
 
-    def _folders(self, keys: Iterable[str] | None) -> list[Path]:
+    def _folders(self, keys: Iterable[str] | None) -> list[str]:
+        runs = str(self._runs)
         if keys is not None:
-            return [self._runs / key for key in keys if self.has(key)]
+            return [f"{runs}/{key}" for key in keys if self.has(key)]
         if not self._runs.is_dir():
             return []
         try:
-            with os.scandir(self._runs) as entries:
-                return sorted(Path(e.path) for e in entries if not e.name.startswith("."))
+            return sorted(f"{runs}/{name}" for name in _listed(runs) if name[0] != ".")
         except OSError as problem:
             raise StoreError(f"store {self.root}: cannot be read ({problem.strerror})") from None
 
     def _parsed(self, held: Contents) -> pl.LazyFrame:
         if not held.good:
             return pl.LazyFrame()
-        sums = {key: _NAME.fullmatch(path.name)["sha"] for key, (path, _) in held.good.items()}  # type: ignore[index]
-        part, known = self._part(sums)
-        rest = [content for key, (_, content) in held.good.items() if key not in known]
-        frames = [part.filter(pl.col("run").is_in(list(known)))] if part is not None else []
-        if rest:
-            frames.append(_together(rest))
-        whole = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
-        if len(rest) >= _WORTH_A_PART:
-            frame = whole.collect()
-            self._keep_part(frame, sums)
+        sums = {key: _checksum(path) for key, (path, _) in held.good.items()}
+        frames: list[pl.LazyFrame] = []
+        used: list[Path] = []
+        for path, rows, manifest in self._parts():
+            known = [key for key in sums if manifest.get(key) == sums[key]]
+            for key in known:
+                del sums[key]
+            if known:
+                whole = len(known) == len(manifest)
+                frames.append(rows if whole else rows.filter(pl.col("run").is_in(known)))
+                used.append(path)
+        if sums:
+            rest = _together([held.good[key][1] for key in sums])
+            if len(sums) >= _WORTH_A_PART:
+                self._keep_part(rest.collect(), sums)
+            frames.append(rest)
+        whole_frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
+        if len(used) > _MOST_PARTS:
+            frame = whole_frame.collect()
+            everything = {key: _checksum(path) for key, (path, _) in held.good.items()}
+            if self._keep_part(frame, everything):
+                for path in used:
+                    path.unlink(missing_ok=True)
             return frame.lazy()
-        return whole
+        return whole_frame
 
-    def _part(self, sums: Mapping[str, str]) -> tuple[pl.LazyFrame | None, set[str]]:
-        """Rows parsed earlier, and the runs of `sums` for which they are valid."""
-        for path in (self.root / "parts").glob("*.parquet"):
+    def _parts(self) -> Iterator[tuple[Path, pl.LazyFrame, dict[str, str]]]:
+        """Rows parsed earlier, verified, each with the checksums of the runs it stands for."""
+        for path in sorted((self.root / "parts").glob("*.parquet")):
             try:
                 content = path.read_bytes()
                 if sha256(content) != path.stem:
@@ -226,24 +247,19 @@ class Store:
                 manifest = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["runs"])
             except (OSError, KeyError, ValueError, pl.exceptions.PolarsError):
                 continue
-            known = {key for key, checksum in sums.items() if manifest.get(key) == checksum}
-            if known:
-                return pl.scan_parquet(content), known
-        return None, set()
+            yield path, pl.scan_parquet(content), manifest
 
-    def _keep_part(self, frame: pl.DataFrame, sums: Mapping[str, str]) -> None:
+    def _keep_part(self, frame: pl.DataFrame, sums: Mapping[str, str]) -> bool:
         """Best effort: a store that cannot be written is read all the same."""
         buffer = io.BytesIO()
-        frame.write_parquet(buffer, compression="lz4", metadata={"runs": json.dumps(sums)})
+        frame.write_parquet(buffer, compression="lz4", metadata={"runs": json.dumps(dict(sums))})
         content = buffer.getvalue()
-        name = f"{sha256(content)}.parquet"
         try:
-            replace(content, self.root / "parts" / name)
-            for path in (self.root / "parts").glob("*.parquet"):
-                if path.name != name:
-                    path.unlink(missing_ok=True)
-        except (DiskError, OSError) as problem:
+            replace(content, self.root / "parts" / f"{sha256(content)}.parquet")
+        except DiskError as problem:
             _log.debug("parsed runs not kept: %s", problem)
+            return False
+        return True
 
 
 def complaints(root: Path, held: Contents) -> list[str]:
@@ -287,12 +303,13 @@ def load_or_example(root: str | Path | None = None) -> tuple[pl.DataFrame, str]:
     return mark_tuned(pl.read_parquet(EXAMPLE)), "; ".join([label, *left_out[:3]])
 
 
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
+def _listed(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _checksum(path: Path) -> str:
+    return path.name[:64]
 
 
 def _together(contents: list[bytes]) -> pl.LazyFrame:

@@ -26,6 +26,7 @@ from workbench.spec import (
     TuneMetric,
     _Strict,
     change,
+    plain_text,
     read_toml,
     validated,
 )
@@ -137,7 +138,7 @@ class Sweep(Experiment):
         for point in _points(self.grid):
             yield _at(base, point, "grid"), self.strategies, False
         for i, rule in enumerate(self.include):
-            names = tuple(str(name) for name in rule.get("strategy", self.strategies))
+            names = tuple(plain_text(str(s)) for s in rule.get("strategy", self.strategies))
             for point in _points({k: v for k, v in rule.items() if k != "strategy"}):
                 yield _at(base, point, f"include.{i}"), names, True
 

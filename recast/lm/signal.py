@@ -152,7 +152,9 @@ def take(signal: Signal, index: Tensor) -> Signal:
     return replace(
         signal,
         groups=_each(lambda t: t[index], signal.groups),
-        **{n: getattr(signal, n)[index] for n in ("advantage", "rows", "hits", "valid")},
+        sampled=_each(lambda t: t[index], signal.sampled),
+        advantage=signal.advantage[index],
+        rows=signal.rows[index],
     )
 
 

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 import transformers
 
+from recast.items import Interaction
+from recast.lm.evaluate import evaluation_set
+from recast.lm.trainer import Job
 from recast.lm.trie import Trie, build_trie
 from recast.lm.vocabulary import Prompts, Vocabulary, small_vocabulary
 
@@ -58,3 +61,32 @@ def paths(trie: Trie, seed: int, batch: int, rows: int) -> torch.Tensor:
     draw = random.Random(seed)
     chosen = [[draw.randrange(trie.items) for _ in range(rows)] for _ in range(batch)]
     return trie.codes[torch.tensor(chosen)]
+
+
+def interactions(trie: Trie, count: int, seed: int = 0) -> list[Interaction]:
+    draw = random.Random(seed)
+    sids = [tuple(row) for row in trie.codes.tolist()]
+    return [
+        Interaction(
+            f"u{i % 7}",
+            tuple(draw.choice(sids) for _ in range(1 + i % 4)),
+            draw.choice(sids),
+        )
+        for i in range(count)
+    ]
+
+
+def job(architecture: str = "qwen3", items: int = 12, count: int = 40) -> Job:
+    vocab, trie = vocabulary(), catalogue(1, items)
+    rows = interactions(trie, count)
+    flags = {"seen": [i % 3 > 0 for i in range(count)]}
+    held = evaluation_set(vocab, trie, rows, flags)
+    return Job(
+        model=model(architecture, vocab),
+        reference=model(architecture, vocab).requires_grad_(False),
+        vocabulary=vocab,
+        trie=trie,
+        prompts=vocab.prompts([row.history for row in rows]),
+        target=torch.tensor([row.target for row in rows]),
+        evaluation={"test": held, "validation": held},
+    )

@@ -13,6 +13,7 @@ from workbench.charts.budget import (
 )
 from workbench.charts.front import pareto_front, phase_map
 from workbench.charts.learnability import regimes_by_group, signal_counts
+from workbench.charts.live import regimes_over_training, trade_off
 from workbench.charts.picture import picture
 from workbench.charts.questions import (
     against_k,
@@ -59,7 +60,9 @@ __all__ = [
     "picture",
     "prompt_cost",
     "regimes_by_group",
+    "regimes_over_training",
     "sid_tree",
     "signal_counts",
+    "trade_off",
     "waiting_curves",
 ]

@@ -69,8 +69,18 @@ def existing_store(path: str) -> Store:
 def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
     """A bar that moves with every step on a terminal, a plain line every tenth elsewhere; stderr.
 
-    Yields what to call with run-steps done, run-steps in all, and what is going on.
+    Yields what to call with run-steps done, run-steps in all, and what is going on. An
+    interruption inside becomes click's.
     """
+    try:
+        with _shown() as show:
+            yield show
+    except KeyboardInterrupt:
+        raise click.Abort from None
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[int, int, str], None]]:
     if not sys.stderr.isatty():
         yield _plain_lines()
         return

@@ -87,7 +87,7 @@ def sweep(
         frame = store.load(keys)
         _print(plan, frame, show, style)
         if style == "table":
-            click.echo(f"runs: {len(keys)} in {store.root}, {outcome.reused} of them from before")
+            click.echo(f"runs: {len(keys)} in {store.root}, {outcome.trained} trained just now")
     if outcome.failures:
         raise SpecError(
             f"{len(outcome.failures)} of {len(outcome.keys)} runs failed: {outcome.first_failure()}"
@@ -108,7 +108,11 @@ def results(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
         fields = [pl.lit(cell[field][0]).alias(field) for field in plan.varying()]
         table = summary(cell).filter(pl.col("strategy") != "start")
         tables.append(table.select(*fields, pl.all()))
-    return pl.concat(tables, how="diagonal_relaxed")
+    whole = pl.concat(tables, how="diagonal_relaxed")
+    order = {name: i for i, name in enumerate(frame["strategy"].unique(maintain_order=True))}
+    order |= {name: i for i, name in enumerate(plan.strategies)}
+    place = pl.col("strategy").replace_strict(order, return_dtype=pl.Int64)
+    return whole.sort(*plan.varying(), place, "lr", maintain_order=True)
 
 
 def _print(plan: Sweep, frame: pl.DataFrame, show: str, style: str) -> None:
