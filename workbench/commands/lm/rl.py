@@ -15,8 +15,8 @@ import polars as pl
 
 from workbench.commands.lm.session import CODEBOOK, DATA, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
-from workbench.keys import plain_text, run_key
-from workbench.spec import SpecError
+from workbench.keys import run_key
+from workbench.spec import SpecError, plain_text
 from workbench.store import Store
 from workbench.tables import COST, QUALITY, REGIME, SIGNAL, summary
 from workbench.tuning import mark_tuned
