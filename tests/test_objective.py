@@ -229,7 +229,8 @@ def test_what_a_hard_negative_pushes_is_stated_apart():
 
 def test_a_utility_of_hits_is_what_a_strategy_climbs():
     utility, grounded = utility_of_hits("rloo", 8)
-    assert torch.allclose(utility, torch.arange(9, dtype=torch.float64) / 8) and grounded == 0
+    assert torch.allclose(utility, torch.arange(9, dtype=torch.float64) / 8)
+    assert grounded == 0
     harmonic = torch.cumsum(1 / torch.arange(1.0, 8.0, dtype=torch.float64), 0)
     utility, _ = utility_of_hits(Strategy(credit="maxrl(eps=0)"), 8)
     assert torch.allclose(utility[1:8], harmonic - 1 / 8)
