@@ -14,6 +14,7 @@ import click
 from workbench.commands.claims import claims
 from workbench.commands.compare import compare
 from workbench.commands.exact import exact
+from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
 from workbench.commands.report import report
 from workbench.commands.run import presets, run
@@ -43,6 +44,7 @@ for command in (
     presets,
     sweeps,
     store,
+    lm,
 ):
     cli.add_command(command)
 
