@@ -16,7 +16,8 @@ from sim.evaluate import greedy_item, item_logp, matched_temperature, mean_entro
 from sim.policy import MLP, Tabular
 from sim.rollout import path_logp, sample
 from sim.seeds import minibatch, uniforms
-from sim.trainer import Training, train
+from sim.step import Training
+from sim.trainer import train
 from sim.warmstart import all_zero_share, warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 

@@ -11,8 +11,14 @@ from typing import NoReturn
 
 import click
 
+from workbench.commands.claims import claims
 from workbench.commands.compare import compare
+from workbench.commands.exact import exact
+from workbench.commands.lm import lm
+from workbench.commands.phases import phase_map
+from workbench.commands.report import report
 from workbench.commands.run import presets, run
+from workbench.commands.search import search
 from workbench.commands.store import store
 from workbench.commands.strategies import strategies
 from workbench.commands.sweep import sweep, sweeps
@@ -25,7 +31,21 @@ def cli() -> None:
     """Find out what sparse-hit RL for generative recommenders really buys."""
 
 
-for command in (run, sweep, compare, strategies, presets, sweeps, store):
+for command in (
+    run,
+    sweep,
+    compare,
+    claims,
+    phase_map,
+    search,
+    report,
+    strategies,
+    exact,
+    presets,
+    sweeps,
+    store,
+    lm,
+):
     cli.add_command(command)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from recast.strategies import nearest
+from recast.stage import nearest
 from workbench.spec import SpecError, plain_text
 from workbench.stats import holm, paired_difference
 from workbench.tables import COST, QUALITY

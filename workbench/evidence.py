@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from workbench.budget import cautions
+from workbench.spec import SpecError
 from workbench.stats import Floats, pair_by_seed
+from workbench.store import Store
+from workbench.sweep import Sweep, load_sweep, sweep_names
+from workbench.tuning import mark_tuned
 
 WHOLE = "the whole sweep"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Frames by sweep, each with `tuned` marked and a `setting` per cell; absent = not run."""
+    """Frames by sweep, each with `tuned` marked and a `setting` per cell; absent = not run.
+
+    gaps: one line per sweep that is missing or incomplete in the store.
+    """
 
     sweeps: Mapping[str, pl.DataFrame]
+    gaps: tuple[str, ...] = field(default=())
 
     def of(self, sweep: str) -> pl.DataFrame:
         """Every row of a sweep; empty when it was not run."""
@@ -40,6 +51,84 @@ class Evidence:
     def final(self, sweep: str) -> pl.DataFrame:
         """One row per run at its last step: every test prompt, tuned rates, all users together."""
         return last_rows(self.of(sweep).filter("tuned")) if sweep in self.sweeps else pl.DataFrame()
+
+    def warnings(self, metric: str, baseline: str) -> list[str]:
+        """What a reader must know of the baseline and the rates, one line per sweep and caution."""
+        found = []
+        for name, frame in self.sweeps.items():
+            for setting in self.settings(name):
+                here = frame.filter(pl.col("setting") == setting)
+                found += [f"{name}, {setting}: {c.text}" for c in cautions(here, metric, baseline)]
+        return found
+
+
+def run_and_gather(
+    names: Collection[str],
+    store: Store,
+    changes: Mapping[str, Any],
+    progress: Callable[[int, int, str], None],
+    executor: str,
+    workers: int | None,
+) -> Evidence:
+    """Run what is missing of packaged sweeps, then read them. changes: dotted fields to replace.
+
+    A name that is not packaged is a gap. Raises SpecError when a run cannot be done and DiskError
+    when the disk refuses.
+    """
+    from workbench.runner import run_sweep
+
+    frames, gaps = {}, _not_packaged(names)
+    for name in dict.fromkeys(n for n in names if n in sweep_names()):
+        plan = load_sweep(name, changes)
+
+        def show(done: int, total: int, text: str, name: str = name) -> None:
+            progress(done, total, f"{name}: {text}")
+
+        outcome = run_sweep(plan, store, show, executor, workers)
+        if outcome.failures:
+            raise SpecError(f"sweep {name}: {outcome.first_failure()}")
+        frames[name] = _prepared(plan, store.load(outcome.keys))
+    return Evidence(frames, tuple(gaps))
+
+
+def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> Evidence:
+    """Read what a store holds of packaged sweeps; nothing is run, what is missing is said."""
+    frames, gaps = {}, _not_packaged(names)
+    for name in dict.fromkeys(n for n in names if n in sweep_names()):
+        plan = load_sweep(name, changes)
+        wanted = [run.key for run in plan.runs()]
+        held = [key for key in dict.fromkeys([*wanted, *_recorded(plan, store)]) if store.has(key)]
+        absent = sum(not store.has(key) for key in wanted)
+        if absent:
+            gaps.append(
+                f"{absent} of {len(wanted)} runs of the sweep {name} are not in the store: "
+                f"recast sweep {name} --store {store.root}"
+            )
+        if held and not absent:
+            frames[name] = _prepared(plan, store.load(held))
+    return Evidence(frames, tuple(gaps))
+
+
+def _not_packaged(names: Collection[str]) -> list[str]:
+    return [f"the sweep {name} is not packaged" for name in names if name not in sweep_names()]
+
+
+def _recorded(plan: Sweep, store: Store) -> list[str]:
+    """Runs that a finished sweep recorded, rates beyond its written grid included."""
+    keys: list[str] = []
+    for path in sorted((store.root / "sweeps").glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["sweep"] == json.loads(plan.model_dump_json()):
+                keys += [str(key) for key in content["runs"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return keys
+
+
+def _prepared(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
+    metric = plan.tune.metric if plan.tune else plan.train.tune_metric
+    return with_setting(mark_tuned(frame, metric), plan.varying())
 
 
 def last_rows(frame: pl.DataFrame) -> pl.DataFrame:

@@ -15,7 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from recast.strategies import Strategy, parse_strategy
+from recast.strategies import parse_strategy
+from recast.strategy import Strategy
 from workbench.spec import Experiment, SpecError
 
 ENGINE = 1

@@ -1,8 +1,8 @@
 """How each claim is measured on the rows of its sweeps.
 
-Every function takes the evidence and the sweeps by mode (which baseline), and returns one `Measured`
-per mode and setting. Intervals are corrected for the number of settings of a mode that the claim
-declares as its family (confidence 1 - .05 / m), p-values by Holm over the same family.
+Every function takes the evidence and the sweeps by mode (which baseline), and returns one
+`Measured` per mode and setting. Intervals are corrected for the settings of a mode, the declared
+family (confidence 1 - .05 / m), p-values by Holm over the same family.
 """
 
 from __future__ import annotations
@@ -209,9 +209,8 @@ def steadier(evidence: Evidence, modes: Modes) -> list[Measured]:
             if not seeds or not len(theirs):
                 found.append(_missing(mode, setting))
                 continue
-            gap = paired_difference(
-                *([fall[s] for s in seeds] for fall in falls), "mean", None, confidence
-            )
+            worst = [[fall[s] for s in seeds] for fall in falls]
+            gap = paired_difference(worst[0], worst[1], confidence=confidence)
             found.append(
                 Measured(
                     mode,

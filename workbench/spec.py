@@ -8,15 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from recast.strategies import nearest, parse_strategy
+from recast.stage import nearest
+from recast.strategies import parse_strategy
+from recast.strategy import require_inputs
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Model = TypeVar("Model", bound=BaseModel)
 TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
+
+
+GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "reference"})
+"""Inputs that the simulator gives every strategy."""
 
 
 class SpecError(Exception):
@@ -77,6 +83,15 @@ class Experiment(_Strict):
     policy: PolicySpec = PolicySpec()
     start: StartSpec = StartSpec()
     train: TrainSpec = TrainSpec()
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Experiment:
+        for name in self.strategies:
+            try:
+                require_inputs(parse_strategy(name), GIVEN, self.train.group)
+            except ValueError as problem:
+                raise ValueError(f"strategy {name!r}: {problem}") from None
+        return self
 
     @field_validator("strategies")
     @classmethod

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from recast.strategies import nearest, parse_strategy
+from recast.stage import nearest
+from recast.strategies import parse_strategy
 from workbench.keys import run_config, run_key, start_key
 from workbench.spec import (
     PRESETS,

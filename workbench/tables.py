@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -82,14 +86,19 @@ def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:
 
 
 def as_text(table: pl.DataFrame, title: str) -> str:
-    """A plain table; a metric with an interval is printed as `mean [low, high]`."""
-    shown = Table(title=title, title_justify="left")
+    """A plain table; a metric with an interval is printed as `mean [low, high]`.
+
+    As wide as the terminal; as wide as it likes where the output is no terminal.
+    """
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     names = [c for c in table.columns if not c.endswith(("_low", "_high"))]
     for name in names:
-        shown.add_column(name, justify="left" if name in ("strategy", "slice") else "right")
+        text = table.schema[name] == pl.String
+        shown.add_column(name, justify="left" if text else "right", overflow="fold")
     for row in table.iter_rows(named=True):
         shown.add_row(*(_cell(row, name) for name in names))
-    console = Console(width=40 + 24 * len(names), no_color=True)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 40 + 24 * len(names)
+    console = Console(width=width, no_color=True)
     with console.capture() as capture:
         console.print(shown)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from recast.strategies import parse_strategy
 from sim.policy import MLP, Policy, Tabular
 from sim.replay import load_replay
-from sim.trainer import Training, train
+from sim.step import Training
+from sim.trainer import train
 from sim.warmstart import warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 from workbench.keys import folder_fingerprint

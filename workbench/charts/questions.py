@@ -29,15 +29,16 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
         "setting:N",
         *(alt.Tooltip(f"{c}:Q", format=".4f") for c in ("value", "low", "high", "p")),
     ]
-    points = [
-        base.transform_filter(alt.datum.significant == filled)
-        .mark_point(filled=filled, size=60, opacity=1)
-        .encode(x=alt.X("value:Q", title="Difference"), shape=shape, tooltip=tooltip)
-        for filled in (True, False)
-    ]
+    points = base.mark_point(filled=True, size=60, opacity=1, strokeWidth=1.5).encode(
+        x=alt.X("value:Q", title="Difference"),
+        shape=shape,
+        stroke=alt.Stroke("setting:N", title="Setting").scale(scheme="dark2"),
+        fillOpacity=alt.condition("datum.significant", alt.value(1), alt.value(0)),
+        tooltip=tooltip,
+    )
     zero = alt.Chart(pl.DataFrame({"at": [0.0]})).mark_rule(strokeDash=[4, 3]).encode(x="at:Q")
     return titled(
-        alt.layer(zero, bars, *points).properties(height=alt.Step(14)),
+        alt.layer(zero, bars, points).properties(height=alt.Step(14)),
         title,
         "One row per comparison: the mean difference over paired seeds with its 95% interval; a "
         "hollow mark has a corrected p-value of .05 or more.",
