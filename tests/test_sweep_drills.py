@@ -1,6 +1,6 @@
 """Drills: sweeps that are killed, raced, starved of disk, and fed nonsense.
 
-RECAST_DRILL_KILLS sets the number of kills (10 by default).
+RECAST_DRILL_KILLS sets the number of kills (10 by default); `pytest -rP` shows what each one did.
 """
 
 from __future__ import annotations
@@ -37,11 +37,6 @@ COMMAND = [sys.executable, "-c", "from workbench.cli import main; main()"]
 SEEDS = 8
 LONGER = TOML.replace("seeds = 3", f"seeds = {SEEDS}").replace("steps = 4", "steps = 40")
 KILLS = int(os.environ.get("RECAST_DRILL_KILLS", "10"))
-
-
-def say(text: str) -> None:
-    """What a drill did; `pytest -rP` shows it."""
-    sys.stdout.write(text + "\n")
 
 
 def start(folder: Path, store: str = "runs", *flags: str) -> subprocess.Popen[str]:
@@ -113,7 +108,7 @@ def test_a_sweep_killed_at_random_moments_loses_and_doubles_nothing(uninterrupte
         assert process.returncode == 0, err
         assert f"runs: 96 in {store.root.name}, {96 - len(before)} trained just now" in out
         assert payload_bytes(store.root) == payload_bytes(uninterrupted / "runs")
-    say(f"{kills} kills in {rounds} sweeps, {in_mid_sweep} of them with some runs finished")
+    print(f"{kills} kills in {rounds} sweeps, {in_mid_sweep} of them with some runs finished")
     assert in_mid_sweep > 0
 
 
@@ -125,7 +120,7 @@ def test_two_sweepers_on_one_store_lose_nothing_and_share_the_work(uninterrupted
         out, err = process.communicate()
         assert process.returncode == 0, err
         trained.append(int(re.search(r"(\d+) trained just now", out)[1]))  # type: ignore[index]
-    say(f"two sweepers trained {trained} of 96 runs")
+    print(f"two sweepers trained {trained} of 96 runs")
     assert sum(trained) == 96, "work was done twice"
     assert min(trained) > 0
     assert payload_bytes(tmp_path / "runs") == payload_bytes(uninterrupted / "runs")
@@ -286,7 +281,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_a_valid_store(tmp_path, capsys)
             assert not Store(root).contents().damaged, place
         assert command(capsys, *sweep, str(root))[0] == 0
         assert payload_bytes(root) == expected, place
-    say(f"disk full injected at each of {total} writes")
+    print(f"disk full injected at each of {total} writes")
 
 
 def test_a_file_system_that_really_fills_up_gives_exit_code_3(tmp_path):
@@ -455,4 +450,4 @@ def test_two_hundred_malformed_specs_are_one_line_that_names_the_field(capsys, t
     check()
     assert len(told) >= 200
     assert not (tmp_path / "none").exists()
-    say(f"{len(told)} malformed specs, {len(set(told))} different messages")
+    print(f"{len(told)} malformed specs, {len(set(told))} different messages")
