@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sweeping import TOML, payload_bytes
+from sweeping import TOML, gone, payload_bytes
 from test_store import damage
 
 from workbench.cli import main
@@ -60,18 +60,6 @@ def uninterrupted(tmp_path_factory) -> Path:
     assert process.returncode == 0, err
     assert "96 trained just now" in out
     return folder
-
-
-def gone(group: int) -> bool:
-    """Whether a process group has ended, given ten seconds."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_a_sweep_killed_at_random_moments_loses_and_doubles_nothing(uninterrupted, tmp_path):
