@@ -74,7 +74,7 @@ def test_a_sweep_killed_at_random_moments_loses_and_doubles_nothing(uninterrupte
             process = start(tmp_path, store.root.name)
             # A random moment: after a random number of progress lines and a random pause.
             assert process.stderr is not None
-            for _ in range(rng.randint(0, 3)):
+            for _ in range(rng.randint(0, 5)):
                 if not process.stderr.readline():
                     break
             time.sleep(rng.random() * 1.5)
