@@ -404,7 +404,7 @@ def test_prompts_encoded_once_per_group_shrink_the_ratio():
     every = table.filter(encoding="every row encodes its prompt")["ratio"]
     shared = table.filter(encoding="one prompt per group", prompt_tokens=512)["ratio"][0]
     assert every.to_list() == pytest.approx([16.0] * len(questions.PROMPT_TOKENS))
-    assert shared == pytest.approx((512 + 32 * 3) / (512 + 2 * 3))
+    assert shared == pytest.approx((512 + 32 * 2) / (512 + 2 * 2))
 
 
 def test_curves_over_temperature_and_k_are_read_from_the_names_of_metrics():
