@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import METRICS, Chart, scales, titled
+from workbench.charts.style import INK, METRICS, Chart, scales, titled
 
 
 def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
@@ -22,7 +22,7 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
     along = base.transform_filter("isValid(datum.y_low)").mark_rule(opacity=0.5)
     front = (
         alt.Chart(frame.filter("on_front").sort("x"))
-        .mark_line(interpolate="step-before", color="black", strokeDash=[4, 3])
+        .mark_line(interpolate="step-before", color=INK, strokeDash=[4, 3])
         .encode(x=at_x, y=at_y, order="x:Q")
     )
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
