@@ -6,9 +6,9 @@ import math
 
 import polars as pl
 import streamlit as st
-from torch import Tensor
 
 from recast import STRATEGIES, Strategy
+from recast.by_hits import sampled_width
 from recast.learnability import beta_regimes, expected_signal_count, hit_count_pmf
 from workbench import charts
 
@@ -26,22 +26,21 @@ def regime_frame(mean: float, cv: float, widths: list[int]) -> pl.DataFrame:
     )
 
 
-def signal_count(strategy: Strategy, pmf: Tensor, group: int) -> float:
-    """Expected count per group; nan for a strategy that needs more than the hits of a group."""
-    try:
-        return expected_signal_count(strategy, pmf, group)
-    except ValueError:
-        return math.nan
-
-
 def count_frame(mean: float, cv: float, group: int) -> pl.DataFrame:
     """strategy, signal_count, meaning; nan where a strategy has no count per group."""
-    pmf = hit_count_pmf(mean, cv, group)
+
+    def count(strategy: Strategy) -> float:
+        pmf = hit_count_pmf(mean, cv, sampled_width(strategy, group))
+        try:
+            return expected_signal_count(strategy, pmf, group)
+        except ValueError:
+            return math.nan
+
     return pl.DataFrame(
         [
             {
                 "strategy": name,
-                "signal_count": signal_count(strategy, pmf, group),
+                "signal_count": count(strategy),
                 "meaning": strategy.meaning,
             }
             for name, strategy in STRATEGIES.items()
