@@ -37,8 +37,8 @@ def cell_labels(frame: pl.DataFrame) -> dict[str, str]:
 def run_table(frame: pl.DataFrame) -> pl.DataFrame:
     """One row per run after its last step on the test split, all users.
 
-    Columns: run, strategy, lr, seed, tuned, diverged_at, cell, the fields that vary, step, rollouts
-    and each metric that has values.
+    Columns: strategy, lr, seed, tuned, the fields that vary, each metric that has values, step,
+    rollouts, diverged_at, cell, run.
     """
     if frame.is_empty():
         return frame
@@ -50,10 +50,10 @@ def run_table(frame: pl.DataFrame) -> pl.DataFrame:
     known = [
         name
         for name in (
-            *("run", "strategy", "lr", "seed", "tuned", "diverged_at", "cell"),
+            *("strategy", "lr", "seed", "tuned"),
             *varying_fields(frame),
-            *("step", "rollouts"),
             *(name for name in QUALITY if name in frame.columns and last[name].count()),
+            *("step", "rollouts", "diverged_at", "cell", "run"),
         )
         if name in last.columns
     ]

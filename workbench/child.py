@@ -6,6 +6,7 @@ written to end itself when that closes, so that it never outlives its parent, ho
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -35,9 +36,10 @@ class Child:
             },
         )
         assert self._process.stdout is not None
-        threading.Thread(
+        self._collector = threading.Thread(
             target=_collect, args=(self._process.stdout, self._events), daemon=True
-        ).start()
+        )
+        self._collector.start()
 
     @property
     def pid(self) -> int:
@@ -68,11 +70,17 @@ class Child:
         """End the process, whatever it is doing."""
         self._process.kill()
         self._process.wait()
+        self._collector.join()
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # what was not read any more
+            self._process.stdin.close()
 
 
 def _collect(stream: IO[str], events: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    for line in stream:
-        events.put(json.loads(line))
+    with stream:
+        for line in stream:
+            if line.endswith("\n"):  # the last one may be cut short when the child is killed
+                events.put(json.loads(line))
     events.put(None)
 
 

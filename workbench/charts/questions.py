@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import METRICS, Chart, scales, titled
+from workbench.charts.style import INK, METRICS, Chart, scales, titled
 
 
 def differences(frame: pl.DataFrame, title: str) -> Chart:
@@ -15,8 +15,9 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     """
     shown = frame.with_columns(significant=pl.col("p") < 0.05)
     y = alt.Y("label:N", title=None, sort=frame["label"].unique(maintain_order=True).to_list())
+    y = y.axis(labelLimit=280)
     offset = alt.YOffset("setting:N", sort=frame["setting"].unique(maintain_order=True).to_list())
-    settings = alt.Color("setting:N", title="Setting").scale(scheme="dark2")
+    settings = alt.Color("setting:N", title="Setting").legend(labelLimit=280).scale(scheme="dark2")
     shape = alt.Shape("setting:N", title="Setting")
     base = alt.Chart(shown).encode(y=y, yOffset=offset, color=settings)
     bars = (
@@ -36,7 +37,11 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
         fillOpacity=alt.condition("datum.significant", alt.value(1), alt.value(0)),
         tooltip=tooltip,
     )
-    zero = alt.Chart(pl.DataFrame({"at": [0.0]})).mark_rule(strokeDash=[4, 3]).encode(x="at:Q")
+    zero = (
+        alt.Chart(pl.DataFrame({"at": [0.0]}))
+        .mark_rule(strokeDash=[4, 3], color=INK)
+        .encode(x="at:Q")
+    )
     return titled(
         alt.layer(zero, bars, points).properties(height=alt.Step(14)),
         title,

@@ -73,9 +73,16 @@ baseline = choices[3].selectbox("Baseline", known, **view.one_of("baseline", kno
 names = st.multiselect("Strategies", known, **view.some_of("strategies", known, known[:MOST_LINES]))
 rows = rows.filter(pl.col("strategy").is_in([*names, baseline]))
 
-for caution in cautions(frame.filter(pl.col("cell") == cell), metric, baseline):
-    if caution.strategy in (*names, baseline):
-        st.warning(plain(caution.text), icon=":material/balance:")
+told = [
+    caution.text
+    for caution in cautions(frame.filter(pl.col("cell") == cell), metric, baseline)
+    if caution.strategy in (*names, baseline)
+]
+if told:
+    st.warning(
+        "**Before you quote a ratio:**\n" + "".join(f"\n- {plain(text)}" for text in told),
+        icon=":material/balance:",
+    )
 
 curves = curve_table(rows, metric, axis)
 missing = [

@@ -13,6 +13,7 @@ from workbench.pages.figure import figure, plain
 from workbench.pages.stored import cached_by_store, store_folder
 from workbench.spec import SpecError
 from workbench.store import Store, StoreError
+from workbench.sweep import sweep_names
 
 MARKS = {
     "reproduced": ":material/check_circle:",
@@ -25,7 +26,8 @@ MARKS = {
 
 def measure() -> tuple[Evidence, list[Checked]]:
     """Everything that the store says about the claims."""
-    evidence = gather(SWEEPS, Store(store_folder()), {})
+    known = [name for name in SWEEPS if name in sweep_names()]
+    evidence = gather(known, Store(store_folder()), {})
     return evidence, [check(claim, evidence) for claim in CLAIMS]
 
 

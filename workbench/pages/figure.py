@@ -25,7 +25,7 @@ def figure(
     name: of the downloaded files and of the widgets, unique on the page. read: Markdown of the
     project's own, never text of a user. columns: `column_config` of the table.
     """
-    st.altair_chart(chart, width=width, key=f"chart {name}")
+    st.altair_chart(chart, width=width, key=f"chart-{name}")
     st.caption(f"**How to read this.** {read}")
     with st.container(horizontal=True, vertical_alignment="center"):
         for label, kind, data in (
@@ -38,7 +38,7 @@ def figure(
                 data,
                 file_name=f"{name}.{label.lower()}",
                 mime=kind,
-                key=f"download {name} {label}",
+                key=f"download-{name}-{label}",
                 help=f"Download this picture's numbers as {label}"
                 if label == "CSV"
                 else f"Download this picture as {label}",
@@ -52,7 +52,7 @@ def figure(
             hide_index=True,
             width="stretch",
             column_config=dict(columns or {}),
-            key=f"table {name}",
+            key=f"table-{name}",
             placeholder="-",
             alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
         )

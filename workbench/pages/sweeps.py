@@ -19,7 +19,7 @@ from workbench.sweep import Sweep
 from workbench.sweep_watch import Watch, check_sweep, missing, packaged, recorded
 
 VIEWS = {"browse": "Browse", "start": "Start and watch", "compare": "Compare"}
-COMPARED = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32", "entropy")
+COMPARED = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
 
 
 class Seat:
@@ -265,13 +265,13 @@ def comparison(frame: pl.DataFrame) -> None:
         charts.differences(
             table.select(
                 label=pl.col("metric").replace(dict(charts.METRICS)),
-                setting=pl.lit("first minus second"),
+                setting=pl.lit(f"{first} minus {second}"),
                 value="difference",
                 low="low",
                 high="high",
                 p="p_holm",
             ),
-            "How much better is the first, at its own best rate?",
+            f"Is {first} better than {second}, each at its own best rate?",
         ),
         table,
         name="comparison",
