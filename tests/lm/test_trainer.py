@@ -191,9 +191,7 @@ def test_a_strategy_that_lacks_an_input_is_refused_before_training():
 
 def test_learning_from_the_target_raises_its_probability():
     rows = train(tiny.job(), STRATEGIES["sft"], replace(SHORT, steps=30, lr=1e-2))
-    first, last = (
-        next(r for r in rows if r["step"] == s and r["slice"] == "all") for s in (0, 30)
-    )
+    first, last = (next(r for r in rows if r["step"] == s and r["slice"] == "all") for s in (0, 30))
     assert last["pass_at_1"] > first["pass_at_1"] + 0.05
 
 

@@ -50,8 +50,8 @@ def efficiency(
     memory_ratio, prefix_speedup.
     """
     from recast.lm.efficiency import Shapes, measure
-    from recast.strategies import STRATEGIES
     from recast.stage import nearest
+    from recast.strategies import STRATEGIES
 
     for name in strategies:
         if name not in STRATEGIES:
@@ -71,6 +71,6 @@ def efficiency(
             raise SpecError(f"{chart}: cannot write ({problem.strerror})") from None
     if style == "table":
         click.echo(
-            "Memory ratios hold for the named micro-batch only; peak_mib on a CPU: tensors kept for "
-            "the backward pass, weights, gradient and Adam."
+            "Memory ratios hold for the named micro-batch only; peak_mib on a CPU: tensors kept "
+            "for the backward pass, weights, gradient and Adam."
         )
