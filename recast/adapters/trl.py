@@ -36,6 +36,7 @@ from recast.strategy import Signal, State, Strategy, build_signal, require_input
 from recast.structure import level_scores
 
 SUPPORTED = "1.16"
+PHASES = 1024
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")
 GIVEN = frozenset({"target", "tie_key", "length", "matched"})
 
@@ -81,6 +82,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         self._targets: list[list[int]] = []
         self._outcome: list[float] = []
         self._rows: Tensor | None = None
+        self._phase = (-1, 0)
         super().__init__(*args, reward_funcs=self._reward, **kwargs)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -133,6 +135,8 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
     ) -> tuple[list[list[int]], Any]:
+        step, count = self.state.global_step, self._phase[1] + 1
+        self._phase = (step, count if step == self._phase[0] else 0)
         if self.trie is not None and self.vocabulary is not None:
             completions, logprobs = self._down_the_trie(prompt_ids), None
         else:
@@ -163,11 +167,10 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         """The signal of all ranks' rollouts; the same on each of them."""
         group = self.num_generations
         matched = matched.cpu().view(-1, group)
-        step = self.state.global_step
         groups = RolloutGroups.of(
             (matched == length).float(),
             score=level_scores(length)[matched],
-            tie_key=uniforms(self.args.seed, "ties", step, tuple(matched.shape)).float(),
+            tie_key=uniforms(self.args.seed, "ties", self._counter, tuple(matched.shape)).float(),
             length=torch.full(matched.shape, float(length)),
             matched=matched,
         )
@@ -194,7 +197,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         length = torch.tensor([len(row) for row in prompt_ids])
         name = f"rollouts/{self.accelerator.process_index}"
         shape = (len(prompt_ids), 1, self.trie.depth)
-        draws = uniforms(self.args.seed, name, self._step, shape)
+        draws = uniforms(self.args.seed, name, self._counter, shape)
         model = self.accelerator.unwrap_model(self.model)
         training = model.training
         model.eval()
@@ -254,6 +257,12 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             entropies.append(-(step.exp() * step.clamp(min=-1e4)).sum(-1))
             node = trie.child[level][node, slot]
         return torch.stack(logps, -1), torch.stack(entropies, -1), None
+
+    @property
+    def _counter(self) -> int:
+        """Names a rollout phase: optimizer step and phase within it; survives a resume."""
+        step, phase = self._phase
+        return step * PHASES + phase
 
     def _slice(self, size: int) -> slice:
         start = self.accelerator.process_index * size

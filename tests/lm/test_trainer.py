@@ -38,7 +38,7 @@ def test_almost_every_strategy_of_the_library_works_on_a_real_model(search):
     assert set(STRATEGIES) - set(workable(search)) == left_out
 
 
-@pytest.mark.parametrize("name", workable("sample") + ["rank_penalty"])
+@pytest.mark.parametrize("name", [*workable("sample"), "rank_penalty"])
 def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(name):
     search = "beam" if name == "rank_penalty" else "sample"
     how = RLTraining(steps=2, batch=6, group=8, search=search, kl_weight=0.01)

@@ -31,6 +31,19 @@ def dataset(count: int = 16) -> Dataset:
     )
 
 
+def easy_dataset(count: int = 16) -> Dataset:
+    """Targets that free generation often finds: what the model itself would say greedily."""
+    model, tokenizer = tiny.model("qwen3", VOCAB), code_tokenizer(VOCAB)
+    rows = []
+    for row in dataset(count):
+        ids = tokenizer(row["prompt"])["input_ids"]
+        for _ in range(3):
+            with torch.no_grad():
+                ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        rows.append({**row, "target_ids": ids[-3:]})
+    return Dataset.from_list(rows)
+
+
 def config(folder: Path, **changes: Any) -> GRPOConfig:
     settings = {
         "output_dir": str(folder),
@@ -61,7 +74,7 @@ def trainer(folder: Path, strategy: Any, free: bool = False, **changes: Any) -> 
     return RecastGRPOTrainer(
         model=tiny.model("qwen3", VOCAB),
         args=config(folder, **changes),
-        train_dataset=dataset(),
+        train_dataset=easy_dataset() if free else dataset(),
         processing_class=code_tokenizer(VOCAB),
         strategy=strategy,
         divisor=divisor,
