@@ -40,7 +40,12 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 MODULES = ("recast.structure", "recast.repair", "recast.selection", "recast.credit", "recast.loss")
-TESTS = ("tests/test_structure.py", "tests/test_signals.py", "tests/test_loss.py")
+TESTS = (
+    "tests/test_structure.py",
+    "tests/test_signal_pins.py",
+    "tests/test_signals.py",
+    "tests/test_loss.py",
+)
 LIMIT_S = 180.0
 
 Expression = Callable[[ast.expr], Iterator[ast.expr]]

@@ -13,6 +13,7 @@ import click
 
 from workbench.commands.claims import claims
 from workbench.commands.compare import compare
+from workbench.commands.exact import exact
 from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
 from workbench.commands.report import report
@@ -39,6 +40,7 @@ for command in (
     search,
     report,
     strategies,
+    exact,
     presets,
     sweeps,
     store,

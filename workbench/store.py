@@ -19,6 +19,7 @@ import logging
 import os
 import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -167,6 +168,24 @@ class Store:
                 raise DiskError(f"{fault.path}: cannot move ({problem.strerror})") from None
             moved.append(place)
         return moved
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Remove finished runs for good; returns how many there were. Raises DiskError.
+
+        A run is renamed out of sight first, so that no reader meets half of it.
+        """
+        removed = 0
+        for key in set(keys) & {Path(folder).name for folder in self._folders(None)}:
+            try:
+                place = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.root))
+                (self._runs / key).rename(place / key)
+                shutil.rmtree(place, ignore_errors=True)
+            except FileNotFoundError:
+                continue  # another process was faster
+            except OSError as problem:
+                raise DiskError(f"{self._runs / key}: cannot delete ({problem.strerror})") from None
+            removed += 1
+        return removed
 
     def scan(self, keys: Iterable[str] | None = None) -> pl.LazyFrame:
         """All runs, or some, lazily: one row per (run, evaluation, split, slice).

@@ -11,6 +11,7 @@ from workbench.charts.budget import (
     performance_profiles,
     waiting_curves,
 )
+from workbench.charts.exact import exact_directions
 from workbench.charts.front import pareto_front, phase_map
 from workbench.charts.learnability import regimes_by_group, signal_counts
 from workbench.charts.live import regimes_over_training, trade_off
@@ -52,6 +53,7 @@ __all__ = [
     "budget_shares",
     "counts_over_training",
     "differences",
+    "exact_directions",
     "in_order",
     "learning_curves",
     "pareto_front",
