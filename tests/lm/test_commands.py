@@ -102,8 +102,7 @@ def test_a_killed_sft_continues_and_ends_at_the_same_weights(data_folder, tmp_pa
         seen.append(real(*args, **kwargs))
 
     monkeypatch.setattr(checkpoint, "save_state", killed)
-    with pytest.raises(KeyboardInterrupt):
-        recast(*words, "--out", tmp_path / "cut")
+    assert recast(*words, "--out", tmp_path / "cut") == 130
     monkeypatch.undo()
     assert not (tmp_path / "cut" / "model").exists()
     assert recast(*words, "--out", tmp_path / "cut") == 0
