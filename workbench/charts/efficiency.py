@@ -23,7 +23,12 @@ def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
         .otherwise(pl.format("{} rows", "micro_rows"))
         .alias("micro"),
     )
-    x = alt.X("group:Q", title="Search width G (rollouts per prompt)").scale(type="log", base=2)
+    widths = sorted(shown["group"].unique().to_list())
+    x = (
+        alt.X("group:Q", title="Search width G (rollouts per prompt)")
+        .scale(type="log", base=2, domain=[widths[0] / 1.2, widths[-1] * 1.2], nice=False)
+        .axis(values=widths)
+    )
     y = alt.Y("ratio:Q", title=f"Update time, {baseline} / {strategy}").scale(type="log")
     colour = alt.Color("mode:N", title="Prompt").scale(
         domain=list(PREFIX.values()), range=["#0072B2", "#D55E00"]
