@@ -78,25 +78,26 @@ def snapshot(
     full: the splits and metrics of the start and the end too. matching `[R]`: entropy at which
     Pass@1 is also read; None = the policy's own, so T = 1.
     """
-    params = {name: value.detach().to(dtype) for name, value in params.items()}
-    if matching is None:
-        matching = mean_entropy(policy, params, world)
-        temperature = torch.ones_like(matching)
-    else:
-        temperature = matched_temperature(policy, params, world, matching)
+    runs = next(iter(params.values())).shape[0]
     splits = {"test": curve_sample(world, curve_prompts)}
     if full:
         splits |= {"test_all": world.test, "validation": world.validation}
-    return Snapshot(
-        {
-            split: metrics(
-                policy, params, world, prompts, group, temperature, full=split == "test_all"
+    found: dict[str, list[Slices]] = {split: [] for split in splits}
+    temperatures, entropies = [], []
+    for run in range(runs):
+        # A run is evaluated in memory of its own: products depend on alignment.
+        mine = {k: v[run : run + 1].detach().to(dtype, copy=True) for k, v in params.items()}
+        wanted = mean_entropy(policy, mine, world) if matching is None else matching[run : run + 1]
+        temperature = torch.ones_like(wanted)
+        if matching is not None:
+            temperature = matched_temperature(policy, mine, world, wanted)
+        temperatures.append(temperature)
+        entropies.append(wanted)
+        for split, prompts in splits.items():
+            found[split] += metrics(
+                policy, mine, world, prompts, group, temperature, full=split == "test_all"
             )
-            for split, prompts in splits.items()
-        },
-        temperature,
-        matching,
-    )
+    return Snapshot(found, torch.cat(temperatures), torch.cat(entropies))
 
 
 def curve_sample(world: World, size: int) -> Prompts:
@@ -187,9 +188,7 @@ def mean_entropy(
     for run in range(runs):
         one = {name: value[run : run + 1] for name, value in params.items()}
         context = world.validation.context[:users]
-        values.append(
-            _mean(tree_entropy(enumerate_logits(policy, one, world.catalogue, context)))
-        )
+        values.append(_mean(tree_entropy(enumerate_logits(policy, one, world.catalogue, context))))
     return torch.tensor(values, dtype=torch.float64)
 
 

@@ -77,7 +77,10 @@ def test_enumeration_equals_walking_to_each_item_in_any_trie(catalogue, policy, 
 def test_the_reciprocal_form_of_tanh_equals_tanh_even_when_it_saturates(scale):
     draw = np.random.default_rng(1).standard_normal
     x = torch.from_numpy(scale * draw((1, 1, 6, 7)))
-    shift, weight = torch.from_numpy(scale * draw((1, 3, 6, 1))), torch.from_numpy(draw((1, 3, 2, 6)))
+    shift, weight = (
+        torch.from_numpy(scale * draw((1, 3, 6, 1))),
+        torch.from_numpy(draw((1, 3, 2, 6))),
+    )
     bias = torch.from_numpy(draw((1, 3, 2, 1)))
     plain = weight @ torch.tanh(x + shift) + bias
     assert torch.allclose(affine_tanh(x, shift, weight, bias), plain, atol=1e-12)
@@ -161,7 +164,9 @@ def test_regimes_and_pass_at_k_equal_the_binomial_sum(p, group):
     def probability(k: int) -> float:
         return math.comb(group, k) * p**k * (1 - p) ** (group - k)
 
-    shares = {k: v.item() for k, v in regime_shares(torch.tensor(p, dtype=torch.float64), group).items()}
+    shares = {
+        k: v.item() for k, v in regime_shares(torch.tensor(p, dtype=torch.float64), group).items()
+    }
     assert shares["all_zero"] == pytest.approx(probability(0), abs=1e-9)
     assert shares["single_hit"] == pytest.approx(probability(1) if group > 1 else 0, abs=1e-9)
     assert shares["saturated"] == pytest.approx(probability(group), abs=1e-9)

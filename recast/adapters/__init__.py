@@ -1,0 +1,1 @@
+"""Adapters that run the strategies inside other trainers; each needs its own package."""

@@ -1,0 +1,318 @@
+"""Strategies inside TRL's GRPOTrainer, for accelerate, DDP, FSDP, DeepSpeed, PEFT and vLLM.
+
+Three private methods of trl 1.16 are overridden, so other versions are refused at import:
+
+- `_generate_single_turn`: roll out, score, repair and credit, BEFORE any log-probability;
+- `_get_per_token_logps_and_entropies`: without gradient (old and reference policy) score the rows
+  that reach the actor alone; with a trie, renormalise over the codes that may follow;
+- `_generate_and_score_completions`: put the strategy's advantages in place and keep active rows.
+
+Groups may be split across ranks: outcomes are gathered, every rank builds the same signal with its
+own generator (TRL's and torch's are not touched) and takes its slice. `reward` and
+`frac_reward_zero_std` in TRL's log are after repair; `recast/...` is the raw outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import trl
+from torch import Tensor
+from trl import GRPOTrainer
+
+from recast.groups import REGIMES, Origin, RolloutGroups, regime
+from recast.lm.decode import sample
+from recast.lm.extra import LMError
+from recast.lm.prefix import allowed_logits
+from recast.lm.seeds import uniforms
+from recast.lm.trie import Trie
+from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.loss import denominator
+from recast.repair import anchored
+from recast.strategies import parse_strategy
+from recast.strategy import Signal, State, Strategy, build_signal, require_inputs
+from recast.structure import level_scores
+
+SUPPORTED = "1.16"
+PHASES = 1024
+LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")
+GIVEN = frozenset({"target", "tie_key", "length", "matched"})
+
+if trl.__version__.split(".")[:2] != SUPPORTED.split("."):
+    raise ImportError(
+        f"recast.adapters.trl works with trl {SUPPORTED}.x, found {trl.__version__}; "
+        f"install it with: pip install 'trl=={SUPPORTED}.*'"
+    )
+
+
+class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional and untyped
+    """GRPOTrainer whose learning signal is a strategy of this library.
+
+    strategy: a name or a composition. The dataset has `prompt` and `target_ids`, the token ids of
+    the ground truth (all of one length L, and `max_completion_length` is L). trie and vocabulary:
+    sample down the catalogue's trie and score that policy (on-policy); without them TRL generates
+    freely. divisor: "trl" keeps TRL's loss normalisation over all rollouts, so that dropping idle
+    rows equals masking them (beta = 0); "strategy" divides by the strategy's own denominator
+    (loss_type "dapo" or "cispo"). Rewards come from the targets; `reward_funcs` is not accepted.
+
+    Raises LMError, one line, for what this adapter cannot do: supervised terms, gates, appended
+    slots, refilled batches, another clip or ratio, other loss types, num_iterations with ratio
+    settings that differ.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        strategy: str | Strategy = "recast",
+        trie: Trie | None = None,
+        vocabulary: Vocabulary | None = None,
+        divisor: Literal["trl", "strategy"] = "trl",
+        **kwargs: Any,
+    ) -> None:
+        self.strategy = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+        self.trie, self.vocabulary, self.divisor = trie, vocabulary, divisor
+        if kwargs.pop("reward_funcs", None) is not None:
+            raise LMError("reward_funcs: the outcome comes from target_ids; leave it out")
+        config = kwargs.get("args")
+        _refuse(self.strategy, config, divisor, trie, vocabulary)
+        self._signal: Signal | None = None
+        self._memory: State = {}
+        self._targets: list[list[int]] = []
+        self._outcome: list[float] = []
+        self._rows: Tensor | None = None
+        self._phase = (-1, 0)
+        super().__init__(*args, reward_funcs=self._reward, **kwargs)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "target_ids" not in self._signature_columns:
+            self._signature_columns.append("target_ids")
+
+    def _reward(self, completions: Sequence[Any], **_: Any) -> list[float]:
+        return self._outcome[: len(completions)]
+
+    _reward.__name__ = "outcome"
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._targets = [list(row["target_ids"]) for row in inputs]
+        training = self.model.training
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if not training or self._signal is None or self._rows is None:
+            return output
+        here, signal = self._slice(len(inputs)), self._signal
+        output["advantages"] = _flat(signal.advantage)[here].to(output["advantages"])
+        if self.divisor == "strategy":
+            whole = denominator(signal, self.strategy.denominator, len(self._targets[0]))
+            output["num_items_in_batch"] = whole.to(output["num_items_in_batch"].device).float()
+        return self._keep(output, self._rows)
+
+    def _keep(self, output: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+        """Drop idle rows; every rank keeps the same number, a multiple of steps_per_generation.
+
+        `split_tensor_dict` would drop a remainder, and ranks must agree on the number of steps.
+        """
+        steps = self.args.steps_per_generation
+        most = int(self.accelerator.gather(rows.sum().reshape(1)).max())
+        size = max(steps, -(-most // steps) * steps)
+        order = torch.cat([rows.nonzero().squeeze(-1), (~rows).nonzero().squeeze(-1)])
+        keep = order[torch.arange(size, device=rows.device).clamp(max=len(rows) - 1)]
+        filler = torch.arange(size, device=rows.device) >= rows.sum()
+        total = len(rows)
+        for name, value in output.items():
+            if isinstance(value, Tensor) and value.ndim and len(value) == total:
+                output[name] = value[keep]
+        output["advantages"] = output["advantages"].masked_fill(
+            filler.view(-1, *[1] * (output["advantages"].ndim - 1)), 0.0
+        )
+        output["completion_mask"] = output["completion_mask"].masked_fill(filler.unsqueeze(-1), 0)
+        if self.loss_type in ("grpo", "dr_grpo"):
+            # These take a mean over rows: fewer rows, so smaller advantages give the same sum.
+            output["advantages"] = output["advantages"] * (size / total)
+        return output
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
+    ) -> tuple[list[list[int]], Any]:
+        step, count = self.state.global_step, self._phase[1] + 1
+        self._phase = (step, count if step == self._phase[0] else 0)
+        if self.trie is not None and self.vocabulary is not None:
+            completions, logprobs = self._down_the_trie(prompt_ids), None
+        else:
+            completions, logprobs = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        training = self.model.training
+        length = len(self._targets[0])
+        if any(len(target) != length for target in self._targets):
+            raise LMError("target_ids: expected the same number of tokens in every row")
+        matched = torch.tensor(
+            [_leading(c, t) for c, t in zip(completions, self._targets, strict=True)],
+            device=self.accelerator.device,
+        )
+        if not training:
+            self._outcome, self._rows = (matched == length).float().tolist(), None
+            return completions, logprobs
+        self._signal = signal = self._build(self.accelerator.gather(matched), length)
+        here = self._slice(len(completions))
+        anchor = _flat(signal.groups.origin == int(Origin.ANCHOR))[here].tolist()
+        self._outcome = _flat(signal.groups.reward)[here].tolist()
+        self._rows = _flat(signal.rows)[here].to(self.accelerator.device)
+        completions = [
+            target if repaired else completion
+            for completion, target, repaired in zip(completions, self._targets, anchor, strict=True)
+        ]
+        return completions, logprobs
+
+    def _build(self, matched: Tensor, length: int) -> Signal:
+        """The signal of all ranks' rollouts; the same on each of them."""
+        group = self.num_generations
+        matched = matched.cpu().view(-1, group)
+        groups = RolloutGroups.of(
+            (matched == length).float(),
+            score=level_scores(length)[matched],
+            tie_key=uniforms(self.args.seed, "ties", self._counter, tuple(matched.shape)).float(),
+            length=torch.full(matched.shape, float(length)),
+            matched=matched,
+        )
+        signal = build_signal(self.strategy, groups, self._memory)
+        self._memory = signal.state
+        log = self._metrics["train"]
+        kinds = regime(groups.hit, groups.valid)
+        for place, name in enumerate(REGIMES):
+            log[f"recast/{name}"].append(float((kinds == place).double().mean()))
+        log["recast/raw_reward"].append(float(groups.reward.mean()))
+        log["recast/repaired"].append(float(anchored(signal.groups).double().mean()))
+        log["recast/update_width"].append(float(signal.rows.sum(-1).double().mean()))
+        return signal
+
+    def _down_the_trie(self, prompt_ids: list[list[int]]) -> list[list[int]]:
+        """One constrained rollout per local row, from a generator of our own."""
+        assert self.trie is not None
+        assert self.vocabulary is not None
+        device = self.accelerator.device
+        longest = max(len(ids) for ids in prompt_ids)
+        ids = torch.full((len(prompt_ids), longest), self.vocabulary.pad, dtype=torch.int64)
+        for place, row in enumerate(prompt_ids):
+            ids[place, : len(row)] = torch.tensor(row)
+        length = torch.tensor([len(row) for row in prompt_ids])
+        name = f"rollouts/{self.accelerator.process_index}"
+        shape = (len(prompt_ids), 1, self.trie.depth)
+        draws = uniforms(self.args.seed, name, self._counter, shape)
+        model = self.accelerator.unwrap_model(self.model)
+        training = model.training
+        model.eval()
+        rolled = sample(
+            model,
+            self.vocabulary,
+            self.trie.to(device),
+            Prompts(ids, length).to(device),
+            draws.to(device),
+            self.temperature,
+        )
+        model.train(training)
+        table = self.vocabulary.table()
+        codes = rolled.codes[:, 0].cpu()
+        return torch.stack([table[lv][codes[:, lv]] for lv in range(codes.shape[1])], 1).tolist()
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Any, Any, Any]:
+        rows = self._rows
+        if torch.is_grad_enabled() or rows is None or len(rows) != len(input_ids):
+            return self._score(model, input_ids, attention_mask, *args, **kwargs)
+        # Every rank scores the same number of rows: FSDP's forward passes must pair up.
+        most = int(self.accelerator.gather(rows.sum().reshape(1)).max())
+        order = torch.cat([rows.nonzero().squeeze(-1), (~rows).nonzero().squeeze(-1)])[:most]
+        keep = args[0] if args else kwargs["logits_to_keep"]
+        full = torch.zeros(len(input_ids), keep, device=input_ids.device)
+        if not most:
+            return full, None, None
+        logp, _, _ = self._score(model, input_ids[order], attention_mask[order], *args, **kwargs)
+        return full.to(logp.dtype).index_copy(0, order, logp), None, None
+
+    def _score(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Any, Any, Any]:
+        if self.trie is None or self.vocabulary is None:
+            found: tuple[Any, Any, Any] = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, *args, **kwargs
+            )
+            return found
+        depth, device = self.trie.depth, input_ids.device
+        trie, tokens = self.trie.to(device), self.vocabulary.table(device)
+        places = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        with self.accelerator.autocast():
+            out = model(input_ids=input_ids, attention_mask=attention_mask, position_ids=places)
+        logits = out.logits[:, -depth - 1 : -1].float() / self.temperature
+        chosen = input_ids[:, -depth:]
+        node = torch.zeros(len(input_ids), dtype=torch.int64, device=device)
+        logps, entropies = [], []
+        for level in range(depth):
+            step = torch.log_softmax(
+                allowed_logits(logits[:, level], tokens, trie, level, node), -1
+            )
+            same = tokens[level][trie.code[level][node]] == chosen[:, level : level + 1]
+            slot = (same & trie.allowed[level][node]).to(torch.uint8).argmax(-1)
+            logps.append(step.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
+            entropies.append(-(step.exp() * step.clamp(min=-1e4)).sum(-1))
+            node = trie.child[level][node, slot]
+        return torch.stack(logps, -1), torch.stack(entropies, -1), None
+
+    @property
+    def _counter(self) -> int:
+        """Names a rollout phase: optimizer step and phase within it; survives a resume."""
+        step, phase = self._phase
+        return step * PHASES + phase
+
+    def _slice(self, size: int) -> slice:
+        start = self.accelerator.process_index * size
+        return slice(start, start + size)
+
+
+def _flat(value: Tensor) -> Tensor:
+    """`[B, G, ...]` -> `[B G, ...]`, the order of TRL's rows."""
+    return value.flatten(0, 1)
+
+
+def _leading(completion: Sequence[int], target: Sequence[int]) -> int:
+    """Leading tokens that agree; a completion of another length never reaches the target's."""
+    matched = 0
+    for ours, theirs in zip(completion, target, strict=False):
+        if ours != theirs:
+            break
+        matched += 1
+    return matched if len(completion) == len(target) else min(matched, len(target) - 1)
+
+
+def _refuse(
+    strategy: Strategy,
+    config: Any,
+    divisor: str,
+    trie: Trie | None,
+    vocabulary: Vocabulary | None,
+) -> None:
+    if strategy.learns_from_target or not strategy.needs_rollouts:
+        raise LMError("the TRL adapter has no supervised term; use recast lm rl for this strategy")
+    if strategy.gate != "none" or strategy.repair not in ("none", "anchor", "overwrite_last"):
+        raise LMError(
+            f"the TRL adapter cannot do gate={strategy.gate}, repair={strategy.repair}; it does "
+            "repair=none, anchor and overwrite_last; use recast lm rl"
+        )
+    for name, wanted in (("ratio", "token"), ("clip", "ppo"), ("anchor_ratio", "one")):
+        if getattr(strategy, name) != wanted:
+            raise LMError(
+                f"the TRL adapter takes {name} from GRPOConfig; {name}={getattr(strategy, name)} "
+                "needs recast lm rl"
+            )
+    if (trie is None) != (vocabulary is None):
+        raise LMError("trie and vocabulary: give both or neither")
+    if config is None:
+        raise LMError("args: expected a GRPOConfig")
+    if config.loss_type not in LOSS_TYPES:
+        raise LMError(f"loss_type: {config.loss_type!r}; expected one of {', '.join(LOSS_TYPES)}")
+    if divisor == "strategy" and config.loss_type not in ("dapo", "cispo"):
+        raise LMError(f"divisor='strategy' needs loss_type dapo or cispo, got {config.loss_type}")
+    try:
+        require_inputs(strategy, GIVEN, config.num_generations or 8)
+    except ValueError as problem:
+        raise LMError(f"the TRL adapter: {problem}") from None

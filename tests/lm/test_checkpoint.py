@@ -1,0 +1,137 @@
+"""Checkpoints: whole or not at all, recognised when damaged, safetensors only."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from recast.lm import checkpoint
+from recast.lm.extra import LMError
+from recast.lm.models import check_memory, load_pretrained
+from recast.lm.prefix import packed_logp
+
+
+def saved(folder: Path, seed: int = 0) -> Path:
+    vocab = tiny.vocabulary()
+    checkpoint.save_model(folder, tiny.model("qwen3", vocab, seed), vocab, "abc", {"note": 1})
+    return folder
+
+
+def test_a_model_comes_back_as_it_was(tmp_path):
+    place = saved(tmp_path / "model")
+    found = checkpoint.load_model(place, "abc")
+    trie, vocab = tiny.catalogue(0), tiny.vocabulary()
+    prompts, codes = tiny.prompts(vocab, trie, 0, 2), tiny.paths(trie, 0, 2, 3)
+    with torch.no_grad():
+        wanted = packed_logp(tiny.model("qwen3", vocab), vocab, prompts, codes, trie)
+        assert torch.equal(packed_logp(found.model, found.vocabulary, prompts, codes, trie), wanted)
+    assert found.meta == {"note": 1}
+    assert not list(place.glob("*.bin"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def damage(place: Path, how: str) -> None:
+    weights = place / "model.safetensors"
+    if how == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-10])
+    elif how == "missing file":
+        weights.unlink()
+    elif how == "half-written":
+        (place / "recast.json").unlink()
+    elif how == "manifest":
+        (place / "recast.json").write_text("{")
+    elif how == "format":
+        manifest = json.loads((place / "recast.json").read_text())
+        (place / "recast.json").write_text(json.dumps({**manifest, "format": 99}))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("truncated", r"model.safetensors: missing or damaged, its checksum"),
+        ("missing file", r"model.safetensors: missing or damaged"),
+        ("half-written", r"half-written, it has no recast.json"),
+        ("manifest", r"recast.json: unreadable"),
+        ("format", r"format 99; this version reads 1"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_in_one_line(how, message, tmp_path):
+    place = saved(tmp_path / "model")
+    damage(place, how)
+    with pytest.raises(LMError, match=message) as caught:
+        checkpoint.load_model(place)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_index_that_does_not_match_the_model_is_refused(tmp_path):
+    with pytest.raises(LMError, match=r"trained on another catalogue \(index abc"):
+        checkpoint.load_model(saved(tmp_path / "model"), "other")
+
+
+def test_a_missing_checkpoint_says_how_to_make_one(tmp_path):
+    with pytest.raises(LMError, match=r"no checkpoint here.*recast lm sft"):
+        checkpoint.load_model(tmp_path / "nothing")
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
+    place = saved(tmp_path / "model", seed=0)
+    real = Path.rename
+
+    def rename(self, target):
+        if self.name.startswith(".model.tmp-"):
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt):
+        saved(place, seed=1)
+    monkeypatch.undo()
+    assert not place.exists()  # the older one waits under its other name ...
+    found = checkpoint.load_model(place, "abc")
+    want = tiny.model("qwen3", tiny.vocabulary(), 0)
+    assert torch.equal(found.model.lm_head.weight, want.lm_head.weight)
+    saved(place, seed=2)  # ... and the next save tidies up
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_older_checkpoint(tmp_path, monkeypatch):
+    place = saved(tmp_path / "model")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_fsync", full)
+    with pytest.raises(LMError, match=r"cannot write a checkpoint \(No space left on device\)"):
+        saved(place, seed=1)
+    monkeypatch.undo()
+    assert checkpoint.load_model(place).meta == {"note": 1}
+
+
+def test_state_comes_back_bit_for_bit(tmp_path):
+    state = {"a": torch.randn(3, 2).t(), "b": torch.tensor(1.5)}
+    checkpoint.save_state(tmp_path / "state", state, {"step": 3})
+    found, meta = checkpoint.load_state(tmp_path / "state")
+    assert meta == {"step": 3}
+    assert all(torch.equal(found[k], v) for k, v in state.items())
+    assert checkpoint.load_state(tmp_path / "none") is None
+
+
+def test_pickled_weights_are_not_read(tmp_path):
+    model = tiny.model("llama", tiny.vocabulary())
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(LMError, match=r"no \*.safetensors file"):
+        load_pretrained(str(tmp_path), 3, 5)
+
+
+def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    with (tmp_path / "model.safetensors").open("wb") as handle:
+        handle.truncate(2**36)
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**22}.get)
+    with pytest.raises(LMError, match=r"too little memory: about 256 GiB wanted.* has 16 GiB"):
+        check_memory(tmp_path)

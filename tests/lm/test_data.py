@@ -1,0 +1,166 @@
+"""Data of the real-model path: roles, leakage, RecIF, vocabulary errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import tokenizers
+import transformers
+
+from recast.items import Interaction
+from recast.lm.datareport import describe, popularity_hit_rate
+from recast.lm.dataset import load_data, read_any, tunes
+from recast.lm.extra import LMError
+from recast.lm.tokenizer import code_tokenizer, prompt_text
+from recast.lm.vocabulary import (
+    small_vocabulary,
+    tokenizer_vocabulary,
+    vocabulary_from,
+)
+
+
+def values(data):
+    return {row["quantity"]: row["value"] for row in describe(data)}
+
+
+def test_the_report_of_the_made_up_folder_by_hand(data_folder):
+    found = values(read_any(data_folder))
+    assert (found["items"], found["distinct_sids"], found["collisions"]) == (19, 18, 1)
+    assert found["rows_test"] == 60
+    assert found["users_of_test_in_train"] == 60
+    assert found["rows_of_test_in_train"] < 60
+    shares = [found[f"test_targets_{k}"] for k in ("seen", "new_but_in_valid", "nowhere_before")]
+    assert sum(shares) == pytest.approx(1.0)
+
+
+def test_the_shared_data_is_reported_as_it_is(real_data):
+    found = values(read_any(real_data))
+    assert (found["items"], found["distinct_sids"], found["collisions"]) == (3459, 3444, 15)
+    assert found["users_of_test_in_valid"] == 588
+    assert found["test_targets_new_but_in_valid"] == pytest.approx(0.126, abs=5e-4)
+
+
+def test_popularity_by_hand():
+    a, b, c = (0, 0, 0), (0, 0, 1), (1, 0, 0)
+
+    def rows(*targets):
+        return tuple(Interaction("u", (), target) for target in targets)
+
+    assert popularity_hit_rate(rows(a, b, b, c), rows(b, b, a, c), 1) == 0.5
+    assert popularity_hit_rate(rows(a, b, b, c), rows(b, b, a, c), 2) == 0.75  # a before c: tie
+
+
+def test_a_users_rows_all_have_one_role(data_folder):
+    data = load_data(data_folder)
+    learning, tuning = ({row.user for row in rows} for rows in (data.learning, data.tuning))
+    assert not learning & tuning
+    assert len(data.learning) + len(data.tuning) == 60
+    share = sum(tunes(f"user{i}", 0) for i in range(4000)) / 4000
+    assert share == pytest.approx(0.2, abs=0.02)
+
+
+def test_slices_split_the_rows_by_what_train_holds(data_folder):
+    data = load_data(data_folder)
+    flags = data.slices(data.test)
+    for seen, new, popular, rare in zip(*flags.values(), strict=True):
+        assert seen != new
+        assert seen == (popular or rare)
+        assert not (popular and rare)
+
+
+def recif(folder: Path, messages: object, split: str = "train") -> None:
+    table = pa.table({"uuid": ["u1"], "source": ["s"], "metadata": ["{}"], "messages": [messages]})
+    pq.write_table(table, folder / f"{split}.parquet")
+
+
+ASKED = "bought <|sid_begin|><s_a_1><s_b_2><s_c_3><|sid_end|>, next?"
+ANSWER = (
+    "<|sid_begin|><s_a_4><s_b_5><s_c_6><|sid_end|><|sid_begin|><s_a_1><s_b_2><s_c_3><|sid_end|>"
+)
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_recif_rows_become_one_interaction_per_target(as_text, tmp_path):
+    messages = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWER}]
+    for split in ("train", "valid", "test"):
+        recif(tmp_path, json.dumps(messages) if as_text else messages, split)
+    data = read_any(tmp_path)
+    assert data.sids == ((1, 2, 3), (4, 5, 6))
+    assert data.train == (
+        Interaction("u1", ((1, 2, 3),), (4, 5, 6)),
+        Interaction("u1", ((1, 2, 3),), (1, 2, 3)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "message"),
+    [
+        (ASKED, "none", "row 0: the assistant's message holds no"),
+        (ASKED, "<|sid_begin|><s_b_1><s_a_1><|sid_end|>", "levels out of order"),
+        (ASKED, "<|sid_begin|><s_a_9999><s_b_1><s_c_1><|sid_end|>", "outside the codebook 0..8191"),
+        (ASKED, "<|sid_begin|><s_a_9><s_b_1><|sid_end|>", "different depths"),
+    ],
+)
+def test_bad_recif_is_one_line(asked, answer, message, tmp_path):
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    for split in ("train", "valid", "test"):
+        recif(tmp_path, json.dumps(messages), split)
+    with pytest.raises(LMError, match=message) as caught:
+        read_any(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_prompts_hold_the_last_items_and_are_padded_on_the_right():
+    vocab = small_vocabulary(2, 4, recent=2)
+    prompts = vocab.prompts([[(0, 1), (2, 3), (1, 0)], [(3, 3)]])
+    assert prompts.ids.tolist() == [[1, 5, 10, 4, 7], [1, 6, 10, 0, 0]]
+    assert prompts.length.tolist() == [5, 3]
+    assert prompts[1:].ids.shape == (1, 3)
+    assert vocabulary_from(json.loads(json.dumps(vocab.as_config()))) == vocab
+
+
+def test_the_small_models_tokenizer_gives_the_prompts_ids():
+    vocab, trie = tiny.vocabulary(), tiny.catalogue(0)
+    tokenizer = code_tokenizer(vocab)
+    rows = tiny.interactions(trie, 5)
+    prompts = vocab.prompts([row.history for row in rows])
+    for row, ids, length in zip(rows, prompts.ids, prompts.length, strict=True):
+        text = prompt_text(vocab, row.history)
+        assert tokenizer(text)["input_ids"] == ids[:length].tolist()
+
+
+def word_tokenizer(words: list[str], unknown: str | None = "<unk>"):
+    inner = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token=unknown)
+    )
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token=unknown)
+
+
+def test_a_tokenizer_that_splits_codes_is_refused():
+    tokenizer = word_tokenizer(["<unk>", "<", "a_0", ">"])
+    with pytest.raises(LMError, match=r"splits <a_0> into 3 tokens"):
+        tokenizer_vocabulary(tokenizer, 1, 1)
+
+
+def test_a_tokenizer_that_does_not_know_a_code_is_refused():
+    tokenizer = word_tokenizer(["<unk>"])
+    tokenizer.add_tokens(["<a_0>"])
+    inner = tokenizer_vocabulary(tokenizer, 1, 1)
+    assert inner.tokens == ((1,),)
+    with pytest.raises(LMError, match="<a_1>"):
+        tokenizer_vocabulary(tokenizer, 1, 2)
+
+
+def test_chat_without_a_template_is_refused():
+    tokenizer = word_tokenizer(["<unk>"])
+    tokenizer.add_tokens(["<a_0>"])
+    with pytest.raises(LMError, match="has no chat template; leave out --chat"):
+        tokenizer_vocabulary(tokenizer, 1, 1, chat=True)
+    tokenizer.chat_template = "{% for m in messages %}U {{ m['content'] }} {% endfor %}A"
+    assert tokenizer_vocabulary(tokenizer, 1, 1, chat=True).after

@@ -1,0 +1,203 @@
+"""The TRL adapter: stock parity, drop equals mask, ranks, resume, refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import trl
+import trl_case
+from trl import GRPOTrainer
+
+from recast.adapters.trl import RecastGRPOTrainer, _leading
+from recast.lm.extra import LMError
+from recast.lm.prefix import reencoded_logp
+from recast.lm.tokenizer import code_tokenizer
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+
+def grad_norms(trainer):
+    return [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "cispo"])
+def test_grpo_by_name_takes_the_step_of_the_stock_trainer(loss_type, tmp_path):
+    def hit(completion_ids, target_ids, **_):
+        return [float(c == t) for c, t in zip(completion_ids, target_ids, strict=True)]
+
+    stock = GRPOTrainer(
+        model=tiny.model("qwen3", trl_case.VOCAB),
+        reward_funcs=hit,
+        args=trl_case.config(tmp_path, loss_type=loss_type, max_steps=3),
+        train_dataset=trl_case.easy_dataset(),
+        processing_class=code_tokenizer(trl_case.VOCAB),
+    )
+    stock.train()
+    ours = trl_case.trainer(tmp_path, "grpo_trl", free=True, loss_type=loss_type, max_steps=3)
+    ours.train()
+    assert grad_norms(ours) == pytest.approx(grad_norms(stock), rel=1e-4)
+    gap = trl_case.weights(ours.model) - trl_case.weights(stock.model)
+    assert gap.abs().max() < 1e-4
+    assert any(norm > 0 for norm in grad_norms(stock))
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "cispo"])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_dropping_idle_rows_equals_masking_them(loss_type, steps, tmp_path):
+    """2 of the 4 rollouts of each group are idle: dropped, or sent along with an advantage of 0."""
+    found = []
+    for idle in ("dropped", "masked"):
+        it = trl_case.trainer(
+            tmp_path,
+            "recast",
+            loss_type=loss_type,
+            per_device_train_batch_size=16 // steps,
+            gradient_accumulation_steps=steps,
+        )
+        if idle == "masked":
+            build = it._build
+            it._build = lambda m, n, build=build: everyone(build(m, n))
+        it.train()
+        found.append((grad_norms(it)[0], trl_case.weights(it.model)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    assert found[0][0] > 0
+
+
+def everyone(signal):
+    return replace(signal, rows=signal.groups.valid)
+
+
+def test_an_active_row_is_all_that_reaches_the_actor(tmp_path):
+    it = trl_case.trainer(tmp_path, "recast")
+    seen = []
+    score = it._score
+
+    def spy(model, ids, *rest, **more):
+        seen.append((torch.is_grad_enabled(), len(ids)))
+        return score(model, ids, *rest, **more)
+
+    it._score = spy
+    it.train()
+    assert seen == [(True, 8)]  # 4 groups of 4 rollouts: 2 rows of each
+
+
+def test_the_raw_outcome_is_logged_beside_trls_reward(tmp_path):
+    it = trl_case.trainer(tmp_path, "recast")
+    it.train()
+    log = next(row for row in it.state.log_history if "recast/all_zero" in row)
+    shares = [
+        log[f"recast/{name}"] for name in ("all_zero", "single_hit", "multi_hit", "saturated")
+    ]
+    assert sum(shares) == pytest.approx(1.0)
+    assert log["recast/repaired"] == log["recast/all_zero"] > 0
+    assert log["reward"] == pytest.approx(log["recast/raw_reward"] + log["recast/repaired"] / 4)
+
+
+def test_the_strategys_own_divisor_gives_the_librarys_loss(tmp_path):
+    """recast divides by prompts: with every group repaired the norm is twice 8 rows x 3 / 4."""
+    norms = {}
+    for divisor in ("trl", "strategy"):
+        it = trl_case.trainer(tmp_path, "recast", divisor=divisor)
+        it.train()
+        norms[divisor] = grad_norms(it)[0]
+    assert norms["strategy"] == pytest.approx(norms["trl"] * (16 * 3) / 4, rel=1e-3)
+
+
+def test_trie_scores_are_those_of_the_engine(tmp_path):
+    it = trl_case.trainer(tmp_path, "recast")
+    prompts = tiny.prompts(trl_case.VOCAB, trl_case.TRIE, 5, 3)
+    codes = tiny.paths(trl_case.TRIE, 5, 3, 1)
+    table = trl_case.VOCAB.table()
+    ids, mask = [], []
+    longest = int(prompts.length.max())
+    for b in range(3):
+        length = int(prompts.length[b])
+        target = [int(table[lv][codes[b, 0, lv]]) for lv in range(3)]
+        ids.append([0] * (longest - length) + prompts.ids[b, :length].tolist() + target)
+        mask.append([0] * (longest - length) + [1] * (length + 3))
+    with torch.no_grad():
+        logp, _, _ = it._score(it.model, torch.tensor(ids), torch.tensor(mask), 3)
+        wanted = reencoded_logp(it.model, trl_case.VOCAB, prompts, codes, trl_case.TRIE)
+    assert torch.allclose(logp, wanted[:, 0], atol=1e-5)
+
+
+def test_groups_split_across_two_gloo_ranks_give_one_model(tmp_path):
+    """6 rows per rank and groups of 4: the second group lies on both ranks."""
+    here = Path(__file__).parent
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[1]), str(here)])}
+    env |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        str(here / "trl_case.py"), str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [(tmp_path / f"rank{rank}.txt").read_text().split(" ", 1) for rank in (0, 1)]
+    assert ranks[0][0] == ranks[1][0]
+    before = trl_case.weights(tiny.model("qwen3", trl_case.VOCAB)).numpy().tobytes()
+    assert ranks[0][0] != hashlib.sha256(before).hexdigest()
+
+
+def test_a_resumed_run_ends_where_the_whole_run_ends(tmp_path):
+    whole = trl_case.trainer(tmp_path / "a", "recast", max_steps=4)
+    whole.train()
+    first = trl_case.trainer(
+        tmp_path / "b", "recast", max_steps=2, save_strategy="steps", save_steps=2
+    )
+    first.train()
+    again = trl_case.trainer(tmp_path / "b", "recast", max_steps=4)
+    again.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoint-2"))
+    gap = trl_case.weights(again.model) - trl_case.weights(whole.model)
+    assert gap.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes", "message"),
+    [
+        ("grpo_sft", {}, "no supervised term"),
+        ("visurf", {}, "repair=append"),
+        ("greso", {}, "gate=greso"),
+        ("luffy", {}, "use recast lm rl|needs recast lm rl"),
+        ("rl_zvp", {}, "needs `entropy`"),
+        ("recast", {"loss_type": "bnpo"}, "loss_type: 'bnpo'; expected one of"),
+    ],
+)
+def test_what_the_adapter_cannot_do_is_one_line(strategy, changes, message, tmp_path):
+    with pytest.raises(LMError, match=message) as caught:
+        trl_case.trainer(tmp_path, strategy, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_trl_is_refused_in_one_line(monkeypatch):
+    code = (
+        "import trl; trl.__version__ = '1.17.0'\n"
+        "try:\n    import recast.adapters.trl\n"
+        "except ImportError as problem:\n    print(problem)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
+    )
+    assert done.stdout.strip().count("\n") == 0
+    assert "works with trl 1.16.x, found 1.17.0" in done.stdout
+    assert trl.__version__.startswith("1.16.")
+
+
+def test_leading_tokens_by_hand():
+    assert _leading([1, 2, 3], [1, 2, 3]) == 3
+    assert _leading([1, 2, 4], [1, 2, 3]) == 2
+    assert _leading([2, 2, 3], [1, 2, 3]) == 0
+    assert _leading([1, 2], [1, 2, 3]) == 2
+    assert _leading([1, 2, 3, 4], [1, 2, 3]) == 2
+    assert RecastGRPOTrainer.__mro__[1] is GRPOTrainer

@@ -1,0 +1,100 @@
+"""A tiny catalogue, tokenizer and data set for the TRL adapter; also run by `torchrun`."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import tiny
+import torch
+from datasets import Dataset
+from trl import GRPOConfig
+
+from recast.lm.tokenizer import code_tokenizer, prompt_text
+
+VOCAB = tiny.vocabulary()
+TRIE = tiny.catalogue(1, 12)
+
+
+def dataset(count: int = 16) -> Dataset:
+    rows = tiny.interactions(TRIE, count)
+    return Dataset.from_list(
+        [
+            {
+                "prompt": prompt_text(VOCAB, row.history),
+                "target_ids": [VOCAB.tokens[lv][c] for lv, c in enumerate(row.target)],
+            }
+            for row in rows
+        ]
+    )
+
+
+def easy_dataset(count: int = 16) -> Dataset:
+    """Targets that free generation often finds: what the model itself would say greedily."""
+    model, tokenizer = tiny.model("qwen3", VOCAB), code_tokenizer(VOCAB)
+    rows = []
+    for row in dataset(count):
+        ids = tokenizer(row["prompt"])["input_ids"]
+        for _ in range(3):
+            with torch.no_grad():
+                ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        rows.append({**row, "target_ids": ids[-3:]})
+    return Dataset.from_list(rows)
+
+
+def config(folder: Path, **changes: Any) -> GRPOConfig:
+    settings = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 16,
+        "num_generations": 4,
+        "max_completion_length": 3,
+        "max_steps": 1,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1e9,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "disable_tqdm": True,
+        "beta": 0.0,
+        "seed": 3,
+    }
+    return GRPOConfig(**{**settings, **changes})
+
+
+def trainer(folder: Path, strategy: Any, free: bool = False, **changes: Any) -> Any:
+    from recast.adapters.trl import RecastGRPOTrainer
+
+    divisor = changes.pop("divisor", "trl")
+    where = {} if free else {"trie": TRIE, "vocabulary": VOCAB}
+    return RecastGRPOTrainer(
+        model=tiny.model("qwen3", VOCAB),
+        args=config(folder, **changes),
+        train_dataset=easy_dataset() if free else dataset(),
+        processing_class=code_tokenizer(VOCAB),
+        strategy=strategy,
+        divisor=divisor,
+        **where,
+    )
+
+
+def weights(model: Any) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def main(folder: Path) -> None:
+    """One rank: train, and write what this rank ended with."""
+    it = trainer(folder, "recast", per_device_train_batch_size=6, num_generations=4, max_steps=2)
+    it.train()
+    digest = hashlib.sha256(weights(it.accelerator.unwrap_model(it.model)).numpy().tobytes())
+    rank = it.accelerator.process_index
+    repaired = [row["recast/repaired"] for row in it.state.log_history if "recast/repaired" in row]
+    (folder / f"rank{rank}.txt").write_text(f"{digest.hexdigest()} {repaired}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

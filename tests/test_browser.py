@@ -1,0 +1,440 @@
+"""Every page in a real, headless Chromium, against a server that the test starts on loopback.
+
+Nothing here sleeps: each step waits for what a user would see.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE = 120_000  # milliseconds; the machine may be busy with the rest of the tests
+CHART = '[data-testid="stVegaLiteChart"]'
+IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running app: its address, its process, its store."""
+
+    address: str
+    pid: int
+    store: Path
+
+    def children(self, module: str) -> set[int]:
+        """Processes that the app has started for `python -m MODULE` and that still run."""
+        found = set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if stat[0] != "Z" and int(stat[1]) == self.pid and module.encode() in command:
+                found.add(int(folder.name))
+        return found
+
+
+@dataclass
+class Visit:
+    """A tab, and what it complained about: console errors, requests that left the machine."""
+
+    tab: Any
+    server: Server
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, address: str, charts: int) -> None:
+        """Go to a page and wait until it has settled with that many charts."""
+        self.tab.goto(f"{self.server.address}/{address}", wait_until="domcontentloaded")
+        self.tab.wait_for_selector('[data-testid="stMain"] h1')
+        self.settled(charts)
+
+    def settled(self, charts: int) -> None:
+        """Wait until the script has run and that many charts are there, each with marks."""
+        self.tab.wait_for_function(
+            """([chart, count, idle]) => {
+                const frames = [...document.querySelectorAll(chart)];
+                return document.querySelector(idle) && frames.length === count && frames.every(
+                    frame => frame.querySelector('svg .mark-group path, svg .mark-group line'));
+            }""",
+            arg=[CHART, charts, IDLE],
+        )
+
+    def charts(self) -> list[str]:
+        """The drawing of each chart, as markup."""
+        return self.tab.eval_on_selector_all(
+            CHART, "frames => frames.map(frame => frame.querySelector('svg')?.innerHTML ?? '')"
+        )
+
+    def drawing(self, chart: int = 0) -> list[str]:
+        """What a chart shows, without names that differ from one drawing to the next."""
+        return (
+            self.tab.locator(CHART)
+            .nth(chart)
+            .evaluate(
+                """frame => [...frame.querySelectorAll('svg path, svg text')].map(
+                mark => mark.getAttribute('d') ?? mark.textContent)"""
+            )
+        )
+
+    def changes(self, act: Callable[[], None], chart: int = 0) -> None:
+        """Do something and wait until that chart is drawn differently."""
+        drawn = self.charts()
+        before = drawn[chart]
+        act()
+        self.tab.wait_for_function(
+            """([chart, index, before]) => {
+                const frame = document.querySelectorAll(chart)[index];
+                const drawn = frame?.querySelector('svg')?.innerHTML;
+                return drawn && drawn !== before;
+            }""",
+            arg=[CHART, chart, before],
+        )
+        self.settled(len(drawn))
+
+    def healthy(self) -> None:
+        """No exception, no error box, nothing in the console, nothing fetched from elsewhere."""
+        for kind in ("stException", "stAlertContentError"):
+            shown = self.tab.locator(f'[data-testid="{kind}"]')
+            assert shown.count() == 0, shown.first.inner_text()
+        assert self.complaints == []
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app on a free loopback port, with an empty store."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("server")
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py")),
+                *("--server.port", str(port), "--server.fileWatcherType", "none"),
+            ],
+            cwd=ROOT,
+            env=os.environ
+            | {
+                "OMP_NUM_THREADS": "1",
+                "RECAST_STORE": str(folder / "store"),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            },
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Server(f"http://127.0.0.1:{port}", process.pid, folder / "store")
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if not CHROMIUM.exists() and shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed: apt-get install chromium to run this test")
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
+    try:
+        found = str(CHROMIUM) if CHROMIUM.exists() else shutil.which("chromium")
+        chromium = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+    finally:
+        playwright.stop()
+
+
+@pytest.fixture
+def visit(browser, server: Server, request) -> Iterator[Visit]:
+    looks = getattr(request, "param", {})
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | looks)
+    context.set_default_timeout(PATIENCE)
+    tab = context.new_page()
+    guest = Visit(tab, server)
+
+    def overhear(line) -> None:
+        # Below a page's path Streamlit asks for these two there first, and then at the root.
+        path = urlsplit(line.location.get("url", "")).path
+        expected = re.fullmatch(r"/\w+/_stcore/(health|host-config)", path)
+        if line.type == "error" and not expected:
+            guest.complaints.append(f"{line.text} ({path})")
+
+    tab.on("console", overhear)
+    tab.on("pageerror", lambda problem: guest.complaints.append(str(problem)))
+
+    def loopback_only(route) -> None:
+        if urlsplit(route.request.url).hostname == "127.0.0.1":
+            route.continue_()
+        else:
+            guest.complaints.append(f"asked for {route.request.url}")
+            route.abort()
+
+    context.route(lambda address: address.startswith("http"), loopback_only)
+    wait_until_up(tab, server.address)
+    yield guest
+    context.close()
+
+
+def wait_until_up(tab, address: str) -> None:
+    """Wait for the server's health answer; the client retries refused connections."""
+    import urllib.error
+    import urllib.request
+
+    for _ in range(1200):
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=60) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, ConnectionError):
+            tab.wait_for_timeout(100)
+    pytest.fail(f"the app did not come up at {address}")
+
+
+def nudge(visit: Visit, label: str, key: str = "ArrowRight") -> None:
+    """Move a slider with the keyboard."""
+    slider = visit.tab.get_by_role("slider", name=label).first
+    slider.focus()
+    slider.press(key)
+
+
+def choose(visit: Visit, label: str, option: str) -> None:
+    """Pick an option of a select box."""
+    box = visit.tab.get_by_role("combobox", name=label).first
+    box.click()
+    visit.tab.get_by_role("option", name=option, exact=True).click()
+
+
+@dataclass(frozen=True)
+class Page:
+    """An address, how many charts it opens with, and something that redraws the first one."""
+
+    address: str
+    charts: int
+    act: Callable[[Visit], None]
+
+
+PAGES = {
+    "Learnability": Page("", 4, lambda visit: nudge(visit, "Spread over prompts", "PageUp")),
+    "Gradient signals": Page(
+        "gradient_signals", 3, lambda visit: nudge(visit, "Rollouts per group, G")
+    ),
+    "Budget to target": Page("budget", 4, lambda visit: choose(visit, "Metric", "Recall@10")),
+    "Sweeps": Page(
+        "sweeps?view=compare", 1, lambda visit: choose(visit, "First strategy", "repair_only")
+    ),
+}
+OPENS_WITH = {"Train live": 0, "Sweeps": 0, "Claims": 0}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_renders_its_charts_and_a_control_redraws_them(visit: Visit, name: str) -> None:
+    page = PAGES[name]
+    visit.open(page.address, page.charts)
+    visit.healthy()
+    visit.changes(lambda: page.act(visit))
+    visit.healthy()
+    assert len(visit.charts()) == page.charts
+
+
+def test_the_navigation_leads_to_every_page(visit: Visit) -> None:
+    visit.open("", PAGES["Learnability"].charts)
+    links = visit.tab.locator('[data-testid="stSidebarNavLink"]')
+    names = [name.strip() for name in links.all_inner_texts()]
+    assert set(names) >= {*PAGES, *OPENS_WITH}
+    titles: set[str] = set()
+    for place, name in enumerate(names):
+        links.nth(place).click()
+        visit.tab.wait_for_function(
+            "seen => !seen.includes(document.querySelector('[data-testid=stMain] h1')?.innerText)",
+            arg=sorted(titles),
+        )
+        if name in {*PAGES, *OPENS_WITH}:
+            visit.settled(OPENS_WITH.get(name, PAGES[name].charts if name in PAGES else 0))
+        title = visit.tab.locator('[data-testid="stMain"] h1').first.inner_text()
+        assert "?" in title
+        titles.add(title)
+        visit.healthy()
+
+
+@pytest.mark.parametrize(
+    "visit", [{"viewport": {"width": 768, "height": 1000}, "color_scheme": "dark"}], indirect=True
+)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_narrow_dark_window_shows_everything(visit: Visit, name: str) -> None:
+    page = PAGES[name]
+    visit.open(page.address, page.charts)
+    visit.healthy()
+    overhang = visit.tab.evaluate(
+        """() => {
+            const main = document.querySelector('[data-testid=stMain]');
+            return main.scrollWidth - main.clientWidth;
+        }"""
+    )
+    assert overhang <= 0
+    background = visit.tab.evaluate(
+        "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+    )
+    assert max(int(part) for part in re.findall(r"\d+", background)[:3]) < 60
+
+
+def test_a_copied_link_opens_the_same_view_and_back_undoes_a_step(visit: Visit) -> None:
+    tree = 0
+    visit.open("gradient_signals", 3)
+    first = visit.drawing(tree)
+    visit.changes(lambda: visit.tab.get_by_role("button", name="Multi-hit").click(), tree)
+    visit.tab.wait_for_url("**/gradient_signals?group=*")
+    hit, link = visit.drawing(tree), visit.tab.url
+    assert hit != first
+    visit.changes(visit.tab.go_back, tree)
+    assert visit.drawing(tree) == first
+    visit.changes(visit.tab.go_forward, tree)
+    assert visit.drawing(tree) == hit
+    visit.tab.goto("about:blank")
+    visit.open(link.removeprefix(f"{visit.server.address}/"), 3)
+    assert visit.drawing(tree) == hit
+    visit.healthy()
+
+
+def test_an_address_with_markup_in_it_stays_text(visit: Visit) -> None:
+    visit.tab.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
+    visit.open("gradient_signals?group=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E&width=%3Cb%3E", 3)
+    shown = visit.tab.get_by_test_id("stAlert").first.inner_text()
+    assert "<img src=x onerror" in shown
+    assert visit.tab.locator("[data-testid=stMain] img").count() == 0
+    visit.healthy()
+
+
+def test_a_picture_and_its_numbers_can_be_taken_away(visit: Visit, tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert", reason="pictures need vl-convert-python")
+    visit.open("gradient_signals", 3)
+    begins = {"PNG": b"\x89PNG", "SVG": b"<svg", "CSV": b"strategy,slot,weight"}
+    for kind, begin in begins.items():
+        with visit.tab.expect_download() as download:
+            visit.tab.locator(f".st-key-download-advantages-{kind} button").first.click()
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        assert path.name == f"advantages.{kind.lower()}"
+        assert path.read_bytes().startswith(begin)
+    visit.healthy()
+
+
+def press(visit: Visit, key: str) -> None:
+    """Click the button with that key once it is enabled."""
+    visit.tab.locator(f".st-key-{key} button:enabled").click()
+
+
+def ended(visit: Visit, server: Server, module: str) -> bool:
+    """Wait for the app's worker processes to end."""
+    for _ in range(PATIENCE // 100):
+        if not server.children(module):
+            return True
+        visit.tab.wait_for_timeout(100)
+    return False
+
+
+def test_a_race_starts_streams_stops_and_leaves_no_process_when_the_tab_closes(
+    visit: Visit, server: Server
+) -> None:
+    visit.open("train_live?items=256&seeds=1&steps=600&group=8&all_zero=60", 0)
+    press(visit, "start")
+    visit.settled(4)
+    visit.changes(lambda: None)  # nobody touches it: the next points come in by themselves
+    visit.healthy()
+    press(visit, "stop")
+    visit.tab.locator(".st-key-start button:enabled").wait_for()
+    assert "Stopped" in visit.tab.get_by_test_id("stAlert").first.inner_text()
+    press(visit, "start")
+    visit.settled(4)
+    assert len(server.children("workbench.live_worker")) == 1
+    visit.tab.close()
+    other = visit.tab.context.new_page()
+    other.set_default_timeout(PATIENCE)
+    assert ended(Visit(other, server), server, "workbench.live_worker")
+
+
+SWEEP = """
+strategies = ["sft", "recast"]
+seeds = {seeds}
+[world]
+items = 64
+test_prompts = 16
+validation_prompts = 16
+[policy]
+width = 8
+[start]
+all_zero = 0.6
+[train]
+steps = 4
+evaluations = 2
+batch = 8
+group = 8
+"""
+
+
+def write(visit: Visit, text: str) -> None:
+    """Replace the text of the sweep, as a user would: Ctrl+Enter applies it."""
+    box = visit.tab.get_by_label("Sweep (TOML)")
+    box.fill(text)
+    box.press("Control+Enter")
+
+
+def test_a_sweep_is_checked_started_watched_browsed_and_deleted(
+    visit: Visit, server: Server
+) -> None:
+    visit.open("sweeps?view=start", 0)
+    write(visit, SWEEP.format(seeds=0))
+    visit.tab.get_by_text("seeds: ").first.wait_for()
+    write(visit, SWEEP.format(seeds=2))
+    visit.tab.get_by_text("4 runs in 1 cells, 4 of them not yet").wait_for()
+    press(visit, "launch")
+    visit.tab.get_by_text("4 runs trained").wait_for()
+    visit.tab.get_by_text("0 of them not yet").wait_for()
+    visit.open("sweeps", 0)
+    visit.tab.get_by_text("4 of 4 runs in 1 cells").wait_for()
+    table = visit.tab.locator(".st-key-runs .dvn-scroller").first
+    table.click(position={"x": 15, "y": 15})  # the box that selects every row
+    press(visit, "delete")
+    press(visit, "delete-sure")
+    visit.tab.get_by_text("4 runs deleted").wait_for()
+    assert list((server.store / "runs").iterdir()) == []
+    visit.healthy()
+
+
+def test_a_claim_is_one_click_away_from_its_rule_and_its_command(visit: Visit) -> None:
+    visit.open("claims", 0)
+    visit.tab.get_by_role("radio", name="C9").click()
+    visit.tab.get_by_role("heading", name="C9:").wait_for()
+    visit.tab.get_by_text("recast claims --claim C9").wait_for()
+    assert "claim=C9" in visit.tab.url
+    visit.healthy()
