@@ -39,13 +39,13 @@ class Level:
     allowed `[n, K]` bool; next `[n, K]` int64, -1 where dead."""
 
     offset: int
+    buckets: tuple[Bucket, ...]
     code: Tensor
     child: Tensor
     mask: Tensor
     allowed: Tensor
     next: Tensor
     parent: Tensor
-    buckets: tuple[Bucket, ...]
 
     @property
     def nodes(self) -> int:
@@ -112,8 +112,8 @@ def build_catalogue(codes: np.ndarray, n_codes: int) -> Catalogue:
         follow[edges[:, 0], edges[:, 1]] = edges[:, 2]
         parent = edges[np.argsort(edges[:, 2]), 0]
         arrays = (code, child, mask, follow >= 0, follow, parent)
-        tensors = [torch.from_numpy(a) for a in arrays]
-        levels.append(Level(offset, *tensors, buckets=_buckets(code, child, counts)))
+        tables = [torch.from_numpy(a) for a in arrays]
+        levels.append(Level(offset, _buckets(code, child, counts), *tables))
         offset += n
     return Catalogue(
         torch.from_numpy(ordered), torch.from_numpy(np.stack(parents, 1)), tuple(levels), n_codes

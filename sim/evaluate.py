@@ -34,7 +34,7 @@ from recast.metrics import (
 )
 from sim.beam import beam
 from sim.catalogue import Catalogue
-from sim.enumerate import enumerate_logits, item_logp, tree_entropy
+from sim.enumerate import Enumeration, enumerate_logits, item_logp, tree_entropy
 from sim.policy import Params, Policy
 from sim.seeds import stream
 from sim.world import Prompts, World
@@ -71,12 +71,14 @@ def snapshot(
     curve_prompts: int = 0,
     full: bool = True,
     matching: Tensor | None = None,
+    sampled_at: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Snapshot:
     """Evaluate every run. curve_prompts: size of the `test` sample, 0 = all test prompts.
 
     full: the splits and metrics of the start and the end too. matching `[R]`: entropy at which
-    Pass@1 is also read; None = the policy's own, so T = 1.
+    Pass@1 is also read; None = the policy's own, so T = 1. sampled_at: temperature of the rollouts,
+    to which the regime shares belong.
     """
     runs = next(iter(params.values())).shape[0]
     splits = {"test": curve_sample(world, curve_prompts)}
@@ -95,7 +97,14 @@ def snapshot(
         entropies.append(wanted)
         for split, prompts in splits.items():
             found[split] += metrics(
-                policy, mine, world, prompts, group, temperature, full=split == "test_all"
+                policy,
+                mine,
+                world,
+                prompts,
+                group,
+                temperature,
+                full=split == "test_all",
+                sampled_at=sampled_at,
             )
     return Snapshot(found, torch.cat(temperatures), torch.cat(entropies))
 
@@ -117,11 +126,12 @@ def metrics(
     temperature: Tensor,
     *,
     full: bool = True,
+    sampled_at: float = 1.0,
 ) -> list[Slices]:
     """Exact metrics of every run on some prompts: a list over runs of {slice: {metric: value}}.
 
     temperature `[R]`: where `pass_at_1_matched` is read. Regime shares are those of i.i.d. groups
-    of width `group` at T = 1. Metrics of `full` alone are None without it; `total_variation` is
+    of width `group` at the temperature `sampled_at`. Metrics of `full` alone are None without it; `total_variation` is
     None where the true preferences are unknown.
     """
     results = []
@@ -129,11 +139,12 @@ def metrics(
         one = {name: value[run : run + 1] for name, value in params.items()}
         columns, lists = [], []
         for chunk in prompts.chunks(CHUNK):
-            column, top = _per_prompt(policy, one, world.catalogue, chunk, temperature[run], full)
+            at = (float(temperature[run]), sampled_at)
+            column, top = _per_prompt(policy, one, world.catalogue, chunk, at, full)
             columns.append(column)
             lists.append(top)
         table = {name: torch.cat([c[name] for c in columns]) for name in columns[0]}
-        table |= regime_shares(table["pass_at_1"], group)
+        table |= regime_shares(table.pop("sampled"), group)
         slices = {"all": torch.ones(len(prompts), dtype=torch.bool), **prompts.slices}
         found: Slices = {}
         for label, mask in slices.items():
@@ -173,9 +184,11 @@ def matched_temperature(
         one = {name: value[run : run + 1] for name, value in params.items()}
         logits = enumerate_logits(policy, one, world.catalogue, context)
         wanted = float(entropy[run])
-        found.append(
-            math.exp(_root(lambda t, e=logits, w=wanted: _mean(tree_entropy(e, math.exp(t))) - w))
-        )
+
+        def gap(log_t: float, logits: Enumeration = logits, wanted: float = wanted) -> float:
+            return _mean(tree_entropy(logits, math.exp(log_t))) - wanted
+
+        found.append(math.exp(_root(gap)))
     return torch.tensor(found, dtype=torch.float64)
 
 
@@ -218,10 +231,13 @@ def _per_prompt(
     params: Params,
     catalogue: Catalogue,
     prompts: Prompts,
-    temperature: Tensor,
+    temperatures: tuple[float, float],
     full: bool,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Metrics of each prompt, `[P]` float64, and the top ten lists `[P, 10]` if `full`."""
+    """Metrics of each prompt, `[P]` float64, and the top ten lists `[P, 10]` if `full`.
+
+    temperatures: of matched entropy and of the rollouts; `sampled` is Pass@1 at the latter.
+    """
     targets = prompts.all_targets
     logits = enumerate_logits(policy, params, catalogue, prompts.context)
     logp = item_logp(logits).T.contiguous()
@@ -230,7 +246,8 @@ def _per_prompt(
     p = hit_probability(logp, targets)
     found = {
         "pass_at_1": p,
-        "pass_at_1_matched": _hit_at(at_target, targets, float(temperature)),
+        "pass_at_1_matched": _hit_at(at_target, targets, temperatures[0]),
+        "sampled": p if temperatures[1] == 1.0 else _hit_at(at_target, targets, temperatures[1]),
         "greedy": _greedy_hit(policy, params, catalogue, prompts.context, targets),
         **{f"hr_at_{k}": hit_rate_at_k(ranks, k) for k in (1, 5, 10)},
         **{f"recall_at_{k}": recall_at_k(ranks, k) for k in (5, 10, 50)},

@@ -68,13 +68,18 @@ def sample_each(
 
 
 def path_logp_each(
-    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
+    policy: Policy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    item: Tensor,
+    temperature: float = 1.0,
 ) -> Tensor:
-    """`path_logp`, rollout by rollout through autograd: the reference."""
+    """`path_logp`, rollout by rollout through autograd: the reference; at any temperature."""
     steps = []
     for level, here in enumerate(catalogue.levels):
         node = catalogue.path[item, level]
-        logits = policy.node_logits(params, encoded, catalogue, level, node)
+        logits = policy.node_logits(params, encoded, catalogue, level, node) / temperature
         logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
         steps.append(logp.gather(-1, catalogue.codes[item, level].unsqueeze(-1)).squeeze(-1))
     return torch.stack(steps, dim=-1)

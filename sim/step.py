@@ -20,6 +20,7 @@ from recast.repair import REPAIRS, anchored
 from recast.strategy import Signal, State, Strategy, build_signal
 from recast.structure import level_scores, matched_levels
 from recast.supervised import Evidence
+from sim.beam import beam
 from sim.policy import Params, Policy
 from sim.rollout import path_entropy, path_logp, sample
 from sim.seeds import minibatch, uniforms
@@ -36,7 +37,9 @@ class Training:
     """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; clip and KL
     as in the loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; evaluations: how many after the start, evenly spaced in steps; curve_prompts:
-    test prompts behind each of them (0 = all); the start and the end use all as well."""
+    test prompts behind each of them (0 = all); the start and the end use all as well; rollouts:
+    `iid` samples, or `beam`, the G items that beam search finds (temperature then plays no part).
+    """
 
     steps: int = 300
     batch: int = 32
@@ -47,6 +50,7 @@ class Training:
     kl_weight: float = 0.0
     kl_estimator: KLEstimator = "k3"
     mini_batch: int = 0
+    rollouts: str = "iid"
     evaluations: int = 10
     curve_prompts: int = 128
 
@@ -208,9 +212,15 @@ def _batch(
     prompt: Tensor,
     dtype: torch.dtype,
 ) -> Batch:
-    targets = world.train.target[prompt].unsqueeze(-1)
-    target = targets[..., 0]
-    del strategy, seeds, step
+    targets = world.train.all_targets[prompt]
+    target = world.train.target[prompt]
+    if targets.shape[-1] > 1 and strategy.anchor_choice != "first":
+        # The anchor is drawn uniformly from a prompt's targets, by the run's own stream.
+        known = targets >= 0
+        draw = uniforms(seeds, "anchors", step, tuple(prompt.shape[1:]))
+        place = (draw * known.sum(-1)).long().unsqueeze(-1)
+        chosen = (known & (known.cumsum(-1) == place + 1)).to(torch.uint8).argmax(-1, keepdim=True)
+        target = targets.gather(-1, chosen).squeeze(-1)
     return Batch(prompt, world.train.context[prompt].to(dtype), target, targets)
 
 
@@ -249,8 +259,14 @@ def _roll_out(
     name = "/refill" if refill else ""
     width = strategy.sampled(how.group)
     encoded = policy.encode(params, batch.context)
-    draws = uniforms(seeds, f"rollouts{name}", counter, (how.batch, width, catalogue.depth))
-    items = sample(policy, params, catalogue, encoded, draws, how.temperature)
+    valid, ranks = torch.ones(*encoded.shape[:2], width, dtype=torch.bool), None
+    if how.rollouts == "beam":
+        items, _ = beam(policy, params, catalogue, encoded, width)
+        valid, items = items >= 0, items.clamp(min=0)
+        ranks = torch.arange(width).expand_as(items)
+    else:
+        draws = uniforms(seeds, f"rollouts{name}", counter, (how.batch, width, catalogue.depth))
+        items = sample(policy, params, catalogue, encoded, draws, how.temperature)
     known = (batch.targets >= 0).unsqueeze(-2)
     wanted = batch.targets.clamp(min=0).unsqueeze(-2)
     agree = matched_levels(catalogue.codes[items].unsqueeze(-2), catalogue.codes[wanted])
@@ -261,7 +277,8 @@ def _roll_out(
     return RolloutGroups(
         reward=(matched == catalogue.depth).to(dtype),
         score=level_scores(catalogue.depth, dtype)[matched],
-        valid=torch.ones_like(items, dtype=torch.bool),
+        valid=valid,
+        beam_rank=ranks,
         origin=torch.full_like(items, int(Origin.POLICY), dtype=torch.int8),
         tie_key=uniforms(seeds, f"ties{name}", counter, (how.batch, width)).to(dtype),
         entropy=entropy,

@@ -90,7 +90,14 @@ def train(
     runs = len(seeds)
     params, optimizer = start, Adam(start)
     if opening is None:
-        opening = snapshot(policy, start, world, how.group, curve_prompts=how.curve_prompts)
+        opening = snapshot(
+            policy,
+            start,
+            world,
+            how.group,
+            curve_prompts=how.curve_prompts,
+            sampled_at=how.temperature,
+        )
     diverged: list[int | None] = [None] * runs
     spending, teaching = Totals(runs), Totals(runs)
     rows: list[list[Row]] = [[] for _ in seeds]
@@ -108,6 +115,7 @@ def train(
                 curve_prompts=how.curve_prompts,
                 full=step == how.steps,
                 matching=opening.entropy,
+                sampled_at=how.temperature,
             )
         for split, found in now.found.items():
             for run, slices in enumerate(found):

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from workbench.commands.calibrate import calibrate
 from workbench.commands.claims import claims
 from workbench.commands.compare import compare
 from workbench.commands.exact import exact
@@ -33,6 +34,7 @@ def cli() -> None:
 
 for command in (
     run,
+    calibrate,
     sweep,
     compare,
     claims,

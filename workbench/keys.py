@@ -19,7 +19,7 @@ from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 from workbench.spec import Experiment, SpecError
 
-ENGINE = 1
+ENGINE = 2
 """Generation of the simulator's numbers. Raise it whenever the same configuration gives other
 numbers than before (other draws, another formula), so that old and new runs are never mixed."""
 
@@ -61,9 +61,8 @@ def run_key(config: Mapping[str, Any]) -> str:
 
 def start_key(spec: Experiment, seed: int) -> str:
     """Name of a warm start: a hash of everything that determines it."""
-    return _digest({"engine": ENGINE, **_prepared(spec), "group": spec.train.group, "seed": seed})[
-        :20
-    ]
+    sampling = {"group": spec.train.group, "temperature": spec.train.temperature}
+    return _digest({"engine": ENGINE, **_prepared(spec), **sampling, "seed": seed})[:20]
 
 
 def _prepared(spec: Experiment) -> dict[str, Any]:

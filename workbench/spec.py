@@ -22,7 +22,7 @@ TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10",
 
 
 GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "reference"})
-"""Inputs that the simulator gives every strategy."""
+"""Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
 
 class SpecError(Exception):
@@ -34,12 +34,18 @@ class _Strict(BaseModel):
 
 
 class WorldSpec(_Strict):
-    """Which world. noise: temperature of true preferences; data: folder of a replay world."""
+    """Which world. data: folder of a replay world; task: of a synthetic one, `plain`, one of five
+    or all of them mixed; noise: temperature of true preferences, .2 = each task's own; drift:
+    how far tastes have turned between the SFT log and the test users, 0 = not, 1 = wholly."""
 
     kind: Literal["synthetic", "replay"] = "synthetic"
     data: str | None = None
+    task: Literal["plain", "short_video", "ad", "product", "interactive", "label", "mixed"] = (
+        "plain"
+    )
     items: Annotated[int, Field(ge=2, le=4096)] = 1024
     noise: Annotated[float, Field(gt=0, le=100)] = 0.2
+    drift: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     seed: Annotated[int, Field(ge=0)] = 0
@@ -64,13 +70,18 @@ class TrainSpec(_Strict):
     """steps: rollout phases; batch: prompts per phase; group: rollouts per prompt G; mini_batch:
     rows per optimizer step, 0 = one optimizer step per phase; lr: the grid from which each
     strategy's rate is chosen on the validation split by `tune_metric`; curve_prompts: test
-    prompts behind each point of a learning curve, 0 = all of them."""
+    prompts behind each point of a learning curve, 0 = all of them; rollouts: `iid` samples at
+    `temperature`, or a `beam` set of `group` distinct items; clip_low, clip_high, kl_weight: of
+    the loss, KL by the k3 estimator against the start."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     group: Annotated[int, Field(ge=1, le=4096)] = 32
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     mini_batch: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    rollouts: Literal["iid", "beam"] = "iid"
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(gt=0, le=10)] = 0.28
     kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
@@ -92,7 +103,8 @@ class Experiment(_Strict):
     def _fitting(self) -> Experiment:
         for name in self.strategies:
             try:
-                require_inputs(parse_strategy(name), GIVEN, self.train.group)
+                beams = {"beam_rank"} if self.train.rollouts == "beam" else set()
+                require_inputs(parse_strategy(name), GIVEN | beams, self.train.group)
             except ValueError as problem:
                 raise ValueError(f"strategy {name!r}: {problem}") from None
         return self

@@ -87,7 +87,9 @@ def build_world(spec: Experiment) -> World:
     return build_synthetic(
         SyntheticWorld(
             items=world.items,
+            task=world.task,
             noise=world.noise,
+            drift=world.drift,
             validation_prompts=world.validation_prompts,
             test_prompts=world.test_prompts,
             seed=world.seed,
@@ -144,6 +146,7 @@ def opening_of(spec: Experiment, world: World, task: TrainTask) -> Snapshot:
                 world,
                 spec.train.group,
                 curve_prompts=spec.train.curve_prompts,
+                sampled_at=spec.train.temperature,
             )
         parts.append(_OPENINGS[key])
     return Snapshot(
@@ -167,6 +170,7 @@ def make_starts(task: StartTask, report: Report) -> list[Start]:
             task.seeds,
             all_zero=spec.start.all_zero,
             group=spec.train.group,
+            temperature=spec.train.temperature,
             max_steps=spec.start.max_steps,
             lr=spec.start.lr,
             progress=lambda _: report(0),
@@ -205,7 +209,8 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
         )
     except ValueError as problem:
         raise SpecError(str(problem)) from None
-    ceilings = {"ceiling_pass_at_1": None, "ceiling_recall_at_10": None, **world.ceilings}
+    unknown = dict.fromkeys(("ceiling_pass_at_1", "ceiling_hr_at_10", "ceiling_recall_at_10"))
+    ceilings = {**unknown, **world.ceilings}
     seconds = (time.perf_counter() - began) / len(results)
     return [
         Trained(

@@ -95,8 +95,9 @@ def run(
         f"Group regimes at G = {spec.train.group}: at the start, then at the end",
     )
     emit(everyone.select("strategy", *SIGNAL, *COST), style, "What taught, and what did it cost?")
-    for name, value in built.ceilings.items():
-        click.echo(f"{name}: {value:.4f}")
+    for label, bounds in built.ceilings_by_slice().items():
+        for name, value in bounds.items():
+            click.echo(f"{name}{'' if label == 'all' else f' of {label}'}: {value:.4f}")
     click.echo(
         "Pass@1 is the expected hit of one sample at T = 1; pass_at_1_matched the same at the"
     )
