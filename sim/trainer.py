@@ -18,7 +18,7 @@ from recast.loss import KLEstimator, denominator, policy_loss, supervised_loss
 from recast.repair import anchored
 from recast.strategies import Signal, Strategy, build_signal
 from recast.structure import level_scores, matched_levels
-from sim.evaluate import matched_temperature, mean_entropy, metrics
+from sim.evaluate import Snapshot, snapshot
 from sim.optimizer import Adam
 from sim.policy import Params, Policy
 from sim.rollout import path_logp, sample
@@ -29,7 +29,8 @@ from sim.world import World
 @dataclass(frozen=True)
 class Training:
     """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; clip and KL
-    as in the loss; evaluations: how many after the start, evenly spaced in steps."""
+    as in the loss; evaluations: how many after the start, evenly spaced in steps; curve_prompts:
+    test prompts behind each of them (0 = all), the start and the end use all as well."""
 
     steps: int = 300
     batch: int = 32
@@ -40,6 +41,7 @@ class Training:
     kl_weight: float = 0.0
     kl_estimator: KLEstimator = "k3"
     evaluations: int = 10
+    curve_prompts: int = 128
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,17 @@ def train(
     rates: Tensor,
     how: Training,
     progress: Callable[[int], None] = lambda _: None,
+    opening: Snapshot | None = None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
-    `progress` is called after each step with the number of run-steps done.
+    opening: the evaluation of `start`, when the caller has it already. `progress` is called after each step with the number of run-steps done.
     """
     dtype = next(iter(start.values())).dtype
     runs = len(seeds)
     params, optimizer = start, Adam(start)
-    entropy = mean_entropy(policy, start, world)
+    if opening is None:
+        opening = snapshot(policy, start, world, how.group, curve_prompts=how.curve_prompts)
     diverged: list[int | None] = [None] * runs
     ledger = [CostLedger()] * runs
     tally: list[dict[str, Tensor]] = []
@@ -76,13 +80,19 @@ def train(
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
 
     def evaluate(step: int) -> None:
-        temperature = matched_temperature(policy, params, world, entropy)
+        now = opening
+        if step:
+            now = snapshot(
+                policy,
+                params,
+                world,
+                how.group,
+                curve_prompts=how.curve_prompts,
+                full=step == how.steps,
+                matching=opening.entropy,
+            )
         seen = {k: torch.stack([t[k] for t in tally]).mean(0) for k in tally[0]} if tally else {}
-        splits = [("test", world.test)]
-        if step in (0, how.steps):
-            splits.append(("validation", world.validation))
-        for split, prompts in splits:
-            found = metrics(policy, params, world, prompts, how.group, temperature)
+        for split, found in now.found.items():
             for run, slices in enumerate(found):
                 for label, values in slices.items():
                     rows[run].append(
@@ -92,7 +102,7 @@ def train(
                             "step": step,
                             **asdict(ledger[run]),
                             **values,
-                            "temperature_matched": float(temperature[run]),
+                            "temperature_matched": float(now.temperature[run]),
                             **{
                                 name: float(seen[name][run]) if seen else None
                                 for name in (

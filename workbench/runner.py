@@ -14,6 +14,7 @@ import torch
 
 from recast.ledger import RunRecord
 from recast.strategies import parse_strategy
+from sim.evaluate import Snapshot, snapshot
 from sim.policy import MLP, Policy, Tabular
 from sim.replay import load_replay
 from sim.trainer import TrainedRun, Training, train
@@ -113,6 +114,10 @@ def run_experiment(
             )
     except ValueError as problem:
         raise SpecError(str(problem)) from None
+    progress(0, total, "evaluating the start")
+    opening = snapshot(
+        policy, warm.params, world, spec.train.group, curve_prompts=spec.train.curve_prompts
+    )
     how = Training(**spec.train.model_dump(exclude={"lr", "tune_metric"}))
     batches = [
         batch
@@ -130,7 +135,9 @@ def run_experiment(
         initargs=(1,),
     ) as pool:
         waiting = {
-            pool.submit(_train_batch, policy, world, warm, how, [c for _, c in batch]): batch
+            pool.submit(
+                _train_batch, policy, world, warm, opening, how, [c for _, c in batch]
+            ): batch
             for batch in batches
         }
         try:
@@ -151,7 +158,12 @@ def run_experiment(
 
 
 def _train_batch(
-    policy: Policy, world: World, warm: WarmStart, how: Training, configs: list[dict[str, Any]]
+    policy: Policy,
+    world: World,
+    warm: WarmStart,
+    opening: Snapshot,
+    how: Training,
+    configs: list[dict[str, Any]],
 ) -> list[TrainedRun]:
     """One tensor program: every seed of one strategy at one learning rate."""
     seeds = tuple(config["seed"] for config in configs)
@@ -163,4 +175,5 @@ def _train_batch(
         seeds,
         torch.full((len(seeds),), configs[0]["lr"]),
         how,
+        opening=opening.of(seeds),
     )

@@ -51,7 +51,8 @@ class StartSpec(_Strict):
 
 class TrainSpec(_Strict):
     """steps: optimizer steps; batch: prompts per step; group: rollouts per prompt G; lr: the grid
-    from which each strategy's rate is chosen on the validation split by `tune_metric`."""
+    from which each strategy's rate is chosen on the validation split by `tune_metric`;
+    curve_prompts: test prompts behind each point of a learning curve, 0 = all of them."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -59,6 +60,7 @@ class TrainSpec(_Strict):
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
+    curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
     lr: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], Field(min_length=1)] = (0.003,)
     tune_metric: Literal[
         "pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"

@@ -13,6 +13,7 @@ QUALITY = (
     "greedy",
     "hr_at_1",
     "hr_at_5",
+    "hr_at_10",
     "recall_at_10",
     "ndcg_at_10",
     "pass_at_32",
@@ -24,8 +25,9 @@ COST = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", 
 RESAMPLES = 2000
 
 
-def summary(frame: pl.DataFrame, split: str = "test") -> pl.DataFrame:
-    """One row per (strategy, slice): final means over seeds at the tuned learning rate.
+def summary(frame: pl.DataFrame, split: str = "test_all") -> pl.DataFrame:
+    """One row per (strategy, slice): final means over seeds at the tuned learning rate, on all
+    test prompts.
 
     frame: the runs' rows with `tuned` marked. Each quality metric m comes as m, m_low, m_high: a
     95% bootstrap interval over seeds, null below five seeds. `start` is the state before RL;
