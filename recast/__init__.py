@@ -6,16 +6,31 @@ signal = build_signal(STRATEGIES["recast"], groups)
 
 from recast.groups import REGIMES, Origin, RolloutGroups, regime
 from recast.ledger import CostLedger, RunRecord
-from recast.loss import clipped_surrogate, denominator, kl_estimate, policy_loss, supervised_loss
-from recast.strategies import STRATEGIES, Signal, Strategy, build_signal, parse_strategy
+from recast.loss import (
+    LossSettings,
+    Rows,
+    clipped_surrogate,
+    denominator,
+    kl_estimate,
+    pack,
+    policy_loss,
+    strategy_loss,
+    supervised_loss,
+)
+from recast.strategies import STRATEGIES, parse_strategy
+from recast.strategy import Signal, Strategy, build_signal, require_inputs
 from recast.structure import matched_levels, structural_score
+from recast.supervised import Evidence
 
 __all__ = [
     "REGIMES",
     "STRATEGIES",
     "CostLedger",
+    "Evidence",
+    "LossSettings",
     "Origin",
     "RolloutGroups",
+    "Rows",
     "RunRecord",
     "Signal",
     "Strategy",
@@ -24,9 +39,12 @@ __all__ = [
     "denominator",
     "kl_estimate",
     "matched_levels",
+    "pack",
     "parse_strategy",
     "policy_loss",
     "regime",
+    "require_inputs",
+    "strategy_loss",
     "structural_score",
     "supervised_loss",
 ]

@@ -1,23 +1,31 @@
 """Credit: the advantage of each selected rollout.
 
 Each function maps `RolloutGroups`, already narrowed to the selected rollouts, to advantages
-`[..., B, G]` (unitless) and is a key of `CREDITS`. Unselected and padded rollouts get 0. A group
-whose rewards are constant (within a relative tolerance of 1e-6) gets exactly 0 from every
-mean-centred formula, and so does a group of one.
+`[..., B, G]` (unitless; `[..., B, G, L]` where credit differs by token) and is a row of `CREDITS`.
+Unselected and padded rollouts get 0. A group whose rewards are constant (within a relative
+tolerance of 1e-6) gets exactly 0 from every mean-centred formula, and so does a group of one.
+Batch statistics run over the axes B and G, never over a leading axis: leading axes are runs.
 
-m and s are the group's mean and sample standard deviation (ddof 1), n its number of selected
-rollouts.
+r is the reward; m and s are the group's mean and sample standard deviation (ddof 1), n its number
+of selected rollouts, k its number of hits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from recast.groups import RolloutGroups
+from recast.groups import RolloutGroups, first_best, number
+from recast.stage import Stage
+
+HISTORY = 10
+"""Batch means that `ha_dw` remembers, the current one included."""
+
+PREFIX_REWARD = (0.5, 0.707, 0.866, 0.95)
+"""Reward of `bgae` for 1, 2, 3 and 4 or more matched leading codes short of a hit."""
 
 
 def nothing(groups: RolloutGroups) -> Tensor:
@@ -25,17 +33,12 @@ def nothing(groups: RolloutGroups) -> Tensor:
     return torch.zeros_like(groups.reward)
 
 
-def grpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
-    """(r - m) / (s + eps). Source: verl `compute_grpo_outcome_advantage`; TRL uses eps 1e-4."""
-    centred = _centred(groups)
-    count = groups.valid.sum(-1, keepdim=True)
-    # Squares of 1e30 overflow float32 and squares of 1e-30 vanish, so they are taken in units of
-    # the largest deviation. A constant group has none, and 0 / 1 is 0 even at eps = 0.
-    largest = centred.abs().amax(-1, keepdim=True)
-    live = largest > 0
-    unit = centred / torch.where(live, largest, 1.0)
-    spread = (unit.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt() * largest
-    return centred / torch.where(live, spread + eps, 1.0)
+def grpo(groups: RolloutGroups, eps: float = 1e-6, ddof: int = 1) -> Tensor:
+    """(r - m) / (s + eps), s with the given ddof.
+
+    Source: arXiv 2402.03300; verl `compute_grpo_outcome_advantage` (eps 1e-6), TRL (eps 1e-4).
+    """
+    return _standardised(groups.reward, groups.valid, eps, ddof)
 
 
 def dr_grpo(groups: RolloutGroups) -> Tensor:
@@ -45,8 +48,19 @@ def dr_grpo(groups: RolloutGroups) -> Tensor:
 
 def rloo(groups: RolloutGroups) -> Tensor:
     """r minus the mean of the others = n / (n - 1) (r - m). Source: arXiv 2402.14740."""
-    count = groups.valid.sum(-1, keepdim=True).to(groups.reward.dtype)
-    return _centred(groups) * (count / (count - 1).clamp(min=1))
+    centred, _, count = _deviations(groups.reward, groups.valid)
+    return centred * (count / (count - 1).clamp(min=1))
+
+
+def opo(groups: RolloutGroups) -> Tensor:
+    """r minus the length-weighted mean of the group; without `length` all are equally long.
+
+    Source: arXiv 2505.23585; verl `compute_opo_outcome_advantage`.
+    """
+    length = _length(groups)
+    total = length.sum(-1, keepdim=True)
+    baseline = (groups.reward * length).sum(-1, keepdim=True) / total.clamp(min=1)
+    return (groups.reward - baseline).masked_fill(_constant(groups) | ~groups.valid, 0.0)
 
 
 def reinforce(groups: RolloutGroups) -> Tensor:
@@ -59,37 +73,283 @@ def reinforce(groups: RolloutGroups) -> Tensor:
     return (groups.reward - baseline).masked_fill(~groups.valid, 0.0)
 
 
+def reinforce_pp(groups: RolloutGroups, eps: float = 1e-8) -> Tensor:
+    """Reward whitened over the batch's tokens: each rollout counts `length` times.
+
+    Variance with Bessel's correction on the number of tokens, eps inside the root. Exactly 0 when
+    every reward of the batch is the same.
+    Source: arXiv 2501.03262; verl `compute_reinforce_plus_plus_outcome_advantage`.
+    """
+    length, reward = _length(groups), _kept_reward(groups)
+    tokens = length.sum((-2, -1), keepdim=True)
+    mean = (length * reward).sum((-2, -1), keepdim=True) / tokens.clamp(min=1)
+    centred = (reward - mean).masked_fill(~groups.valid, 0.0)
+    # In units of the largest deviation, for the same reason as in `_spread`.
+    largest = centred.abs().amax((-2, -1), keepdim=True)
+    size = torch.where(largest > 0, largest, 1.0)
+    square = (length * (centred / size).square()).sum((-2, -1), keepdim=True)
+    spread = (square / (tokens - 1).clamp(min=1)).sqrt() * size
+    root = torch.hypot(spread, torch.full_like(spread, eps**0.5))
+    varied = _deviations(reward.flatten(-2), groups.valid.flatten(-2))[1].unsqueeze(-1) > 0
+    return _over(torch.where(varied, centred, 0.0), root)
+
+
+def gpg(groups: RolloutGroups) -> Tensor:
+    """alpha (r - m), alpha = rollouts / max(1, rollouts with a non-zero reward), over the batch.
+
+    Source: verl `compute_gpg_outcome_advantage`. The authors' own variant, arXiv 2504.02546, is
+    r - m with the denominator "live_groups".
+    """
+    rollouts = groups.valid.sum((-2, -1), keepdim=True)
+    non_zero = ((groups.reward != 0) & groups.valid).sum((-2, -1), keepdim=True)
+    return _centred(groups) * (rollouts.to(groups.reward.dtype) / non_zero.clamp(min=1))
+
+
+def best_of_group(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
+    """The best rollout gets (best - second best) / (s + eps), everyone else 0.
+
+    Source: arXiv 2503.19595; verl `compute_grpo_passk_outcome_advantage`.
+    """
+    top = first_best(groups.reward, groups.valid, groups.tie_key)
+    rest = groups.reward.masked_fill(~groups.valid | top, -torch.inf).amax(-1, keepdim=True)
+    centred, largest, count = _deviations(groups.reward, groups.valid)
+    spread = _spread(centred, largest, count, 1)
+    gap = (groups.reward - rest).masked_fill(~top | (spread == 0), 0.0)
+    return _over(gap, spread + eps)
+
+
+def pass_at_k(groups: RolloutGroups, k: int = 4) -> Tensor:
+    """Group Pass@k: hits get (1 - rho) / sigma, misses (1 - rho - q) / sigma.
+
+    With c hits among n, rho = 1 - C(n-c, k) / C(n, k), q = C(n-c-1, k-1) / C(n-1, k-1) and
+    sigma = sqrt(rho (1 - rho)); 0 where sigma is 0 or n < k. Binary rewards.
+    Source: arXiv 2508.10751; RUCAIBox `passk_adv.py`.
+    """
+    reward = groups.reward
+    n = groups.valid.sum(-1, keepdim=True).to(reward.dtype)
+    c = groups.hit.sum(-1, keepdim=True).to(reward.dtype)
+    fail = torch.ones_like(n)
+    for j in range(k):
+        fail = fail * ((n - c - j) / (n - j).clamp(min=1)).clamp(min=0)
+    without = torch.ones_like(n)
+    for j in range(k - 1):
+        without = without * ((n - 1 - c - j) / (n - 1 - j).clamp(min=1)).clamp(min=0)
+    sigma = (fail * (1 - fail)).sqrt()
+    live = (sigma > 0) & (n >= k)
+    value = torch.where(groups.hit, fail, fail - without) / torch.where(live, sigma, 1.0)
+    return value.masked_fill(~live | ~groups.valid, 0.0)
+
+
+def maxrl(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
+    """(r - m) / (m + eps). Binary rewards: a negative mean would flip the signs.
+
+    Source: arXiv 2602.02710.
+    """
+    count = groups.valid.sum(-1, keepdim=True).clamp(min=1)
+    mean = _kept_reward(groups).sum(-1, keepdim=True) / count
+    return _over(_centred(groups), mean + eps)
+
+
+def raw(groups: RolloutGroups) -> Tensor:
+    """r itself. With select=positives: PSR of RLVR-Decomposed, arXiv 2506.01347."""
+    return _kept_reward(groups)
+
+
+def shortfall(groups: RolloutGroups, positive: float = 0.0) -> Tensor:
+    """positive x r on a hit, r - 1 on a miss.
+
+    Source: RLVR-Decomposed, arXiv 2506.01347: NSR (positive 0), W-REINFORCE (positive .1).
+    """
+    value = torch.where(groups.hit, positive * groups.reward, groups.reward - 1.0)
+    return value.masked_fill(~groups.valid, 0.0)
+
+
 def sign(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
     """+1 on a hit, -negative_weight on a miss. Source: arXiv 2604.22169, section 3 (w = 1)."""
-    return groups.hit.to(groups.reward.dtype) - negative_weight * groups.miss.to(
-        groups.reward.dtype
-    )
+    dtype = groups.reward.dtype
+    return number(groups.hit, dtype) - negative_weight * number(groups.miss, dtype)
+
+
+def balanced(groups: RolloutGroups, eps: float = 1e-6, negative_scale: float = 1.0) -> Tensor:
+    """GRPO whose negative advantages are scaled. Source: CARE, arXiv 2512.19554."""
+    value = grpo(groups, eps)
+    return torch.where(value < 0, negative_scale * value, value)
+
+
+def ngrpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
+    """(r - m') / (s' + eps), m' and s' over the group and one virtual r = 1, never trained.
+
+    Source: NGRPO, arXiv 2509.18851.
+    """
+    reward, valid = _kept_reward(groups), groups.valid
+    some = valid.any(-1, keepdim=True)
+    wider = torch.cat([reward, some.to(reward.dtype)], -1)
+    present = torch.cat([valid, some], -1)
+    return _standardised(wider, present, eps)[..., :-1]
+
+
+def rl_zvp(groups: RolloutGroups, scale: float = 0.1) -> Tensor:
+    """GRPO; in a zero-variance group H_t x scale on hits, -(max H - H_t) x scale on misses.
+
+    H_t is the entropy of the policy at token t, the maximum runs over the same rollout. Needs
+    `entropy`; returns `[..., B, G, L]`. Source: RL-ZVP, arXiv 2509.21880.
+    """
+    entropy = groups.entropy
+    if entropy is None:
+        raise ValueError("credit=rl_zvp needs `entropy` in the groups")
+    dead = (_constant(groups) & groups.valid).unsqueeze(-1)
+    regret = entropy.amax(-1, keepdim=True) - entropy
+    flat = torch.where(groups.hit.unsqueeze(-1), scale * entropy, -scale * regret)
+    return torch.where(dead, flat, grpo(groups).unsqueeze(-1))
+
+
+def a_grae(groups: RolloutGroups, alpha: float = 1.0, eps: float = 1e-6) -> Tensor:
+    """GRPO weighted by difficulty, positives shrunk while the batch rarely hits.
+
+    a = GRPO advantage, M = mean of m over the batch's groups: (1 - M) .5 a / (1 - sqrt m + eps) +
+    M .5 a / (sqrt m + eps), positives times min(1, M / alpha). Binary rewards.
+    Source: A-GRAE, arXiv 2602.05548.
+    """
+    value = grpo(groups)
+    count = groups.valid.sum(-1, keepdim=True)
+    mean = _kept_reward(groups).sum(-1, keepdim=True) / count.clamp(min=1)
+    live = count > 0
+    level = mean.sum(-2, keepdim=True) / live.sum(-2, keepdim=True).clamp(min=1)
+    root = mean.sqrt()
+    mixed = (1 - level) * 0.5 * value / (1 - root + eps) + level * 0.5 * value / (root + eps)
+    return torch.where(mixed > 0, mixed * (level / alpha).clamp(max=1), mixed)
+
+
+def ha_dw(groups: RolloutGroups, history: Tensor | None = None, scale: float = 1.5) -> Tensor:
+    """scale exp(-sgn(m - h) sgn(r - m) |m - h|) (r - m) / s, h the mean of recent batch means.
+
+    history `[..., 10]`: batch means, the current one included, NaN where there is none yet;
+    without it h is this batch's mean. Binary rewards. Source: HA-DW, arXiv 2601.08521.
+    """
+    centred, largest, count = _deviations(groups.reward, groups.valid)
+    mean = _kept_reward(groups).sum(-1, keepdim=True) / count.clamp(min=1)
+    recent = batch_mean(groups).unsqueeze(-1) if history is None else history
+    level = recent.nanmean(-1)[..., None, None]
+    gap = mean - level
+    weight = scale * (-gap.sign() * centred.sign() * gap.abs()).exp()
+    return weight * _over(centred, _spread(centred, largest, count, 1) + 1e-6)
+
+
+def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
+    """GRPO on the prefix reward, plus `pass_at_k` on exact hits only.
+
+    The prefix reward is 0, .5, .707, .866, .95 for 0, 1, 2, 3, 4+ matched codes and 1 for a hit, so
+    near misses act in a group without hits. Needs `matched`. Binary outcome.
+    Source: SRPO of GREAM, arXiv 2510.20815.
+    """
+    if groups.matched is None:
+        raise ValueError("credit=bgae needs `matched` in the groups")
+    table = torch.tensor((0.0, *PREFIX_REWARD), dtype=groups.reward.dtype).to(groups.reward.device)
+    near = table[groups.matched.clamp(min=0, max=len(PREFIX_REWARD))]
+    prefix = torch.where(groups.hit, torch.ones_like(near), near)
+    bonus = pass_at_k(groups, k).masked_fill(~groups.hit, 0.0)
+    return _standardised(prefix, groups.valid, eps) + bonus
+
+
+def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
+    """GRPO on hit + rank term: a miss at beam i loses 1/log2(i + 2), normalised over the group.
+
+    No penalty in a group without hits. Needs `beam_rank`. Source: MiniOneRec `rl.py`.
+    """
+    if groups.beam_rank is None:
+        raise ValueError("credit=rank_penalty needs `beam_rank` in the groups")
+    discount = 1 / (groups.beam_rank.to(groups.reward.dtype) + 2).log2()
+    discount = discount.masked_fill(~groups.valid, 0.0)
+    share = discount / discount.sum(-1, keepdim=True).clamp(min=1e-12)
+    penalised = groups.miss & groups.hit.any(-1, keepdim=True)
+    value = _kept_reward(groups) - share.masked_fill(~penalised, 0.0)
+    return _standardised(value, groups.valid, eps)
+
+
+def batch_mean(groups: RolloutGroups) -> Tensor:
+    """Mean reward over the batch's valid rollouts; `[...]`."""
+    return _kept_reward(groups).sum((-2, -1)) / groups.valid.sum((-2, -1)).clamp(min=1)
 
 
 def _kept_reward(groups: RolloutGroups) -> Tensor:
-    return groups.reward.masked_fill(~groups.valid, 0.0)
+    return groups.reward * number(groups.valid, groups.reward.dtype)
+
+
+def _length(groups: RolloutGroups) -> Tensor:
+    present = number(groups.valid, groups.reward.dtype)
+    return present if groups.length is None else groups.length * present
+
+
+def _standardised(value: Tensor, valid: Tensor, eps: float, ddof: int = 1) -> Tensor:
+    """(value - mean) / (spread + eps) over the last axis, exactly 0 where values are constant."""
+    centred, largest, count = _deviations(value, valid)
+    return _over(centred, _spread(centred, largest, count, ddof) + eps)
 
 
 def _centred(groups: RolloutGroups) -> Tensor:
     """r - m on selected rollouts, exactly 0 where the group is constant; `[..., B, G]`."""
-    reward, valid = groups.reward, groups.valid
-    count = valid.sum(-1, keepdim=True).clamp(min=1)
-    mean = _kept_reward(groups).sum(-1, keepdim=True) / count
-    high = reward.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True)
-    low = reward.masked_fill(~valid, torch.inf).amin(-1, keepdim=True)
-    constant = high - low <= 1e-6 * torch.maximum(high.abs(), low.abs())
-    return (reward - mean).masked_fill(constant | ~valid, 0.0)
+    return _deviations(groups.reward, groups.valid)[0]
 
 
-Credit = Callable[..., Tensor]
+def _constant(groups: RolloutGroups) -> Tensor:
+    """Groups whose rewards are all alike, or that have none; bool `[..., 1]`."""
+    return _deviations(groups.reward, groups.valid)[1] == 0
 
-CREDITS: Mapping[str, Credit] = MappingProxyType(
+
+def _deviations(value: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Value minus mean on valid entries, its largest size and their number; `[..., G]`, `[..., 1]`.
+
+    Exactly 0 where the values are constant within a relative 1e-6. The masks are products: on a CPU
+    they take an eighth of the time of masked_fill.
+    """
+    present = number(valid, value.dtype)
+    count = present.sum(-1, keepdim=True)
+    mean = (value * present).sum(-1, keepdim=True) / count.clamp(min=1)
+    centred = (value - mean) * present
+    high, low = centred.amax(-1, keepdim=True), centred.amin(-1, keepdim=True)
+    size = torch.maximum((mean + high).abs(), (mean + low).abs())
+    live = number(high - low > 1e-6 * size, value.dtype)
+    return centred * live, torch.maximum(high, -low) * live, count
+
+
+def _spread(centred: Tensor, largest: Tensor, count: Tensor, ddof: int) -> Tensor:
+    """Standard deviation of centred values; `[..., 1]`.
+
+    Squares of 1e30 overflow float32 and squares of 1e-30 vanish, so they are taken in units of the
+    largest deviation.
+    """
+    unit = centred / torch.where(largest > 0, largest, 1.0)
+    norm: Tensor = torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
+    return norm / (count - ddof).clamp(min=1).sqrt() * largest
+
+
+def _over(value: Tensor, scale: Tensor) -> Tensor:
+    """value / scale, and 0 where both are: a constant group stays at exactly 0."""
+    return value / torch.where(scale > 0, scale, 1.0)
+
+
+CREDITS: Mapping[str, Stage] = MappingProxyType(
     {
-        "none": nothing,
-        "grpo": grpo,
-        "dr_grpo": dr_grpo,
-        "rloo": rloo,
-        "reinforce": reinforce,
-        "sign": sign,
+        "none": Stage(nothing),
+        "grpo": Stage(grpo),
+        "dr_grpo": Stage(dr_grpo),
+        "rloo": Stage(rloo),
+        "opo": Stage(opo),
+        "reinforce": Stage(reinforce, coupling="batch"),
+        "reinforce_pp": Stage(reinforce_pp, coupling="batch"),
+        "gpg": Stage(gpg, coupling="batch"),
+        "best_of_group": Stage(best_of_group),
+        "pass_at_k": Stage(pass_at_k, binary=True),
+        "maxrl": Stage(maxrl, binary=True),
+        "raw": Stage(raw),
+        "shortfall": Stage(shortfall),
+        "sign": Stage(sign),
+        "balanced": Stage(balanced),
+        "ngrpo": Stage(ngrpo),
+        "rl_zvp": Stage(rl_zvp, {"entropy"}),
+        "a_grae": Stage(a_grae, binary=True, coupling="batch"),
+        "ha_dw": Stage(ha_dw, binary=True, coupling="state"),
+        "bgae": Stage(bgae, {"matched"}, binary=True),
+        "rank_penalty": Stage(rank_penalty, {"beam_rank"}),
     }
 )

@@ -7,8 +7,10 @@ Rewards are unitless outcomes, a hit is `reward > hit_threshold`; structural sco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,7 +28,10 @@ class Origin(IntEnum):
 
 @dataclass(frozen=True)
 class RolloutGroups:
-    """The G rollouts of each of B prompts. Build one with `RolloutGroups.of`, which validates."""
+    """The G rollouts of each of B prompts. Build one with `RolloutGroups.of`, which validates.
+
+    binary: every reward is 0 or 1, as credits that count hits demand.
+    """
 
     reward: Tensor
     score: Tensor
@@ -35,6 +40,12 @@ class RolloutGroups:
     tie_key: Tensor | None = None
     has_target: Tensor | None = None
     hit_threshold: float = 0.0
+    length: Tensor | None = None
+    entropy: Tensor | None = None
+    beam_rank: Tensor | None = None
+    matched: Tensor | None = None
+    item: Tensor | None = None
+    binary: bool = False
 
     @staticmethod
     def of(
@@ -45,6 +56,11 @@ class RolloutGroups:
         tie_key: Tensor | None = None,
         has_target: Tensor | None = None,
         hit_threshold: float = 0.0,
+        length: Tensor | None = None,
+        entropy: Tensor | None = None,
+        beam_rank: Tensor | None = None,
+        matched: Tensor | None = None,
+        item: Tensor | None = None,
     ) -> RolloutGroups:
         """Check a batch of rollouts once, at the boundary; stages trust it afterwards.
 
@@ -52,9 +68,13 @@ class RolloutGroups:
         0; valid `[..., B, G]` bool, False on padding, default True; tie_key `[..., B, G]` breaks
         ties, the smallest key wins (default: the lowest index wins); has_target `[..., B]` bool,
         whether a ground truth is known (default: it is).
+        Inputs that only some strategies need: length `[..., B, G]` tokens of each rollout, above 0;
+        entropy `[..., B, G, L]` of the policy at each token, nats; beam_rank `[..., B, G]` integer,
+        0 is the best beam; matched `[..., B, G]` integer, leading codes shared with the target;
+        item `[..., B, G]` integer identity of what was recommended.
 
-        Raises ValueError for a reward that is not floating point, a shape that differs, a NaN or
-        infinite reward, score or key on a valid rollout, or a score outside [0, 1].
+        Raises ValueError for a reward that is not floating point, a shape or type that differs, a
+        NaN or infinite value on a valid rollout, a score outside [0, 1], or a length below 1.
         """
         if reward.ndim < 2 or not reward.is_floating_point():
             raise ValueError(
@@ -63,14 +83,34 @@ class RolloutGroups:
             )
         valid = torch.ones_like(reward, dtype=torch.bool) if valid is None else valid
         score = torch.zeros_like(reward) if score is None else score
-        for name, tensor in (("score", score), ("valid", valid), ("tie_key", tie_key)):
+        named = {
+            "score": score,
+            "valid": valid,
+            "tie_key": tie_key,
+            "length": length,
+            "beam_rank": beam_rank,
+            "matched": matched,
+            "item": item,
+        }
+        for name, tensor in named.items():
             if tensor is not None and tensor.shape != reward.shape:
                 raise ValueError(
                     f"{name}: expected the shape of reward {list(reward.shape)}, "
                     f"got {list(tensor.shape)}"
                 )
+        if entropy is not None and (
+            entropy.shape[:-1] != reward.shape or not entropy.is_floating_point()
+        ):
+            raise ValueError(
+                f"entropy: expected floating point {[*reward.shape, 'L']}, "
+                f"got {entropy.dtype} {list(entropy.shape)}"
+            )
         if valid.dtype != torch.bool:
             raise ValueError(f"valid: expected bool, got {valid.dtype}")
+        for name in ("beam_rank", "matched", "item"):
+            tensor = named[name]
+            if tensor is not None and (tensor.is_floating_point() or tensor.dtype == torch.bool):
+                raise ValueError(f"{name}: expected integers, got {tensor.dtype}")
         if has_target is not None and (
             has_target.shape != reward.shape[:-1] or has_target.dtype != torch.bool
         ):
@@ -78,33 +118,75 @@ class RolloutGroups:
                 f"has_target: expected bool {list(reward.shape[:-1])}, "
                 f"got {has_target.dtype} {list(has_target.shape)}"
             )
-        for name, tensor in (("reward", reward), ("score", score), ("tie_key", tie_key)):
-            if tensor is not None and not bool((tensor.isfinite() | ~valid).all()):
-                where = (~tensor.isfinite() & valid).nonzero()[0].tolist()
-                raise ValueError(
-                    f"{name}: NaN or infinite at index {where}; expected finite values"
-                )
-        if not bool(((score >= 0) & (score <= 1) | ~valid).all()):
-            raise ValueError("score: expected structural scores in [0, 1]")
+        finite = {"reward": reward, "score": score, "tie_key": tie_key, "length": length}
+        for name, tensor in finite.items():
+            _require(
+                name, tensor, valid, torch.isfinite, "NaN or infinite at {}; expected finite values"
+            )
+        in_range = "expected structural scores in [0, 1]; outside at {}"
+        _require("score", score, valid, lambda x: (x >= 0) & (x <= 1), in_range)
+        _require("length", length, valid, lambda x: x >= 1, "below 1 at {}; expected tokens >= 1")
+        if entropy is not None:
+            usable = (entropy.isfinite() & (entropy >= 0)).all(-1)
+            _require("entropy", usable, valid, lambda x: x, "NaN or negative at {}; expected nats")
+        reward = reward.masked_fill(~valid, 0.0)
         return RolloutGroups(
-            reward=reward.masked_fill(~valid, 0.0),
+            reward=reward,
             score=score.to(reward.dtype).masked_fill(~valid, 0.0),
             valid=valid,
             origin=torch.full_like(reward, Origin.POLICY, dtype=torch.int8),
             tie_key=tie_key if tie_key is None or tie_key.is_floating_point() else tie_key.double(),
             has_target=has_target,
             hit_threshold=hit_threshold,
+            length=None if length is None else length.to(reward.dtype).masked_fill(~valid, 0.0),
+            entropy=None
+            if entropy is None
+            else entropy.to(reward.dtype).masked_fill(~valid.unsqueeze(-1), 0.0),
+            beam_rank=beam_rank,
+            matched=matched,
+            item=item,
+            binary=bool(((reward == 0) | (reward == 1)).all()),
         )
 
     @property
+    def given(self) -> frozenset[str]:
+        """The optional inputs that are present."""
+        names = ("tie_key", "length", "entropy", "beam_rank", "matched", "item")
+        return frozenset(name for name in names if getattr(self, name) is not None) | {"target"}
+
+    @cached_property
+    def above(self) -> Tensor:
+        """Outcomes above the threshold, padding included; bool `[..., B, G]`."""
+        return compared(torch.gt, self.reward, self.hit_threshold)
+
+    def narrowed(self, valid: Tensor) -> RolloutGroups:
+        """The same rollouts with fewer of them valid."""
+        groups = replace(self, valid=valid)
+        groups.__dict__["above"] = self.above
+        return groups
+
+    @cached_property
     def hit(self) -> Tensor:
         """Rollouts whose outcome is above the threshold; bool `[..., B, G]`."""
-        return self.valid & (self.reward > self.hit_threshold)
+        return self.valid & self.above
 
-    @property
+    @cached_property
     def miss(self) -> Tensor:
         """Valid rollouts that are not hits; bool `[..., B, G]`."""
-        return self.valid & (self.reward <= self.hit_threshold)
+        return self.valid & ~self.hit
+
+
+def _require(
+    name: str,
+    tensor: Tensor | None,
+    valid: Tensor,
+    check: Callable[[Tensor], Tensor],
+    complaint: str,
+) -> None:
+    """Raise ValueError, naming the first place, where a valid rollout fails the check."""
+    if tensor is not None and not bool((check(tensor) | ~valid).all()):
+        where = (~check(tensor) & valid).nonzero()[0].tolist()
+        raise ValueError(f"{name}: {complaint.format(f'index {where}')}")
 
 
 def regime(hit: Tensor, valid: Tensor) -> Tensor:
@@ -119,16 +201,66 @@ def regime(hit: Tensor, valid: Tensor) -> Tensor:
     return torch.where((hits == width) & (hits > 0), 3, index)
 
 
-def first_best(value: Tensor, among: Tensor, tie_key: Tensor | None) -> Tensor:
-    """One-hot of the largest value among the marked rollouts; bool `[..., G]`.
+def number(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask as 0 and 1. On a CPU its bytes convert seven times faster than its bools."""
+    return mask.view(torch.uint8).to(dtype)
 
-    Ties go to the smallest `tie_key`, or to the lowest index without one. All False where no
-    rollout is marked.
+
+def compared(operator: Callable[..., Tensor], left: Tensor, right: Tensor | float) -> Tensor:
+    """operator(left, right) as a bool mask of the shape of `left`.
+
+    On a CPU a comparison that writes numbers is vectorised and one that writes bools is not: this
+    detour takes a third of the time.
     """
-    best = value.masked_fill(~among, -torch.inf).amax(-1, keepdim=True)
-    tied = among & (value == best)
-    if tie_key is None:
-        winner = tied.to(torch.uint8).argmax(-1, keepdim=True)
-    else:
-        winner = tie_key.masked_fill(~tied, torch.inf).argmin(-1, keepdim=True)
-    return torch.zeros_like(among).scatter(-1, winner, True) & among
+    return operator(left, right, out=torch.empty_like(left)).to(torch.bool)
+
+
+def some(mask: Tensor) -> Tensor:
+    """Whether any rollout is marked; bool `[..., 1]`. On a CPU four times faster than `any`."""
+    return number(mask, torch.float32).amax(-1, keepdim=True) > 0
+
+
+def best_index(value: Tensor, among: Tensor, tie_key: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Index of the largest value among the marked rollouts, and whether any is marked; `[..., 1]`.
+
+    Ties go to the smallest `tie_key`, or to the lowest index without one. The index is arbitrary,
+    but valid, where no rollout is marked.
+    """
+    present = number(among, value.dtype)
+    floor = torch.finfo(value.dtype).min
+    masked = torch.addcmul((1 - present) * floor, value, present)
+    best = masked.amax(-1, keepdim=True)
+    found = best > floor
+    if tie_key is not None:
+        tied = among & compared(torch.eq, value, best)
+        return torch.where(tied, tie_key, torch.inf).argmin(-1, keepdim=True), found
+    # The lowest index is the farthest from the end; argmax is slow and promises nothing about ties.
+    group = value.shape[-1]
+    distance = torch.arange(group, 0, -1, device=value.device, dtype=value.dtype)
+    tied = torch.eq(masked, best, out=torch.empty_like(masked))
+    return (group - (tied * distance).amax(-1, keepdim=True)).to(torch.int64), found
+
+
+def first_best(value: Tensor, among: Tensor, tie_key: Tensor | None) -> Tensor:
+    """One-hot of `best_index`; bool `[..., G]`. All False where no rollout is marked."""
+    index, found = best_index(value, among, tie_key)
+    return torch.zeros_like(among).scatter(-1, index, found)
+
+
+def tie_order(groups: RolloutGroups) -> Tensor:
+    """Place of each rollout in the order in which ties are broken, 0 first; int64 `[..., B, G]`."""
+    if groups.tie_key is None:
+        return torch.arange(groups.reward.shape[-1], device=groups.reward.device).expand(
+            groups.reward.shape
+        )
+    return groups.tie_key.argsort(dim=-1, stable=True).argsort(-1)
+
+
+def first_by(priority: Tensor, among: Tensor, order: Tensor, count: Tensor) -> Tensor:
+    """The `count` marked rollouts with the smallest priority; bool `[..., G]`.
+
+    priority: integer `[..., G]`; ties follow `order` (from `tie_order`); count `[..., 1]`.
+    """
+    width = priority.shape[-1]
+    key = (priority * width + order).masked_fill(~among, torch.iinfo(torch.int64).max)
+    return among & (key.argsort(-1).argsort(-1) < count)

@@ -1,8 +1,9 @@
-"""Learnability: how often a group can teach, and how many rollouts each strategy learns from.
+"""Learnability: how often a group can teach, and how much each strategy learns from one.
 
-Closed forms for binary rewards. Each of the G rollouts of a prompt hits with probability p; over
-prompts, p is fixed or Beta-distributed with a mean and a coefficient of variation
-(cv = standard deviation / mean, 0 = every prompt alike). Probabilities are unitless, in float64.
+For binary rewards. Each of the G rollouts of a prompt hits with probability p; a prompt with
+several targets has p = the sum of their probabilities. Over prompts p is fixed, Beta-distributed
+with a mean and a coefficient of variation (cv = standard deviation / mean, 0 = every prompt
+alike), or an empirical sample. Probabilities are unitless, in float64.
 Source: regimes of arXiv 2604.22169, section 3; the Beta-binomial distribution.
 """
 
@@ -10,12 +11,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from recast.groups import REGIMES, RolloutGroups
-from recast.strategies import Strategy, build_signal, parse_strategy
+from recast.by_hits import by_hits, sampled_width
+from recast.groups import REGIMES
+from recast.strategies import parse_strategy
+from recast.strategy import Strategy
+
+
+def hit_probability(targets: Tensor) -> Tensor:
+    """p of prompts with several targets; `[..., T]` probabilities of each -> `[...]`.
+
+    Raises ValueError when one is negative or their sum exceeds 1.
+    """
+    total = targets.to(torch.float64).sum(-1)
+    if not bool(((targets >= 0).all(-1) & (total <= 1 + 1e-12)).all()):
+        raise ValueError("targets: expected probabilities >= 0 with a sum of at most 1")
+    return total.clamp(max=1.0)
 
 
 def regime_probabilities(p: Tensor, group: int) -> dict[str, Tensor]:
@@ -24,13 +39,23 @@ def regime_probabilities(p: Tensor, group: int) -> dict[str, Tensor]:
     At group = 1 a hit is saturated. Raises ValueError for p outside [0, 1] or group < 1.
     """
     _require_group(group)
-    p = p.to(torch.float64)
-    if not bool(((p >= 0) & (p <= 1)).all()):
-        raise ValueError("p: expected hit probabilities in [0, 1]")
+    p = _probabilities(p)
     all_zero, saturated = (1 - p) ** group, p**group
     single = group * p * (1 - p) ** (group - 1) if group > 1 else torch.zeros_like(p)
     multi = (1 - all_zero - single - saturated).clamp(min=0.0)
     return dict(zip(REGIMES, (all_zero, single, multi, saturated), strict=True))
+
+
+def binomial_pmf(p: Tensor, group: int) -> Tensor:
+    """P(K = k) for k = 0..group hits at hit probability p; `[...]` -> float64 `[..., group + 1]`.
+
+    Raises ValueError for p outside [0, 1] or group < 1.
+    """
+    _require_group(group)
+    p = _probabilities(p).unsqueeze(-1)
+    k = torch.arange(group + 1, dtype=torch.float64)
+    logs = _log_choose(group) + torch.xlogy(k, p) + torch.xlogy(group - k, 1 - p)
+    return logs.exp()
 
 
 def hit_count_pmf(mean: float, cv: float, group: int) -> Tensor:
@@ -49,9 +74,23 @@ def hit_count_pmf(mean: float, cv: float, group: int) -> Tensor:
     r = mean * cv**2 / room if cv else 0.0
     step = r * torch.arange(group, dtype=torch.float64)
     hits, misses, either = (_log_rising(start + step) for start in (mean, 1 - mean, 1.0))
-    k = torch.arange(group + 1, dtype=torch.float64)
-    choose = math.lgamma(group + 1) - torch.lgamma(k + 1) - torch.lgamma(group - k + 1)
-    return (choose + hits + misses.flip(0) - either[-1]).exp()
+    return (_log_choose(group) + hits + misses.flip(0) - either[-1]).exp()
+
+
+def empirical_pmf(p: Tensor, group: int) -> Tensor:
+    """P(K = k) over prompts whose hit probabilities are the sample p `[S]`; `[group + 1]`.
+
+    Raises ValueError for an empty sample, p outside [0, 1], or group < 1.
+    """
+    if p.ndim != 1 or not len(p):
+        raise ValueError(f"p: expected a sample [S] of at least one prompt, got {list(p.shape)}")
+    return binomial_pmf(p, group).mean(0)
+
+
+def regimes_of(pmf: Tensor) -> dict[str, float]:
+    """Share of groups in each of `REGIMES` under a distribution of hits `[G + 1]`."""
+    single = pmf[1:2].sum() if len(pmf) > 2 else pmf[:0].sum()
+    return dict(zip(REGIMES, map(float, (pmf[0], single, pmf[2:-1].sum(), pmf[-1])), strict=True))
 
 
 def beta_regimes(mean: float, cv: float, group: int) -> dict[str, float]:
@@ -59,39 +98,66 @@ def beta_regimes(mean: float, cv: float, group: int) -> dict[str, float]:
 
     Raises ValueError as `hit_count_pmf` does.
     """
-    pmf = hit_count_pmf(mean, cv, group)
-    shares = (pmf[0], pmf[1:2].sum() if group > 1 else pmf[:0].sum(), pmf[2:-1].sum(), pmf[-1])
-    return dict(zip(REGIMES, map(float, shares), strict=True))
+    return regimes_of(hit_count_pmf(mean, cv, group))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Per group: count, rollouts with a non-zero advantage plus a supervised target; square, the
+    sum of squared advantages; learnable, the share of groups with any signal. nan where a strategy
+    that looks at the batch has none per group."""
+
+    count: float
+    square: float
+    learnable: float
+
+
+def expected_signal(
+    strategy: str | Strategy, pmf: Tensor | Sequence[float], group: int
+) -> Expected:
+    """What a strategy learns from, averaged over the hits K ~ pmf.
+
+    From `build_signal` on groups with k = 0..W hits, the target known. pmf `[W + 1]`, as from
+    `hit_count_pmf`, where W = `sampled_width(strategy, group)` is the group but for a strategy that
+    oversamples. A strategy that looks at the batch has no value per group: nan.
+    Raises ValueError for an unknown strategy, one that hits alone do not determine, or a pmf of
+    another length.
+    """
+    _require_group(group)
+    chosen = _parsed(strategy)
+    weights = torch.as_tensor(pmf, dtype=torch.float64)
+    expected = sampled_width(chosen, group) + 1
+    if weights.shape != (expected,):
+        raise ValueError(f"pmf: expected [{expected}], got {list(weights.shape)}")
+    table = by_hits(chosen, group)
+    if table.batch > 1:
+        return Expected(math.nan, math.nan, math.nan)
+    alive = (table.count > 0).to(torch.float64)
+    values = (table.count, table.square, alive)
+    return Expected(*(float(table.mean(value)[0] @ weights) for value in values))
 
 
 def expected_signal_count(
     strategy: str | Strategy, pmf: Tensor | Sequence[float], group: int
 ) -> float:
-    """Expected gradient-signal count per group: `Signal.count` averaged over the hits K ~ pmf.
-
-    Measured by running `build_signal` on one group for each k = 0..group (its k hits first, target
-    known). pmf `[group + 1]`, as from `hit_count_pmf`. nan for a strategy whose credit looks at the
-    other groups of the batch (`reinforce`): it has no count per group.
-    Raises ValueError for an unknown strategy or a pmf of another length.
-    """
-    _require_group(group)
-    chosen = parse_strategy(strategy) if isinstance(strategy, str) else strategy
-    weights = torch.as_tensor(pmf, dtype=torch.float64)
-    if weights.shape != (group + 1,):
-        raise ValueError(f"pmf: expected [{group + 1}], got {list(weights.shape)}")
-    slot = torch.arange(group, dtype=torch.float64)
-    reward = (slot < torch.arange(group + 1).unsqueeze(-1)).to(torch.float64)
-    together = _counts(chosen, reward.unsqueeze(0)).squeeze(0)
-    alone = _counts(chosen, reward.unsqueeze(1)).squeeze(1)
-    if not torch.equal(alone, together):
-        return math.nan
-    return float(weights @ alone.to(torch.float64))
+    """Expected gradient-signal count per group: `expected_signal(...).count`."""
+    return expected_signal(strategy, pmf, group).count
 
 
-def _counts(strategy: Strategy, reward: Tensor) -> Tensor:
-    width = reward.shape[-1]
-    key = ((torch.arange(width, dtype=reward.dtype) + 0.5) / width).expand_as(reward)
-    return build_signal(strategy, RolloutGroups.of(reward, score=reward, tie_key=key)).count
+def _parsed(strategy: str | Strategy) -> Strategy:
+    return parse_strategy(strategy) if isinstance(strategy, str) else strategy
+
+
+def _probabilities(p: Tensor) -> Tensor:
+    p = p.to(torch.float64)
+    if not bool(((p >= 0) & (p <= 1)).all()):
+        raise ValueError("p: expected hit probabilities in [0, 1]")
+    return p
+
+
+def _log_choose(group: int) -> Tensor:
+    k = torch.arange(group + 1, dtype=torch.float64)
+    return math.lgamma(group + 1) - torch.lgamma(k + 1) - torch.lgamma(group - k + 1)
 
 
 def _log_rising(factors: Tensor) -> Tensor:

@@ -1,33 +1,96 @@
 """Loss: how advantages become a gradient.
 
 Shapes: log-probabilities are per token, `[..., B, U, L]` (U rows of L codes per prompt, nats);
-advantages and row masks are `[..., B, U]`. The loss of each leading index is independent.
+advantages and row masks are `[..., B, U]` (advantages `[..., B, U, L]` where credit differs by
+token). The loss of each leading index is independent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from recast.strategies import Denominator, Signal
+from recast.groups import Origin
+from recast.stage import bind
+from recast.strategy import ANCHOR_RATIOS, Denominator, RatioLevel, Signal, Strategy
+from recast.supervised import Evidence
 
 KLEstimator = Literal["k1", "k2", "k3"]
 
 
+@dataclass(frozen=True)
+class LossSettings:
+    """clip_low, clip_high: how far the ratio may move below and above 1; kl_weight: coefficient of
+    the KL term to the reference; kl_estimator: k1, k2 or k3."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    kl_weight: float = 0.0
+    kl_estimator: KLEstimator = "k3"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that a trainer scores: index `[..., B, U]` into the group; advantage, active
+    (`[..., B, U]` bool: reaches the actor), anchor (`[..., B, U]` bool: injected)."""
+
+    index: Tensor
+    advantage: Tensor
+    active: Tensor
+    anchor: Tensor
+
+
+def pack(signal: Signal, width: int) -> Rows:
+    """Narrow a signal to `width` rows per group, those that reach the actor first, in slot order.
+
+    width: at least the most rows of any group, as `Strategy.width` gives. No host synchronisation.
+    """
+    group = signal.rows.shape[-1]
+    width = min(width, group)
+    slot = torch.arange(group, device=signal.rows.device)
+    # Distinct keys: active slots first, each kind in slot order.
+    index = (slot + group * ~signal.rows).argsort(-1)[..., :width]
+    advantage = signal.advantage
+    if advantage.ndim > signal.rows.ndim:
+        wide = index.unsqueeze(-1).expand(*index.shape, advantage.shape[-1])
+        narrowed = advantage.gather(-2, wide)
+    else:
+        narrowed = advantage.gather(-1, index)
+    anchor = signal.groups.origin.gather(-1, index) == int(Origin.ANCHOR)
+    return Rows(index, narrowed, signal.rows.gather(-1, index), anchor)
+
+
 def clipped_surrogate(
-    logp: Tensor, old_logp: Tensor, advantage: Tensor, clip_low: float, clip_high: float
+    logp: Tensor,
+    old_logp: Tensor,
+    advantage: Tensor,
+    clip_low: float,
+    clip_high: float,
+    ratio: RatioLevel = "token",
 ) -> Tensor:
     """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) per token; `[..., B, U, L]`.
 
-    ratio = exp(logp - old_logp), token level. Source: PPO, arXiv 1707.06347; two-sided clip of
-    DAPO, arXiv 2503.14476.
+    advantage `[..., B, U]` or `[..., B, U, L]`. ratio = exp(logp - old_logp) per token, or for
+    "sequence" exp of its mean over the row's tokens, the same for each of them.
+    Source: PPO, arXiv 1707.06347; two-sided clip of DAPO, arXiv 2503.14476; sequence ratio of GSPO,
+    arXiv 2507.18071.
     """
-    ratio = (logp - old_logp).exp()
-    clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
-    weight = advantage.unsqueeze(-1)
-    return -torch.minimum(ratio * weight, clipped * weight)
+    change = logp - old_logp
+    if ratio == "sequence":
+        change = change.mean(-1, keepdim=True).expand_as(change)
+    value = change.exp()
+    clipped = value.clamp(1.0 - clip_low, 1.0 + clip_high)
+    weight = _per_token(advantage, logp)
+    return -torch.minimum(value * weight, clipped * weight)
+
+
+def _per_token(advantage: Tensor, logp: Tensor) -> Tensor:
+    return advantage if advantage.ndim == logp.ndim else advantage.unsqueeze(-1)
 
 
 def kl_estimate(logp: Tensor, ref_logp: Tensor, estimator: KLEstimator = "k3") -> Tensor:
@@ -47,19 +110,61 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, estimator: KLEstimator = "k3") -
 
 
 def denominator(signal: Signal, kind: Denominator, length: int) -> Tensor:
-    """What the summed loss is divided by; float `[...]`, at least 1.
+    """What the summed loss is divided by; float `[...]`, at least 1 (live_groups: above 0).
 
     "rollouts": valid rollouts of the batch; "active": those with a non-zero advantage; "tokens":
-    codes of the rollouts that reach the actor (length codes each); "prompts": B, a sum per prompt.
+    codes of the rollouts that reach the actor (`length` each, or the groups' own lengths);
+    "prompts": B, a sum per prompt; "constant": B x G x length slots, whatever the batch holds;
+    "live_groups": rollouts times the share of groups with an advantage.
     """
+    return _DENOMINATORS[kind](signal, length).to(signal.advantage.dtype)
+
+
+def _rollouts(signal: Signal, length: int) -> Tensor:
+    del length
+    return signal.groups.valid.sum((-2, -1)).clamp(min=1)
+
+
+def _active(signal: Signal, length: int) -> Tensor:
+    del length
+    return signal.active.sum((-2, -1)).clamp(min=1)
+
+
+def _tokens(signal: Signal, length: int) -> Tensor:
+    own = signal.groups.length
+    count = signal.rows * (length if own is None else own)
+    return count.sum((-2, -1)).clamp(min=1)
+
+
+def _prompts(signal: Signal, length: int) -> Tensor:
+    del length
     valid = signal.groups.valid
-    count = {
-        "rollouts": lambda: valid.sum((-2, -1)),
-        "active": lambda: (signal.advantage != 0).sum((-2, -1)),
-        "tokens": lambda: signal.rows.sum((-2, -1)) * length,
-        "prompts": lambda: valid.new_full(valid.shape[:-2], valid.shape[-2], dtype=torch.int64),
-    }[kind]()
-    return count.clamp(min=1).to(signal.advantage.dtype)
+    return torch.full_like(valid[..., 0, 0], valid.shape[-2], dtype=torch.int64)
+
+
+def _constant(signal: Signal, length: int) -> Tensor:
+    valid = signal.groups.valid
+    return torch.full_like(
+        valid[..., 0, 0], valid.shape[-2] * valid.shape[-1] * length, dtype=torch.int64
+    )
+
+
+def _live_groups(signal: Signal, length: int) -> Tensor:
+    live = signal.active.any(-1).sum(-1).clamp(min=1).to(signal.advantage.dtype)
+    filled = signal.groups.valid.any(-1).sum(-1).clamp(min=1)
+    return _rollouts(signal, length) * (live.double() / filled)
+
+
+_DENOMINATORS: Mapping[str, Callable[[Signal, int], Tensor]] = MappingProxyType(
+    {
+        "rollouts": _rollouts,
+        "active": _active,
+        "tokens": _tokens,
+        "prompts": _prompts,
+        "constant": _constant,
+        "live_groups": _live_groups,
+    }
+)
 
 
 def policy_loss(
@@ -74,16 +179,27 @@ def policy_loss(
     ref_logp: Tensor | None = None,
     kl_weight: float = 0.0,
     kl_estimator: KLEstimator = "k3",
+    ratio: RatioLevel = "token",
+    anchor: Tensor | None = None,
+    anchor_ratio: str = "one",
 ) -> Tensor:
     """Clipped policy gradient with a KL term, summed over tokens and rows, divided; `[...]`.
 
-    logp, old_logp, ref_logp `[..., B, U, L]`; advantage, rows `[..., B, U]`; divisor `[...]` from
-    `denominator`. A row outside `rows` adds nothing, not even KL.
+    logp, old_logp, ref_logp `[..., B, U, L]`; advantage `[..., B, U]` or `[..., B, U, L]`; rows
+    `[..., B, U]`; divisor `[...]` from `denominator`; anchor `[..., B, U]` marks injected rows,
+    whose importance ratio follows `anchor_ratio`. A row outside `rows` adds nothing, not even KL.
     """
     outside = ~rows.unsqueeze(-1)
     # Masked before exp as well as after: the gradient of a masked exp(inf) is 0 x inf = NaN.
     logp, old_logp = logp.masked_fill(outside, 0.0), old_logp.masked_fill(outside, 0.0)
-    loss = clipped_surrogate(logp, old_logp, advantage, clip_low, clip_high)
+    treatment = bind("anchor_ratio", ANCHOR_RATIOS, anchor_ratio)
+    if anchor is not None and treatment.stage is ANCHOR_RATIOS["behaviour_one"]:
+        old_logp = old_logp.masked_fill(anchor.unsqueeze(-1), 0.0)
+    loss = clipped_surrogate(logp, old_logp, advantage, clip_low, clip_high, ratio)
+    if anchor is not None and treatment.stage is ANCHOR_RATIOS["shaped"]:
+        p = logp.exp()
+        shaped = p / (p + treatment.given.get("c", 0.1))
+        loss = torch.where(anchor.unsqueeze(-1), -shaped * _per_token(advantage, logp), loss)
     if kl_weight and ref_logp is not None:
         ref_logp = ref_logp.masked_fill(outside, 0.0)
         loss = loss + kl_weight * kl_estimate(logp, ref_logp, kl_estimator)
@@ -96,3 +212,52 @@ def supervised_loss(target_logp: Tensor, weight: float | Tensor) -> Tensor:
     target_logp `[..., B]`: log-probability of each prompt's target, summed over its codes, nats.
     """
     return -(weight * target_logp).mean(-1)
+
+
+def strategy_loss(
+    strategy: Strategy,
+    signal: Signal,
+    rows: Rows,
+    *,
+    length: int,
+    settings: LossSettings,
+    logp: Tensor | None = None,
+    old_logp: Tensor | None = None,
+    ref_logp: Tensor | None = None,
+    evidence: Evidence | None = None,
+) -> Tensor:
+    """The whole loss of a strategy on one batch: policy term, KL and supervised term; `[...]`.
+
+    rows: from `pack`; logp, old_logp, ref_logp `[..., B, U, L]` of these rows, with gradient in
+    logp alone, None when the strategy sends no rollouts to the actor; length: codes per rollout L;
+    evidence: the target's log-probabilities, for strategies that learn from the target.
+    """
+    total = signal.advantage.new_zeros(signal.rows.shape[:-2])
+    if logp is not None and old_logp is not None and strategy.credit != "none":
+        wide = float("inf") if strategy.clip == "none" else None
+        total = total + strategy.policy_weight * policy_loss(
+            logp,
+            old_logp,
+            rows.advantage,
+            rows.active,
+            denominator(signal, strategy.denominator, length),
+            clip_low=settings.clip_low if wide is None else wide,
+            clip_high=settings.clip_high if wide is None else wide,
+            ref_logp=ref_logp,
+            kl_weight=settings.kl_weight,
+            kl_estimator=settings.kl_estimator,
+            ratio=strategy.ratio,
+            anchor=rows.anchor,
+            anchor_ratio=strategy.anchor_ratio,
+        )
+    if strategy.learns_from_target and evidence is not None:
+        known = replace(
+            evidence,
+            hits=signal.hits,
+            valid=signal.valid,
+            rows_logp=None if logp is None else logp.sum(-1),
+            rows_ref_logp=None if ref_logp is None else ref_logp.sum(-1),
+            rows=rows.active,
+        )
+        total = total + strategy.stage("supervised")(known).mean(-1)
+    return total

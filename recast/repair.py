@@ -1,19 +1,31 @@
 """Repair: what happens to a group before it gets credit.
 
-Each function maps `RolloutGroups` to `RolloutGroups`, shapes `[..., B, G]`, and is a key of
-`REPAIRS`. A repaired slot has reward 1, score 1 and origin ANCHOR; the caller writes the ground
-truth into it.
+Each function maps `RolloutGroups` to `RolloutGroups`, shapes `[..., B, G]`, and is a row of
+`REPAIRS`. A repaired slot has origin ANCHOR, reward 1 and score 1 unless said otherwise; the caller
+writes the ground truth into it. `append` returns groups of width G + 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from recast.groups import Origin, RolloutGroups, first_best
+from recast.groups import (
+    Origin,
+    RolloutGroups,
+    best_index,
+    first_best,
+    first_by,
+    number,
+    some,
+    tie_order,
+)
+from recast.stage import Stage
 
 
 def none(groups: RolloutGroups) -> RolloutGroups:
@@ -27,30 +39,122 @@ def anchor(groups: RolloutGroups) -> RolloutGroups:
     The slot is argmin u (ties: `tie_key`, then the lowest index). A group with a hit, without a
     known target, or without a valid rollout is left untouched. Source: arXiv 2604.22169, section 3.
     """
-    return _inject(groups, _needs_anchor(groups).unsqueeze(-1) & _least_informative(groups))
+    all_zero = _targeted(groups).unsqueeze(-1) & ~some(groups.hit)
+    slot, found = best_index(-groups.score, groups.valid, groups.tie_key)
+    return _inject(groups, torch.zeros_like(groups.valid).scatter(-1, slot, found & all_zero))
 
 
-def _needs_anchor(groups: RolloutGroups) -> Tensor:
-    all_zero = ~groups.hit.any(-1)
-    return all_zero if groups.has_target is None else all_zero & groups.has_target
+def overwrite_last(groups: RolloutGroups) -> RolloutGroups:
+    """Every group gets the ground truth in its last valid slot, whatever was sampled there.
+
+    Source: MiniOneRec `minionerec_trainer.py`, add_gt.
+    """
+    place = torch.arange(groups.reward.shape[-1], device=groups.reward.device)
+    last = first_best(place.to(groups.reward.dtype).expand_as(groups.reward), groups.valid, None)
+    return _inject(groups, last & _targeted(groups).unsqueeze(-1))
 
 
-def _least_informative(groups: RolloutGroups) -> Tensor:
-    return first_best(-groups.score, groups.valid, groups.tie_key)
+def append(groups: RolloutGroups) -> RolloutGroups:
+    """Every group gets the ground truth as one more rollout; width G + 1.
+
+    Its reward is 1, but the mean of the group's rewards as soon as one rollout reaches 1: the
+    anchor disables itself. Source: ViSurf, arXiv 2510.10606.
+    """
+    count = groups.valid.sum(-1).clamp(min=1)
+    best = groups.reward.masked_fill(~groups.valid, -torch.inf).amax(-1)
+    own = torch.where(best >= 1.0, groups.reward.sum(-1) / count, 1.0)
+    present = _targeted(groups) & groups.valid.any(-1)
+    policy, anchored_ = int(Origin.POLICY), int(Origin.ANCHOR)
+    origin = torch.where(present, anchored_, policy).to(groups.origin.dtype)
+    extra: dict[str, Tensor | None] = {
+        "reward": torch.where(present, own, 0.0),
+        "score": present.to(groups.score.dtype),
+        "valid": present,
+        "origin": origin,
+        # The anchor loses every tie: it comes last, as its index says.
+        "tie_key": None
+        if groups.tie_key is None
+        else torch.full_like(groups.tie_key[..., 0], torch.finfo(groups.tie_key.dtype).max),
+        "length": None if groups.length is None else groups.length.amax(-1),
+        "entropy": None if groups.entropy is None else torch.zeros_like(groups.entropy[..., 0, :]),
+        "beam_rank": None
+        if groups.beam_rank is None
+        else torch.full_like(groups.beam_rank[..., 0], groups.reward.shape[-1]),
+        "matched": None if groups.matched is None else groups.matched.amax(-1),
+        "item": None if groups.item is None else torch.full_like(groups.item[..., 0], -1),
+    }
+    axis = groups.reward.ndim - 1
+    wider: dict[str, Any] = {
+        name: torch.cat([getattr(groups, name), column.unsqueeze(axis)], dim=axis)
+        for name, column in extra.items()
+        if column is not None
+    }
+    return replace(groups, **wider, binary=False)
+
+
+def drop_constant(groups: RolloutGroups) -> RolloutGroups:
+    """Groups whose rewards are constant are dropped: none of their rollouts stays valid.
+
+    The caller samples other prompts in their place. Source: DAPO dynamic sampling,
+    arXiv 2503.14476.
+    """
+    valid = groups.valid
+    high = groups.reward.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True)
+    low = groups.reward.masked_fill(~valid, torch.inf).amin(-1, keepdim=True)
+    varied = high - low > 1e-6 * torch.maximum(high.abs(), low.abs())
+    return replace(groups, valid=valid & varied)
+
+
+def keep_distinct(groups: RolloutGroups, factor: float = 1.5) -> RolloutGroups:
+    """Of W = factor x G sampled rollouts G stay: hits first, then distinct misses, then repeats.
+
+    Needs `item`. Ties follow `tie_key`, then the lowest index. Source: MiniOneRec `rl.py`, dynamic
+    sampling inside a group.
+    """
+    item = groups.item
+    if item is None:
+        raise ValueError("repair=keep_distinct needs `item` in the groups")
+    order = tie_order(groups)
+    same = (item.unsqueeze(-1) == item.unsqueeze(-2)) & groups.valid.unsqueeze(-2)
+    earlier = order.unsqueeze(-2) < order.unsqueeze(-1)
+    repeat = (same & earlier).any(-1)
+    priority = torch.where(groups.hit, 0, 1 + repeat.to(torch.int64))
+    count = (groups.valid.sum(-1, keepdim=True) / factor).round().clamp(min=1)
+    return replace(groups, valid=first_by(priority, groups.valid, order, count))
+
+
+def _targeted(groups: RolloutGroups) -> Tensor:
+    if groups.has_target is None:
+        return torch.ones_like(groups.valid[..., 0])
+    return groups.has_target
 
 
 def _inject(groups: RolloutGroups, slot: Tensor) -> RolloutGroups:
+    matched, item = groups.matched, groups.item
+    one = number(slot, groups.reward.dtype)
+    kept = 1 - one
     return replace(
         groups,
-        reward=groups.reward.masked_fill(slot, 1.0),
-        score=groups.score.masked_fill(slot, 1.0),
-        origin=groups.origin.masked_fill(slot, int(Origin.ANCHOR)),
+        reward=torch.addcmul(one, groups.reward, kept),
+        score=torch.addcmul(one, groups.score, kept),
+        origin=torch.maximum(groups.origin, slot.view(torch.int8) * int(Origin.ANCHOR)),
+        matched=None
+        if matched is None
+        else matched.masked_fill(slot, torch.iinfo(torch.int16).max),
+        item=None if item is None else item.masked_fill(slot, -1),
     )
 
 
-Repair = Callable[[RolloutGroups], RolloutGroups]
-
-REPAIRS: Mapping[str, Repair] = MappingProxyType({"none": none, "anchor": anchor})
+REPAIRS: Mapping[str, Stage] = MappingProxyType(
+    {
+        "none": Stage(none),
+        "anchor": Stage(anchor, needs={"target"}),
+        "overwrite_last": Stage(overwrite_last, needs={"target"}),
+        "append": Stage(append, needs={"target"}, width=lambda group: group + 1),
+        "drop_constant": Stage(drop_constant),
+        "keep_distinct": Stage(keep_distinct, needs={"item"}),
+    }
+)
 
 
 def anchored(groups: RolloutGroups) -> Tensor:

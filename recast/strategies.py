@@ -1,216 +1,48 @@
-"""Strategies: each published method as one composition of stages.
+"""`STRATEGIES`: every published signal, ablation and control by name, each one row.
 
-`STRATEGIES` is the whole registry. A composition that is not in it needs no registration:
-`Strategy(repair="anchor", credit="grpo")` works wherever a name works, and so does the text
-`"repair=anchor, credit=grpo"` through `parse_strategy`.
+A new one is one row here, and one function where its formula is new (`recast.credit`, say).
+docs/sources.md says how each row was checked against its source.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cache, partial
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from recast.credit import CREDITS
-from recast.groups import RolloutGroups
-from recast.repair import REPAIRS
-from recast.selection import SELECTIONS
-
-AllZero = Literal["zero", "negative", "anchored", "supervised", "unstated"]
-Denominator = Literal["rollouts", "active", "tokens", "prompts"]
-Update = Literal["all", "active"]
-
-STAGES: Mapping[str, Mapping[str, Callable[..., Any]]] = MappingProxyType(
-    {"repair": REPAIRS, "select": SELECTIONS, "credit": CREDITS}
-)
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """One learning signal: repair -> select -> credit -> loss.
-
-    repair, select, credit: keys of `REPAIRS`, `SELECTIONS`, `CREDITS`, with optional numbers in
-    brackets, as in `"grpo(eps=1e-4)"`. supervised: weight of -log p(target) per prompt. update:
-    which rollouts reach the actor, every selected one ("all") or those with a non-zero advantage
-    ("active"). denominator: what the summed loss is divided by. all_zero: the declared effect on
-    a group without hits.
-    Raises ValueError for an unknown stage or option, naming the nearest one.
-    """
-
-    repair: str = "none"
-    select: str = "all"
-    credit: str = "grpo"
-    supervised: float = 0.0
-    update: Update = "all"
-    denominator: Denominator = "rollouts"
-    meaning: str = ""
-    source: str = ""
-    all_zero: AllZero = "unstated"
-
-    def __post_init__(self) -> None:
-        for kind in STAGES:
-            stage(kind, getattr(self, kind))
-        for kind, options in (("update", Update), ("denominator", Denominator)):
-            if getattr(self, kind) not in get_args(options):
-                raise ValueError(
-                    f"{kind}: {getattr(self, kind)!r} is not one of {', '.join(get_args(options))}"
-                )
-        if not 0.0 <= self.supervised < float("inf"):
-            raise ValueError(f"supervised: expected a weight >= 0, got {self.supervised}")
-        if self.credit == "none" and self.supervised == 0.0:
-            raise ValueError(
-                "credit=none with supervised=0 learns nothing; give a credit, or supervised > 0"
-            )
-
-    @property
-    def needs_rollouts(self) -> bool:
-        """False for a strategy that learns from targets alone."""
-        return self.credit != "none"
-
-    @property
-    def needs_tie_key(self) -> bool:
-        """True when random draws decide who is selected."""
-        return self.select.startswith("random")
-
-    def width(self, group: int) -> int:
-        """The most rows a group of this width can send to the actor."""
-        if not self.needs_rollouts:
-            return 0
-        return min(2, group) if self.select.endswith("pair") else group
-
-
-@dataclass(frozen=True)
-class Signal:
-    """What the actor learns from one batch.
-
-    groups: after repair `[..., B, G]`; advantage `[..., B, G]`; rows: bool `[..., B, G]`, the
-    rollouts that reach the actor; supervised: weight of -log p(target) per prompt.
-    """
-
-    groups: RolloutGroups
-    advantage: Tensor
-    rows: Tensor
-    supervised: float
-
-    @property
-    def count(self) -> Tensor:
-        """Gradient-signal count per group: rollouts with a non-zero advantage or a supervised
-        target; int64 `[..., B]`."""
-        return (self.advantage != 0).sum(-1) + int(self.supervised > 0)
-
-
-def build_signal(strategy: Strategy, groups: RolloutGroups) -> Signal:
-    """Turn rollout groups into a learning signal; shapes as in `Signal`.
-
-    Raises ValueError when the strategy needs an input that the groups lack.
-    """
-    require_inputs(strategy, groups)
-    repaired = stage("repair", strategy.repair)(groups)
-    selected = stage("select", strategy.select)(repaired)
-    advantage = stage("credit", strategy.credit)(replace(repaired, valid=selected))
-    if strategy.update == "active":
-        selected = selected & (advantage != 0)
-    return Signal(repaired, advantage, selected, strategy.supervised)
-
-
-def require_inputs(strategy: Strategy, groups: RolloutGroups) -> None:
-    """Raise ValueError when `strategy` needs an input that `groups` lack, naming both."""
-    if strategy.needs_tie_key and groups.tie_key is None:
-        raise ValueError(
-            f"select={strategy.select} needs `tie_key` (uniform draws [..., B, G]) in the groups"
-        )
-
-
-@cache
-def stage(kind: str, text: str) -> Callable[..., Any]:
-    """The function that `name` or `name(0.5, key=2)` stands for among the stages of one kind.
-
-    Raises ValueError for an unknown name or option.
-    """
-    match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
-    if not match:
-        raise ValueError(f"{kind}: cannot read {text!r}; expected name or name(number, key=number)")
-    name, options = match.groups()
-    table = STAGES[kind]
-    if name not in table:
-        raise ValueError(f"{kind}: unknown {name!r}; {nearest(name, table)}")
-    function = table[name]
-    positional, named = [], {}
-    for option in filter(None, (part.strip() for part in (options or "").split(","))):
-        key, _, value = option.rpartition("=")
-        try:
-            number = float(value) if not re.fullmatch(r"\s*[+-]?\d+\s*", value) else int(value)
-        except ValueError:
-            raise ValueError(f"{kind}: {value.strip()!r} in {text!r} is not a number") from None
-        if not math.isfinite(number):
-            raise ValueError(f"{kind}: {value.strip()!r} in {text!r} is not a finite number")
-        if key:
-            named[key.strip()] = number
-        else:
-            positional.append(number)
-    parameters = list(function.__code__.co_varnames[1 : function.__code__.co_argcount])
-    unknown = [key for key in named if key not in parameters]
-    if unknown or len(positional) > len(parameters):
-        raise ValueError(
-            f"{kind}: {name} takes {', '.join(parameters) or 'no options'}; got {text!r}"
-        )
-    named |= dict(zip(parameters, positional, strict=False))
-    return partial(function, **named) if named else function
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the closest known word, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-
-
-def parse_strategy(text: str) -> Strategy:
-    """A name of `STRATEGIES`, or a composition such as `"repair=anchor, credit=grpo(eps=1e-4)"`.
-
-    Raises ValueError, one line, for an unknown name, key or value.
-    """
-    if text.strip() in STRATEGIES:
-        return STRATEGIES[text.strip()]
-    if "=" not in text.split("(")[0]:
-        raise ValueError(f"strategy: unknown {text.strip()!r}; {nearest(text.strip(), STRATEGIES)}")
-    keys = [f.name for f in fields(Strategy) if f.name not in ("meaning", "source", "all_zero")]
-    chosen: dict[str, Any] = {}
-    for part in re.split(r",(?![^(]*\))", text):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if key not in keys or not equals:
-            raise ValueError(f"strategy: unknown key {key!r} in {text!r}; {nearest(key, keys)}")
-        chosen[key] = value
-    if "supervised" in chosen:
-        try:
-            chosen["supervised"] = float(chosen["supervised"])
-        except ValueError:
-            raise ValueError(
-                f"supervised: {chosen['supervised']!r} is not a number; expected a weight >= 0"
-            ) from None
-    return Strategy(**chosen)
-
+from recast.stage import nearest
+from recast.strategy import Strategy, compose
 
 _PAIR: dict[str, Any] = {"credit": "sign", "update": "active", "denominator": "prompts"}
+_TARGET_ONLY: dict[str, Any] = {
+    "credit": "none",
+    "denominator": "prompts",
+    "all_zero": "supervised",
+}
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {
         "grpo": Strategy(
             meaning="reward normalised inside the group",
-            source="arXiv 2402.03300; verl compute_grpo_outcome_advantage",
+            source="arXiv 2402.03300; verl compute_grpo_outcome_advantage (eps 1e-6)",
+            all_zero="zero",
+        ),
+        "grpo_trl": Strategy(
+            credit="grpo(eps=1e-4)",
+            meaning="GRPO with TRL's eps of 1e-4",
+            source="TRL GRPOTrainer",
+            all_zero="zero",
+        ),
+        "grpo_population": Strategy(
+            credit="grpo(ddof=0)",
+            meaning="GRPO with the population standard deviation",
+            source="arXiv 2402.03300 leaves ddof open",
             all_zero="zero",
         ),
         "dr_grpo": Strategy(
             credit="dr_grpo",
-            meaning="reward minus the group mean, no division by the spread",
+            denominator="constant",
+            meaning="reward minus the group mean, constant loss denominator",
             source="arXiv 2503.20783",
             all_zero="zero",
         ),
@@ -220,11 +52,172 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
             source="arXiv 2402.14740",
             all_zero="zero",
         ),
+        "opo": Strategy(
+            credit="opo",
+            meaning="reward minus the length-weighted mean of the group",
+            source="arXiv 2505.23585",
+            all_zero="zero",
+        ),
         "reinforce": Strategy(
             credit="reinforce",
             meaning="reward minus the mean of the whole batch",
             source="REINFORCE with a batch baseline",
             all_zero="negative",
+        ),
+        "reinforce_pp": Strategy(
+            credit="reinforce_pp",
+            denominator="tokens",
+            meaning="reward whitened over the tokens of the whole batch",
+            source="arXiv 2501.03262",
+            all_zero="negative",
+        ),
+        "gpg": Strategy(
+            credit="gpg",
+            meaning="reward minus the group mean, scaled by rollouts per non-zero reward",
+            source="verl compute_gpg_outcome_advantage",
+            all_zero="zero",
+        ),
+        "gpg_authors": Strategy(
+            credit="dr_grpo",
+            denominator="live_groups",
+            meaning="reward minus the group mean, loss divided by the share of live groups",
+            source="arXiv 2504.02546",
+            all_zero="zero",
+        ),
+        "best_of_group": Strategy(
+            credit="best_of_group",
+            meaning="only the best rollout learns: its lead over the second best",
+            source="arXiv 2503.19595; verl compute_grpo_passk_outcome_advantage",
+            all_zero="zero",
+        ),
+        "pass_at_k": Strategy(
+            credit="pass_at_k(4)",
+            meaning="advantage of a rollout for the Pass@4 of its group",
+            source="arXiv 2508.10751",
+            all_zero="zero",
+        ),
+        "maxrl": Strategy(
+            credit="maxrl",
+            meaning="reward minus the group mean, over the group mean",
+            source="arXiv 2602.02710",
+            all_zero="zero",
+        ),
+        "psr": Strategy(
+            select="positives",
+            credit="raw",
+            update="active",
+            denominator="active",
+            meaning="hits only, pushed up",
+            source="arXiv 2506.01347",
+            all_zero="zero",
+        ),
+        "nsr": Strategy(
+            select="negatives",
+            credit="shortfall",
+            update="active",
+            denominator="active",
+            meaning="misses only, pushed down",
+            source="arXiv 2506.01347",
+            all_zero="negative",
+        ),
+        "w_reinforce": Strategy(
+            credit="shortfall(0.1)",
+            meaning="misses pushed down, hits pushed up by a tenth of it",
+            source="arXiv 2506.01347",
+            all_zero="negative",
+        ),
+        "ngrpo": Strategy(
+            credit="ngrpo",
+            meaning="normalised with one virtual hit that is not trained",
+            source="arXiv 2509.18851",
+            all_zero="negative",
+        ),
+        "rl_zvp": Strategy(
+            credit="rl_zvp(0.1)",
+            meaning="GRPO; groups without variance learn by token entropy",
+            source="arXiv 2509.21880",
+            all_zero="negative",
+        ),
+        "a_grae": Strategy(
+            credit="a_grae",
+            meaning="GRPO weighted by difficulty, positives shrunk while hits are rare",
+            source="arXiv 2602.05548",
+            all_zero="zero",
+        ),
+        "ha_dw": Strategy(
+            credit="ha_dw",
+            meaning="GRPO weighted by difficulty against the recent batches' mean reward",
+            source="arXiv 2601.08521",
+            all_zero="zero",
+        ),
+        "bgae": Strategy(
+            credit="bgae",
+            meaning="GRPO on the matched prefix plus a Pass@k bonus on hits",
+            source="arXiv 2510.20815",
+            all_zero="shaped",
+        ),
+        "rank_penalty": Strategy(
+            credit="rank_penalty",
+            meaning="GRPO; beside a hit, a miss costs more the higher its beam ranks",
+            source="MiniOneRec rl.py",
+            all_zero="zero",
+        ),
+        "minionerec_sampling": Strategy(
+            repair="keep_distinct(1.5)",
+            credit="grpo(eps=1e-4)",
+            meaning="sample 1.5 G, keep hits, then distinct misses, then GRPO",
+            source="MiniOneRec rl.py",
+            all_zero="zero",
+        ),
+        "add_gt": Strategy(
+            repair="overwrite_last",
+            credit="grpo(eps=1e-4)",
+            meaning="the ground truth overwrites the last slot of every group, then GRPO",
+            source="MiniOneRec minionerec_trainer.py",
+            all_zero="anchored",
+        ),
+        "visurf": Strategy(
+            repair="append",
+            meaning="the ground truth joins every group and disables itself beside a hit",
+            source="arXiv 2510.10606",
+            all_zero="anchored",
+        ),
+        "luffy": Strategy(
+            repair="overwrite_last",
+            credit="dr_grpo",
+            anchor_ratio="shaped(0.1)",
+            clip="none",
+            meaning="the ground truth in one slot, its gradient shaped by p / (p + .1)",
+            source="arXiv 2504.14945",
+            all_zero="anchored",
+        ),
+        "care": Strategy(
+            select="near_misses(2)",
+            credit="balanced(negative_scale=0.5)",
+            update="active",
+            meaning="the best own rollout against the nearest misses",
+            source="arXiv 2512.19554, without its reflection step",
+            all_zero="zero",
+        ),
+        "pods": Strategy(
+            select="pods(8)",
+            denominator="active",
+            meaning="GRPO on the 8 rollouts whose rewards vary most",
+            source="arXiv 2504.13818",
+            all_zero="zero",
+        ),
+        "dynamic_sampling": Strategy(
+            repair="drop_constant",
+            denominator="active",
+            meaning="GRPO; groups without variance are replaced by further prompts",
+            source="DAPO, arXiv 2503.14476",
+            all_zero="zero",
+        ),
+        "greso": Strategy(
+            gate="greso",
+            meaning="GRPO; prompts that had no variance lately are skipped before rollout",
+            source="arXiv 2506.02177",
+            all_zero="zero",
         ),
         "recast": Strategy(
             repair="anchor",
@@ -255,30 +248,64 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
             all_zero="zero",
             **_PAIR,
         ),
-        "sft": Strategy(
-            credit="none",
-            supervised=1.0,
-            denominator="prompts",
-            meaning="cross-entropy on the same targets, no rollouts: is repair just supervision?",
-            source="control",
+        "dpo": Strategy(
+            select="negatives(1)",
+            supervised="s_dpo(0.1)",
+            meaning="preference of the target over one sampled miss",
+            source="arXiv 2305.18290",
+            **_TARGET_ONLY,
+        ),
+        "s_dpo": Strategy(
+            select="negatives(4)",
+            supervised="s_dpo(0.1)",
+            meaning="preference of the target over four sampled misses",
+            source="arXiv 2406.09215",
+            **_TARGET_ONLY,
+        ),
+        "chord": Strategy(
+            supervised="chord(0.1)",
+            policy_weight=0.9,
+            meaning=".9 x GRPO plus .1 x cross-entropy weighted by p (1 - p) per code",
+            source="arXiv 2508.11408",
             all_zero="supervised",
         ),
+        "sft": Strategy(
+            supervised="sft",
+            meaning="cross-entropy on the same targets, no rollouts: is repair just supervision?",
+            source="control",
+            **_TARGET_ONLY,
+        ),
         "grpo_sft": Strategy(
-            supervised=0.1,
+            supervised="sft(0.1)",
             meaning="GRPO plus 0.1 x cross-entropy on the target",
             source="control",
             all_zero="supervised",
+        ),
+        "target_power": Strategy(
+            supervised="power(end=0.25)",
+            meaning="the target weighted by p^alpha, alpha from 0 to .25 over training",
+            source="control: supervised training (alpha 0) to policy gradient (alpha 1)",
+            **_TARGET_ONLY,
+        ),
+        "target_power_hits": Strategy(
+            supervised="power_hits(end=0.25)",
+            meaning="target_power with p estimated from the hits of the rollouts",
+            source="control",
+            **_TARGET_ONLY,
         ),
     }
 )
 
 
-def declared_all_zero(strategy: Strategy, groups: int = 2, width: int = 8) -> Tensor:
-    """Advantages on a batch of all-zero groups beside one group with a hit; `[groups, width]`.
+def parse_strategy(text: str) -> Strategy:
+    """A name of `STRATEGIES`, or a composition such as `"repair=anchor, credit=grpo(eps=1e-4)"`.
 
-    What `recast strategies` shows as "on an all-zero group": measured, not quoted.
+    Raises ValueError, one line, for an unknown name, key or value, or a composition that makes no
+    sense.
     """
-    reward = torch.zeros(groups + 1, width)
-    reward[-1, 0] = 1.0
-    key = torch.arange(width, dtype=reward.dtype).expand_as(reward)
-    return build_signal(strategy, RolloutGroups.of(reward, tie_key=key)).advantage[:-1]
+    text = text.strip()
+    if text in STRATEGIES:
+        return STRATEGIES[text]
+    if "=" not in text.split("(")[0]:
+        raise ValueError(f"strategy: unknown {text!r}; {nearest(text, STRATEGIES)}")
+    return compose(text)

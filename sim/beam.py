@@ -30,7 +30,9 @@ def beam(
     logp = first.new_zeros(runs, prompts, 1)
     for level, here in enumerate(catalogue.levels):
         live = node.clamp(min=0)
-        logits = first if level == 0 else policy.node_logits(params, encoded, catalogue, level, live)
+        logits = (
+            first if level == 0 else policy.node_logits(params, encoded, catalogue, level, live)
+        )
         step = torch.log_softmax(logits.masked_fill(~here.allowed[live], -torch.inf), dim=-1)
         candidates = (logp.unsqueeze(-1) + step).flatten(2)
         logp, chosen = candidates.topk(min(width, candidates.shape[-1]), dim=-1)

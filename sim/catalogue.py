@@ -111,9 +111,18 @@ def build_catalogue(codes: np.ndarray, n_codes: int) -> Catalogue:
         follow = np.full((n, n_codes), -1, dtype=np.int64)
         follow[edges[:, 0], edges[:, 1]] = edges[:, 2]
         parent = edges[np.argsort(edges[:, 2]), 0]
-        arrays = (code, child, mask, follow >= 0, follow, parent)
-        tensors = [torch.from_numpy(a) for a in arrays]
-        levels.append(Level(offset, *tensors, buckets=_buckets(code, child, counts)))
+        levels.append(
+            Level(
+                offset,
+                code=torch.from_numpy(code),
+                child=torch.from_numpy(child),
+                mask=torch.from_numpy(mask),
+                allowed=torch.from_numpy(follow >= 0),
+                next=torch.from_numpy(follow),
+                parent=torch.from_numpy(parent),
+                buckets=_buckets(code, child, counts),
+            )
+        )
         offset += n
     return Catalogue(
         torch.from_numpy(ordered), torch.from_numpy(np.stack(parents, 1)), tuple(levels), n_codes

@@ -34,7 +34,7 @@ from recast.metrics import (
 )
 from sim.beam import beam
 from sim.catalogue import Catalogue
-from sim.enumerate import enumerate_logits, item_logp, tree_entropy
+from sim.enumerate import Enumeration, enumerate_logits, item_logp, tree_entropy
 from sim.policy import Params, Policy
 from sim.seeds import stream
 from sim.world import Prompts, World
@@ -171,10 +171,11 @@ def matched_temperature(
     for run in range(entropy.shape[0]):
         one = {name: value[run : run + 1] for name, value in params.items()}
         logits = enumerate_logits(policy, one, world.catalogue, context)
-        wanted = float(entropy[run])
-        found.append(
-            math.exp(_root(lambda t, e=logits, w=wanted: _mean(tree_entropy(e, math.exp(t))) - w))
-        )
+
+        def gap(log_t: float, logits: Enumeration = logits, run: int = run) -> float:
+            return _mean(tree_entropy(logits, math.exp(log_t))) - float(entropy[run])
+
+        found.append(math.exp(_root(gap)))
     return torch.tensor(found, dtype=torch.float64)
 
 
@@ -187,9 +188,7 @@ def mean_entropy(
     for run in range(runs):
         one = {name: value[run : run + 1] for name, value in params.items()}
         context = world.validation.context[:users]
-        values.append(
-            _mean(tree_entropy(enumerate_logits(policy, one, world.catalogue, context)))
-        )
+        values.append(_mean(tree_entropy(enumerate_logits(policy, one, world.catalogue, context))))
     return torch.tensor(values, dtype=torch.float64)
 
 

@@ -7,6 +7,7 @@ them. A policy gives logits over the K codes at a trie node.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -14,9 +15,9 @@ from torch import Tensor
 
 from sim.catalogue import Bucket, Catalogue
 from sim.enumerate import affine_tanh
+from sim.nodes import Params as Params
+from sim.nodes import Rows, product, run_products, tanh_
 from sim.seeds import normals
-
-Params = dict[str, Tensor]
 
 
 class Policy(Protocol):
@@ -88,6 +89,44 @@ class MLP:
         bias = params["bias"][:, level][:, bucket.code].unsqueeze(-1)
         return affine_tanh(encoded.transpose(1, 2).unsqueeze(1), nodes.unsqueeze(-1), head, bias)
 
+    def encode_rows(self, params: Params, context: Tensor) -> Tensor:
+        return torch.cat(list(map(product, context, params["input"])))
+
+    def forward_rows(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        place = rows.run * catalogue.nodes + (rows.node + catalogue.levels[level].offset)
+        hidden = params["node"].flatten(0, 1).index_select(0, place)
+        hidden = tanh_(hidden.add_(encoded.index_select(0, rows.prompt)))
+        logits = run_products(hidden, list(params["head"][:, level]), rows.bounds)
+        return logits.add_(params["bias"][:, level].index_select(0, rows.run)), hidden
+
+    def backward_rows(
+        self,
+        params: Params,
+        catalogue: Catalogue,
+        level: int,
+        rows: Rows,
+        saved: Tensor,
+        dlogits: Tensor,
+        grads: Params,
+        dencoded: Tensor,
+    ) -> None:
+        for run, (a, b) in enumerate(pairwise(rows.bounds)):
+            grads["head"][run, level] += product(saved[a:b].t(), dlogits[a:b])
+        summed = dlogits.new_zeros(len(rows.bounds) - 1, dlogits.shape[1])
+        grads["bias"][:, level] += summed.index_add_(0, rows.run, dlogits)
+        transposed = [head.t() for head in params["head"][:, level]]
+        inside = run_products(dlogits, transposed, rows.bounds)
+        inside -= inside * saved * saved
+        place = rows.run * catalogue.nodes + (rows.node + catalogue.levels[level].offset)
+        grads["node"].flatten(0, 1).index_add_(0, place, inside)
+        dencoded.index_add_(0, rows.prompt, inside)
+
+    def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
+        for run, part in enumerate(dencoded.view(*context.shape[:2], -1)):
+            grads["input"][run] += product(context[run].t(), part)
+
 
 @dataclass(frozen=True)
 class Tabular:
@@ -116,3 +155,29 @@ class Tabular:
         del params
         index = (catalogue.levels[level].offset + bucket.node).unsqueeze(-1)
         return encoded[:, :, index, bucket.code].movedim(1, -1)
+
+    def encode_rows(self, params: Params, context: Tensor) -> Tensor:
+        return torch.cat(list(map(product, context, params["table"].flatten(2))))
+
+    def forward_rows(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        place = rows.prompt * catalogue.nodes + (rows.node + catalogue.levels[level].offset)
+        return encoded.view(-1, params["table"].shape[-1]).index_select(0, place), place
+
+    def backward_rows(
+        self,
+        params: Params,
+        catalogue: Catalogue,
+        level: int,
+        rows: Rows,
+        saved: Tensor,
+        dlogits: Tensor,
+        grads: Params,
+        dencoded: Tensor,
+    ) -> None:
+        dencoded.view(-1, dlogits.shape[1]).index_add_(0, saved, dlogits)
+
+    def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
+        for run, part in enumerate(dencoded.view(*context.shape[:2], -1)):
+            grads["table"][run] += product(context[run].t(), part).view_as(grads["table"][run])

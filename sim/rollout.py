@@ -1,4 +1,8 @@
-"""Rollouts: i.i.d. items sampled down the trie, and log-probabilities of given items."""
+"""Rollouts: i.i.d. items sampled down the trie, and log-probabilities of given items.
+
+A policy with hand-written node passes walks the shared tree of `sim.tree`; any other one, and the
+tests, use `sample_each` and `path_logp_each`, which pay for every rollout at every level.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import torch
 from torch import Tensor
 
 from sim.catalogue import Catalogue
-from sim.policy import Params, Policy
+from sim.nodes import NodePolicy, Params
+from sim.policy import Policy
+from sim.tree import sample_items, tree_logp
 
 
 def sample(
@@ -21,6 +27,31 @@ def sample(
 
     encoded `[R, B, ...]`; uniform `[R, B, G, L]` draws in [0, 1). Returns items `[R, B, G]`.
     """
+    if isinstance(policy, NodePolicy):
+        with torch.no_grad():
+            flat = encoded.flatten(0, 1)
+            return sample_items(policy, params, catalogue, flat, uniform, temperature)
+    return sample_each(policy, params, catalogue, encoded, uniform, temperature)
+
+
+def path_logp(
+    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
+) -> Tensor:
+    """Log-probability of each code of given items at T = 1; `[R, B, M]` -> `[R, B, M, L]`."""
+    if isinstance(policy, NodePolicy):
+        return tree_logp(policy, params, catalogue, encoded, item)
+    return path_logp_each(policy, params, catalogue, encoded, item)
+
+
+def sample_each(
+    policy: Policy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    uniform: Tensor,
+    temperature: float,
+) -> Tensor:
+    """`sample`, rollout by rollout: the reference."""
     runs, prompts, group, _ = uniform.shape
     node = torch.zeros(runs, prompts, group, dtype=torch.int64)
     for level, here in enumerate(catalogue.levels):
@@ -31,18 +62,32 @@ def sample(
         point = uniform[..., level].to(cdf.dtype).unsqueeze(-1) * cdf[..., -1:]
         point = torch.minimum(point, torch.nextafter(cdf[..., -1:], cdf.new_zeros(())))
         code = (cdf <= point).sum(-1)
-        node = here.next[node, code]
+        # A dead code is reached through NaN alone; its run is stopped when the gradient shows it.
+        node = here.next[node, code].clamp(min=0)
     return node
 
 
-def path_logp(
+def path_logp_each(
     policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
 ) -> Tensor:
-    """Log-probability of each code of given items at T = 1; `[R, B, M]` -> `[R, B, M, L]`."""
+    """`path_logp`, rollout by rollout through autograd: the reference."""
     steps = []
     for level, here in enumerate(catalogue.levels):
         node = catalogue.path[item, level]
         logits = policy.node_logits(params, encoded, catalogue, level, node)
         logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
         steps.append(logp.gather(-1, catalogue.codes[item, level].unsqueeze(-1)).squeeze(-1))
+    return torch.stack(steps, dim=-1)
+
+
+def path_entropy(
+    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
+) -> Tensor:
+    """Entropy of the policy at T = 1 at each node of given items' paths, nats; `[R, B, M, L]`."""
+    steps = []
+    for level, here in enumerate(catalogue.levels):
+        node = catalogue.path[item, level]
+        logits = policy.node_logits(params, encoded, catalogue, level, node)
+        logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
+        steps.append(-(logp.exp() * logp.clamp(min=-1e4)).sum(-1))
     return torch.stack(steps, dim=-1)

@@ -1,55 +1,46 @@
-"""The batched loop: R runs of one strategy in one tensor program, `[R, B, G]`.
+"""The loop: R runs of one strategy, trained together where that cannot be felt.
 
-Runs differ in seed and learning rate; they never mix, because every tensor carries the run axis
-first and every draw comes from the run's own counter-based stream.
+Runs differ in seed and learning rate. What a run returns is the same bit for bit whichever runs
+stand beside it: draws come from its own streams, the fast path does matrix products run by run
+(`sim.nodes`) and only elementwise work together, and everything else (the general path through
+autograd, the evaluation) sees one run at a time, in memory of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-from recast.groups import Origin, RolloutGroups
+from recast.gate import State
+from recast.gate import start as start_state
 from recast.ledger import CostLedger
-from recast.loss import KLEstimator, denominator, policy_loss, supervised_loss
-from recast.repair import anchored
-from recast.strategies import Signal, Strategy, build_signal
-from recast.structure import level_scores, matched_levels
+from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
+from sim.fast import FastPath
 from sim.optimizer import Adam
 from sim.policy import Params, Policy
-from sim.rollout import path_logp, sample
-from sim.seeds import minibatch, uniforms
+from sim.step import Training, account, collect, updates
 from sim.world import World
 
+TAUGHT = ("learnable", "signal_count", "update_width", "repaired")
+"""What groups taught, mean over the steps since the last evaluation; None where there were none."""
 
-@dataclass(frozen=True)
-class Training:
-    """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; clip and KL
-    as in the loss; evaluations: how many after the start, evenly spaced in steps; curve_prompts:
-    test prompts behind each of them (0 = all), the start and the end use all as well."""
+LARGEST = 1e15
+"""A parameter beyond this, or not a number, has diverged."""
 
-    steps: int = 300
-    batch: int = 32
-    group: int = 32
-    temperature: float = 1.0
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    kl_weight: float = 0.0
-    kl_estimator: KLEstimator = "k3"
-    evaluations: int = 10
-    curve_prompts: int = 128
+Row = dict[str, float | int | str | None]
 
 
 @dataclass(frozen=True)
 class TrainedRun:
     """rows: one mapping per (evaluation, split, slice). diverged_at: the step at which a
-    parameter became non-finite, after which the run is frozen; None for a healthy run."""
+    parameter became NaN or larger than `LARGEST`; None for a healthy run. A diverged run is stopped
+    there: it spends nothing more, and its later rows repeat the last healthy parameters."""
 
-    rows: tuple[dict[str, float | int | str | None], ...]
+    rows: tuple[Row, ...]
     diverged_at: int | None
 
 
@@ -62,220 +53,156 @@ def train(
     rates: Tensor,
     how: Training,
     progress: Callable[[int], None] = lambda _: None,
-    opening: Snapshot | None = None,
+    watch: Callable[[int, list[Row]], None] = lambda *_: None,
+    opening: Sequence[Snapshot] | None = None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
-    opening: the evaluation of `start`, when the caller has it already. `progress` is called after each step with the number of run-steps done.
+    opening: the evaluation of each run's start, when the caller has it already. `progress` is
+    called after each step with the number of run-steps done, `watch` after each evaluation with a
+    run's index and its new rows; either may raise to stop the training.
     """
+    fast = FastPath.of(policy, world, strategy, start, seeds, how)
+    if fast is None and len(seeds) > 1:
+        finished = []
+        for run, (seed, rate) in enumerate(zip(seeds, torch.split(rates, 1), strict=True)):
+
+            def watch_one(_: int, fresh: list[Row], run: int = run) -> None:
+                watch(run, fresh)
+
+            alone = _one(start, run)
+            finished += train(
+                policy,
+                world,
+                alone,
+                strategy,
+                (seed,),
+                rate,
+                how,
+                progress,
+                watch_one,
+                None if opening is None else opening[run : run + 1],
+            )
+        return finished
     dtype = next(iter(start.values())).dtype
     runs = len(seeds)
     params, optimizer = start, Adam(start)
     if opening is None:
-        opening = snapshot(policy, start, world, how.group, curve_prompts=how.curve_prompts)
+        opening = [open_run(policy, _one(start, run), world, how) for run in range(runs)]
     diverged: list[int | None] = [None] * runs
-    ledger = [CostLedger()] * runs
-    tally: list[dict[str, Tensor]] = []
-    rows: list[list[dict[str, float | int | str | None]]] = [[] for _ in seeds]
+    spending, teaching = Totals(runs), Totals(runs)
+    rows: list[list[Row]] = [[] for _ in seeds]
+    state: State = start_state((runs,), len(world.train)) if strategy.gate != "none" else {}
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
 
     def evaluate(step: int) -> None:
-        now = opening
-        if step:
-            now = snapshot(
-                policy,
-                params,
-                world,
-                how.group,
-                curve_prompts=how.curve_prompts,
-                full=step == how.steps,
-                matching=opening.entropy,
-            )
-        seen = {k: torch.stack([t[k] for t in tally]).mean(0) for k in tally[0]} if tally else {}
-        for split, found in now.found.items():
-            for run, slices in enumerate(found):
-                for label, values in slices.items():
+        for run in range(runs):
+            now = opening[run]
+            if step:
+                now = snapshot(
+                    policy,
+                    _one(params, run),
+                    world,
+                    how.group,
+                    curve_prompts=how.curve_prompts,
+                    full=step == how.steps,
+                    matching=now.entropy,
+                )
+            for split, (found,) in now.found.items():
+                for label, values in found.items():
                     rows[run].append(
                         {
                             "split": split,
                             "slice": label,
                             "step": step,
-                            **asdict(ledger[run]),
+                            **asdict(CostLedger(**spending.sums(run))),
                             **values,
-                            "temperature_matched": float(now.temperature[run]),
-                            **{
-                                name: float(seen[name][run]) if seen else None
-                                for name in (
-                                    "learnable",
-                                    "signal_count",
-                                    "update_width",
-                                    "repaired",
-                                )
-                            },
+                            "temperature_matched": float(now.temperature),
+                            **dict.fromkeys(TAUGHT),
+                            **teaching.means(run),
                         }
                     )
-        tally.clear()
+        teaching.clear()
+        for run in range(runs):
+            watch(run, [row for row in rows[run] if row["step"] == step])
+
+    def move(grads: Params, step: int) -> None:
+        """One optimizer step of the runs that are still going."""
+        nonlocal params
+        after = optimizer.step(params, grads, rates.to(dtype))
+        # NaN compares false. Beyond the limit a product of parameters may overflow unseen.
+        within = [(v.flatten(1).abs() <= LARGEST).all(-1) for v in after.values()]
+        healthy = torch.stack(within).all(0)
+        for run in (~healthy).nonzero().view(-1).tolist():
+            if diverged[run] is None:
+                diverged[run] = step + 1
+        if any(diverged):
+            frozen = torch.tensor([d is not None for d in diverged])
+            after = {
+                name: torch.where(frozen.view(-1, *[1] * (value.ndim - 1)), params[name], value)
+                for name, value in after.items()
+            }
+        params = after
 
     evaluate(0)
     for step in range(how.steps):
-        index = minibatch(seeds, "prompts", step, how.batch, len(world.train))
-        context = world.train.context[index].to(dtype)
-        target = world.train.target[index]
-        if strategy.needs_rollouts:
-            signal, items = _collect(
-                policy, params, world, strategy, seeds, step, how, context, target
+        going = torch.tensor([d is None for d in diverged])
+        if fast is not None:
+            update = fast.step(params, step)
+            move(update.grads, step)
+            spent, counted = update.spent, update.counted
+        elif bool(going.all()):
+            collected = collect(policy, params, world, strategy, seeds, step, how, state)
+            state = collected.state
+            losses = updates(
+                policy, params, start, world, strategy, how, collected, step / max(1, how.steps - 1)
             )
-        else:
-            signal, items = None, None
-        loss_params = {name: value.detach().requires_grad_() for name, value in params.items()}
-        loss = _loss(
-            policy, loss_params, start, world, strategy, how, context, target, signal, items
-        )
-        grads = dict(
-            zip(
-                loss_params,
-                torch.autograd.grad(loss.sum(), list(loss_params.values())),
-                strict=True,
-            )
-        )
-        after = optimizer.step(params, grads, rates.to(dtype))
-        healthy = torch.stack([v.flatten(1).isfinite().all(-1) for v in after.values()]).all(0)
-        for run in range(runs):
-            if diverged[run] is None and not bool(healthy[run]):
-                diverged[run] = step + 1
-        frozen = torch.tensor([d is not None for d in diverged])
-        params = {
-            name: torch.where(frozen.view(-1, *[1] * (value.ndim - 1)), params[name], value)
-            for name, value in after.items()
-        }
-        spent, counted = _account(strategy, signal, how, runs)
-        tally.append(counted)
-        ledger = [
-            CostLedger(**{k: v + int(spent[k][run]) for k, v in asdict(ledger[run]).items()})
-            for run in range(runs)
-        ]
+            for loss_of in losses:
+                leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+                slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
+                move(dict(zip(leaves, slopes, strict=True)), step)
+            spent, counted = account(strategy, collected, len(losses))
+        spending.add(spent, going)
+        teaching.add(counted, going)
         progress(runs)
         if step + 1 in grid:
             evaluate(step + 1)
     return [TrainedRun(tuple(r), d) for r, d in zip(rows, diverged, strict=True)]
 
 
-def _collect(
-    policy: Policy,
-    params: Params,
-    world: World,
-    strategy: Strategy,
-    seeds: tuple[int, ...],
-    step: int,
-    how: Training,
-    context: Tensor,
-    target: Tensor,
-) -> tuple[Signal, Tensor]:
-    """Roll out, judge, repair and credit; the anchor's slot holds the target's item."""
-    catalogue = world.catalogue
-    shape = (how.batch, how.group, catalogue.depth)
-    with torch.no_grad():
-        encoded = policy.encode(params, context)
-        draws = uniforms(seeds, "rollouts", step, shape)
-        items = sample(policy, params, catalogue, encoded, draws, how.temperature)
-    wanted = target.unsqueeze(-1)
-    matched = matched_levels(catalogue.codes[items], catalogue.codes[wanted])
-    groups = RolloutGroups(
-        reward=(items == wanted).to(context.dtype),
-        score=level_scores(catalogue.depth, context.dtype)[matched],
-        valid=torch.ones_like(items, dtype=torch.bool),
-        origin=torch.full_like(items, int(Origin.POLICY), dtype=torch.int8),
-        tie_key=uniforms(seeds, "ties", step, shape[:2]).to(context.dtype),
-    )
-    signal = build_signal(strategy, groups)
-    anchor = signal.groups.origin == int(Origin.ANCHOR)
-    return signal, torch.where(anchor, wanted, items)
+def open_run(policy: Policy, start: Params, world: World, how: Training) -> Snapshot:
+    """The evaluation of one run's start; parameters with a run axis of one."""
+    return snapshot(policy, start, world, how.group, curve_prompts=how.curve_prompts)
 
 
-def _loss(
-    policy: Policy,
-    params: Params,
-    reference: Params,
-    world: World,
-    strategy: Strategy,
-    how: Training,
-    context: Tensor,
-    target: Tensor,
-    signal: Signal | None,
-    items: Tensor | None,
-) -> Tensor:
-    """Loss of each run, `[R]`; only the rows that reach the actor are scored."""
-    catalogue = world.catalogue
-    encoded = policy.encode(params, context)
-    loss = context.new_zeros(context.shape[0])
-    if signal is not None and items is not None:
-        width = strategy.width(how.group)
-        rows, advantage = signal.rows, signal.advantage
-        if width < how.group:
-            keep = rows.to(torch.uint8).topk(width, dim=-1).indices
-            items, rows, advantage = (t.gather(-1, keep) for t in (items, rows, advantage))
-        logp = path_logp(policy, params, catalogue, encoded, items)
-        anchor_logp = None
-        if how.kl_weight:
-            with torch.no_grad():
-                frozen = policy.encode(reference, context)
-                anchor_logp = path_logp(policy, reference, catalogue, frozen, items)
-        loss = loss + policy_loss(
-            logp,
-            logp.detach(),
-            advantage,
-            rows,
-            denominator(signal, strategy.denominator, catalogue.depth),
-            clip_low=how.clip_low,
-            clip_high=how.clip_high,
-            ref_logp=anchor_logp,
-            kl_weight=how.kl_weight,
-            kl_estimator=how.kl_estimator,
-        )
-    if strategy.supervised:
-        logp = path_logp(policy, params, catalogue, encoded, target.unsqueeze(-1))
-        loss = loss + supervised_loss(logp.sum((-2, -1)), strategy.supervised)
-    return loss
+class Totals:
+    """Running sums of named counts, run by run; runs that have stopped are left out."""
+
+    def __init__(self, runs: int) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._added = torch.zeros(runs, dtype=torch.int64)
+
+    def add(self, counts: dict[str, Tensor], going: Tensor) -> None:
+        """counts `[R]` by name; going `[R]` bool."""
+        self._added = self._added + going
+        for name, value in counts.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value * going
+
+    def sums(self, run: int) -> dict[str, int]:
+        """The sums of one run."""
+        return {name: int(value[run]) for name, value in self._sums.items()}
+
+    def means(self, run: int) -> dict[str, float]:
+        """The means of one run; empty when nothing was added."""
+        added = int(self._added[run])
+        return {name: float(value[run]) / added for name, value in self._sums.items() if added}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._sums.clear()
+        self._added = torch.zeros_like(self._added)
 
 
-def _account(
-    strategy: Strategy, signal: Signal | None, how: Training, runs: int
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What one step cost and how much of its groups taught; counts `[R]`, shares `[R]`."""
-    supervised = how.batch if strategy.supervised else 0
-    if signal is None:
-        zero = torch.zeros(runs, dtype=torch.int64)
-        alone = torch.ones(runs, dtype=torch.float64)
-        spent = {
-            "rollouts": zero,
-            "scored_rows": zero,
-            "updated_rows": zero + supervised,
-            "optimizer_steps": zero + 1,
-            "labels": zero + supervised,
-            "skipped_prompts": zero,
-        }
-        return spent, {
-            "learnable": alone,
-            "signal_count": alone,
-            "update_width": alone,
-            "repaired": 0 * alone,
-        }
-    width = signal.rows.sum(-1) + int(strategy.supervised > 0)
-    repaired = anchored(signal.groups)
-    total = torch.full((width.shape[0],), how.batch * how.group)
-    labels = torch.full_like(total, supervised) if supervised else repaired.sum(-1)
-    spent = {
-        "rollouts": total,
-        "scored_rows": total,
-        "updated_rows": width.sum(-1),
-        "optimizer_steps": torch.ones_like(total),
-        "labels": labels,
-        "skipped_prompts": (width == 0).sum(-1),
-    }
-    counted = {
-        "learnable": (signal.count > 0).double().mean(-1),
-        "signal_count": signal.count.double().mean(-1),
-        "update_width": width.double().mean(-1),
-        "repaired": repaired.double().mean(-1),
-    }
-    return spent, counted
+def _one(params: Params, run: int) -> Params:
+    """The parameters of one run in memory of their own: products depend on alignment."""
+    return {name: value[run : run + 1].clone() for name, value in params.items()}

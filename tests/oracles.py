@@ -8,27 +8,70 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Rollout(NamedTuple):
     reward: float
     score: float
     key: float
+    length: float = 1.0
+    entropy: tuple[float, ...] = (0.0, 0.0)
+    rank: int = 0
+    matched: int = 0
+    item: int = 0
 
 
-# name: (repairs, selection, credit, only active rows, supervised weight)
+class Row(NamedTuple):
+    repair: str
+    selection: str
+    credit: str
+    only_active: bool = False
+    supervised: bool = False
+
+
 STRATEGIES = {
-    "grpo": (False, "all", "grpo", False, 0.0),
-    "dr_grpo": (False, "all", "dr_grpo", False, 0.0),
-    "rloo": (False, "all", "rloo", False, 0.0),
-    "reinforce": (False, "all", "reinforce", False, 0.0),
-    "recast": (True, "pair", "sign", True, 0.0),
-    "recast_random_negative": (True, "random", "sign", True, 0.0),
-    "repair_only": (True, "all", "grpo", False, 0.0),
-    "contrast_only": (False, "pair", "sign", True, 0.0),
-    "sft": (False, "all", "none", False, 1.0),
-    "grpo_sft": (False, "all", "grpo", False, 0.1),
+    "grpo": Row("none", "all", "grpo"),
+    "grpo_trl": Row("none", "all", "grpo_trl"),
+    "grpo_population": Row("none", "all", "grpo_population"),
+    "dr_grpo": Row("none", "all", "dr_grpo"),
+    "rloo": Row("none", "all", "rloo"),
+    "opo": Row("none", "all", "opo"),
+    "reinforce": Row("none", "all", "reinforce"),
+    "reinforce_pp": Row("none", "all", "reinforce_pp"),
+    "gpg": Row("none", "all", "gpg"),
+    "gpg_authors": Row("none", "all", "dr_grpo"),
+    "best_of_group": Row("none", "all", "best_of_group"),
+    "pass_at_k": Row("none", "all", "pass_at_k"),
+    "maxrl": Row("none", "all", "maxrl"),
+    "psr": Row("none", "positives", "raw", only_active=True),
+    "nsr": Row("none", "negatives", "shortfall", only_active=True),
+    "w_reinforce": Row("none", "all", "w_reinforce"),
+    "ngrpo": Row("none", "all", "ngrpo"),
+    "rl_zvp": Row("none", "all", "rl_zvp"),
+    "a_grae": Row("none", "all", "a_grae"),
+    "ha_dw": Row("none", "all", "ha_dw"),
+    "bgae": Row("none", "all", "bgae"),
+    "rank_penalty": Row("none", "all", "rank_penalty"),
+    "minionerec_sampling": Row("keep_distinct", "all", "grpo_trl"),
+    "add_gt": Row("overwrite_last", "all", "grpo_trl"),
+    "visurf": Row("append", "all", "grpo"),
+    "luffy": Row("overwrite_last", "all", "dr_grpo"),
+    "care": Row("none", "near_misses", "balanced", only_active=True),
+    "pods": Row("none", "pods", "grpo"),
+    "dynamic_sampling": Row("drop_constant", "all", "grpo"),
+    "greso": Row("none", "all", "grpo"),
+    "recast": Row("anchor", "pair", "sign", only_active=True),
+    "recast_random_negative": Row("anchor", "random", "sign", only_active=True),
+    "repair_only": Row("anchor", "all", "grpo"),
+    "contrast_only": Row("none", "pair", "sign", only_active=True),
+    "dpo": Row("none", "one_negative", "none", supervised=True),
+    "s_dpo": Row("none", "four_negatives", "none", supervised=True),
+    "chord": Row("none", "all", "grpo", supervised=True),
+    "sft": Row("none", "nobody", "none", supervised=True),
+    "grpo_sft": Row("none", "all", "grpo", supervised=True),
+    "target_power": Row("none", "nobody", "none", supervised=True),
+    "target_power_hits": Row("none", "nobody", "none", supervised=True),
 }
 
 
@@ -54,31 +97,98 @@ def repair_slot(group: list[Rollout], has_target: bool = True) -> int | None:
 
 def repaired(group: list[Rollout], has_target: bool = True) -> list[Rollout]:
     slot = repair_slot(group, has_target)
-    return [Rollout(1.0, 1.0, r.key) if i == slot else r for i, r in enumerate(group)]
+    return [injected(r) if i == slot else r for i, r in enumerate(group)]
+
+
+def injected(rollout: Rollout, reward: float = 1.0) -> Rollout:
+    return rollout._replace(reward=reward, score=1.0)
+
+
+def appended(group: list[Rollout], has_target: bool) -> list[Rollout]:
+    """ViSurf: one more rollout, the ground truth; worth the mean once the group reaches 1."""
+    if not has_target or not group:
+        return group
+    rewards = [r.reward for r in group]
+    reward = statistics.fmean(rewards) if max(rewards) >= 1 else 1.0
+    return [*group, injected(group[-1]._replace(key=math.inf), reward)]
+
+
+def distinct(group: list[Rollout], factor: float = 1.5) -> list[int]:
+    """Hits, then first occurrences of missed items, then repeats, cut to width / factor."""
+    order = sorted(range(len(group)), key=lambda i: (group[i].key, i))
+
+    def rank(i: int) -> int:
+        if is_hit(group[i]):
+            return 0
+        earlier = order[: order.index(i)]
+        return 2 if any(group[j].item == group[i].item for j in earlier) else 1
+
+    keep = max(1, round(len(group) / factor)) if group else 0
+    return sorted(sorted(order, key=rank)[:keep])
+
+
+def edited(group: list[Rollout], how: str, has_target: bool) -> tuple[list[Rollout], list[int]]:
+    """The group after repair, and who still takes part."""
+    everyone = list(range(len(group)))
+    if how == "anchor":
+        return repaired(group, has_target), everyone
+    if how == "overwrite_last" and has_target and group:
+        return [*group[:-1], injected(group[-1])], everyone
+    if how == "append":
+        longer = appended(group, has_target)
+        return longer, list(range(len(longer)))
+    if how == "drop_constant":
+        return group, [] if not group or constant([r.reward for r in group]) else everyone
+    if how == "keep_distinct":
+        return group, distinct(group)
+    return group, everyone
 
 
 def selected(group: list[Rollout], how: str) -> list[int]:
     everyone = list(range(len(group)))
-    if how == "all":
-        return everyone
     hits = [i for i in everyone if is_hit(group[i])]
     misses = [i for i in everyone if not is_hit(group[i])]
+    by_key = sorted(misses, key=lambda i: (group[i].key, i))
+    by_score = sorted(misses, key=lambda i: (-group[i].score, group[i].key, i))
+    simple = {
+        "all": everyone,
+        "nobody": [],
+        "positives": hits,
+        "negatives": misses,
+        "one_negative": sorted(by_key[:1]),
+        "four_negatives": sorted(by_key[:4]),
+    }
+    if how in simple:
+        return simple[how]
+    if how == "pods":
+        return widest(group, 8)
     if not hits or not misses:
         return []
     strongest = min(hits, key=lambda i: (-group[i].reward, group[i].key, i))
-    if how == "random":
-        return sorted([strongest, min(misses, key=lambda i: (group[i].key, i))])
-    return sorted([strongest, min(misses, key=lambda i: (-group[i].score, group[i].key, i))])
+    others = {"random": by_key[:1], "near_misses": by_score[:2], "pair": by_score[:1]}[how]
+    return sorted([strongest, *others])
+
+
+def widest(group: list[Rollout], size: int) -> list[int]:
+    """PODS: the `size` rollouts, some best and some worst, of the largest reward variance."""
+    if len(group) <= size:
+        return list(range(len(group)))
+    best_first = sorted(range(len(group)), key=lambda i: (-group[i].reward, group[i].key, i))
+    splits = [best_first[:i] + best_first[len(group) - size + i :] for i in range(size + 1)]
+    spread = [statistics.pvariance([group[i].reward for i in kept]) for kept in splits]
+    top = max(spread)
+    return sorted(splits[max(i for i, value in enumerate(spread) if value >= top * (1 - 1e-9))])
 
 
 def constant(rewards: list[float]) -> bool:
     return max(rewards) - min(rewards) <= 1e-6 * max(map(abs, rewards))
 
 
-def grpo(rewards: list[float], eps: float = 1e-6) -> list[float]:
-    if not rewards or constant(rewards):
+def grpo(rewards: list[float], eps: float = 1e-6, ddof: int = 1) -> list[float]:
+    if len(rewards) < 2 or constant(rewards):
         return [0.0] * len(rewards)
-    mean, spread = statistics.fmean(rewards), statistics.stdev(rewards)
+    mean = statistics.fmean(rewards)
+    spread = math.sqrt(sum((r - mean) ** 2 for r in rewards) / (len(rewards) - ddof))
     return [(r - mean) / (spread + eps) for r in rewards]
 
 
@@ -94,37 +204,198 @@ def rloo(rewards: list[float]) -> list[float]:
     return [r - statistics.fmean(rewards[:i] + rewards[i + 1 :]) for i, r in enumerate(rewards)]
 
 
+def opo(group: list[Rollout]) -> list[float]:
+    rewards = [r.reward for r in group]
+    if not rewards or constant(rewards):
+        return [0.0] * len(rewards)
+    weighted = sum(r.length * r.reward for r in group) / sum(r.length for r in group)
+    return [r - weighted for r in rewards]
+
+
+def best_of_group(group: list[Rollout]) -> list[float]:
+    rewards = [r.reward for r in group]
+    values = [0.0] * len(group)
+    if len(group) > 1 and not constant(rewards):
+        order = sorted(range(len(group)), key=lambda i: (-rewards[i], group[i].key, i))
+        lead = rewards[order[0]] - rewards[order[1]]
+        values[order[0]] = lead / (statistics.stdev(rewards) + 1e-6)
+    return values
+
+
+def pass_at_k(rewards: list[float], k: int = 4) -> list[float]:
+    """rho: chance that k of the n rollouts drawn without replacement hold a hit."""
+    n, c = len(rewards), sum(r > 0 for r in rewards)
+    if n < k:
+        return [0.0] * n
+    rho = 1 - math.comb(n - c, k) / math.comb(n, k)
+    sigma = math.sqrt(rho * (1 - rho))
+    if sigma == 0:
+        return [0.0] * n
+    miss = 1 - rho - (math.comb(n - c - 1, k - 1) / math.comb(n - 1, k - 1) if c < n else 0)
+    return [(1 - rho) / sigma if r > 0 else miss / sigma for r in rewards]
+
+
+def maxrl(rewards: list[float]) -> list[float]:
+    if not rewards or constant(rewards):
+        return [0.0] * len(rewards)
+    mean = statistics.fmean(rewards)
+    return [(r - mean) / (mean + 1e-6) for r in rewards]
+
+
+def ngrpo(rewards: list[float]) -> list[float]:
+    return grpo([*rewards, 1.0])[:-1] if rewards else []
+
+
+def rl_zvp(group: list[Rollout], scale: float = 0.1) -> list[tuple[float, ...]]:
+    rewards = [r.reward for r in group]
+    if group and not constant(rewards):
+        return [(a,) * len(r.entropy) for a, r in zip(grpo(rewards), group, strict=True)]
+    return [
+        tuple(scale * h for h in r.entropy)
+        if is_hit(r)
+        else tuple(-scale * (max(r.entropy) - h) for h in r.entropy)
+        for r in group
+    ]
+
+
+def bgae(group: list[Rollout]) -> list[float]:
+    table = [0.0, 0.5, 0.707, 0.866, 0.95]
+    prefix = [1.0 if is_hit(r) else table[min(r.matched, 4)] for r in group]
+    bonus = pass_at_k([r.reward for r in group])
+    return [
+        a + (b if is_hit(r) else 0.0) for a, b, r in zip(grpo(prefix), bonus, group, strict=True)
+    ]
+
+
+def rank_penalty(group: list[Rollout]) -> list[float]:
+    discount = [1 / math.log2(r.rank + 2) for r in group]
+    some_hit = any(map(is_hit, group))
+    value = [
+        r.reward - (0.0 if is_hit(r) or not some_hit else d / sum(discount))
+        for r, d in zip(group, discount, strict=True)
+    ]
+    return grpo(value, eps=1e-4)
+
+
 def sign(rewards: list[float]) -> list[float]:
     return [1.0 if r > 0 else -1.0 for r in rewards]
 
 
-def credit(batch: list[list[float]], how: str) -> list[list[float]]:
-    """Advantages of the selected rewards of each group of the batch."""
-    if how == "none":
-        return [[0.0] * len(rewards) for rewards in batch]
-    if how == "reinforce":
-        everyone = [r for rewards in batch for r in rewards]
-        return [[r - statistics.fmean(everyone) for r in rewards] for rewards in batch]
-    one_group = {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo, "sign": sign}[how]
-    return [one_group(rewards) for rewards in batch]
+def reinforce_pp(batch: list[list[Rollout]]) -> list[list[float]]:
+    """Each reward once per token, whitened with Bessel's correction."""
+    tokens = [r.reward for group in batch for r in group for _ in range(int(r.length))]
+    if not tokens or constant(tokens):
+        return [[0.0] * len(group) for group in batch]
+    mean = statistics.fmean(tokens)
+    square = sum((t - mean) ** 2 for t in tokens) / max(len(tokens) - 1, 1)
+    return [[(r.reward - mean) / math.sqrt(square + 1e-8) for r in group] for group in batch]
+
+
+def gpg(batch: list[list[Rollout]]) -> list[list[float]]:
+    everyone = [r.reward for group in batch for r in group]
+    alpha = len(everyone) / max(1, sum(r != 0 for r in everyone))
+    return [[alpha * a for a in dr_grpo([r.reward for r in group])] for group in batch]
+
+
+def a_grae(batch: list[list[Rollout]]) -> list[list[float]]:
+    means = [statistics.fmean([r.reward for r in group]) for group in batch if group]
+    level = statistics.fmean(means) if means else 0.0
+    found = []
+    for group in batch:
+        rewards = [r.reward for r in group]
+        root = math.sqrt(statistics.fmean(rewards)) if rewards else 0.0
+        values = []
+        for a in grpo(rewards):
+            hard, easy = 0.5 * a / (root + 1e-6), 0.5 * a / (1 - root + 1e-6)
+            value = (1 - level) * easy + level * hard
+            values.append(value * min(1.0, level) if value > 0 else value)
+        found.append(values)
+    return found
+
+
+def ha_dw(batch: list[list[Rollout]], history: list[float] | None = None) -> list[list[float]]:
+    everyone = [r.reward for group in batch for r in group]
+    now = statistics.fmean(everyone) if everyone else 0.0
+    h = statistics.fmean([*(history or []), now][-10:])
+    found = []
+    for group in batch:
+        rewards = [r.reward for r in group]
+        mean = statistics.fmean(rewards) if rewards else 0.0
+        found.append(
+            [
+                1.5 * math.exp(-_sgn(mean - h) * _sgn(r - mean) * abs(mean - h)) * a
+                for r, a in zip(rewards, grpo(rewards), strict=True)
+            ]
+        )
+    return found
+
+
+def _sgn(value: float) -> int:
+    return (value > 0) - (value < 0)
+
+
+def credit(batch: list[list[Rollout]], how: str) -> list[list[Any]]:
+    """Advantages of the selected rollouts of each group of the batch."""
+    everyone = [r.reward for group in batch for r in group]
+    of_batch = {"reinforce_pp": reinforce_pp, "gpg": gpg, "a_grae": a_grae, "ha_dw": ha_dw}
+    of_group = {
+        "opo": opo,
+        "best_of_group": best_of_group,
+        "rl_zvp": rl_zvp,
+        "bgae": bgae,
+        "rank_penalty": rank_penalty,
+    }
+    of_rewards = {
+        "none": lambda rewards: [0.0] * len(rewards),
+        "grpo": grpo,
+        "grpo_trl": lambda rewards: grpo(rewards, eps=1e-4),
+        "grpo_population": lambda rewards: grpo(rewards, ddof=0),
+        "dr_grpo": dr_grpo,
+        "rloo": rloo,
+        "pass_at_k": pass_at_k,
+        "maxrl": maxrl,
+        "raw": list,
+        "shortfall": lambda rewards: [0.0 if r > 0 else r - 1 for r in rewards],
+        "w_reinforce": lambda rewards: [0.1 * r if r > 0 else r - 1 for r in rewards],
+        "ngrpo": ngrpo,
+        "balanced": lambda rewards: [a if a > 0 else 0.5 * a for a in grpo(rewards)],
+        "sign": sign,
+        "reinforce": lambda rewards: [r - statistics.fmean(everyone) for r in rewards],
+    }
+    if how in of_batch:
+        return of_batch[how](batch)
+    if how in of_group:
+        return [of_group[how](group) for group in batch]
+    return [of_rewards[how]([r.reward for r in group]) for group in batch]
 
 
 def signal(
     name: str, batch: list[list[Rollout]], has_target: list[bool]
-) -> tuple[list[list[float]], list[list[bool]]]:
+) -> tuple[list[list[Any]], list[list[bool]]]:
     """Advantages, and whether each rollout reaches the actor, group by group."""
-    repairs, selection, how, only_active, _ = STRATEGIES[name]
-    if repairs:
-        batch = [repaired(group, known) for group, known in zip(batch, has_target, strict=True)]
-    chosen = [selected(group, selection) for group in batch]
+    row = STRATEGIES[name]
+    batch, present = map(
+        list,
+        zip(
+            *(edited(g, row.repair, known) for g, known in zip(batch, has_target, strict=True)),
+            strict=True,
+        ),
+    )
+    chosen = []
+    for group, members in zip(batch, present, strict=True):
+        inside = selected([group[i] for i in members], row.selection)
+        chosen.append([members[i] for i in inside])
     credited = credit(
-        [[group[i].reward for i in index] for group, index in zip(batch, chosen, strict=True)], how
+        [[group[i] for i in index] for group, index in zip(batch, chosen, strict=True)], row.credit
     )
     advantages, rows = [], []
     for group, index, values in zip(batch, chosen, credited, strict=True):
         given = dict(zip(index, values, strict=True))
-        advantages.append([given.get(i, 0.0) for i in range(len(group))])
-        rows.append([i in given and (given[i] != 0 or not only_active) for i in range(len(group))])
+        nothing = (0.0, 0.0) if row.credit == "rl_zvp" else 0.0
+        advantages.append([given.get(i, nothing) for i in range(len(group))])
+        rows.append(
+            [i in given and (given[i] != 0 or not row.only_active) for i in range(len(group))]
+        )
     return advantages, rows
 
 

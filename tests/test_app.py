@@ -2,53 +2,62 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import product
 from pathlib import Path
 
-import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import workbench.store
 from recast import STRATEGIES
+from recast.ledger import RunRecord
 from workbench import charts
+from workbench.charts import style
+from workbench.pages import stored
+from workbench.store import Store
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "workbench" / "pages"
 
 
-def stored_runs() -> pl.DataFrame:
+def made_up_runs() -> dict[str, RunRecord]:
     """Three seeds of three strategies that rise at different speeds; one seed never rises."""
-    rows = []
+    runs = {}
     for name, speed, width in (("grpo", 1, 8), ("recast", 2, 2), ("sft", 3, 1)):
         for seed in range(3):
-            for step in range(0, 50, 10):
+            rows = []
+            for step, split in product(range(0, 50, 10), ("test", "validation")):
                 level = 0.1 if (name, seed) == ("recast", 2) else 0.1 + 0.002 * speed * step
                 row = dict.fromkeys(charts.METRICS, level + 0.001 * seed)
                 row |= dict.fromkeys(charts.COUNTS, float(width) if step else None)
                 row |= {
-                    "run": f"{name}-{seed}",
-                    "strategy": name,
-                    "seed": seed,
-                    "tuned": True,
-                    "world": "demo",
-                    "group": 8,
-                    "split": "test",
+                    "split": split,
                     "slice": "all",
                     "step": step,
                     "rollouts": 0 if name == "sft" else step * 64,
                     "updated_rows": step * 8 * width,
                     "optimizer_steps": step,
                     "labels": 0 if name == "grpo" else step * 8,
-                    "ceiling_pass_at_1": 0.6,
-                    "ceiling_recall_at_10": None,
                 }
                 rows.append(row)
-    return pl.DataFrame(rows)
+            config = {"strategy": name, "seed": seed, "lr": 0.01, "cell": "one", "world": "demo"}
+            ceilings = {"ceiling_pass_at_1": 0.6, "ceiling_recall_at_10": None}
+            runs[f"{name}-{seed}"] = RunRecord(config | {"group": 8}, tuple(rows), ceilings)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def full_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = Store(tmp_path_factory.mktemp("full")).prepare()
+    for key, record in made_up_runs().items():
+        store.write(key, record)
+    return store.root
 
 
 @pytest.fixture(autouse=True)
-def _store(monkeypatch):
-    monkeypatch.setattr(workbench.store, "load_or_example", lambda: (stored_runs(), "made-up runs"))
+def _store(monkeypatch: pytest.MonkeyPatch, full_store: Path) -> None:
+    monkeypatch.setenv("RECAST_STORE", str(full_store))
 
 
 def page(name: str) -> AppTest:
@@ -154,23 +163,179 @@ def test_every_metric_renders(metric):
     assert not app.exception
 
 
-@pytest.mark.parametrize("empty", [stored_runs().clear(), pl.DataFrame()])
-def test_an_empty_store_is_said(monkeypatch, empty):
-    monkeypatch.setattr(workbench.store, "load_or_example", lambda: (empty, "nothing"))
-    assert "Run a sweep" in page("budget").info[0].value
-    assert any("No stored run" in info.value for info in page("gradient_signals").info)
+def test_an_empty_store_shows_the_example_and_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("RECAST_STORE", str(tmp_path / "nothing"))
+    assert any("packaged example" in caption.value for caption in page("budget").caption)
+    assert any("packaged example" in caption.value for caption in page("gradient_signals").caption)
 
 
-def test_a_damaged_store_is_one_line(monkeypatch):
-    def damaged():
-        raise workbench.store.StoreError("runs/x.parquet: damaged")
+def test_without_any_run_the_pages_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("RECAST_STORE", str(tmp_path / "nothing"))
+    monkeypatch.setattr(workbench.store, "EXAMPLE", tmp_path / "no-example.parquet")
+    stored._load.clear()
+    try:
+        assert "Run a sweep" in page("budget").info[0].value
+        assert any("No stored run" in info.value for info in page("gradient_signals").info)
+    finally:
+        stored._load.clear()
 
-    monkeypatch.setattr(workbench.store, "load_or_example", damaged)
+
+def test_a_damaged_run_is_named_and_the_others_are_shown(monkeypatch, tmp_path, full_store):
+    copy = shutil.copytree(full_store, tmp_path / "copy")
+    monkeypatch.setenv("RECAST_STORE", str(copy))
+    page("budget")
+    victim = sorted((copy / "runs").glob("*/*.parquet"))[0]
+    victim.write_bytes(victim.read_bytes()[:-100])
     for name in ("budget", "gradient_signals"):
-        assert page(name).error[0].value == "runs/x.parquet: damaged"
+        said = [line.value.replace("\\", "") for line in page(name).caption]
+        assert any(str(victim) in line and "\n" not in line for line in said)
+
+
+def test_a_run_that_is_added_shows_without_a_restart(monkeypatch, tmp_path, full_store):
+    copy = shutil.copytree(full_store, tmp_path / "copy")
+    monkeypatch.setenv("RECAST_STORE", str(copy))
+    app = page("budget")
+    assert "(9 runs)" in app.caption[0].value.replace("\\", "")
+    record = made_up_runs()["grpo-0"]
+    Store(copy).write("more", RunRecord({**record.config, "seed": 9}, record.rows, record.world))
+    app.run()
+    assert "(10 runs)" in app.caption[0].value.replace("\\", "")
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two hex colours, as WCAG defines it."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
 
 
 def test_every_strategy_has_its_own_look_without_colour():
     assert list(charts.STYLE) == list(STRATEGIES)
     looks = [(tuple(style.dash), style.shape) for style in charts.STYLE.values()]
     assert len(set(looks)) == len(looks)
+
+
+@pytest.mark.parametrize("name", style.FAMILIES)
+def test_a_family_shares_a_hue_that_shows_on_both_themes_and_its_first_fourteen_differ(name):
+    looks = [style._look(name, place) for place in range(14)]
+    assert len({(tuple(look.dash), look.shape) for look in looks}) == 14
+    assert {look.colour for look in looks} == set(style.FAMILIES[name].tints)
+    for look in looks:
+        assert contrast(look.colour, "#FFFFFF") >= 3
+        assert contrast(look.colour, "#0E1117") >= 3
+
+
+def test_no_two_families_share_a_mark():
+    shapes = [shape for family in style.FAMILIES.values() for shape in family.shapes]
+    assert len(set(shapes)) == len(shapes)
+
+
+def linked(**query: str | list[str]) -> AppTest:
+    """A small page with one control of each kind, opened at an address."""
+
+    def script() -> None:
+        import streamlit as st
+
+        from workbench.pages.address import Address
+
+        view = Address("demo")
+        ceiling = st.session_state.get("ceiling", 10.0)
+        st.slider("Level", 0.0, ceiling, **view.number("level", 2.0, low=0.0, high=ceiling))
+        st.slider("Count", 1, 9, **view.number("count", 3, low=1, high=9))
+        st.selectbox("One", ["a", "b"], **view.one_of("one", ["a", "b"]))
+        st.multiselect("Some", ["a", "b", "c"], **view.some_of("some", ["a", "b", "c"], ["a"]))
+        st.toggle("Flag", **view.flag("flag"))
+        st.text_input("Text", **view.text("text"))
+        view.presets({"High": {"level": 9.0, "one": "b"}})
+
+    app = AppTest.from_function(script, default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def controls(app: AppTest) -> dict:
+    names = ("level", "count", "one", "some", "flag", "text")
+    return {name: app.session_state[name] for name in names}
+
+
+def test_a_link_opens_the_view_that_it_was_copied_from():
+    app = linked()
+    app.slider(key="level").set_value(7.25).run()
+    app.slider(key="count").set_value(5).run()
+    app.selectbox(key="one").set_value("b").run()
+    app.multiselect(key="some").set_value(["b", "c"]).run()
+    app.toggle(key="flag").set_value(True).run()
+    app.text_input(key="text").set_value("a&b=c d").run()
+    assert not app.exception
+    assert controls(linked(**app.query_params)) == controls(app)
+    assert controls(app)["some"] == ["b", "c"]
+
+
+def test_what_equals_its_default_stays_out_of_the_address():
+    app = linked()
+    assert dict(app.query_params) == {}
+    app.slider(key="level").set_value(7.0).run()
+    assert dict(app.query_params) == {"level": "7.0"}
+    app.slider(key="level").set_value(2.0).run()
+    assert dict(app.query_params) == {}
+
+
+def test_nothing_chosen_is_a_view_of_its_own():
+    app = linked()
+    app.multiselect(key="some").set_value([]).run()
+    assert controls(linked(**app.query_params))["some"] == []
+
+
+def test_going_back_to_an_address_puts_the_controls_back():
+    app = linked()
+    app.slider(key="level").set_value(7.0).run()
+    app.query_params.clear()
+    app.run()
+    assert controls(app) == controls(linked())
+
+
+def test_a_preset_is_one_click_and_lands_in_the_address():
+    app = linked()
+    app.button(key="preset High").click().run()
+    assert not app.exception
+    assert dict(app.query_params) == {"level": "9.0", "one": "b"}
+    assert controls(app)["level"] == 9.0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"level": "much"},
+        {"level": "nan"},
+        {"level": "inf"},
+        {"count": "2.5"},
+        {"one": "<script>"},
+        {"some": "zebra"},
+        {"flag": "maybe"},
+    ],
+)
+def test_an_address_that_does_not_fit_opens_the_default(query):
+    assert controls(linked(**query)) == controls(linked())
+
+
+def test_a_number_outside_its_range_is_clipped():
+    assert controls(linked(level="99", count="-4")) == controls(linked()) | {
+        "level": 10.0,
+        "count": 1,
+    }
+
+
+def test_a_control_follows_bounds_that_move():
+    app = linked(level="9")
+    app.session_state["ceiling"] = 5.0
+    app.run()
+    assert not app.exception
+    assert controls(app)["level"] == 5.0

@@ -77,7 +77,10 @@ def test_enumeration_equals_walking_to_each_item_in_any_trie(catalogue, policy, 
 def test_the_reciprocal_form_of_tanh_equals_tanh_even_when_it_saturates(scale):
     draw = np.random.default_rng(1).standard_normal
     x = torch.from_numpy(scale * draw((1, 1, 6, 7)))
-    shift, weight = torch.from_numpy(scale * draw((1, 3, 6, 1))), torch.from_numpy(draw((1, 3, 2, 6)))
+    shift, weight = (
+        torch.from_numpy(scale * draw((1, 3, 6, 1))),
+        torch.from_numpy(draw((1, 3, 2, 6))),
+    )
     bias = torch.from_numpy(draw((1, 3, 2, 1)))
     plain = weight @ torch.tanh(x + shift) + bias
     assert torch.allclose(affine_tanh(x, shift, weight, bias), plain, atol=1e-12)

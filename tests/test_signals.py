@@ -1,8 +1,9 @@
 """Learning signals against slow oracles, over ragged batches whose padding tempts."""
 
+import itertools
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import oracles
@@ -24,17 +25,26 @@ from recast import (
 )
 from recast.credit import CREDITS
 from recast.repair import anchor
-from recast.strategies import declared_all_zero
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=25, deadline=None)
 every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
+# The last slot is a place, so a strategy that overwrites it is not indifferent to the order.
+by_key = pytest.mark.parametrize(
+    "name", [n for n, s in STRATEGIES.items() if s.repair != "overwrite_last"]
+)
 pairs = pytest.mark.parametrize("name", ["recast", "recast_random_negative", "contrast_only"])
 
 REWARDS = (0.0, 0.0, 0.0, 1.0, 1.0, 0.1, 0.5, 2.0, -1.0)
+ENTROPIES = ((0.0, 0.0), (1.0, 0.5), (0.25, 2.0))
+EXTRAS = list(itertools.product((1.0, 2.0, 4.0), ENTROPIES, range(4), range(3)))
 SCORES = (0.0, 0.0, 0.001, 0.01, 0.1, 0.5, 1.0)
-TEMPTING = Rollout(reward=9.0, score=0.9, key=-9.0)
-POISON = Rollout(reward=math.nan, score=math.nan, key=math.nan)
+TEMPTING = Rollout(9.0, 0.9, -9.0, length=50.0, entropy=(7.0, 9.0), rank=0, matched=3, item=0)
+POISON = Rollout(math.nan, math.nan, math.nan, math.nan, (math.nan, math.nan))
 BLANK = Rollout(reward=0.0, score=0.0, key=0.0)
+
+
+# Pass@4 needs groups of 4, the widest subset of 8 is everyone in groups of 8.
+LEAST_WIDTH = {"pass_at_k": 4, "bgae": 4, "pods": 8}
 
 
 class Batch(NamedTuple):
@@ -49,37 +59,64 @@ class Batch(NamedTuple):
 
     def groups(self, padding=TEMPTING, dtype=torch.float64):
         filled = [[padding if r is None else r for r in row] for row in self.slots]
-        reward, score, key = torch.tensor(filled, dtype=dtype).unbind(-1)
+
+        def column(name, kind=dtype):
+            return torch.tensor([[getattr(r, name) for r in row] for row in filled], dtype=kind)
+
         valid = torch.tensor([[r is not None for r in row] for row in self.slots])
         return RolloutGroups.of(
-            reward,
-            score=score,
+            column("reward"),
+            score=column("score"),
             valid=valid,
-            tie_key=key,
+            tie_key=column("key"),
             has_target=torch.tensor(self.has_target),
+            length=column("length"),
+            entropy=column("entropy"),
+            beam_rank=column("rank", torch.int64),
+            matched=column("matched", torch.int64),
+            item=column("item", torch.int64),
         )
 
 
 @st.composite
-def batches(draw, shape=None, rewards=REWARDS, full=False):
+def batches(draw, shape=None, rewards=REWARDS, full=False, least=1):
     prompts, width = shape or (draw(st.integers(1, 3)), draw(st.integers(1, 6)))
-    rollout = st.tuples(st.sampled_from(rewards), st.sampled_from(SCORES))
+    width += least - 1
+    # One number stands for everything that only a few strategies look at.
+    rollout = st.tuples(
+        st.sampled_from(rewards), st.sampled_from(SCORES), st.integers(0, len(EXTRAS) - 1)
+    )
     slot = rollout if full else st.one_of(rollout, rollout, rollout, st.none())
     rows = []
     for _ in range(prompts):
         drawn = draw(st.lists(slot, min_size=width, max_size=width))
-        keys = draw(st.permutations(range(width)))
-        rows.append(
-            [None if s is None else Rollout(*s, k / 8) for s, k in zip(drawn, keys, strict=True)]
-        )
+        keys, ranks = draw(st.permutations(range(width))), draw(st.permutations(range(width)))
+        row = []
+        for cell, key, rank in zip(drawn, keys, ranks, strict=True):
+            if cell is None:
+                row.append(None)
+                continue
+            reward, score, extra = cell
+            length, entropy, matched, item = EXTRAS[extra]
+            row.append(Rollout(reward, score, key / 8, length, entropy, rank, matched, item))
+        rows.append(row)
     known = st.sampled_from([True, True, True, False])
     return Batch(rows, draw(st.lists(known, min_size=prompts, max_size=prompts)))
 
 
+def batches_for(name, **more):
+    """Batches that a strategy accepts: binary rewards where it counts hits, groups wide enough."""
+    rewards = (0.0, 0.0, 1.0) if STRATEGIES[name].needs_binary else REWARDS
+    return batches(rewards=rewards, least=LEAST_WIDTH.get(name, 1), **more)
+
+
 def stack(*many):
     """Runs along a new leading axis."""
-    named = ("reward", "score", "valid", "origin", "tie_key", "has_target")
-    return RolloutGroups(**{n: torch.stack([getattr(g, n) for g in many]) for n in named})
+    named = [
+        f.name for f in fields(RolloutGroups) if isinstance(getattr(many[0], f.name), torch.Tensor)
+    ]
+    stacked = {n: torch.stack([getattr(g, n) for g in many]) for n in named}
+    return RolloutGroups(**stacked, binary=all(g.binary for g in many))
 
 
 def signal_of(name, groups):
@@ -98,8 +135,12 @@ def assert_equals_oracle(name, batch, signal):
     advantages, rows = oracles.signal(name, batch.ragged, batch.has_target)
     for b, slots in enumerate(batch.slots):
         real = [i for i, rollout in enumerate(slots) if rollout is not None]
-        padding = [i for i, rollout in enumerate(slots) if rollout is None]
-        assert signal.advantage[b, real].tolist() == pytest.approx(advantages[b], abs=1e-9)
+        if len(advantages[b]) > len(real):
+            real.append(len(slots))
+        padding = [i for i in range(signal.rows.shape[1]) if i not in real]
+        assert signal.advantage[b, real].flatten().tolist() == pytest.approx(
+            torch.tensor(advantages[b], dtype=torch.float64).flatten().tolist(), abs=1e-9
+        )
         assert signal.rows[b, real].tolist() == rows[b]
         assert not signal.advantage[b, padding].any()
         assert not signal.rows[b, padding].any()
@@ -111,17 +152,19 @@ def test_the_oracle_knows_every_strategy():
 
 @every_strategy
 @quick
-@given(batch=batches(), padding=st.sampled_from([TEMPTING, POISON]))
-def test_a_padded_batch_equals_the_oracle_group_by_group(name, batch, padding):
+@given(data=st.data(), padding=st.sampled_from([TEMPTING, POISON]))
+def test_a_padded_batch_equals_the_oracle_group_by_group(name, data, padding):
+    batch = data.draw(batches_for(name))
     signal = signal_of(name, batch.groups(padding))
     assert_equals_oracle(name, batch, signal)
-    assert signal.supervised == oracles.STRATEGIES[name][-1]
+    assert signal.supervised == oracles.STRATEGIES[name].supervised
 
 
 @pytest.mark.parametrize("name", [n for n, s in STRATEGIES.items() if not s.needs_tie_key])
 @quick
-@given(batch=batches())
-def test_without_a_tie_key_the_lowest_index_wins(name, batch):
+@given(data=st.data())
+def test_without_a_tie_key_the_lowest_index_wins(name, data):
+    batch = data.draw(batches_for(name))
     plain = [[r and r._replace(key=0.0) for r in row] for row in batch.slots]
     groups = replace(batch.groups(), tie_key=None)
     assert_equals_oracle(name, batch._replace(slots=plain), signal_of(name, groups))
@@ -129,24 +172,29 @@ def test_without_a_tie_key_the_lowest_index_wins(name, batch):
 
 @every_strategy
 @quick
-@given(batch=batches())
-def test_padding_never_leaks(name, batch):
+@given(data=st.data())
+def test_padding_never_leaks(name, data):
+    batch = data.draw(batches_for(name))
     reference = signal_of(name, batch.groups(BLANK))
     assert_same_bits(reference, signal_of(name, batch.groups(TEMPTING)))
     assert_same_bits(reference, signal_of(name, batch.groups(POISON)))
     wider = Batch([[None, *row, None] for row in batch.slots], batch.has_target)
     advantage = signal_of(name, wider.groups(TEMPTING)).advantage
-    assert torch.allclose(advantage[:, 1:-1], reference.advantage, rtol=0, atol=1e-12)
-    assert not advantage[:, [0, -1]].any()
+    width = len(batch.slots[0])
+    kept = [*range(1, width + 1), *range(width + 2, advantage.shape[1])]
+    assert torch.allclose(advantage[:, kept], reference.advantage, rtol=0, atol=1e-12)
+    assert not advantage[:, [0, width + 1]].any()
 
 
-@every_strategy
+@by_key
 @quick
-@given(batch=batches(), data=st.data())
-def test_permuting_the_rollouts_permutes_the_signal(name, batch, data):
+@given(data=st.data())
+def test_permuting_the_rollouts_permutes_the_signal(name, data):
+    batch = data.draw(batches_for(name))
     order = data.draw(st.permutations(range(len(batch.slots[0]))))
     shuffled = Batch([[row[i] for i in order] for row in batch.slots], batch.has_target)
     one, other = signal_of(name, batch.groups()), signal_of(name, shuffled.groups())
+    order = [*order, *range(len(order), one.rows.shape[1])]
     assert torch.allclose(one.advantage[:, order], other.advantage, rtol=0, atol=1e-12)
     assert torch.equal(one.rows[:, order], other.rows)
     assert torch.equal(one.groups.origin[:, order], other.groups.origin)
@@ -156,7 +204,7 @@ def test_permuting_the_rollouts_permutes_the_signal(name, batch, data):
 @quick
 @given(data=st.data(), prompts=st.integers(1, 3), width=st.integers(1, 6))
 def test_changing_run_0_leaves_run_1_bit_for_bit(name, data, prompts, width):
-    same_shape = batches(shape=(prompts, width))
+    same_shape = batches_for(name, shape=(prompts, width))
     before, after, kept = (data.draw(same_shape).groups() for _ in range(3))
     one, other = signal_of(name, stack(before, kept)), signal_of(name, stack(after, kept))
     assert torch.equal(one.advantage[1], other.advantage[1])
@@ -222,20 +270,34 @@ def test_a_constant_group_gets_exactly_zero(credit, dtype, value, width):
 
 @every_strategy
 @quick
-@given(width=st.integers(2, 8), dead=st.integers(1, 3))
+@given(width=st.integers(4, 9), dead=st.integers(1, 3))
 def test_an_all_zero_group_gets_what_the_strategy_declares(name, width, dead):
     strategy = STRATEGIES[name]
-    advantage = declared_all_zero(strategy, dead, width)
-    assert advantage.shape == (dead, width)
-    assert strategy.all_zero in ("zero", "negative", "anchored", "supervised")
+    key = torch.arange(width).expand(dead + 1, -1)
+    reward = torch.zeros(dead + 1, width)
+    reward[-1, 0] = 1.0
+    groups = RolloutGroups.of(
+        reward,
+        tie_key=key,
+        entropy=torch.tensor([1.0, 0.5]).expand(dead + 1, width, 2),
+        beam_rank=key,
+        matched=(key == 1).to(torch.int64),
+        item=key,
+    )
+    signal = build_signal(replace(strategy, select=strategy.select.replace("8", "4")), groups)
+    advantage = signal.advantage.sum(-1) if signal.advantage.ndim == 3 else signal.advantage
+    advantage = advantage[:dead]
     if strategy.all_zero == "negative":
         assert (advantage < 0).all()
     elif strategy.all_zero == "anchored":
         assert ((advantage > 0).sum(-1) == 1).all()
         assert ((advantage < 0).sum(-1) >= 1).all()
+    elif strategy.all_zero == "shaped":
+        assert (advantage[:, 1] > 0).all()
     else:
+        assert strategy.all_zero in ("zero", "supervised")
         assert advantage.eq(0).all()
-    assert (strategy.supervised > 0) == (strategy.all_zero == "supervised")
+    assert signal.supervised == (strategy.all_zero == "supervised")
 
 
 @quick
@@ -294,18 +356,32 @@ def test_an_anchor_that_fills_the_only_slot_has_no_negative(name):
 
 @every_strategy
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("value", [0.0, 1.0, 1e30, -1e30, 1e-30, 1e-38])
-@pytest.mark.parametrize("width", [1, 2, 7])
-@pytest.mark.parametrize("eps_zero", [False, True])
-def test_extreme_rewards_give_finite_advantages(name, dtype, value, width, eps_zero):
+def test_extreme_rewards_give_finite_advantages(name, dtype):
     strategy = STRATEGIES[name]
-    if eps_zero and strategy.credit == "grpo":
-        strategy = replace(strategy, credit="grpo(eps=0)")
-    reward = torch.full((3, width), value, dtype=dtype)
-    reward[1, 0] = 0.0
-    reward[2] = 0.0
-    groups = RolloutGroups.of(reward, tie_key=torch.arange(width).expand(3, -1))
-    assert build_signal(strategy, groups).advantage.isfinite().all()
+    values = [0.0, 1.0] if strategy.needs_binary else [0.0, 1.0, 1e30, -1e30, 1e-30, 1e-38]
+    narrow = {
+        "select": "pods(1)" if strategy.select.startswith("pods") else strategy.select,
+        "credit": f"{strategy.credit.split('(')[0]}(1)"
+        if name in LEAST_WIDTH and name != "pods"
+        else strategy.credit,
+    }
+    variants = [replace(strategy, **narrow)]
+    if strategy.credit == "grpo":
+        variants.append(replace(strategy, **narrow | {"credit": "grpo(eps=0)"}))
+    for variant, value, width in itertools.product(variants, values, (1, 2, 7)):
+        reward = torch.full((3, width), value, dtype=dtype)
+        reward[1, 0] = 0.0
+        reward[2] = 0.0
+        key = torch.arange(width).expand(3, -1)
+        groups = RolloutGroups.of(
+            reward,
+            tie_key=key,
+            entropy=torch.ones(3, width, 2, dtype=dtype),
+            beam_rank=key,
+            matched=torch.zeros_like(key),
+            item=key,
+        )
+        assert build_signal(variant, groups).advantage.isfinite().all(), (value, width)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -358,9 +434,21 @@ def test_a_name_parses_to_its_registered_strategy(name):
     assert parse_strategy(f" {name} ") is STRATEGIES[name]
 
 
+@every_strategy
+def test_the_text_of_a_strategy_parses_back_to_its_stages(name):
+    strategy = STRATEGIES[name]
+    labels = {"meaning": "", "source": "", "all_zero": "unstated"}
+    assert parse_strategy(strategy.text) == replace(strategy, **labels)
+
+
 def test_a_composition_parses_to_its_stages():
-    text = "repair=anchor, select=pair, credit=sign(negative_weight=0.5), supervised=0.1"
-    expected = Strategy("anchor", "pair", "sign(negative_weight=0.5)", supervised=0.1)
+    text = "repair=anchor, select=pair, credit=sign(negative_weight=0.5), supervised=sft(0.1)"
+    expected = Strategy(
+        repair="anchor",
+        select="pair",
+        credit="sign(negative_weight=0.5)",
+        supervised="sft(0.1)",
+    )
     assert parse_strategy(text) == expected
     reward = torch.tensor([[1.0, 0.0]])
     signal = build_signal(expected, RolloutGroups.of(reward))
@@ -374,20 +462,27 @@ def test_a_composition_parses_to_its_stages():
         ("gpro", "did you mean 'grpo'?"),
         ("recats", "did you mean 'recast'?"),
         ("rec\nast", "did you mean 'recast'?"),
-        ("zzz", "known: grpo, dr_grpo"),
-        ("", "known: grpo, dr_grpo"),
+        ("zzz", "known: grpo, grpo_trl"),
+        ("", "known: grpo, grpo_trl"),
         ("credits=grpo", "did you mean 'credit'?"),
         ("credit=gpro", "did you mean 'grpo'?"),
         ("repair=anhcor", "did you mean 'anchor'?"),
         ("select=pairs", "did you mean 'pair'?"),
         ("update=some", "not one of all, active"),
-        ("denominator=rows", "not one of rollouts, active, tokens, prompts"),
-        ("supervised=lots", "not a number"),
-        ("supervised=-1", "expected a weight >= 0"),
-        ("supervised=nan", "expected a weight >= 0"),
+        ("denominator=rows", "not one of rollouts, active, tokens, prompts, constant"),
+        ("supervised=lots", "supervised: unknown 'lots'"),
+        ("supervised=sft(-1)", "supervised: weight=-1 in 'sft(-1)'; expected a number >= 0"),
+        ("supervised=sft(nan)", "'nan' in 'sft(nan)' is not a finite number"),
+        ("policy_weight=much", "'much' is not a number"),
+        ("policy_weight=-1", "expected a weight >= 0"),
+        ("anchor_ratio=two", "anchor_ratio: unknown 'two'"),
+        ("select=pods(2.5)", "expected a whole number"),
+        ("select=positives, credit=grpo", "an advantage of 0"),
+        ("select=positives, credit=shortfall", "an advantage of 0"),
+        ("select=negatives, credit=rloo", "an advantage of 0"),
         ("credit=none", "learns nothing"),
-        ("credit=grpo(epsilon=1)", "grpo takes eps"),
-        ("credit=grpo(1, 2)", "grpo takes eps"),
+        ("credit=grpo(epsilon=1)", "grpo takes eps, ddof"),
+        ("credit=grpo(1, 2, 3)", "grpo takes eps, ddof"),
         ("credit=rloo(1)", "rloo takes no options"),
         ("credit=grpo(eps=x)", "'x' in 'grpo(eps=x)' is not a number"),
         ("credit=grpo(eps=nan)", "'nan' in 'grpo(eps=nan)' is not a"),
@@ -405,4 +500,4 @@ def test_a_strategy_that_cannot_be_read_gets_one_line_naming_the_nearest(text, h
 @pytest.mark.parametrize("credit", sorted(CREDITS))
 def test_an_unknown_option_is_refused_by_every_credit(credit):
     with pytest.raises(ValueError, match=f"credit: {credit} takes "):
-        Strategy(credit=f"{credit}(nonsense=1)", supervised=1.0)
+        Strategy(credit=f"{credit}(nonsense=1)", supervised="sft")

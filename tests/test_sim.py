@@ -15,7 +15,8 @@ from sim.enumerate import enumerate_logits, item_logp
 from sim.policy import MLP
 from sim.rollout import sample
 from sim.seeds import minibatch, uniforms
-from sim.trainer import Training, train
+from sim.step import Training
+from sim.trainer import train
 from sim.warmstart import all_zero_share, warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from recast.strategies import nearest, parse_strategy
+from recast.stage import nearest
+from recast.strategies import parse_strategy
+from recast.strategy import require_inputs
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+Model = TypeVar("Model", bound=BaseModel)
+TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
+
+
+GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "reference"})
+"""Inputs that the simulator gives every strategy."""
 
 
 class SpecError(Exception):
@@ -52,19 +63,23 @@ class StartSpec(_Strict):
 class TrainSpec(_Strict):
     """steps: optimizer steps; batch: prompts per step; group: rollouts per prompt G; lr: the grid
     from which each strategy's rate is chosen on the validation split by `tune_metric`;
-    curve_prompts: test prompts behind each point of a learning curve, 0 = all of them."""
+    mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
+    kl_weight, kl_estimator: the loss; curve_prompts: test prompts behind each point of a learning
+    curve, 0 = all of them."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     group: Annotated[int, Field(ge=1, le=4096)] = 32
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(ge=0, le=100)] = 0.28
     kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    mini_batch: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
-    lr: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], Field(min_length=1)] = (0.003,)
-    tune_metric: Literal[
-        "pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"
-    ] = "pass_at_1_matched"
+    lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
+    tune_metric: TuneMetric = "pass_at_1_matched"
 
 
 class Experiment(_Strict):
@@ -77,9 +92,19 @@ class Experiment(_Strict):
     start: StartSpec = StartSpec()
     train: TrainSpec = TrainSpec()
 
+    @model_validator(mode="after")
+    def _fitting(self) -> Experiment:
+        for name in self.strategies:
+            try:
+                require_inputs(parse_strategy(name), GIVEN, self.train.group)
+            except ValueError as problem:
+                raise ValueError(f"strategy {name!r}: {problem}") from None
+        return self
+
     @field_validator("strategies")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(plain_text(name) for name in names)
         for name in names:
             parse_strategy(name)
         if len(set(names)) != len(names):
@@ -87,50 +112,140 @@ class Experiment(_Strict):
         return names
 
 
+def plain_text(strategy: str) -> str:
+    """A strategy's text as it is stored: one space after each comma, none elsewhere around it."""
+    return ", ".join(part.strip() for part in strategy.split(","))
+
+
 def preset_names() -> list[str]:
     """The packaged presets."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
-def load_experiment(source: str, changes: dict[str, Any]) -> Experiment:
+def load_experiment(source: str, changes: Mapping[str, Any]) -> Experiment:
     """An experiment from a preset's name or a TOML file, with dotted changes on top.
 
     changes: `{"train.group": 16}`; None leaves a field as it is.
     Raises SpecError, one line: the field, what is wrong, what would be right.
     """
-    path = PRESETS / f"{source}.toml" if source in preset_names() else Path(source)
-    if not path.is_file():
-        raise SpecError(
-            f"preset {source!r}: not a packaged preset nor a file; "
-            f"{nearest(source, preset_names())}"
-        )
+    return validated(Experiment, change(read_toml(source, PRESETS, "preset"), changes))
+
+
+def read_toml(source: str, folder: Path, kind: str) -> dict[str, Any]:
+    """The raw content of a packaged file of `folder`, by its name, or of any TOML file.
+
+    Raises SpecError when it cannot be found or read.
+    """
+    names = sorted(path.stem for path in folder.glob("*.toml"))
+    path = folder / f"{source}.toml" if source in names else Path(source)
     try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as problem:
+        if not path.is_file():
+            raise SpecError(
+                f"{kind} {source!r}: not a packaged {kind} nor a file; {nearest(source, names)}"
+            )
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, OSError, ValueError, RecursionError) as problem:
         raise SpecError(f"{path}: not readable TOML: {problem}") from None
+
+
+def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested tables with dotted fields replaced; None leaves a field as it is.
+
+    Raises SpecError when a dotted field runs through something that is not a table.
+    """
+    result = copy.deepcopy(dict(raw))
     for dotted, value in changes.items():
-        if value is not None:
-            *parents, leaf = dotted.split(".")
-            place = raw
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[leaf] = value
+        if value is None:
+            continue
+        *parents, leaf = dotted.split(".")
+        place = result
+        for depth, parent in enumerate(parents):
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                where = ".".join(parents[: depth + 1])
+                raise SpecError(f"{where}: expected a table, got {place!r}")
+        place[leaf] = value
+    return result
+
+
+def validated(model: type[Model], raw: Mapping[str, Any]) -> Model:
+    """A checked specification. Raises SpecError, one line, for the first fault."""
     try:
-        return Experiment.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as problem:
-        raise SpecError(_one_line(problem)) from None
+        raise SpecError(_one_line(model, problem)) from None
 
 
-def _one_line(problem: ValidationError) -> str:
+def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
     first = problem.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        model: type[BaseModel] = Experiment
-        for part in first["loc"][:-1]:
-            annotation = model.model_fields[str(part)].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                model = annotation
-        message = f"unknown key; {nearest(str(first['loc'][-1]), model.model_fields)}"
-        return f"{where}: {message}"
-    return f"{where}: {message}, got {first['input']!r}".replace("\n", " ")[:400]
+        known = _known_keys(model, first["loc"][:-1])
+        return f"{where}: unknown key; {nearest(str(first['loc'][-1]), known)}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    if first["type"] == "missing":
+        return f"{where}: missing; expected {expected(model, first['loc'])}"
+    given = repr(first["input"])
+    given = given if len(given) <= 80 else f"{given[:77]}..."
+    return f"{where}: {message}, got {given}; expected {expected(model, first['loc'])}"
+
+
+def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
+    schema = model.model_json_schema()
+    return list(_inside(schema, where).get("properties", schema["properties"]))
+
+
+def expected(model: type[BaseModel], where: tuple[int | str, ...]) -> str:
+    """What a field accepts, in words: `an integer from 1 to 4096`."""
+    return _words(model.model_json_schema(), _inside(model.model_json_schema(), where))
+
+
+def _inside(schema: dict[str, Any], where: tuple[int | str, ...]) -> dict[str, Any]:
+    """The JSON schema of a field; the nearest enclosing one when the path leaves the schema."""
+    here = _resolved(schema, schema)
+    for part in where:
+        options = [_resolved(schema, o) for o in here.get("anyOf", [here])]
+        for option in options:
+            if part in option.get("properties", {}):
+                here = _resolved(schema, option["properties"][part])
+                break
+            if isinstance(part, int) and "items" in option:
+                here = _resolved(schema, option["items"])
+                break
+    return here
+
+
+def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in part:
+        part = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
+    return part
+
+
+_NOUNS = {
+    "integer": "an integer",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
+
+
+def _words(schema: dict[str, Any], part: dict[str, Any]) -> str:
+    if "anyOf" in part:
+        options = [_words(schema, _resolved(schema, option)) for option in part["anyOf"]]
+        return " or ".join(dict.fromkeys(o for o in options if o != "nothing"))
+    if "enum" in part or "const" in part:
+        return "one of " + ", ".join(repr(v) for v in part.get("enum", [part.get("const")]))
+    text = _NOUNS.get(part.get("type", ""), "a value")
+    if part.get("type") == "array":
+        items = _resolved(schema, part.get("items", {}))
+        return f"{text} of {_words(schema, items)}" if items else text
+    low, high = part.get("minimum"), part.get("maximum")
+    above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")
+    lower = f">= {low}" if low is not None else f"> {above}" if above is not None else ""
+    upper = f"<= {high}" if high is not None else f"< {below}" if below is not None else ""
+    return " and ".join(filter(None, (f"{text} {lower}".rstrip(), upper)))

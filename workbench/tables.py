@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import shutil
+import sys
+
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+from workbench.stats import interval, mean
 
 QUALITY = (
     "pass_at_1",
@@ -22,10 +27,18 @@ QUALITY = (
 REGIME = ("all_zero", "single_hit", "multi_hit", "saturated")
 SIGNAL = ("learnable", "signal_count", "update_width", "repaired")
 COST = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", "skipped_prompts")
-RESAMPLES = 2000
 
 
-def summary(frame: pl.DataFrame, split: str = "test_all") -> pl.DataFrame:
+def reported(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows that a run reports: on all test prompts (`test_all`), or on `test` where that is
+    all of them. Learning curves come from `test`, which may be a sample."""
+    whole = (pl.col("split") == "test_all").any().over("run")
+    return frame.filter(
+        pl.col("split") == pl.when(whole).then(pl.lit("test_all")).otherwise(pl.lit("test"))
+    )
+
+
+def summary(frame: pl.DataFrame) -> pl.DataFrame:
     """One row per (strategy, slice): final means over seeds at the tuned learning rate, on all
     test prompts.
 
@@ -33,7 +46,7 @@ def summary(frame: pl.DataFrame, split: str = "test_all") -> pl.DataFrame:
     95% bootstrap interval over seeds, null below five seeds. `start` is the state before RL;
     *_start columns are the regime shares there.
     """
-    rows = frame.filter((pl.col("split") == split) & pl.col("tuned"))
+    rows, curve = reported(frame.filter("tuned")), frame.filter("tuned", split="test", slice="all")
     order = {
         name: place for place, name in enumerate(frame["strategy"].unique(maintain_order=True))
     }
@@ -43,7 +56,8 @@ def summary(frame: pl.DataFrame, split: str = "test_all") -> pl.DataFrame:
         last = group.filter(pl.col("step") == pl.col("step").max())
         if order[strategy] == 0:
             found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
-        shares = group.filter(pl.col("step") > 0).select(pl.col(SIGNAL).mean()).row(0, named=True)
+        taught = curve.filter(pl.col("strategy") == strategy, pl.col("step") > 0)
+        shares = taught.select(pl.col(SIGNAL).mean()).row(0, named=True)
         found.append(
             {
                 "strategy": strategy,
@@ -67,19 +81,11 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
     }
     for name in QUALITY:
         column = rows[name].to_numpy()
-        low, high = _interval(column)
+        low, high = interval(column, mean)
         values |= {name: float(column.mean()), f"{name}_low": low, f"{name}_high": high}
     for name in (*REGIME, *COST):
         values[name] = float(rows[name].to_numpy().mean())
     return values
-
-
-def _interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    if len(values) < 5:
-        return None, None
-    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.quantile(values[draws].mean(1), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:
@@ -92,14 +98,19 @@ def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:
 
 
 def as_text(table: pl.DataFrame, title: str) -> str:
-    """A plain table; a metric with an interval is printed as `mean [low, high]`."""
-    shown = Table(title=title, title_justify="left")
+    """A plain table; a metric with an interval is printed as `mean [low, high]`.
+
+    As wide as the terminal; as wide as it likes where the output is no terminal.
+    """
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     names = [c for c in table.columns if not c.endswith(("_low", "_high"))]
     for name in names:
-        shown.add_column(name, justify="left" if name in ("strategy", "slice") else "right")
+        text = table.schema[name] == pl.String
+        shown.add_column(name, justify="left" if text else "right", overflow="fold")
     for row in table.iter_rows(named=True):
         shown.add_row(*(_cell(row, name) for name in names))
-    console = Console(width=40 + 24 * len(names), no_color=True)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 40 + 24 * len(names)
+    console = Console(width=width, no_color=True)
     with console.capture() as capture:
         console.print(shown)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -4,11 +4,29 @@ A strategy keeps its place, colour, dash and mark in every chart, and any two st
 without colour too. The description property carries the alt text.
 """
 
-from workbench.charts.budget import budget_by_target, learning_curves
+from workbench.charts.budget import (
+    budget_by_target,
+    budget_shares,
+    learning_curves,
+    performance_profiles,
+    waiting_curves,
+)
+from workbench.charts.exact import exact_directions
+from workbench.charts.front import pareto_front, phase_map
 from workbench.charts.learnability import regimes_by_group, signal_counts
-from workbench.charts.signals import advantages, counts_over_training
+from workbench.charts.live import regimes_over_training, trade_off
+from workbench.charts.picture import picture
+from workbench.charts.questions import (
+    against_k,
+    against_rate,
+    against_temperature,
+    differences,
+    prompt_cost,
+)
+from workbench.charts.signals import advantages, counts_over_training, sid_tree
 from workbench.charts.style import (
     COUNTS,
+    INK,
     METRICS,
     PAPER_POINT,
     PAPER_SHARES,
@@ -20,6 +38,7 @@ from workbench.charts.style import (
 
 __all__ = [
     "COUNTS",
+    "INK",
     "METRICS",
     "PAPER_POINT",
     "PAPER_SHARES",
@@ -27,10 +46,25 @@ __all__ = [
     "STYLE",
     "Chart",
     "advantages",
+    "against_k",
+    "against_rate",
+    "against_temperature",
     "budget_by_target",
+    "budget_shares",
     "counts_over_training",
+    "differences",
+    "exact_directions",
     "in_order",
     "learning_curves",
+    "pareto_front",
+    "performance_profiles",
+    "phase_map",
+    "picture",
+    "prompt_cost",
     "regimes_by_group",
+    "regimes_over_training",
+    "sid_tree",
     "signal_counts",
+    "trade_off",
+    "waiting_curves",
 ]

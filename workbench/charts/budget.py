@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from workbench.budget import AXES
-from workbench.charts.style import METRICS, Chart, scales, titled
+from workbench.charts.style import INK, METRICS, Chart, scales, titled
 
 
 def learning_curves(
@@ -43,9 +43,9 @@ def learning_curves(
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")
-            layers.append(mark.mark_rule(color="black", strokeDash=[3, 3]))
+            layers.append(mark.mark_rule(color=INK, strokeDash=[3, 3]))
             layers.append(
-                mark.mark_text(align="left", dx=4, dy=-6, color="black").encode(
+                mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(
                     x=alt.value(0), text="label:N"
                 )
             )
@@ -90,4 +90,110 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
         "What does each target cost?",
         "Median budget to reach each target, one line per strategy; a hollow mark means that some "
         "runs never reach it, a line ends where half of the runs or more never do.",
+    )
+
+
+def waiting_curves(frame: pl.DataFrame, axis: str, target: float) -> Chart:
+    """Share of runs that have not reached the target yet, against budget.
+
+    frame: strategy, budget, waiting, n_runs, as `budget.survival_table` gives.
+    """
+    order, colour, dash, shape = scales(frame)
+    base = alt.Chart(frame).encode(
+        x=alt.X("budget:Q", title=AXES.get(axis, axis)),
+        y=alt.Y("waiting:Q", title="Runs that have not reached it")
+        .axis(format="%")
+        .scale(domain=[0, 1]),
+        color=colour,
+        order="budget:Q",
+    )
+    tooltip = ["strategy:N", "budget:Q", alt.Tooltip("waiting:Q", format=".0%"), "n_runs:Q"]
+    steps = base.mark_line(interpolate="step-after").encode(strokeDash=dash)
+    points = base.mark_point(filled=True, size=40).encode(shape=shape, tooltip=tooltip)
+    return titled(
+        steps + points,
+        f"How long do runs need to reach {target:.4f}?",
+        f"Kaplan-Meier curves, one per strategy ({', '.join(order)}): the share of runs still "
+        f"below {target:.4f} after each budget. A curve that ends above 0 has runs that never "
+        "reach it.",
+    )
+
+
+def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None) -> Chart:
+    """Budget to a target over all that the baseline spends, with intervals, on a log scale.
+
+    frame: as `budget.budget_table` gives, one target. A strategy that rarely reaches keeps its row,
+    empty but for the count of runs that did; an interval without an upper end runs off to the
+    right. paper: the published share, drawn as a rule.
+    """
+    order, colour, _, shape = scales(frame)
+    y = alt.Y("strategy:N", title=None, sort=order)
+    least = min(
+        [paper or 1.0, *frame["share_low"].drop_nulls(), *frame["share_of_baseline"].drop_nulls()]
+    )
+    scale = alt.Scale(type="log", domain=[min(0.02, max(least, 0.001) / 1.5), 2.0], clamp=True)
+    shown = frame.with_columns(
+        reached=pl.format("{} of {} reach it", "n_reached", "n_runs"),
+        end=pl.when(pl.col("share_low").is_not_null()).then(pl.col("share_high").fill_null(2.0)),
+    )
+    known = shown.filter(pl.col("share_of_baseline").is_not_null())
+    x = alt.X("share_of_baseline:Q", title=f"Share of all that {baseline} spends", scale=scale)
+    bars = (
+        alt.Chart(shown.drop_nulls("end"))
+        .mark_rule(strokeWidth=2)
+        .encode(y=y, x=alt.X("share_low:Q", scale=scale), x2="end:Q", color=colour.legend(None))
+    )
+    points = (
+        alt.Chart(known)
+        .mark_point(filled=True, size=80, opacity=1)
+        .encode(y=y, x=x, color=colour.legend(None), shape=shape.legend(None))
+    )
+    counts = (
+        alt.Chart(shown)
+        .mark_text(align="left", dx=6)
+        .encode(y=y, x=alt.value("width"), text="reached:N")
+    )
+    marks = [(1.0, "all of it")] + ([(paper, f"paper: {paper:.1%}")] if paper else [])
+    rules = alt.Chart(pl.DataFrame(marks, schema=["at", "label"], orient="row")).encode(
+        x=alt.X("at:Q", scale=scale)
+    )
+    return titled(
+        alt.layer(
+            rules.mark_rule(strokeDash=[4, 3], color=INK),
+            rules.mark_text(align="left", dx=4, color=INK).encode(y=alt.value(-8), text="label:N"),
+            bars,
+            points,
+            counts,
+        ),
+        "How much of the baseline's budget does each strategy need?",
+        f"One row per strategy: median budget to the target over all that {baseline} spends, with "
+        "the 95% bootstrap interval over seeds, and how many runs reach the target at all.",
+    )
+
+
+def performance_profiles(frame: pl.DataFrame, metric: str) -> Chart:
+    """Share of runs above each level of a metric, with pointwise intervals.
+
+    frame: strategy, threshold, share, low, high (null without an interval).
+    """
+    order, colour, dash, shape = scales(frame)
+    label = METRICS.get(metric, metric)
+    base = alt.Chart(frame).encode(
+        x=alt.X("threshold:Q", title=label).scale(zero=False), color=colour
+    )
+    band = (
+        alt.Chart(frame.drop_nulls(["low", "high"]))
+        .mark_area(opacity=0.15)
+        .encode(x="threshold:Q", y="low:Q", y2="high:Q", color=colour)
+    )
+    lines = base.mark_line().encode(
+        y=alt.Y("share:Q", title="Runs above it").axis(format="%").scale(domain=[0, 1]),
+        strokeDash=dash,
+    )
+    points = base.mark_point(filled=True, size=30).encode(y="share:Q", shape=shape)
+    return titled(
+        alt.layer(band, lines, points),
+        "How many runs end above each level?",
+        f"Performance profiles of {label}, one line per strategy ({', '.join(order)}); bands are "
+        "pointwise 95% bootstrap intervals over seeds.",
     )

@@ -7,6 +7,7 @@ import polars as pl
 
 from recast import REGIMES
 from workbench.charts.style import (
+    INK,
     PAPER_POINT,
     PAPER_SHARES,
     REGIME_LABELS,
@@ -49,8 +50,8 @@ def regimes_by_group(frame: pl.DataFrame) -> Chart:
     marks = alt.Chart(paper).encode(x="group:Q", y="share:Q", tooltip=["label:N"])
     return titled(
         lines
-        + marks.mark_point(shape="diamond", size=140, color="black", strokeWidth=2)
-        + marks.mark_text(align="left", dx=9, dy=-9, color="black").encode(text="label:N"),
+        + marks.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
+        + marks.mark_text(align="left", dx=9, dy=-9, color=INK).encode(text="label:N"),
         "How many groups can teach anything at this search width?",
         "Lines: share of all-zero, single-hit, multi-hit and saturated groups against the rollouts "
         "per group. Black diamonds: the paper's 85%, 13% and 2% at 32 rollouts.",

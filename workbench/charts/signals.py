@@ -5,65 +5,142 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import COUNTS, Chart, scales, titled
+from workbench.charts.style import COUNTS, INK, Chart, scales, titled
+
+_LEAVES = {
+    "hit": ("#008A61", "circle"),
+    "target": ("#008A61", "diamond"),
+    "near miss": ("#B48700", "triangle-up"),
+    "miss": ("#676767", "cross"),
+}
 
 
-def advantages(frame: pl.DataFrame) -> Chart:
+def sid_tree(nodes: pl.DataFrame, edges: pl.DataFrame, depth: int) -> Chart:
+    """A group as a prefix tree of semantic IDs; the thick branch is the target's.
+
+    nodes, edges: as `microscope.tree_frames` gives them. depth: levels of an ID.
+    """
+    place = alt.Y("row:Q", axis=None).scale(reverse=True)
+    branch = ["shared with the target", "other"]
+    lines = (
+        alt.Chart(edges)
+        .mark_line()
+        .encode(
+            x=alt.X("level:Q", title="Level of the semantic ID (0: root)")
+            .axis(values=list(range(depth + 1)), format="d", grid=False)
+            .scale(domain=[0, depth + 1.5], nice=False),
+            y=place,
+            detail="edge:N",
+            color=alt.Color("path:N", sort=branch, legend=None).scale(
+                domain=branch, range=["#008A61", INK]
+            ),
+            strokeWidth=alt.StrokeWidth("path:N", sort=branch, legend=None).scale(
+                domain=branch, range=[4, 1]
+            ),
+            tooltip=["edge:N", "path:N"],
+        )
+    )
+    kinds = [kind for kind in _LEAVES if kind in set(nodes["kind"])]
+    leaves = alt.Chart(nodes.filter(pl.col("kind") != "inner")).encode(
+        x="level:Q", y=place, tooltip=["code:N", "kind:N", "label:N"]
+    )
+    marks = leaves.mark_point(filled=True, size=90, opacity=1).encode(
+        shape=alt.Shape("kind:N", title=None, legend=alt.Legend(orient="bottom")).scale(
+            domain=kinds, range=[_LEAVES[kind][1] for kind in kinds]
+        ),
+        fill=alt.Fill("kind:N", title=None, legend=alt.Legend(orient="bottom")).scale(
+            domain=kinds, range=[_LEAVES[kind][0] for kind in kinds]
+        ),
+    )
+    names = leaves.mark_text(align="left", dx=9, color=INK).encode(text="label:N")
+    rows = nodes["row"].cast(pl.Float64).to_numpy()
+    return titled(
+        (lines + marks + names).properties(height=130 + 17 * (int(rows.max()) + 1)),
+        "How close did each rollout come to the target?",
+        "Prefix tree of the group's semantic IDs. Each leaf is an item, named by the rollouts that "
+        "found it; the thick branch leads to the target, and a rollout that leaves it late is a "
+        "near miss.",
+    )
+
+
+def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     """Advantage of each rollout of one group, one row of bars per strategy.
 
-    frame: strategy, rollout (from 1), advantage.
+    frame: strategy, slot, place (order of the slots), weight, origin (policy, anchor or
+    supervised), as `microscope.signal_frames` gives. width: pixels of a row.
     """
     order, colour, _, _ = scales(frame)
+    slots = frame.sort("place")["slot"].unique(maintain_order=True).to_list()
     base = alt.Chart(frame).encode(
-        x=alt.X("rollout:O", title="Rollout").axis(labelAngle=0, labelOverlap=True)
+        x=alt.X("slot:N", title="Rollout of the group", sort=slots).axis(
+            labelAngle=0, labelOverlap=True, domain=False, ticks=False
+        )
     )
     bars = base.mark_bar().encode(
-        y=alt.Y("advantage:Q", title=None).axis(tickCount=3),
+        y=alt.Y("weight:Q", title=None).axis(tickCount=3, grid=False),
         color=colour.legend(None),
-        tooltip=["strategy:N", "rollout:O", alt.Tooltip("advantage:Q", format=".3f")],
+        tooltip=["strategy:N", "slot:N", "origin:N", alt.Tooltip("weight:Q", format=".3f")],
     )
-    zero = base.mark_rule(color="#595959").encode(y=alt.datum(0))
+    given = (
+        base.transform_filter(alt.datum.origin != "policy")
+        .mark_text(baseline="bottom", fontSize=10, color=INK, dy=-1)
+        .encode(
+            y=alt.Y("weight:Q"),
+            text=alt.condition(alt.datum.origin == "anchor", alt.value("anchor"), alt.value("SFT")),
+        )
+    )
+    zero = alt.Chart(frame).mark_rule(color=INK).encode(y=alt.datum(0))
     chart = (
-        (bars + zero)
-        .properties(width=300, height=46)
+        (bars + zero + given)
+        .properties(width=width, height=52)
         .facet(
-            row=alt.Row("strategy:N", title="Advantage", sort=order).header(
-                labelAngle=0, labelAlign="left"
-            ),
-            spacing=6,
+            row=alt.Row(
+                "strategy:N", title="Advantage, or weight of a supervised target", sort=order
+            ).header(labelAngle=0, labelAlign="left", labelLimit=160),
+            spacing=8,
         )
     )
     return titled(
         chart,
         "Which rollouts does each strategy push up or down?",
-        "One row of bars per strategy: the advantage of each rollout of the edited group; no bar "
-        "means that the strategy learns nothing from that rollout.",
+        f"One row of bars per strategy ({', '.join(order)}): the advantage of each rollout of the "
+        "group, and the weight of a supervised target where there is one; no bar means that the "
+        "strategy learns nothing from that rollout.",
     )
 
 
 def counts_over_training(frame: pl.DataFrame, quantity: str = "signal_count") -> Chart:
-    """A measured count per group, averaged over runs, against optimizer steps.
+    """A measured count per group against optimizer steps, with a band over seeds.
 
-    frame: strategy, step and the quantity (a key of `COUNTS`), one row per run x evaluation.
+    frame: strategy, x (optimizer steps), mean, low, high (null without an interval), n_runs, as
+    `budget.curve_table` gives; quantity: the key of `COUNTS` that was averaged.
     """
-    _, colour, dash, shape = scales(frame)
-    mean = (
-        frame.drop_nulls(quantity)
-        .group_by("strategy", "step")
-        .agg(value=pl.col(quantity).mean())
-        .sort("strategy", "step")
+    order, colour, dash, shape = scales(frame)
+    label = COUNTS.get(quantity, quantity)
+    base = alt.Chart(frame).encode(
+        x=alt.X("x:Q", title="Optimizer steps").axis(tickCount=8), color=colour
     )
-    base = alt.Chart(mean).encode(
-        x=alt.X("step:Q", title="Step"),
-        y=alt.Y("value:Q", title=COUNTS.get(quantity, quantity)),
-        color=colour,
+    area = {"x": "x:Q", "y": "low:Q", "y2": "high:Q"}
+    known = frame.drop_nulls(["low", "high"])
+    band = alt.Chart(known).mark_area(opacity=0.18)
+    lines = base.mark_line().encode(
+        y=alt.Y("mean:Q", title=label).scale(domainMin=0), strokeDash=dash, order="x:Q"
     )
-    points = base.mark_point(filled=True, size=45).encode(
-        shape=shape, tooltip=["strategy:N", "step:Q", alt.Tooltip("value:Q", format=".3f")]
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        y="mean:Q",
+        shape=shape,
+        tooltip=[
+            "strategy:N",
+            alt.Tooltip("x:Q", title="optimizer steps", format=",.0f"),
+            *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high")),
+            alt.Tooltip("n_runs:Q", title="runs"),
+        ],
     )
     return titled(
-        base.mark_line().encode(strokeDash=dash) + points,
+        alt.layer(
+            *([] if known.is_empty() else [band.encode(**area, color=colour)]), lines, points
+        ),
         "Does the learning signal grow as training goes on?",
-        f"{COUNTS.get(quantity, quantity)} against training steps, mean over runs, one line per "
-        "strategy.",
+        f"{label} against optimizer steps, mean over runs with a 95% bootstrap interval, one line "
+        f"per strategy ({', '.join(order)}).",
     )

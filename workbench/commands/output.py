@@ -1,13 +1,22 @@
-"""What commands share: how a table is printed, how progress is shown."""
+"""What commands share: how a table is printed, how progress is shown, how a store is read."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import click
 import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workbench.estimate import duration
+from workbench.executors import NAMES
+from workbench.spec import SpecError
+from workbench.store import Store
 from workbench.tables import as_text
 
 FORMAT = click.option(
@@ -16,6 +25,22 @@ FORMAT = click.option(
     type=click.Choice(["table", "json", "csv"]),
     default="table",
     help="How to print the table.",
+)
+STORE = click.option(
+    "--store", "store_path", default="runs", show_default=True, help="Where runs go."
+)
+EXECUTOR = click.option(
+    "--executor",
+    type=click.Choice(NAMES),
+    default="process",
+    show_default=True,
+    help="Who trains: this machine's cores, this process alone, or a Ray cluster. Same results.",
+)
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(1, 4096),
+    default=None,
+    help="Batches of runs in flight at once. Default: one per core.",
 )
 
 
@@ -29,21 +54,61 @@ def emit(table: pl.DataFrame, style: str, title: str) -> None:
         click.echo(as_text(table, title))
 
 
-def progress_line() -> Any:
-    """A live line on a terminal, a plain line every tenth elsewhere; on stderr."""
-    live, last = sys.stderr.isatty(), -1
+def existing_store(path: str) -> Store:
+    """A store to read. Raises SpecError when there is no such folder."""
+    try:
+        there = Path(path).is_dir()
+    except ValueError:
+        there = False
+    if not there:
+        raise SpecError(f"store {path!r}: no such folder; expected the --store of a run or sweep")
+    return Store(Path(path))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar that moves with every step on a terminal, a plain line every tenth elsewhere; stderr.
+
+    Yields what to call with run-steps done, run-steps in all, and what is going on. An
+    interruption inside becomes click's.
+    """
+    try:
+        with _shown() as show:
+            yield show
+    except KeyboardInterrupt:
+        raise click.Abort from None
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[int, int, str], None]]:
+    if not sys.stderr.isatty():
+        yield _plain_lines()
+        return
+    bar = Progress(
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TextColumn("run-steps"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
+    )
+    with bar:
+        line = bar.add_task("starting", total=None)
+        yield lambda done, total, text: bar.update(
+            line, completed=done, total=total, description=text
+        )
+
+
+def _plain_lines() -> Callable[[int, int, str], None]:
+    began, last = time.monotonic(), -1
 
     def show(done: int, total: int, text: str) -> None:
         nonlocal last
         tenth = 10 * done // max(total, 1)
-        if live:
-            bar = "#" * (3 * tenth) + "." * (30 - 3 * tenth)
-            end = "\n" if done >= total else ""
-            click.echo(
-                f"\r[{bar}] {done / max(total, 1):4.0%} {text:<50.50}{end}", nl=False, err=True
-            )
-        elif tenth != last:
-            click.echo(f"{done / max(total, 1):4.0%} {text}", err=True)
-        last = tenth
+        if tenth != last:
+            last = tenth
+            seconds = time.monotonic() - began
+            left = f", about {duration(seconds * (total - done) / done)} left" if done else ""
+            click.echo(f"{done / max(total, 1):4.0%} of {total} run-steps{left}: {text}", err=True)
 
     return show

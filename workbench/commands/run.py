@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 import polars as pl
 
-from workbench.commands.output import FORMAT, emit, progress_line
+from workbench.commands.output import EXECUTOR, FORMAT, STORE, WORKERS, emit, progress_bar
 from workbench.spec import load_experiment, preset_names
-from workbench.store import Store, mark_tuned
+from workbench.store import Store
 from workbench.tables import COST, QUALITY, REGIME, SIGNAL, edge_warnings, summary
+from workbench.tuning import mark_tuned
 
 
 @click.command()
@@ -24,7 +25,9 @@ from workbench.tables import COST, QUALITY, REGIME, SIGNAL, edge_warnings, summa
 @click.option("--tune-metric", default=None, help="Validation metric that chooses the rate.")
 @click.option("--world", type=click.Choice(["synthetic", "replay"]), default=None)
 @click.option("--data", default=None, help="Folder in MiniOneRec's layout, for --world replay.")
-@click.option("--store", "store_path", default="runs", show_default=True, help="Where runs go.")
+@EXECUTOR
+@WORKERS
+@STORE
 @FORMAT
 def run(
     preset: str | None,
@@ -37,6 +40,8 @@ def run(
     tune_metric: str | None,
     world: str | None,
     data: str | None,
+    executor: str,
+    workers: int | None,
     store_path: str,
     style: str,
 ) -> None:
@@ -60,8 +65,9 @@ def run(
     from workbench.runner import run_experiment
 
     store = Store(Path(store_path)).prepare()
-    built, keys = run_experiment(spec, store, progress_line())
-    frame = mark_tuned(store.load().filter(pl.col("run").is_in(keys)), spec.train.tune_metric).sort(
+    with progress_bar() as progress:
+        built, keys = run_experiment(spec, store, progress, executor, workers)
+    frame = mark_tuned(store.load(keys), spec.train.tune_metric).sort(
         pl.col("strategy").replace_strict({s: i for i, s in enumerate(spec.strategies)})
     )
     table = summary(frame)
@@ -76,7 +82,11 @@ def run(
         "diverged",
         *(c for q in QUALITY for c in (q, f"{q}_low", f"{q}_high")),
     )
-    emit(quality, style, "What did each strategy reach? All test prompts, mean [95% interval] over seeds")
+    emit(
+        quality,
+        style,
+        "What did each strategy reach? Test prompts, mean [95% interval] over seeds",
+    )
     everyone = table.filter((pl.col("slice") == "all") & (pl.col("strategy") != "start"))
     start = [f"{name}_start" for name in REGIME]
     emit(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import click
+import polars as pl
 
+from workbench.commands.output import FORMAT, emit, existing_store
+from workbench.files import replace
 from workbench.spec import SpecError
-from workbench.store import Store
+from workbench.store import complaints
 
 
 @click.group("store")
@@ -19,17 +23,55 @@ def store() -> None:
 @click.argument("store_path", metavar="STORE")
 @click.argument("target", metavar="FILE")
 def export(store_path: str, target: str) -> None:
-    """Write every run of STORE into one tidy Parquet or CSV FILE."""
-    if not Path(store_path).is_dir():
-        raise SpecError(f"store {store_path!r}: no such folder")
-    frame = Store(Path(store_path)).load()
+    """Write every readable run of STORE into one tidy Parquet or CSV FILE."""
+    frame = existing_store(store_path).load()
     if frame.is_empty():
-        raise SpecError(f"store {store_path!r}: holds no runs")
-    try:
-        if target.endswith(".csv"):
-            frame.write_csv(target)
-        else:
-            frame.write_parquet(target, compression="zstd", compression_level=19)
-    except OSError as problem:
-        raise SpecError(f"{target}: cannot write ({problem.strerror or problem})") from None
+        raise SpecError(f"store {store_path!r}: holds no readable runs")
+    if Path(target).suffix not in (".csv", ".parquet"):
+        raise SpecError(f"{target}: expected a name that ends in .parquet or .csv")
+    if not Path(target).parent.is_dir():
+        raise SpecError(f"{target}: no such folder {str(Path(target).parent)!r}")
+    buffer = io.BytesIO()
+    if target.endswith(".csv"):
+        frame.write_csv(buffer)
+    else:
+        frame.write_parquet(buffer, compression="zstd", compression_level=19)
+    replace(buffer.getvalue(), Path(target))
     click.echo(f"{frame['run'].n_unique()} runs in {target}")
+
+
+@store.command()
+@click.argument("store_path", metavar="STORE")
+@click.option("--quarantine/--no-quarantine", default=True, help="Set damaged runs aside.")
+@FORMAT
+def check(store_path: str, quarantine: bool, style: str) -> None:
+    """Verify every file of STORE; name the damaged ones and set them aside.
+
+    The next run or sweep does the runs again that were set aside. Exit code 1 when any file is
+    damaged.
+    """
+    held = existing_store(store_path).contents()
+    moved = existing_store(store_path).quarantine(held.damaged) if quarantine else []
+    places = [str(path) for path in moved] + [""] * (len(held.damaged) - len(moved))
+    if style != "table":
+        rows = [
+            {"run": fault.key, "file": str(fault.path), "fault": fault.fault, "moved_to": place}
+            for fault, place in zip(held.damaged, places, strict=True)
+        ]
+        columns = ["run", "file", "fault", "moved_to"]
+        emit(pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String)), style, "")
+    else:
+        for fault, place in zip(held.damaged, places, strict=True):
+            click.echo(f"{fault}" + (f"; moved to {place}" if place else ""))
+        for line in complaints(Path(store_path), held)[len(held.damaged) :]:
+            click.echo(line)
+        click.echo(f"{len(held.good)} runs sound, {len(held.damaged)} damaged")
+    if held.damaged:
+        click.get_current_context().exit(1)
+
+
+@store.command()
+@click.argument("store_path", metavar="STORE")
+def migrate(store_path: str) -> None:
+    """Rewrite runs of older schemas; the old files go to STORE/retired."""
+    click.echo(f"{existing_store(store_path).migrate()} runs rewritten in {store_path}")

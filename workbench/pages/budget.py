@@ -7,10 +7,24 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.budget import AXES, budget_table, curve_table, final_value, tuned_test_rows
-from workbench.store import StoreError, load_or_example
+from workbench.budget import (
+    AXES,
+    budget_table,
+    cautions,
+    curve_table,
+    final_value,
+    reach_events,
+    survival_table,
+    tuned_test_rows,
+)
+from workbench.cells import cell_labels
+from workbench.figures import PAPER_SHARE
+from workbench.pages.address import Address
+from workbench.pages.figure import figure, plain
+from workbench.pages.stored import stored_runs
 
 CEILINGS = {"pass_at_1": "ceiling_pass_at_1", "recall_at_10": "ceiling_recall_at_10"}
+MOST_LINES = 10
 
 
 def mean_of(frame: pl.DataFrame, column: str) -> float | None:
@@ -19,44 +33,69 @@ def mean_of(frame: pl.DataFrame, column: str) -> float | None:
     return float(values.to_numpy().mean()) if len(values) else None
 
 
+view = Address("budget")
 st.title("Who gets further for the same budget?")
-try:
-    frame, source = load_or_example()
-except StoreError as problem:
-    st.error(str(problem))
-    st.stop()
-st.caption(f"Data: {source}. Each strategy at its own best learning rate; test users.")
+frame, source = stored_runs()
+st.caption(f"Data: {plain(source)}. Each strategy at its own best learning rate; test users.")
 rows = tuned_test_rows(frame)
 metrics = [name for name in charts.METRICS if name in rows.columns and rows[name].count()]
 if not metrics:
     st.info("No tuned run with a test evaluation yet. Run a sweep, then come back.")
     st.stop()
 
-choices = st.columns(5)
-metric = choices[0].selectbox(
-    "Metric", metrics, format_func=lambda name: charts.METRICS[name], key="metric"
+sharp, wide = metrics[0], "pass_at_32" if "pass_at_32" in metrics else metrics[-1]
+view.presets(
+    {
+        "Quality for rollouts": {"metric": sharp, "axis": "rollouts"},
+        "Diversity for rollouts": {"metric": wide, "axis": "rollouts"},
+        "Quality for actor updates": {"metric": sharp, "axis": "updated_rows"},
+        "Quality for labels": {"metric": sharp, "axis": "labels"},
+    }
 )
-axis = choices[1].selectbox("Budget", list(AXES), format_func=lambda name: AXES[name], key="axis")
+choices = st.columns(4)
+metric = choices[0].selectbox(
+    "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
+)
+axes = list(AXES)
+axis = choices[1].selectbox(
+    "Budget", axes, format_func=AXES.__getitem__, **view.one_of("axis", axes)
+)
+labels = cell_labels(rows)
+cell = choices[2].selectbox(
+    "World and start",
+    list(labels),
+    format_func=labels.__getitem__,
+    **view.one_of("cell", list(labels)),
+)
+rows = rows.filter(pl.col("cell") == cell)
 known = charts.in_order(rows["strategy"].to_list())
-baseline = choices[2].selectbox("Baseline", known, key="baseline")
-for column, name, label in ((choices[3], "group", "G"), (choices[4], "world", "World")):
-    options = sorted(rows[name].unique().to_list())
-    rows = rows.filter(pl.col(name) == column.selectbox(label, options, key=name))
+baseline = choices[3].selectbox("Baseline", known, **view.one_of("baseline", known))
+names = st.multiselect("Strategies", known, **view.some_of("strategies", known, known[:MOST_LINES]))
+rows = rows.filter(pl.col("strategy").is_in([*names, baseline]))
+
+for caution in cautions(frame.filter(pl.col("cell") == cell), metric, baseline):
+    if caution.strategy in (*names, baseline):
+        st.warning(plain(caution.text), icon=":material/balance:")
 
 curves = curve_table(rows, metric, axis)
-missing = [name for name in known if name not in set(curves["strategy"])]
+missing = [
+    name for name in charts.in_order([*names, baseline]) if name not in set(curves["strategy"])
+]
 if missing:
-    st.caption(f"Not drawn, nothing to show on this axis: {', '.join(missing)}.")
+    st.caption(f"Not drawn, nothing to show on this axis: {plain(', '.join(missing))}.")
 if curves.is_empty():
     st.info("No strategy spends anything on this axis.")
     st.stop()
 start = mean_of(rows.filter(pl.col("step") == 0), metric)
 ceiling = mean_of(rows, CEILINGS[metric]) if metric in CEILINGS else None
-st.altair_chart(
-    charts.learning_curves(curves, metric, axis, start=start, ceiling=ceiling), width="stretch"
+figure(
+    charts.learning_curves(curves, metric, axis, start=start, ceiling=ceiling),
+    curves,
+    name="learning-curves",
+    read="Left is cheaper, up is better. A line is the mean over seeds, its band a 95% bootstrap "
+    "interval, drawn from 5 seeds on. The rules are the start and, where one exists, the best that "
+    "any policy can reach in this world.",
 )
-st.caption("Mean over seeds; the band is a 95% seed bootstrap, drawn from 5 seeds on.")
-st.dataframe(curves, hide_index=True, width="stretch")
 
 st.header("What does a target cost?")
 lowest = curves["mean"].to_numpy().min() if start is None else start
@@ -64,41 +103,52 @@ highest = curves["mean"].to_numpy().max()
 if not highest > lowest:
     st.info("No strategy rises above the start on this metric.")
     st.stop()
-if baseline in set(rows["strategy"]):
-    default = final_value(rows, metric, baseline)
-else:
-    default = float(highest)
+default = final_value(rows, metric, baseline)
 target = st.slider(
     "Target",
     min_value=float(lowest),
     max_value=float(highest),
-    value=float(np.clip(default, lowest, highest)),
     step=float(highest - lowest) / 200,
     format="%.4f",
-    key=f"target-{metric}-{axis}-{baseline}",
     help="Starts at the baseline's mean final value.",
+    **view.number(f"target_{metric}", float(default), low=float(lowest), high=float(highest)),
 )
-table = budget_table(rows, metric, axis, baseline, [target])
-st.dataframe(
-    table.with_columns(never_reached=pl.col("n_runs") - pl.col("n_reached")),
-    hide_index=True,
-    width="stretch",
-    column_config={
-        "median": st.column_config.NumberColumn(f"{AXES[axis]}, median", format="%.0f"),
-        "low": st.column_config.NumberColumn("95% low", format="%.0f"),
-        "high": st.column_config.NumberColumn("95% high", format="%.0f"),
-        "ratio_to_baseline": st.column_config.NumberColumn(f"x {baseline}", format="%.3f"),
-        "never_reached": st.column_config.NumberColumn("runs that never reach it"),
+table = budget_table(rows, metric, axis, baseline, [target]).with_columns(
+    never_reached=pl.col("n_runs") - pl.col("n_reached")
+)
+never, runs = (int(table[name].to_numpy().sum()) for name in ("never_reached", "n_runs"))
+number = st.column_config.NumberColumn
+figure(
+    charts.budget_shares(table, baseline, paper=PAPER_SHARE if axis == "rollouts" else None),
+    table,
+    name="budget-shares",
+    read=f"Left is cheaper. {never} of {runs} runs never reach the target; they count as infinite, "
+    "and a row without a mark means that half of its runs or more never do. Reached: two "
+    "evaluations in a row at or above the target.",
+    columns={
+        "median": number(f"{AXES[axis]}, median", format="%.0f"),
+        "low": number("95% low", format="%.0f"),
+        "high": number("95% high", format="%.0f"),
+        "ratio_to_baseline": number(f"x {baseline}", format="%.3f"),
+        "never_reached": number("runs that never reach it"),
     },
 )
-never = int((table["n_runs"] - table["n_reached"]).to_numpy().sum())
-st.caption(
-    f"{never} of {table['n_runs'].to_numpy().sum()} runs never reach it; they count as infinite in "
-    "the median, which is blank when half or more never do. Reached: two evaluations in a row at "
-    "or above the target."
+events = reach_events(rows, metric, axis, target)
+waiting = survival_table(events)
+figure(
+    charts.waiting_curves(waiting, axis, target),
+    waiting,
+    name="waiting",
+    read="Kaplan-Meier: a curve that falls early is cheap, one that ends above zero has runs that "
+    "never reach the target within what they spent.",
 )
-sweep = np.linspace(lowest, highest, 21)[1:].tolist()
-by_target = budget_table(rows, metric, axis, baseline, sweep)
-st.altair_chart(charts.budget_by_target(by_target, axis), width="stretch")
-st.caption("Hollow: some runs never reach that target. A line ends where half or more never do.")
-st.dataframe(by_target, hide_index=True, width="stretch")
+by_target = budget_table(
+    rows, metric, axis, baseline, np.linspace(lowest, highest, 21)[1:].tolist()
+)
+figure(
+    charts.budget_by_target(by_target, axis),
+    by_target,
+    name="budget-by-target",
+    read="Further right is harder, lower is cheaper. Hollow: some runs never reach that target. A "
+    "line ends where half of the runs or more never do.",
+)

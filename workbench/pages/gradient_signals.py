@@ -2,135 +2,184 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import polars as pl
 import streamlit as st
-import torch
 
-from recast import STRATEGIES, Origin, RolloutGroups, build_signal
+from recast import STRATEGIES
 from workbench import charts
-from workbench.budget import tuned_test_rows
-from workbench.store import StoreError, load_or_example
+from workbench.budget import curve_table, tuned_test_rows
+from workbench.microscope import (
+    DEPTH,
+    read_group,
+    sample_group,
+    signal_frames,
+    tree_frames,
+    write_group,
+)
+from workbench.pages.address import Address
+from workbench.pages.figure import figure, plain
+from workbench.pages.stored import stored_runs
+
+FIRST = ["grpo", "repair_only", "recast", "contrast_only", "sft", "grpo_sft"]
+PRESETS = {
+    "All-zero, one near miss": "0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0",
+    "Single hit": "0*0_0*1_1*3_0*2_0*0_0*0_0*1_0*0",
+    "Multi-hit": "0*0_1*3_1*3_0*2_0*0_1*3_0*1_0*0",
+    "Saturated": "_".join(["1*3"] * 8),
+}
+
+view = Address("gradient_signals")
 
 
-def sample_group(width: int, hit_probability: float, draw: int) -> pl.DataFrame:
-    """rollout, reward, score of one group, the same for the same arguments.
-
-    A miss matches 0, 1 or 2 of three levels (score 0, .01, .1).
-    """
-    rng = np.random.default_rng([draw, width])
-    hit = rng.random(width) < hit_probability
-    score = np.where(hit, 1.0, rng.choice([0.0, 0.01, 0.1], size=width, p=[0.6, 0.3, 0.1]))
-    return pl.DataFrame(
-        {"rollout": np.arange(1, width + 1), "reward": hit.astype(np.float64), "score": score}
-    )
+def fresh() -> None:
+    """Forget edits: the group is drawn again."""
+    st.session_state["group"] = ""
+    view.push()
 
 
-def signal_frames(
-    group: pl.DataFrame, names: list[str], draw: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Advantages (strategy, rollout, advantage) and a summary row per strategy.
+def resample() -> None:
+    st.session_state["draw"] += 1
+    fresh()
 
-    Raises ValueError for a blank cell or a score outside [0, 1].
-    """
-    columns = {name: group[name].cast(pl.Float64).fill_null(float("nan")) for name in group.columns}
-    key = np.random.default_rng([draw, len(group), 1]).random(len(group))
-    groups = RolloutGroups.of(
-        torch.tensor([columns["reward"].to_list()], dtype=torch.float64),
-        score=torch.tensor([columns["score"].to_list()], dtype=torch.float64),
-        tie_key=torch.tensor(key).unsqueeze(0),
-    )
-    bars: list[dict[str, Any]] = []
-    table: list[dict[str, Any]] = []
-    for name in names:
-        signal = build_signal(STRATEGIES[name], groups)
-        anchor = (signal.groups.origin[0] == int(Origin.ANCHOR)).nonzero().flatten().tolist()
-        rows = (signal.rows[0].nonzero().flatten() + 1).tolist()
-        if not STRATEGIES[name].needs_rollouts:
-            rows = []
-        target = signal.supervised > 0
-        bars += [
-            {"strategy": name, "rollout": i, "advantage": value}
-            for i, value in enumerate(signal.advantage[0].tolist(), start=1)
-        ]
-        reaching = [str(row) for row in rows] + ["target"] * target
-        table.append(
-            {
-                "strategy": name,
-                "anchor slot": anchor[0] + 1 if anchor else None,
-                "rows reaching the actor": ", ".join(reaching) or "none",
-                "update width": len(reaching),
-                "signal count": int(signal.count[0]),
-            }
-        )
-    return pl.DataFrame(bars), pl.DataFrame(table, schema_overrides={"anchor slot": pl.Int64})
+
+def keep_edit(before: pl.DataFrame, editor: str) -> None:
+    """Put an edited group into the address."""
+    changed = before.to_dicts()
+    for place, cells in st.session_state[editor]["edited_rows"].items():
+        changed[int(place)] |= cells
+    if all(None not in row.values() for row in changed):
+        view.set({"group": write_group(pl.DataFrame(changed, schema=before.schema))})
 
 
 st.title("What does each strategy learn from one group?")
-left, middle, right = st.columns(3)
-width = left.slider("Rollouts per group, G", 1, 32, 8, key="width")
-percent = middle.slider("Hit probability (%)", 0.0, 100.0, 5.0, step=0.5, key="hit_probability")
-draw = st.session_state.setdefault("draw", 0)
-if right.button("Resample the group", key="resample"):
-    st.session_state["draw"] = draw = draw + 1
+st.write(
+    "A policy samples G rollouts for one prompt; a rollout that finds the target is a hit. Start "
+    "from a typical group, then edit it and watch who is pushed up or down."
+)
+view.presets({label: {"group": text} for label, text in PRESETS.items()})
+left, middle, right = st.columns(3, vertical_alignment="bottom")
+width = left.slider(
+    "Rollouts per group, G", 1, 32, **view.number("width", 8, low=1, high=32) | {"on_change": fresh}
+)
+percent = middle.slider(
+    "Hit probability (%)",
+    0.0,
+    100.0,
+    step=0.5,
+    **view.number("hit_probability", 5.0, low=0.0, high=100.0) | {"on_change": fresh},
+)
+draw = view.number("draw", 0, low=0, high=1_000_000)["key"]
+draw = int(st.session_state[draw])
+right.button("Resample the group", key="resample", on_click=resample)
 
-editor, picture = st.columns([1, 2])
-with editor:
-    st.caption("Edit a reward (above 0 is a hit) or a structural score (0 to 1).")
-    edited = st.data_editor(
-        sample_group(width, percent / 100, draw),
-        key=f"group-{draw}-{width}-{percent}",
-        hide_index=True,
-        disabled=["rollout"],
-        column_config={
-            "reward": st.column_config.NumberColumn("Reward", required=True),
-            "score": st.column_config.NumberColumn(
-                "Score", min_value=0.0, max_value=1.0, required=True
-            ),
-        },
-    )
-names = st.multiselect("Strategies", list(STRATEGIES), list(STRATEGIES), key="strategies")
+written = st.session_state[view.text("group")["key"]]
+try:
+    group = read_group(written) if written else sample_group(width, percent / 100, draw)
+except ValueError as problem:
+    st.warning(f"{plain(str(problem))} The page shows a sampled group instead.")
+    group = sample_group(width, percent / 100, draw)
+
+names = st.multiselect(
+    "Strategies", list(STRATEGIES), **view.some_of("strategies", list(STRATEGIES), FIRST)
+)
+names = charts.in_order(names)
 if not names:
     st.info("Choose at least one strategy.")
     st.stop()
 try:
-    bars, table = signal_frames(edited, charts.in_order(names), draw)
+    bars, table, refused = signal_frames(group, names, draw, percent / 100)
 except ValueError as problem:
-    st.error(str(problem))
+    st.error(plain(str(problem)))
     st.stop()
+
+for name, reason in refused.items():
+    st.warning(plain(f"{name} is left out: {reason}"))
+if bars.is_empty():
+    st.stop()
+
+editing, picture = st.columns([2, 3])
+with editing:
+    st.caption(
+        f"Edit a reward (above 0 is a hit) or how many of the {DEPTH} levels of the target's "
+        "semantic ID the rollout matched."
+    )
+    editor = f"editor {view.arrivals} {written} {width} {percent} {draw}"
+    st.data_editor(
+        group,
+        key=editor,
+        on_change=keep_edit,
+        args=(group, editor),
+        hide_index=True,
+        disabled=["rollout"],
+        height=min(38 + 35 * group.height, 360),
+        column_config={
+            "rollout": st.column_config.NumberColumn("Rollout", format="R%d"),
+            "reward": st.column_config.NumberColumn("Reward", required=True),
+            "matched": st.column_config.SelectboxColumn(
+                "Levels matched", options=list(range(DEPTH + 1)), required=True
+            ),
+        },
+        alt="The group: one row per rollout, with its reward and matched levels",
+    )
+slots = table.drop_nulls("anchor slot")["anchor slot"]
 with picture:
-    st.altair_chart(charts.advantages(bars), width="content")
+    nodes, edges = tree_frames(group, draw, slots[0] if len(slots) else None)
+    figure(
+        charts.sid_tree(nodes, edges, DEPTH),
+        nodes.filter(pl.col("kind") != "inner").drop("row"),
+        name="semantic-id-tree",
+        read="Every path from the root is one item. The thick branch is the target's; the later a "
+        "rollout leaves it, the higher its structural score (0, .01, .1). The hardest negative is "
+        "the miss that leaves last, the anchor replaces the one that leaves first.",
+    )
+figure(
+    charts.advantages(bars),
+    bars.drop("place"),
+    name="advantages",
+    read="Up: the rollout becomes more likely; down: less likely; no bar: it is ignored. "
+    "`anchor` marks the ground truth put into a slot, `SFT` the weight of a supervised target.",
+    width="content",
+)
+st.dataframe(
+    table,
+    hide_index=True,
+    width="stretch",
+    placeholder="-",
+    alt="Per strategy: anchor slot, rows that reach the actor, update width and signal count",
+)
 st.caption(
     "The group stands alone here, so `reinforce` centres on it; in a batch its baseline includes "
     "the other groups. `target` is a supervised row. Ties are broken at random."
 )
-st.dataframe(table, hide_index=True, width="stretch")
 
 st.header("And over a whole training run?")
-try:
-    frame, source = load_or_example()
-except StoreError as problem:
-    st.error(str(problem))
-    st.stop()
-st.caption(f"Measured. Data: {source}.")
+frame, source = stored_runs()
+st.caption(f"Measured. Data: {plain(source)}.")
 measured = tuned_test_rows(frame)
-quantity = st.selectbox(
-    "Count", list(charts.COUNTS), format_func=lambda key: charts.COUNTS[key], key="quantity"
+chosen, where = st.columns(2)
+quantity = chosen.selectbox(
+    "Count",
+    list(charts.COUNTS),
+    format_func=charts.COUNTS.__getitem__,
+    **view.one_of("quantity", list(charts.COUNTS)),
 )
 measured = measured.drop_nulls(quantity) if quantity in measured.columns else measured.clear()
 if measured.is_empty():
     st.info("No stored run has this count.")
     st.stop()
-groups = sorted(measured["group"].unique().to_list())
-shown = st.selectbox("Rollouts per group, G", groups, key="stored_group")
+widths = sorted(measured["group"].unique().to_list())
+shown = where.selectbox("Rollouts per group, G", widths, **view.one_of("stored_group", widths))
 measured = measured.filter(pl.col("group") == shown)
-st.altair_chart(charts.counts_over_training(measured, quantity), width="stretch")
-st.dataframe(
-    measured.group_by("strategy", "step", maintain_order=True).agg(
-        pl.col(quantity).mean().round(4), runs=pl.len()
-    ),
-    hide_index=True,
-    width="stretch",
+known = set(measured["strategy"])
+counts = curve_table(
+    measured.filter(pl.col("strategy").is_in([name for name in names if name in known] or known)),
+    quantity,
+    "optimizer_steps",
+)
+figure(
+    charts.counts_over_training(counts, quantity),
+    counts,
+    name="counts-over-training",
+    read="Measured in stored runs of the strategies chosen above. A line is the mean over seeds, "
+    "its band a 95% bootstrap interval, drawn from 5 seeds on.",
 )

@@ -7,7 +7,8 @@ import math
 import polars as pl
 import streamlit as st
 
-from recast import STRATEGIES
+from recast import STRATEGIES, Strategy
+from recast.by_hits import sampled_width
 from recast.learnability import beta_regimes, expected_signal_count, hit_count_pmf
 from workbench import charts
 
@@ -27,12 +28,19 @@ def regime_frame(mean: float, cv: float, widths: list[int]) -> pl.DataFrame:
 
 def count_frame(mean: float, cv: float, group: int) -> pl.DataFrame:
     """strategy, signal_count, meaning; nan where a strategy has no count per group."""
-    pmf = hit_count_pmf(mean, cv, group)
+
+    def count(strategy: Strategy) -> float:
+        pmf = hit_count_pmf(mean, cv, sampled_width(strategy, group))
+        try:
+            return expected_signal_count(strategy, pmf, group)
+        except ValueError:
+            return math.nan
+
     return pl.DataFrame(
         [
             {
                 "strategy": name,
-                "signal_count": expected_signal_count(strategy, pmf, group),
+                "signal_count": count(strategy),
                 "meaning": strategy.meaning,
             }
             for name, strategy in STRATEGIES.items()

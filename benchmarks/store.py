@@ -1,0 +1,61 @@
+"""How long a store of many runs takes to load: python benchmarks/store.py [RUNS].
+
+Prints the seconds of the first load (every file verified and parsed) and of the next ones (every
+file verified, rows taken from the verified part), for runs shaped like a default experiment's.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import workbench.files
+from recast.ledger import RunRecord
+from workbench.keys import run_config, run_key
+from workbench.spec import load_experiment
+from workbench.store import Store
+from workbench.tables import COST, QUALITY, REGIME, SIGNAL
+
+EVALUATIONS = 12
+
+
+def made_up(seed: int) -> RunRecord:
+    """A run with random numbers in every column."""
+    rng = random.Random(seed)
+    spec = load_experiment("default", {})
+    names = (*QUALITY, *REGIME, *SIGNAL, *COST, "temperature_matched")
+    steps = [("test", step) for step in range(EVALUATIONS + 1)]
+    rows = tuple(
+        {"split": split, "slice": "all", "step": step, **{name: rng.random() for name in names}}
+        for split, step in [*steps, ("validation", 0), ("validation", EVALUATIONS)]
+    )
+    config = run_config(spec, "grpo", 0.01, seed)
+    return RunRecord(config, rows, {"ceiling_pass_at_1": 0.3, "ceiling_recall_at_10": 0.7})
+
+
+def main(runs: int) -> None:
+    """Fill a store and time its readers."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder)).prepare()
+        with patch.object(workbench.files.os, "fsync"):
+            began = time.perf_counter()
+            for seed in range(runs):
+                record = made_up(seed)
+                store.write(run_key(record.config), record)
+            print(f"{runs} runs written in {time.perf_counter() - began:.1f} s without fsync")
+        for name in ("first load", "second load", "third load"):
+            began = time.perf_counter()
+            frame = store.load()
+            seconds = time.perf_counter() - began
+            print(f"{name}: {seconds:.2f} s, {frame.height} rows, {frame['run'].n_unique()} runs")
+        began = time.perf_counter()
+        store.scan().select("run", "strategy", "greedy").collect()
+        print(f"lazy scan of three columns: {time.perf_counter() - began:.2f} s")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)

@@ -1,0 +1,98 @@
+"""Stages: a function, what it needs, and how a person writes it down.
+
+A stage table maps a name to a `Stage`. A person writes a stage as `name`, `name(4)` or
+`name(eps=1e-4)`; `bind` turns the text into the function with its options filled in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+Coupling = Literal["group", "batch", "state"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of a stage table.
+
+    function: takes `RolloutGroups` first, then its options, which have numeric defaults.
+    needs: inputs without which it cannot work (fields of `RolloutGroups`, or "target", the ground
+    truth). binary: it counts hits, so rewards must be 0 or 1. coupling: what the result of one
+    group depends on: that group alone, the other groups of the batch, or a state carried from
+    batch to batch. width: rows that a group of G can send on, given G and the options; default G.
+    """
+
+    function: Callable[..., Any]
+    needs: frozenset[str] | set[str] = frozenset()
+    binary: bool = False
+    coupling: Coupling = "group"
+    width: Callable[..., int] | None = None
+
+    @cached_property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options, in order."""
+        code = self.function.__code__
+        names: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+        return names[len(names) - len(self.function.__defaults__ or ()) :]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A stage with its options filled in: call it, or ask how many rows it sends on."""
+
+    stage: Stage
+    given: Mapping[str, float]
+
+    def __call__(self, *inputs: Any, **more: Any) -> Any:
+        return self.stage.function(*inputs, **more, **self.given)
+
+    def width(self, group: int) -> int:
+        """The most rows a group of `group` rollouts sends on."""
+        return self.stage.width(group, **self.given) if self.stage.width else group
+
+
+def bind(kind: str, table: Mapping[str, Stage], text: str) -> Bound:
+    """The stage that `name` or `name(0.5, key=2)` stands for in a table of one kind.
+
+    Raises ValueError, one line, for an unknown name or option, or a value that is no number.
+    """
+    match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
+    if not match:
+        raise ValueError(f"{kind}: cannot read {text!r}; expected name or name(number, key=number)")
+    name, options = match.groups()
+    if name not in table:
+        raise ValueError(f"{kind}: unknown {name!r}; {nearest(name, table)}")
+    known = table[name].options
+    positional, named = [], {}
+    for option in filter(None, (part.strip() for part in (options or "").split(","))):
+        key, _, value = option.rpartition("=")
+        if key:
+            named[key.strip()] = _number(kind, value, text)
+        else:
+            positional.append(_number(kind, value, text))
+    if any(key not in known for key in named) or len(positional) > len(known):
+        raise ValueError(f"{kind}: {name} takes {', '.join(known) or 'no options'}; got {text!r}")
+    return Bound(table[name], named | dict(zip(known, positional, strict=False)))
+
+
+def _number(kind: str, value: str, text: str) -> float | int:
+    try:
+        number = float(value) if not re.fullmatch(r"\s*[+-]?\d+\s*", value) else int(value)
+    except ValueError:
+        raise ValueError(f"{kind}: {value.strip()!r} in {text!r} is not a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{kind}: {value.strip()!r} in {text!r} is not a finite number")
+    return number
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that names the closest known word, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

@@ -1,0 +1,195 @@
+"""The fast path: one step's gradient from the cheapest exact shortcut, for many runs at once.
+
+Which shortcut serves a strategy is decided from what the strategy declares and from probing it,
+never from its name:
+
+- `pair`: only the boundary pair learns;
+- `hits`: every hit of a group, every miss and every anchor gets what the number of hits dictates;
+- `levels`: credit may look at where each miss leaves the target's path as well;
+- `target`: no rollouts at all;
+- none: the general path of `sim.step` trains the strategy, on the shared tree of `sim.tree`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recast.loss import LossSettings
+from recast.repair import REPAIRS
+from recast.selection import SELECTIONS
+from recast.strategy import Strategy
+from sim.bylevel import depends_on_levels_alone, levels_plan
+from sim.hits import hit_table, hits_plan
+from sim.lazy import KL_SLOPES, Path, Reference, Walkers, descend, score_path
+from sim.nodes import NodePolicy, Params
+from sim.pair import pair_plan
+from sim.plan import Drawn, Plan, supervise, target_plan
+from sim.policy import Policy
+from sim.seeds import minibatch, stream
+from sim.step import Training
+from sim.world import World
+
+OUTCOMES = frozenset({"target", "tie_key", "matched"})
+"""Inputs that follow from where each rollout leaves the target's path."""
+
+
+def plan_for(
+    strategy: Strategy, group: int, depth: int, loss: LossSettings, dtype: torch.dtype
+) -> Plan | None:
+    """The cheapest shortcut that is exact for the strategy, or None."""
+    repair = strategy.stage("repair").stage
+    if (
+        strategy.gate != "none"
+        or strategy.coupling == "state"
+        or strategy.anchor_ratio != "one"
+        or not strategy.needs <= OUTCOMES
+        or repair in (REPAIRS["drop_constant"], REPAIRS["keep_distinct"])
+    ):
+        return None
+    if not strategy.needs_rollouts:
+        return target_plan()
+    if strategy.credit == "none":
+        loss = replace(loss, kl_weight=0.0)
+    simple = repair in (REPAIRS["none"], REPAIRS["anchor"])
+    if strategy.coupling == "group":
+        if simple and strategy.stage("select").stage is SELECTIONS["pair"]:
+            return pair_plan(strategy, group, loss)
+        if simple or repair is REPAIRS["append"]:
+            table = hit_table(strategy, group, depth)
+            if table is not None:
+                return hits_plan(strategy, group, depth, table, loss)
+    if depends_on_levels_alone(strategy, group, depth):
+        return levels_plan(strategy, group, depth, loss, dtype)
+    return None
+
+
+@dataclass(frozen=True)
+class Update:
+    """grads `[R, ...]`; spent, counted: as `sim.step.account`; drawn, path, walked: for tests."""
+
+    grads: Params
+    spent: dict[str, Tensor]
+    counted: dict[str, Tensor]
+    drawn: Drawn
+    path: Path
+    walked: Walkers
+
+
+class FastPath:
+    """Steps of R runs of one strategy. Build one with `FastPath.of`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        policy: NodePolicy,
+        world: World,
+        strategy: Strategy,
+        reference: Params,
+        seeds: tuple[int, ...],
+        how: Training,
+    ) -> None:
+        self.plan, self._policy, self._world, self._strategy = plan, policy, world, strategy
+        self._reference, self._seeds, self._how = reference, seeds, how
+        self._rngs = tuple(stream(seed, "lazy rollouts") for seed in seeds)
+        dtype = next(iter(reference.values())).dtype
+        self._context = world.train.context.to(dtype)
+
+    @staticmethod
+    def of(
+        policy: Policy,
+        world: World,
+        strategy: Strategy,
+        reference: Params,
+        seeds: tuple[int, ...],
+        how: Training,
+    ) -> FastPath | None:
+        """The fast path of these runs, or None where the general path must do.
+
+        It needs a policy with node passes, one target per prompt, one optimizer step per rollout
+        phase, and a plan for the strategy.
+        """
+        if not isinstance(policy, NodePolicy) or how.mini_batch:
+            return None
+        dtype = next(iter(reference.values())).dtype
+        plan = plan_for(strategy, how.group, world.catalogue.depth, how.loss, dtype)
+        if plan is None:
+            return None
+        return FastPath(plan, policy, world, strategy, reference, seeds, how)
+
+    def keep(self, runs: Tensor) -> None:
+        """Go on with some of the runs only; bool `[R]`."""
+        chosen = runs.nonzero().view(-1).tolist()
+        self._seeds = tuple(self._seeds[run] for run in chosen)
+        self._rngs = tuple(self._rngs[run] for run in chosen)
+        self._reference = {name: value[runs] for name, value in self._reference.items()}
+
+    @torch.no_grad()
+    def step(self, params: Params, step: int, *, name_items: bool = False) -> Update:
+        """One rollout phase and the gradient of its loss."""
+        how, policy, strategy = self._how, self._policy, self._strategy
+        catalogue, runs = self._world.catalogue, len(self._seeds)
+        index = minibatch(self._seeds, "prompts", step, how.batch, len(self._world.train))
+        context, target = self._context[index], self._world.train.target[index]
+        encoded = policy.encode_rows(params, context)
+        path = score_path(policy, params, catalogue, encoded, target, how.temperature)
+        # Not a number in, not a number out: nothing is drawn from such a run, and its gradient is
+        # NaN whatever its groups hold.
+        broken = ~np.isfinite(path.leave).all(1).reshape(runs, -1).all(1)
+        if broken.any():
+            rows = np.repeat(broken, how.batch)
+            path.leave[rows], path.reach[rows] = 0.0, 1.0
+        drawn = self.plan.draw(path, self._rngs, how.batch)
+        demand = drawn.demand
+        if strategy.learns_from_target:
+            progress = step / max(1, how.steps - 1)
+            taught = supervise(strategy, path, drawn.hits, how.group, how.batch, progress)
+            demand = demand.taught(taught)
+        reference = None
+        if demand.kl is not None:
+            encoded_ref = policy.encode_rows(self._reference, context)
+            reference = Reference(self._reference, encoded_ref, KL_SLOPES[how.kl_estimator])
+        grads, walked = descend(
+            policy,
+            params,
+            catalogue,
+            context,
+            encoded,
+            path,
+            demand,
+            self._rngs,
+            how.temperature,
+            reference,
+            name_items=name_items,
+        )
+        for value in grads.values():
+            value[torch.from_numpy(broken)] = torch.nan
+        spent, counted = self._account(drawn, runs)
+        return Update(grads, spent, counted, drawn, path, walked)
+
+    def _account(self, drawn: Drawn, runs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        how, strategy = self._how, self._strategy
+        taught = int(strategy.learns_from_target)
+        width = drawn.rows.view(runs, -1) + taught
+        repaired = drawn.repaired.view(runs, -1)
+        count = drawn.active.view(runs, -1) + taught
+        one = torch.ones(runs, dtype=torch.int64)
+        sampled = one * (how.batch * how.group if strategy.needs_rollouts else 0)
+        spent = {
+            "rollouts": sampled,
+            "scored_rows": sampled,
+            "updated_rows": width.sum(-1),
+            "optimizer_steps": one,
+            "labels": one * how.batch if taught else repaired.sum(-1),
+            "skipped_prompts": (width == 0).sum(-1),
+        }
+        counted = {
+            "learnable": (count > 0).double().mean(-1),
+            "signal_count": count.double().mean(-1),
+            "update_width": width.double().mean(-1),
+            "repaired": repaired.double().mean(-1),
+        }
+        return spent, counted

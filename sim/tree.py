@@ -1,0 +1,196 @@
+"""The shared tree: every visited node of the trie costs one forward and one backward row.
+
+Rollouts of a prompt share prefixes. At a node they all see the same logits, so logits are computed
+once per visited (prompt, node). If w_i is the derivative of a loss by log p(code_i | node) of
+rollout i, the gradient on the node's logits is sum_i w_i onehot(code_i) - (sum_i w_i) pi: one
+backward row per node, equal to backpropagation through every rollout.
+
+Shapes: R runs, B prompts, M rollouts, L levels, K codes; n rows are visited at a level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sim.catalogue import Catalogue, Level
+from sim.nodes import NodePolicy, Params, Rows
+
+
+class Softmax(NamedTuple):
+    """Softmax over the live codes of n nodes, in parts: logits less their maximum, `[n, K]`, the
+    exp of these, and its sum `[n, 1]`."""
+
+    shifted: Tensor
+    weight: Tensor
+    total: Tensor
+
+    @staticmethod
+    def of(logits: Tensor, here: Level, node: Tensor) -> Softmax:
+        """Overwrites logits `[n, K]`; node `[n]`."""
+        logits.masked_fill_(~here.allowed.index_select(0, node), -torch.inf)
+        shifted = logits.sub_(logits.amax(-1, keepdim=True))
+        weight = torch.from_numpy(np.exp(shifted.numpy()))
+        return Softmax(shifted, weight, weight.sum(-1, keepdim=True))
+
+    @property
+    def logp(self) -> Tensor:
+        """Log-probabilities `[n, K]`, nats; -inf at dead codes."""
+        return self.shifted - self.total.log()
+
+    def heat(self, temperature: float) -> Tensor:
+        """Sampling weights `[n, K]`, not normalised."""
+        return self.weight if temperature == 1.0 else (self.shifted / temperature).exp()
+
+    def pull(self, weight: Tensor) -> Tensor:
+        """Gradient on the logits when log p(code) has derivative `weight` `[n, K]`."""
+        return weight - self.weight * (weight.sum(-1, keepdim=True) / self.total)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The visited nodes of one level; at, code `[R B M]`: row and code of each rollout."""
+
+    rows: Rows
+    saved: Tensor
+    softmax: Softmax
+    at: Tensor
+    code: Tensor
+
+    @property
+    def place(self) -> Tensor:
+        """Flat index into `[n, K]` of what each rollout chose."""
+        return self.at * self.softmax.weight.shape[1] + self.code
+
+
+Pick = Callable[[int, Softmax, Tensor], Tensor]
+"""(level, softmax of the rows, row of each rollout) -> code of each rollout."""
+
+
+def sample_items(
+    policy: NodePolicy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    uniform: Tensor,
+    temperature: float,
+) -> Tensor:
+    """Items `[R, B, M]` from draws `[R, B, M, L]` in [0, 1), each code at `temperature`."""
+
+    def pick(level: int, softmax: Softmax, at: Tensor) -> Tensor:
+        cdf = softmax.heat(temperature).cumsum(-1)
+        last = cdf[:, -1].index_select(0, at)
+        point = uniform[..., level].reshape(-1).to(cdf.dtype) * last
+        point = torch.minimum(point, torch.nextafter(last, last.new_zeros(())))
+        found = torch.searchsorted(cdf.index_select(0, at), point.unsqueeze(-1), right=True)
+        # Only a NaN lies above every bound; its run is stopped when the gradient shows it.
+        return found.view(-1).clamp_(max=cdf.shape[1] - 1)
+
+    items, _ = walk(policy, params, catalogue, encoded, uniform.shape[:3], pick)
+    return items
+
+
+def tree_logp(
+    policy: NodePolicy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
+) -> Tensor:
+    """Log-probability of each code of given items at T = 1, with gradient; `[R, B, M, L]`, nats."""
+    names = tuple(params)
+    apply: Callable[..., Tensor] = _TreeLogp.apply
+    return apply(policy, catalogue, item, names, encoded, *(params[name] for name in names))
+
+
+class _TreeLogp(torch.autograd.Function):
+    """Log-probabilities on the shared tree; backward is one row per visited node."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        policy: NodePolicy,
+        catalogue: Catalogue,
+        item: Tensor,
+        names: tuple[str, ...],
+        encoded: Tensor,
+        *values: Tensor,
+    ) -> Tensor:
+        codes = catalogue.codes[item.reshape(-1)]
+        params = dict(zip(names, values, strict=True))
+        flat = encoded.flatten(0, 1)
+
+        def pick(level: int, softmax: Softmax, at: Tensor) -> Tensor:
+            return codes[:, level]
+
+        _, visits = walk(policy, params, catalogue, flat, item.shape, pick)
+        ctx.walked = policy, catalogue, params, flat, encoded.shape, visits
+        steps = [
+            v.softmax.shifted.view(-1).index_select(0, v.place)
+            - v.softmax.total.log().view(-1).index_select(0, v.at)
+            for v in visits
+        ]
+        return torch.stack(steps, dim=-1).view(*item.shape, -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        policy, catalogue, params, flat, shape, visits = ctx.walked
+        weight = gradients[0].reshape(-1, catalogue.depth)
+        grads = {name: torch.zeros_like(value) for name, value in params.items()}
+        dencoded = torch.zeros_like(flat)
+        for level, visit in enumerate(visits):
+            pull = torch.zeros_like(visit.softmax.weight)
+            pull.view(-1).index_add_(0, visit.place, weight[:, level].contiguous())
+            dlogits = visit.softmax.pull(pull)
+            policy.backward_rows(
+                params, catalogue, level, visit.rows, visit.saved, dlogits, grads, dencoded
+            )
+        return None, None, None, None, dencoded.view(shape), *grads.values()
+
+
+def walk(
+    policy: NodePolicy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    shape: tuple[int, ...],
+    pick: Pick,
+) -> tuple[Tensor, list[Visit]]:
+    """Walk rollouts of the given shape `[R, B, M]` down the trie together.
+
+    encoded `[R B, ...]`. Returns their items and what was visited, level by level.
+    """
+    runs, prompts, group = shape
+    prompt = torch.arange(runs * prompts)
+    rows = Rows.of(prompt, torch.zeros_like(prompt), prompts, runs)
+    at = owner = prompt.repeat_interleave(group)
+    node = torch.zeros_like(at)
+    visits = []
+    for level, here in enumerate(catalogue.levels):
+        if level:
+            rows, at = _distinct(owner, node, here.nodes, prompts, runs)
+        logits, saved = policy.forward_rows(params, encoded, catalogue, level, rows)
+        softmax = Softmax.of(logits, here, rows.node)
+        code = pick(level, softmax, at)
+        visits.append(Visit(rows, saved, softmax, at, code))
+        # A dead code is reached through NaN alone; see `sample_items`.
+        node = here.next[node, code].clamp_(min=0)
+    return node.view(shape), visits
+
+
+def _distinct(
+    prompt: Tensor, node: Tensor, nodes: int, prompts: int, runs: int
+) -> tuple[Rows, Tensor]:
+    """The distinct (prompt, node) pairs as rows, and the row of each pair."""
+    key = prompt * nodes + node
+    size = runs * prompts * nodes
+    if size <= 16 * key.numel():
+        seen = torch.zeros(size, dtype=torch.bool)
+        seen[key] = True
+        found = seen.nonzero().squeeze(1)
+        at = (seen.cumsum(0) - 1).index_select(0, key)
+    else:
+        found, at = torch.unique(key, return_inverse=True)
+    owner = found.div(nodes, rounding_mode="floor")
+    return Rows.of(owner, found - owner * nodes, prompts, runs), at

@@ -1,0 +1,55 @@
+"""A tiny sweep that several test files run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from workbench.spec import PolicySpec, StartSpec, TrainSpec, WorldSpec
+from workbench.store import Store
+from workbench.sweep import Sweep
+
+TINY = Sweep(
+    name="tiny",
+    strategies=("grpo", "recast", "sft"),
+    seeds=3,
+    world=WorldSpec(items=32, test_prompts=16, validation_prompts=16),
+    policy=PolicySpec(width=8),
+    start=StartSpec(all_zero=0.55),
+    train=TrainSpec(steps=4, batch=8, group=8, evaluations=2, lr=(0.001, 0.01)),
+    grid={"train.group": (4, 8)},
+)
+
+TOML = """
+name = "tiny"
+strategies = ["grpo", "recast", "sft"]
+seeds = 3
+[world]
+items = 32
+test_prompts = 16
+validation_prompts = 16
+[policy]
+width = 8
+[start]
+all_zero = 0.55
+[train]
+steps = 4
+batch = 8
+group = 8
+evaluations = 2
+lr = [0.001, 0.01]
+[grid]
+train.group = [4, 8]
+"""
+
+
+def payload(store: Path) -> pl.DataFrame:
+    """Every stored number, in an order of its own; timings and provenance are not columns."""
+    frame = Store(store).load()
+    return frame.select(sorted(frame.columns)).sort("run", "split", "slice", "step")
+
+
+def payload_bytes(store: Path) -> bytes:
+    """The payload, bit for bit: NaN payloads and signs of zero count."""
+    return payload(store).rechunk().write_ipc(None).getvalue()

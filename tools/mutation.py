@@ -1,0 +1,608 @@
+"""Mutation pass: break every function of some modules on purpose and see whether a test notices.
+
+    python tools/mutation.py --report docs/mutation.md     every mutant, and a page about them
+    python tools/mutation.py --sample 60                   a fixed random sample
+
+The tests are collected once. Each mutant is a forked child that swaps the code of one live
+function, then runs, shortest first, the tests that entered that function in an unbroken run, until
+one fails. No mutant is hand-picked: `mutants_of` applies every operator wherever it fits. Module
+level tables are not functions and are left alone, as are texts, docstrings and annotations.
+
+A survivor keeps the explanation that stands beside it in the report, so a rerun asks only for what
+is new. Exit code 1: fewer mutants killed than `--threshold`; 2: the unbroken tests fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import functools
+import importlib
+import inspect
+import json
+import os
+import random
+import re
+import select
+import signal
+import sys
+import time
+import types
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+MODULES = ("recast.structure", "recast.repair", "recast.selection", "recast.credit", "recast.loss")
+TESTS = (
+    "tests/test_structure.py",
+    "tests/test_signal_pins.py",
+    "tests/test_signals.py",
+    "tests/test_loss.py",
+)
+LIMIT_S = 180.0
+
+Expression = Callable[[ast.expr], Iterator[ast.expr]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one function; `source` is its whole module with that change."""
+
+    module: str
+    function: str
+    line: int
+    operator: str
+    change: str
+    source: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.module.rpartition('.')[2]}.{self.function}"
+
+
+# --- operators: each yields the replacements of one node ---------------------------------------
+
+COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+}
+ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+}
+MASKS: dict[type[ast.operator], type[ast.operator]] = {ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
+EXTREMES = {
+    "argmin": "argmax",
+    "amin": "amax",
+    "min": "max",
+    "minimum": "maximum",
+    "any": "all",
+    "cumsum": "cumprod",
+    "sum": "mean",
+    "square": "abs",
+    "zeros_like": "ones_like",
+}
+EXTREMES |= {new: old for old, new in EXTREMES.items() if old not in ("square", "sum")}
+
+
+def comparisons(node: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(node, ast.Compare):
+        for i, operator in enumerate(node.ops):
+            for swapped in COMPARISONS[type(operator)]:
+                yield ast.Compare(
+                    node.left, [*node.ops[:i], swapped(), *node.ops[i + 1 :]], node.comparators
+                )
+
+
+def arithmetic(node: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+        yield ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
+
+
+def masks(node: ast.expr) -> Iterator[ast.expr]:
+    """& against |, and against or, and each side alone."""
+    if isinstance(node, ast.BinOp) and type(node.op) in MASKS:
+        yield ast.BinOp(node.left, MASKS[type(node.op)](), node.right)
+        yield from (node.left, node.right)
+    if isinstance(node, ast.BoolOp):
+        yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
+
+
+def signs(node: ast.expr) -> Iterator[ast.expr]:
+    """A minus, a ~ or a not goes away; a lone -1 (an axis, mostly) is a constant instead."""
+    if isinstance(node, ast.UnaryOp) and not isinstance(node.operand, ast.Constant):
+        yield node.operand
+
+
+def constants(node: ast.expr) -> Iterator[ast.expr]:
+    negative = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+    inner = node.operand if negative and isinstance(node, ast.UnaryOp) else node
+    if not isinstance(inner, ast.Constant) or not isinstance(inner.value, int | float):
+        return
+    if isinstance(inner.value, bool):
+        yield ast.Constant(not inner.value)
+        return
+    value = -inner.value if negative else inner.value
+    yield _number(value + 1)
+    if isinstance(value, float) and value:
+        yield _number(2 * value)
+
+
+def extremes(node: ast.expr) -> Iterator[ast.expr]:
+    """argmin against argmax, any against all, and their like."""
+    if not isinstance(node, ast.Call):
+        return
+    function = node.func
+    if isinstance(function, ast.Attribute) and function.attr in EXTREMES:
+        renamed: ast.expr = ast.Attribute(function.value, EXTREMES[function.attr], function.ctx)
+    elif isinstance(function, ast.Name) and function.id in EXTREMES:
+        renamed = ast.Name(EXTREMES[function.id], function.ctx)
+    else:
+        return
+    yield ast.Call(renamed, node.args, node.keywords)
+
+
+def calls(node: ast.expr) -> Iterator[ast.expr]:
+    """A method call goes away and leaves its receiver; a keyword argument goes away."""
+    if not isinstance(node, ast.Call):
+        return
+    function = node.func
+    if isinstance(function, ast.Attribute) and not (
+        isinstance(function.value, ast.Name) and function.value.id in ("torch", "math")
+    ):
+        yield function.value
+    for i, keyword in enumerate(node.keywords):
+        if keyword.arg is not None:
+            yield ast.Call(function, node.args, [*node.keywords[:i], *node.keywords[i + 1 :]])
+
+
+def conditions(node: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(node, ast.IfExp):
+        yield ast.IfExp(node.test, node.orelse, node.body)
+
+
+EXPRESSIONS: dict[str, Expression] = {
+    "comparison": comparisons,
+    "arithmetic": arithmetic,
+    "mask": masks,
+    "sign": signs,
+    "constant": constants,
+    "extreme": extremes,
+    "call": calls,
+    "condition": conditions,
+}
+
+
+def _number(value: float) -> ast.expr:
+    return ast.UnaryOp(ast.USub(), ast.Constant(-value)) if value < 0 else ast.Constant(value)
+
+
+def statements(node: ast.stmt, bound: set[str]) -> Iterator[tuple[str, ast.stmt]]:
+    """A condition is negated; a statement without which the function still runs goes away."""
+    if isinstance(node, ast.If | ast.While):
+        negated = copy.copy(node)
+        negated.test = ast.UnaryOp(ast.Not(), node.test)
+        yield "condition", negated
+    removable = isinstance(node, ast.Expr | ast.Raise | ast.AugAssign)
+    if isinstance(node, ast.Assign):
+        names = {n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+        removable = names <= bound
+    docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    if removable and not docstring:
+        yield "statement", ast.Pass()
+
+
+# --- from a module's source to its mutants -----------------------------------------------------
+
+
+def mutants_of(module: str, source: str) -> list[Mutant]:
+    """Every mutant of every function and method of a module, in the order of the source."""
+    tree = ast.parse(source)
+    found = []
+    for name, function in _functions(tree):
+        seen = {ast.unparse(function)}
+        shown: Counter[str] = Counter()
+        for place, operator, new in _replacements(function):
+            before = place.shown()
+            place.put(new)
+            if (text := ast.unparse(function)) not in seen:  # two operators may say the same
+                seen.add(text)
+                change = f"{before} -> {place.shown(new)}"
+                shown[change] += 1
+                if shown[change] > 1:
+                    change += f" (number {shown[change]})"
+                mutated = ast.unparse(ast.fix_missing_locations(tree))
+                found.append(Mutant(module, name, place.node.lineno, operator, change, mutated))
+            place.put(place.node)
+    return found
+
+
+def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef):
+                    yield f"{node.name}.{inner.name}", inner
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node hangs, and the expression around it, which a reader needs to place a `-1`."""
+
+    node: ast.expr | ast.stmt
+    parent: ast.AST
+    field: str
+    index: int | None
+    around: ast.AST | None
+
+    def put(self, new: ast.AST) -> None:
+        if self.index is None:
+            setattr(self.parent, self.field, new)
+        else:
+            getattr(self.parent, self.field)[self.index] = new
+
+    def shown(self, new: ast.AST | None = None) -> str:
+        """This place as text, with `new` instead of the node."""
+        if isinstance(self.node, ast.If | ast.While):
+            test = getattr(new, "test", self.node.test)
+            return f"if {ast.unparse(test)}"
+        small = self.around is not None and len(ast.unparse(self.node)) < 12
+        shown = self.around if small and self.around is not None else new or self.node
+        return re.sub(r"\s+", " ", ast.unparse(shown))
+
+
+def _replacements(function: ast.FunctionDef) -> Iterator[tuple[Place, str, ast.AST]]:
+    """Each place, with the operator and the replacement of each change that fits there."""
+    bound = {a.arg for a in ast.walk(function.args) if isinstance(a, ast.arg)}
+    for place in _places(function, None):
+        node = place.node
+        if isinstance(node, ast.stmt):
+            for operator, changed in statements(node, bound):
+                yield place, operator, changed
+            bound |= {
+                n.id
+                for n in ast.walk(node)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
+            continue
+        for operator, replacements in EXPRESSIONS.items():
+            for new in replacements(node):
+                yield place, operator, new
+
+
+def _places(node: ast.AST, around: ast.AST | None) -> Iterator[Place]:
+    """Statements and expressions below a node, outermost first.
+
+    Left out: annotations, decorators, the texts of errors, and the 1 of a -1.
+    """
+    if isinstance(node, ast.Raise | ast.JoinedStr):
+        return
+    if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
+        return
+    around = node if isinstance(node, ast.expr) else around
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "decorator_list", "type_params"):
+            continue
+        for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if isinstance(child, ast.expr | ast.stmt):
+                yield Place(child, node, field, index, around)
+            if isinstance(child, ast.AST):
+                yield from _places(child, None if isinstance(child, ast.stmt) else around)
+
+
+# --- from a mutant to live code ----------------------------------------------------------------
+
+
+def live_function(module: str, name: str) -> types.FunctionType:
+    """The function object that everybody already holds."""
+    return _bare(vars(importlib.import_module(module)), name)
+
+
+def swap(module: str, name: str, source: str) -> None:
+    """Give the live function the code and the defaults that `source`, a whole module, gives it."""
+    scratch = types.ModuleType(module)
+    exec(compile(source, f"<mutant of {module}>", "exec"), scratch.__dict__)
+    live, new = live_function(module, name), _bare(vars(scratch), name)
+    live.__code__ = new.__code__
+    live.__defaults__ = new.__defaults__
+    live.__kwdefaults__ = new.__kwdefaults__
+
+
+def _bare(names: Mapping[str, Any], path: str) -> types.FunctionType:
+    """The plain function at a dotted path, beneath property, staticmethod and cache."""
+    head, _, rest = path.partition(".")
+    found = names[head]
+    if rest:
+        return _bare(vars(found), rest)
+    found = getattr(found, "fget", None) or getattr(found, "__func__", found)
+    while hasattr(found, "__wrapped__"):
+        if hasattr(found, "cache_clear"):
+            found.cache_clear()
+        found = found.__wrapped__
+    if not isinstance(found, types.FunctionType):
+        raise TypeError(f"{path}: expected a function, got {found!r}")
+    return found
+
+
+# --- running the tests -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant: the first test that failed on it, or None if it survived."""
+
+    mutant: Mutant
+    killer: str | None
+
+
+class Baseline(TypedDict):
+    """One unbroken test: how long it took, the functions it entered, whether it passed."""
+
+    seconds: float
+    entered: list[str]
+    passed: bool
+
+
+class Session:
+    """A pytest plugin: pytest collects as usual, then the mutants run instead of the tests."""
+
+    def __init__(
+        self, modules: Sequence[str], jobs: int, choose: Callable[[list[Mutant]], list[Mutant]]
+    ) -> None:
+        self.modules, self.jobs, self.choose = modules, jobs, choose
+        self.failures: list[str] = []
+        self.outcomes: list[Outcome] = []
+
+    def pytest_configure(self) -> None:
+        """Without shrinking and replay a failing test stops at its first failing example."""
+        from hypothesis import HealthCheck, Phase, settings  # pytest must rewrite it first
+
+        settings.register_profile(
+            "mutation",
+            database=None,
+            derandomize=True,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        settings.load_profile("mutation")
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        mutants = [
+            mutant
+            for module in self.modules
+            for mutant in mutants_of(module, inspect.getsource(importlib.import_module(module)))
+        ]
+        functions = {(m.module, m.function) for m in mutants}
+        (text,) = _in_children([lambda: _baseline(items, functions)], 1, limit_s=None)
+        baseline: dict[str, Baseline] = json.loads(text)
+        self.failures = [name for name, test in baseline.items() if not test["passed"]]
+        if self.failures:
+            return True
+
+        def covering(mutant: Mutant) -> list[pytest.Item]:
+            names = [n for n, t in baseline.items() if mutant.where in t["entered"]]
+            return [items[n] for n in sorted(names, key=lambda n: baseline[n]["seconds"])]
+
+        chosen = self.choose(mutants)
+        work = [functools.partial(_try, mutant, covering(mutant)) for mutant in chosen]
+        for mutant, killer in zip(chosen, _in_children(work, self.jobs, LIMIT_S), strict=False):
+            self.outcomes.append(Outcome(mutant, killer or None))
+            if len(self.outcomes) % 50 == 0 or len(self.outcomes) == len(chosen):
+                _say(f"{len(self.outcomes)} of {len(chosen)} mutants, {self.survived} survived\n")
+        return True
+
+    @property
+    def survived(self) -> int:
+        return sum(outcome.killer is None for outcome in self.outcomes)
+
+
+def _baseline(items: dict[str, pytest.Item], functions: set[tuple[str, str]]) -> str:
+    """Run every test on unbroken code whose functions report that they were entered."""
+    entered: set[str] = set()
+    for module, function in sorted(functions):
+        where = f"{module.rpartition('.')[2]}.{function}"
+        live = live_function(module, function)
+        name = f"_entered_{function.replace('.', '_')}"
+        live.__globals__[name] = functools.partial(entered.add, where)
+        tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+        body = dict(_functions(tree))[function].body
+        docstring = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+        body.insert(int(docstring), ast.parse(f"{name}()").body[0])
+        swap(module, function, ast.unparse(tree))
+    results: dict[str, Baseline] = {}
+    for nodeid, item in items.items():
+        entered.clear()
+        start = time.perf_counter()
+        passed = _passes(item)
+        results[nodeid] = {
+            "seconds": time.perf_counter() - start,
+            "entered": sorted(entered),
+            "passed": passed,
+        }
+    return json.dumps(results)
+
+
+def _try(mutant: Mutant, items: Sequence[pytest.Item]) -> str:
+    """The first test that fails on the mutant, or an empty text."""
+    try:
+        swap(mutant.module, mutant.function, mutant.source)
+    except Exception as problem:  # noqa: BLE001
+        return f"import: {type(problem).__name__}"
+    return next((item.nodeid for item in items if not _passes(item)), "")
+
+
+def _passes(item: pytest.Item) -> bool:
+    reports = runtestprotocol(item, log=False, nextitem=None)
+    return all(report.outcome != "failed" for report in reports)
+
+
+def _in_children(
+    work: Sequence[Callable[[], str]], jobs: int, limit_s: float | None
+) -> Iterator[str]:
+    """What each piece of work returns, in order, each in a forked child of its own.
+
+    A child that takes longer than `limit_s` is killed and counts as "timeout".
+    """
+    waiting = list(reversed(list(enumerate(work))))
+    running: dict[int, tuple[int, int, float, list[bytes]]] = {}
+    done: dict[int, str] = {}
+    shown = 0
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            number, task = waiting.pop()
+            end, pid = _fork(task)
+            running[end] = (number, pid, time.monotonic(), [])
+        ready, _, _ = select.select(list(running), [], [], 1.0)
+        for end in list(running):
+            number, pid, start, chunks = running[end]
+            late = limit_s is not None and time.monotonic() - start > limit_s
+            if late:
+                os.kill(pid, signal.SIGKILL)
+            elif end in ready and (chunk := os.read(end, 1 << 16)):
+                chunks.append(chunk)
+                continue
+            elif end not in ready:
+                continue
+            _, status = os.waitpid(pid, 0)
+            os.close(end)
+            del running[end]
+            died = "timeout" if late else "" if status == 0 else f"died with status {status}"
+            done[number] = died or b"".join(chunks).decode()
+        while shown in done:
+            yield done.pop(shown)
+            shown += 1
+
+
+def _fork(task: Callable[[], str]) -> tuple[int, int]:
+    """Start `task` in a child; the end of the pipe that its text arrives at, and its pid."""
+    end, start = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's idle threads: never used
+        pid = os.fork()
+    if pid:
+        os.close(start)
+        return end, pid
+    code = 1
+    try:
+        os.close(end)
+        with os.fdopen(start, "w") as pipe:
+            pipe.write(task())
+        code = 0
+    finally:
+        os._exit(code)
+
+
+# --- the report --------------------------------------------------------------------------------
+
+
+def explanations(report: str) -> dict[tuple[str, str], str]:
+    """What the last column of a report's table of survivors says, by function and change."""
+    rows = re.findall(r"^\| `(\S+)` \| `` (.*?) `` \| (.*?) \|$", report, re.M)
+    return {(where, change): text for where, change, text in rows}
+
+
+def report(outcomes: Sequence[Outcome], known: Mapping[tuple[str, str], str]) -> str:
+    """The page: counts by module and by operator, then each survivor with its explanation."""
+    killed = [o for o in outcomes if o.killer]
+    lines = [
+        "# Mutation pass",
+        "",
+        "Written by `make mutation`; only the last column of the table of survivors is written",
+        "by hand, and a rerun keeps it. Each mutant changes one spot of one function; it is killed",
+        "when a test fails.",
+        "",
+        f"**{len(killed)} of {len(outcomes)} mutants killed "
+        f"({100 * len(killed) / max(len(outcomes), 1):.1f}%).**",
+    ]
+    for title, key in (
+        ("module", lambda o: o.mutant.module),
+        ("operator", lambda o: o.mutant.operator),
+    ):
+        lines += ["", f"| {title} | mutants | killed | share |", "|---|---|---|---|"]
+        for value, total in sorted(Counter(map(key, outcomes)).items()):
+            dead = sum(key(o) == value for o in killed)
+            lines.append(f"| {value} | {total} | {dead} | {100 * dead / total:.1f}% |")
+    lines += ["", "## Survivors", "", "| function | change | why it survives |", "|---|---|---|"]
+    for outcome in outcomes:
+        if not outcome.killer:
+            where = outcome.mutant.where
+            change = outcome.mutant.change.replace("|", "\\|")
+            lines.append(
+                f"| `{where}` | `` {change} `` | {known.get((where, change), 'unexplained')} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--modules", nargs="+", default=MODULES)
+    parser.add_argument("--tests", nargs="+", default=TESTS)
+    parser.add_argument("--sample", type=int, help="only this many mutants, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--threshold", type=float, default=0.9, help="least share to be killed")
+    parser.add_argument("--report", type=Path, help="write the page here, keep its explanations")
+    options = parser.parse_args(arguments)
+    if options.sample is not None and options.sample < 1:
+        parser.error(f"--sample: expected at least 1, got {options.sample}")
+
+    def choose(mutants: list[Mutant]) -> list[Mutant]:
+        if options.sample is None or options.sample >= len(mutants):
+            return mutants
+        picked = random.Random(options.seed).sample(range(len(mutants)), options.sample)
+        return [mutants[i] for i in sorted(picked)]
+
+    session = Session(options.modules, options.jobs, choose)
+    quiet = ["-qq", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    status = pytest.main([*quiet, "-m", "not drill", *options.tests], plugins=[session])
+    if status or session.failures:
+        for name in session.failures:
+            _say(f"fails on unbroken code: {name}\n")
+        return 2
+    outcomes = session.outcomes
+    for outcome in outcomes:
+        if not outcome.killer:
+            mutant = outcome.mutant
+            sys.stdout.write(f"survived: {mutant.where}, line {mutant.line}: {mutant.change}\n")
+    killed = len(outcomes) - session.survived
+    share = killed / max(len(outcomes), 1)
+    sys.stdout.write(
+        f"{killed} of {len(outcomes)} mutants killed, {share:.1%}; "
+        f"at least {options.threshold:.0%} expected\n"
+    )
+    if options.report:
+        known = explanations(options.report.read_text()) if options.report.exists() else {}
+        options.report.write_text(report(outcomes, known))
+    return 0 if share >= options.threshold else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Charts of a training under way: group regimes, and two metrics against each other."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from recast import REGIMES
+from workbench.charts.style import (
+    INK,
+    METRICS,
+    REGIME_LABELS,
+    REGIME_STYLE,
+    Chart,
+    in_order,
+    scales,
+    titled,
+)
+
+
+def regimes_over_training(frame: pl.DataFrame, columns: int = 4, width: int = 130) -> Chart:
+    """Shares of group regimes against optimizer steps, stacked, one panel per strategy.
+
+    frame: strategy, step and the shares named by `REGIMES`, one row per run x evaluation.
+    columns, width: panels side by side, and pixels of each.
+    """
+    order = in_order(frame["strategy"].to_list())
+    labels = [REGIME_LABELS[name] for name in REGIMES]
+    shares = (
+        frame.unpivot(
+            on=list(REGIMES), index=["strategy", "step"], variable_name="regime", value_name="share"
+        )
+        .group_by("strategy", "step", "regime")
+        .agg(pl.col("share").cast(pl.Float64).mean())
+        .sort(pl.col("regime").replace_strict({name: i for i, name in enumerate(REGIMES)}))
+        .with_columns(top=pl.col("share").cum_sum().over("strategy", "step"))
+        .with_columns(
+            bottom=pl.col("top") - pl.col("share"),
+            regime=pl.col("regime").replace_strict(dict(REGIME_LABELS)),
+        )
+    )
+    areas = (
+        alt.Chart(shares)
+        .mark_area(stroke="white", strokeWidth=1)
+        .encode(
+            x=alt.X("step:Q", title="Optimizer steps").axis(tickCount=3),
+            y=alt.Y("bottom:Q", title="Share of groups")
+            .axis(format="%", tickCount=3)
+            .scale(domain=[0, 1]),
+            y2="top:Q",
+            color=alt.Color("regime:N", title=None, legend=alt.Legend(orient="top")).scale(
+                domain=labels, range=[colour for colour, _ in REGIME_STYLE]
+            ),
+            tooltip=["strategy:N", "step:Q", "regime:N", alt.Tooltip("share:Q", format=".2%")],
+        )
+        .properties(width=width, height=100)
+        .facet(facet=alt.Facet("strategy:N", title=None, sort=order), columns=columns)
+    )
+    return titled(
+        areas,
+        "Does the policy leave the all-zero regime?",
+        f"One panel per strategy ({', '.join(order)}): the shares of all-zero (bottom), "
+        "single-hit, multi-hit and saturated (top) groups against optimizer steps, mean over "
+        "seeds.",
+    )
+
+
+def trade_off(frame: pl.DataFrame, x: str, y: str) -> Chart:
+    """Two metrics against each other as training goes on: one path per strategy, a mark at its end.
+
+    frame: strategy, step and both metrics, one row per run x evaluation.
+    """
+    order, colour, dash, shape = scales(frame)
+    mean = (
+        frame.drop_nulls([x, y])
+        .group_by("strategy", "step")
+        .agg(x=pl.col(x).mean(), y=pl.col(y).mean())
+        .sort("strategy", "step")
+    )
+    tooltip = [
+        alt.Tooltip("strategy:N"),
+        alt.Tooltip("step:Q"),
+        alt.Tooltip("x:Q", title=METRICS[x], format=".4f"),
+        alt.Tooltip("y:Q", title=METRICS[y], format=".4f"),
+    ]
+
+    def at(points: pl.DataFrame) -> alt.Chart:
+        return alt.Chart(points).encode(
+            x=alt.X("x:Q", title=METRICS[x]).scale(zero=False),
+            y=alt.Y("y:Q", title=METRICS[y]).scale(zero=False),
+            color=colour,
+            tooltip=tooltip,
+        )
+
+    paths = at(mean).mark_line(point=alt.OverlayMarkDef(size=12))
+    latest = mean.filter(pl.col("step") == pl.col("step").max().over("strategy"))
+    ends = at(latest).mark_point(filled=True, size=110, opacity=1).encode(shape=shape)
+    start = mean.filter(pl.col("step") == 0).head(1)
+    begin = alt.Chart(start).mark_text(text="start", color=INK, dy=14).encode(x="x:Q", y="y:Q")
+    return titled(
+        paths.encode(strokeDash=dash, order="step:Q") + ends + begin,
+        "Is the gain more than sharpening?",
+        f"{METRICS[y]} against {METRICS[x]}, one path per strategy ({', '.join(order)}) from the "
+        "shared start to where it is now. Up and right is better on both; a path that turns down "
+        "sharpens at the expense of breadth.",
+    )

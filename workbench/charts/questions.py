@@ -1,0 +1,151 @@
+"""Charts that answer a careful reader's questions about a comparison."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from workbench.charts.style import METRICS, Chart, scales, titled
+
+
+def differences(frame: pl.DataFrame, title: str) -> Chart:
+    """Paired differences with intervals, a rule at zero; a hollow mark means "not significant".
+
+    frame: label, setting, value, low, high (null without an interval), p (corrected).
+    """
+    shown = frame.with_columns(significant=pl.col("p") < 0.05)
+    y = alt.Y("label:N", title=None, sort=frame["label"].unique(maintain_order=True).to_list())
+    offset = alt.YOffset("setting:N", sort=frame["setting"].unique(maintain_order=True).to_list())
+    settings = alt.Color("setting:N", title="Setting").scale(scheme="dark2")
+    shape = alt.Shape("setting:N", title="Setting")
+    base = alt.Chart(shown).encode(y=y, yOffset=offset, color=settings)
+    bars = (
+        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        .mark_rule()
+        .encode(x="low:Q", x2="high:Q")
+    )
+    tooltip = [
+        "label:N",
+        "setting:N",
+        *(alt.Tooltip(f"{c}:Q", format=".4f") for c in ("value", "low", "high", "p")),
+    ]
+    points = base.mark_point(filled=True, size=60, opacity=1, strokeWidth=1.5).encode(
+        x=alt.X("value:Q", title="Difference"),
+        shape=shape,
+        stroke=alt.Stroke("setting:N", title="Setting").scale(scheme="dark2"),
+        fillOpacity=alt.condition("datum.significant", alt.value(1), alt.value(0)),
+        tooltip=tooltip,
+    )
+    zero = alt.Chart(pl.DataFrame({"at": [0.0]})).mark_rule(strokeDash=[4, 3]).encode(x="at:Q")
+    return titled(
+        alt.layer(zero, bars, points).properties(height=alt.Step(14)),
+        title,
+        "One row per comparison: the mean difference over paired seeds with its 95% interval; a "
+        "hollow mark has a corrected p-value of .05 or more.",
+    )
+
+
+def against_rate(frame: pl.DataFrame, metric: str) -> Chart:
+    """Final metric against learning rate; the chosen rate is ringed.
+
+    frame: strategy, lr, mean, low, high, tuned, setting.
+    """
+    order, colour, dash, shape = scales(frame)
+    label = METRICS.get(metric, metric)
+    base = alt.Chart(frame).encode(
+        x=alt.X("lr:Q", title="Learning rate").scale(type="log"), color=colour
+    )
+    y = alt.Y("mean:Q", title=label).scale(zero=False)
+    bars = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(opacity=0.6)
+        .encode(y="low:Q", y2="high:Q")
+    )
+    rings = base.transform_filter("datum.tuned").mark_point(size=220).encode(y=y)
+    chart = alt.layer(
+        bars,
+        base.mark_line().encode(y=y, strokeDash=dash),
+        base.mark_point(filled=True, size=50, opacity=1).encode(y=y, shape=shape),
+        rings,
+    )
+    return titled(
+        chart,
+        "Is the order of the strategies an artefact of the learning rate?",
+        f"Final {label} against the learning rate, one line per strategy ({', '.join(order)}), "
+        "95% intervals over seeds; a ring marks the rate chosen on validation prompts.",
+    )
+
+
+def against_temperature(frame: pl.DataFrame) -> Chart:
+    """Sampled Pass@1 against the sampling temperature.
+
+    frame: strategy, temperature (> 0), mean, low, high.
+    """
+    order, colour, dash, shape = scales(frame)
+    base = alt.Chart(frame).encode(
+        x=alt.X("temperature:Q", title="Sampling temperature T").scale(type="log"), color=colour
+    )
+    y = alt.Y("mean:Q", title="Pass@1, sampled at T").scale(zero=False)
+    band = (
+        alt.Chart(frame.drop_nulls(["low", "high"]))
+        .mark_area(opacity=0.15)
+        .encode(x="temperature:Q", y="low:Q", y2="high:Q", color=colour)
+    )
+    return titled(
+        alt.layer(
+            band,
+            base.mark_line().encode(y=y, strokeDash=dash),
+            base.mark_point(filled=True, size=45).encode(y=y, shape=shape),
+        ),
+        "Is a gain in Pass@1 more than sharpening?",
+        f"Sampled Pass@1 against temperature, one line per strategy ({', '.join(order)}). A "
+        "strategy that wins at T = 1 alone and not on the left has sharpened its distribution.",
+    )
+
+
+def against_k(frame: pl.DataFrame) -> Chart:
+    """Sampled Pass@k against k, both axes logarithmic.
+
+    frame: strategy, k, mean, low, high.
+    """
+    order, colour, dash, shape = scales(frame)
+    base = alt.Chart(frame).encode(
+        x=alt.X("k:Q", title="Samples per prompt, k").scale(type="log", base=2), color=colour
+    )
+    y = alt.Y("mean:Q", title="Pass@k, sampled at T = 1").scale(type="log")
+    bars = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(opacity=0.6)
+        .encode(y=alt.Y("low:Q").scale(type="log"), y2="high:Q")
+    )
+    return titled(
+        alt.layer(
+            bars,
+            base.mark_line().encode(y=y, strokeDash=dash),
+            base.mark_point(filled=True, size=45).encode(y=y, shape=shape),
+        ),
+        "What does each strategy do to diversity?",
+        f"Chance of a hit among k samples, one line per strategy ({', '.join(order)}). A line "
+        "that starts high and ends low has bought Pass@1 with diversity.",
+    )
+
+
+def prompt_cost(frame: pl.DataFrame) -> Chart:
+    """Ratio of update tokens against prompt length, with and without a shared prompt.
+
+    frame: prompt_tokens, encoding ("every row encodes its prompt" or "one prompt per group"),
+    ratio (baseline's tokens over the pair's).
+    """
+    base = alt.Chart(frame).encode(
+        x=alt.X("prompt_tokens:Q", title="Prompt length (tokens)").scale(type="log"),
+        y=alt.Y("ratio:Q", title="Update tokens, GRPO over ReCast").scale(zero=True),
+        strokeDash=alt.StrokeDash("encoding:N", title="Prompt encoding"),
+        color=alt.Color("encoding:N", title="Prompt encoding").scale(scheme="dark2"),
+    )
+    return titled(
+        base.mark_line() + base.mark_point(filled=True, size=40).encode(shape="encoding:N"),
+        "How much of the saved update is prompts encoded again and again?",
+        "Tokens in GRPO's update over those in ReCast's against prompt length: with every row "
+        "encoding its own prompt the ratio is the ratio of rows; with one prompt per group it "
+        "falls towards one as prompts grow.",
+    )

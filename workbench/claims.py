@@ -1,0 +1,300 @@
+"""The paper's claims C1..C12 as checks: statistic, threshold and analogue fixed before measuring.
+
+Source: arXiv 2604.22169; figures marked (s) come from public summaries of it. A number is
+reproduced when the paper's value lies inside the interval and "no effect" outside; a trend when the
+corrected interval excludes 0. What needs a GPU cluster is not testable here: its analogue in the
+simulator's ledger is shown and never judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import polars as pl
+
+from workbench import measures
+from workbench.evidence import Evidence
+from workbench.verdicts import Measured, Verdict, together
+
+IID = "i.i.d. GRPO"
+OPENONEREC = "openonerec"
+MAIN: Mapping[str, str] = MappingProxyType({IID: "claims", OPENONEREC: "claims-openonerec"})
+SCALE: Mapping[str, str] = MappingProxyType(
+    {IID: "claims-scale", OPENONEREC: "claims-scale-openonerec"}
+)
+START: Mapping[str, str] = MappingProxyType({IID: "claims-start"})
+STRICT_START, STRICT_WIDTH = "start.all_zero", "policy.width"
+SWEEPS = (*MAIN.values(), *SCALE.values(), *START.values())
+
+Measure = Callable[[Evidence, Mapping[str, str]], list[Measured]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim. says, figure: the paper's; statistic, threshold, analogue: how it is checked here;
+    modes: which baseline is measured on which packaged sweep."""
+
+    key: str
+    says: str
+    figure: str
+    statistic: str
+    threshold: str
+    analogue: str
+    modes: Mapping[str, str]
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A claim, what was measured in each setting, and the verdict over all; where: the settings in
+    which it holds, when it holds in some only."""
+
+    claim: Claim
+    rows: tuple[Measured, ...]
+    verdict: Verdict
+    where: str
+
+
+def _rows(rows: pl.DataFrame) -> float:
+    return float(rows["updated_rows"][-1])
+
+
+def _row_passes(rows: pl.DataFrame) -> float:
+    """One forward per rollout; three for a row of the update (forward, and backward as two)."""
+    return float(rows["rollouts"][-1] + 3 * rows["updated_rows"][-1])
+
+
+def _width(rows: pl.DataFrame) -> float:
+    return float(rows["update_width"].drop_nulls().to_numpy().mean())
+
+
+_GREEDY = "greedy hit (first item), each strategy at its own best learning rate, test users"
+_NO_GPU = "not judged: the paper's figure is of 8B models on GPUs"
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "C1",
+        "Pass@1 over OpenOneRec-RL on five tasks",
+        "+9.1% to +36.6%",
+        f"relative gain over GRPO in {_GREEDY}, paired by seed",
+        "interval meets [9.1%, 36.6%] and excludes 0",
+        "five tasks of the simulator instead of RecIF-Bench",
+        MAIN,
+        partial(measures.gain, paper=(0.091, 0.366)),
+    ),
+    Claim(
+        "C2",
+        "rollout budget to reach the baseline's final performance",
+        "4.1% of the baseline's",
+        f"median rollouts to the baseline's mean final {_GREEDY}, over the baseline's rollouts",
+        "4.1% inside the interval, 100% outside",
+        "the simulator's rollouts",
+        MAIN,
+        partial(measures.budget_share, paper=(0.041, 0.041)),
+    ),
+    Claim(
+        "C3",
+        "the budget advantage widens with model scale",
+        "trend over 1.7B, 8B, 14B",
+        "log budget share (as C2) at the smallest policy minus that at the largest",
+        "interval above 0",
+        "hidden width of the policy for model scale",
+        SCALE,
+        partial(measures.budget_trend, field=STRICT_WIDTH),
+    ),
+    Claim(
+        "C4",
+        "actor-side update time, G = 32, 8B",
+        "16.60x less (211.04 s -> 12.71 s)",
+        "GRPO's rows in the actor's update over ReCast's",
+        _NO_GPU,
+        "rows in the update, from the ledger",
+        MAIN,
+        partial(measures.cost_ratio, cost=_rows),
+    ),
+    Claim(
+        "C5",
+        "whole step",
+        "4.83x less (371.54 s -> 77.00 s) (s)",
+        "GRPO's row passes over ReCast's: 1 per rollout + 3 per updated row",
+        _NO_GPU,
+        "row passes, from the ledger",
+        MAIN,
+        partial(measures.cost_ratio, cost=_row_passes),
+    ),
+    Claim(
+        "C6",
+        "effective tokens in the actor update",
+        "14.7x less (6.93M -> 0.47M) (s)",
+        "GRPO's rows in the update over ReCast's; every row is one semantic ID long",
+        _NO_GPU,
+        "rows in the update; prompts are not counted",
+        MAIN,
+        partial(measures.cost_ratio, cost=_rows),
+    ),
+    Claim(
+        "C7",
+        "peak allocated memory",
+        "-16.5%",
+        "GRPO's mean update width per group over ReCast's",
+        _NO_GPU,
+        "rows held for one backward pass; weights and optimizer state are not counted",
+        MAIN,
+        partial(measures.cost_ratio, cost=_width),
+    ),
+    Claim(
+        "C8",
+        "actor MFU (model FLOPs utilisation)",
+        "+14.2%",
+        "none",
+        _NO_GPU,
+        "none: utilisation is a property of a device",
+        MappingProxyType({}),
+        lambda evidence, modes: [],
+    ),
+    Claim(
+        "C9",
+        "the baseline stays in all-zero / single-hit throughout training",
+        "trend (98% at the start (s))",
+        "GRPO's smallest all-zero + single-hit share at any evaluation (exact, i.i.d. groups)",
+        "interval at or above 95%",
+        "the simulator's groups of the same width",
+        MAIN,
+        partial(measures.stays_sparse, least=0.95),
+    ),
+    Claim(
+        "C10",
+        "repair is needed early and becomes less necessary",
+        "trend",
+        "ReCast's share of repaired groups before the first evaluation minus before the last",
+        "interval above 0",
+        "the same quantity",
+        MAIN,
+        measures.repair_fades,
+    ),
+    Claim(
+        "C11",
+        "the boundary update is more stable than full-group normalisation",
+        "trend",
+        "largest drawdown of greedy hit over the last half, and log seed SD: GRPO minus ReCast",
+        "both intervals above 0",
+        "the same quantities",
+        MAIN,
+        measures.steadier,
+    ),
+    Claim(
+        "C12",
+        "repair without contrast can hurt when the starting policy is strong",
+        "sign",
+        f"GRPO minus repair_only in {_GREEDY}, at the strongest start",
+        "interval above 0",
+        "the warm start's all-zero share for strength; weaker starts are shown beside it",
+        START,
+        partial(measures.repair_hurts, field=STRICT_START),
+    ),
+)
+
+
+def check(claim: Claim, evidence: Evidence) -> Checked:
+    """Measure one claim and judge it; sweeps that were not run leave it inconclusive."""
+    rows = tuple(claim.measure(evidence, claim.modes))
+    if not rows and claim.modes:
+        return Checked(claim, rows, "inconclusive", "")
+    verdict, where = together(rows)
+    return Checked(claim, rows, verdict, where)
+
+
+def claims_table(checked: list[Checked]) -> pl.DataFrame:
+    """One row per claim: claim, says, paper, measured, verdict, where, statistic, threshold,
+    analogue, sweeps."""
+    return pl.DataFrame(
+        [
+            {
+                "claim": c.claim.key,
+                "says": c.claim.says,
+                "paper": c.claim.figure,
+                "measured": _span(c.rows),
+                "verdict": c.verdict,
+                "where": c.where,
+                "statistic": c.claim.statistic,
+                "threshold": c.claim.threshold,
+                "analogue": c.claim.analogue,
+                "sweeps": ", ".join(c.claim.modes.values()),
+            }
+            for c in checked
+        ],
+        schema=dict.fromkeys(
+            (
+                "claim",
+                "says",
+                "paper",
+                "measured",
+                "verdict",
+                "where",
+                "statistic",
+                "threshold",
+                "analogue",
+                "sweeps",
+            ),
+            pl.String,
+        ),
+    )
+
+
+def settings_table(checked: list[Checked]) -> pl.DataFrame:
+    """One row per claim, mode and setting: claim, mode, setting, value, low, high, n, p, verdict,
+    decides, note."""
+    return pl.DataFrame(
+        [
+            {
+                "claim": c.claim.key,
+                "mode": row.mode,
+                "setting": row.setting,
+                "value": row.value,
+                "low": row.low,
+                "high": row.high,
+                "n": row.n,
+                "p": row.p,
+                "verdict": row.verdict,
+                "decides": row.counts,
+                "note": row.note,
+            }
+            for c in checked
+            for row in c.rows
+        ],
+        schema={
+            "claim": pl.String,
+            "mode": pl.String,
+            "setting": pl.String,
+            "value": pl.Float64,
+            "low": pl.Float64,
+            "high": pl.Float64,
+            "n": pl.Int64,
+            "p": pl.Float64,
+            "verdict": pl.String,
+            "decides": pl.Boolean,
+            "note": pl.String,
+        },
+    )
+
+
+def _span(rows: tuple[Measured, ...]) -> str:
+    """What was measured, per mode: one value with its interval, or the range over settings."""
+    parts = []
+    for mode in dict.fromkeys(row.mode for row in rows):
+        shown = [row for row in rows if row.mode == mode and row.counts]
+        values = [row.value for row in shown if row.value is not None]
+        if not values:
+            text = "not measured"
+        elif len(shown) == 1:
+            low, high = (
+                ("?" if end is None else f"{end:.3g}") for end in (shown[0].low, shown[0].high)
+            )
+            text = f"{values[0]:.3g} [{low}, {high}]"
+        else:
+            text = f"{min(values):.3g} to {max(values):.3g} in {len(shown)} settings"
+        parts.append(f"{mode}: {text}")
+    return "; ".join(parts)

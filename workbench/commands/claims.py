@@ -1,0 +1,81 @@
+"""`recast claims`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
+from workbench.commands.output import (
+    EXECUTOR,
+    FORMAT,
+    STORE,
+    WORKERS,
+    emit,
+    existing_store,
+    progress_bar,
+)
+from workbench.evidence import gather, run_and_gather
+from workbench.store import Store
+
+
+@click.command()
+@click.option(
+    "--claim",
+    "keys",
+    multiple=True,
+    type=click.Choice([c.key for c in CLAIMS]),
+    help="Only this claim and the sweeps it needs; repeatable.",
+)
+@click.option("--seeds", type=int, default=None, help="Fewer or more paired seeds than packaged.")
+@click.option("--steps", type=int, default=None, help="Another number of optimizer steps.")
+@click.option("--no-run", is_flag=True, help="Judge by what is stored; train nothing.")
+@click.option(
+    "--show",
+    type=click.Choice(["claims", "settings"]),
+    default="claims",
+    help="One row per claim, or one per claim, baseline and cell.",
+)
+@EXECUTOR
+@WORKERS
+@STORE
+@FORMAT
+def claims(
+    keys: tuple[str, ...],
+    seeds: int | None,
+    steps: int | None,
+    no_run: bool,
+    show: str,
+    executor: str,
+    workers: int | None,
+    store_path: str,
+    style: str,
+) -> None:
+    """Check the paper's claims C1..C12: run the packaged sweeps that are missing, then judge."""
+    wanted = [claim for claim in CLAIMS if not keys or claim.key in keys]
+    needed = [name for name in SWEEPS if any(name in c.modes.values() for c in wanted)]
+    changes = {"seeds": seeds, "train.steps": steps}
+    if no_run:
+        evidence = gather(needed, existing_store(store_path), changes)
+    else:
+        store = Store(Path(store_path)).prepare()
+        with progress_bar() as progress:
+            evidence = run_and_gather(needed, store, changes, progress, executor, workers)
+    checked = [check(claim, evidence) for claim in wanted]
+    table = claims_table(checked) if show == "claims" else settings_table(checked)
+    if style != "table":
+        emit(table, style, "")
+        return
+    if show == "settings":
+        emit(table, style, "Every claim in every setting; intervals corrected for the settings")
+    else:
+        for row in table.iter_rows(named=True):
+            where = f" {row['where']}" if row["where"] else ""
+            click.echo(f"{row['claim']:>3}  {row['verdict']}{where}")
+            for name in ("says", "paper", "measured", "statistic", "threshold", "analogue"):
+                click.echo(f"     {name}: {row[name]}")
+    for gap in evidence.gaps:
+        click.echo(f"note: {gap}")
+    for text in evidence.warnings("greedy", "grpo"):
+        click.echo(f"note: {text}")

@@ -1,0 +1,66 @@
+"""`recast phase-map`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from workbench.commands.output import (
+    EXECUTOR,
+    FORMAT,
+    STORE,
+    WORKERS,
+    emit,
+    existing_store,
+    progress_bar,
+)
+from workbench.evidence import gather, run_and_gather
+from workbench.phases import FIELDS, METRICS, SWEEP, phase_table
+from workbench.store import Store
+
+
+@click.command("phase-map")
+@click.option("--metric", "metrics", multiple=True, type=click.Choice(METRICS), help="Repeatable.")
+@click.option("--seeds", type=int, default=None, help="Fewer or more paired seeds than packaged.")
+@click.option("--steps", type=int, default=None, help="Another number of optimizer steps.")
+@click.option("--no-run", is_flag=True, help="Map what is stored; train nothing.")
+@EXECUTOR
+@WORKERS
+@STORE
+@FORMAT
+def phase_map(
+    metrics: tuple[str, ...],
+    seeds: int | None,
+    steps: int | None,
+    no_run: bool,
+    executor: str,
+    workers: int | None,
+    store_path: str,
+    style: str,
+) -> None:
+    """Which strategy wins where, at equal budget: sparsity, noise, search width, policy size.
+
+    `recast sweep phase-map --dry-run` says how long it takes; it can be stopped and resumed.
+    """
+    changes = {"seeds": seeds, "train.steps": steps}
+    if no_run:
+        evidence = gather([SWEEP], existing_store(store_path), changes)
+    else:
+        store = Store(Path(store_path)).prepare()
+        with progress_bar() as progress:
+            evidence = run_and_gather([SWEEP], store, changes, progress, executor, workers)
+    table = phase_table(evidence.of(SWEEP), metrics or METRICS)
+    if style != "table":
+        emit(table, style, "")
+        return
+    emit(table, style, "Who wins at equal budget? Margin over the closest rival [95% interval]")
+    if table.height:
+        counts = table.group_by("metric", "winner", maintain_order=True).len("cells")
+        emit(counts, style, "How many cells does each strategy win?")
+    click.echo(
+        f"A cell is one combination of {', '.join(FIELDS)}; the winner beats every rival with a "
+        "p-value below .05, corrected (Holm) over all cells of its metric; none: nobody does."
+    )
+    for gap in evidence.gaps:
+        click.echo(f"note: {gap}")

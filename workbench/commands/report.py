@@ -1,0 +1,85 @@
+"""`recast report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from workbench import phases, search
+from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
+from workbench.commands.output import existing_store
+from workbench.evidence import gather
+from workbench.figures import figures
+from workbench.measures import BASELINE, METRIC
+from workbench.report import FORMATS, Format, Report, export_charts, write_report
+from workbench.spec import SpecError
+
+
+@click.command()
+@click.argument("target", metavar="FILE")
+@click.option(
+    "--store", "store_path", default="runs", show_default=True, help="Folder of finished runs."
+)
+@click.option("--charts", "folder", default=None, help="Also write every chart to this folder.")
+@click.option(
+    "--as",
+    "formats",
+    multiple=True,
+    type=click.Choice(get_args(Format)),
+    help="Formats for --charts; repeatable. Default: all of them.",
+)
+@click.option("--seeds", type=int, default=None, help="As given to `recast claims`.")
+@click.option("--steps", type=int, default=None, help="As given to `recast claims`.")
+def report(
+    target: str,
+    store_path: str,
+    folder: str | None,
+    formats: tuple[Format, ...],
+    seeds: int | None,
+    steps: int | None,
+) -> None:
+    """Write one self-contained HTML FILE: verdicts, charts, their data and their commands.
+
+    Nothing is trained: what the store lacks is named, with the command that adds it.
+    """
+    path = Path(target)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise SpecError(f"report {target!r}: expected a file that ends in .html")
+    if path.is_dir() or not path.parent.is_dir():
+        raise SpecError(f"report {target!r}: expected a file in a folder that exists")
+    if formats and folder is None:
+        raise SpecError("--as: names formats of --charts DIR, which is not given")
+    store = existing_store(store_path)
+    names = [*SWEEPS, phases.SWEEP, search.SWEEP]
+    evidence = gather(names, store, {"seeds": seeds, "train.steps": steps})
+    if not evidence.sweeps:
+        raise SpecError(
+            f"store {store_path!r}: holds none of the packaged sweeps; "
+            f"first: recast claims --store {store_path}"
+        )
+    checked = [check(claim, evidence) for claim in CLAIMS]
+    drawn = figures(evidence)
+    write_report(
+        Report(
+            f"Runs: {store.root}",
+            [*evidence.gaps, *evidence.warnings(METRIC, BASELINE)],
+            [
+                ("Which claims hold?", claims_table(checked), "recast claims"),
+                (
+                    "What was measured in each setting?",
+                    settings_table(checked),
+                    "recast claims --show settings",
+                ),
+            ],
+            drawn,
+        ),
+        path,
+    )
+    click.echo(f"{path}: {len(drawn)} charts, {path.stat().st_size / 1e6:.1f} MB")
+    if folder is not None:
+        written = export_charts(drawn, Path(folder), formats or FORMATS)
+        click.echo(f"{folder}: {len(written)} files")
+    for gap in evidence.gaps:
+        click.echo(f"note: {gap}")

@@ -1,0 +1,204 @@
+"""`recast sweep` and `recast sweeps`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import polars as pl
+
+from workbench.commands.output import (
+    EXECUTOR,
+    FORMAT,
+    STORE,
+    WORKERS,
+    emit,
+    progress_bar,
+)
+from workbench.executors import cores
+from workbench.spec import SpecError
+from workbench.store import Store
+from workbench.sweep import Sweep, Tune, load_sweep, sweep_names
+from workbench.tables import QUALITY, summary
+from workbench.tuning import mark_tuned, tried
+
+SHOWN = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
+
+
+@click.command()
+@click.argument("source", metavar="SWEEP")
+@click.option("--strategy", "strategies", multiple=True, help="Name or composition; repeatable.")
+@click.option("--seeds", type=int, default=None, help="Number of paired seeds.")
+@click.option("--steps", type=int, default=None, help="Optimizer steps of RL.")
+@click.option("--data", default=None, help="Folder in MiniOneRec's layout, for a replay world.")
+@click.option(
+    "--tune/--no-tune",
+    default=None,
+    help="The fair comparison: each strategy and cell at its own best learning rate, chosen on "
+    "validation. Default: as the sweep says.",
+)
+@click.option("--dry-run", is_flag=True, help="Say how many runs, and about how long; train none.")
+@click.option(
+    "--show",
+    type=click.Choice(["results", "tuning", "runs"]),
+    default="results",
+    help="Which table to print: results per cell, every rate tried, or the runs.",
+)
+@EXECUTOR
+@WORKERS
+@STORE
+@FORMAT
+def sweep(
+    source: str,
+    strategies: tuple[str, ...],
+    seeds: int | None,
+    steps: int | None,
+    data: str | None,
+    tune: bool | None,
+    dry_run: bool,
+    show: str,
+    executor: str,
+    workers: int | None,
+    store_path: str,
+    style: str,
+) -> None:
+    """Run what is missing of SWEEP, a packaged sweep's name or a TOML file."""
+    plan = load_sweep(
+        source,
+        {
+            "strategies": strategies or None,
+            "seeds": seeds,
+            "train.steps": steps,
+            "world.data": data,
+        },
+    )
+    if tune is not None:
+        plan = plan.model_copy(update={"tune": (plan.tune or Tune()) if tune else None})
+    if dry_run:
+        _dry_run(plan, Path(store_path), executor, workers, show, style)
+        return
+    from workbench.runner import run_sweep
+
+    store = Store(Path(store_path)).prepare()
+    with progress_bar() as progress:
+        outcome = run_sweep(plan, store, progress, executor, workers)
+    keys = [key for key in outcome.keys if key not in outcome.failures]
+    if keys:
+        frame = store.load(keys)
+        _print(plan, frame, show, style)
+        if style == "table":
+            click.echo(f"runs: {len(keys)} in {store.root}, {outcome.trained} trained just now")
+    if outcome.failures:
+        raise SpecError(
+            f"{len(outcome.failures)} of {len(outcome.keys)} runs failed: {outcome.first_failure()}"
+        )
+
+
+def results(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
+    """One row per (cell, strategy, slice), and per rate where the sweep does not tune: the fields
+    in which cells differ, then `workbench.tables.summary` on the test split."""
+    if plan.tune:
+        frame = mark_tuned(frame, plan.tune.metric)
+        parts = ["cell"]
+    else:
+        frame = frame.with_columns(tuned=True)
+        parts = ["cell", "lr"]
+    tables = []
+    for _, cell in frame.group_by(parts, maintain_order=True):
+        fields = [pl.lit(cell[field][0]).alias(field) for field in plan.varying()]
+        table = summary(cell).filter(pl.col("strategy") != "start")
+        tables.append(table.select(*fields, pl.all()))
+    whole = pl.concat(tables, how="diagonal_relaxed")
+    order = {name: i for i, name in enumerate(frame["strategy"].unique(maintain_order=True))}
+    order |= {name: i for i, name in enumerate(plan.strategies)}
+    place = pl.col("strategy").replace_strict(order, return_dtype=pl.Int64)
+    return whole.sort(*plan.varying(), place, "lr", maintain_order=True)
+
+
+def _print(plan: Sweep, frame: pl.DataFrame, show: str, style: str) -> None:
+    if show == "runs":
+        columns = ["run", "cell", *plan.varying(), "strategy", "lr", "seed"]
+        emit(frame.select(columns).unique(maintain_order=True), style, "Runs")
+        return
+    if show == "tuning":
+        rule = plan.tune or Tune(lr=plan.train.lr, metric=plan.train.tune_metric)
+        names = frame.select("cell", *plan.varying()).unique(maintain_order=True)
+        table = names.join(tried(frame, rule.metric, rule.split), on="cell", maintain_order="left")
+        emit(table, style, f"Which rates were tried? Mean {rule.metric} on {rule.split} prompts")
+        return
+    table = results(plan, frame)
+    if style != "table":
+        emit(table, style, "")
+        return
+    wide = table.select(
+        *plan.varying(),
+        "strategy",
+        "slice",
+        "lr",
+        "seeds",
+        "diverged",
+        *(c for q in QUALITY if q in SHOWN for c in (q, f"{q}_low", f"{q}_high")),
+    )
+    emit(wide, style, f"{plan.name}: test split, mean [95% interval] over seeds")
+    if plan.tune:
+        click.echo(
+            f"Learning rates chosen per strategy and cell by {plan.tune.metric} on validation "
+            "prompts; --show tuning prints every rate tried."
+        )
+        table = tried(frame, plan.tune.metric)
+        bounds = [pl.col("lr").min(), pl.col("lr").max()]
+        on_edge = pl.any_horizontal(pl.col("lr") == b.over("cell", "strategy") for b in bounds)
+        chosen = table.with_columns(edge=on_edge).filter("chosen")
+        edge = chosen.filter("edge")["strategy"].unique().sort()
+        if chosen["edge"].any():
+            click.echo(
+                f"note: the chosen rate is on the edge of its grid in {chosen['edge'].sum()} of "
+                f"{chosen.height} choices: {', '.join(edge)}"
+            )
+    else:
+        click.echo("note: rates are not tuned; --tune gives each strategy its own best rate")
+
+
+def _dry_run(
+    plan: Sweep, folder: Path, executor: str, workers: int | None, show: str, style: str
+) -> None:
+    from workbench.estimate import estimate
+
+    runs = plan.runs()
+    store = Store(folder)
+    missing = [run for run in runs if not store.has(run.key)]
+    slots = 1 if executor == "serial" else workers or cores()
+    if show == "runs" or style != "table":
+        rows = [
+            {
+                "run": run.key,
+                "cell": run.config["cell"],
+                "strategy": run.strategy,
+                "lr": run.lr,
+                "seed": run.seed,
+                "stored": store.has(run.key),
+            }
+            for run in runs
+        ]
+        emit(pl.DataFrame(rows), style, "Runs")
+        return
+    cells = len({run.config["cell"] for run in runs})
+    click.echo(
+        f"{plan.name}: {len(runs)} runs in {cells} cells, {len(missing)} missing in {folder}"
+    )
+    if plan.tune and plan.tune.extend:
+        click.echo(
+            f"Up to {plan.tune.extend} more rates are tried where the best is on the edge of its "
+            "grid; they are not counted here."
+        )
+    if missing:
+        click.echo(estimate(missing, store, slots).text(slots))
+
+
+@click.command()
+def sweeps() -> None:
+    """List the packaged sweeps."""
+    for name in sweep_names():
+        plan = load_sweep(name)
+        size = f"{len(plan.runs())} runs" if plan.world.data or plan.world.kind != "replay" else ""
+        click.echo(f"{name}: {', '.join(plan.strategies)}; {size or 'needs --data DIR'}")

@@ -1,0 +1,178 @@
+"""Evidence: the rows of the packaged sweeps that claims, questions and maps are measured on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from workbench.budget import cautions
+from workbench.spec import SpecError
+from workbench.stats import Floats, pair_by_seed
+from workbench.store import Store
+from workbench.sweep import Sweep, load_sweep, sweep_names
+from workbench.tables import reported
+from workbench.tuning import mark_tuned
+
+WHOLE = "the whole sweep"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Frames by sweep, each with `tuned` marked and a `setting` per cell; absent = not run.
+
+    gaps: one line per sweep that is missing or incomplete in the store.
+    """
+
+    sweeps: Mapping[str, pl.DataFrame]
+    gaps: tuple[str, ...] = field(default=())
+
+    def of(self, sweep: str) -> pl.DataFrame:
+        """Every row of a sweep; empty when it was not run."""
+        return self.sweeps.get(sweep, pl.DataFrame())
+
+    def settings(self, sweep: str) -> list[str]:
+        """The cells of a sweep, by label, in order of appearance."""
+        frame = self.of(sweep)
+        return [] if frame.is_empty() else frame["setting"].unique(maintain_order=True).to_list()
+
+    def curves(self, sweep: str) -> pl.DataFrame:
+        """Test rows of all evaluations at the tuned rates, all users together."""
+        frame = self.of(sweep)
+        if frame.is_empty():
+            return frame
+        return frame.filter(
+            pl.col("tuned") & (pl.col("split") == "test") & (pl.col("slice") == "all")
+        ).sort("setting", "strategy", "run", "step")
+
+    def final(self, sweep: str) -> pl.DataFrame:
+        """One row per run at its last step: every test prompt, tuned rates, all users together."""
+        return last_rows(self.of(sweep).filter("tuned")) if sweep in self.sweeps else pl.DataFrame()
+
+    def warnings(self, metric: str, baseline: str) -> list[str]:
+        """What a reader must know of the baseline and the rates, one line per sweep and caution."""
+        found = []
+        for name, frame in self.sweeps.items():
+            for setting in self.settings(name):
+                here = frame.filter(pl.col("setting") == setting)
+                found += [f"{name}, {setting}: {c.text}" for c in cautions(here, metric, baseline)]
+        return found
+
+
+def run_and_gather(
+    names: Collection[str],
+    store: Store,
+    changes: Mapping[str, Any],
+    progress: Callable[[int, int, str], None],
+    executor: str,
+    workers: int | None,
+) -> Evidence:
+    """Run what is missing of packaged sweeps, then read them. changes: dotted fields to replace.
+
+    A name that is not packaged is a gap. Raises SpecError when a run cannot be done and DiskError
+    when the disk refuses.
+    """
+    from workbench.runner import run_sweep
+
+    frames, gaps = {}, _not_packaged(names)
+    for name in dict.fromkeys(n for n in names if n in sweep_names()):
+        plan = load_sweep(name, changes)
+
+        def show(done: int, total: int, text: str, name: str = name) -> None:
+            progress(done, total, f"{name}: {text}")
+
+        outcome = run_sweep(plan, store, show, executor, workers)
+        if outcome.failures:
+            raise SpecError(f"sweep {name}: {outcome.first_failure()}")
+        frames[name] = _prepared(plan, store.load(outcome.keys))
+    return Evidence(frames, tuple(gaps))
+
+
+def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> Evidence:
+    """Read what a store holds of packaged sweeps; nothing is run, what is missing is said."""
+    frames, gaps = {}, _not_packaged(names)
+    for name in dict.fromkeys(n for n in names if n in sweep_names()):
+        plan = load_sweep(name, changes)
+        wanted = [run.key for run in plan.runs()]
+        held = [key for key in dict.fromkeys([*wanted, *_recorded(plan, store)]) if store.has(key)]
+        absent = sum(not store.has(key) for key in wanted)
+        if absent:
+            gaps.append(
+                f"{absent} of {len(wanted)} runs of the sweep {name} are not in the store: "
+                f"recast sweep {name} --store {store.root}"
+            )
+        if held and not absent:
+            frames[name] = _prepared(plan, store.load(held))
+    return Evidence(frames, tuple(gaps))
+
+
+def _not_packaged(names: Collection[str]) -> list[str]:
+    return [f"the sweep {name} is not packaged" for name in names if name not in sweep_names()]
+
+
+def _recorded(plan: Sweep, store: Store) -> list[str]:
+    """Runs that a finished sweep recorded, rates beyond its written grid included."""
+    keys: list[str] = []
+    for path in sorted((store.root / "sweeps").glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["sweep"] == json.loads(plan.model_dump_json()):
+                keys += [str(key) for key in content["runs"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return keys
+
+
+def _prepared(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
+    metric = plan.tune.metric if plan.tune else plan.train.tune_metric
+    return with_setting(mark_tuned(frame, metric), plan.varying())
+
+
+def last_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows after the last step on all test prompts (`test_all`, or `test` where it is whole)."""
+    if frame.is_empty():
+        return frame
+    return reported(frame).filter(
+        (pl.col("slice") == "all") & (pl.col("step") == pl.col("step").max().over("run"))
+    )
+
+
+def with_setting(frame: pl.DataFrame, varying: Sequence[str]) -> pl.DataFrame:
+    """Add `setting`, the label of each row's cell: the fields in which cells differ, by name."""
+    if frame.is_empty():
+        return frame
+    fields = [name for name in varying if name in frame.columns]
+    if not fields:
+        return frame.with_columns(setting=pl.lit(WHOLE))
+    parts = [
+        pl.format("{} {}", pl.lit(name.rpartition(".")[2].replace("_", " ")), pl.col(name))
+        for name in fields
+    ]
+    return frame.with_columns(setting=pl.concat_str(parts, separator=", "))
+
+
+def pairs(
+    frame: pl.DataFrame, metric: str, first: str, second: str, setting: str
+) -> tuple[Floats, Floats]:
+    """Values of two strategies in one setting, `[n]` each, paired by seed; empty without pairs."""
+    here = frame.filter(pl.col("setting") == setting)
+    try:
+        found = pair_by_seed(here, metric, first, second, "setting")
+    except ValueError:
+        return np.array([]), np.array([])
+    return found.first, found.second
+
+
+def per_run(
+    curves: pl.DataFrame, strategy: str, setting: str, measure: Callable[[pl.DataFrame], float]
+) -> dict[int, float]:
+    """A number per run of a strategy in a setting, by seed. measure sees rows in order of steps."""
+    here = curves.filter((pl.col("strategy") == strategy) & (pl.col("setting") == setting))
+    return {
+        int(rows["seed"][0]): measure(rows.sort("step"))
+        for _, rows in here.group_by("run", maintain_order=True)
+    }

@@ -1,0 +1,220 @@
+"""What a report shows: every chart with its data and the command that regenerates it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from workbench import charts, phases, questions, search
+from workbench.budget import (
+    budget_table,
+    curve_table,
+    final_value,
+    reach_events,
+    survival_table,
+)
+from workbench.claims import MAIN
+from workbench.evidence import Evidence
+from workbench.measures import BASELINE, METRIC
+from workbench.stats import performance_profile
+
+PAPER_SHARE = 0.041
+
+
+@dataclass(frozen=True)
+class Figure:
+    """key: a name fit for a file; chart; data: the rows behind it; command: what prints or redraws
+    them; note: what a reader must know."""
+
+    key: str
+    chart: charts.Chart
+    data: pl.DataFrame
+    command: str
+    note: str = ""
+
+
+def figures(evidence: Evidence) -> list[Figure]:
+    """Every figure that the evidence carries, in the order of the report."""
+    found: list[Figure] = []
+    for draw in (_claims, _questions, _phase_map, _search):
+        found += draw(evidence)
+    return found
+
+
+def _claims(evidence: Evidence) -> list[Figure]:
+    found = []
+    for sweep in MAIN.values():
+        curves = evidence.curves(sweep)
+        if curves.is_empty():
+            continue
+        command = f"recast sweep {sweep}"
+        for place, setting in enumerate(evidence.settings(sweep), start=1):
+            here = curves.filter(pl.col("setting") == setting)
+            name, note = f"{sweep}-{place}", f"Sweep {sweep}, {setting}."
+            lines = curve_table(here, METRIC, "rollouts")
+            found.append(
+                Figure(
+                    f"{name}-curves",
+                    charts.learning_curves(lines, METRIC, "rollouts"),
+                    lines,
+                    command,
+                    note,
+                )
+            )
+            shares = budget_table(here, METRIC, "rollouts", BASELINE)
+            found.append(
+                Figure(
+                    f"{name}-budget",
+                    charts.budget_shares(shares, BASELINE, PAPER_SHARE),
+                    shares,
+                    "recast claims --claim C2 --show settings",
+                    note,
+                )
+            )
+            target = final_value(here, METRIC, BASELINE)
+            waiting = survival_table(reach_events(here, METRIC, "rollouts", target))
+            found.append(
+                Figure(
+                    f"{name}-waiting",
+                    charts.waiting_curves(waiting, "rollouts", target),
+                    waiting,
+                    command,
+                    note,
+                )
+            )
+            last = evidence.final(sweep).filter(pl.col("setting") == setting)
+            profile = profiles(last, METRIC)
+            found.append(
+                Figure(
+                    f"{name}-profile",
+                    charts.performance_profiles(profile, METRIC),
+                    profile,
+                    command,
+                    note,
+                )
+            )
+    return found
+
+
+def profiles(last: pl.DataFrame, metric: str, levels: int = 25) -> pl.DataFrame:
+    """Performance profiles on evenly spaced levels: strategy, threshold, share, low, high."""
+    values = last[metric].cast(pl.Float64).to_numpy()
+    low, high = float(values.min()), float(values.max())
+    thresholds = [low + (high - low) * i / (levels - 1) for i in range(levels)]
+    return pl.DataFrame(
+        [
+            {
+                "strategy": str(strategy),
+                "threshold": threshold,
+                "share": e.value,
+                "low": e.low,
+                "high": e.high,
+            }
+            for (strategy,), rows in last.group_by("strategy", maintain_order=True)
+            for threshold, e in zip(
+                thresholds, performance_profile(rows[metric].to_numpy(), thresholds), strict=True
+            )
+        ],
+        infer_schema_length=None,
+    )
+
+
+def _questions(evidence: Evidence) -> list[Figure]:
+    settings = evidence.settings(questions.SWEEP)
+    if not settings:
+        return []
+    first, command = settings[0], f"recast sweep {questions.SWEEP}"
+    note = f"Sweep {questions.SWEEP}, {first}."
+    wanted: Sequence[tuple[str, pl.DataFrame, Callable[[pl.DataFrame], charts.Chart], str]] = (
+        (
+            "question-1-supervision",
+            questions.against_supervision(evidence),
+            lambda t: charts.differences(t, "Is repair just supervised fine-tuning on the target?"),
+            "After the same number of updates; p corrected (Holm) over all rows.",
+        ),
+        (
+            "question-2-rate",
+            questions.by_rate(evidence, first),
+            lambda t: charts.against_rate(t, METRIC),
+            note,
+        ),
+        (
+            "question-3-prompts",
+            questions.prompt_cost(evidence),
+            charts.prompt_cost,
+            f"A count of tokens, not a time: {questions.SID_TOKENS} tokens per row, update widths "
+            f"as measured in the sweep {questions.SWEEP}.",
+        ),
+        (
+            "question-5-sharpening",
+            questions.by_temperature(evidence, first),
+            charts.against_temperature,
+            note,
+        ),
+        ("question-6-diversity", questions.by_k(evidence, first), charts.against_k, note),
+    )
+    return [
+        Figure(key, draw(table), table, command, text)
+        for key, table, draw, text in wanted
+        if not table.is_empty()
+    ]
+
+
+def _phase_map(evidence: Evidence) -> list[Figure]:
+    table = phases.phase_table(evidence.of(phases.SWEEP))
+    if table.is_empty():
+        return []
+    noise, zero, group, width = "world.noise", "start.all_zero", "train.group", "policy.width"
+    return [
+        Figure(
+            f"phase-map-{metric}",
+            charts.phase_map(
+                table.filter(pl.col("metric") == metric), metric, zero, noise, group, width
+            ),
+            table.filter(pl.col("metric") == metric),
+            f"recast phase-map --metric {metric}",
+            "A tile names the strategy that beats every rival there (p corrected over all tiles).",
+        )
+        for metric in table["metric"].unique(maintain_order=True)
+    ]
+
+
+def _search(evidence: Evidence) -> list[Figure]:
+    frame = evidence.of(search.SWEEP)
+    if frame.is_empty():
+        return []
+    found = []
+    for matched, words in search.MATCHED.items():
+        runs = search.points(frame, "rollouts" if matched == "rollouts" else "updated_rows")
+        for x, y in search.FRONTS:
+            table = search.front(runs, x, y)
+            found.append(
+                Figure(
+                    f"search-{matched}-{x}-{y}",
+                    charts.pareto_front(table, x, y, words),
+                    table,
+                    "recast search --show fronts",
+                )
+            )
+        judged = search.dominance(runs, search.chosen(runs))
+        if judged.height:
+            rows = judged.select(
+                pl.format("{}: {}", "candidate", "metric").alias("label"),
+                pl.format("minus {}", "control").alias("setting"),
+                pl.col("difference").alias("value"),
+                "low",
+                "high",
+                "p",
+            )
+            found.append(
+                Figure(
+                    f"search-{matched}-dominance",
+                    charts.differences(rows, f"Does a candidate dominate both controls, {words}?"),
+                    judged,
+                    "recast search",
+                    "Worlds not used to choose the candidates; p corrected over all rows.",
+                )
+            )
+    return found

@@ -1,0 +1,65 @@
+"""What every picture of a page comes with: how to read it, its numbers, three downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import polars as pl
+import streamlit as st
+
+from workbench import charts
+
+
+def figure(
+    chart: charts.Chart,
+    numbers: pl.DataFrame,
+    *,
+    name: str,
+    read: str,
+    columns: Mapping[str, Any] | None = None,
+    width: Literal["stretch", "content"] = "stretch",
+) -> None:
+    """Draw a chart with one line on how to read it, the numbers under it, and downloads.
+
+    name: of the downloaded files and of the widgets, unique on the page. read: Markdown of the
+    project's own, never text of a user. columns: `column_config` of the table.
+    """
+    st.altair_chart(chart, width=width, key=f"chart {name}")
+    st.caption(f"**How to read this.** {read}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for label, kind, data in (
+            ("PNG", "image/png", lambda: charts.picture(chart, "png")),
+            ("SVG", "image/svg+xml", lambda: charts.picture(chart, "svg")),
+            ("CSV", "text/csv", lambda: numbers.write_csv().encode()),
+        ):
+            st.download_button(
+                label,
+                data,
+                file_name=f"{name}.{label.lower()}",
+                mime=kind,
+                key=f"download {name} {label}",
+                help=f"Download this picture's numbers as {label}"
+                if label == "CSV"
+                else f"Download this picture as {label}",
+                on_click="ignore",
+                type="tertiary",
+                icon=":material/download:",
+            )
+    with st.expander(f"The numbers ({numbers.height:,} rows)"):
+        st.dataframe(
+            numbers,
+            hide_index=True,
+            width="stretch",
+            column_config=dict(columns or {}),
+            key=f"table {name}",
+            placeholder="-",
+            alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
+        )
+
+
+def plain(text: str) -> str:
+    """A user's text, to stand inside Markdown as it was written."""
+    return "".join(
+        f"\\{letter}" if letter in r"\`*_{}[]()<>#+-.!|~$:" else letter for letter in text
+    )

@@ -1,0 +1,151 @@
+"""Six questions a careful reader asks, each as a table on the rows of a packaged sweep.
+
+The charts of the same names draw these tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from workbench.evidence import Evidence, last_rows, pairs
+from workbench.stats import estimate, holm, paired_difference
+
+SWEEP = "claims"
+METRICS = ("greedy", "pass_at_1", "pass_at_1_matched", "recall_at_10", "pass_at_32")
+COMPARISONS = (("recast", "sft"), ("recast", "grpo_sft"), ("repair_only", "sft"))
+SID_TOKENS = 3
+PROMPT_TOKENS = (1, 8, 32, 128, 512, 2048, 8192)
+
+
+def against_supervision(
+    evidence: Evidence, comparisons: Sequence[tuple[str, str]] = COMPARISONS
+) -> pl.DataFrame:
+    """Is repair just supervised fine-tuning? label, setting, value, low, high, p, seeds.
+
+    Paired differences of final metrics after the same number of updates; p is Holm-adjusted over
+    the whole table.
+    """
+    last, found = evidence.final(SWEEP), []
+    for setting in evidence.settings(SWEEP):
+        for first, second in comparisons:
+            for metric in METRICS:
+                ours, theirs = pairs(last, metric, first, second, setting)
+                if len(ours):
+                    d = paired_difference(ours, theirs)
+                    found.append(
+                        {
+                            "label": f"{first} - {second}: {metric}",
+                            "setting": setting,
+                            "value": d.value,
+                            "low": d.low,
+                            "high": d.high,
+                            "p": d.p,
+                            "seeds": d.n,
+                        }
+                    )
+    table = pl.DataFrame(found, infer_schema_length=None)
+    return (
+        table if table.is_empty() else table.with_columns(p=pl.Series(holm(table["p"].to_list())))
+    )
+
+
+def by_rate(evidence: Evidence, setting: str, metric: str = "greedy") -> pl.DataFrame:
+    """Does the rate decide the order? strategy, lr, tuned, mean, low, high, seeds."""
+    frame = evidence.of(SWEEP)
+    if frame.is_empty():
+        return frame
+    last = last_rows(frame).filter(pl.col("setting") == setting)
+    return _means(last, ["strategy", "lr", "tuned"], metric)
+
+
+def prompt_cost(evidence: Evidence, sid_tokens: int = SID_TOKENS) -> pl.DataFrame:
+    """How much of the update is prompts encoded again? prompt_tokens, encoding, ratio.
+
+    A count, not a time: GRPO's tokens per group over ReCast's, from their measured update widths
+    and `sid_tokens` per row, for every row with its own prompt or one prompt per group.
+    """
+    curves = evidence.curves(SWEEP)
+    if curves.is_empty():
+        return curves
+    wide, narrow = (
+        curves.filter(pl.col("strategy") == name)["update_width"].drop_nulls().mean()
+        for name in ("grpo", "recast")
+    )
+    if not isinstance(wide, float) or not isinstance(narrow, float) or narrow == 0:
+        return pl.DataFrame()
+    found = []
+    for prompt in PROMPT_TOKENS:
+        row = prompt + sid_tokens
+        shared = (prompt + wide * sid_tokens) / (prompt + narrow * sid_tokens)
+        found += [
+            {
+                "prompt_tokens": prompt,
+                "encoding": "every row encodes its prompt",
+                "ratio": wide * row / (narrow * row),
+            },
+            {"prompt_tokens": prompt, "encoding": "one prompt per group", "ratio": shared},
+        ]
+    return pl.DataFrame(found)
+
+
+def by_temperature(evidence: Evidence, setting: str) -> pl.DataFrame:
+    """Is a gain in Pass@1 more than sharpening? strategy, temperature, mean, low, high, seeds."""
+    return _long(evidence, setting, r"pass_at_1_t(\d{3})", "temperature", 100.0, "pass_at_1", 1.0)
+
+
+def by_k(evidence: Evidence, setting: str) -> pl.DataFrame:
+    """What happens to diversity? strategy, k, mean, low, high, seeds."""
+    return _long(evidence, setting, r"pass_at_(\d+)", "k", 1.0, "pass_at_1", 1.0)
+
+
+def diversity(evidence: Evidence, setting: str) -> pl.DataFrame:
+    """Entropy (nats) and coverage at the end: strategy, measure, mean, low, high, seeds."""
+    last = evidence.final(SWEEP)
+    if last.is_empty():
+        return last
+    here = last.filter(pl.col("setting") == setting)
+    names = [name for name in ("entropy", "coverage_at_10") if name in here.columns]
+    return pl.concat(
+        [_means(here, ["strategy"], name).with_columns(measure=pl.lit(name)) for name in names]
+    )
+
+
+def _long(
+    evidence: Evidence, setting: str, pattern: str, name: str, unit: float, base: str, at: float
+) -> pl.DataFrame:
+    """Metrics whose names carry a number, as a table over that number; `base` stands at `at`."""
+    last = evidence.final(SWEEP)
+    if last.is_empty():
+        return last
+    here = last.filter(pl.col("setting") == setting)
+    columns = {
+        c: float(m[1]) / unit for c in here.columns if (m := re.fullmatch(pattern, c)) is not None
+    }
+    columns[base] = at
+    found = [
+        _means(here, ["strategy"], column).with_columns(pl.lit(value).alias(name))
+        for column, value in sorted(columns.items(), key=lambda item: item[1])
+        if here[column].count()
+    ]
+    return pl.concat(found)
+
+
+def _means(rows: pl.DataFrame, keys: list[str], metric: str) -> pl.DataFrame:
+    found: list[dict[str, Any]] = []
+    usable = rows.filter(pl.col(metric).cast(pl.Float64).is_finite())
+    for values, group in usable.group_by(keys, maintain_order=True):
+        e = estimate(group[metric].cast(pl.Float64).to_numpy())
+        found.append(
+            {
+                **dict(zip(keys, values, strict=True)),
+                "mean": e.value,
+                "low": e.low,
+                "high": e.high,
+                "seeds": e.n,
+            }
+        )
+    return pl.DataFrame(found, infer_schema_length=None)

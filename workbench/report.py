@@ -1,0 +1,184 @@
+"""One self-contained HTML file: verdicts, every chart with its data and its command, no network.
+
+Vega and its libraries are inlined once; a content policy forbids any request. Whatever comes from a
+store or a user is escaped. Charts also export to PNG, SVG and PDF. Needs vl-convert-python.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import altair as alt
+import polars as pl
+
+from workbench.figures import Figure
+from workbench.files import replace
+from workbench.spec import SpecError
+
+Format = Literal["png", "svg", "pdf"]
+FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
+_VEGALITE = ".".join(alt.VEGALITE_VERSION.split(".")[:2])
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'unsafe-inline'; img-src data: blob:"
+)
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1a1a1a; background: #fff; }
+table { border-collapse: collapse; font-size: 0.85rem; }
+th, td { border-bottom: 1px solid #d0d0d0; padding: 0.3rem 0.6rem; text-align: left;
+         vertical-align: top; }
+.scroll { overflow-x: auto; max-height: 30rem; }
+.caution { border-left: 4px solid #b35900; padding-left: 0.8rem; }
+figure { margin: 2.5rem 0; }
+figcaption, .note { color: #444; font-size: 0.9rem; }
+code { background: #f2f2f2; padding: 0.1rem 0.3rem; }
+td.verdict { font-weight: 600; white-space: nowrap; }
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says. source: where the runs came from; cautions: what to know first;
+    tables: title, rows and the command that prints them."""
+
+    source: str
+    cautions: Sequence[str]
+    tables: Sequence[tuple[str, pl.DataFrame, str]]
+    figures: Sequence[Figure]
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write the HTML file, whole or not at all.
+
+    Raises SpecError when vl-convert-python is missing, DiskError when the disk refuses.
+    """
+    replace(page(report).encode(), path)
+
+
+def page(report: Report) -> str:
+    """The HTML text. Raises SpecError when vl-convert-python is missing."""
+    bundle = _converter().javascript_bundle(vl_version=_VEGALITE)
+    specs = {
+        f"chart-{place}": figure.chart.to_dict() for place, figure in enumerate(report.figures)
+    }
+    cautions = "".join(f"<li>{html.escape(text)}</li>" for text in report.cautions)
+    return "\n".join(
+        (
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            "<title>ReCast: claims and measurements</title>",
+            f"<style>{_STYLE}</style></head><body>",
+            "<h1>What of ReCast's claims holds up, and where?</h1>",
+            f'<p class="note">{html.escape(report.source)}. recast-workbench '
+            f"{html.escape(version('recast-workbench'))}. Everything here is measured on small "
+            "policies in a simulator; nothing is quoted from the paper but its own figures.</p>",
+            f'<div class="caution"><h2>Read this first</h2><ul>{cautions}</ul></div>'
+            if cautions
+            else "",
+            *(_table_section(*table) for table in report.tables),
+            *(_figure(f"chart-{place}", f) for place, f in enumerate(report.figures)),
+            f"<script>{_script_safe(bundle)}</script>",
+            f'<script id="specs" type="application/json">{_json(specs)}</script>',
+            "<script>",
+            "for (const [id, spec] of Object.entries(JSON.parse(",
+            '    document.getElementById("specs").textContent))) {',
+            '  vegaEmbed("#" + id, spec, {renderer: "svg", actions:',
+            "    {export: true, source: false, compiled: false, editor: false}});",
+            "}",
+            "</script></body></html>",
+        )
+    )
+
+
+def export_charts(
+    found: Sequence[Figure], folder: Path, formats: Sequence[Format] = FORMATS
+) -> list[Path]:
+    """Write each chart in each format to `folder/<key>.<format>`; returns the files.
+
+    Raises SpecError when vl-convert-python is missing, DiskError when the disk refuses.
+    """
+    converter, written = _converter(), []
+    for figure in found:
+        spec = figure.chart.to_dict()
+        for kind in formats:
+            if kind == "png":
+                content = converter.vegalite_to_png(spec, vl_version=_VEGALITE, scale=2)
+            elif kind == "svg":
+                content = converter.vegalite_to_svg(spec, vl_version=_VEGALITE).encode()
+            else:
+                content = converter.vegalite_to_pdf(spec, vl_version=_VEGALITE)
+            target = folder / f"{figure.key}.{kind}"
+            replace(content, target)
+            written.append(target)
+    return written
+
+
+def _converter() -> ModuleType:
+    try:
+        import vl_convert
+    except ImportError:
+        raise SpecError(
+            "report: charts need vl-convert-python, which is not installed; "
+            "pip install vl-convert-python"
+        ) from None
+    return vl_convert
+
+
+def _figure(name: str, figure: Figure) -> str:
+    description = html.escape(str(figure.chart.to_dict().get("description", "")))
+    return (
+        f'<figure id="{html.escape(figure.key)}"><div id="{name}" role="img" '
+        f'aria-label="{description}"></div>'
+        f"<figcaption>{html.escape(figure.note)} Again: <code>{html.escape(figure.command)}</code>"
+        f"</figcaption><details><summary>Data: {figure.data.height} rows</summary>"
+        f"{_table(figure.data)}</details></figure>"
+    )
+
+
+def _table_section(title: str, table: pl.DataFrame, command: str) -> str:
+    return (
+        f"<section><h2>{html.escape(title)}</h2>{_table(table)}"
+        f'<p class="note">Again: <code>{html.escape(command)}</code></p></section>'
+    )
+
+
+def _table(table: pl.DataFrame) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{' class=verdict' if name == 'verdict' else ''}>{html.escape(_text(value))}</td>"
+            for name, value in row.items()
+        )
+        + "</tr>"
+        for row in table.iter_rows(named=True)
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+        "</table></div>"
+    )
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(value, default=str).replace("<", "\\u003c")
+
+
+def _script_safe(source: str) -> str:
+    return source.replace("</script", "<\\/script")

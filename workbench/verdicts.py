@@ -1,0 +1,93 @@
+"""From an interval to a verdict: the rules are fixed here, before anything is measured.
+
+An interval's missing end (None) is unbounded there; both missing means that there are too few
+seeds or nothing to measure, and is always inconclusive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Verdict: TypeAlias = Literal[
+    "reproduced", "not reproduced", "only where", "inconclusive", "not testable here"
+]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One claim in one setting. mode: which baseline; setting: which cell; low, high: corrected for
+    the claim's family of settings; p: Holm-adjusted, None where no test applies; counts: False for
+    a row shown beside the claim that does not decide it."""
+
+    mode: str
+    setting: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    p: float | None
+    verdict: Verdict
+    note: str = ""
+    counts: bool = True
+
+
+def judge_number(
+    low: float | None, high: float | None, paper: tuple[float, float], no_effect: float
+) -> Verdict:
+    """A number: the paper's value (or a part of its range) must lie inside the interval.
+
+    An interval that holds both it and `no_effect` tells nothing apart.
+    """
+    if low is None and high is None:
+        return "inconclusive"
+    lower, upper = _bounds(low, high)
+    if upper < paper[0] or lower > paper[1]:
+        return "not reproduced"
+    return "inconclusive" if lower <= no_effect <= upper else "reproduced"
+
+
+def judge_trend(low: float | None, high: float | None) -> Verdict:
+    """A trend, measured so that the claimed direction is positive: the interval must exclude 0."""
+    if low is None and high is None:
+        return "inconclusive"
+    lower, upper = _bounds(low, high)
+    if lower > 0:
+        return "reproduced"
+    return "not reproduced" if upper < 0 else "inconclusive"
+
+
+def judge_level(low: float | None, high: float | None, least: float) -> Verdict:
+    """A level that must be kept: the interval must lie at or above `least`."""
+    if low is None and high is None:
+        return "inconclusive"
+    lower, upper = _bounds(low, high)
+    if lower >= least:
+        return "reproduced"
+    return "not reproduced" if upper < least else "inconclusive"
+
+
+def together(rows: Sequence[Measured]) -> tuple[Verdict, str]:
+    """The verdict over all settings that count, and the region that "only where" names.
+
+    Reproduced or refuted needs every setting or, for a refutation, at least half of them with none
+    in favour; a mixture with some in favour is "only where".
+    """
+    counted = [row for row in rows if row.counts]
+    found = [row.verdict for row in counted]
+    if not found or all(verdict == "not testable here" for verdict in found):
+        return "not testable here", ""
+    if all(verdict == "reproduced" for verdict in found):
+        return "reproduced", ""
+    if "reproduced" in found:
+        where = [f"{r.mode}: {r.setting}" for r in counted if r.verdict == "reproduced"]
+        return "only where", "; ".join(where)
+    if 2 * found.count("not reproduced") >= len(found):
+        return "not reproduced", ""
+    return "inconclusive", ""
+
+
+def _bounds(low: float | None, high: float | None) -> tuple[float, float]:
+    return -math.inf if low is None else low, math.inf if high is None else high
