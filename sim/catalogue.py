@@ -2,6 +2,7 @@
 
 N items with L codes each, every code in 0..K-1. Level l of the trie has n_l internal nodes; the
 children of a node are stored in W_l slots (padded), so that work follows live children, not K.
+For enumeration the branching nodes lie in `Bucket`s of similar width, so that little is padding.
 """
 
 from __future__ import annotations
@@ -14,12 +15,27 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """Branching nodes of one level with a similar number of children.
+
+    node `[m]`: index in the level; code, child `[m, w]`, dead slots repeat the first; dead
+    `[m, w]` bool; live, place `[b]`: the live children and their flat slots in `[m, w]`.
+    """
+
+    node: Tensor
+    code: Tensor
+    child: Tensor
+    dead: Tensor
+    live: Tensor
+    place: Tensor
+
+
+@dataclass(frozen=True)
 class Level:
     """One level of the trie. code, child `[n, W]` int64 (child: node of the next level, or item);
     mask `[n, W]` bool, live slots; parent `[c]`: node of each of the c children, in their order;
-    branching `[m]`: nodes with two children or more, the only ones that cost a logit when the
-    catalogue is enumerated; place `[b]`: flat slot in `[m, W]` of each of their b children,
-    and branched `[b]`: which children these are.
+    buckets: the nodes with two children or more, grouped by width; the only ones that cost a
+    logit when the catalogue is enumerated.
     allowed `[n, K]` bool; next `[n, K]` int64, -1 where dead."""
 
     offset: int
@@ -29,9 +45,7 @@ class Level:
     allowed: Tensor
     next: Tensor
     parent: Tensor
-    branching: Tensor
-    place: Tensor
-    branched: Tensor
+    buckets: tuple[Bucket, ...]
 
     @property
     def nodes(self) -> int:
@@ -97,16 +111,38 @@ def build_catalogue(codes: np.ndarray, n_codes: int) -> Catalogue:
         follow = np.full((n, n_codes), -1, dtype=np.int64)
         follow[edges[:, 0], edges[:, 1]] = edges[:, 2]
         parent = edges[np.argsort(edges[:, 2]), 0]
-        branching = np.flatnonzero(counts > 1)
-        live = np.flatnonzero(mask[branching])
-        branched = child[branching].reshape(-1)[live]
-        arrays = (code, child, mask, follow >= 0, follow, parent, branching, live, branched)
-        tensors = [torch.from_numpy(a) for a in arrays]
-        levels.append(Level(offset, *tensors))
+        levels.append(
+            Level(
+                offset,
+                code=torch.from_numpy(code),
+                child=torch.from_numpy(child),
+                mask=torch.from_numpy(mask),
+                allowed=torch.from_numpy(follow >= 0),
+                next=torch.from_numpy(follow),
+                parent=torch.from_numpy(parent),
+                buckets=_buckets(code, child, counts),
+            )
+        )
         offset += n
     return Catalogue(
         torch.from_numpy(ordered), torch.from_numpy(np.stack(parents, 1)), tuple(levels), n_codes
     )
+
+
+def _buckets(code: np.ndarray, child: np.ndarray, counts: np.ndarray) -> tuple[Bucket, ...]:
+    """Group branching nodes by children: 2, 3-4, 5-8, ...; each as wide as its widest node."""
+    power = np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64)
+    found = []
+    for size in sorted(set(power[counts > 1].tolist())):
+        node = np.flatnonzero((power == size) & (counts > 1))
+        width = int(counts[node].max())
+        dead = np.arange(width) >= counts[node, None]
+        codes = np.where(dead, code[node, :1], code[node, :width])
+        children = np.where(dead, child[node, :1], child[node, :width])
+        place = np.flatnonzero(~dead)
+        arrays = (node, codes, children, dead, children.reshape(-1)[place], place)
+        found.append(Bucket(*map(torch.from_numpy, arrays)))
+    return tuple(found)
 
 
 def synthetic_codes(

@@ -13,7 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sim.catalogue import Catalogue
+from sim.catalogue import Bucket, Catalogue
+from sim.enumerate import affine_tanh
 from sim.nodes import Params as Params
 from sim.nodes import Rows, product, run_products, tanh_
 from sim.seeds import normals
@@ -35,11 +36,11 @@ class Policy(Protocol):
     ) -> Tensor:
         """Logits over all K codes at nodes of one level; node `[R, B, M]` -> `[R, B, M, K]`."""
 
-    def slot_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int
+    def child_logits(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
     ) -> Tensor:
-        """Logits of the child slots of the m branching nodes of one level; `[R, B, m, W]`, padding
-        unmasked."""
+        """Logits of the children of one bucket's nodes, for enumeration; `[R, m, w, B]`, prompts
+        last, dead slots unmasked."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,13 @@ class MLP:
         )
         return logits.view(runs, prompts, rows, -1)
 
-    def slot_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int
+    def child_logits(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
     ) -> Tensor:
-        here = catalogue.levels[level]
-        nodes = params["node"][:, here.offset + here.branching]
-        code = here.code[here.branching]
-        hidden = torch.tanh(encoded.unsqueeze(1) + nodes.unsqueeze(2))
-        head = params["head"][:, level][:, :, code].movedim(2, 1)
-        bias = params["bias"][:, level][:, code].unsqueeze(2)
-        return (torch.matmul(hidden, head) + bias).movedim(1, 2)
+        nodes = params["node"][:, catalogue.levels[level].offset + bucket.node]
+        head = params["head"][:, level].transpose(1, 2)[:, bucket.code]
+        bias = params["bias"][:, level][:, bucket.code].unsqueeze(-1)
+        return affine_tanh(encoded.transpose(1, 2).unsqueeze(1), nodes.unsqueeze(-1), head, bias)
 
     def encode_rows(self, params: Params, context: Tensor) -> Tensor:
         return torch.cat(list(map(product, context, params["input"])))
@@ -151,13 +149,12 @@ class Tabular:
         index = (node + catalogue.levels[level].offset).unsqueeze(-1)
         return encoded.gather(2, index.expand(*node.shape, encoded.shape[-1]))
 
-    def slot_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int
+    def child_logits(
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
     ) -> Tensor:
         del params
-        here = catalogue.levels[level]
-        local = encoded[:, :, here.offset + here.branching]
-        return local.gather(3, here.code[here.branching].expand(*local.shape[:2], -1, -1))
+        index = (catalogue.levels[level].offset + bucket.node).unsqueeze(-1)
+        return encoded[:, :, index, bucket.code].movedim(1, -1)
 
     def encode_rows(self, params: Params, context: Tensor) -> Tensor:
         return torch.cat(list(map(product, context, params["table"].flatten(2))))

@@ -35,7 +35,8 @@ REFILLS = 10
 class Training:
     """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; clip and KL
     as in the loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
-    rolled out; evaluations: how many after the start, evenly spaced in steps."""
+    rolled out; evaluations: how many after the start, evenly spaced in steps; curve_prompts: test
+    prompts behind each point of the curve (0 = all); start and end are measured on all as well."""
 
     steps: int = 300
     batch: int = 32
@@ -47,6 +48,7 @@ class Training:
     kl_estimator: KLEstimator = "k3"
     mini_batch: int = 0
     evaluations: int = 10
+    curve_prompts: int = 128
 
     @property
     def loss(self) -> LossSettings:
@@ -206,8 +208,8 @@ def _batch(
     prompt: Tensor,
     dtype: torch.dtype,
 ) -> Batch:
-    targets = world.train.target[prompt].unsqueeze(-1)
-    target = targets[..., 0]
+    targets = world.train.all_targets[prompt]
+    target = world.train.target[prompt]
     del strategy, seeds, step
     return Batch(prompt, world.train.context[prompt].to(dtype), target, targets)
 

@@ -8,7 +8,7 @@ autograd, the evaluation) sees one run at a time, in memory of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -18,7 +18,7 @@ from recast.gate import State
 from recast.gate import start as start_state
 from recast.ledger import CostLedger
 from recast.strategy import Strategy
-from sim.evaluate import matched_temperature, mean_entropy, metrics
+from sim.evaluate import Snapshot, snapshot
 from sim.fast import FastPath
 from sim.optimizer import Adam
 from sim.policy import Params, Policy
@@ -54,11 +54,13 @@ def train(
     how: Training,
     progress: Callable[[int], None] = lambda _: None,
     watch: Callable[[int, list[Row]], None] = lambda *_: None,
+    opening: Sequence[Snapshot] | None = None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
-    `progress` is called after each step with the number of run-steps done, `watch` after each
-    evaluation with a run's index and its new rows; either may raise to stop the training.
+    opening: the evaluation of each run's start, when the caller has it already. `progress` is
+    called after each step with the number of run-steps done, `watch` after each evaluation with a
+    run's index and its new rows; either may raise to stop the training.
     Raises ValueError for a target that is not in the catalogue.
     """
     _check_targets(world)
@@ -72,13 +74,23 @@ def train(
 
             alone = _one(start, run)
             finished += train(
-                policy, world, alone, strategy, (seed,), rate, how, progress, watch_one
+                policy,
+                world,
+                alone,
+                strategy,
+                (seed,),
+                rate,
+                how,
+                progress,
+                watch_one,
+                None if opening is None else opening[run : run + 1],
             )
         return finished
     dtype = next(iter(start.values())).dtype
     runs = len(seeds)
     params, optimizer = start, Adam(start)
-    entropy = [mean_entropy(policy, _one(start, run), world) for run in range(runs)]
+    if opening is None:
+        opening = [open_run(policy, _one(start, run), world, how) for run in range(runs)]
     diverged: list[int | None] = [None] * runs
     spending, teaching = Totals(runs), Totals(runs)
     rows: list[list[Row]] = [[] for _ in seeds]
@@ -86,14 +98,19 @@ def train(
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
 
     def evaluate(step: int) -> None:
-        splits = [("test", world.test)]
-        if step in (0, how.steps):
-            splits.append(("validation", world.validation))
         for run in range(runs):
-            mine = _one(params, run)
-            temperature = matched_temperature(policy, mine, world, entropy[run])
-            for split, prompts in splits:
-                (found,) = metrics(policy, mine, world, prompts, how.group, temperature)
+            now = opening[run]
+            if step:
+                now = snapshot(
+                    policy,
+                    _one(params, run),
+                    world,
+                    how.group,
+                    curve_prompts=how.curve_prompts,
+                    full=step == how.steps,
+                    matching=now.entropy,
+                )
+            for split, (found,) in now.found.items():
                 for label, values in found.items():
                     rows[run].append(
                         {
@@ -102,7 +119,7 @@ def train(
                             "step": step,
                             **asdict(CostLedger(**spending.sums(run))),
                             **values,
-                            "temperature_matched": float(temperature),
+                            "temperature_matched": float(now.temperature),
                             **dict.fromkeys(TAUGHT),
                             **teaching.means(run),
                         }
@@ -153,6 +170,11 @@ def train(
         if step + 1 in grid:
             evaluate(step + 1)
     return [TrainedRun(tuple(r), d) for r, d in zip(rows, diverged, strict=True)]
+
+
+def open_run(policy: Policy, start: Params, world: World, how: Training) -> Snapshot:
+    """The evaluation of one run's start; parameters with a run axis of one."""
+    return snapshot(policy, start, world, how.group, curve_prompts=how.curve_prompts)
 
 
 class Totals:

@@ -6,7 +6,7 @@ here, the one replayed from a published data folder in `sim.replay`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -18,16 +18,38 @@ from sim.seeds import stream
 
 @dataclass(frozen=True)
 class Prompts:
-    """P prompts: context `[P, D]` float64 features; target `[P]` int64 item; preference `[P, N]`
-    true item probabilities where they are known; slices: name -> bool `[P]`."""
+    """P prompts: context `[P, D]` features; target `[P]` int64, the item that supervision uses;
+    preference `[P, N]` true item probabilities where they are known; slices: name -> bool `[P]`;
+    targets `[P, M]` int64, all that count as a hit, padded with -1; None = `target` alone."""
 
     context: Tensor
     target: Tensor
     preference: Tensor | None = None
     slices: Mapping[str, Tensor] = field(default_factory=dict)
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return self.target.shape[0]
+
+    @property
+    def all_targets(self) -> Tensor:
+        """Targets of each prompt, `[P, M]`, padded with -1."""
+        return self.target.unsqueeze(-1) if self.targets is None else self.targets
+
+    def take(self, index: Tensor) -> Prompts:
+        """Some of the prompts, by position."""
+        return Prompts(
+            self.context[index],
+            self.target[index],
+            None if self.preference is None else self.preference[index],
+            {name: mask[index] for name, mask in self.slices.items()},
+            None if self.targets is None else self.targets[index],
+        )
+
+    def chunks(self, size: int) -> Iterator[Prompts]:
+        """The prompts in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.take(torch.arange(start, min(start + size, len(self))))
 
 
 @dataclass(frozen=True)

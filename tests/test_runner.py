@@ -16,6 +16,7 @@ from sweeping import TINY, payload, payload_bytes
 
 import workbench.executors
 import workbench.runner
+from sim.evaluate import Snapshot
 from workbench.executors import Event, Processes, Serial, open_executor
 from workbench.files import Claim, DiskError
 from workbench.runner import Interruption, batches, run_all, run_sweep
@@ -109,9 +110,13 @@ def test_a_damaged_warm_start_is_made_again(reference, tmp_path):
 def test_a_warm_start_comes_back_bit_for_bit_and_damage_counts_as_missing(tmp_path):
     starts = Starts(tmp_path)
     params = {"a": np.array([0.1, -0.0, 1e-300]), "b/c": np.eye(2)}
-    starts.save("k", Start(params, 0.55, 12))
+    found = {"test": [{"all": {"greedy": 0.1 + 0.2, "coverage_at_10": None}}]}
+    opening = Snapshot(found, torch.ones(1, dtype=torch.float64), torch.tensor([0.1 / 3]).double())
+    starts.save("k", Start(params, 0.55, 12, opening))
     back = starts.load("k")
     assert back is not None
+    assert back.opening.found == found
+    assert torch.equal(back.opening.entropy, opening.entropy)
     assert (back.all_zero, back.steps) == (0.55, 12)
     assert {n: v.tobytes() for n, v in back.params.items()} == {
         n: v.tobytes() for n, v in params.items()

@@ -11,10 +11,9 @@ import torch
 
 from recast import STRATEGIES
 from sim.catalogue import build_catalogue
-from sim.evaluate import _slot_logits as slot_logits
-from sim.evaluate import greedy_item, item_logp, matched_temperature, mean_entropy
-from sim.policy import MLP, Tabular
-from sim.rollout import path_logp, sample
+from sim.enumerate import enumerate_logits, item_logp
+from sim.policy import MLP
+from sim.rollout import sample
 from sim.seeds import minibatch, uniforms
 from sim.step import Training
 from sim.trainer import train
@@ -31,18 +30,6 @@ def world() -> World:
     return build_synthetic(TINY)
 
 
-@pytest.mark.parametrize("policy", [MLP(8), Tabular()], ids=["mlp", "tabular"])
-def test_item_probabilities_sum_to_one_and_equal_the_path_product(world, policy):
-    params = policy.init(world.catalogue, 24, (3,), torch.float64)
-    slots = slot_logits(policy, params, world.catalogue, world.test.context)
-    logp = item_logp(slots, world.catalogue, 1.0)
-    assert torch.allclose(logp.exp().sum(-1), torch.ones(64, dtype=torch.float64), atol=1e-12)
-    encoded = policy.encode(params, world.test.context.unsqueeze(0))
-    items = torch.arange(world.catalogue.items).expand(1, 64, -1)
-    walked = path_logp(policy, params, world.catalogue, encoded, items).sum(-1)[0]
-    assert torch.allclose(walked, logp, atol=1e-12)
-
-
 def test_samples_follow_the_enumerated_probabilities(world):
     policy = MLP(8)
     params = policy.init(world.catalogue, 24, (1,), torch.float64)
@@ -51,31 +38,10 @@ def test_samples_follow_the_enumerated_probabilities(world):
     draws = uniforms((7,), "rollouts", 0, (1, n, 3))
     encoded = policy.encode(params, context)
     items = sample(policy, params, world.catalogue, encoded, draws, 1.0).flatten()
-    slots = slot_logits(policy, params, world.catalogue, context[0])
-    p = item_logp(slots, world.catalogue, 1.0)[0].exp()
+    p = item_logp(enumerate_logits(policy, params, world.catalogue, context[0]))[:, 0].exp()
     counts = torch.bincount(items, minlength=world.catalogue.items)
     error = (p * (1 - p) / n).sqrt()
     assert bool(((counts / n - p).abs() <= 4.5 * error).all())
-
-
-def test_greedy_is_the_limit_of_cold_sampling(world):
-    policy = MLP(8)
-    params = policy.init(world.catalogue, 24, (1,), torch.float64)
-    slots = slot_logits(policy, params, world.catalogue, world.test.context)
-    cold = item_logp(slots, world.catalogue, 1e-5).argmax(-1)
-    assert torch.equal(cold, greedy_item(slots, world.catalogue))
-
-
-def test_the_matched_temperature_restores_the_entropy(world):
-    policy = MLP(8)
-    params = policy.init(world.catalogue, 24, (1, 2), torch.float64)
-    wanted = mean_entropy(policy, params, world) - 0.2
-    found = matched_temperature(policy, params, world, wanted)
-    for run, value in enumerate(found):
-        one = {k: v[run : run + 1] for k, v in params.items()}
-        slots = slot_logits(policy, one, world.catalogue, world.validation.context)
-        logp = item_logp(slots, world.catalogue, float(value))
-        assert abs(-(logp.exp() * logp).sum(-1).mean() - wanted[run]) < 2e-3
 
 
 def test_the_warm_start_meets_the_request_within_a_point(world):

@@ -61,9 +61,8 @@ def run_key(config: Mapping[str, Any]) -> str:
 
 def start_key(spec: Experiment, seed: int) -> str:
     """Name of a warm start: a hash of everything that determines it."""
-    return _digest({"engine": ENGINE, **_prepared(spec), "group": spec.train.group, "seed": seed})[
-        :20
-    ]
+    shared = {"group": spec.train.group, "curve_prompts": spec.train.curve_prompts}
+    return _digest({"engine": ENGINE, **_prepared(spec), **shared, "seed": seed})[:20]
 
 
 def _prepared(spec: Experiment) -> dict[str, Any]:

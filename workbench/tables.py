@@ -18,6 +18,7 @@ QUALITY = (
     "greedy",
     "hr_at_1",
     "hr_at_5",
+    "hr_at_10",
     "recall_at_10",
     "ndcg_at_10",
     "pass_at_32",
@@ -28,14 +29,24 @@ SIGNAL = ("learnable", "signal_count", "update_width", "repaired")
 COST = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", "skipped_prompts")
 
 
-def summary(frame: pl.DataFrame, split: str = "test") -> pl.DataFrame:
-    """One row per (strategy, slice): final means over seeds at the tuned learning rate.
+def reported(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows that a run reports: on all test prompts (`test_all`), or on `test` where that is
+    all of them. Learning curves come from `test`, which may be a sample."""
+    whole = (pl.col("split") == "test_all").any().over("run")
+    return frame.filter(
+        pl.col("split") == pl.when(whole).then(pl.lit("test_all")).otherwise(pl.lit("test"))
+    )
+
+
+def summary(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row per (strategy, slice): final means over seeds at the tuned learning rate, on all
+    test prompts.
 
     frame: the runs' rows with `tuned` marked. Each quality metric m comes as m, m_low, m_high: a
     95% bootstrap interval over seeds, null below five seeds. `start` is the state before RL;
     *_start columns are the regime shares there.
     """
-    rows = frame.filter((pl.col("split") == split) & pl.col("tuned"))
+    rows, curve = reported(frame.filter("tuned")), frame.filter("tuned", split="test", slice="all")
     order = {
         name: place for place, name in enumerate(frame["strategy"].unique(maintain_order=True))
     }
@@ -45,7 +56,8 @@ def summary(frame: pl.DataFrame, split: str = "test") -> pl.DataFrame:
         last = group.filter(pl.col("step") == pl.col("step").max())
         if order[strategy] == 0:
             found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
-        shares = group.filter(pl.col("step") > 0).select(pl.col(SIGNAL).mean()).row(0, named=True)
+        taught = curve.filter(pl.col("strategy") == strategy, pl.col("step") > 0)
+        shares = taught.select(pl.col(SIGNAL).mean()).row(0, named=True)
         found.append(
             {
                 "strategy": strategy,

@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from recast.strategies import parse_strategy
+from sim.evaluate import Snapshot
 from sim.policy import MLP, Policy, Tabular
 from sim.replay import load_replay
 from sim.step import Training
-from sim.trainer import train
+from sim.trainer import open_run, train
 from sim.warmstart import warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 from workbench.keys import folder_fingerprint
@@ -32,11 +33,13 @@ Report = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Start:
-    """One warm start: parameters without the run axis, the all-zero share reached, SFT steps."""
+    """One warm start: parameters without the run axis, the all-zero share reached, SFT steps, and
+    its evaluation, shared by every run that begins here."""
 
     params: Mapping[str, NDArray[np.float64]]
     all_zero: float
     steps: int
+    opening: Snapshot
 
 
 @dataclass(frozen=True)
@@ -138,14 +141,20 @@ def make_starts(task: StartTask, report: Report) -> list[Start]:
         )
     except ValueError as problem:
         raise SpecError(str(problem)) from None
-    return [
-        Start(
-            {name: value[i].numpy() for name, value in warm.params.items()},
-            float(warm.all_zero[i]),
-            int(warm.steps[i]),
+    starts, how = [], build_training(spec)
+    for i in range(len(task.seeds)):
+        # A tensor of its own: what a run gives may not depend on where it lies in a larger one.
+        own = {name: value[i : i + 1].clone() for name, value in warm.params.items()}
+        report(0)
+        starts.append(
+            Start(
+                {name: value[0].numpy() for name, value in own.items()},
+                float(warm.all_zero[i]),
+                int(warm.steps[i]),
+                open_run(build_policy(spec), own, world, how),
+            )
         )
-        for i in range(len(task.seeds))
-    ]
+    return starts
 
 
 def make_runs(task: TrainTask, report: Report) -> list[Trained]:
@@ -166,6 +175,7 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             torch.tensor(task.rates, dtype=torch.float64),
             build_training(spec),
             report,
+            opening=[start.opening for start in task.starts],
         )
     except ValueError as problem:
         raise SpecError(str(problem)) from None

@@ -82,7 +82,11 @@ def run(
         "diverged",
         *(c for q in QUALITY for c in (q, f"{q}_low", f"{q}_high")),
     )
-    emit(quality, style, "What did each strategy reach? Test split, mean [95% interval] over seeds")
+    emit(
+        quality,
+        style,
+        "What did each strategy reach? Test prompts, mean [95% interval] over seeds",
+    )
     everyone = table.filter((pl.col("slice") == "all") & (pl.col("strategy") != "start"))
     start = [f"{name}_start" for name in REGIME]
     emit(
