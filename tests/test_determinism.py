@@ -12,7 +12,7 @@ import torch
 
 from recast import STRATEGIES
 from sim.fast import FastPath
-from sim.nodes import product, run_products
+from sim.nodes import product, segment_outer, segment_products
 from sim.policy import MLP, Policy, Tabular
 from sim.trainer import TrainedRun, Training, train
 from sim.world import SyntheticWorld, World, build_synthetic
@@ -140,9 +140,13 @@ def test_products_of_one_run_do_not_depend_on_where_it_lies():
                 rows = torch.cat([torch.ones(before, p, dtype=dtype), left])
                 column = torch.cat([torch.ones(before * q + before), right.reshape(-1)]).to(dtype)
                 moved = column[before * q + before :].view(p, q)
-                many = run_products(rows, [right, moved], [0, before, before + n])
+                both = torch.stack([right, moved])
+                bounds = [0, before, before + n]
+                many = segment_products(rows, both, bounds)
                 assert torch.equal(many[before:], alone)
-                assert torch.equal(product(rows[before:].t(), alone), product(left.t(), alone))
+                outer = torch.zeros(2, p, q, dtype=dtype)
+                segment_outer(rows, many, bounds, outer)
+                assert torch.equal(outer[1], product(left.t(), alone))
 
 
 def test_elementwise_kernels_do_not_depend_on_where_a_value_lies():
