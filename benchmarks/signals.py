@@ -18,11 +18,12 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from recast import STRATEGIES, RolloutGroups, build_signal
+from recast import STRATEGIES, RolloutGroups, Signal, Strategy, build_signal
 
 DEPTH = 3
 
@@ -36,10 +37,15 @@ def batch(groups: int, width: int, seed: int = 0) -> RolloutGroups:
     return RolloutGroups.of(reward, score=score)
 
 
+def fresh_signal(strategy: Strategy, groups: RolloutGroups) -> Signal:
+    """The signal of groups that remember nothing of earlier rounds."""
+    return build_signal(strategy, replace(groups))
+
+
 def contenders(groups: RolloutGroups, loop: bool) -> dict[str, Callable[[], object]]:
     """What is timed, by name. verl's two are absent where verl is not installed."""
     timed: dict[str, Callable[[], object]] = {
-        f"{name} (ours)": functools.partial(build_signal, STRATEGIES[name], groups)
+        f"{name} (ours)": functools.partial(fresh_signal, STRATEGIES[name], groups)
         for name in ("grpo", "recast")
     }
     try:

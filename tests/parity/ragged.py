@@ -28,7 +28,6 @@ class Ragged:
     """
 
     groups: RolloutGroups
-    length: Tensor
     slot: tuple[Tensor, Tensor]
     tokens: Tensor
     mask: Tensor
@@ -64,9 +63,9 @@ def draw(seed: int, rewards: str = BINARY, dtype: torch.dtype = torch.float64) -
     tokens = torch.zeros(len(order), int(last.max()), dtype=dtype)
     tokens[torch.arange(len(order)), last - 1] = reward[prompt, column]
     mask = (torch.arange(tokens.shape[1]) < last.unsqueeze(-1)).to(dtype)
-    groups = RolloutGroups.of(reward, valid=valid)
+    groups = RolloutGroups.of(reward, valid=valid, length=length)
     labels = np.array([f"prompt {int(p)}" for p in prompt], dtype=object)
-    return Ragged(groups, length, (prompt, column), tokens, mask, labels)
+    return Ragged(groups, (prompt, column), tokens, mask, labels)
 
 
 def many(count: int, rewards: str, dtype: torch.dtype = torch.float64) -> Iterator[Ragged]:

@@ -4,13 +4,13 @@ import pytest
 import trl_reference
 from ragged import BINARY, GRADED, SIGNED, many
 
-from recast import STRATEGIES, Strategy, build_signal
+from recast import STRATEGIES, build_signal
 
 BATCHES = 700  # of each kind of reward
 
 # TRL's `scale_rewards`: the same formula here.
 SAME = {
-    "group": Strategy(credit="grpo(eps=1e-4)"),
+    "group": STRATEGIES["grpo_trl"],
     "none": STRATEGIES["dr_grpo"],
 }
 

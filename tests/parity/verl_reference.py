@@ -13,6 +13,8 @@ core_algos = pytest.importorskip(
     reason="verl is not installed; `make parity` runs this in an environment that has it",
 )
 
+from verl.workers.config import ActorConfig  # noqa: E402  # once verl is known to be there
+
 
 class Config(dict[str, Any]):
     """The few options that verl's functions read, as items and as attributes."""
@@ -30,3 +32,37 @@ def advantage(estimator: str, batch: Ragged, **options: Any) -> Tensor:
         **options,
     )
     return per_token[:, 0]
+
+
+def loss(
+    name: str,
+    logp: Tensor,
+    old_logp: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    mode: str,
+) -> Tensor:
+    """verl's policy loss of N responses of T tokens; logp, old_logp, mask `[N, T]`; scalar.
+
+    Its dual clip is moved out of reach: we have none.
+    """
+    config = ActorConfig(
+        strategy="fsdp",
+        rollout_n=1,
+        ppo_micro_batch_size_per_gpu=1,
+        clip_ratio_low=clip_low,
+        clip_ratio_high=clip_high,
+        clip_ratio_c=1e9,
+    )
+    value, _ = core_algos.get_policy_loss_fn(name)(
+        old_log_prob=old_logp,
+        log_prob=logp,
+        advantages=advantage.unsqueeze(-1).expand_as(logp),
+        response_mask=mask,
+        loss_agg_mode=mode,
+        config=config,
+    )
+    return value
