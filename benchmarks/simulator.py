@@ -166,6 +166,7 @@ def peers(seconds: float) -> None:
                         "ours, M rollouts/s": how.batch * group / best["ours"] / 1e3,
                     }
                 )
+                print(rows[-1], file=sys.stderr, flush=True)
     table("One training step, R = 8, B = 32, H = 64, KL 0, one step per phase", rows)
 
 
@@ -357,7 +358,8 @@ def chart(groups: tuple[int, ...], costs: dict[str, list[float]]) -> str:
         tick *= 10
     colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555", "#000000")
     taken: list[float] = []
-    for colour, (name, cost) in zip(colours, costs.items(), strict=False):
+    ranked = sorted(zip(colours, costs.items(), strict=False), key=lambda line: -line[1][1][-1])
+    for colour, (name, cost) in ranked:
         points = [(x(g), y(c)) for g, c in zip(groups, cost, strict=False)]
         line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
