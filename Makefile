@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke
+.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke bench
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -71,3 +71,13 @@ browser:
 			apt-get install -y -qq --no-install-recommends chromium; } </dev/null \
 		|| echo "chromium could not be installed"; \
 	fi
+
+# The simulator's speed beside JAX, in an environment of its own; docs/performance.md shows the tables.
+bench: .venv-bench/.installed
+	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.simulator peers scaling profile sweep \
+		--out docs/images
+
+.venv-bench/.installed: pyproject.toml constraints.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install -c constraints.txt -e '.[bench]'
+	touch $@

@@ -8,6 +8,7 @@ For enumeration the branching nodes lie in `Bucket`s of similar width, so that l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -70,9 +71,22 @@ class Catalogue:
     def depth(self) -> int:
         return self.codes.shape[1]
 
-    @property
+    @cached_property
     def nodes(self) -> int:
         return sum(level.nodes for level in self.levels)
+
+    @cached_property
+    def dead(self) -> Tensor:
+        """Codes without a child at each node of all levels; bool `[nodes, K]`."""
+        return ~torch.cat([level.allowed for level in self.levels])
+
+    @cached_property
+    def follow(self) -> Tensor:
+        """Where each code leads: a node of all levels, or at the last level an item; int64
+        `[nodes, K]`, the first of these where dead."""
+        after = [level.offset for level in self.levels[1:]] + [0]
+        pairs = zip(self.levels, after, strict=True)
+        return torch.cat([level.next.clamp(min=0) + shift for level, shift in pairs])
 
 
 def build_catalogue(codes: np.ndarray, n_codes: int) -> Catalogue:

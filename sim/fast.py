@@ -76,7 +76,7 @@ class Update:
     counted: dict[str, Tensor]
     drawn: Drawn
     path: Path
-    walked: Walkers
+    walked: Walkers | None
 
 
 class FastPath:
@@ -112,7 +112,8 @@ class FastPath:
         It needs a policy with node passes, one target per prompt, one optimizer step per rollout
         phase, and a plan for the strategy.
         """
-        if not isinstance(policy, NodePolicy) or how.mini_batch:
+        several = getattr(world.train, "targets", None) is not None
+        if not isinstance(policy, NodePolicy) or how.mini_batch or several:
             return None
         dtype = next(iter(reference.values())).dtype
         plan = plan_for(strategy, how.group, world.catalogue.depth, how.loss, dtype)

@@ -66,9 +66,7 @@ def judged(matched: torch.Tensor, depth: int, tie_key: torch.Tensor) -> RolloutG
 
 def walked_items(update: Update, prompt: int) -> list[int]:
     mine = update.walked.prompt == prompt
-    pairs = zip(
-        update.walked.node[mine].tolist(), update.walked.count[mine.numpy()].tolist(), strict=True
-    )
+    pairs = zip(update.walked.place[mine].tolist(), update.walked.count[mine].tolist(), strict=True)
     return [item for item, count in pairs for _ in range(count)]
 
 
