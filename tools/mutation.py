@@ -42,7 +42,10 @@ from _pytest.runner import runtestprotocol
 MODULES = ("recast.structure", "recast.repair", "recast.selection", "recast.credit", "recast.loss")
 TESTS = (
     "tests/test_structure.py",
+    "tests/test_repairs.py",
+    "tests/test_selections.py",
     "tests/test_signal_pins.py",
+    "tests/test_strategy_loss.py",
     "tests/test_signals.py",
     "tests/test_loss.py",
 )
