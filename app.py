@@ -9,5 +9,7 @@ st.navigation(
         st.Page("workbench/pages/gradient_signals.py", title="Gradient signals"),
         st.Page("workbench/pages/train_live.py", title="Train live"),
         st.Page("workbench/pages/budget.py", title="Budget to target"),
+        st.Page("workbench/pages/sweeps.py", title="Sweeps"),
+        st.Page("workbench/pages/claims.py", title="Claims"),
     ]
 ).run()

@@ -176,8 +176,8 @@ def target_weights(
         given[0] = 1.0
     else:
         given[:] = 1.0 / len(given)
-    anchor = table.mean(table.anchor) * chosen.policy_weight / table.divisor
-    anchors = _average(anchor, pmf, pmf, table) * _anchor_factor(chosen, targets)
+    injected = table.mean(table.anchor) * chosen.policy_weight / table.divisor
+    anchors = _average(injected, pmf, pmf, table) * _anchor_factor(chosen, targets)
     together, each = _taught(chosen, total, table), _taught(chosen, targets, table)
     rows = pmf @ together.hit - _tilted(pmf) @ together.miss
     taught = anchors + (pmf * each.target).sum(-1)
@@ -213,7 +213,7 @@ def _anchor_factor(strategy: Strategy, p: Tensor) -> Tensor:
 
     Through the strategy's own loss, on a single anchor of one code with probability p.
     """
-    logp = p.detach().to(torch.float64).log().view(-1, 1, 1, 1).requires_grad_()
+    logp = _log_p(p).requires_grad_()
     one = torch.ones(len(p), 1, 1, dtype=torch.float64)
     clip, usual = strategy.clip == "ppo", LossSettings()
     loss = policy_loss(
@@ -229,6 +229,12 @@ def _anchor_factor(strategy: Strategy, p: Tensor) -> Tensor:
         anchor_ratio=strategy.anchor_ratio,
     )
     return -torch.autograd.grad(loss.sum(), logp)[0].flatten()
+
+
+def _log_p(p: Tensor) -> Tensor:
+    """log p of a target of one code, `[P, 1, 1, 1]`; p = 0 as a limit."""
+    smallest = torch.finfo(torch.float64).tiny
+    return p.detach().to(torch.float64).clamp(min=smallest).log().view(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -250,7 +256,7 @@ def _taught(strategy: Strategy, p: Tensor, table: ByHits) -> _Taught:
     if not strategy.learns_from_target:
         return _Taught(torch.zeros(len(p), counts, dtype=torch.float64), nothing, nothing)
     stage = strategy.stage("supervised")
-    logp = p.detach().to(torch.float64).log().view(-1, 1, 1, 1).requires_grad_()
+    logp = _log_p(p).requires_grad_()
     if "rollouts" not in stage.stage.needs:
         loss = stage(Evidence(target_logp=logp, target_ref_logp=logp.detach()))
         grad = torch.autograd.grad(loss.sum(), logp)[0]

@@ -28,6 +28,8 @@ from sim.world import World
 TAUGHT = ("learnable", "signal_count", "update_width", "repaired")
 """What groups taught, mean over the steps since the last evaluation; None where there were none."""
 
+LARGEST = 1e15
+"""A parameter beyond this, or not a number, has diverged."""
 
 Row = dict[str, float | int | str | None]
 
@@ -35,8 +37,8 @@ Row = dict[str, float | int | str | None]
 @dataclass(frozen=True)
 class TrainedRun:
     """rows: one mapping per (evaluation, split, slice). diverged_at: the step at which a
-    parameter became non-finite; None for a healthy run. A diverged run is stopped there: it spends
-    nothing more, and its later rows repeat the last finite parameters."""
+    parameter became NaN or larger than `LARGEST`; None for a healthy run. A diverged run is stopped
+    there: it spends nothing more, and its later rows repeat the last healthy parameters."""
 
     rows: tuple[Row, ...]
     diverged_at: int | None
@@ -57,7 +59,9 @@ def train(
 
     `progress` is called after each step with the number of run-steps done, `watch` after each
     evaluation with a run's index and its new rows; either may raise to stop the training.
+    Raises ValueError for a target that is not in the catalogue.
     """
+    _check_targets(world)
     fast = FastPath.of(policy, world, strategy, start, seeds, how)
     if fast is None and len(seeds) > 1:
         finished = []
@@ -111,7 +115,9 @@ def train(
         """One optimizer step of the runs that are still going."""
         nonlocal params
         after = optimizer.step(params, grads, rates.to(dtype))
-        healthy = torch.stack([v.flatten(1).isfinite().all(-1) for v in after.values()]).all(0)
+        # NaN compares false. Beyond the limit a product of parameters may overflow unseen.
+        within = [(v.flatten(1).abs() <= LARGEST).all(-1) for v in after.values()]
+        healthy = torch.stack(within).all(0)
         for run in (~healthy).nonzero().view(-1).tolist():
             if diverged[run] is None:
                 diverged[run] = step + 1
@@ -175,6 +181,16 @@ class Totals:
         """Forget everything."""
         self._sums.clear()
         self._added = torch.zeros_like(self._added)
+
+
+def _check_targets(world: World) -> None:
+    last = world.catalogue.items - 1
+    for split in (world.train, world.validation, world.test):
+        stray = split.target[(split.target < 0) | (split.target > last)]
+        if len(stray):
+            raise ValueError(
+                f"target {int(stray[0])} is not in the catalogue; expected an item in 0..{last}"
+            )
 
 
 def _one(params: Params, run: int) -> Params:

@@ -13,6 +13,8 @@ import click
 
 from workbench.commands.claims import claims
 from workbench.commands.compare import compare
+from workbench.commands.exact import exact
+from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
 from workbench.commands.report import report
 from workbench.commands.run import presets, run
@@ -38,9 +40,11 @@ for command in (
     search,
     report,
     strategies,
+    exact,
     presets,
     sweeps,
     store,
+    lm,
 ):
     cli.add_command(command)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from workbench.budget import cautions
 from workbench.spec import SpecError
 from workbench.stats import Floats, pair_by_seed
 from workbench.store import Store
-from workbench.sweep import Sweep, load_sweep
+from workbench.sweep import Sweep, load_sweep, sweep_names
 from workbench.tuning import mark_tuned
 
 WHOLE = "the whole sweep"
@@ -24,11 +25,13 @@ WHOLE = "the whole sweep"
 class Evidence:
     """Frames by sweep, each with `tuned` marked and a `setting` per cell; absent = not run.
 
-    gaps: one line per sweep that is missing or incomplete in the store.
+    gaps: one line per sweep that is missing or incomplete in the store. efficiency: rows that
+    `recast lm efficiency` printed, empty without them.
     """
 
     sweeps: Mapping[str, pl.DataFrame]
     gaps: tuple[str, ...] = field(default=())
+    efficiency: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def of(self, sweep: str) -> pl.DataFrame:
         """Every row of a sweep; empty when it was not run."""
@@ -62,8 +65,42 @@ class Evidence:
         return found
 
 
+EFFICIENCY = (
+    "strategy",
+    "prefix",
+    "group",
+    "prompt_tokens",
+    "micro_rows",
+    "mfu",
+    "ratio",
+    "step_ratio",
+    "token_ratio",
+    "memory_ratio",
+)
+
+
+def read_efficiency(source: str) -> pl.DataFrame:
+    """Rows that `recast lm efficiency --format json` (or csv) printed into a file.
+
+    Raises SpecError, one line, when it cannot be read or lacks a column.
+    """
+    path = Path(source)
+    try:
+        frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_json(path)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
+        reason = " ".join(str(problem).split())[:120]
+        raise SpecError(f"--efficiency {source!r}: cannot be read ({reason})") from None
+    lacking = [name for name in EFFICIENCY if name not in frame.columns]
+    if lacking:
+        raise SpecError(
+            f"--efficiency {source!r}: lacks the column {lacking[0]}; expected what "
+            "`recast lm efficiency --format json` prints"
+        )
+    return frame
+
+
 def run_and_gather(
-    names: Iterable[str],
+    names: Collection[str],
     store: Store,
     changes: Mapping[str, Any],
     progress: Callable[[int, int, str], None],
@@ -72,12 +109,13 @@ def run_and_gather(
 ) -> Evidence:
     """Run what is missing of packaged sweeps, then read them. changes: dotted fields to replace.
 
-    Raises SpecError when a run cannot be done and DiskError when the disk refuses.
+    A name that is not packaged is a gap. Raises SpecError when a run cannot be done and DiskError
+    when the disk refuses.
     """
     from workbench.runner import run_sweep
 
-    frames = {}
-    for name in dict.fromkeys(names):
+    frames, gaps = {}, _not_packaged(names)
+    for name in dict.fromkeys(n for n in names if n in sweep_names()):
         plan = load_sweep(name, changes)
 
         def show(done: int, total: int, text: str, name: str = name) -> None:
@@ -87,13 +125,13 @@ def run_and_gather(
         if outcome.failures:
             raise SpecError(f"sweep {name}: {outcome.first_failure()}")
         frames[name] = _prepared(plan, store.load(outcome.keys))
-    return Evidence(frames)
+    return Evidence(frames, tuple(gaps))
 
 
-def gather(names: Iterable[str], store: Store, changes: Mapping[str, Any]) -> Evidence:
+def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> Evidence:
     """Read what a store holds of packaged sweeps; nothing is run, what is missing is said."""
-    frames, gaps = {}, []
-    for name in dict.fromkeys(names):
+    frames, gaps = {}, _not_packaged(names)
+    for name in dict.fromkeys(n for n in names if n in sweep_names()):
         plan = load_sweep(name, changes)
         wanted = [run.key for run in plan.runs()]
         held = [key for key in dict.fromkeys([*wanted, *_recorded(plan, store)]) if store.has(key)]
@@ -106,6 +144,10 @@ def gather(names: Iterable[str], store: Store, changes: Mapping[str, Any]) -> Ev
         if held and not absent:
             frames[name] = _prepared(plan, store.load(held))
     return Evidence(frames, tuple(gaps))
+
+
+def _not_packaged(names: Collection[str]) -> list[str]:
+    return [f"the sweep {name} is not packaged" for name in names if name not in sweep_names()]
 
 
 def _recorded(plan: Sweep, store: Store) -> list[str]:

@@ -1,30 +1,21 @@
-"""A race as the app sees it: a worker process, what it has told so far, and how to steer it.
-
-The worker gets its orders through a pipe and ends itself when that pipe closes. Nothing here
-blocks: a thread collects what the worker says, `look` takes it in.
-"""
+"""A race as the app sees it: a worker process, what it has told so far, and how to steer it."""
 
 from __future__ import annotations
 
 import json
-import os
-import queue
-import subprocess
-import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import polars as pl
 
 from recast.ledger import RunRecord
+from workbench.child import Child
 from workbench.keys import run_config, run_key
 from workbench.spec import Experiment
 from workbench.store import Store
 
-_ROOT = Path(__file__).parents[1]
 State = Literal["idle", "running", "paused", "finished", "stopped", "refused", "lost"]
 
 
@@ -81,7 +72,7 @@ class Race:
             case "phase":
                 self.text = event["text"]
             case "steps":
-                self.text = "Training"
+                self.text = "Training" if not self.text.startswith("Stopping") else self.text
                 self.steps[event["strategy"]] = event["done"]
             case "rows":
                 name, seed = event["strategy"], event["seed"]
@@ -108,27 +99,12 @@ class Worker:
 
     def __init__(self) -> None:
         self.race: Race | None = None
-        self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "workbench.live_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ
-            | {
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]),
-            },
-        )
-        assert self._process.stdout is not None
-        threading.Thread(
-            target=_collect, args=(self._process.stdout, self._events), daemon=True
-        ).start()
+        self._child = Child("workbench.live_worker")
 
     @property
     def pid(self) -> int:
         """Process id of the worker."""
-        return self._process.pid
+        return self._child.pid
 
     def start(self, spec: Experiment, rates: Mapping[str, float], store: Path) -> Race:
         """Send it off; once per worker. rates: learning rate per strategy."""
@@ -138,7 +114,7 @@ class Worker:
             "rates": dict(rates),
             "store": str(store),
         }
-        self._say(json.dumps(order))
+        self._child.say(json.dumps(order))
         return self.race
 
     def pause(self) -> None:
@@ -150,13 +126,14 @@ class Worker:
         self._steer("resume", "paused", "running")
 
     def stop(self) -> None:
-        """Call it off; what is finished stays."""
-        self._say("stop")
+        """Call it off after the step under way; what is finished stays."""
+        if self.race is not None:
+            self.race.text = "Stopping after the step under way"
+        self._child.say("stop")
 
     def look(self) -> Race | None:
         """Take in what the worker has said since the last look; None before a start."""
-        while not self._events.empty():
-            event = self._events.get()
+        for event in self._child.heard():
             if self.race is None:
                 continue
             if event is not None:
@@ -164,30 +141,15 @@ class Worker:
             elif not self.race.over:
                 self.race.state = "lost"
                 self.race.text = (
-                    f"The training process ended unexpectedly (code {self._process.wait()})."
+                    f"The training process ended unexpectedly (code {self._child.code()})."
                 )
         return self.race
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
+        self._child.close()
 
     def _steer(self, word: str, before: State, after: State) -> None:
         if self.race is not None and self.race.state == before:
-            self._say(word)
+            self._child.say(word)
             self.race.state = after
-
-    def _say(self, line: str) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-        except OSError:
-            return  # it is gone; `look` reports that
-
-
-def _collect(stream: IO[str], events: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    for line in stream:
-        events.put(json.loads(line))
-    events.put(None)

@@ -25,6 +25,7 @@ from recast.strategies import parse_strategy
 from sim.policy import Params
 from sim.trainer import train
 from sim.world import World
+from workbench.child import Voice
 from workbench.files import StoreError
 from workbench.keys import start_key
 from workbench.spec import Experiment, SpecError
@@ -81,18 +82,6 @@ class Turns:
             )
             if self._stopped:
                 raise Stopped
-
-
-class Voice:
-    """Events on a stream, one JSON object per line, from any thread."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream, self._lock = stream, threading.Lock()
-
-    def say(self, kind: str, **content: Any) -> None:
-        with self._lock:
-            self._stream.write(json.dumps({"kind": kind, **content}) + "\n")
-            self._stream.flush()
 
 
 def starts_of(spec: Experiment, store: Path, voice: Voice) -> list[Start]:

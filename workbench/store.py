@@ -19,6 +19,7 @@ import logging
 import os
 import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ import polars as pl
 import torch
 
 from recast.ledger import RunRecord
-from workbench.files import DiskError, publish, remove_old_drafts, replace, sha256
+from workbench.files import DiskError, publish, remove_old_drafts, replace, set_aside, sha256
 from workbench.files import StoreError as StoreError
 from workbench.tuning import mark_tuned as mark_tuned
 
@@ -152,21 +153,32 @@ class Store:
         """Files (or folders) that cannot be used."""
         return [fault.path for fault in self.contents().damaged]
 
-    def quarantine(self, faults: Iterable[Damage]) -> list[Path]:
+    def quarantine(self, faults: Iterable[Damage]) -> dict[str, Path]:
         """Move damaged runs out of the readers' way, to `STORE/quarantine`; the next sweep redoes
-        them. Returns where they went. Raises DiskError."""
-        moved = []
-        for fault in faults:
+        them. Returns where each key went. Raises DiskError."""
+        return {
+            fault.key: set_aside(self._runs / fault.key, self.root / "quarantine")
+            for fault in faults
+            if self.has(fault.key)
+        }
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Remove finished runs for good; returns how many there were. Raises DiskError.
+
+        A run is renamed out of sight first, so that no reader meets half of it.
+        """
+        removed = 0
+        for key in set(keys) & {Path(folder).name for folder in self._folders(None)}:
             try:
-                (self.root / "quarantine").mkdir(exist_ok=True)
-                place = Path(tempfile.mkdtemp(prefix=f"{fault.key}-", dir=self.root / "quarantine"))
-                (self._runs / fault.key).rename(place)
+                place = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.root))
+                (self._runs / key).rename(place / key)
+                shutil.rmtree(place, ignore_errors=True)
             except FileNotFoundError:
-                continue
+                continue  # another process was faster
             except OSError as problem:
-                raise DiskError(f"{fault.path}: cannot move ({problem.strerror})") from None
-            moved.append(place)
-        return moved
+                raise DiskError(f"{self._runs / key}: cannot delete ({problem.strerror})") from None
+            removed += 1
+        return removed
 
     def scan(self, keys: Iterable[str] | None = None) -> pl.LazyFrame:
         """All runs, or some, lazily: one row per (run, evaluation, split, slice).
@@ -190,10 +202,7 @@ class Store:
         for path in old:
             frame = pl.read_parquet(path)
             content = _migrated(path.parent.name, frame)
-            retired = self.root / "retired"
-            retired.mkdir(exist_ok=True)
-            place = Path(tempfile.mkdtemp(prefix=f"{path.parent.name}-", dir=retired))
-            path.parent.rename(place)
+            set_aside(path.parent, self.root / "retired")
             publish(content, path.parent, f".v{SCHEMA_VERSION}.parquet", self.root)
         return len(old)
 

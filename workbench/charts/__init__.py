@@ -11,8 +11,14 @@ from workbench.charts.budget import (
     performance_profiles,
     waiting_curves,
 )
+from workbench.charts.exact import exact_directions
 from workbench.charts.front import pareto_front, phase_map
-from workbench.charts.learnability import regimes_by_group, signal_counts
+from workbench.charts.learnability import (
+    regimes_by_group,
+    signal_counts,
+    weights,
+    what_width_buys,
+)
 from workbench.charts.live import regimes_over_training, trade_off
 from workbench.charts.picture import picture
 from workbench.charts.questions import (
@@ -52,6 +58,7 @@ __all__ = [
     "budget_shares",
     "counts_over_training",
     "differences",
+    "exact_directions",
     "in_order",
     "learning_curves",
     "pareto_front",
@@ -65,4 +72,6 @@ __all__ = [
     "signal_counts",
     "trade_off",
     "waiting_curves",
+    "weights",
+    "what_width_buys",
 ]

@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from workbench.budget import AXES
-from workbench.charts.style import METRICS, Chart, scales, titled
+from workbench.charts.style import INK, METRICS, Chart, scales, titled
 
 
 def learning_curves(
@@ -43,9 +43,9 @@ def learning_curves(
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")
-            layers.append(mark.mark_rule(color="black", strokeDash=[3, 3]))
+            layers.append(mark.mark_rule(color=INK, strokeDash=[3, 3]))
             layers.append(
-                mark.mark_text(align="left", dx=4, dy=-6, color="black").encode(
+                mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(
                     x=alt.value(0), text="label:N"
                 )
             )
@@ -159,10 +159,8 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     )
     return titled(
         alt.layer(
-            rules.mark_rule(strokeDash=[4, 3], color="black"),
-            rules.mark_text(align="left", dx=4, color="black").encode(
-                y=alt.value(-8), text="label:N"
-            ),
+            rules.mark_rule(strokeDash=[4, 3], color=INK),
+            rules.mark_text(align="left", dx=4, color=INK).encode(y=alt.value(-8), text="label:N"),
             bars,
             points,
             counts,

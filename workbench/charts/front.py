@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import METRICS, Chart, scales, titled
+from workbench.charts.style import INK, METRICS, Chart, scales, titled
 
 
 def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
@@ -22,7 +22,7 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
     along = base.transform_filter("isValid(datum.y_low)").mark_rule(opacity=0.5)
     front = (
         alt.Chart(frame.filter("on_front").sort("x"))
-        .mark_line(interpolate="step-before", color="black", strokeDash=[4, 3])
+        .mark_line(interpolate="step-before", color=INK, strokeDash=[4, 3])
         .encode(x=at_x, y=at_y, order="x:Q")
     )
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
@@ -37,8 +37,11 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
             "on_front:N",
         ],
     )
-    names = base.mark_text(align="left", dx=8, dy=-6, fontSize=9).encode(
-        x=at_x, y=at_y, text="strategy:N"
+    named = frame.filter(pl.col("on_front") | pl.col("strategy").is_in(["sft", "grpo", "recast"]))
+    names = (
+        alt.Chart(named)
+        .mark_text(align="left", dx=8, dy=-6, fontSize=9)
+        .encode(x=at_x, y=at_y, text="strategy:N")
     )
     return titled(
         alt.layer(

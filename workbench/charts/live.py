@@ -18,10 +18,11 @@ from workbench.charts.style import (
 )
 
 
-def regimes_over_training(frame: pl.DataFrame, columns: int = 2, width: int = 250) -> Chart:
+def regimes_over_training(frame: pl.DataFrame, columns: int = 4, width: int = 130) -> Chart:
     """Shares of group regimes against optimizer steps, stacked, one panel per strategy.
 
     frame: strategy, step and the shares named by `REGIMES`, one row per run x evaluation.
+    columns, width: panels side by side, and pixels of each.
     """
     order = in_order(frame["strategy"].to_list())
     labels = [REGIME_LABELS[name] for name in REGIMES]
@@ -30,34 +31,37 @@ def regimes_over_training(frame: pl.DataFrame, columns: int = 2, width: int = 25
             on=list(REGIMES), index=["strategy", "step"], variable_name="regime", value_name="share"
         )
         .group_by("strategy", "step", "regime")
-        .agg(pl.col("share").mean())
+        .agg(pl.col("share").cast(pl.Float64).mean())
+        .sort(pl.col("regime").replace_strict({name: i for i, name in enumerate(REGIMES)}))
+        .with_columns(top=pl.col("share").cum_sum().over("strategy", "step"))
         .with_columns(
-            place=pl.col("regime").replace_strict({n: i for i, n in enumerate(REGIMES)}),
+            bottom=pl.col("top") - pl.col("share"),
             regime=pl.col("regime").replace_strict(dict(REGIME_LABELS)),
         )
     )
     areas = (
         alt.Chart(shares)
-        .mark_area(line=False, stroke="white", strokeWidth=1)
+        .mark_area(stroke="white", strokeWidth=1)
         .encode(
-            x=alt.X("step:Q", title="Optimizer steps").axis(tickCount=4),
-            y=alt.Y("share:Q", title="Share of groups", stack="zero")
+            x=alt.X("step:Q", title="Optimizer steps").axis(tickCount=3),
+            y=alt.Y("bottom:Q", title="Share of groups")
             .axis(format="%", tickCount=3)
             .scale(domain=[0, 1]),
-            color=alt.Color(
-                "regime:N", title=None, legend=alt.Legend(orient="top", columns=2)
-            ).scale(domain=labels, range=[colour for colour, _ in REGIME_STYLE]),
-            order=alt.Order("place:Q"),
+            y2="top:Q",
+            color=alt.Color("regime:N", title=None, legend=alt.Legend(orient="top")).scale(
+                domain=labels, range=[colour for colour, _ in REGIME_STYLE]
+            ),
             tooltip=["strategy:N", "step:Q", "regime:N", alt.Tooltip("share:Q", format=".2%")],
         )
-        .properties(width=width, height=90)
+        .properties(width=width, height=100)
         .facet(facet=alt.Facet("strategy:N", title=None, sort=order), columns=columns)
     )
     return titled(
         areas,
         "Does the policy leave the all-zero regime?",
-        "One panel per strategy: the shares of all-zero (bottom), single-hit, multi-hit and "
-        "saturated (top) groups against optimizer steps, mean over seeds.",
+        f"One panel per strategy ({', '.join(order)}): the shares of all-zero (bottom), "
+        "single-hit, multi-hit and saturated (top) groups against optimizer steps, mean over "
+        "seeds.",
     )
 
 

@@ -66,7 +66,7 @@ def sid_tree(nodes: pl.DataFrame, edges: pl.DataFrame, depth: int) -> Chart:
 def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     """Advantage of each rollout of one group, one row of bars per strategy.
 
-    frame: strategy, slot, place (order of the slots), advantage, origin (policy, anchor or
+    frame: strategy, slot, place (order of the slots), weight, origin (policy, anchor or
     supervised), as `microscope.signal_frames` gives. width: pixels of a row.
     """
     order, colour, _, _ = scales(frame)
@@ -77,15 +77,15 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
         )
     )
     bars = base.mark_bar().encode(
-        y=alt.Y("advantage:Q", title=None).axis(tickCount=3, grid=False),
+        y=alt.Y("weight:Q", title=None).axis(tickCount=3, grid=False),
         color=colour.legend(None),
-        tooltip=["strategy:N", "slot:N", "origin:N", alt.Tooltip("advantage:Q", format=".3f")],
+        tooltip=["strategy:N", "slot:N", "origin:N", alt.Tooltip("weight:Q", format=".3f")],
     )
     given = (
         base.transform_filter(alt.datum.origin != "policy")
         .mark_text(baseline="bottom", fontSize=10, color=INK, dy=-1)
         .encode(
-            y=alt.Y("advantage:Q"),
+            y=alt.Y("weight:Q"),
             text=alt.condition(alt.datum.origin == "anchor", alt.value("anchor"), alt.value("SFT")),
         )
     )
@@ -94,9 +94,9 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
         (bars + zero + given)
         .properties(width=width, height=52)
         .facet(
-            row=alt.Row("strategy:N", title="Advantage (SFT: weight)", sort=order).header(
-                labelAngle=0, labelAlign="left", labelLimit=160
-            ),
+            row=alt.Row(
+                "strategy:N", title="Advantage, or weight of a supervised target", sort=order
+            ).header(labelAngle=0, labelAlign="left", labelLimit=160),
             spacing=8,
         )
     )
@@ -120,11 +120,9 @@ def counts_over_training(frame: pl.DataFrame, quantity: str = "signal_count") ->
     base = alt.Chart(frame).encode(
         x=alt.X("x:Q", title="Optimizer steps").axis(tickCount=8), color=colour
     )
-    band = (
-        alt.Chart(frame.drop_nulls(["low", "high"]))
-        .mark_area(opacity=0.18)
-        .encode(x="x:Q", y="low:Q", y2="high:Q", color=colour)
-    )
+    area = {"x": "x:Q", "y": "low:Q", "y2": "high:Q"}
+    known = frame.drop_nulls(["low", "high"])
+    band = alt.Chart(known).mark_area(opacity=0.18)
     lines = base.mark_line().encode(
         y=alt.Y("mean:Q", title=label).scale(domainMin=0), strokeDash=dash, order="x:Q"
     )
@@ -139,7 +137,9 @@ def counts_over_training(frame: pl.DataFrame, quantity: str = "signal_count") ->
         ],
     )
     return titled(
-        alt.layer(band, lines, points),
+        alt.layer(
+            *([] if known.is_empty() else [band.encode(**area, color=colour)]), lines, points
+        ),
         "Does the learning signal grow as training goes on?",
         f"{label} against optimizer steps, mean over runs with a 95% bootstrap interval, one line "
         f"per strategy ({', '.join(order)}).",

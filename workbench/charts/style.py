@@ -90,6 +90,9 @@ FAMILIES: Mapping[str, _Family] = MappingProxyType(
 # all are used up.
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 3], [4, 2], [8, 2, 2, 2, 2, 2])
 
+# The strategies that most pictures show get their family's first look.
+_SOLID = ("grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft")
+
 REGIME_STYLE = tuple(
     zip(
         ("#676767", "#007CCF", "#B48700", "#008A61"),
@@ -121,14 +124,15 @@ def _look(kind: str, place: int) -> Style:
 
 
 def _registry() -> dict[str, Style]:
-    """A look for each strategy of the registry, by its place within its family."""
+    """A look for each strategy of the registry, by its place within its family: stable as long
+    as new strategies come after the others of their family."""
     seen: Counter[str] = Counter()
     looks = {}
-    for name, strategy in STRATEGIES.items():
-        kind = family(strategy)
+    for name in sorted(STRATEGIES, key=lambda name: name not in _SOLID):
+        kind = family(STRATEGIES[name])
         looks[name] = _look(kind, seen[kind])
         seen[kind] += 1
-    return looks
+    return {name: looks[name] for name in STRATEGIES}
 
 
 STYLE: Mapping[str, Style] = MappingProxyType(_registry())

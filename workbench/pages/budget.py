@@ -7,7 +7,18 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.budget import AXES, budget_table, curve_table, final_value, tuned_test_rows
+from workbench.budget import (
+    AXES,
+    budget_table,
+    cautions,
+    curve_table,
+    final_value,
+    reach_events,
+    survival_table,
+    tuned_test_rows,
+)
+from workbench.cells import cell_labels
+from workbench.figures import PAPER_SHARE
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import stored_runs
@@ -41,7 +52,7 @@ view.presets(
         "Quality for labels": {"metric": sharp, "axis": "labels"},
     }
 )
-choices = st.columns(5)
+choices = st.columns(4)
 metric = choices[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
 )
@@ -49,14 +60,22 @@ axes = list(AXES)
 axis = choices[1].selectbox(
     "Budget", axes, format_func=AXES.__getitem__, **view.one_of("axis", axes)
 )
-for column, name, label in ((choices[2], "group", "G"), (choices[3], "world", "World")):
-    options = sorted(rows[name].unique().to_list())
-    chosen = column.selectbox(label, options, **view.one_of(name, options))
-    rows = rows.filter(pl.col(name) == chosen)
+labels = cell_labels(rows)
+cell = choices[2].selectbox(
+    "World and start",
+    list(labels),
+    format_func=labels.__getitem__,
+    **view.one_of("cell", list(labels)),
+)
+rows = rows.filter(pl.col("cell") == cell)
 known = charts.in_order(rows["strategy"].to_list())
-baseline = choices[4].selectbox("Baseline", known, **view.one_of("baseline", known))
+baseline = choices[3].selectbox("Baseline", known, **view.one_of("baseline", known))
 names = st.multiselect("Strategies", known, **view.some_of("strategies", known, known[:MOST_LINES]))
 rows = rows.filter(pl.col("strategy").is_in([*names, baseline]))
+
+for caution in cautions(frame.filter(pl.col("cell") == cell), metric, baseline):
+    if caution.strategy in (*names, baseline):
+        st.warning(plain(caution.text), icon=":material/balance:")
 
 curves = curve_table(rows, metric, axis)
 missing = [
@@ -98,23 +117,30 @@ table = budget_table(rows, metric, axis, baseline, [target]).with_columns(
     never_reached=pl.col("n_runs") - pl.col("n_reached")
 )
 never, runs = (int(table[name].to_numpy().sum()) for name in ("never_reached", "n_runs"))
-st.dataframe(
+number = st.column_config.NumberColumn
+figure(
+    charts.budget_shares(table, baseline, paper=PAPER_SHARE if axis == "rollouts" else None),
     table,
-    hide_index=True,
-    width="stretch",
-    column_config={
-        "median": st.column_config.NumberColumn(f"{AXES[axis]}, median", format="%.0f"),
-        "low": st.column_config.NumberColumn("95% low", format="%.0f"),
-        "high": st.column_config.NumberColumn("95% high", format="%.0f"),
-        "ratio_to_baseline": st.column_config.NumberColumn(f"x {baseline}", format="%.3f"),
-        "never_reached": st.column_config.NumberColumn("runs that never reach it"),
+    name="budget-shares",
+    read=f"Left is cheaper. {never} of {runs} runs never reach the target; they count as infinite, "
+    "and a row without a mark means that half of its runs or more never do. Reached: two "
+    "evaluations in a row at or above the target.",
+    columns={
+        "median": number(f"{AXES[axis]}, median", format="%.0f"),
+        "low": number("95% low", format="%.0f"),
+        "high": number("95% high", format="%.0f"),
+        "ratio_to_baseline": number(f"x {baseline}", format="%.3f"),
+        "never_reached": number("runs that never reach it"),
     },
-    placeholder="-",
-    alt="What the target costs, one row per strategy",
 )
-st.caption(
-    f"{never} of {runs} runs never reach it; they count as infinite in the median, which is blank "
-    "when half or more never do. Reached: two evaluations in a row at or above the target."
+events = reach_events(rows, metric, axis, target)
+waiting = survival_table(events)
+figure(
+    charts.waiting_curves(waiting, axis, target),
+    waiting,
+    name="waiting",
+    read="Kaplan-Meier: a curve that falls early is cheap, one that ends above zero has runs that "
+    "never reach the target within what they spent.",
 )
 by_target = budget_table(
     rows, metric, axis, baseline, np.linspace(lowest, highest, 21)[1:].tolist()

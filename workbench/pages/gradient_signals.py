@@ -87,9 +87,14 @@ if not names:
     st.info("Choose at least one strategy.")
     st.stop()
 try:
-    bars, table = signal_frames(group, names, draw)
+    bars, table, refused = signal_frames(group, names, draw, percent / 100)
 except ValueError as problem:
     st.error(plain(str(problem)))
+    st.stop()
+
+for name, reason in refused.items():
+    st.warning(plain(f"{name} is left out: {reason}"))
+if bars.is_empty():
     st.stop()
 
 editing, picture = st.columns([2, 3])

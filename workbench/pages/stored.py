@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import polars as pl
 import streamlit as st
@@ -44,3 +46,22 @@ def _fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
 @st.cache_resource(max_entries=2, show_spinner="Reading the stored runs")
 def _load(folder: str, content: tuple[tuple[str, int, int], ...]) -> tuple[pl.DataFrame, str]:
     return store.load_or_example(folder)
+
+
+T = TypeVar("T")
+
+
+def cached_by_store(name: str, make: Callable[[], T]) -> T:
+    """What `make` gives, made anew only when the store's files change; treat it as read-only.
+
+    name: of what is made, unique in the app.
+    """
+    folder = store_folder()
+    return cast(T, _derive(name, str(folder), _fingerprint(folder), make))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _derive(
+    name: str, folder: str, content: tuple[tuple[str, int, int], ...], _make: Callable[[], Any]
+) -> Any:
+    return _make()

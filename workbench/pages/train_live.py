@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 import streamlit as st
 
-from recast import STRATEGIES
+from recast import REGIMES, STRATEGIES
 from workbench import charts
 from workbench.budget import curve_table
 from workbench.live import Race, Worker
@@ -111,7 +111,7 @@ def start() -> None:
                 "seeds": seeds,
                 "world": {"items": items, "test_prompts": 128, "validation_prompts": 128},
                 "start": {"all_zero": all_zero / 100},
-                "train": {"group": group, "steps": steps, "evaluations": min(30, steps)},
+                "train": {"group": group, "steps": steps, "evaluations": min(30, steps // 4)},
             },
         )
         seat().start(spec, rates)
@@ -223,28 +223,22 @@ def pictures(frame: pl.DataFrame, race: Race) -> None:
             name="live-trade-off",
             read="Every path begins at the warm start. Up and right is better on both counts.",
         )
-    regimes = frame.group_by("strategy", "step", maintain_order=True).agg(
-        pl.col("all_zero", "single_hit", "multi_hit", "saturated").mean()
-    )
-    left, right = st.columns(2)
-    with left:
-        figure(
-            charts.regimes_over_training(frame),
-            regimes,
-            name="live-regimes",
-            read="The grey part teaches plain GRPO nothing; ReCast repairs it.",
-            width="content",
-        )
     entropy = curve_table(frame, "entropy", "optimizer_steps")
-    with right:
-        figure(
-            charts.learning_curves(entropy, "entropy", "optimizer_steps").properties(
-                title="How much of its diversity does the policy give up?"
-            ),
-            entropy,
-            name="live-entropy",
-            read="Falling entropy means a sharper policy: it raises Pass@1 even without learning.",
-        )
+    figure(
+        charts.learning_curves(entropy, "entropy", "optimizer_steps").properties(
+            title="How much of its diversity does the policy give up?"
+        ),
+        entropy,
+        name="live-entropy",
+        read="Falling entropy means a sharper policy: it raises Pass@1 even without learning.",
+    )
+    figure(
+        charts.regimes_over_training(frame),
+        frame.group_by("strategy", "step", maintain_order=True).agg(pl.col(REGIMES).mean()),
+        name="live-regimes",
+        read="The grey part teaches plain GRPO nothing; ReCast repairs it.",
+        width="content",
+    )
 
 
 moving = is_moving(seat().worker.look())

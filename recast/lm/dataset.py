@@ -1,0 +1,184 @@
+"""Data of the real-model path: which rows teach, which tune, which report.
+
+SFT learns from train; RL from the rows of 80% of the validation split's users; learning rate and
+checkpoint are chosen on the other 20%; the test split reports. Items that share a semantic ID are
+one item here. Reads MiniOneRec's folder layout and OpenOneRec's RecIF parquet files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recast.items import Codes, DataFolder, Interaction, read_folder
+from recast.lm.extra import LMError, require
+
+TUNING_SHARE = 0.2
+POPULAR_SHARE = 0.1
+_RECIF = re.compile(r"<\|sid_begin\|>((?:<s_[a-h]_\d+>)+)<\|sid_end\|>")
+_RECIF_CODE = re.compile(r"<s_([a-h])_(\d+)>")
+_RECIF_SPLITS = {"train": ("train",), "valid": ("valid", "val", "dev"), "test": ("test",)}
+
+
+@dataclass(frozen=True)
+class LMData:
+    """name: the folder's; sids: distinct semantic IDs, sorted; sft, learning, tuning, test: the
+    rows of each role; seen: IDs that occur in train; popular: the tenth of them that occurs most
+    often there."""
+
+    name: str
+    sids: tuple[Codes, ...]
+    codebook: int
+    sft: tuple[Interaction, ...]
+    learning: tuple[Interaction, ...]
+    tuning: tuple[Interaction, ...]
+    test: tuple[Interaction, ...]
+    seen: frozenset[Codes]
+    popular: frozenset[Codes]
+
+    @property
+    def depth(self) -> int:
+        """Codes per semantic ID, L."""
+        return len(self.sids[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the catalogue; a checkpoint carries it."""
+        return hashlib.sha256(json.dumps([self.codebook, self.sids]).encode()).hexdigest()[:16]
+
+    def slices(self, rows: Sequence[Interaction]) -> dict[str, list[bool]]:
+        """Which rows belong to each slice: seen / new targets, and popular / rare ones among the
+        seen."""
+        seen = [row.target in self.seen for row in rows]
+        popular = [row.target in self.popular for row in rows]
+        return {
+            "seen": seen,
+            "new": [not s for s in seen],
+            "popular": popular,
+            "rare": [s and not p for s, p in zip(seen, popular, strict=True)],
+        }
+
+
+def load_data(folder: Path, codebook: int | None = None, seed: int = 0) -> LMData:
+    """Read a data folder for training. Raises LMError, one line, for data that cannot be used."""
+    return split_roles(folder.name, read_any(folder, codebook), seed)
+
+
+def split_roles(name: str, data: DataFolder, seed: int = 0) -> LMData:
+    """Give each row its role. A validation user tunes when a hash of (seed, user) says so."""
+    counts = Counter(sid for row in data.train for sid in (*row.history, row.target))
+    ranked = sorted(counts, key=lambda sid: (-counts[sid], sid))
+    return LMData(
+        name=name,
+        sids=data.sids,
+        codebook=data.codebook,
+        sft=data.train,
+        learning=tuple(row for row in data.valid if not tunes(row.user, seed)),
+        tuning=tuple(row for row in data.valid if tunes(row.user, seed)),
+        test=data.test,
+        seen=frozenset(counts),
+        popular=frozenset(ranked[: max(1, round(POPULAR_SHARE * len(ranked)))]),
+    )
+
+
+def tunes(user: str, seed: int) -> bool:
+    """Whether a validation user belongs to the tuning fifth."""
+    digest = hashlib.sha256(f"{seed}/tuning/{user}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") < TUNING_SHARE * 2**32
+
+
+def read_any(folder: Path, codebook: int | None = None) -> DataFolder:
+    """MiniOneRec's layout when the folder has `index/`, RecIF parquet otherwise.
+
+    codebook: codes per level; by default 256, or 8192 for RecIF. Raises LMError, one line.
+    """
+    try:
+        if folder.is_dir() and not (folder / "index").is_dir() and list(folder.glob("*.parquet")):
+            return read_recif(folder, codebook or 8192)
+        return read_folder(folder, codebook or 256)
+    except LMError:
+        raise
+    except ValueError as problem:
+        raise LMError(str(problem)) from None
+
+
+def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
+    """Files `*train*.parquet`, `*valid*.parquet`, `*test*.parquet` with uuid and messages.
+
+    The IDs of the user's messages are the history, each ID of the assistant's a target: a row with
+    several targets becomes one interaction per target. The catalogue is every ID that occurs, so
+    it has no collisions to report. Raises LMError, one line with file and row.
+    """
+    parquet = require("pyarrow.parquet")
+    splits = {}
+    for split, words in _RECIF_SPLITS.items():
+        found = [p for p in sorted(folder.glob("*.parquet")) if any(w in p.stem for w in words)]
+        if not found:
+            raise LMError(f"{folder}: expected a *{split}*.parquet file, found none")
+        rows: list[Interaction] = []
+        for path in found:
+            try:
+                table = parquet.read_table(path, columns=["uuid", "messages"]).to_pylist()
+            except (OSError, ValueError, KeyError) as problem:
+                reason = " ".join(str(problem).split())[:200]
+                raise LMError(f"{path}: not RecIF parquet (uuid, messages): {reason}") from None
+            for place, row in enumerate(table):
+                rows += _recif_row(row, f"{path}: row {place}", codebook)
+        splits[split] = tuple(rows)
+    everything = {
+        sid for rows in splits.values() for row in rows for sid in (*row.history, row.target)
+    }
+    if len({len(sid) for sid in everything}) != 1:
+        raise LMError(f"{folder}: semantic IDs of different depths")
+    return DataFolder(
+        items=len(everything),
+        sids=tuple(sorted(everything)),
+        collisions=0,
+        codebook=codebook,
+        train=splits["train"],
+        valid=splits["valid"],
+        test=splits["test"],
+    )
+
+
+def _recif_row(row: dict[str, Any], where: str, codebook: int) -> list[Interaction]:
+    messages = row["messages"]
+    try:
+        if isinstance(messages, str):
+            messages = json.loads(messages)
+        texts = [(m["role"], _text(m["content"])) for m in messages]
+    except (ValueError, TypeError, KeyError) as problem:
+        raise LMError(f"{where}: messages are not a list of role and content: {problem}") from None
+    asked = tuple(_recif_ids((t for r, t in texts if r != "assistant"), where, codebook))
+    answers = _recif_ids((t for r, t in texts if r == "assistant"), where, codebook)
+    if not answers:
+        raise LMError(f"{where}: the assistant's message holds no <|sid_begin|>...<|sid_end|>")
+    return [Interaction(str(row["uuid"]), asked, target) for target in answers]
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content)
+
+
+def _recif_ids(texts: Iterable[str], where: str, codebook: int) -> list[Codes]:
+    found = []
+    for text in texts:
+        for body in _RECIF.findall(text):
+            pairs = _RECIF_CODE.findall(body)
+            if "".join(letter for letter, _ in pairs) != "abcdefgh"[: len(pairs)]:
+                raise LMError(f"{where}: {body[:60]!r} has its levels out of order")
+            sid = tuple(int(code) for _, code in pairs)
+            if max(sid) >= codebook:
+                raise LMError(
+                    f"{where}: code {max(sid)} lies outside the codebook 0..{codebook - 1}"
+                )
+            found.append(sid)
+    return found

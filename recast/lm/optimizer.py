@@ -1,0 +1,62 @@
+"""AdamW whose state is a flat dict of tensors, so that it resumes from safetensors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class Adam:
+    """AdamW over named parameters; matrices decay, vectors do not.
+
+    Source: arXiv 1711.05101; equal to `torch.optim.AdamW` with the same settings.
+    """
+
+    def __init__(
+        self,
+        named: Mapping[str, nn.Parameter],
+        lr: float,
+        *,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        self.named = dict(named)
+        decayed = [p for p in self.named.values() if p.ndim > 1]
+        plain = [p for p in self.named.values() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        self.inner = torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas)
+
+    def step(self, lr: float, clip_norm: float | None = None) -> float:
+        """One update at this rate; clears the gradient and returns its norm before clipping."""
+        norm = nn.utils.clip_grad_norm_(
+            self.named.values(), float("inf") if clip_norm is None else clip_norm
+        )
+        for group in self.inner.param_groups:
+            group["lr"] = lr
+        self.inner.step()
+        self.inner.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and step counts by parameter name; empty before the first step."""
+        found = {}
+        for name, parameter in self.named.items():
+            for key, value in self.inner.state.get(parameter, {}).items():
+                found[f"adam.{key}.{name}"] = value
+        return found
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
+        for name, parameter in self.named.items():
+            kept = {
+                key: state[f"adam.{key}.{name}"].clone()
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"adam.{key}.{name}" in state
+            }
+            if kept:
+                self.inner.state[parameter] = kept

@@ -1,0 +1,220 @@
+"""Supervised fine-tuning on next items, early-stopped, resumable.
+
+Loss: cross-entropy of the codes, the target's alone or those of the whole sequence, unconstrained
+softmax. After each epoch the tuning users give the mean negative log-likelihood of the target under
+the trie-constrained policy (nats), which is what rollouts sample from, and NDCG@10 of 10 beams; one
+of the two chooses the epoch that is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recast.items import Interaction
+from recast.lm import checkpoint
+from recast.lm.decode import beams
+from recast.lm.extra import LMError
+from recast.lm.optimizer import Adam
+from recast.lm.prefix import CausalLM, head, hidden_states, packed_logp, prompt_mask
+from recast.lm.seeds import batch_indices
+from recast.lm.trie import Trie
+from recast.lm.vocabulary import Prompts, Vocabulary
+
+Progress = Callable[[int, int, str], None]
+StopOn = Literal["ndcg_at_10", "nll"]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """epochs: at most; patience: epochs without a better `stop_on` before stopping; history_loss:
+    learn the codes of the history too; lr peaks after the first warmup steps and falls along a
+    cosine to a tenth at the last epoch."""
+
+    epochs: int = 10
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: int = 50
+    patience: int = 2
+    stop_on: StopOn = "ndcg_at_10"
+    history_loss: bool = False
+    clip_norm: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """history: one entry per epoch (epoch, train_loss, nll, ndcg_at_10). best: the epoch kept."""
+
+    history: tuple[dict[str, float], ...]
+    best: int
+
+
+def sequence_loss(
+    model: CausalLM, vocabulary: Vocabulary, prompts: Prompts, target: Tensor, history: bool
+) -> Tensor:
+    """Mean cross-entropy of the codes, in nats; target `[B, L]` codes."""
+    depth = target.shape[-1]
+    table = vocabulary.table(prompts.ids.device)
+    ids = torch.nn.functional.pad(prompts.ids, (0, depth), value=vocabulary.pad)
+    line = torch.arange(len(prompts), device=ids.device)
+    for level in range(depth):
+        ids[line, prompts.length + level] = table[level][target[:, level]]
+    length = prompts.length + depth
+    _, mask = prompt_mask(length, ids.shape[1])
+    place = torch.arange(ids.shape[1], device=ids.device)
+    states = hidden_states(model, ids, place.expand_as(ids), mask.unsqueeze(1))
+    # Position p predicts token p + 1; a history code counts when it follows the opening tokens.
+    first = len(vocabulary.before) - 1 if history else None
+    start = prompts.length.unsqueeze(-1) - 1
+    counted = (place >= start) & (place < start + depth)
+    if first is not None:
+        end = prompts.length.unsqueeze(-1) - 1 - len(vocabulary.after)
+        counted = counted | ((place >= first) & (place < end))
+    counted = counted[:, :-1]
+    logits = head(model, states[:, :-1][counted])
+    return torch.nn.functional.cross_entropy(logits, ids[:, 1:][counted])
+
+
+@torch.no_grad()
+def target_logp(
+    model: CausalLM,
+    vocabulary: Vocabulary,
+    trie: Trie,
+    prompts: Prompts,
+    target: Tensor,
+    chunk: int = 256,
+    temperature: float = 1.0,
+) -> Tensor:
+    """log p(target) of the constrained policy, `[B]`, exact; target `[B, L]` codes."""
+    found = [
+        packed_logp(
+            model,
+            vocabulary,
+            prompts[start : start + chunk],
+            target[start : start + chunk].unsqueeze(1),
+            trie,
+            temperature,
+        ).sum((-2, -1))
+        for start in range(0, len(prompts), chunk)
+    ]
+    return torch.cat(found)
+
+
+def fine_tune(
+    model: CausalLM,
+    vocabulary: Vocabulary,
+    trie: Trie,
+    rows: Sequence[Interaction],
+    tuning: Sequence[Interaction],
+    how: Tuning,
+    folder: Path,
+    fingerprint: str,
+    progress: Progress = lambda *_: None,
+) -> Outcome:
+    """Train `model` in place to its best epoch.
+
+    After each epoch `folder/progress` holds what a resumed call needs: the same command continues
+    bit for bit. Raises LMError for a loss that is not finite (the checkpoint of the epoch before
+    stays) and for a progress folder of another configuration.
+    """
+    prompts = vocabulary.prompts([row.history for row in rows])
+    target = torch.tensor([row.target for row in rows])
+    held_prompts = vocabulary.prompts([row.history for row in tuning])
+    held_target = torch.tensor([row.target for row in tuning])
+    batch = min(how.batch, len(prompts))
+    per_epoch = len(prompts) // batch
+    named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    optimizer = Adam(named, how.lr, weight_decay=how.weight_decay)
+    best = {name: value.detach().clone() for name, value in named.items()}
+    history: list[dict[str, float]] = []
+    wanted = {"how": asdict(how), "rows": len(rows), "catalogue": fingerprint}
+    saved = checkpoint.load_state(folder / "progress")
+    if saved is not None:
+        state, meta = saved
+        if meta["wanted"] != wanted:
+            raise LMError(
+                f"{folder}: an unfinished run with other settings lives here; finish it with its "
+                "own settings, delete the folder, or choose another --out"
+            )
+        history = list(meta["history"])
+        optimizer.load(state)
+        for name in named:
+            named[name].data.copy_(state[f"now.{name}"])
+            best[name].copy_(state[f"best.{name}"])
+    while not _finished(history, how):
+        epoch = len(history)
+        model.train()
+        total = 0.0
+        for place in range(per_epoch):
+            step = epoch * per_epoch + place
+            index = batch_indices(how.seed, "sft", step, batch, len(prompts))
+            loss = sequence_loss(model, vocabulary, prompts[index], target[index], how.history_loss)
+            if not bool(loss.isfinite()):
+                raise LMError(
+                    f"SFT: the loss became {loss.item()} at step {step + 1} (lr {how.lr:g}); "
+                    f"lower --lr; the last good state is kept in {folder}"
+                )
+            torch.autograd.backward(loss)
+            optimizer.step(_rate(step, how, per_epoch), how.clip_norm)
+            total += loss.item()
+            progress(step + 1, how.epochs * per_epoch, f"epoch {epoch + 1}")
+        model.eval()
+        nll = -target_logp(model, vocabulary, trie, held_prompts, held_target).mean().item()
+        ndcg = _ndcg(model, vocabulary, trie, held_prompts, held_target)
+        loss_mean = total / per_epoch
+        history.append({"epoch": epoch, "train_loss": loss_mean, "nll": nll, "ndcg_at_10": ndcg})
+        if _best(history, how) == epoch:
+            for name, value in named.items():
+                best[name].copy_(value.detach())
+        checkpoint.save_state(
+            folder / "progress",
+            {
+                **optimizer.state(),
+                **{f"now.{n}": v for n, v in named.items()},
+                **{f"best.{n}": v for n, v in best.items()},
+            },
+            {"wanted": wanted, "history": history},
+        )
+    for name, value in named.items():
+        value.data.copy_(best[name])
+    model.eval()
+    return Outcome(tuple(history), _best(history, how))
+
+
+def _best(history: list[dict[str, float]], how: Tuning) -> int:
+    """The first epoch with the best value."""
+    sign = -1 if how.stop_on == "nll" else 1
+    return max(range(len(history)), key=lambda e: (sign * history[e][how.stop_on], -e))
+
+
+def _finished(history: list[dict[str, float]], how: Tuning) -> bool:
+    if not history:
+        return False
+    return len(history) >= how.epochs or len(history) - 1 - _best(history, how) >= how.patience
+
+
+def _ndcg(
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts, target: Tensor
+) -> float:
+    wanted = trie.walk(target)[2].unsqueeze(-1)
+    gains = []
+    for start in range(0, len(prompts), 128):
+        part = slice(start, start + 128)
+        hit = beams(model, vocabulary, trie, prompts[part], 10)[0] == wanted[part]
+        gains.append((hit / torch.log2(torch.arange(10, device=hit.device) + 2.0)).sum(-1))
+    return torch.cat(gains).mean().item()
+
+
+def _rate(step: int, how: Tuning, per_epoch: int) -> float:
+    if step < how.warmup:
+        return how.lr * (step + 1) / how.warmup
+    part = (step - how.warmup) / max(1, how.epochs * per_epoch - how.warmup)
+    return how.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, part))))

@@ -1,0 +1,115 @@
+"""Metric definitions: hand-worked cases and independent re-computation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recast.lm.decode import enumerate_nodes
+from recast.lm.evaluate import (
+    coverage,
+    entropy_curve,
+    free_sample_is_invalid,
+    from_probability,
+    from_rank,
+    matched_temperature,
+    paired_interval,
+    per_prompt,
+)
+
+
+def test_ranking_metrics_by_hand():
+    found = from_rank(torch.tensor([0, 1, 4, 9, 10, 49, 50]))
+    assert found["hr_at_1"].tolist() == [1, 0, 0, 0, 0, 0, 0]
+    assert found["hr_at_5"].tolist() == [1, 1, 1, 0, 0, 0, 0]
+    assert found["hr_at_10"].tolist() == [1, 1, 1, 1, 0, 0, 0]
+    assert found["recall_at_32"].tolist() == [1, 1, 1, 1, 1, 0, 0]
+    assert found["hr_at_50"].tolist() == [1, 1, 1, 1, 1, 1, 0]
+    wanted = [1.0, 1 / math.log2(3), 1 / math.log2(6), 1 / math.log2(11), 0, 0, 0]
+    assert found["ndcg_at_10"].tolist() == pytest.approx(wanted)
+
+
+def minionerec_metrics(lists: list[list[int]], targets: list[int], k: int) -> tuple[float, float]:
+    """HR@k and NDCG@k as MiniOneRec's evaluator counts them: first place in the list, 1/log2."""
+    hit = gain = 0.0
+    for listed, target in zip(lists, targets, strict=True):
+        if target in listed[:k]:
+            hit += 1
+            gain += 1 / math.log2(listed.index(target) + 2)
+    return hit / len(lists), gain / len(lists)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=5, deadline=None)
+def test_the_table_equals_an_independent_recomputation(seed):
+    job = tiny.job(items=14, count=12)
+    held = job.evaluation["test"]
+    model = tiny.model("qwen3", job.vocabulary, seed)
+    table, items = per_prompt(model, job.vocabulary, job.trie, held, 8, 1.0)
+    logp = enumerate_nodes(model, job.vocabulary, job.trie, held.prompts).item_logp()
+    ranked = logp.argsort(-1, descending=True).tolist()
+    for k in (1, 5, 10):
+        hr, ndcg = minionerec_metrics(ranked, held.item.tolist(), k)
+        assert table[f"hr_at_{k}"].mean().item() == pytest.approx(hr)
+        if k == 10:
+            assert table["ndcg_at_10"].mean().item() == pytest.approx(ndcg)
+    p = logp.exp().gather(1, held.item.unsqueeze(1)).squeeze(1).double()
+    assert torch.allclose(table["pass_at_1"], p, atol=1e-5)
+    assert torch.allclose(table["pass_at_1_matched"], p, atol=1e-5)
+    shown = {i for row in items[:, :10].tolist() for i in row if i >= 0}
+    assert coverage(items, job.trie.items) == len(shown) / job.trie.items
+
+
+def test_probabilities_of_groups_by_hand():
+    found = from_probability(torch.tensor([0.5, 0.0]), group=2)
+    assert found["all_zero"].tolist() == pytest.approx([0.25, 1.0])
+    assert found["single_hit"].tolist() == pytest.approx([0.5, 0.0])
+    assert found["saturated"].tolist() == pytest.approx([0.25, 0.0])
+    assert found["multi_hit"].tolist() == pytest.approx([0.0, 0.0])
+    assert found["pass_at_32"].tolist() == pytest.approx([1 - 0.5**32, 0.0])
+    one = from_probability(torch.tensor([0.5]), group=1)
+    assert one["saturated"].item() == pytest.approx(0.5)
+    assert one["single_hit"].item() == 0.0
+
+
+def test_the_matched_temperature_gives_the_entropy_that_was_asked_for():
+    job = tiny.job(items=20)
+    curve = entropy_curve(job.model, job.vocabulary, job.trie, job.prompts[:8])
+    wanted = curve(0.7)
+    assert curve(0.5) < wanted < curve(1.0)
+    assert matched_temperature(curve, wanted) == pytest.approx(0.7, abs=0.01)
+    assert matched_temperature(curve, curve(1.0)) == 1.0
+
+
+def test_the_share_of_invalid_free_samples_is_what_the_softmax_says():
+    job = tiny.job(items=20)
+    prompts = job.prompts[:1]
+    many = prompts[torch.zeros(4000, dtype=torch.int64)]
+    share = free_sample_is_invalid(job.model, job.vocabulary, job.trie, many, 0).double().mean()
+    valid = 0.0
+    ids = prompts.ids[0, : prompts.length[0]].tolist()
+    with torch.no_grad():
+        for codes in job.trie.codes.tolist():
+            path, p = list(ids), 1.0
+            for level, code in enumerate(codes):
+                token = job.vocabulary.tokens[level][code]
+                logits = job.model(input_ids=torch.tensor([path])).logits[0, -1]
+                p *= torch.softmax(logits, -1)[token].item()
+                path.append(token)
+            valid += p
+    assert share.item() == pytest.approx(1 - valid, abs=0.03)
+
+
+def test_a_paired_interval_resamples_users_and_not_prompts():
+    users = ["a"] * 50 + ["b", "c", "d", "e"]
+    difference = torch.tensor([1.0] * 50 + [0.0] * 4)
+    mean, low, high = paired_interval(difference, users)
+    assert mean == pytest.approx(50 / 54)
+    assert low == 0.0  # a third of the resamples leave user a out; none leaves 50 prompts out
+    assert high > 0.98
+    assert paired_interval(torch.ones(6), list("abcdef"))[1:] == (1.0, 1.0)

@@ -1,0 +1,76 @@
+"""`recast lm efficiency`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import polars as pl
+
+from workbench.commands.lm.session import one_line
+from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.spec import SpecError
+
+
+@click.command()
+@click.option("--strategy", "strategies", multiple=True, default=("grpo", "recast"))
+@click.option("--group", "groups", multiple=True, type=click.IntRange(1), default=(8, 32, 128))
+@click.option(
+    "--prompt-tokens", "prompts", multiple=True, type=click.IntRange(4, 500), default=(31,)
+)
+@click.option(
+    "--micro-rows",
+    "micros",
+    multiple=True,
+    type=click.IntRange(0),
+    default=(0, 64),
+    help="Rollouts per micro-batch, 0 = the whole batch; repeatable.",
+)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--kl", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option("--chart", type=click.Path(path_type=Path), default=None, help="An .html file.")
+@FORMAT
+def efficiency(
+    strategies: tuple[str, ...],
+    groups: tuple[int, ...],
+    prompts: tuple[int, ...],
+    micros: tuple[int, ...],
+    batch: int,
+    repeats: int,
+    kl: float,
+    chart: Path | None,
+    style: str,
+) -> None:
+    """What an actor update costs: time, step, memory, tokens, FLOPs, MFU; ratios in one run.
+
+    The default small model on this machine; the first strategy is the baseline of every ratio.
+    Columns: strategy, prefix, group, prompt_tokens, micro_rows (0 = whole batch), batch, rows,
+    tokens, update_seconds, step_seconds, peak_mib, gflop, mfu, ratio, token_ratio, step_ratio,
+    memory_ratio, prefix_speedup.
+    """
+    from recast.lm.efficiency import Shapes, measure
+    from recast.stage import nearest
+    from recast.strategies import STRATEGIES
+
+    for name in strategies:
+        if name not in STRATEGIES:
+            raise SpecError(f"--strategy: unknown {name!r}; {nearest(name, STRATEGIES)}")
+    if chart is not None and chart.suffix != ".html":
+        raise SpecError(f"--chart: {chart.name!r}; expected a file name ending in .html")
+    with one_line("transformers"), progress_bar() as progress:
+        shapes = Shapes(strategies, groups, prompts, micros, batch, repeats, kl)
+        frame = pl.DataFrame(measure(shapes, progress=progress))
+    emit(frame, style, f"Cost of one actor update, {batch} prompts, median of {repeats}")
+    if chart is not None and len(strategies) > 1:
+        from workbench.charts.efficiency import update_ratio
+
+        try:
+            update_ratio(frame, strategies[0], strategies[1]).save(str(chart))
+        except OSError as problem:
+            raise SpecError(f"{chart}: cannot write ({problem.strerror})") from None
+    if style == "table":
+        click.echo(
+            "Memory ratios hold for the named micro-batch only; peak_mib on a CPU: tensors kept "
+            "for the backward pass, weights, gradient and Adam."
+        )

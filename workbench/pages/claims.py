@@ -1,0 +1,117 @@
+"""Claims: the paper's C1 to C12, what was measured, and a verdict for each."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from workbench.claims import CLAIMS, SWEEPS, Checked, check, claims_table, settings_table
+from workbench.evidence import Evidence, gather
+from workbench.figures import figures
+from workbench.measures import BASELINE, METRIC
+from workbench.pages.address import Address
+from workbench.pages.figure import figure, plain
+from workbench.pages.stored import cached_by_store, store_folder
+from workbench.spec import SpecError
+from workbench.store import Store, StoreError
+
+MARKS = {
+    "reproduced": ":material/check_circle:",
+    "not reproduced": ":material/cancel:",
+    "only where": ":material/contrast:",
+    "inconclusive": ":material/help:",
+    "not testable here": ":material/block:",
+}
+
+
+def measure() -> tuple[Evidence, list[Checked]]:
+    """Everything that the store says about the claims."""
+    evidence = gather(SWEEPS, Store(store_folder()), {})
+    return evidence, [check(claim, evidence) for claim in CLAIMS]
+
+
+view = Address("claims")
+st.title("Is the paper right?")
+st.write(
+    "Twelve claims of arXiv 2604.22169, each with a statistic and a threshold fixed before "
+    "measuring. A small simulated world shows mechanisms; it does not confirm or refute figures "
+    "that need a GPU cluster."
+)
+try:
+    with st.spinner("Measuring the claims on the stored sweeps"):
+        evidence, checked = cached_by_store("claims", measure)
+except (SpecError, StoreError) as problem:
+    st.error(plain(str(problem)))
+    st.stop()
+verdicts = claims_table(checked)
+if not evidence.sweeps:
+    st.info(
+        "No packaged sweep of the claims is in the store yet, so every testable claim is "
+        "inconclusive. The commands below run them; they can be stopped and resumed."
+    )
+with st.expander(f"What is missing ({len(evidence.gaps)} sweeps)", expanded=not evidence.sweeps):
+    for gap in evidence.gaps:
+        text, _, command = gap.rpartition(": ")
+        st.write(plain(text))
+        st.code(command, language="sh")
+for warning in evidence.warnings(METRIC, BASELINE):
+    st.warning(plain(warning))
+
+st.dataframe(
+    verdicts.select("claim", "says", "paper", "measured", "verdict", "where"),
+    hide_index=True,
+    width="stretch",
+    height=38 + 35 * verdicts.height,
+    key="verdicts",
+    placeholder="-",
+    alt="One row per claim: what the paper says, what was measured, and the verdict",
+)
+st.download_button(
+    "CSV",
+    lambda: verdicts.write_csv().encode(),
+    file_name="claims.csv",
+    mime="text/csv",
+    key="claims-csv",
+    on_click="ignore",
+    type="tertiary",
+    icon=":material/download:",
+)
+
+keys = [claim.key for claim in CLAIMS]
+key = st.segmented_control("Claim", keys, required=True, **view.one_of("claim", keys))
+chosen = next(one for one in checked if one.claim.key == key)
+claim = chosen.claim
+st.header(f"{claim.key}: {claim.says}")
+st.subheader(f"{MARKS.get(chosen.verdict, '')} {chosen.verdict} {chosen.where}".strip())
+st.table(
+    {
+        "The paper": claim.figure,
+        "Statistic": claim.statistic,
+        "Threshold": claim.threshold,
+        "Stands for": claim.analogue,
+        "Sweeps": ", ".join(claim.modes.values()) or "none",
+    }
+)
+st.code(f"recast claims --claim {claim.key} --show settings", language="sh")
+settings = settings_table([chosen])
+if settings.is_empty():
+    st.info("Nothing measured for this claim.")
+else:
+    st.dataframe(
+        settings.drop("claim"),
+        hide_index=True,
+        width="stretch",
+        key="settings",
+        placeholder="-",
+        alt="What was measured in each setting",
+    )
+sweeps = set(claim.modes.values())
+for one in figures(evidence):
+    if any(one.key.startswith(name) for name in sweeps):
+        figure(
+            one.chart,
+            one.data,
+            name=one.key,
+            read=plain(f"{one.note} Redraw it with {one.command}."),
+        )
+if not claim.modes:
+    st.caption("This claim is a property of a device and has no analogue in the simulator.")

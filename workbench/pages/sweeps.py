@@ -1,0 +1,298 @@
+"""Sweeps: what is in the store, and starting, watching, resuming, comparing and deleting runs."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import streamlit as st
+
+from workbench import charts
+from workbench.cells import cell_labels, run_table, varying_fields
+from workbench.compare import Side, compare
+from workbench.pages.address import Address
+from workbench.pages.figure import figure, plain
+from workbench.pages.stored import cached_by_store, store_folder, stored_runs
+from workbench.spec import SpecError
+from workbench.store import Store, StoreError
+from workbench.sweep import Sweep
+from workbench.sweep_watch import Watch, check_sweep, missing, packaged, recorded
+
+VIEWS = {"browse": "Browse", "start": "Start and watch", "compare": "Compare"}
+COMPARED = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32", "entropy")
+
+
+class Seat:
+    """The one sweep that a browser tab may run."""
+
+    def __init__(self) -> None:
+        self.watch: Watch | None = None
+
+    def close(self) -> None:
+        if self.watch is not None:
+            self.watch.close()
+
+
+@st.cache_resource(scope="session", show_spinner=False, on_release=lambda seat: seat.close())
+def seat() -> Seat:
+    """Lives as long as the tab: closing it ends the process."""
+    return Seat()
+
+
+view = Address("sweeps")
+if st.session_state.pop("view_wanted", None):
+    st.session_state["view"] = "start"
+st.title("What have I run?")
+shown = st.segmented_control(
+    "View",
+    list(VIEWS),
+    format_func=VIEWS.__getitem__,
+    required=True,
+    label_visibility="collapsed",
+    **view.one_of("view", list(VIEWS)),
+)
+
+
+@st.dialog("Delete runs?")
+def confirm(keys: list[str]) -> None:
+    """Ask once, then delete."""
+    st.write(
+        f"{len(keys)} finished runs will be removed from `{plain(str(store_folder()))}` for good. "
+        "A sweep that needs them trains them again."
+    )
+    sure, back = st.columns(2)
+    if sure.button(f"Delete {len(keys)} runs", type="primary", key="delete-sure"):
+        try:
+            gone = Store(store_folder()).delete(keys)
+            st.session_state["said"] = f"{gone} runs deleted."
+        except StoreError as problem:
+            st.session_state["said"] = f"error: {problem}"
+        st.rerun()
+    if back.button("Keep them", key="delete-not"):
+        st.rerun()
+
+
+def browse(frame: pl.DataFrame, own: bool) -> None:
+    """Filter the stored runs and look at them."""
+    runs = cached_by_store("runs", lambda: run_table(frame))
+    labels = cached_by_store("labels", lambda: cell_labels(frame))
+    boxes = st.columns([2, 3])
+    strategies = charts.in_order(runs["strategy"].unique().to_list())
+    wanted = boxes[0].multiselect(
+        "Strategies", strategies, placeholder="all", **view.some_of("strategies", strategies)
+    )
+    cells = boxes[1].multiselect(
+        "Cells",
+        list(labels),
+        format_func=lambda cell: labels[cell],
+        placeholder="all",
+        **view.some_of("cells", list(labels)),
+    )
+    only = st.toggle("Only runs at their strategy's best learning rate", **view.flag("tuned"))
+    kept = runs.filter(
+        (pl.col("strategy").is_in(wanted) if wanted else pl.lit(True))
+        & (pl.col("cell").is_in(cells) if cells else pl.lit(True))
+        & (pl.col("tuned") if only else pl.lit(True))
+    )
+    st.caption(f"{kept.height:,} of {runs.height:,} runs in {len(labels)} cells.")
+    if kept.is_empty():
+        st.info("No run fits these filters.")
+        return
+    picked = st.dataframe(
+        kept,
+        hide_index=True,
+        width="stretch",
+        height=420,
+        key="runs",
+        placeholder="-",
+        on_select="rerun",
+        selection_mode="multi-row",
+        column_config={
+            name: st.column_config.NumberColumn(label, format="%.4f")
+            for name, label in charts.METRICS.items()
+            if name in kept.columns
+        },
+        alt="One row per stored run, with its settings and its results after the last step",
+    )
+    keys = [kept["run"][place] for place in picked["selection"]["rows"] if place < kept.height]
+    with st.container(horizontal=True):
+        st.download_button(
+            "CSV of these runs",
+            lambda: kept.write_csv().encode(),
+            file_name="runs.csv",
+            mime="text/csv",
+            on_click="ignore",
+            icon=":material/download:",
+            key="runs-csv",
+        )
+        if st.button(
+            f"Delete {len(keys)} selected runs" if keys else "Delete selected runs",
+            key="delete",
+            disabled=not (keys and own),
+            help=None if own else "The packaged example cannot be deleted.",
+        ):
+            confirm(keys)
+    sweeps = recorded(Store(store_folder()))
+    if sweeps.is_empty():
+        return
+    st.header("Which sweeps ran to their end?")
+    st.dataframe(
+        sweeps.drop("sweep"), hide_index=True, width="stretch", key="sweeps", alt="Recorded sweeps"
+    )
+    again = st.selectbox("Sweep", sweeps["name"].to_list(), key="again")
+    row = sweeps.row(by_predicate=pl.col("name") == again, named=True)
+    if st.button(
+        f"Resume: train {row['missing'] + row['failed']} missing runs",
+        key="resume-recorded",
+        disabled=not (row["missing"] + row["failed"]) or running(),
+    ):
+        begin(Sweep.model_validate(json.loads(row["sweep"])))
+
+
+def running() -> bool:
+    """Whether this tab's sweep is still at work."""
+    watch = seat().watch
+    return watch is not None and watch.look().state == "running"
+
+
+def begin(plan: Sweep) -> None:
+    """Start a sweep in a process of its own and show it."""
+    seat().close()
+    seat().watch = Watch(plan, Store(store_folder()).prepare().root)
+    st.session_state["view_wanted"] = "start"
+    st.rerun()
+
+
+def load_text() -> None:
+    """Put a packaged sweep into the editor."""
+    st.session_state["toml"] = packaged()[st.session_state["preset"]]
+    view.push()
+
+
+def launch() -> None:
+    """Choose, edit, check and start a sweep."""
+    texts = packaged()
+    names = list(texts)
+    first = "quick" if "quick" in texts else names[0]
+    st.selectbox(
+        "Start from", names, **view.one_of("preset", names, first) | {"on_change": load_text}
+    )
+    st.session_state.setdefault("toml", texts[st.session_state["preset"]])
+    text = st.text_area("Sweep (TOML)", height=320, key="toml")
+    folder = store_folder()
+    try:
+        plan = check_sweep(text)
+        total, absent = missing(plan, Store(folder))
+    except SpecError as problem:
+        st.error(plain(str(problem)))
+        return
+    cells = len({run.config["cell"] for run in plan.runs()})
+    st.success(
+        plain(f"Valid: {total} runs in {cells} cells, {absent} of them not yet in {folder}.")
+    )
+    if st.button(
+        "Start" if absent == total else f"Resume: {absent} runs are missing",
+        type="primary",
+        icon=":material/play_arrow:",
+        key="launch",
+        disabled=not absent or running(),
+    ):
+        begin(plan)
+    st.caption(
+        "It runs as long as this tab is open and can be resumed: finished runs stay. For a long "
+        "sweep save the text as a file and use `recast sweep FILE` in a terminal."
+    )
+
+
+def watching() -> None:
+    """How this tab's sweep stands."""
+    watch = seat().watch
+    if watch is None:
+        return
+    watch.look()
+    if (watch.state == "running") != moving:
+        st.rerun()
+    st.header(f"Sweep {plain(watch.plan.name)}")
+    match watch.state:
+        case "running":
+            st.progress(min(watch.share, 1.0), text=plain(f"{watch.share:.0%}: {watch.text}"))
+        case "finished":
+            st.success(plain(watch.text))
+        case "stopped":
+            st.info(plain(watch.text))
+        case "lost":
+            st.warning(plain(f"{watch.text} Finished runs are in the store; start again to go on."))
+        case _:
+            st.error(plain(watch.text))
+    st.button("Stop", key="stop-sweep", on_click=watch.stop, disabled=watch.state != "running")
+
+
+def comparison(frame: pl.DataFrame) -> None:
+    """Two strategies, in one cell or in two, paired by seed."""
+    labels = cached_by_store("labels", lambda: cell_labels(frame))
+    sides = []
+    for place, (column, name) in enumerate(zip(st.columns(2), ("First", "Second"), strict=True)):
+        with column:
+            cell = st.selectbox(
+                f"{name} cell",
+                list(labels),
+                format_func=lambda one: labels[one],
+                **view.one_of(f"cell_{place}", list(labels)),
+            )
+            here = frame.filter(pl.col("cell") == cell)
+            known = charts.in_order(here["strategy"].unique().to_list())
+            strategy = st.selectbox(
+                f"{name} strategy",
+                known,
+                **view.one_of(f"strategy_{place}", known, known[min(1 - place, len(known) - 1)]),
+            )
+        sides.append((here, strategy))
+    (one, first), (two, second) = sides
+    both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
+    differing = varying_fields(both)
+    metrics = [name for name in COMPARED if name in both.columns and both[name].count()]
+    try:
+        table = compare(
+            both,
+            Side(first, {name: one[name][0] for name in differing}),
+            Side(second, {name: two[name][0] for name in differing}),
+            metrics,
+        )
+    except SpecError as problem:
+        st.info(plain(str(problem)))
+        return
+    figure(
+        charts.differences(
+            table.select(
+                label=pl.col("metric").replace(dict(charts.METRICS)),
+                setting=pl.lit("first minus second"),
+                value="difference",
+                low="low",
+                high="high",
+                p="p_holm",
+            ),
+            "How much better is the first, at its own best rate?",
+        ),
+        table,
+        name="comparison",
+        read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
+        "hollow mark is not significant at .05 after correction.",
+    )
+
+
+frame, source = stored_runs()
+said = st.session_state.pop("said", "")
+if said:
+    (st.error if said.startswith("error: ") else st.success)(plain(said.removeprefix("error: ")))
+moving = running()
+if shown == "start":
+    launch()
+    st.fragment(watching, run_every=1.0 if moving else None)()
+elif frame.is_empty():
+    st.info("Nothing yet. Start a sweep here, or run `recast run --preset quick`.")
+else:
+    st.caption(f"Data: {plain(source)}.")
+    if shown == "browse":
+        browse(frame, own=(store_folder() / "runs").is_dir())
+    else:
+        comparison(frame)
