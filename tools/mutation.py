@@ -46,6 +46,7 @@ TESTS = (
     "tests/test_selections.py",
     "tests/test_signal_pins.py",
     "tests/test_strategy_loss.py",
+    "tests/test_credits.py",
     "tests/test_signals.py",
     "tests/test_loss.py",
 )
