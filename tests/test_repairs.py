@@ -105,6 +105,16 @@ def test_an_appended_ground_truth_fills_every_input_of_its_slot():
     assert anchored(after).all()
 
 
+def test_a_repair_keeps_the_types_and_an_appended_mean_is_no_longer_binary():
+    before = full([[0.0, 1.0], [0.0, 0.0]])
+    assert before.binary
+    for repair in (anchor, overwrite_last, append):
+        after = repair(before)
+        assert after.binary == (repair is not append)
+        for name in ("reward", "score", "valid", "origin", "matched", "item", "beam_rank"):
+            assert getattr(after, name).dtype == getattr(before, name).dtype
+
+
 def test_an_appended_ground_truth_is_worth_one_until_a_rollout_reaches_one():
     reward = [
         [0.0, 0.0, 0.0],

@@ -77,6 +77,24 @@ def test_pods_finds_the_variance_of_very_small_and_very_large_rewards(scale):
     assert chosen(pods(RolloutGroups.of(-reward), 2)[0]) == [0, 3]
 
 
+@pytest.mark.parametrize("offset", [1e8, -1e8])
+def test_pods_is_not_fooled_by_what_all_rewards_share(offset):
+    reward = torch.tensor([[0.0, 3.0, 4.0, 5.0, 1e9], [0.0, 7.0, 8.0, 9.0, 9.0]]).double() + offset
+    valid = torch.tensor([[True, True, True, True, False], [True] * 5])
+    mask = pods(RolloutGroups.of(reward, valid=valid), 3)
+    assert chosen(mask[0]) == [0, 2, 3]
+    assert chosen(mask[1]) == [0, 3, 4]
+
+
+def test_among_many_equal_rewards_pods_and_near_misses_follow_the_order_of_ties():
+    width = 64
+    reward = torch.zeros(1, width, dtype=torch.float64)
+    reward[0, 40:] = 1.0
+    groups = RolloutGroups.of(reward, score=torch.full_like(reward, 0.1))
+    assert chosen(pods(groups, 4)[0]) == [38, 39, 40, 41]
+    assert chosen(near_misses(groups, 3)[0]) == [0, 1, 2, 40]
+
+
 def test_when_two_subsets_vary_alike_pods_keeps_more_of_the_best():
     even = torch.tensor([[0.0, 0.0, 2.0, 2.0]], dtype=torch.float64)
     assert even[0, chosen(pods(RolloutGroups.of(even), 3)[0])].sum().item() == 4.0
