@@ -50,7 +50,7 @@ def regimes_by_group(frame: pl.DataFrame) -> Chart:
         }
     )
     marks = alt.Chart(paper).encode(x="group:Q", y="share:Q", tooltip=["label:N"])
-    said = "paper: " + ", ".join(f"{share:.0%} {name}" for name, share in PAPER_SHARES.items())
+    said = "paper: " + " / ".join(f"{share:.0%}" for share in PAPER_SHARES.values())
     text = alt.Chart(paper.head(1)).encode(x="group:Q", y="share:Q", text=alt.value(said))
     return titled(
         lines
@@ -152,12 +152,14 @@ def signal_counts(frame: pl.DataFrame) -> Chart:
     """
     order, colour, _, _ = scales(frame)
     base = alt.Chart(frame).encode(
-        y=alt.Y("strategy:N", title=None, sort=order),
+        y=alt.Y("strategy:N", title=None, sort=order).axis(labelLimit=220),
         x=alt.X("signal_count:Q", title="Expected rollouts or targets with a signal, per group"),
         tooltip=["strategy:N", alt.Tooltip("signal_count:Q", format=".3f")],
     )
     bars = base.mark_bar().encode(color=colour.legend(None))
-    text = base.mark_text(align="left", dx=4).encode(text=alt.Text("signal_count:Q", format=".2f"))
+    text = base.mark_text(align="left", dx=4, color=INK).encode(
+        text=alt.Text("signal_count:Q", format=".2f")
+    )
     return titled(
         bars + text,
         "How many rollouts of a group does each strategy learn from?",
