@@ -65,8 +65,15 @@ def regimes_by_group(frame: pl.DataFrame) -> Chart:
 def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
     """Colour, dash and mark of strategies, the legend under two panels."""
     _, colour, dash, shape = scales(frame)
-    legend = {"orient": "bottom", "columns": 4, "symbolOpacity": 1, "symbolSize": 90}
-    return colour.legend(symbolLimit=0, labelLimit=160, **legend), dash, shape
+    legend = colour.legend(
+        orient="bottom",
+        columns=4,
+        symbolOpacity=1,
+        symbolSize=90,
+        symbolLimit=0,
+        labelLimit=160,
+    )
+    return legend, dash, shape
 
 
 def what_width_buys(frame: pl.DataFrame) -> Chart:
