@@ -52,6 +52,29 @@ def test_batches_of_one_give_the_same_bytes_as_batches_of_eight(reference, tmp_p
     assert payload_bytes(tmp_path) == payload_bytes(reference)
 
 
+NUMBERS = {
+    (4, "grpo"): (0.2097494892888021, 128),
+    (4, "recast"): (0.2045554913223603, 64),
+    (4, "sft"): (0.20448348966453006, 32),
+    (8, "grpo"): (0.08710929042536003, 256),
+    (8, "recast"): (0.08583771306097401, 64),
+    (8, "sft"): (0.08756920275757882, 32),
+}
+
+
+def test_the_numbers_are_those_of_this_generation_of_the_simulator(reference):
+    """When this fails on purpose: raise ENGINE in workbench/keys.py, then pin the new numbers."""
+    last = payload(reference).filter(split="test", slice="all", step=4, lr=0.01, seed=0)
+    found = {
+        (row["train.group"], row["strategy"]): (row["pass_at_1"], row["updated_rows"])
+        for row in last.iter_rows(named=True)
+    }
+    assert found.keys() == NUMBERS.keys()
+    assert set(last["engine"]) == {1}
+    for cell, (value, rows) in NUMBERS.items():
+        assert found[cell] == (pytest.approx(value, rel=1e-6), rows), cell
+
+
 def test_the_same_sweep_again_does_nothing(reference):
     before = {p: p.stat().st_mtime_ns for p in Store(reference).files()}
     seen: list[tuple[int, int, str]] = []
