@@ -206,6 +206,23 @@ def test_runs_that_another_process_has_claimed_are_left_to_it(tmp_path):
     assert max(times, key=times.__getitem__) == runs[0].key
 
 
+def test_a_run_that_another_process_ends_just_before_the_claim_is_not_done_twice(
+    reference, tmp_path, monkeypatch
+):
+    class LateClaim(Claim):
+        def take(self) -> bool:
+            for kind in ("starts", "runs"):
+                if (reference / kind / self._path.name).is_dir():
+                    there = tmp_path / kind / self._path.name
+                    shutil.copytree(reference / kind / self._path.name, there)
+            return super().take()
+
+    monkeypatch.setattr(workbench.runner, "Claim", LateClaim)
+    outcome = run_sweep(TINY, Store(tmp_path).prepare(), executor="serial")
+    assert (outcome.trained, outcome.reused, len(outcome.keys)) == (0, 0, 36)
+    assert payload_bytes(tmp_path) == payload_bytes(reference)
+
+
 def test_a_killed_worker_is_replaced_and_its_batch_tried_again(reference, tmp_path, monkeypatch):
     killed = 0
 
@@ -264,6 +281,10 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on_from_there(refe
 
     with pytest.raises(KeyboardInterrupt):
         run_sweep(TINY, store, interrupt, executor="serial")
+    for path in (tmp_path / "claims").iterdir():
+        left = Claim(path)
+        assert left.take(), "a claim outlived its sweep"
+        left.drop(done=False)
     kept = store.files()
     assert 10 <= len(kept) < 36
     outcome = run_sweep(TINY, store, executor="serial")
