@@ -201,7 +201,7 @@ def choose(visit: Visit, label: str, option: str) -> None:
 
 
 PAGES = {
-    "learnability": (2, lambda visit: nudge(visit, "Spread over prompts", "PageUp")),
+    "learnability": (4, lambda visit: nudge(visit, "Spread over prompts", "PageUp")),
     "gradient_signals": (3, lambda visit: nudge(visit, "Rollouts per group, G")),
     "budget": (2, lambda visit: choose(visit, "Metric", "Recall@10")),
 }

@@ -172,7 +172,9 @@ def _gradients(evidence: Evidence) -> list[Figure]:
     from sim.exact import exact_world
     from workbench.commands.exact import exact_table
 
-    table = exact_table({name: STRATEGIES[name] for name in GRADIENTS}, exact_world(HIT_RATES, 4), 4)
+    table = exact_table(
+        {name: STRATEGIES[name] for name in GRADIENTS}, exact_world(HIT_RATES, 4), 4
+    )
     options = " ".join(f"--strategy {name}" for name in GRADIENTS)
     return [
         Figure(
