@@ -32,7 +32,7 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     points = base.mark_point(filled=True, size=60, opacity=1, strokeWidth=1.5).encode(
         x=alt.X("value:Q", title="Difference"),
         shape=shape,
-        stroke=alt.Stroke("setting:N", title="Setting").scale(scheme="dark2"),
+        stroke=alt.Stroke("setting:N", legend=None).scale(scheme="dark2"),
         fillOpacity=alt.condition("datum.significant", alt.value(1), alt.value(0)),
         tooltip=tooltip,
     )
@@ -112,11 +112,11 @@ def against_k(frame: pl.DataFrame) -> Chart:
     base = alt.Chart(frame).encode(
         x=alt.X("k:Q", title="Samples per prompt, k").scale(type="log", base=2), color=colour
     )
-    y = alt.Y("mean:Q", title="Pass@k, sampled at T = 1").scale(type="log")
+    y = alt.Y("mean:Q", title="Pass@k, sampled at T = 1").scale(type="log", nice=False)
     bars = (
         base.transform_filter("isValid(datum.low)")
         .mark_rule(opacity=0.6)
-        .encode(y=alt.Y("low:Q").scale(type="log"), y2="high:Q")
+        .encode(y=alt.Y("low:Q").scale(type="log", nice=False), y2="high:Q")
     )
     return titled(
         alt.layer(
@@ -143,7 +143,10 @@ def prompt_cost(frame: pl.DataFrame) -> Chart:
         color=alt.Color("encoding:N", title="Prompt encoding").scale(scheme="dark2"),
     )
     return titled(
-        base.mark_line() + base.mark_point(filled=True, size=40).encode(shape="encoding:N"),
+        base.mark_line()
+        + base.mark_point(filled=True, size=40).encode(
+            shape=alt.Shape("encoding:N", title="Prompt encoding")
+        ),
         "How much of the saved update is prompts encoded again and again?",
         "Tokens in GRPO's update over those in ReCast's against prompt length: with every row "
         "encoding its own prompt the ratio is the ratio of rows; with one prompt per group it "
