@@ -255,5 +255,7 @@ def test_a_browser_draws_every_chart_without_a_request_or_an_error(written):
         wanted = written.read_text().count("<figure")
         view.wait_for_function(f"document.querySelectorAll('figure svg.marks').length >= {wanted}")
         assert asked == [written.as_uri()]
-        assert complaints == []
+        # Charts keep the dash out of the legend on purpose, and Vega-Lite says that it noticed.
+        known = 'WARN Conflicting legend property "disable" (false and true). Using false.'
+        assert [text for text in complaints if text != known] == []
         browser.close()

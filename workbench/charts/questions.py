@@ -15,9 +15,10 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     """
     shown = frame.with_columns(significant=pl.col("p") < 0.05)
     y = alt.Y("label:N", title=None, sort=frame["label"].unique(maintain_order=True).to_list())
-    offset = alt.YOffset("setting:N", sort=frame["setting"].unique(maintain_order=True).to_list())
-    settings = alt.Color("setting:N", title="Setting").scale(scheme="dark2")
-    shape = alt.Shape("setting:N", title="Setting")
+    names = frame["setting"].unique(maintain_order=True).to_list()
+    offset = alt.YOffset("setting:N", sort=names)
+    settings = alt.Color("setting:N", title="Setting").scale(domain=names, scheme="dark2")
+    shape = alt.Shape("setting:N", title="Setting").scale(domain=names)
     base = alt.Chart(shown).encode(y=y, yOffset=offset, color=settings)
     bars = (
         base.transform_filter("isValid(datum.low) && isValid(datum.high)")
@@ -32,7 +33,7 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     points = base.mark_point(filled=True, size=60, opacity=1, strokeWidth=1.5).encode(
         x=alt.X("value:Q", title="Difference"),
         shape=shape,
-        stroke=alt.Stroke("setting:N", legend=None).scale(scheme="dark2"),
+        stroke=alt.Stroke("setting:N", title="Setting").scale(domain=names, scheme="dark2"),
         fillOpacity=alt.condition("datum.significant", alt.value(1), alt.value(0)),
         tooltip=tooltip,
     )
