@@ -433,7 +433,7 @@ def test_a_sweep_is_checked_started_watched_browsed_and_deleted(
 
 def test_a_claim_is_one_click_away_from_its_rule_and_its_command(visit: Visit) -> None:
     visit.open("claims", 0)
-    visit.tab.get_by_role("radio", name="C9").click()
+    visit.tab.get_by_role("radio", name="C9").check(force=True)
     visit.tab.get_by_role("heading", name="C9:").wait_for()
     visit.tab.get_by_text("recast claims --claim C9").wait_for()
     assert "claim=C9" in visit.tab.url

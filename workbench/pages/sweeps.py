@@ -43,11 +43,11 @@ view = Address("sweeps")
 if st.session_state.pop("view_wanted", None):
     st.session_state["view"] = "start"
 st.title("What have I run?")
-shown = st.segmented_control(
+shown = st.radio(
     "View",
     list(VIEWS),
     format_func=VIEWS.__getitem__,
-    required=True,
+    horizontal=True,
     label_visibility="collapsed",
     **view.one_of("view", list(VIEWS)),
 )
