@@ -53,4 +53,4 @@ def structural_score(
     if paths_valid is None:
         return best.mean(-1) if paths.shape[-2] else best.sum(-1)
     counted = best * paths_valid
-    return counted.sum(-1) / paths_valid.expand_as(counted).sum(-1).clamp(min=1)
+    return counted.sum(-1) / paths_valid.sum(-1).clamp(min=1)

@@ -87,17 +87,20 @@ class Exact:
     state: str
 
 
-def exact_world(p: Sequence[float], items: int = 5, seed: int = 0) -> ExactWorld:
+def exact_world(
+    p: Sequence[float], items: int = 4, seed: int = 0, *, flat: bool = False
+) -> ExactWorld:
     """A world whose prompt b gives its target probability p[b]; the misses' shares are random.
 
-    The target of prompt b is item b modulo N. Raises ValueError for p outside (0, 1), none at all,
-    or items outside 2..8.
+    The target of prompt b is item b modulo N. An item has three codes, or one if flat. Raises
+    ValueError for p outside (0, 1), none at all, or items outside 2..8.
     """
     if not p or not all(0 < value < 1 for value in p):
         raise ValueError(f"p: expected hit probabilities in (0, 1), got {list(p)}")
     if not 2 <= items <= len(CODES):
         raise ValueError(f"items: expected 2..{len(CODES)}, got {items}")
-    catalogue = build_catalogue(np.array(CODES[:items]), n_codes=2)
+    codes = np.arange(items)[:, None] if flat else np.array(CODES[:items])
+    catalogue = build_catalogue(codes, n_codes=items if flat else 2)
     rng = stream(seed, "exact")
     target = torch.arange(len(p)) % items
     chance = torch.from_numpy(rng.dirichlet(np.full(items, 2.0), len(p)))

@@ -59,7 +59,9 @@ def train(
 
     `progress` is called after each step with the number of run-steps done, `watch` after each
     evaluation with a run's index and its new rows; either may raise to stop the training.
+    Raises ValueError for a target that is not in the catalogue.
     """
+    _check_targets(world)
     fast = FastPath.of(policy, world, strategy, start, seeds, how)
     if fast is None and len(seeds) > 1:
         finished = []
@@ -179,6 +181,16 @@ class Totals:
         """Forget everything."""
         self._sums.clear()
         self._added = torch.zeros_like(self._added)
+
+
+def _check_targets(world: World) -> None:
+    last = world.catalogue.items - 1
+    for split in (world.train, world.validation, world.test):
+        stray = split.target[(split.target < 0) | (split.target > last)]
+        if len(stray):
+            raise ValueError(
+                f"target {int(stray[0])} is not in the catalogue; expected an item in 0..{last}"
+            )
 
 
 def _one(params: Params, run: int) -> Params:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +18,7 @@ TINY = Sweep(
     seeds=3,
     world=WorldSpec(items=32, test_prompts=16, validation_prompts=16),
     policy=PolicySpec(width=8),
-    start=StartSpec(all_zero=0.55),
+    start=StartSpec(all_zero=0.55, lr=0.02),
     train=TrainSpec(steps=4, batch=8, group=8, evaluations=2, lr=(0.001, 0.01)),
     grid={"train.group": (4, 8)},
 )
@@ -33,6 +35,7 @@ validation_prompts = 16
 width = 8
 [start]
 all_zero = 0.55
+lr = 0.02
 [train]
 steps = 4
 batch = 8
@@ -42,6 +45,18 @@ lr = [0.001, 0.01]
 [grid]
 train.group = [4, 8]
 """
+
+
+def gone(group: int) -> bool:
+    """Whether every process of a group has ended, given ten seconds."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def payload(store: Path) -> pl.DataFrame:

@@ -245,7 +245,7 @@ class Page:
 
 
 PAGES = {
-    "Learnability": Page("", 2, lambda visit: nudge(visit, "Spread over prompts", "PageUp")),
+    "Learnability": Page("", 4, lambda visit: nudge(visit, "Spread over prompts", "PageUp")),
     "Gradient signals": Page(
         "gradient_signals", 3, lambda visit: nudge(visit, "Rollouts per group, G")
     ),

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from workbench import phases, questions, search
 from workbench.claims import CLAIMS, IID, MAIN, OPENONEREC, check, claims_table, settings_table
-from workbench.evidence import Evidence, with_setting
+from workbench.evidence import Evidence, read_efficiency, with_setting
 from workbench.measures import drawdown
+from workbench.spec import SpecError
 from workbench.verdicts import Measured, judge_level, judge_number, judge_trend, together
 
 SEEDS = 10
@@ -215,6 +216,41 @@ def test_systems_claims_show_their_analogue_and_are_never_judged(key, value):
     assert found.rows[0].value == pytest.approx(value)
 
 
+def test_real_measurements_stand_beside_the_analogue_and_are_not_judged():
+    shape = {"group": 32, "prompt_tokens": 31, "micro_rows": 0, "prefix": "reencoded"}
+    table = pl.DataFrame(
+        [
+            {"strategy": "grpo", **shape, "mfu": 0.2, "ratio": 1.0, "memory_ratio": 1.0},
+            {"strategy": "recast", **shape, "mfu": 0.3, "ratio": 12.0, "memory_ratio": 1.5},
+        ]
+    )
+    evidence = Evidence(main(frame({"grpo": GRPO, "recast": BETTER})).sweeps, (), table)
+    for key, value in (("C4", 12.0), ("C7", 1.5), ("C8", 1.5)):
+        found = check(BY_KEY[key], evidence)
+        assert found.verdict == "not testable here"
+        assert found.rows[-1].value == pytest.approx(value)
+        assert found.rows[-1].setting == "G 32, prompt 31, prompts reencoded, micro-batch whole"
+    assert len(check(BY_KEY["C8"], evidence).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("no.json", None, "cannot be read"),
+        ("bad.json", "{not json", "cannot be read"),
+        ("bad.csv", "strategy,prefix\n", "lacks the column group"),
+    ],
+)
+def test_a_file_that_is_no_efficiency_table_is_refused_in_one_line(
+    tmp_path, name, content, message
+):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SpecError, match=message) as refused:
+        read_efficiency(str(tmp_path / name))
+    assert "\n" not in str(refused.value)
+
+
 def test_c5_counts_three_passes_for_an_updated_row():
     found = check(BY_KEY["C5"], main(frame({"grpo": GRPO, "recast": BETTER})))
     assert found.rows[0].value == pytest.approx((4000 + 3 * 1280) / (4000 + 3 * 80))
@@ -269,7 +305,8 @@ def test_c12_is_decided_by_the_strongest_start_alone():
 def test_without_runs_nothing_is_claimed():
     for claim in CLAIMS:
         found = check(claim, Evidence({}))
-        expected = "not testable here" if not claim.modes else "inconclusive"
+        systems = claim.key in ("C4", "C5", "C6", "C7", "C8")
+        expected = "not testable here" if systems else "inconclusive"
         assert found.verdict == expected, claim.key
 
 
@@ -404,7 +441,7 @@ def test_prompts_encoded_once_per_group_shrink_the_ratio():
     every = table.filter(encoding="every row encodes its prompt")["ratio"]
     shared = table.filter(encoding="one prompt per group", prompt_tokens=512)["ratio"][0]
     assert every.to_list() == pytest.approx([16.0] * len(questions.PROMPT_TOKENS))
-    assert shared == pytest.approx((512 + 32 * 3) / (512 + 2 * 3))
+    assert shared == pytest.approx((512 + 32 * 2) / (512 + 2 * 2))
 
 
 def test_curves_over_temperature_and_k_are_read_from_the_names_of_metrics():

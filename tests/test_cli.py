@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from workbench.cli import main
 from workbench.store import Store
 
 SPEC = """
@@ -34,15 +36,32 @@ lr = [0.001, 0.01]
 
 
 def recast(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from workbench.cli import main; main()", *arguments]
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    """Run a command in this process, as its entry point would, from another folder."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["recast", *arguments])
+        patch.chdir(cwd)
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+    code = int(ended.value.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def test_the_entry_point_reports_a_failure_to_the_shell(tmp_path):
+    command = [
+        sys.executable,
+        "-c",
+        "from workbench.cli import main; main()",
+        "run",
+        "--preset",
+        "x",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +109,9 @@ def test_a_flipped_byte_is_named(finished, tmp_path):
     data[len(data) // 2] ^= 1
     victim.write_bytes(bytes(data))
     done = recast("store", "export", "runs", "all.parquet", cwd=tmp_path)
-    assert done.returncode == 2
+    assert (done.returncode, done.stdout) == (0, "11 runs in all.parquet\n")
     assert victim.stem in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_replay_reports_seen_and_new_targets_apart(data_folder, tmp_path):
@@ -130,6 +150,14 @@ BAD_FLAGS = {
     "unwritable store": (["--store", "/proc/none"], "not a writable folder"),
     "unknown flag": (["--colour"], "--colour"),
     "unknown format": (["--format", "xml"], "xml"),
+    "unknown executor": (["--executor", "threads"], "threads"),
+    "no workers": (["--workers", "0"], "--workers"),
+    "a store that is a file": (["--store", "tiny.toml"], "not a writable folder"),
+    "a store with a NUL": (["--store", "a\0b"], "not a path"),
+    "a preset that is a folder": (["--preset", "runs"], "not a packaged preset nor a file"),
+    "a width of many digits": (["--group", str(10**30)], "train.group"),
+    "data for no world": (["--world", "replay", "--data", "tiny.toml"], "no such folder"),
+    "an empty data folder": (["--world", "replay", "--data", "runs"], "runs"),
 }
 
 
@@ -140,7 +168,7 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(name, finished):
     before = Store(finished / "runs").files()
     done = recast("run", *base, *flags, cwd=finished)
     assert done.returncode == 2, done.stderr
-    errors = [line for line in done.stderr.splitlines() if "warm start" not in line]
+    errors = [line for line in done.stderr.splitlines() if "run-steps" not in line]
     assert len(errors) == 1
     assert expected in errors[0]
     assert Store(finished / "runs").files() == before
@@ -154,6 +182,16 @@ BAD_SPECS = {
     "empty strategies": ('["grpo", "recast", "sft"]', "[]", "strategies"),
     "twice": ('["grpo", "recast", "sft"]', '["sft", "sft"]', "twice"),
     "NaN width": ("width = 8", "width = nan", "policy.width"),
+    "a list of tables": ("[policy]", "[[policy]]", "expected a table"),
+    "a number that is a table": ("seeds = 2", "seeds = {n = 2}", "seeds"),
+    "a list for a number": ("width = 8", "width = [8]", "policy.width"),
+    "an unknown world": ("items = 32", 'items = 32\nkind = "mars"', "'synthetic', 'replay'"),
+    "infinite rate": ("lr = [0.001, 0.01]", "lr = [inf]", "train.lr.0"),
+    "empty rates": ("lr = [0.001, 0.01]", "lr = []", "train.lr"),
+    "the same key twice": ("seeds = 2", "seeds = 2\nseeds = 3", "not readable TOML"),
+    "a share out of reach": ("all_zero = 0.55", "all_zero = 0.9999", "start.all_zero"),
+    "a key with a line break": ("seeds = 2", 'seeds = 2\n"a\\nb" = 1', "unknown key"),
+    "more prompts than the world has": ("batch = 8", "batch = 4097", "train.batch"),
     "batch too large": ("batch = 8", "batch = 99999", "train.batch"),
 }
 
@@ -164,8 +202,9 @@ def test_a_bad_spec_is_one_line_and_exit_code_2(name, tmp_path):
     (tmp_path / "bad.toml").write_text(SPEC.replace(old, new))
     done = recast("run", "--preset", "bad.toml", cwd=tmp_path)
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert expected in done.stderr
+    errors = [line for line in done.stderr.splitlines() if "run-steps" not in line]
+    assert len(errors) == 1
+    assert expected in errors[0]
 
 
 def _rewrite(path: Path, old: str, new: str) -> None:
@@ -188,6 +227,16 @@ BAD_FOLDERS = {
     "broken history": (lambda d: _rewrite(d / "train" / "tiny.csv", "['", "[["), "row 2"),
     "broken index": (lambda d: (d / "index" / "tiny.index.json").write_text("{"), "index"),
     "no index": (lambda d: (d / "index" / "tiny.index.json").unlink(), "expected exactly one"),
+    "two test files": (
+        lambda d: (d / "test" / "more.csv").write_text("user_id,history_item_sid,item_sid\n"),
+        "expected exactly one",
+    ),
+    "not text": (lambda d: (d / "valid" / "tiny.csv").write_bytes(b"\xff\xfe\x00"), "tiny.csv"),
+    "an empty table": (lambda d: (d / "test" / "tiny.csv").write_text(""), "tiny.csv"),
+    "an index that is a list": (
+        lambda d: (d / "index" / "tiny.index.json").write_text("[1]"),
+        "index",
+    ),
 }
 
 

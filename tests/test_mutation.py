@@ -70,7 +70,7 @@ def run(tmp_path):
 def test_good_tests_kill_all_but_the_mutants_that_change_nothing(run, tmp_path):
     done = run(GOOD, "--threshold", "0.8")
     assert done.returncode == 0, done.stdout + done.stderr
-    survivors = [line for line in done.stdout.splitlines() if line.startswith("survived")]
+    survivors = [line for line in done.stderr.splitlines() if line.startswith("survived")]
     # At value = limit both branches return the limit.
     assert survivors == [
         "survived: subject.clipped, line 9: value > limit -> value >= limit",
@@ -86,7 +86,7 @@ def test_tests_that_cannot_fail_are_seen(run):
     done = run(BLIND)
     assert done.returncode == 1
     assert "at least 90% expected" in done.stdout
-    assert "line 17: self.left & self.right -> self.left | self.right" in done.stdout
+    assert "line 17: self.left & self.right -> self.left | self.right" in done.stderr
 
 
 def test_an_explanation_survives_a_rerun(run, tmp_path):

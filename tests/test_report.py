@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -220,10 +221,17 @@ def test_a_report_that_cannot_be_written_is_refused_in_one_line(
     assert not (tmp_path / "out.html").exists()
 
 
-def test_without_the_converter_the_hint_is_one_line(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
-    with pytest.raises(SpecError, match="pip install vl-convert-python"):
-        export_charts([], Path())
+def test_without_the_converter_the_hint_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    table = pl.DataFrame({"strategy": ["grpo"], "budget": [1.0], "waiting": [1.0], "n_runs": [1]})
+    figure = Figure("one", charts.waiting_curves(table, "rollouts", 0.1), table, "again")
+    for attempt in (
+        lambda: export_charts([figure], tmp_path),
+        lambda: page(Report("", [], [], [figure])),
+    ):
+        with pytest.raises(SpecError, match="pip install vl-convert-python"):
+            attempt()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.browser

@@ -111,7 +111,7 @@ def test_quarantine_moves_damaged_runs_and_nothing_else(tmp_path):
     store = filled(tmp_path / "s")
     victim = store.files()[2]
     damage(victim, random.Random(0))
-    (moved,) = store.quarantine(store.contents().damaged)
+    (moved,) = store.quarantine(store.contents().damaged).values()
     assert (moved / victim.name).is_file()
     assert not store.has(victim.parent.name)
     assert len(store.files()) == 5

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recast import matched_levels, structural_score
+from recast.structure import level_scores
 
 quick = settings(max_examples=100, deadline=None)
 
@@ -79,3 +80,37 @@ def test_paths_and_targets_of_different_depths_are_refused():
         matched_levels(torch.zeros(3, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match="different depths: 3 and 2"):
         structural_score(torch.zeros(1, 3), torch.zeros(1, 2))
+
+
+def test_the_scores_of_the_levels_are_the_published_ones_in_the_asked_type():
+    assert level_scores(3).tolist() == pytest.approx([0.0, 0.01, 0.1, 1.0])
+    assert level_scores(3).dtype == torch.float32
+    assert level_scores(2, torch.float64).tolist() == [0.0, 0.1, 1.0]
+    assert level_scores(2, torch.float64).dtype == torch.float64
+
+
+def test_each_prompt_of_a_batch_has_its_own_targets_and_its_own_mask():
+    paths = torch.tensor([[[[1, 2]], [[3, 4]]], [[[1, 2]], [[3, 4]]]])  # [B, G, P, L]
+    targets = torch.tensor([[[[1, 2], [3, 4]]], [[[1, 2], [3, 4]]]])  # [B, 1, T, L]
+    known = torch.tensor([[[True, False]], [[False, True]]])  # [B, 1, T]
+    score = structural_score(paths, targets, targets_valid=known)
+    assert score.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    real = torch.tensor([[[True], [False]], [[True], [True]]])  # [B, G, P]
+    score = structural_score(paths, targets, paths_valid=real)
+    assert score.tolist() == [[1.0, 0.0], [1.0, 1.0]]
+
+
+def test_a_batch_without_paths_or_without_targets_scores_zero_in_the_shape_of_its_rollouts():
+    for count, targets in ((0, 2), (2, 0), (0, 0)):
+        paths = torch.zeros(3, 4, count, 2, dtype=torch.int64)
+        wanted = torch.zeros(3, 1, targets, 2, dtype=torch.int64)
+        score = structural_score(paths, wanted)
+        assert score.shape == (3, 4)
+        assert not score.any()
+
+
+def test_the_score_stays_on_the_device_of_the_paths():
+    paths = torch.zeros(2, 3, 1, 2, dtype=torch.int64, device="meta")
+    score = structural_score(paths, torch.zeros(2, 1, 1, 2, dtype=torch.int64, device="meta"))
+    assert score.is_meta
+    assert score.shape == (2, 3)

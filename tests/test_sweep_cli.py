@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from sweeping import TOML, payload, payload_bytes
+from sweeping import TOML, gone, payload, payload_bytes
 
 from workbench.cli import main
 from workbench.compare import compare, parse_side
@@ -257,7 +257,7 @@ def test_a_bad_sweep_is_one_line_exit_code_2_and_leaves_the_store_alone(there, r
 
 
 def test_ctrl_c_ends_a_sweep_with_one_line_no_orphan_and_every_finished_run(there, tmp_path):
-    (tmp_path / "long.toml").write_text(TOML.replace("steps = 4", "steps = 150"))
+    (tmp_path / "long.toml").write_text(TOML.replace("steps = 4", "steps = 60"))
     process = subprocess.Popen(
         [*COMMAND, "sweep", "long.toml", "--workers", "2"],
         cwd=tmp_path,
@@ -279,8 +279,7 @@ def test_ctrl_c_ends_a_sweep_with_one_line_no_orphan_and_every_finished_run(ther
     assert [x for x in lines if "%" not in x] == [
         "interrupted; finished runs are kept, the same command resumes\n"
     ]
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    assert gone(process.pid), "a worker outlived its sweep"
     held = Store(tmp_path / "runs").contents()
     assert len(held.good) >= 3
     assert not held.damaged

@@ -1,6 +1,6 @@
 """Drills: sweeps that are killed, raced, starved of disk, and fed nonsense.
 
-RECAST_DRILL_KILLS sets the number of kills (10 by default).
+RECAST_DRILL_KILLS sets the number of kills (10 by default); `pytest -rP` shows what each one did.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,12 +24,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sweeping import TINY, TOML, payload_bytes
+from sweeping import TOML, gone, payload_bytes
 from test_store import damage
 
 from workbench.cli import main
-from workbench.runner import run_sweep
-from workbench.spec import load_experiment
 from workbench.store import Store, complaints, load_or_example
 from workbench.sweep import Sweep
 
@@ -65,18 +62,6 @@ def uninterrupted(tmp_path_factory) -> Path:
     return folder
 
 
-def gone(group: int) -> bool:
-    """Whether a process group has ended, given ten seconds."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_a_sweep_killed_at_random_moments_loses_and_doubles_nothing(uninterrupted, tmp_path):
     (tmp_path / "long.toml").write_text(LONGER)
     rng = random.Random(20261124)
@@ -89,7 +74,7 @@ def test_a_sweep_killed_at_random_moments_loses_and_doubles_nothing(uninterrupte
             process = start(tmp_path, store.root.name)
             # A random moment: after a random number of progress lines and a random pause.
             assert process.stderr is not None
-            for _ in range(rng.randint(0, 3)):
+            for _ in range(rng.randint(0, 5)):
                 if not process.stderr.readline():
                     break
             time.sleep(rng.random() * 1.5)
@@ -186,12 +171,23 @@ def test_damage_to_anything_else_in_a_store_is_survived(uninterrupted, tmp_path)
     assert payload_bytes(store.root) == payload_bytes(uninterrupted / "runs")
 
 
-SMALL = TINY.model_copy(update={"strategies": ("recast",), "grid": {}, "seeds": 2})
-SMALL_TOML = (
-    TOML.replace('["grpo", "recast", "sft"]', '["recast"]')
-    .replace("seeds = 3", "seeds = 2")
-    .replace("train.group = [4, 8]", "")
-)
+SMALL_TOML = """
+strategies = ["recast"]
+seeds = 1
+[world]
+items = 32
+test_prompts = 16
+validation_prompts = 16
+[policy]
+width = 8
+[start]
+all_zero = 0.72
+[train]
+steps = 2
+batch = 8
+group = 8
+evaluations = 1
+"""
 
 
 @contextlib.contextmanager
@@ -259,7 +255,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_a_valid_store(tmp_path, capsys)
     with disk_full_from(10**9, tmp_path) as calls:
         assert command(capsys, *sweep, str(tmp_path / "good"))[0] == 0
     total, expected = calls[0], payload_bytes(tmp_path / "good")
-    assert total > 30
+    assert total > 20
     for place in range(total):
         root = tmp_path / f"full{place}"
         with disk_full_from(place, tmp_path):
@@ -435,7 +431,7 @@ def test_two_hundred_malformed_specs_are_one_line_that_names_the_field(capsys, t
         said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(field.split()))
         assert said in err, (raw, err)
         assert re.search(
-            r"expected|did you mean|known:|takes|learns nothing|cannot read|unknown", err
+            r"expected|did you mean|known:|takes|learns nothing|cannot read|unknown|is not a", err
         ), err
         told.append(err)
 
@@ -443,10 +439,3 @@ def test_two_hundred_malformed_specs_are_one_line_that_names_the_field(capsys, t
     assert len(told) >= 200
     assert not (tmp_path / "none").exists()
     print(f"{len(told)} malformed specs, {len(set(told))} different messages")
-
-
-def test_the_drill_sweep_is_the_tiny_sweep_but_longer(uninterrupted):
-    assert len(Store(uninterrupted / "runs").files()) == 96
-    assert load_experiment("quick", {}).seeds == 5
-    with tempfile.TemporaryDirectory() as folder:
-        assert not run_sweep(SMALL, Store(Path(folder)).prepare(), executor="serial").failures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ WHOLE = "the whole sweep"
 class Evidence:
     """Frames by sweep, each with `tuned` marked and a `setting` per cell; absent = not run.
 
-    gaps: one line per sweep that is missing or incomplete in the store.
+    gaps: one line per sweep that is missing or incomplete in the store. efficiency: rows that
+    `recast lm efficiency` printed, empty without them.
     """
 
     sweeps: Mapping[str, pl.DataFrame]
     gaps: tuple[str, ...] = field(default=())
+    efficiency: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def of(self, sweep: str) -> pl.DataFrame:
         """Every row of a sweep; empty when it was not run."""
@@ -60,6 +63,40 @@ class Evidence:
                 here = frame.filter(pl.col("setting") == setting)
                 found += [f"{name}, {setting}: {c.text}" for c in cautions(here, metric, baseline)]
         return found
+
+
+EFFICIENCY = (
+    "strategy",
+    "prefix",
+    "group",
+    "prompt_tokens",
+    "micro_rows",
+    "mfu",
+    "ratio",
+    "step_ratio",
+    "token_ratio",
+    "memory_ratio",
+)
+
+
+def read_efficiency(source: str) -> pl.DataFrame:
+    """Rows that `recast lm efficiency --format json` (or csv) printed into a file.
+
+    Raises SpecError, one line, when it cannot be read or lacks a column.
+    """
+    path = Path(source)
+    try:
+        frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_json(path)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
+        reason = " ".join(str(problem).split())[:120]
+        raise SpecError(f"--efficiency {source!r}: cannot be read ({reason})") from None
+    lacking = [name for name in EFFICIENCY if name not in frame.columns]
+    if lacking:
+        raise SpecError(
+            f"--efficiency {source!r}: lacks the column {lacking[0]}; expected what "
+            "`recast lm efficiency --format json` prints"
+        )
+    return frame
 
 
 def run_and_gather(

@@ -30,7 +30,11 @@ OnStep = Callable[[int, int], None]
 
 NAMES = ("process", "serial", "ray")
 _REPORT_EVERY = 0.1
-_WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024)}
+_WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
+    "MALLOC_TRIM_THRESHOLD_": str(512 * 1024**2),
+}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from recast.strategies import STRATEGIES
 from workbench import charts, phases, questions, search
 from workbench.budget import (
     budget_table,
@@ -15,12 +16,15 @@ from workbench.budget import (
     reach_events,
     survival_table,
 )
+from workbench.charts.efficiency import update_ratio
 from workbench.claims import MAIN
 from workbench.evidence import Evidence
-from workbench.measures import BASELINE, METRIC
+from workbench.measures import BASELINE, METHOD, METRIC
 from workbench.stats import performance_profile
 
 PAPER_SHARE = 0.041
+GRADIENTS = ("grpo", "dr_grpo", "maxrl", "recast", "repair_only", "contrast_only", "sft")
+HIT_RATES = (0.02, 0.1, 0.4)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Figure:
 def figures(evidence: Evidence) -> list[Figure]:
     """Every figure that the evidence carries, in the order of the report."""
     found: list[Figure] = []
-    for draw in (_claims, _questions, _phase_map, _search):
+    for draw in (_claims, _questions, _efficiency, _gradients, _phase_map, _search):
         found += draw(evidence)
     return found
 
@@ -159,6 +163,41 @@ def _questions(evidence: Evidence) -> list[Figure]:
         Figure(key, draw(table), table, command, text)
         for key, table, draw, text in wanted
         if not table.is_empty()
+    ]
+
+
+def _gradients(evidence: Evidence) -> list[Figure]:
+    """Question 4 needs no runs: every group of a small world is enumerated."""
+    del evidence
+    from sim.exact import exact_world
+    from workbench.commands.exact import exact_table
+
+    table = exact_table(
+        {name: STRATEGIES[name] for name in GRADIENTS}, exact_world(HIT_RATES, 4), 4
+    )
+    options = " ".join(f"--strategy {name}" for name in GRADIENTS)
+    return [
+        Figure(
+            "question-4-gradients",
+            charts.exact_directions(table),
+            table,
+            f"recast exact {options}",
+            f"Exact, not sampled: prompts with hit probabilities {HIT_RATES}, G = 4.",
+        )
+    ]
+
+
+def _efficiency(evidence: Evidence) -> list[Figure]:
+    if evidence.efficiency.is_empty():
+        return []
+    return [
+        Figure(
+            "question-3-measured",
+            update_ratio(evidence.efficiency, BASELINE, METHOD),
+            evidence.efficiency,
+            "recast lm efficiency --format json",
+            "Measured on a small real model, prompts encoded again for each row and shared.",
+        )
     ]
 
 

@@ -38,6 +38,7 @@ def publish(content: bytes, folder: Path, suffix: str, scratch: Path) -> Path:
     """
     draft = Path()
     try:
+        folder.parent.mkdir(exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=scratch, prefix=".tmp-"))
         _write(draft / f"{sha256(content)}{suffix}", content)
         sync_folder(draft)
@@ -53,6 +54,17 @@ def publish(content: bytes, folder: Path, suffix: str, scratch: Path) -> Path:
     finally:
         if draft != Path():
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def set_aside(folder: Path, below: Path) -> Path:
+    """Move a folder to a new place `below/<name>-<random>`. Raises DiskError."""
+    try:
+        below.mkdir(exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=below))
+        folder.rename(place)
+        return place
+    except OSError as problem:
+        raise DiskError(f"{folder}: cannot move to {below} ({problem.strerror})") from None
 
 
 def replace(content: bytes, target: Path) -> None:
@@ -125,10 +137,16 @@ class Claim:
             return True
         return True
 
+    @property
+    def held(self) -> bool:
+        """Whether the claim is ours."""
+        return self._handle is not None
+
     def drop(self, done: bool) -> None:
         """Let go. `done`: the named work is published, so the lock file can go too."""
         if self._handle is not None:
+            handle, self._handle = self._handle, None
             if done:
-                self._path.unlink(missing_ok=True)
-            os.close(self._handle)
-            self._handle = None
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
+            os.close(handle)

@@ -120,33 +120,55 @@ def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
 
 
 def cost_ratio(
-    evidence: Evidence, modes: Modes, cost: Callable[[pl.DataFrame], float]
+    evidence: Evidence,
+    modes: Modes,
+    cost: Callable[[pl.DataFrame], float] | None,
+    column: str,
 ) -> list[Measured]:
-    """C4-C8: the baseline's cost over the method's, from the ledger; shown, never judged."""
+    """C4-C8: the baseline's cost over the method's; shown, never judged.
+
+    cost: what a run spent, from the ledger (None: the simulator has no such thing); column: the
+    same of `recast lm efficiency` on a small real model, where its rows are given.
+    """
     found = []
     for mode, sweep in modes.items():
         curves = evidence.curves(sweep)
-        for setting in evidence.settings(sweep):
+        for setting in evidence.settings(sweep) if cost is not None else []:
+            assert cost is not None
             theirs, ours = (per_run(curves, name, setting, cost) for name in (BASELINE, METHOD))
             seeds = sorted(theirs.keys() & ours.keys())
             if not seeds:
                 found.append(_missing(mode, setting, "not testable here"))
                 continue
             ratio = estimate([theirs[s] / ours[s] for s in seeds])
-            found.append(
-                Measured(
-                    mode,
-                    setting,
-                    ratio.value,
-                    ratio.low,
-                    ratio.high,
-                    ratio.n,
-                    None,
-                    "not testable here",
-                    ratio.label,
-                )
-            )
-    return found
+            found.append(_shown(mode, setting, ratio.value, ratio.n, (ratio.low, ratio.high)))
+    return found + _on_a_real_model(evidence.efficiency, column)
+
+
+def _on_a_real_model(table: pl.DataFrame, column: str) -> list[Measured]:
+    if table.is_empty():
+        return []
+    keys = ["group", "prompt_tokens", "micro_rows", "prefix"]
+    both = table.filter(pl.col("strategy") == METHOD).join(
+        table.filter(pl.col("strategy") == BASELINE), on=keys, suffix="_baseline"
+    )
+    return [
+        _shown(
+            "small real model, CPU",
+            f"G {row['group']}, prompt {row['prompt_tokens']}, prompts {row['prefix']}, "
+            f"micro-batch {row['micro_rows'] or 'whole'}",
+            row["mfu"] / row["mfu_baseline"] if column == "mfu" else float(row[column]),
+            1,
+            (None, None),
+        )
+        for row in both.sort(keys).iter_rows(named=True)
+    ]
+
+
+def _shown(
+    mode: str, setting: str, value: float, n: int, ends: tuple[float | None, float | None]
+) -> Measured:
+    return Measured(mode, setting, value, *ends, n, None, "not testable here")
 
 
 def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measured]:

@@ -65,8 +65,9 @@ def by_rate(evidence: Evidence, setting: str, metric: str = "greedy") -> pl.Data
 def prompt_cost(evidence: Evidence, sid_tokens: int = SID_TOKENS) -> pl.DataFrame:
     """How much of the update is prompts encoded again? prompt_tokens, encoding, ratio.
 
-    A count, not a time: GRPO's tokens per group over ReCast's, from their measured update widths
-    and `sid_tokens` per row, for every row with its own prompt or one prompt per group.
+    A count, not a time: tokens through the forward pass per group, GRPO's over ReCast's, from their
+    measured update widths. A row is its prompt and `sid_tokens` - 1 codes (the last is predicted,
+    never fed); a shared prompt is encoded once per group.
     """
     curves = evidence.curves(SWEEP)
     if curves.is_empty():
@@ -79,8 +80,9 @@ def prompt_cost(evidence: Evidence, sid_tokens: int = SID_TOKENS) -> pl.DataFram
         return pl.DataFrame()
     found = []
     for prompt in PROMPT_TOKENS:
-        row = prompt + sid_tokens
-        shared = (prompt + wide * sid_tokens) / (prompt + narrow * sid_tokens)
+        fed = sid_tokens - 1
+        row = prompt + fed
+        shared = (prompt + wide * fed) / (prompt + narrow * fed)
         found += [
             {
                 "prompt_tokens": prompt,

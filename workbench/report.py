@@ -18,6 +18,7 @@ from typing import Any, Literal
 import altair as alt
 import polars as pl
 
+from workbench.charts.picture import picture
 from workbench.figures import Figure
 from workbench.files import replace
 from workbench.spec import SpecError
@@ -107,18 +108,14 @@ def export_charts(
 
     Raises SpecError when vl-convert-python is missing, DiskError when the disk refuses.
     """
-    converter, written = _converter(), []
+    written = []
     for figure in found:
-        spec = figure.chart.to_dict()
         for kind in formats:
-            if kind == "png":
-                content = converter.vegalite_to_png(spec, vl_version=_VEGALITE, scale=2)
-            elif kind == "svg":
-                content = converter.vegalite_to_svg(spec, vl_version=_VEGALITE).encode()
-            else:
-                content = converter.vegalite_to_pdf(spec, vl_version=_VEGALITE)
             target = folder / f"{figure.key}.{kind}"
-            replace(content, target)
+            try:
+                replace(picture(figure.chart, kind), target)
+            except RuntimeError as problem:
+                raise SpecError(f"report: {problem}") from None
             written.append(target)
     return written
 

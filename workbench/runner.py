@@ -201,6 +201,7 @@ class _Session:
         self._outcome, self._progress, self._stop = outcome, progress, stop
         self._flying: dict[int, _Flight] = {}
         self._tickets = itertools.count()
+        self._claims: list[Claim] = []
         self._lost: dict[str, int] = {}
         self._failed_starts: dict[str, str] = {}
         self._done = 0
@@ -223,9 +224,8 @@ class _Session:
                 self._show()
         finally:
             executor.close()
-            for flight in self._flying.values():
-                for claim in flight.claims.values():
-                    claim.drop(done=False)
+            for claim in self._claims:
+                claim.drop(done=False)
 
     def _on_step(self, ticket: int, steps: int) -> None:
         self._stop.check()
@@ -290,9 +290,11 @@ class _Session:
 
     def _claim(self, wanted: Iterable[str], done: Callable[[str], bool]) -> dict[str, Claim]:
         """Claims on those names that nobody works on and that are still not done."""
+        self._claims = [claim for claim in self._claims if claim.held]
         claims = {}
         for key in wanted:
             claim = Claim(self._store.root / "claims" / key)
+            self._claims.append(claim)
             if not claim.take():
                 continue
             if done(key):

@@ -61,13 +61,15 @@ class StartSpec(_Strict):
 
 
 class TrainSpec(_Strict):
-    """steps: optimizer steps; batch: prompts per step; group: rollouts per prompt G; lr: the grid
-    from which each strategy's rate is chosen on the validation split by `tune_metric`."""
+    """steps: rollout phases; batch: prompts per phase; group: rollouts per prompt G; mini_batch:
+    rows per optimizer step, 0 = one optimizer step per phase; lr: the grid from which each
+    strategy's rate is chosen on the validation split by `tune_metric`."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     group: Annotated[int, Field(ge=1, le=4096)] = 32
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    mini_batch: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)

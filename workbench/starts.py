@@ -40,7 +40,6 @@ class Starts:
             steps=np.int64(start.steps),
             **params,
         )
-        (self.root / "starts").mkdir(exist_ok=True)
         publish(buffer.getvalue(), self.root / "starts" / key, ".npz", self.root)
 
     def load(self, key: str) -> Start | None:

@@ -31,7 +31,7 @@ import polars as pl
 import torch
 
 from recast.ledger import RunRecord
-from workbench.files import DiskError, publish, remove_old_drafts, replace, sha256
+from workbench.files import DiskError, publish, remove_old_drafts, replace, set_aside, sha256
 from workbench.files import StoreError as StoreError
 from workbench.tuning import mark_tuned as mark_tuned
 
@@ -153,21 +153,14 @@ class Store:
         """Files (or folders) that cannot be used."""
         return [fault.path for fault in self.contents().damaged]
 
-    def quarantine(self, faults: Iterable[Damage]) -> list[Path]:
+    def quarantine(self, faults: Iterable[Damage]) -> dict[str, Path]:
         """Move damaged runs out of the readers' way, to `STORE/quarantine`; the next sweep redoes
-        them. Returns where they went. Raises DiskError."""
-        moved = []
-        for fault in faults:
-            try:
-                (self.root / "quarantine").mkdir(exist_ok=True)
-                place = Path(tempfile.mkdtemp(prefix=f"{fault.key}-", dir=self.root / "quarantine"))
-                (self._runs / fault.key).rename(place)
-            except FileNotFoundError:
-                continue
-            except OSError as problem:
-                raise DiskError(f"{fault.path}: cannot move ({problem.strerror})") from None
-            moved.append(place)
-        return moved
+        them. Returns where each key went. Raises DiskError."""
+        return {
+            fault.key: set_aside(self._runs / fault.key, self.root / "quarantine")
+            for fault in faults
+            if self.has(fault.key)
+        }
 
     def delete(self, keys: Iterable[str]) -> int:
         """Remove finished runs for good; returns how many there were. Raises DiskError.
@@ -209,10 +202,7 @@ class Store:
         for path in old:
             frame = pl.read_parquet(path)
             content = _migrated(path.parent.name, frame)
-            retired = self.root / "retired"
-            retired.mkdir(exist_ok=True)
-            place = Path(tempfile.mkdtemp(prefix=f"{path.parent.name}-", dir=retired))
-            path.parent.rename(place)
+            set_aside(path.parent, self.root / "retired")
             publish(content, path.parent, f".v{SCHEMA_VERSION}.parquet", self.root)
         return len(old)
 

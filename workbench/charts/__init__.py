@@ -13,7 +13,12 @@ from workbench.charts.budget import (
 )
 from workbench.charts.exact import exact_directions
 from workbench.charts.front import pareto_front, phase_map
-from workbench.charts.learnability import regimes_by_group, signal_counts
+from workbench.charts.learnability import (
+    regimes_by_group,
+    signal_counts,
+    weights,
+    what_width_buys,
+)
 from workbench.charts.live import regimes_over_training, trade_off
 from workbench.charts.picture import picture
 from workbench.charts.questions import (
@@ -67,4 +72,6 @@ __all__ = [
     "signal_counts",
     "trade_off",
     "waiting_curves",
+    "weights",
+    "what_width_buys",
 ]

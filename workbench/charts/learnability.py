@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import altair as alt
 import polars as pl
 
@@ -54,7 +56,83 @@ def regimes_by_group(frame: pl.DataFrame) -> Chart:
         + marks.mark_text(align="left", dx=9, dy=-9, color=INK).encode(text="label:N"),
         "How many groups can teach anything at this search width?",
         "Lines: share of all-zero, single-hit, multi-hit and saturated groups against the rollouts "
-        "per group. Black diamonds: the paper's 85%, 13% and 2% at 32 rollouts.",
+        "per group. Grey diamonds: the paper's 85%, 13% and 2% at 32 rollouts.",
+    )
+
+
+def what_width_buys(frame: pl.DataFrame) -> Chart:
+    """Share of groups with a signal, and rollouts per such group, against G; one line per strategy.
+
+    frame: strategy, group, learnable in [0, 1], cost in rollouts (null: none).
+    """
+    _, colour, dash, shape = scales(frame)
+    x = alt.X("group:Q", title="Rollouts per group, G").scale(type="log", base=2)
+    tooltip = [
+        "strategy:N",
+        "group:Q",
+        alt.Tooltip("learnable:Q", format=".2%", title="groups with a signal"),
+        alt.Tooltip("cost:Q", format=",.1f", title="rollouts per such group"),
+    ]
+
+    def panel(rows: pl.DataFrame, y: alt.Y) -> alt.LayerChart:
+        base = alt.Chart(rows).encode(x=x, y=y, color=colour)
+        points = base.mark_point(filled=True, size=45).encode(shape=shape, tooltip=tooltip)
+        layered: alt.LayerChart = base.mark_line().encode(strokeDash=dash) + points
+        return layered.properties(width=300, height=260)
+
+    share = alt.Y("learnable:Q", title="Groups with a signal").axis(format="%")
+    cost = alt.Y("cost:Q", title="Rollouts per group with a signal").scale(type="log")
+    return titled(
+        panel(frame, share.scale(domain=[0, 1])) | panel(frame.drop_nulls("cost"), cost),
+        "What does a wider search buy?",
+        "Left: share of groups to which each strategy gives any signal, against the rollouts per "
+        "group. Right: rollouts sampled per group with a signal. One line per strategy.",
+    )
+
+
+def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped"]) -> Chart:
+    """w(p) and f(p) of strategies, side by side, with a rule at the user's own p.
+
+    frame: strategy, p, w, f, w_scaled, f_scaled. "shape": w over w at p_here, and f as a share of
+    its climb; "shipped": both with each loss's own divisor.
+    """
+    shaped = scale == "shape"
+    _, colour, dash, shape = scales(frame)
+    w, f = ("w_scaled", "f_scaled") if shaped else ("w", "f")
+    x = alt.X("p:Q", title="Hit probability p of a prompt").scale(type="log", domain=[1e-4, 1])
+    x = x.axis(format="~%", values=[1e-4, 1e-3, 1e-2, 1e-1, 1])
+    tooltip = [
+        "strategy:N",
+        alt.Tooltip("p:Q", format=".3~%"),
+        alt.Tooltip("w:Q", format=".4~g"),
+        alt.Tooltip("f:Q", format=".4~g"),
+    ]
+    every = pl.int_range(pl.len()).over("strategy") % 10 == 5
+
+    def panel(rows: pl.DataFrame, field: str, y: alt.Y) -> alt.LayerChart:
+        lines = alt.Chart(rows).mark_line(clip=True).encode(x=x, y=y, color=colour, strokeDash=dash)
+        points = alt.Chart(rows.filter(every)).mark_point(filled=True, size=45, clip=True)
+        here = alt.Chart(pl.DataFrame({"p": [p_here], "label": [f"your p {p_here:.2%}"]}))
+        rule = here.mark_rule(color=INK, strokeDash=[2, 2]).encode(x="p:Q")
+        text = here.mark_text(color=INK, align="left", dx=4, baseline="top").encode(
+            x="p:Q", y=alt.value(2), text="label:N"
+        )
+        drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
+        layered: alt.LayerChart = lines + drawn + rule + text
+        return layered.properties(width=300, height=280)
+
+    positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
+    w_title = "Weight w(p), 1 at your p" if shaped else "Weight w(p), own denominators"
+    f_title = "Objective f(p), share of its climb" if shaped else "Objective f(p), f(1) = 0"
+    f_axis = alt.Y(f"{f}:Q", title=f_title)
+    f_axis = f_axis.axis(format="%").scale(domain=[0, 1]) if shaped else f_axis
+    return titled(
+        panel(positive, w, alt.Y(f"{w}:Q", title=w_title).scale(type="log"))
+        | panel(frame.drop_nulls(f), f, f_axis),
+        "Which prompts does each strategy push, and what does it climb?",
+        "Left: weight w(p) of grad log p in the expected update, against the hit probability p of "
+        "a prompt, both logarithmic. Right: the objective f with slope w(p) / p. A dashed rule marks "
+        "the chosen hit probability. One line per strategy.",
     )
 
 
@@ -64,7 +142,7 @@ def signal_counts(frame: pl.DataFrame) -> Chart:
     frame: strategy, signal_count.
     """
     order, colour, _, _ = scales(frame)
-    base = alt.Chart(frame.filter(pl.col("signal_count").is_not_nan())).encode(
+    base = alt.Chart(frame).encode(
         y=alt.Y("strategy:N", title=None, sort=order),
         x=alt.X("signal_count:Q", title="Expected rollouts or targets with a signal, per group"),
         tooltip=["strategy:N", alt.Tooltip("signal_count:Q", format=".3f")],

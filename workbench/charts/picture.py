@@ -8,8 +8,8 @@ from typing import Any, Literal
 from workbench.charts.style import Chart
 
 
-def picture(chart: Chart, kind: Literal["png", "svg"], *, scale: float = 2.0) -> bytes:
-    """The chart as PNG (scale x its size in pixels) or SVG bytes.
+def picture(chart: Chart, kind: Literal["png", "svg", "pdf"], *, scale: float = 2.0) -> bytes:
+    """The chart as PNG (scale x its size in pixels), SVG or PDF bytes.
 
     Raises RuntimeError, one line, when vl-convert-python is not installed.
     """
@@ -23,5 +23,8 @@ def picture(chart: Chart, kind: Literal["png", "svg"], *, scale: float = 2.0) ->
     if kind == "svg":
         drawing: str = vl_convert.vegalite_to_svg(spec)
         return drawing.encode()
+    if kind == "pdf":
+        document: bytes = vl_convert.vegalite_to_pdf(spec)
+        return document
     pixels: bytes = vl_convert.vegalite_to_png(spec, scale=scale)
     return pixels

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import polars as pl
 
 from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
 from workbench.commands.output import (
+    EFFICIENCY,
     EXECUTOR,
     FORMAT,
     STORE,
@@ -16,7 +19,7 @@ from workbench.commands.output import (
     existing_store,
     progress_bar,
 )
-from workbench.evidence import gather, run_and_gather
+from workbench.evidence import gather, read_efficiency, run_and_gather
 from workbench.store import Store
 
 
@@ -31,6 +34,7 @@ from workbench.store import Store
 @click.option("--seeds", type=int, default=None, help="Fewer or more paired seeds than packaged.")
 @click.option("--steps", type=int, default=None, help="Another number of optimizer steps.")
 @click.option("--no-run", is_flag=True, help="Judge by what is stored; train nothing.")
+@EFFICIENCY
 @click.option(
     "--show",
     type=click.Choice(["claims", "settings"]),
@@ -46,6 +50,7 @@ def claims(
     seeds: int | None,
     steps: int | None,
     no_run: bool,
+    efficiency: str | None,
     show: str,
     executor: str,
     workers: int | None,
@@ -53,6 +58,7 @@ def claims(
     style: str,
 ) -> None:
     """Check the paper's claims C1..C12: run the packaged sweeps that are missing, then judge."""
+    measured = read_efficiency(efficiency) if efficiency is not None else pl.DataFrame()
     wanted = [claim for claim in CLAIMS if not keys or claim.key in keys]
     needed = [name for name in SWEEPS if any(name in c.modes.values() for c in wanted)]
     changes = {"seeds": seeds, "train.steps": steps}
@@ -62,6 +68,7 @@ def claims(
         store = Store(Path(store_path)).prepare()
         with progress_bar() as progress:
             evidence = run_and_gather(needed, store, changes, progress, executor, workers)
+    evidence = replace(evidence, efficiency=measured)
     checked = [check(claim, evidence) for claim in wanted]
     table = claims_table(checked) if show == "claims" else settings_table(checked)
     if style != "table":

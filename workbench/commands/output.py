@@ -36,6 +36,12 @@ EXECUTOR = click.option(
     show_default=True,
     help="Who trains: this machine's cores, this process alone, or a Ray cluster. Same results.",
 )
+EFFICIENCY = click.option(
+    "--efficiency",
+    default=None,
+    metavar="FILE",
+    help="What `recast lm efficiency --format json` printed: real measurements beside C4-C8.",
+)
 WORKERS = click.option(
     "--workers",
     type=click.IntRange(1, 4096),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import click
+import polars as pl
 
 from workbench import phases, search
 from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
-from workbench.commands.output import existing_store
-from workbench.evidence import gather
+from workbench.commands.output import EFFICIENCY, existing_store
+from workbench.evidence import gather, read_efficiency
 from workbench.figures import figures
 from workbench.measures import BASELINE, METRIC
 from workbench.report import FORMATS, Format, Report, export_charts, write_report
@@ -30,6 +32,7 @@ from workbench.spec import SpecError
     type=click.Choice(get_args(Format)),
     help="Formats for --charts; repeatable. Default: all of them.",
 )
+@EFFICIENCY
 @click.option("--seeds", type=int, default=None, help="As given to `recast claims`.")
 @click.option("--steps", type=int, default=None, help="As given to `recast claims`.")
 def report(
@@ -37,6 +40,7 @@ def report(
     store_path: str,
     folder: str | None,
     formats: tuple[Format, ...],
+    efficiency: str | None,
     seeds: int | None,
     steps: int | None,
 ) -> None:
@@ -51,6 +55,7 @@ def report(
         raise SpecError(f"report {target!r}: expected a file in a folder that exists")
     if formats and folder is None:
         raise SpecError("--as: names formats of --charts DIR, which is not given")
+    measured = read_efficiency(efficiency) if efficiency is not None else pl.DataFrame()
     store = existing_store(store_path)
     names = [*SWEEPS, phases.SWEEP, search.SWEEP]
     evidence = gather(names, store, {"seeds": seeds, "train.steps": steps})
@@ -59,6 +64,7 @@ def report(
             f"store {store_path!r}: holds none of the packaged sweeps; "
             f"first: recast claims --store {store_path}"
         )
+    evidence = replace(evidence, efficiency=measured)
     checked = [check(claim, evidence) for claim in CLAIMS]
     drawn = figures(evidence)
     write_report(

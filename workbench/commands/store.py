@@ -51,8 +51,8 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
     damaged.
     """
     held = existing_store(store_path).contents()
-    moved = existing_store(store_path).quarantine(held.damaged) if quarantine else []
-    places = [str(path) for path in moved] + [""] * (len(held.damaged) - len(moved))
+    moved = existing_store(store_path).quarantine(held.damaged) if quarantine else {}
+    places = [str(moved.get(fault.key, "")) for fault in held.damaged]
     if style != "table":
         rows = [
             {"run": fault.key, "file": str(fault.path), "fault": fault.fault, "moved_to": place}

@@ -1,111 +1,212 @@
-"""Learnability: which groups can teach, from the hit probability alone."""
+"""Learnability: which groups can teach and what a strategy climbs, from the hit rate alone."""
 
 from __future__ import annotations
 
 import math
+import re
 
 import polars as pl
 import streamlit as st
 
-from recast import STRATEGIES, Strategy
-from recast.by_hits import sampled_width
-from recast.learnability import beta_regimes, expected_signal_count, hit_count_pmf
-from workbench import charts
+from recast import STRATEGIES
+from workbench import charts, theory
+from workbench.fit import BetaFit, fit_hit_counts
+from workbench.pages.address import Address
+from workbench.pages.figure import figure, plain
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)
+FIRST = ["grpo", "dr_grpo", "pass_at_k", "maxrl", "repair_only", "recast", "contrast_only", "sft"]
+SCALES = {"shape": "Shapes, made comparable", "shipped": "As shipped, own denominators"}
+LOWEST, HIGHEST, WIDEST = 0.05, 50.0, 3.0
+
+view = Address("learnability")
 
 
-def regime_frame(mean: float, cv: float, widths: list[int]) -> pl.DataFrame:
-    """group, regime, share: one row per width and regime."""
-    return pl.DataFrame(
-        [
-            {"group": group, "regime": regime, "share": share}
-            for group in widths
-            for regime, share in beta_regimes(mean, cv, group).items()
-        ]
+def use(fit: BetaFit) -> None:
+    """Put a fit into the sliders, as far as they reach."""
+    view.set(
+        {
+            "hit_probability": min(max(round(100 * fit.mean.value, 2), LOWEST), HIGHEST),
+            "cv": min(round(fit.cv.value, 2), WIDEST),
+        }
     )
 
 
-def count_frame(mean: float, cv: float, group: int) -> pl.DataFrame:
-    """strategy, signal_count, meaning; nan where a strategy has no count per group."""
-
-    def count(strategy: Strategy) -> float:
-        pmf = hit_count_pmf(mean, cv, sampled_width(strategy, group))
-        try:
-            return expected_signal_count(strategy, pmf, group)
-        except ValueError:
-            return math.nan
-
-    return pl.DataFrame(
-        [
-            {
-                "strategy": name,
-                "signal_count": count(strategy),
-                "meaning": strategy.meaning,
-            }
-            for name, strategy in STRATEGIES.items()
-        ]
+@st.cache_data(max_entries=64, show_spinner=False)
+def frames(
+    names: tuple[str, ...], mean: float, cv: float, group: int
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """What width buys, weights, their summary, counts; computed once per setting."""
+    return (
+        theory.reach_frame(names, mean, cv, WIDTHS),
+        theory.weight_frame(names, mean, group),
+        theory.summary_frame(names, mean, group),
+        theory.count_frame(names, mean, cv, group),
     )
 
 
 st.title("How much can a sparse-hit policy learn from its own rollouts?")
 st.write(
-    "A rollout hits its target with a small probability. A group without a hit, or with hits only, "
-    "teaches GRPO nothing. Move the sliders to see how often that happens."
+    "A rollout hits its target with a small probability p. A group without a hit, or with hits "
+    "only, teaches GRPO nothing. Move the sliders to see how often that happens, and what each "
+    "strategy makes of it. Nothing is trained here: these are exact sums over the number of hits, "
+    "taken from the strategies' own code."
 )
 left, middle, right = st.columns(3)
 percent = left.slider(
     "Mean hit probability (%)",
-    min_value=0.05,
-    max_value=50.0,
-    value=100 * charts.PAPER_POINT["mean"],
+    LOWEST,
+    HIGHEST,
     step=0.01,
-    key="hit_probability",
-    help="Chance that one rollout hits, averaged over prompts.",
+    help="Chance that one rollout hits, averaged over prompts: your p.",
+    **view.number("hit_probability", 100 * charts.PAPER_POINT["mean"], low=LOWEST, high=HIGHEST),
 )
 mean = percent / 100
 bound = math.sqrt((1 - mean) / mean)
 spread = middle.slider(
     "Spread over prompts (CV)",
-    min_value=0.0,
-    max_value=3.0,
-    value=charts.PAPER_POINT["cv"],
+    0.0,
+    WIDEST,
     step=0.01,
-    key="cv",
     help="Standard deviation / mean of the hit probability. 0: every prompt is equally hard.",
+    **view.number("cv", charts.PAPER_POINT["cv"], low=0.0, high=WIDEST),
 )
-group = int(right.select_slider("Rollouts per group, G", options=WIDTHS, value=32, key="group"))
+group = int(
+    right.select_slider("Rollouts per group, G", WIDTHS, **view.one_of("group", WIDTHS, 32))
+)
 cv = min(spread, 0.99 * bound)
 if cv < spread:
     st.info(f"At a mean of {mean:.2%} the CV stays below {bound:.2f}; the page uses {cv:.2f}.")
 
-regimes = regime_frame(mean, cv, sorted({*WIDTHS, group}))
+regimes = theory.regime_frame(mean, cv, WIDTHS)
 here = dict(regimes.filter(pl.col("group") == group).select("regime", "share").iter_rows())
 for column, (name, share) in zip(st.columns(4), here.items(), strict=True):
     column.metric(charts.REGIME_LABELS[name], f"{share:.1%}")
-st.altair_chart(charts.regimes_by_group(regimes), width="stretch")
-st.caption(
-    "Diamonds: the paper's 85 / 13 / 2 at G = 32, which a mean of 0.54% with CV 0.89 reproduces."
-)
-st.dataframe(
+figure(
+    charts.regimes_by_group(regimes),
     regimes.pivot("regime", index="group", values="share").rename(dict(charts.REGIME_LABELS)),
-    hide_index=True,
-    width="stretch",
-    column_config={
+    name="regimes",
+    read="Only single-hit and multi-hit groups hold both hits and misses. Diamonds: the paper's "
+    "85 / 13 / 2 at G = 32, which a mean of 0.54% with CV 0.89 reproduces.",
+    columns={
         label: st.column_config.NumberColumn(format="percent")
         for label in charts.REGIME_LABELS.values()
     },
 )
 
-counts = count_frame(mean, cv, group)
-st.altair_chart(charts.signal_counts(counts), width="stretch")
-st.caption(
-    f"Per group of {group}, from the strategies' own code on groups with 0 to {group} hits; a "
-    "supervised target counts as one. `reinforce` centres on the whole batch, so it has no count "
-    "per group."
+names = charts.in_order(
+    st.multiselect(
+        "Strategies", list(STRATEGIES), **view.some_of("strategies", list(STRATEGIES), FIRST)
+    )
+)
+if not names:
+    st.info("Choose at least one strategy.")
+    st.stop()
+for name, reason in theory.left_out(names, group).items():
+    st.caption(f"`{name}` is not drawn: {plain(reason)}.")
+reach, curves, summary, counts = frames(tuple(names), mean, cv, group)
+if curves.is_empty():
+    st.info("None of these strategies has a weight at this G; choose another one.")
+    st.stop()
+
+st.header("Which prompts does it push?")
+scale = st.segmented_control(
+    "Scale",
+    list(SCALES),
+    format_func=SCALES.__getitem__,
+    required=True,
+    **view.one_of("scale", list(SCALES)),
+)
+figure(
+    charts.weights(curves, mean, scale or "shape"),
+    curves,
+    name="weights",
+    read="The expected update of a prompt is w(p) grad log p, so the strategy climbs the f with "
+    "slope w / p. Flat w: every prompt counts alike, as in supervised training (f = log p). w "
+    "rising with p: easy prompts count most, as in the policy gradient (f = p).",
 )
 st.dataframe(
-    counts.with_columns(pl.col("signal_count").fill_nan(None).round(3)),
+    summary,
     hide_index=True,
     width="stretch",
+    placeholder="-",
+    column_config={
+        "strategy": "Strategy",
+        "w": st.column_config.NumberColumn("w at your p", format="%.4g"),
+        "divided_by": "Denominator: the sum is divided by",
+        "w_closed_form": "w(p)",
+        "climbs": "f(p), up to a constant",
+        "apart": st.column_config.NumberColumn(
+            "Credit apart",
+            format="%.4g",
+            help="Summed advantage on misses that are picked by their structure, such as a hard "
+            "negative. It pushes against those items, along no multiple of grad log p.",
+        ),
+        "snr": st.column_config.NumberColumn(
+            "Signal to noise",
+            format="%.3g",
+            help="Mean over standard deviation of one group's update along the logit of p.",
+        ),
+        "note": "Holds for",
+    },
+    alt="Per strategy: weight at your p, denominator, closed forms, credit apart, signal to noise",
 )
+
+st.header("How much does one group teach?")
+if reach.is_empty():
+    st.info("The chosen strategies look at the whole batch; none has a count per group.")
+    st.stop()
+figure(
+    charts.what_width_buys(reach),
+    reach,
+    name="what-width-buys",
+    read="Wider groups find more hits, so more of them teach; the price of one that teaches is "
+    "lowest where the right-hand line is. With repair every group teaches, at any G.",
+)
+figure(
+    charts.signal_counts(counts),
+    counts,
+    name="signal-counts",
+    read=f"Rollouts of a group of {group} with a non-zero advantage, averaged over prompts; a "
+    "supervised target counts as one.",
+)
+batch = sorted(set(names) - set(counts["strategy"]) - set(theory.left_out(names, group)))
+if batch:
+    st.caption(f"Without a value per group, as they look at the batch: {', '.join(batch)}.")
+
+with st.expander("Have you counted hits already? Fit them"):
+    st.write(
+        "Paste the number of hits of each prompt's group. The Beta-binomial fit gives the two "
+        "sliders their values, with 95% profile-likelihood intervals."
+    )
+    typed = st.text_area("Hits per prompt", placeholder="0 0 1 0 2 0 ...", key="hits")
+    rolled = int(st.number_input("Rollouts per prompt", 1, 4096, 32, key="hits_group"))
+    if typed.strip():
+        try:
+            words = re.split(r"[\s,;]+", typed.strip())
+            if strange := [word for word in words if not re.fullmatch(r"[0-9]{1,9}", word)]:
+                raise ValueError(f"hits: {strange[0][:20]!r} is not a whole number")
+            fit = fit_hit_counts([int(word) for word in words], rolled)
+            predicted = {"Pass@1, mean p": fit.mean, "CV": fit.cv}
+            if fit.predicts or group == 1:
+                predicted |= {
+                    f"{charts.REGIME_LABELS[name]} at G = {group}": share
+                    for name, share in fit.regimes(group).items()
+                }
+                predicted[f"Pass@{group}"] = fit.pass_at(group)
+        except ValueError as problem:
+            st.error(plain(str(problem)))
+        else:
+            st.dataframe(
+                pl.DataFrame(
+                    [
+                        {"": name, "fitted": e.value, "low": e.low, "high": e.high}
+                        for name, e in predicted.items()
+                    ]
+                ),
+                hide_index=True,
+                alt="Fitted mean, spread and predicted regimes, each with its 95% interval",
+            )
+            if fit.note:
+                st.caption(f"Mind: {fit.note}.")
+            st.button("Use this fit above", key="use_fit", on_click=use, args=(fit,))

@@ -1,0 +1,239 @@
+"""How hard are the prompts? A Beta-binomial fit of observed hit counts, and what it predicts.
+
+Each prompt has a hit probability p, p ~ Beta over prompts, and K ~ Binomial(G, p) hits of its G
+rollouts were counted. mean is E[p]; spread = 1 / (a + b + 1) in [0, 1) is the intraclass
+correlation (0: every prompt alike), cv = sqrt(spread (1 - mean) / mean).
+
+Intervals are 95% profile-likelihood: all (mean, spread) whose log-likelihood lies within 1.92 of
+the maximum form a region, and a number's interval is its range over that region. So a prediction at
+another G carries the uncertainty of both. The Beta shape itself is an assumption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit, gammaln, logit
+from scipy.stats import beta, chi2
+
+from recast import REGIMES
+
+Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+LogLikelihood = Callable[[Array, Array], Array]
+
+DROP = float(chi2.ppf(0.95, 1)) / 2
+TOP = 1 - 1e-9
+RAYS = 144
+SHELLS = (0.25, 0.5, 0.75, 1.0)
+TAIL = 0.025
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A value and its 95% interval; unitless."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BetaFit:
+    """A fit. prompts, rollouts, hits: what was counted; loglik: at the maximum, less the
+    combinatorial constant; note: what the counts cannot tell, "" if nothing.
+
+    region `[M, 2]`: (mean, spread) of the 95% region, the estimate first. known_spread: False where
+    the counts say nothing about the spread; its interval is then all of [0, 1). predicts: whether
+    another G can be predicted.
+    """
+
+    prompts: int
+    rollouts: int
+    hits: int
+    loglik: float
+    region: Array
+    known_spread: bool
+    predicts: bool
+    note: str
+
+    @property
+    def mean(self) -> Estimated:
+        """E[p] over prompts."""
+        return _range(self.region[:, 0])
+
+    @property
+    def spread(self) -> Estimated:
+        """Intraclass correlation 1 / (a + b + 1); 0: every prompt alike."""
+        return _range(self.region[:, 1]) if self.known_spread else Estimated(0.0, 0.0, 1.0)
+
+    @property
+    def cv(self) -> Estimated:
+        """Standard deviation of p over its mean; 0 where the mean is 0."""
+        mean, spread = self.region.T
+        spread = spread if self.known_spread else np.array([0.0, *[TOP] * (len(mean) - 1)])
+        ratio = np.divide(1 - mean, mean, out=np.zeros_like(mean), where=mean > 0)
+        return _range(np.sqrt(spread * ratio))
+
+    def regimes(self, group: int) -> dict[str, Estimated]:
+        """Share of groups in each of `REGIMES` at another G.
+
+        Raises ValueError for group < 1, or group > 1 where the spread is unknown.
+        """
+        pmf = self._pmf(group)
+        single = pmf[:, 1] if group > 1 else 0 * pmf[:, 0]
+        multi = pmf[:, 2:-1].sum(1)
+        shares = (pmf[:, 0], single, multi, pmf[:, -1])
+        return {name: _range(share) for name, share in zip(REGIMES, shares, strict=True)}
+
+    def pass_at(self, k: int) -> Estimated:
+        """Pass@k, E[1 - (1-p)^k]: the share of prompts that k rollouts hit at least once.
+
+        Raises ValueError for k < 1, or k > 1 where the spread is unknown.
+        """
+        return _range(1 - self._pmf(k)[:, 0])
+
+    def _pmf(self, group: int) -> Array:
+        if group < 1:
+            raise ValueError(f"group: expected at least 1 rollout, got {group}")
+        if group > 1 and not self.predicts:
+            raise ValueError(f"fit: nothing can be said about G = {group}: {self.note}")
+        k = np.arange(group + 1, dtype=np.int64)
+        choose = gammaln(group + 1) - gammaln(k + 1) - gammaln(group - k + 1)
+        terms = _terms(self.region[:, 0], self.region[:, 1], k, np.full_like(k, group))
+        return np.asarray(np.exp(choose + terms), dtype=np.float64)
+
+
+def fit_hit_counts(hits: Sequence[int], rollouts: int | Sequence[int]) -> BetaFit:
+    """Maximum likelihood of the Beta-binomial from hits `[N]` of `rollouts` (one G, or `[N]`).
+
+    Degenerate counts get what they can tell, and `note` says what is missing: no hit or hits only
+    (the spread is open; the bound on the mean holds for any spread), a single prompt, or groups of
+    one rollout (Bernoulli whatever the spread: an exact binomial interval).
+    Raises ValueError for no counts, lengths that differ, or a count outside 0..G.
+    """
+    k = np.asarray(hits)
+    n = np.broadcast_to(np.asarray(rollouts), k.shape) if np.ndim(rollouts) == 0 else rollouts
+    n = np.asarray(n)
+    if k.ndim != 1 or not len(k):
+        raise ValueError("hits: expected the hit counts of at least one prompt")
+    if n.shape != k.shape:
+        raise ValueError(f"rollouts: expected one G or {len(k)} of them, got {len(n)}")
+    if not np.array_equal(k, k.astype(np.int64)) or not np.array_equal(n, n.astype(np.int64)):
+        raise ValueError("hits: expected whole numbers")
+    k, n = k.astype(np.int64), n.astype(np.int64)
+    if (n < 1).any() or (k < 0).any() or (k > n).any():
+        place = int(np.flatnonzero((n < 1) | (k < 0) | (k > n))[0])
+        raise ValueError(f"hits: prompt {place} has {k[place]} hits of {n[place]} rollouts")
+    pairs, counts = np.unique(np.stack([k, n]), axis=1, return_counts=True)
+    prompts, total, found = len(k), int(n.sum()), int(k.sum())
+
+    def loglik(mean: Array, spread: Array) -> Array:
+        """Of parameters `[T]` -> `[T]`."""
+        return np.asarray(_terms(mean, spread, pairs[0], pairs[1]) @ counts, dtype=np.float64)
+
+    if found in (0, total):
+        bound = 1 - TAIL ** (1 / prompts)
+        # The spread that explains such counts best is p = 0 or 1: its bound holds for all.
+        edges = np.array([0.0, bound, bound])
+        mean = edges if found == 0 else 1 - edges
+        region = np.stack([mean, np.array([0.0, 0.0, TOP])], axis=1)
+        which = "no rollout hit" if found == 0 else "every rollout hit"
+        note = f"{which}, so the spread over prompts is open; the interval of the mean allows any"
+        return BetaFit(prompts, total, found, 0.0, region, False, True, note)
+    if prompts == 1 or (n == 1).all():
+        low = beta.ppf(TAIL, found, total - found + 1)
+        high = beta.ppf(1 - TAIL, found + 1, total - found)
+        region = np.array([[found / total, 0.0], [low, 0.0], [high, 0.0]])
+        at_best = float(loglik(region[:1, 0], region[:1, 1])[0])
+        note = (
+            "one prompt: this is its own hit probability, and the spread over prompts is unknown"
+            if prompts == 1
+            else "one rollout per prompt shows no spread over prompts"
+        )
+        return BetaFit(prompts, total, found, at_best, region, False, prompts == 1, note)
+    best = _maximum(loglik, found / total)
+    region = _region(loglik, best, found)
+    note = "" if best[1] > 0 else "no over-dispersion: prompts look alike"
+    peak = float(loglik(region[:1, 0], region[:1, 1])[0])
+    return BetaFit(prompts, total, found, peak, region, True, True, note)
+
+
+def _terms(mean: Array, spread: Array, k: Counts, n: Counts) -> Array:
+    """log P(K = k) less log C(n, k); parameters `[T]`, counts `[U]` -> `[T, U]`.
+
+    Rising factorials in steps of r = 1 / (a + b): exact in the limit of no spread.
+    """
+    r = spread / (1 - np.minimum(spread, TOP))
+    step = r[:, None] * np.arange(int(n.max()))
+
+    def rising(start: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            logs = np.log(start[:, None] + step)
+        return np.concatenate([np.zeros((len(mean), 1)), np.cumsum(logs, axis=1)], axis=1)
+
+    hit, miss, either = rising(mean), rising(1 - mean), rising(np.ones_like(mean))
+    return np.asarray(hit[:, k] + miss[:, n - k] - either[:, n], dtype=np.float64)
+
+
+def _maximum(loglik: LogLikelihood, naive: float) -> tuple[float, float]:
+    """(mean, spread) of the maximum: the best of a grid, polished."""
+    centre = float(logit(naive))
+    means, roots = np.meshgrid(centre + np.linspace(-2, 2, 17), np.linspace(0, 0.98, 50))
+    values = loglik(expit(means.ravel()), roots.ravel() ** 2)
+    start = int(np.argmax(values))
+
+    def loss(point: Array) -> float:
+        return -float(loglik(expit(point[:1]), point[1:] ** 2)[0])
+
+    found = minimize(
+        loss,
+        [means.ravel()[start], roots.ravel()[start]],
+        method="Nelder-Mead",
+        bounds=[(centre - 6, centre + 6), (0, 1 - 1e-6)],
+        options={"xatol": 1e-7, "fatol": 1e-9, "maxiter": 2000},
+    )
+    mean, root = float(expit(found.x[0])), float(found.x[1])
+    alike = -loss(np.array([centre, 0.0]))
+    # With no spread the mean is the pooled share, and a hair of spread is none.
+    return (naive, 0.0) if alike >= -float(found.fun) - 1e-7 else (mean, root**2)
+
+
+def _region(loglik: LogLikelihood, best: tuple[float, float], hits: int) -> Array:
+    """Points of the 95% region: along rays from the maximum to where the log-likelihood has
+    dropped, or to no spread at all; (logit mean, sqrt spread) is where it is closest to a disc."""
+    centre = np.array([logit(best[0]), np.sqrt(best[1])])
+    angle = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
+    way = np.stack([np.cos(angle) / np.sqrt(hits), np.sin(angle) * max(0.02, 0.2 * centre[1])], 1)
+    limit = float(loglik(expit(centre[:1]), centre[1:] ** 2)[0]) - DROP
+    up, down = way[:, 1] > 1e-12, way[:, 1] < -1e-12
+    wall = np.full(RAYS, np.inf)
+    wall[down] = centre[1] / -way[down, 1]
+    wall[up] = (np.sqrt(TOP) - centre[1]) / way[up, 1]
+
+    def inside(radius: Array) -> npt.NDArray[np.bool_]:
+        point = centre + radius[:, None] * way
+        return np.asarray(loglik(expit(point[:, 0]), np.clip(point[:, 1], 0, 1) ** 2) >= limit)
+
+    outer = np.minimum(np.ones(RAYS), wall)
+    for _ in range(60):
+        further = inside(outer) & (outer < wall)
+        if not further.any():
+            break
+        outer = np.where(further, np.minimum(2 * outer, wall), outer)
+    inner = np.where(inside(outer), outer, 0.0)
+    for _ in range(40):
+        middle = (inner + outer) / 2
+        within = inside(middle)
+        inner, outer = np.where(within, middle, inner), np.where(within, outer, middle)
+    points = [centre + shell * inner[:, None] * way for shell in SHELLS]
+    cloud = np.concatenate([centre[None], *points])
+    return np.stack([expit(cloud[:, 0]), np.clip(cloud[:, 1], 0, 1) ** 2], axis=1)
+
+
+def _range(values: Array) -> Estimated:
+    return Estimated(float(values[0]), float(values.min()), float(values.max()))
