@@ -63,3 +63,8 @@ browser:
 			apt-get install -y -qq --no-install-recommends chromium; } </dev/null \
 		|| echo "chromium could not be installed"; \
 	fi
+
+# Pictures of every page, from the packaged example and a race trained on the spot.
+.PHONY: screenshots
+screenshots: $(STAMP) browser
+	$(BIN)/python benchmarks/screenshots.py
