@@ -148,7 +148,9 @@ def signal_counts(frame: pl.DataFrame) -> Chart:
         tooltip=["strategy:N", alt.Tooltip("signal_count:Q", format=".3f")],
     )
     bars = base.mark_bar().encode(color=colour.legend(None))
-    text = base.mark_text(align="left", dx=4).encode(text=alt.Text("signal_count:Q", format=".2f"))
+    text = base.mark_text(align="left", dx=4, color=INK).encode(
+        text=alt.Text("signal_count:Q", format=".2f")
+    )
     return titled(
         bars + text,
         "How many rollouts of a group does each strategy learn from?",

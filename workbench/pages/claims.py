@@ -10,7 +10,7 @@ from workbench.figures import figures
 from workbench.measures import BASELINE, METRIC
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
-from workbench.pages.stored import cached_by_store, store_folder
+from workbench.pages.stored import cached_by_store, store_folder, store_state
 from workbench.spec import SpecError
 from workbench.store import Store, StoreError
 from workbench.sweep import sweep_names
@@ -40,7 +40,7 @@ st.write(
 )
 try:
     with st.spinner("Measuring the claims on the stored sweeps"):
-        evidence, checked = cached_by_store("claims", measure)
+        evidence, checked = cached_by_store(store_state(), "claims", measure)
 except (SpecError, StoreError) as problem:
     st.error(plain(str(problem)))
     st.stop()
