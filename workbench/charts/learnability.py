@@ -78,7 +78,7 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         base = alt.Chart(rows).encode(x=x, y=y, color=colour)
         points = base.mark_point(filled=True, size=45).encode(shape=shape, tooltip=tooltip)
         layered: alt.LayerChart = base.mark_line().encode(strokeDash=dash) + points
-        return layered.properties(width=300, height=260)
+        return layered.properties(width=215, height=260)
 
     share = alt.Y("learnable:Q", title="Groups with a signal").axis(format="%")
     cost = alt.Y("cost:Q", title="Rollouts per group with a signal").scale(type="log")
@@ -119,7 +119,7 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         )
         drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
         layered: alt.LayerChart = lines + drawn + rule + text
-        return layered.properties(width=300, height=280)
+        return layered.properties(width=215, height=280)
 
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
     w_title = "Weight w(p), 1 at your p" if shaped else "Weight w(p), own denominators"
@@ -131,8 +131,8 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         | panel(frame.drop_nulls(f), f, f_axis),
         "Which prompts does each strategy push, and what does it climb?",
         "Left: weight w(p) of grad log p in the expected update, against the hit probability p of "
-        "a prompt, both logarithmic. Right: the objective f with slope w(p) / p. A dashed rule marks "
-        "the chosen hit probability. One line per strategy.",
+        "a prompt, both logarithmic. Right: the objective f with slope w(p) / p. A dashed rule "
+        "marks the chosen hit probability. One line per strategy.",
     )
 
 
