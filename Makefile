@@ -90,3 +90,8 @@ bench: .venv-bench/.installed
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install -c constraints.txt -e '.[bench]'
 	touch $@
+
+# Pictures of every page, from the packaged example and a race trained on the spot.
+.PHONY: screenshots
+screenshots: $(STAMP) browser
+	$(BIN)/python benchmarks/screenshots.py
