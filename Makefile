@@ -92,6 +92,6 @@ bench: .venv-bench/.installed
 	touch $@
 
 # Pictures of every page, from the packaged example and a race trained on the spot.
-.PHONY: screenshots
+
 screenshots: $(STAMP) browser
 	$(BIN)/python benchmarks/screenshots.py
