@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill
+.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py

@@ -164,12 +164,14 @@ def test_regimes_and_pass_at_k_equal_the_binomial_sum(p, group):
     def probability(k: int) -> float:
         return math.comb(group, k) * p**k * (1 - p) ** (group - k)
 
-    shares = {k: v.item() for k, v in regime_shares(torch.tensor(p).double(), group).items()}
+    shares = {
+        k: v.item() for k, v in regime_shares(torch.tensor(p, dtype=torch.float64), group).items()
+    }
     assert shares["all_zero"] == pytest.approx(probability(0), abs=1e-9)
     assert shares["single_hit"] == pytest.approx(probability(1) if group > 1 else 0, abs=1e-9)
     assert shares["saturated"] == pytest.approx(probability(group), abs=1e-9)
     assert sum(shares.values()) == pytest.approx(1, abs=1e-9)
-    assert pass_at_k(torch.tensor(p).double(), group).item() == pytest.approx(
+    assert pass_at_k(torch.tensor(p, dtype=torch.float64), group).item() == pytest.approx(
         1 - probability(0), abs=1e-9
     )
 
