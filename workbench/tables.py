@@ -123,4 +123,10 @@ def _cell(row: dict[str, object], name: str) -> str:
     if not isinstance(value, float):
         return str(value)
     text = f"{value:.0f}" if name in COST else f"{value:.3g}" if name == "lr" else f"{value:.4f}"
-    return text if low is None else f"{text} [{low:.4f}, {high:.4f}]"
+    if low is None or not isinstance(low, float) or not isinstance(high, float):
+        return text
+    return f"{text} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
