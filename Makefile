@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke
+.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -16,11 +16,20 @@ test: $(STAMP) browser
 	$(BIN)/pytest -n 2 -m "not drill"
 
 # pytest exits with 5 when it finds no test to run.
-drills: $(STAMP) parity
+drills: $(STAMP) parity ray-drill
 	@code=0; $(BIN)/pytest -m drill || code=$$?; \
 	if [ $$code -eq 5 ]; then echo "no drills found, none run"; code=0; fi; \
 	exit $$code
 	$(MAKE) lm-test
+
+# A sweep on a cluster of two nodes, one of which is killed: the optional extra [ray].
+ray-drill: .venv-ray/.installed
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest -p no:cacheprovider tests/test_ray_drill.py
+
+.venv-ray/.installed: pyproject.toml constraints.txt constraints-ray.txt
+	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install -c constraints.txt -c constraints-ray.txt -e '.[dev,ray]'
+	touch $@
 
 # The real-model path has its own environment: the optional extra [lm].
 lm-test: .venv-lm/.installed
@@ -71,3 +80,18 @@ browser:
 			apt-get install -y -qq --no-install-recommends chromium; } </dev/null \
 		|| echo "chromium could not be installed"; \
 	fi
+
+# The simulator's speed beside JAX, in an environment of its own; docs/performance.md shows the tables.
+bench: .venv-bench/.installed
+	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.simulator peers scaling profile sweep \
+		--out docs/images
+
+.venv-bench/.installed: pyproject.toml constraints.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install -c constraints.txt -e '.[bench]'
+	touch $@
+
+# Pictures of every page, from the packaged example and a race trained on the spot.
+
+screenshots: $(STAMP) browser
+	$(BIN)/python benchmarks/screenshots.py

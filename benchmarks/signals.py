@@ -2,10 +2,10 @@
 
 Usage, inside the parity environment (`make bench-signals` builds it):
 
-    python benchmarks/signals.py [--groups 8192] [--width 32] [--rounds 7]
+    python benchmarks/signals.py [--groups 8192] [--width 32] [--rounds 15] [--no-loop]
 
-Every round times each contender once, in turn, so that a busy machine slows all of them alike;
-the table shows each contender's fastest round and its ratio to the row that `against` names.
+Every round times each contender once, in turn, in processor time, so that other work on the machine
+hardly matters; the table shows each contender's fastest round and its ratio to our `grpo`.
 "Signal" means rewards in, advantages out: for verl from token rewards `[rollouts, 1]` and group
 identifiers, for us from a `RolloutGroups`; repair decision and selection included for `recast`.
 """
@@ -70,16 +70,16 @@ def contenders(groups: RolloutGroups, loop: bool) -> dict[str, Callable[[], obje
 
 
 def fastest(timed: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each contender's fastest round; the loop, seconds long, runs once."""
+    """Processor seconds of each contender's fastest round; the loop, seconds long, runs once."""
     best = dict.fromkeys(timed, float("inf"))
     for turn in range(rounds + 1):  # round 0 warms up
         for name, work in timed.items():
             slow = name.endswith("loop)")
             if slow and turn != 1:
                 continue
-            start = time.perf_counter()
+            start = time.process_time()
             work()
-            took = time.perf_counter() - start
+            took = time.process_time() - start
             if turn or slow:
                 best[name] = min(best[name], took)
     return best

@@ -103,4 +103,6 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
 
 def coverage(lists: Tensor, items: int) -> float:
     """Share of the catalogue that occurs in at least one list; lists `[P, k]`, -1 = no item."""
-    return len(set(lists[lists >= 0].tolist())) / items
+    shown = torch.zeros(items, dtype=torch.bool)
+    shown[lists[lists >= 0]] = True
+    return float(shown.double().mean())

@@ -89,7 +89,8 @@ def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
         moments.append(lowest + sums.gather(-1, end) - sums.gather(-1, (end - top).clamp(min=0)))
     spread = m * moments[1] - moments[0].square()
     best = spread.amax(-1, keepdim=True)
-    chosen = ((spread >= best - 1e-6 * best.abs()) * (top + 1)).argmax(-1, keepdim=True)
+    # In units of the largest deviation a spread is of the order of m^2, and rounding far below it.
+    chosen = ((spread >= best - 1e-6 * m * m) * (top + 1)).argmax(-1, keepdim=True)
     place = torch.arange(reward.shape[-1], device=reward.device).expand_as(reward)
     kept = (place < m - chosen) | (place >= count - chosen) | (count <= m)
     return torch.zeros_like(valid).scatter(-1, order, kept) & valid

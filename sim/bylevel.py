@@ -91,7 +91,7 @@ def levels_plan(
     def draw(path: Path, rngs: Generators, prompts: int) -> Drawn:
         found = [
             one(path.reach[a:b], rng)
-            for rng, (a, b) in zip(rngs, pairwise(path.rows[0].bounds), strict=True)
+            for rng, (a, b) in zip(rngs, pairwise(path.bounds), strict=True)
         ]
         kind, sent, weight = (
             torch.cat(parts).flatten(0, 1) for parts in zip(*(f[1:] for f in found), strict=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from recast.metrics import regime_shares
 from sim.policy import Policy
-from sim.warmstart import WarmStart, hit_share, warm_start
-from sim.world import World
+from sim.warmstart import WarmStart, hit_share, solver_prompts, warm_start
+from sim.world import Prompts, World
 
 COLDEST, HOTTEST = 0.5, 4.0
 WITHIN = 0.01
@@ -63,8 +63,8 @@ def calibrate(
             max_steps=max_steps,
             lr=lr,
         )
-        solved = _shares(policy, warm, world, ("train",), group, temperature)
-        held_out = _shares(policy, warm, world, ("validation", "test"), group, temperature)
+        solved = _shares(policy, warm, world, [solver_prompts(world)], group, temperature)
+        held_out = _shares(policy, warm, world, [world.validation, world.test], group, temperature)
         return warm, Calibration(temperature, int(warm.steps[0]), solved, held_out)
 
     def excess(found: Calibration) -> float:
@@ -102,12 +102,11 @@ def _shares(
     policy: Policy,
     warm: WarmStart,
     world: World,
-    splits: tuple[str, ...],
+    prompts: list[Prompts],
     group: int,
     temperature: float,
 ) -> dict[str, float]:
     total: dict[str, float] = {}
-    prompts = [getattr(world, split) for split in splits]
     for part in prompts:
         hit = hit_share(policy, warm.params, world, part, temperature)[0]
         for name, share in regime_shares(hit, group).items():

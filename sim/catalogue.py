@@ -8,6 +8,7 @@ For enumeration the branching nodes lie in `Bucket`s of similar width, so that l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,13 +40,13 @@ class Level:
     allowed `[n, K]` bool; next `[n, K]` int64, -1 where dead."""
 
     offset: int
-    buckets: tuple[Bucket, ...]
     code: Tensor
     child: Tensor
     mask: Tensor
     allowed: Tensor
     next: Tensor
     parent: Tensor
+    buckets: tuple[Bucket, ...]
 
     @property
     def nodes(self) -> int:
@@ -70,9 +71,22 @@ class Catalogue:
     def depth(self) -> int:
         return self.codes.shape[1]
 
-    @property
+    @cached_property
     def nodes(self) -> int:
         return sum(level.nodes for level in self.levels)
+
+    @cached_property
+    def dead(self) -> Tensor:
+        """Codes without a child at each node of all levels; bool `[nodes, K]`."""
+        return ~torch.cat([level.allowed for level in self.levels])
+
+    @cached_property
+    def follow(self) -> Tensor:
+        """Where each code leads: a node of all levels, or at the last level an item; int64
+        `[nodes, K]`, the first of these where dead."""
+        after = [level.offset for level in self.levels[1:]] + [0]
+        pairs = zip(self.levels, after, strict=True)
+        return torch.cat([level.next.clamp(min=0) + shift for level, shift in pairs])
 
 
 def build_catalogue(codes: np.ndarray, n_codes: int) -> Catalogue:
@@ -111,9 +125,18 @@ def build_catalogue(codes: np.ndarray, n_codes: int) -> Catalogue:
         follow = np.full((n, n_codes), -1, dtype=np.int64)
         follow[edges[:, 0], edges[:, 1]] = edges[:, 2]
         parent = edges[np.argsort(edges[:, 2]), 0]
-        arrays = (code, child, mask, follow >= 0, follow, parent)
-        tables = [torch.from_numpy(a) for a in arrays]
-        levels.append(Level(offset, _buckets(code, child, counts), *tables))
+        levels.append(
+            Level(
+                offset,
+                code=torch.from_numpy(code),
+                child=torch.from_numpy(child),
+                mask=torch.from_numpy(mask),
+                allowed=torch.from_numpy(follow >= 0),
+                next=torch.from_numpy(follow),
+                parent=torch.from_numpy(parent),
+                buckets=_buckets(code, child, counts),
+            )
+        )
         offset += n
     return Catalogue(
         torch.from_numpy(ordered), torch.from_numpy(np.stack(parents, 1)), tuple(levels), n_codes

@@ -80,25 +80,20 @@ def snapshot(
     Pass@1 is also read; None = the policy's own, so T = 1. sampled_at: temperature of the rollouts,
     to which the regime shares belong.
     """
-    runs = next(iter(params.values())).shape[0]
+    params = {name: value.detach().to(dtype) for name, value in params.items()}
+    if matching is None:
+        matching = mean_entropy(policy, params, world)
+        temperature = torch.ones_like(matching)
+    else:
+        temperature = matched_temperature(policy, params, world, matching)
     splits = {"test": curve_sample(world, curve_prompts)}
     if full:
         splits |= {"test_all": world.test, "validation": world.validation}
-    found: dict[str, list[Slices]] = {split: [] for split in splits}
-    temperatures, entropies = [], []
-    for run in range(runs):
-        # A run is evaluated in memory of its own: products depend on alignment.
-        mine = {k: v[run : run + 1].detach().to(dtype, copy=True) for k, v in params.items()}
-        wanted = mean_entropy(policy, mine, world) if matching is None else matching[run : run + 1]
-        temperature = torch.ones_like(wanted)
-        if matching is not None:
-            temperature = matched_temperature(policy, mine, world, wanted)
-        temperatures.append(temperature)
-        entropies.append(wanted)
-        for split, prompts in splits.items():
-            found[split] += metrics(
+    return Snapshot(
+        {
+            split: metrics(
                 policy,
-                mine,
+                params,
                 world,
                 prompts,
                 group,
@@ -106,7 +101,11 @@ def snapshot(
                 full=split == "test_all",
                 sampled_at=sampled_at,
             )
-    return Snapshot(found, torch.cat(temperatures), torch.cat(entropies))
+            for split, prompts in splits.items()
+        },
+        temperature,
+        matching,
+    )
 
 
 def curve_sample(world: World, size: int) -> Prompts:
@@ -131,8 +130,8 @@ def metrics(
     """Exact metrics of every run on some prompts: a list over runs of {slice: {metric: value}}.
 
     temperature `[R]`: where `pass_at_1_matched` is read. Regime shares are those of i.i.d. groups
-    of width `group` at the temperature `sampled_at`. Metrics of `full` alone are None without it; `total_variation` is
-    None where the true preferences are unknown.
+    of width `group` at the temperature `sampled_at`. Metrics of `full` alone are None without it;
+    `total_variation` is None where the true preferences are unknown.
     """
     results = []
     for run in range(temperature.shape[0]):
@@ -183,10 +182,9 @@ def matched_temperature(
     for run in range(entropy.shape[0]):
         one = {name: value[run : run + 1] for name, value in params.items()}
         logits = enumerate_logits(policy, one, world.catalogue, context)
-        wanted = float(entropy[run])
 
-        def gap(log_t: float, logits: Enumeration = logits, wanted: float = wanted) -> float:
-            return _mean(tree_entropy(logits, math.exp(log_t))) - wanted
+        def gap(log_t: float, logits: Enumeration = logits, run: int = run) -> float:
+            return _mean(tree_entropy(logits, math.exp(log_t))) - float(entropy[run])
 
         found.append(math.exp(_root(gap)))
     return torch.tensor(found, dtype=torch.float64)

@@ -76,7 +76,7 @@ class Update:
     counted: dict[str, Tensor]
     drawn: Drawn
     path: Path
-    walked: Walkers
+    walked: Walkers | None
 
 
 class FastPath:

@@ -113,7 +113,7 @@ def hits_plan(
 
     def draw(path: Path, rngs: Generators, prompts: int) -> Drawn:
         p = np.where(path.leave.sum(1) > 0, np.minimum(path.reach[:, -1], 1.0), 1.0)
-        bounds = pairwise(path.rows[0].bounds)
+        bounds = pairwise(path.bounds)
         hits = np.concatenate(
             [rng.binomial(group, p[a:b]) for rng, (a, b) in zip(rngs, bounds, strict=True)]
         )

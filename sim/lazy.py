@@ -11,7 +11,7 @@ Shapes: flat prompts P = R B, run after run; L levels, K codes; n rows off the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
@@ -20,11 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.catalogue import Catalogue, Level
+from sim.catalogue import Catalogue
 from sim.nodes import NodePolicy, Params, Rows
 from sim.tree import Softmax
 
 Generators = tuple[np.random.Generator, ...]
+FEW = 32
+"""Up to so many draws of one law are cheaper one by one than as a multinomial."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,29 @@ KL_SLOPES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Path:
-    """The target's path by level: rows, saved, softmax, and off `[P, K]`, the sampling weight
-    of each other code. code, logp `[P, L]`: the target's codes and their log-probabilities, nats.
-    reach `[P, L + 1]`: probability that a rollout gets that far; leave `[P, L]`: that it leaves
-    exactly there; float64.
+    """The target's paths. rows: R L B of them, run by run, level by level; saved, softmax, off
+    `[R L B, K]` (the sampling weight of every code but the target's) and code `[R L B]` belong to
+    them; first `[P]`: row of each prompt at level 0, its next levels follow in steps of B.
+
+    logp `[P, L]`: log-probabilities of the target's codes at T = 1, nats. reach `[P, L + 1]`:
+    probability that a rollout gets that far; leave `[P, L]`: that it leaves exactly there; float64.
     """
 
-    rows: tuple[Rows, ...]
-    saved: tuple[Tensor, ...]
-    softmax: tuple[Softmax, ...]
-    off: tuple[Tensor, ...]
+    rows: Rows
+    saved: Tensor
+    softmax: Softmax
+    off: Tensor
     code: Tensor
+    first: Tensor
     logp: Tensor
     reach: np.ndarray
     leave: np.ndarray
+    prompts: int
+
+    @property
+    def bounds(self) -> range:
+        """Where the prompts of each run begin and the last ones end; R + 1 numbers."""
+        return range(0, len(self.leave) + 1, self.prompts)
 
 
 def score_path(
@@ -96,42 +107,71 @@ def score_path(
     Rollouts are sampled at `temperature`; logp is that of T = 1.
     """
     runs, prompts = target.shape
-    flat = target.reshape(-1)
-    prompt = torch.arange(runs * prompts)
-    run = prompt.div(prompts, rounding_mode="floor")
-    bounds = [prompts * r for r in range(runs + 1)]
-    node, code = catalogue.path[flat], catalogue.codes[flat]
-    rows, saved, softmax, off, logp, stay, away = [], [], [], [], [], [], []
-    for level, here in enumerate(catalogue.levels):
-        at = Rows(prompt, node[:, level].contiguous(), run, bounds)
-        logits, kept = policy.forward_rows(params, encoded, catalogue, level, at)
-        found = Softmax.of(logits, here, at.node)
-        chosen = code[:, level : level + 1]
-        heat = found.heat(temperature)
-        rest = heat.scatter(1, chosen, 0.0)
-        total = heat.sum(-1, keepdim=True)
-        rows.append(at)
-        saved.append(kept)
-        softmax.append(found)
-        off.append(rest)
-        logp.append(found.shifted.gather(1, chosen) - found.total.log())
-        stay.append(heat.gather(1, chosen) / total)
-        away.append(rest.sum(-1, keepdim=True) / total)
-    here_on, gone = torch.cat(stay, 1).double().numpy(), torch.cat(away, 1).double().numpy()
-    reach = np.cumprod(np.concatenate([np.ones((len(here_on), 1)), here_on], axis=1), axis=1)
-    parts = tuple(rows), tuple(saved), tuple(softmax), tuple(off), code, torch.cat(logp, 1)
-    return Path(*parts, reach=reach, leave=reach[:, :-1] * gone)
+    depth = catalogue.depth
+    offset = torch.tensor([level.offset for level in catalogue.levels])
+    place = (catalogue.path[target] + offset).transpose(1, 2).reshape(-1)
+    code = catalogue.codes[target].transpose(1, 2).reshape(-1)
+    prompt = torch.arange(runs * prompts).view(runs, 1, prompts).expand(-1, depth, -1).reshape(-1)
+    segment = torch.arange(runs * depth).repeat_interleave(prompts)
+    rows = Rows(prompt, place, segment, range(0, len(prompt) + 1, prompts))
+    logits, saved = policy.forward_rows(params, encoded, catalogue, rows)
+    softmax = Softmax.of(logits, catalogue, rows)
+    heat = softmax.heat(temperature)
+    flat = torch.arange(len(code)) * heat.shape[1] + code
+    off = heat.clone()
+    off.view(-1).index_fill_(0, flat, 0.0)
+    total = heat.sum(-1)
+    stay = heat.view(-1).index_select(0, flat) / total
+    away = off.sum(-1) / total
+    logp = softmax.shifted.view(-1).index_select(0, flat) - softmax.total.view(-1).log()
+    by_prompt = [
+        x.view(runs, depth, prompts).transpose(1, 2).reshape(-1, depth) for x in (stay, away, logp)
+    ]
+    here_on, gone = by_prompt[0].double().numpy(), by_prompt[1].double().numpy()
+    reach = np.ones((len(here_on), depth + 1))
+    np.cumprod(here_on, axis=1, out=reach[:, 1:])
+    first = torch.arange(runs * prompts) + prompts * (depth - 1) * torch.arange(
+        runs
+    ).repeat_interleave(prompts)
+    return Path(
+        rows, saved, softmax, off, code, first, by_prompt[2], reach, reach[:, :-1] * gone, prompts
+    )
 
 
 def draw_misses(rngs: Generators, path: Path, misses: np.ndarray) -> np.ndarray:
     """Levels at which misses leave the path; misses `[P]` int64 -> counts `[P, L]`."""
-    law = path.leave / np.maximum(path.leave.sum(1, keepdims=True), np.finfo(float).tiny)
-    found = np.zeros(law.shape, dtype=np.int64)
-    for rng, (a, b) in zip(rngs, pairwise(path.rows[0].bounds), strict=True):
-        some = a + np.flatnonzero(misses[a:b])
-        if some.size:
-            found[some] = multinomial(rng, misses[some], law[some])
-    return found
+    return draw_counts(rngs, misses, torch.from_numpy(path.leave), path.bounds).numpy()
+
+
+def draw_counts(rngs: Generators, n: np.ndarray, weight: Tensor, bounds: Sequence[int]) -> Tensor:
+    """Counts `[m, k]` int64 of n `[m]` draws of each row by its weights `[m, k]`, never of a zero
+    entry. bounds: where the rows of each generator's run begin.
+
+    A few draws invert the cumulative sum, many are one multinomial.
+    """
+    m, k = weight.shape
+    few = np.where(n <= FEW, n, 0)
+    counts = torch.zeros(m, k, dtype=torch.int64)
+    ends = np.concatenate([[0], np.cumsum(few)])[list(bounds)]
+    if ends[-1]:
+        size = np.diff(ends)
+        point = np.concatenate([rng.random(s) for rng, s in zip(rngs, size, strict=True) if s])
+        row = torch.from_numpy(np.repeat(np.arange(m), few))
+        cdf = weight.cumsum(-1)
+        last = cdf[:, -1].index_select(0, row)
+        at = torch.from_numpy(point).to(cdf.dtype).mul_(last)
+        at = torch.minimum(at, torch.nextafter(last, last.new_zeros(())))
+        code = torch.searchsorted(cdf.index_select(0, row), at.unsqueeze(-1), right=True).view(-1)
+        counts.view(-1).index_add_(0, row * k + code, torch.ones_like(code))
+    many = np.flatnonzero(n > FEW)
+    if many.size:
+        law = weight.numpy()[many].astype(np.float64)
+        law /= law.sum(1, keepdims=True)
+        for rng, (a, b) in zip(rngs, pairwise(np.searchsorted(many, list(bounds))), strict=True):
+            if a < b:
+                found = multinomial(rng, n[many[a:b]], law[a:b])
+                counts[torch.from_numpy(many[a:b])] = torch.from_numpy(found)
+    return counts
 
 
 def multinomial(rng: np.random.Generator, n: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -148,6 +188,25 @@ def multinomial(rng: np.random.Generator, n: np.ndarray, p: np.ndarray) -> np.nd
     return counts
 
 
+@dataclass(frozen=True)
+class Walkers:
+    """Misses off the path: prompt, place `[n]` (a node of all levels, or an item at the end), how
+    many are there, and the weight of each."""
+
+    prompt: Tensor
+    place: Tensor
+    count: Tensor
+    weight: Tensor
+
+    @staticmethod
+    def join(parts: Sequence[Walkers]) -> Walkers:
+        """In order of prompt."""
+        columns = zip(*((w.prompt, w.place, w.count, w.weight) for w in parts), strict=True)
+        joined = [torch.cat(column) for column in columns]
+        order = joined[0].argsort(stable=True)
+        return Walkers(*(column.index_select(0, order) for column in joined))
+
+
 def descend(
     policy: NodePolicy,
     params: Params,
@@ -161,76 +220,116 @@ def descend(
     reference: Reference | None = None,
     *,
     name_items: bool = False,
-) -> tuple[Params, Walkers]:
+) -> tuple[Params, Walkers | None]:
     """Walk the wanted misses; return the gradient `[R, ...]` of the loss, and who ended where.
 
-    name_items: whether the second result names the items that misses reached (as nodes), else it
-    is empty.
+    name_items: whether the second result names the items that misses reached.
     """
     runs, prompts = context.shape[:2]
+    depth, dtype = catalogue.depth, path.off.dtype
+    counts = torch.from_numpy(demand.count)
+    on_count = torch.zeros(path.off.shape, dtype=dtype)
+    on_weight = torch.zeros_like(on_count)
+    blocks: list[_Block] = []
+    walkers: Walkers | None = None
+    for level in range(depth):
+        leaving = counts[:, level].nonzero().view(-1)
+        rows_on = path.first[leaving] + prompts * level
+        drawn = draw_counts(
+            rngs,
+            demand.count[leaving.numpy(), level],
+            path.off.index_select(0, rows_on),
+            np.searchsorted(leaving.numpy(), path.bounds).tolist(),
+        )
+        miss = demand.miss[leaving, level]
+        on_count[rows_on] = drawn.to(dtype)
+        on_weight[rows_on] = drawn * miss.unsqueeze(-1)
+        place = path.rows.place.index_select(0, rows_on)
+        going = [_children(catalogue, leaving, place, drawn, miss)]
+        if walkers is not None and len(walkers.prompt):
+            run = walkers.prompt.div(prompts, rounding_mode="floor")
+            rows = Rows.of(walkers.prompt, walkers.place, run * depth + level, runs * depth)
+            logits, saved = policy.forward_rows(params, encoded, catalogue, rows)
+            softmax = Softmax.of(logits, catalogue, rows)
+            drawn = draw_counts(
+                rngs,
+                walkers.count.numpy(),
+                softmax.heat(temperature),
+                np.searchsorted(walkers.prompt.numpy(), path.bounds).tolist(),
+            )
+            weight = drawn * walkers.weight.unsqueeze(-1)
+            blocks.append(_Block(rows, saved, softmax, drawn.to(dtype), weight.to(dtype)))
+            going.append(_children(catalogue, walkers.prompt, walkers.place, drawn, walkers.weight))
+        if level + 1 < depth or name_items:
+            walkers = Walkers.join(going) if len(going) > 1 else going[0]
+    target = _onward(demand.hit, counts * demand.miss)
+    carried = None if demand.kl_hits is None else _onward(demand.kl_hits, counts)
+    wanted = (target != 0).any(1) | counts.any(1)
+    live = (wanted if carried is None else wanted | (carried != 0).any(1)).nonzero().view(-1)
+    through = [target] if carried is None else [target, carried]
+    place = path.first[live].unsqueeze(-1) + prompts * torch.arange(depth)
+    flat = place * path.off.shape[1] + path.code[place]
+    for into, extra in zip((on_weight, on_count), through, strict=False):
+        into.view(-1).index_add_(0, flat.view(-1), extra[live].to(dtype).view(-1))
+    chosen = place.view(-1)
+    every = path.rows
+    softmax_on = Softmax(*(part.index_select(0, chosen) for part in path.softmax))
+    on = _Block(
+        Rows(every.prompt[chosen], every.place[chosen], every.segment[chosen], ()),
+        path.saved.index_select(0, chosen),
+        softmax_on,
+        on_count.index_select(0, chosen),
+        on_weight.index_select(0, chosen),
+    )
+    block = _join([on, *blocks], runs * depth)
+    pull = block.weight
+    if reference is not None and demand.kl is not None:
+        logits, _ = policy.forward_rows(reference.params, reference.encoded, catalogue, block.rows)
+        there = Softmax.of(logits, catalogue, block.rows).logp
+        slope = reference.slope(block.softmax.logp, there)
+        kl = demand.kl[block.rows.prompt].unsqueeze(-1) * block.count * slope
+        pull = pull + kl.masked_fill(block.count == 0, 0.0)
     grads = {name: torch.zeros_like(value) for name, value in params.items()}
     dencoded = torch.zeros_like(encoded)
-    count = torch.from_numpy(demand.count)
-    target = _onward(demand.hit, count * demand.miss)
-    carried = None if demand.kl_hits is None else _onward(demand.kl_hits, count)
-    wanted = (target != 0).any(1) | count.any(1)
-    live = (wanted if carried is None else wanted | (carried != 0).any(1)).nonzero().squeeze(1)
-    walkers = Walkers.none(demand.miss)
-    for level, here in enumerate(catalogue.levels):
-        chosen = path.code[live, level : level + 1]
-        on = _Block(
-            _select(path.rows[level], live, prompts, runs),
-            path.saved[level].index_select(0, live),
-            Softmax(*(part.index_select(0, live) for part in path.softmax[level])),
-            demand.miss[live, level : level + 1],
-        )
-        rows = Rows.of(walkers.prompt, walkers.node, prompts, runs)
-        logits, saved = policy.forward_rows(params, encoded, catalogue, level, rows)
-        below = _Block(rows, saved, Softmax.of(logits, here, rows.node), walkers.weight)
-        off = path.off[level].index_select(0, live)
-        heat = below.softmax.heat(temperature)
-        drawn = _draw(
-            rngs, on.rows, demand.count[live.numpy(), level], off, rows, walkers.count, heat
-        )
-        for block, found, extra in ((on, drawn[0], target), (below, drawn[1], None)):
-            if not block.rows.bounds[-1]:
-                continue
-            weight = found * block.weight
-            if extra is not None:
-                weight.scatter_add_(1, chosen, extra[live, level : level + 1].to(weight.dtype))
-            if reference is not None and demand.kl is not None and carried is not None:
-                passing = found
-                if extra is not None:
-                    through = carried[live, level : level + 1].to(found.dtype)
-                    passing = found.scatter_add(1, chosen, through)
-                slope = _kl_slope(policy, catalogue, level, here, block, reference)
-                pulled = demand.kl[block.rows.prompt].unsqueeze(-1) * passing * slope
-                weight += pulled.masked_fill(passing == 0, 0.0)
-            policy.backward_rows(
-                params,
-                catalogue,
-                level,
-                block.rows,
-                block.saved,
-                block.softmax.pull(weight),
-                grads,
-                dencoded,
-            )
-        if level + 1 < catalogue.depth or name_items:
-            walkers = _children(here, (on, drawn[0]), (below, drawn[1]))
+    dlogits = block.softmax.pull(pull)
+    policy.backward_rows(params, catalogue, block.rows, block.saved, dlogits, grads, dencoded)
     policy.encode_backward(context, dencoded, grads)
-    return grads, walkers if name_items else Walkers.none(demand.miss)
+    return grads, walkers if name_items else None
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows of one level, what their passes need, and the weight `[n, 1]` of a miss that they send
-    off the path."""
+    """Rows with what their passes need; count `[n, K]`: rollouts that chose each code, weight
+    `[n, K]`: derivative of the loss by its log-probability."""
 
     rows: Rows
     saved: Tensor
     softmax: Softmax
+    count: Tensor
     weight: Tensor
+
+
+def _join(blocks: Sequence[_Block], segments: int) -> _Block:
+    """One block, in order of segment."""
+    order = torch.cat([b.rows.segment for b in blocks]).argsort(stable=True)
+
+    def take(column: Callable[[_Block], Tensor]) -> Tensor:
+        return torch.cat([column(b) for b in blocks]).index_select(0, order)
+
+    rows = Rows.of(
+        take(lambda b: b.rows.prompt),
+        take(lambda b: b.rows.place),
+        take(lambda b: b.rows.segment),
+        segments,
+    )
+    softmax = Softmax(
+        take(lambda b: b.softmax.shifted),
+        take(lambda b: b.softmax.weight),
+        take(lambda b: b.softmax.total),
+    )
+    return _Block(
+        rows, take(lambda b: b.saved), softmax, take(lambda b: b.count), take(lambda b: b.weight)
+    )
 
 
 def _onward(hit: Tensor, missed: Tensor) -> Tensor:
@@ -243,77 +342,9 @@ def _onward(hit: Tensor, missed: Tensor) -> Tensor:
     return through
 
 
-def _kl_slope(
-    policy: NodePolicy,
-    catalogue: Catalogue,
-    level: int,
-    here: Level,
-    block: _Block,
-    reference: Reference,
-) -> Tensor:
-    rows = block.rows
-    logits, _ = policy.forward_rows(reference.params, reference.encoded, catalogue, level, rows)
-    return reference.slope(block.softmax.logp, Softmax.of(logits, here, rows.node).logp)
-
-
-@dataclass(frozen=True)
-class Walkers:
-    """Misses off the path: prompt, node `[n]`, how many are there, weight `[n, 1]` of each."""
-
-    prompt: Tensor
-    node: Tensor
-    count: np.ndarray
-    weight: Tensor
-
-    @staticmethod
-    def none(like: Tensor) -> Walkers:
-        empty = torch.zeros(0, dtype=torch.int64)
-        return Walkers(empty, empty, np.zeros(0, dtype=np.int64), like.new_zeros(0, 1))
-
-
-def _select(rows: Rows, which: Tensor, prompts: int, runs: int) -> Rows:
-    return Rows.of(rows.prompt[which], rows.node[which], prompts, runs)
-
-
-def _draw(
-    rngs: Generators,
-    rows: Rows,
-    count: np.ndarray,
-    off: Tensor,
-    below: Rows,
-    count_below: np.ndarray,
-    weight: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Children that misses choose: on the path away from it (`off`), below it by `weight`."""
-    dtype = off.dtype
-    laws = [_law(off), _law(weight)]
-    drawn = [np.zeros(law.shape, dtype=np.int64) for law in laws]
-    for rng, (a, b), (c, d) in zip(
-        rngs, pairwise(rows.bounds), pairwise(below.bounds), strict=True
-    ):
-        some = a + np.flatnonzero(count[a:b])
-        n = np.concatenate([count[some], count_below[c:d]])
-        if n.size:
-            found = multinomial(rng, n, np.concatenate([laws[0][some], laws[1][c:d]]))
-            drawn[0][some] = found[: some.size]
-            drawn[1][c:d] = found[some.size :]
-    first, second = (torch.from_numpy(x).to(dtype) for x in drawn)
-    return first, second
-
-
-def _law(weight: Tensor) -> np.ndarray:
-    p = weight.numpy().astype(np.float64)
-    p /= np.maximum(p.sum(1, keepdims=True), np.finfo(float).tiny)
-    return p
-
-
-def _children(here: Level, *parts: tuple[_Block, Tensor]) -> Walkers:
-    """The nodes that walkers go to, in order of prompt."""
-    found = []
-    for block, drawn in parts:
-        row, code = drawn.nonzero(as_tuple=True)
-        node = here.next[block.rows.node[row], code]
-        found.append((block.rows.prompt[row], node, drawn[row, code], block.weight[row]))
-    prompt, node, count, weight = (torch.cat(x) for x in zip(*found, strict=True))
-    order = prompt.argsort(stable=True)
-    return Walkers(prompt[order], node[order], count[order].to(torch.int64).numpy(), weight[order])
+def _children(
+    catalogue: Catalogue, prompt: Tensor, place: Tensor, drawn: Tensor, weight: Tensor
+) -> Walkers:
+    """Where the draws `[n, K]` of rows lead."""
+    row, code = drawn.nonzero(as_tuple=True)
+    return Walkers(prompt[row], catalogue.follow[place[row], code], drawn[row, code], weight[row])

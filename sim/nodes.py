@@ -25,23 +25,27 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Rows:
-    """n (prompt, node) pairs of one level, run by run.
+    """n (prompt, node) pairs, run by run and inside a run level by level.
 
-    prompt `[n]`: r B + b; node `[n]`: index inside the level; run `[n]`; bounds: the R + 1 row
-    numbers at which runs begin and the last one ends.
+    prompt `[n]`: r B + b; place `[n]`: the node among all nodes of the trie; segment `[n]`: r L +
+    level, ascending; bounds: the R L + 1 row numbers at which segments begin and the last one ends.
     """
 
     prompt: Tensor
-    node: Tensor
-    run: Tensor
+    place: Tensor
+    segment: Tensor
     bounds: Sequence[int]
 
     @staticmethod
-    def of(prompt: Tensor, node: Tensor, prompts: int, runs: int) -> Rows:
-        """Rows in ascending order of prompt; `prompts` is B."""
-        starts = prompts * torch.arange(runs + 1)
-        bounds = torch.searchsorted(prompt, starts).tolist()
-        return Rows(prompt, node, prompt.div(prompts, rounding_mode="floor"), bounds)
+    def of(prompt: Tensor, place: Tensor, segment: Tensor, segments: int) -> Rows:
+        """Rows in ascending order of segment."""
+        starts = torch.arange(segments + 1)
+        return Rows(prompt, place, segment, torch.searchsorted(segment, starts).tolist())
+
+    def node(self, catalogue: Catalogue) -> Tensor:
+        """Place of each row's node in a table that stacks the nodes of all runs; `[n]`."""
+        run = self.segment.div(catalogue.depth, rounding_mode="floor")
+        return run.mul_(catalogue.nodes).add_(self.place)
 
 
 @runtime_checkable
@@ -55,7 +59,7 @@ class NodePolicy(Protocol):
         """`[R, B, D]` features -> `[R B, ...]`."""
 
     def forward_rows(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, rows: Rows
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
     ) -> tuple[Tensor, Tensor]:
         """Logits over all K codes `[n, K]`, and saved."""
 
@@ -63,7 +67,6 @@ class NodePolicy(Protocol):
         self,
         params: Params,
         catalogue: Catalogue,
-        level: int,
         rows: Rows,
         saved: Tensor,
         dlogits: Tensor,
@@ -81,12 +84,32 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     return torch.mm(_aligned(left), _aligned(right))
 
 
-def run_products(left: Tensor, right: Sequence[Tensor], bounds: Sequence[int]) -> Tensor:
-    """Rows `[n, p]` of each run times the matrix `[p, q]` of that run; `[n, q]`."""
-    parts = [
-        product(left[a:b], matrix) for (a, b), matrix in zip(pairwise(bounds), right, strict=True)
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def segment_products(left: Tensor, right: Tensor, bounds: Sequence[int]) -> Tensor:
+    """Rows `[n, p]` of each segment times the matrix of that segment, right `[S, p, q]`; `[n, q]`.
+
+    Every product is what `product` gives for its segment alone.
+    """
+    out = left.new_empty(left.shape[0], right.shape[2])
+    if all(_steps_aligned(x) for x in (left, right, out)):
+        for (a, b), matrix in zip(pairwise(bounds), right.unbind(0), strict=True):
+            if a < b:
+                torch.mm(left[a:b], matrix, out=out[a:b])
+        return out
+    for (a, b), matrix in zip(pairwise(bounds), right.unbind(0), strict=True):
+        if a < b:
+            out[a:b] = product(left[a:b], matrix)
+    return out
+
+
+def segment_outer(left: Tensor, right: Tensor, bounds: Sequence[int], out: Tensor) -> None:
+    """Write left^T right of each segment's rows, left `[n, p]`, right `[n, q]`, to out
+    `[S, p, q]`; segments without rows are left as they are."""
+    plain = all(_steps_aligned(x) for x in (left, right, out))
+    for (a, b), to in zip(pairwise(bounds), out.unbind(0), strict=True):
+        if a < b and plain:
+            torch.mm(left[a:b].t(), right[a:b], out=to)
+        elif a < b:
+            to.copy_(product(left[a:b].t(), right[a:b]))
 
 
 def tanh_(x: Tensor) -> Tensor:
@@ -95,6 +118,11 @@ def tanh_(x: Tensor) -> Tensor:
     out = x.numpy()
     np.tanh(out, out=out)
     return x
+
+
+def _steps_aligned(x: Tensor) -> bool:
+    """Whether every slice along the first axis starts on a 64-byte boundary."""
+    return not (x.data_ptr() % ALIGNMENT or (x.stride(0) * x.element_size()) % ALIGNMENT)
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ them. A policy gives logits over the K codes at a trie node.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from sim.catalogue import Bucket, Catalogue
 from sim.enumerate import affine_tanh
 from sim.nodes import Params as Params
-from sim.nodes import Rows, product, run_products, tanh_
+from sim.nodes import Rows, product, segment_outer, segment_products, tanh_
 from sim.seeds import normals
 
 
@@ -90,42 +89,41 @@ class MLP:
         return affine_tanh(encoded.transpose(1, 2).unsqueeze(1), nodes.unsqueeze(-1), head, bias)
 
     def encode_rows(self, params: Params, context: Tensor) -> Tensor:
-        return torch.cat(list(map(product, context, params["input"])))
+        runs, prompts = context.shape[:2]
+        bounds = range(0, runs * prompts + 1, prompts)
+        return segment_products(context.flatten(0, 1), params["input"], bounds)
 
     def forward_rows(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, rows: Rows
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
     ) -> tuple[Tensor, Tensor]:
-        place = rows.run * catalogue.nodes + (rows.node + catalogue.levels[level].offset)
-        hidden = params["node"].flatten(0, 1).index_select(0, place)
+        hidden = params["node"].flatten(0, 1).index_select(0, rows.node(catalogue))
         hidden = tanh_(hidden.add_(encoded.index_select(0, rows.prompt)))
-        logits = run_products(hidden, list(params["head"][:, level]), rows.bounds)
-        return logits.add_(params["bias"][:, level].index_select(0, rows.run)), hidden
+        logits = segment_products(hidden, params["head"].flatten(0, 1), rows.bounds)
+        bias = params["bias"].flatten(0, 1).index_select(0, rows.segment)
+        return logits.add_(bias), hidden
 
     def backward_rows(
         self,
         params: Params,
         catalogue: Catalogue,
-        level: int,
         rows: Rows,
         saved: Tensor,
         dlogits: Tensor,
         grads: Params,
         dencoded: Tensor,
     ) -> None:
-        for run, (a, b) in enumerate(pairwise(rows.bounds)):
-            grads["head"][run, level] += product(saved[a:b].t(), dlogits[a:b])
-        summed = dlogits.new_zeros(len(rows.bounds) - 1, dlogits.shape[1])
-        grads["bias"][:, level] += summed.index_add_(0, rows.run, dlogits)
-        transposed = [head.t() for head in params["head"][:, level]]
-        inside = run_products(dlogits, transposed, rows.bounds)
-        inside -= inside * saved * saved
-        place = rows.run * catalogue.nodes + (rows.node + catalogue.levels[level].offset)
-        grads["node"].flatten(0, 1).index_add_(0, place, inside)
+        segment_outer(saved, dlogits, rows.bounds, grads["head"].flatten(0, 1))
+        grads["bias"].flatten(0, 1).index_add_(0, rows.segment, dlogits)
+        transposed = params["head"].flatten(0, 1).transpose(1, 2)
+        inside = segment_products(dlogits, transposed, rows.bounds)
+        inside.addcmul_(inside * saved, saved, value=-1.0)
+        grads["node"].flatten(0, 1).index_add_(0, rows.node(catalogue), inside)
         dencoded.index_add_(0, rows.prompt, inside)
 
     def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
-        for run, part in enumerate(dencoded.view(*context.shape[:2], -1)):
-            grads["input"][run] += product(context[run].t(), part)
+        runs, prompts = context.shape[:2]
+        bounds = range(0, runs * prompts + 1, prompts)
+        segment_outer(context.flatten(0, 1), dencoded, bounds, grads["input"])
 
 
 @dataclass(frozen=True)
@@ -160,16 +158,15 @@ class Tabular:
         return torch.cat(list(map(product, context, params["table"].flatten(2))))
 
     def forward_rows(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, rows: Rows
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
     ) -> tuple[Tensor, Tensor]:
-        place = rows.prompt * catalogue.nodes + (rows.node + catalogue.levels[level].offset)
+        place = rows.prompt * catalogue.nodes + rows.place
         return encoded.view(-1, params["table"].shape[-1]).index_select(0, place), place
 
     def backward_rows(
         self,
         params: Params,
         catalogue: Catalogue,
-        level: int,
         rows: Rows,
         saved: Tensor,
         dlogits: Tensor,

@@ -8,7 +8,7 @@ autograd, the evaluation) sees one run at a time, in memory of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -54,13 +54,13 @@ def train(
     how: Training,
     progress: Callable[[int], None] = lambda _: None,
     watch: Callable[[int, list[Row]], None] = lambda *_: None,
-    opening: Snapshot | None = None,
+    opening: Sequence[Snapshot] | None = None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
-    `progress` is called after each step with the number of run-steps done, `watch` after each
-    evaluation with a run's index and its new rows; either may raise to stop the training.
-    opening: the evaluation of `start`, when the caller has it already.
+    opening: the evaluation of each run's start, when the caller has it already. `progress` is
+    called after each step with the number of run-steps done, `watch` after each evaluation with a
+    run's index and its new rows; either may raise to stop the training.
     Raises ValueError for a target that is not in the catalogue.
     """
     _check_targets(world)
@@ -83,21 +83,14 @@ def train(
                 how,
                 progress,
                 watch_one,
-                opening if opening is None else opening.of([run]),
+                None if opening is None else opening[run : run + 1],
             )
         return finished
     dtype = next(iter(start.values())).dtype
     runs = len(seeds)
     params, optimizer = start, Adam(start)
     if opening is None:
-        opening = snapshot(
-            policy,
-            start,
-            world,
-            how.group,
-            curve_prompts=how.curve_prompts,
-            sampled_at=how.temperature,
-        )
+        opening = [open_run(policy, _one(start, run), world, how) for run in range(runs)]
     diverged: list[int | None] = [None] * runs
     spending, teaching = Totals(runs), Totals(runs)
     rows: list[list[Row]] = [[] for _ in seeds]
@@ -105,21 +98,21 @@ def train(
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
 
     def evaluate(step: int) -> None:
-        now = opening
-        if step:
-            now = snapshot(
-                policy,
-                params,
-                world,
-                how.group,
-                curve_prompts=how.curve_prompts,
-                full=step == how.steps,
-                matching=opening.entropy,
-                sampled_at=how.temperature,
-            )
-        for split, found in now.found.items():
-            for run, slices in enumerate(found):
-                for label, values in slices.items():
+        for run in range(runs):
+            now = opening[run]
+            if step:
+                now = snapshot(
+                    policy,
+                    _one(params, run),
+                    world,
+                    how.group,
+                    curve_prompts=how.curve_prompts,
+                    full=step == how.steps,
+                    matching=now.entropy,
+                    sampled_at=how.temperature,
+                )
+            for split, (found,) in now.found.items():
+                for label, values in found.items():
                     rows[run].append(
                         {
                             "split": split,
@@ -127,7 +120,7 @@ def train(
                             "step": step,
                             **asdict(CostLedger(**spending.sums(run))),
                             **values,
-                            "temperature_matched": float(now.temperature[run]),
+                            "temperature_matched": float(now.temperature),
                             **dict.fromkeys(TAUGHT),
                             **teaching.means(run),
                         }
@@ -178,6 +171,18 @@ def train(
         if step + 1 in grid:
             evaluate(step + 1)
     return [TrainedRun(tuple(r), d) for r, d in zip(rows, diverged, strict=True)]
+
+
+def open_run(policy: Policy, start: Params, world: World, how: Training) -> Snapshot:
+    """The evaluation of one run's start; parameters with a run axis of one."""
+    return snapshot(
+        policy,
+        start,
+        world,
+        how.group,
+        curve_prompts=how.curve_prompts,
+        sampled_at=how.temperature,
+    )
 
 
 class Totals:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.catalogue import Catalogue, Level
+from sim.catalogue import Catalogue
 from sim.nodes import NodePolicy, Params, Rows
 
 
@@ -31,9 +31,9 @@ class Softmax(NamedTuple):
     total: Tensor
 
     @staticmethod
-    def of(logits: Tensor, here: Level, node: Tensor) -> Softmax:
-        """Overwrites logits `[n, K]`; node `[n]`."""
-        logits.masked_fill_(~here.allowed.index_select(0, node), -torch.inf)
+    def of(logits: Tensor, catalogue: Catalogue, rows: Rows) -> Softmax:
+        """Overwrites logits `[n, K]` of the rows."""
+        logits.masked_fill_(catalogue.dead.index_select(0, rows.place), -torch.inf)
         shifted = logits.sub_(logits.amax(-1, keepdim=True))
         weight = torch.from_numpy(np.exp(shifted.numpy()))
         return Softmax(shifted, weight, weight.sum(-1, keepdim=True))
@@ -144,7 +144,7 @@ class _TreeLogp(torch.autograd.Function):
             pull.view(-1).index_add_(0, visit.place, weight[:, level].contiguous())
             dlogits = visit.softmax.pull(pull)
             policy.backward_rows(
-                params, catalogue, level, visit.rows, visit.saved, dlogits, grads, dencoded
+                params, catalogue, visit.rows, visit.saved, dlogits, grads, dencoded
             )
         return None, None, None, None, dencoded.view(shape), *grads.values()
 
@@ -162,29 +162,27 @@ def walk(
     encoded `[R B, ...]`. Returns their items and what was visited, level by level.
     """
     runs, prompts, group = shape
-    prompt = torch.arange(runs * prompts)
-    rows = Rows.of(prompt, torch.zeros_like(prompt), prompts, runs)
-    at = owner = prompt.repeat_interleave(group)
-    node = torch.zeros_like(at)
+    owner = torch.arange(runs * prompts).repeat_interleave(group)
+    place = torch.zeros_like(owner)
     visits = []
-    for level, here in enumerate(catalogue.levels):
-        if level:
-            rows, at = _distinct(owner, node, here.nodes, prompts, runs)
-        logits, saved = policy.forward_rows(params, encoded, catalogue, level, rows)
-        softmax = Softmax.of(logits, here, rows.node)
+    for level in range(catalogue.depth):
+        rows, at = _distinct(owner, place, catalogue, level, prompts, runs)
+        logits, saved = policy.forward_rows(params, encoded, catalogue, rows)
+        softmax = Softmax.of(logits, catalogue, rows)
         code = pick(level, softmax, at)
         visits.append(Visit(rows, saved, softmax, at, code))
-        # A dead code is reached through NaN alone; see `sample_items`.
-        node = here.next[node, code].clamp_(min=0)
-    return node.view(shape), visits
+        # A dead code is reached through NaN alone, and leads somewhere; see `sample_items`.
+        place = catalogue.follow[place, code]
+    return place.view(shape), visits
 
 
 def _distinct(
-    prompt: Tensor, node: Tensor, nodes: int, prompts: int, runs: int
+    prompt: Tensor, place: Tensor, catalogue: Catalogue, level: int, prompts: int, runs: int
 ) -> tuple[Rows, Tensor]:
     """The distinct (prompt, node) pairs as rows, and the row of each pair."""
-    key = prompt * nodes + node
-    size = runs * prompts * nodes
+    here = catalogue.levels[level]
+    key = prompt * here.nodes + (place - here.offset)
+    size = runs * prompts * here.nodes
     if size <= 16 * key.numel():
         seen = torch.zeros(size, dtype=torch.bool)
         seen[key] = True
@@ -192,5 +190,7 @@ def _distinct(
         at = (seen.cumsum(0) - 1).index_select(0, key)
     else:
         found, at = torch.unique(key, return_inverse=True)
-    owner = found.div(nodes, rounding_mode="floor")
-    return Rows.of(owner, found - owner * nodes, prompts, runs), at
+    owner = found.div(here.nodes, rounding_mode="floor")
+    segment = owner.div(prompts, rounding_mode="floor") * catalogue.depth + level
+    place = found - owner * here.nodes + here.offset
+    return Rows.of(owner, place, segment, runs * catalogue.depth), at

@@ -29,11 +29,17 @@ EVERY = 5
 
 @dataclass(frozen=True)
 class WarmStart:
-    """params `[R, ...]`; all_zero `[R]`, the share reached on the solver's prompts; steps `[R]` of SFT."""
+    """params `[R, ...]`; all_zero `[R]`, the share reached on the solver's prompts; steps `[R]` of
+    SFT."""
 
     params: Params
     all_zero: Tensor
     steps: Tensor
+
+
+def solver_prompts(world: World) -> Prompts:
+    """The RL prompts on which a start is calibrated."""
+    return world.train.take(torch.arange(min(SOLVER_PROMPTS, len(world.train))))
 
 
 def all_zero_share(
@@ -87,7 +93,7 @@ def warm_start(
     untrained policy is already below the request.
     """
     params = policy.init(world.catalogue, world.sft.context.shape[1], seeds, dtype)
-    solver = world.train.take(torch.arange(min(SOLVER_PROMPTS, len(world.train))))
+    solver = solver_prompts(world)
     share = all_zero_share(policy, params, world, solver, group, temperature)
     if bool((share < all_zero).any()):
         raise ValueError(

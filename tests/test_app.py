@@ -39,6 +39,8 @@ def made_up_runs() -> dict[str, RunRecord]:
                     "updated_rows": step * 8 * width,
                     "optimizer_steps": step,
                     "labels": 0 if name == "grpo" else step * 8,
+                    "scored_rows": 0 if name == "sft" else step * 64,
+                    "skipped_prompts": 0,
                 }
                 rows.append(row)
             config = {"strategy": name, "seed": seed, "lr": 0.01, "cell": "one", "world": "demo"}
@@ -339,3 +341,73 @@ def test_a_control_follows_bounds_that_move():
     app.run()
     assert not app.exception
     assert controls(app)["level"] == 5.0
+
+
+@pytest.mark.parametrize("view", ["browse", "start", "compare"])
+def test_the_sweeps_page_shows_each_view_of_a_full_store(view):
+    app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=60)
+    app.query_params["view"] = view
+    app.run()
+    assert not app.exception
+    assert not app.error
+    if view == "browse":
+        assert any("9 of 9 runs" in caption.value for caption in app.caption)
+
+
+def test_a_filter_of_the_sweeps_page_keeps_what_it_names():
+    app = page("sweeps")
+    app.multiselect(key="strategies").set_value(["sft"]).run()
+    assert not app.exception
+    assert set(tables(app)[0]["strategy"]) == {"sft"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("strategies = [", "not readable TOML"),
+        ('strategies = ["grpo"]\nseeds = 0', "seeds"),
+        ('strategies = ["gpro"]', "grpo"),
+        ('strategies = ["grpo"]\n[train]\nstep = 3', "steps"),
+        ('base = "/etc/passwd"', "not a packaged preset"),
+        ('strategies = ["grpo"]\n[world]\nkind = "replay"\ndata = "/etc"', "RECAST_DATA"),
+    ],
+)
+def test_a_faulty_sweep_gets_one_line_and_no_start(text, said):
+    app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=60)
+    app.query_params["view"] = "start"
+    app.run()
+    app.text_area(key="toml").set_value(text).run()
+    assert not app.exception
+    shown = app.error[0].value.replace("\\", "")
+    assert said in shown
+    assert "\n" not in shown
+    assert "launch" not in [button.key for button in app.button]
+
+
+def test_the_claims_page_says_what_to_run_when_nothing_was_run():
+    app = page("claims")
+    assert "inconclusive" in app.info[0].value
+    assert set(tables(app)[0]["claim"]) == {f"C{i}" for i in range(1, 13)}
+
+
+def test_every_strategy_of_the_registry_can_be_put_under_the_microscope():
+    app = page("gradient_signals")
+    app.multiselect(key="strategies").set_value(list(STRATEGIES)).run()
+    assert not app.exception
+    summary = next(t for t in tables(app) if "anchor slot" in t.columns)
+    assert set(summary["strategy"]) | {w.value.split(" ")[0] for w in app.warning} >= set(
+        STRATEGIES
+    )
+
+
+def test_a_group_in_the_address_is_the_group_that_is_shown():
+    app = AppTest.from_file(str(PAGES / "gradient_signals.py"), default_timeout=60)
+    app.query_params["group"] = "0*0_1*3_0*2"
+    app.run()
+    summary = next(t for t in tables(app) if "anchor slot" in t.columns)
+    assert summary.set_index("strategy").loc["recast", "rows reaching the actor"] == "2, 3"
+
+
+def test_the_race_page_waits_for_a_start():
+    app = page("train_live")
+    assert "Press Start" in app.info[0].value

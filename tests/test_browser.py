@@ -433,8 +433,50 @@ def test_a_sweep_is_checked_started_watched_browsed_and_deleted(
 
 def test_a_claim_is_one_click_away_from_its_rule_and_its_command(visit: Visit) -> None:
     visit.open("claims", 0)
-    visit.tab.get_by_role("radio", name="C9").click()
+    visit.tab.get_by_role("radio", name="C9").check(force=True)
     visit.tab.get_by_role("heading", name="C9:").wait_for()
     visit.tab.get_by_text("recast claims --claim C9").wait_for()
     assert "claim=C9" in visit.tab.url
     visit.healthy()
+
+
+@pytest.fixture(scope="module")
+def axe() -> Path:
+    """The accessibility checker axe-core, fetched once by npm into a folder that git ignores."""
+    folder = ROOT / "build" / "axe"
+    script = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed: it fetches axe-core for this test")
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder)]
+        done = subprocess.run([*command, "axe-core@4"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"axe-core could not be fetched: {done.stderr.strip()[-200:]}")
+    return script
+
+
+EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()} | {
+    "Train live": ("train_live", 0),
+    "Browse": ("sweeps", 0),
+    "Start": ("sweeps?view=start", 0),
+    "Claims": ("claims", 0),
+}
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize(
+    "visit", [{"color_scheme": "light"}, {"color_scheme": "dark"}], indirect=True, ids=str
+)
+@pytest.mark.parametrize("name", EVERY_PAGE)
+def test_axe_finds_nothing_serious(visit: Visit, axe: Path, name: str) -> None:
+    visit.open(*EVERY_PAGE[name])
+    visit.tab.add_script_tag(path=str(axe))
+    found = visit.tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    serious = [
+        f"{fault['id']}: {fault['nodes'][0]['html'][:200]}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert serious == []

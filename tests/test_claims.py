@@ -264,6 +264,7 @@ def test_c9_takes_the_worst_evaluation_of_the_baseline(multi, verdict):
     found = check(BY_KEY["C9"], main(frame({"grpo": grpo, "recast": BETTER})))
     assert found.verdict == verdict
     assert found.rows[0].value == pytest.approx(1 - max(multi))
+    assert found.rows[0].note == "1.000 at the start"
 
 
 @pytest.mark.parametrize(("late", "verdict"), [(0.5, "reproduced"), (0.9, "not reproduced")])

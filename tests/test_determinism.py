@@ -12,7 +12,7 @@ import torch
 
 from recast import STRATEGIES
 from sim.fast import FastPath
-from sim.nodes import product, run_products
+from sim.nodes import product, segment_outer, segment_products
 from sim.policy import MLP, Policy, Tabular
 from sim.trainer import TrainedRun, Training, train
 from sim.world import SyntheticWorld, World, build_synthetic
@@ -129,20 +129,30 @@ def test_overflowing_probabilities_give_a_nan_gradient_and_spare_the_sibling(wor
             assert torch.equal(value[1], alone.grads[key][0]), (name, key)
 
 
+SHAPES = [
+    (1, 3, 5), (9, 11, 5), (32, 64, 16), (77, 24, 64), (300, 64, 16), (211, 63, 17), (130, 25, 63),
+    (57, 127, 3), (390, 24, 17), (101, 5, 64), (259, 128, 63), (17, 63, 64),
+]  # fmt: skip
+
+
 def test_products_of_one_run_do_not_depend_on_where_it_lies():
     rng = torch.Generator().manual_seed(0)
     for dtype in (torch.float32, torch.float64):
-        for n, p, q in [(1, 3, 5), (9, 11, 5), (32, 64, 16), (77, 24, 64), (300, 64, 16)]:
+        for n, p, q in SHAPES:
             left = torch.randn(n, p, generator=rng, dtype=torch.float64).to(dtype)
             right = torch.randn(p, q, generator=rng, dtype=torch.float64).to(dtype)
             alone = product(left, right)
-            for before in (0, 1, 3, 10):
+            for before in (0, 1, 2, 3, 5, 10):
                 rows = torch.cat([torch.ones(before, p, dtype=dtype), left])
                 column = torch.cat([torch.ones(before * q + before), right.reshape(-1)]).to(dtype)
                 moved = column[before * q + before :].view(p, q)
-                many = run_products(rows, [right, moved], [0, before, before + n])
+                both = torch.stack([right, moved])
+                bounds = [0, before, before + n]
+                many = segment_products(rows, both, bounds)
                 assert torch.equal(many[before:], alone)
-                assert torch.equal(product(rows[before:].t(), alone), product(left.t(), alone))
+                outer = torch.zeros(2, p, q, dtype=dtype)
+                segment_outer(rows, many, bounds, outer)
+                assert torch.equal(outer[1], product(left.t(), alone))
 
 
 def test_elementwise_kernels_do_not_depend_on_where_a_value_lies():

@@ -66,21 +66,25 @@ def judged(matched: torch.Tensor, depth: int, tie_key: torch.Tensor) -> RolloutG
 
 def walked_items(update: Update, prompt: int) -> list[int]:
     mine = update.walked.prompt == prompt
-    pairs = zip(
-        update.walked.node[mine].tolist(), update.walked.count[mine.numpy()].tolist(), strict=True
-    )
+    pairs = zip(update.walked.place[mine].tolist(), update.walked.count[mine].tolist(), strict=True)
     return [item for item, count in pairs for _ in range(count)]
 
 
-def rebuilt(update: Update, catalogue: Catalogue, target: torch.Tensor, group: int):
+def rebuilt(update: Update, catalogue: Catalogue, target: torch.Tensor, group: int, pair: bool):
     """The drawn groups, `[R, B, G]` items. Misses that nobody walked get an item that changes
-    nothing: a miss no harder than those walked, and the first to give way to an anchor."""
+    nothing: a miss no harder than those walked, and the first to give way to an anchor. A pair
+    counts one hit of any number; with a hit and no miss its group is saturated."""
     groups = []
     keys = torch.from_numpy(stream(1, "keys").random((target.numel(), group)))
     for prompt, wanted in enumerate(target.reshape(-1).tolist()):
         walked = walked_items(update, prompt)
         levels = matched_levels(catalogue.codes[walked], catalogue.codes[wanted]).tolist()
-        easiest = walked[levels.index(min(levels))] if walked else (wanted + 1) % catalogue.items
+        if walked:
+            easiest = walked[levels.index(min(levels))]
+        elif pair and update.drawn.hits[prompt]:
+            easiest = wanted
+        else:
+            easiest = (wanted + 1) % catalogue.items
         items = [wanted] * int(update.drawn.hits[prompt]) + walked
         keys[prompt, len(items) :] -= 1
         groups.append(items + [easiest] * (group - len(items)))
@@ -196,7 +200,8 @@ def check_one_step(fast, policy, params, reference, world, strategy, how, step):
     if fast.plan.name == "levels":
         items, tie_key = rebuilt_by_level(update, before, strategy, how, world.catalogue, target)
     else:
-        items, tie_key = rebuilt(update, world.catalogue, target, how.group)
+        pair = fast.plan.name == "pair"
+        items, tie_key = rebuilt(update, world.catalogue, target, how.group, pair)
     progress = step / max(1, how.steps - 1)
     signal, wanted = reference_gradient(
         policy, params, reference, world, strategy, how, prompt, items, tie_key, progress

@@ -56,7 +56,7 @@ def test_intervals_cover_the_truth(setting):
 @pytest.mark.drill
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_95_percent_intervals_cover_at_least_92_percent(setting):
-    shares = coverage(*setting, repeats=500)
+    shares = coverage(*setting, repeats=800)
     assert min(shares.values()) >= 0.92, shares
 
 

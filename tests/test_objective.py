@@ -21,7 +21,7 @@ from recast.objective import objective, signal_to_noise, target_weights, utility
 
 P = torch.tensor([1e-3, 0.0054, 0.05, 0.3, 0.7, 0.95], dtype=torch.float64)
 DEFINED = [name for name, strategy in STRATEGIES.items() if not why_undefined(strategy)]
-DRAWS = 40_000
+DRAWS = 15_000
 
 
 def narrow(strategy: Strategy) -> Strategy:
@@ -149,7 +149,7 @@ def sampled_updates(strategy: Strategy, p: float, group: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     "name", [n for n in DEFINED if STRATEGIES[n].credit != "none" and n != "luffy"]
 )
-@pytest.mark.parametrize(("group", "p"), [(8, 0.0054), (8, 0.2), (4, 0.6), (32, 0.0054)])
+@pytest.mark.parametrize(("group", "p"), [(8, 0.02), (8, 0.2), (4, 0.6)])
 def test_weights_and_noise_agree_with_monte_carlo(name, group, p):
     strategy = replace(narrow(STRATEGIES[name]), supervised="none")
     update = sampled_updates(strategy, p, group)

@@ -16,6 +16,7 @@ from sweeping import TINY, payload, payload_bytes
 
 import workbench.executors
 import workbench.runner
+from sim.evaluate import Snapshot
 from workbench.executors import Event, Processes, Serial, open_executor
 from workbench.files import Claim, DiskError
 from workbench.runner import Interruption, batches, run_all, run_sweep
@@ -50,6 +51,29 @@ def test_batches_of_one_give_the_same_bytes_as_batches_of_eight(reference, tmp_p
     monkeypatch.setattr(workbench.runner, "BATCH", 1)
     run_sweep(TINY, Store(tmp_path).prepare(), executor="serial")
     assert payload_bytes(tmp_path) == payload_bytes(reference)
+
+
+NUMBERS = {
+    (4, "grpo"): (0.21020077580485058, 128),
+    (4, "recast"): (0.20925030444688428, 64),
+    (4, "sft"): (0.20448350645407987, 32),
+    (8, "grpo"): (0.08311726149694905, 256),
+    (8, "recast"): (0.08479361445495232, 64),
+    (8, "sft"): (0.08756919929960731, 32),
+}
+
+
+def test_the_numbers_are_those_of_this_generation_of_the_simulator(reference):
+    """When this fails on purpose: raise ENGINE in workbench/keys.py, then pin the new numbers."""
+    last = payload(reference).filter(split="test", slice="all", step=4, lr=0.01, seed=0)
+    found = {
+        (row["train.group"], row["strategy"]): (row["pass_at_1"], row["updated_rows"])
+        for row in last.iter_rows(named=True)
+    }
+    assert found.keys() == NUMBERS.keys()
+    assert set(last["engine"]) == {2}
+    for cell, (value, rows) in NUMBERS.items():
+        assert found[cell] == (pytest.approx(value, rel=1e-6), rows), cell
 
 
 def test_the_same_sweep_again_does_nothing(reference):
@@ -109,9 +133,13 @@ def test_a_damaged_warm_start_is_made_again(reference, tmp_path):
 def test_a_warm_start_comes_back_bit_for_bit_and_damage_counts_as_missing(tmp_path):
     starts = Starts(tmp_path)
     params = {"a": np.array([0.1, -0.0, 1e-300]), "b/c": np.eye(2)}
-    starts.save("k", Start(params, 0.55, 12))
+    found = {"test": [{"all": {"greedy": 0.1 + 0.2, "coverage_at_10": None}}]}
+    opening = Snapshot(found, torch.ones(1, dtype=torch.float64), torch.tensor([0.1 / 3]).double())
+    starts.save("k", Start(params, 0.55, 12, opening))
     back = starts.load("k")
     assert back is not None
+    assert back.opening.found == found
+    assert torch.equal(back.opening.entropy, opening.entropy)
     assert (back.all_zero, back.steps) == (0.55, 12)
     assert {n: v.tobytes() for n, v in back.params.items()} == {
         n: v.tobytes() for n, v in params.items()
@@ -183,6 +211,23 @@ def test_runs_that_another_process_has_claimed_are_left_to_it(tmp_path):
     assert max(times, key=times.__getitem__) == runs[0].key
 
 
+def test_a_run_that_another_process_ends_just_before_the_claim_is_not_done_twice(
+    reference, tmp_path, monkeypatch
+):
+    class LateClaim(Claim):
+        def take(self) -> bool:
+            for kind in ("starts", "runs"):
+                if (reference / kind / self._path.name).is_dir():
+                    there = tmp_path / kind / self._path.name
+                    shutil.copytree(reference / kind / self._path.name, there)
+            return super().take()
+
+    monkeypatch.setattr(workbench.runner, "Claim", LateClaim)
+    outcome = run_sweep(TINY, Store(tmp_path).prepare(), executor="serial")
+    assert (outcome.trained, outcome.reused, len(outcome.keys)) == (0, 0, 36)
+    assert payload_bytes(tmp_path) == payload_bytes(reference)
+
+
 def test_a_killed_worker_is_replaced_and_its_batch_tried_again(reference, tmp_path, monkeypatch):
     killed = 0
 
@@ -241,6 +286,10 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on_from_there(refe
 
     with pytest.raises(KeyboardInterrupt):
         run_sweep(TINY, store, interrupt, executor="serial")
+    for path in (tmp_path / "claims").iterdir():
+        left = Claim(path)
+        assert left.take(), "a claim outlived its sweep"
+        left.drop(done=False)
     kept = store.files()
     assert 10 <= len(kept) < 36
     outcome = run_sweep(TINY, store, executor="serial")

@@ -18,7 +18,7 @@ from recast import (
 from recast import gate as gates
 
 every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
-PROMPTS, WIDTH, LENGTH = 5, 8, 3
+PROMPTS, WIDTH, LENGTH = 5, 10, 3  # wider than the 8 that pods keeps
 
 
 def some_groups(dtype: torch.dtype = torch.float64, seed: int = 0) -> RolloutGroups:

@@ -249,10 +249,7 @@ def test_a_bad_sweep_is_one_line_exit_code_2_and_leaves_the_store_alone(there, r
     before = Store(there / "runs").files()
     code, out, err = recast("sweep", str(tmp_path / "bad.toml"))
     assert (code, out) == (2, "")
-    assert err == (
-        "error: grid.train.group: Input should be greater than or equal to 1, got 0; "
-        "expected an integer >= 1 and <= 4096\n"
-    )
+    assert err == ("error: grid.train.group: got 0; expected an integer >= 1 and <= 4096\n")
     assert Store(there / "runs").files() == before
 
 
@@ -270,7 +267,7 @@ def test_ctrl_c_ends_a_sweep_with_one_line_no_orphan_and_every_finished_run(ther
     lines = []
     for line in process.stderr:
         lines.append(line)
-        if int(line[:3]) >= 10:
+        if int(line[:3]) >= 40:  # at most a third is in flight
             os.killpg(process.pid, signal.SIGINT)
             break
     lines += process.stderr.readlines()

@@ -42,7 +42,11 @@ from _pytest.runner import runtestprotocol
 MODULES = ("recast.structure", "recast.repair", "recast.selection", "recast.credit", "recast.loss")
 TESTS = (
     "tests/test_structure.py",
+    "tests/test_repairs.py",
+    "tests/test_selections.py",
     "tests/test_signal_pins.py",
+    "tests/test_strategy_loss.py",
+    "tests/test_credits.py",
     "tests/test_signals.py",
     "tests/test_loss.py",
 )
@@ -378,6 +382,7 @@ class Session:
         self.modules, self.jobs, self.examples, self.choose = modules, jobs, examples, choose
         self.failures: list[str] = []
         self.outcomes: list[Outcome] = []
+        self.total = 0
 
     def pytest_configure(self) -> None:
         """Without shrinking and replay a failing test stops at its first failing example."""
@@ -412,6 +417,7 @@ class Session:
             for module in self.modules
             for mutant in mutants_of(module, inspect.getsource(importlib.import_module(module)))
         ]
+        self.total = len(mutants)
         functions = {(m.module, m.function) for m in mutants}
         (text,) = _in_children([lambda: _baseline(items, functions)], 1)
         baseline: dict[str, Baseline] = json.loads(text)
@@ -544,10 +550,10 @@ def _fork(task: Callable[[], str]) -> tuple[int, int]:
 def explanations(report: str) -> dict[tuple[str, str], str]:
     """What the last column of a report's table of survivors says, by function and change."""
     rows = re.findall(r"^\| `(\S+)` \| `` (.*?) `` \| (.*?) \|$", report, re.M)
-    return {(where, change): text for where, change, text in rows}
+    return {(where, change.replace("\\|", "|")): text for where, change, text in rows}
 
 
-def report(outcomes: Sequence[Outcome], known: Mapping[tuple[str, str], str]) -> str:
+def report(outcomes: Sequence[Outcome], total: int, known: Mapping[tuple[str, str], str]) -> str:
     """The page: counts by module and by operator, then each survivor with its explanation."""
     killed = [o for o in outcomes if o.killer]
     lines = [
@@ -558,16 +564,17 @@ def report(outcomes: Sequence[Outcome], known: Mapping[tuple[str, str], str]) ->
         "when a test fails.",
         "",
         f"**{len(killed)} of {len(outcomes)} mutants killed "
-        f"({100 * len(killed) / max(len(outcomes), 1):.1f}%).**",
+        f"({100 * len(killed) / max(len(outcomes), 1):.1f}%)**; "
+        + ("every mutant ran." if len(outcomes) == total else f"a random sample of {total}."),
     ]
     for title, key in (
         ("module", lambda o: o.mutant.module),
         ("operator", lambda o: o.mutant.operator),
     ):
         lines += ["", f"| {title} | mutants | killed | share |", "|---|---|---|---|"]
-        for value, total in sorted(Counter(map(key, outcomes)).items()):
+        for value, count in sorted(Counter(map(key, outcomes)).items()):
             dead = sum(key(o) == value for o in killed)
-            lines.append(f"| {value} | {total} | {dead} | {100 * dead / total:.1f}% |")
+            lines.append(f"| {value} | {count} | {dead} | {100 * dead / count:.1f}% |")
     lines += ["", "## Survivors", "", "| function | change | why it survives |", "|---|---|---|"]
     for outcome in outcomes:
         if not outcome.killer:
@@ -620,7 +627,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.report:
         known = explanations(options.report.read_text()) if options.report.exists() else {}
-        options.report.write_text(report(outcomes, known))
+        options.report.write_text(report(outcomes, session.total, known))
     return 0 if share >= options.threshold else 1
 
 

@@ -16,7 +16,7 @@ import polars as pl
 from recast.stage import nearest
 from workbench.spec import SpecError, plain_text
 from workbench.stats import holm, paired_difference
-from workbench.tables import COST, QUALITY
+from workbench.tables import COST, QUALITY, reported
 from workbench.tuning import mark_tuned
 
 _NOT_FIELDS = ("engine",)
@@ -148,7 +148,7 @@ def _rows(frame: pl.DataFrame, side: Side, fields: list[str], label: str) -> pl.
         rows = rows.filter(pl.lit(value) == pl.col(field))
     if "lr" not in side.fields:
         rows = rows.filter("tuned")
-    rows = rows.filter((pl.col("split") == "test") & (pl.col("slice") == label))
+    rows = reported(rows).filter(pl.col("slice") == label)
     if rows.is_empty():
         raise SpecError(f"{side.name}: no test rows of slice {label!r}")
     return rows.filter(pl.col("step") == pl.col("step").max().over("run"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sim.evaluate import Snapshot
 from workbench.runner import batches
 from workbench.spec import Experiment, SpecError, change, validated
 from workbench.starts import Starts
@@ -94,8 +95,9 @@ def _training(part: list[Run]) -> float:
     fresh = build_policy(spec).init(
         world.catalogue, world.sft.context.shape[1], seeds, torch.float64
     )
+    unopened = Snapshot({}, torch.ones(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
     starts = tuple(
-        Start({name: value[i].numpy() for name, value in fresh.items()}, 1.0, 0)
+        Start({name: value[i].numpy() for name, value in fresh.items()}, 1.0, 0, unopened)
         for i in range(len(part))
     )
     rates = tuple(run.lr for run in part)
@@ -108,8 +110,11 @@ def _training(part: list[Run]) -> float:
 
     few, more = seconds(_FEW), seconds(_MORE)
     step = max(more - few, 0.0) / (_MORE - _FEW)
-    evaluation = max(few - _FEW * step, 0.0) / 2
-    whole = spec.train.steps * step + (1 + spec.train.evaluations) * evaluation
+    # The short trainings evaluate once, at their end and in full; a point of the curve is cheaper.
+    evaluation = max(few - _FEW * step, 0.0)
+    sample = spec.train.curve_prompts or len(world.test)
+    curve = min(1.0, sample / (sample + len(world.test) + len(world.validation)))
+    whole = spec.train.steps * step + (1 + (spec.train.evaluations - 1) * curve) * evaluation
     return whole / len(part)
 
 

@@ -16,6 +16,7 @@ from workbench.spec import SpecError
 from workbench.stats import Floats, pair_by_seed
 from workbench.store import Store
 from workbench.sweep import Sweep, load_sweep, sweep_names
+from workbench.tables import reported
 from workbench.tuning import mark_tuned
 
 WHOLE = "the whole sweep"
@@ -172,11 +173,8 @@ def last_rows(frame: pl.DataFrame) -> pl.DataFrame:
     """Rows after the last step on all test prompts (`test_all`, or `test` where it is whole)."""
     if frame.is_empty():
         return frame
-    split = "test_all" if (frame["split"] == "test_all").any() else "test"
-    return frame.filter(
-        (pl.col("split") == split)
-        & (pl.col("slice") == "all")
-        & (pl.col("step") == pl.col("step").max().over("run"))
+    return reported(frame).filter(
+        (pl.col("slice") == "all") & (pl.col("step") == pl.col("step").max().over("run"))
     )
 
 

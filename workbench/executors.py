@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any, Literal, Protocol
 
 import torch
@@ -183,6 +185,9 @@ def _worker_environment() -> Iterator[None]:
     """Large blocks stay with the allocator (it returns them to the system at each step otherwise),
     one thread each, and Ctrl-C blocked from the first instruction on."""
     resource_tracker.ensure_running()  # where it starts by itself, it unblocks Ctrl-C again
+    # A worker needs nothing of the caller's main module, and to import it again is wrong where that
+    # is a page of an app or a script without a guard.
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     before = {name: os.environ.get(name) for name in _WORKER_ENVIRONMENT}
     os.environ.update(_WORKER_ENVIRONMENT)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -190,6 +195,7 @@ def _worker_environment() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        sys.modules["__main__"] = main
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -28,7 +28,7 @@ LogLikelihood = Callable[[Array, Array], Array]
 
 DROP = float(chi2.ppf(0.95, 1)) / 2
 TOP = 1 - 1e-9
-RAYS = 144
+RAYS = 96
 SHELLS = (0.25, 0.5, 0.75, 1.0)
 TAIL = 0.025
 
@@ -205,13 +205,26 @@ def _maximum(loglik: LogLikelihood, naive: float) -> tuple[float, float]:
 
 def _region(loglik: LogLikelihood, best: tuple[float, float], hits: int) -> Array:
     """Points of the 95% region: along rays from the maximum to where the log-likelihood has
-    dropped, or to no spread at all; (logit mean, sqrt spread) is where it is closest to a disc."""
+    dropped, or to no spread at all; (logit mean, sqrt spread) is where it is closest to a disc.
+
+    A first round of rays finds the region's axes; the second spreads its rays over them.
+    """
     centre = np.array([logit(best[0]), np.sqrt(best[1])])
-    angle = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
-    way = np.stack([np.cos(angle) / np.sqrt(hits), np.sin(angle) * max(0.02, 0.2 * centre[1])], 1)
+    axes = np.diag([1 / np.sqrt(hits), max(0.02, 0.2 * centre[1])])
+    edge = _edge(loglik, centre, axes, RAYS // 4) - centre
+    edge = np.concatenate([edge, -edge])
+    edge = _edge(loglik, centre, np.linalg.cholesky(edge.T @ edge / len(edge)), RAYS) - centre
+    cloud = np.concatenate([centre[None], *(centre + shell * edge for shell in SHELLS)])
+    return np.stack([expit(cloud[:, 0]), np.clip(cloud[:, 1], 0, 1) ** 2], axis=1)
+
+
+def _edge(loglik: LogLikelihood, centre: Array, axes: Array, rays: int) -> Array:
+    """Where each of the rays, evenly spaced on the ellipse of these axes, leaves the region."""
+    angle = np.linspace(0, 2 * np.pi, rays, endpoint=False)
+    way = np.stack([np.cos(angle), np.sin(angle)], 1) @ axes.T
     limit = float(loglik(expit(centre[:1]), centre[1:] ** 2)[0]) - DROP
     up, down = way[:, 1] > 1e-12, way[:, 1] < -1e-12
-    wall = np.full(RAYS, np.inf)
+    wall = np.full(rays, np.inf)
     wall[down] = centre[1] / -way[down, 1]
     wall[up] = (np.sqrt(TOP) - centre[1]) / way[up, 1]
 
@@ -219,20 +232,18 @@ def _region(loglik: LogLikelihood, best: tuple[float, float], hits: int) -> Arra
         point = centre + radius[:, None] * way
         return np.asarray(loglik(expit(point[:, 0]), np.clip(point[:, 1], 0, 1) ** 2) >= limit)
 
-    outer = np.minimum(np.ones(RAYS), wall)
+    outer = np.minimum(np.ones(rays), wall)
     for _ in range(60):
         further = inside(outer) & (outer < wall)
         if not further.any():
             break
         outer = np.where(further, np.minimum(2 * outer, wall), outer)
     inner = np.where(inside(outer), outer, 0.0)
-    for _ in range(40):
+    for _ in range(30):
         middle = (inner + outer) / 2
         within = inside(middle)
         inner, outer = np.where(within, middle, inner), np.where(within, outer, middle)
-    points = [centre + shell * inner[:, None] * way for shell in SHELLS]
-    cloud = np.concatenate([centre[None], *points])
-    return np.stack([expit(cloud[:, 0]), np.clip(cloud[:, 1], 0, 1) ** 2], axis=1)
+    return np.asarray(centre + inner[:, None] * way, dtype=np.float64)
 
 
 def _range(values: Array) -> Estimated:

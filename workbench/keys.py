@@ -19,7 +19,7 @@ from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 from workbench.spec import Experiment, SpecError
 
-ENGINE = 2
+ENGINE = 3
 """Generation of the simulator's numbers. Raise it whenever the same configuration gives other
 numbers than before (other draws, another formula), so that old and new runs are never mixed."""
 
@@ -61,8 +61,12 @@ def run_key(config: Mapping[str, Any]) -> str:
 
 def start_key(spec: Experiment, seed: int) -> str:
     """Name of a warm start: a hash of everything that determines it."""
-    sampling = {"group": spec.train.group, "temperature": spec.train.temperature}
-    return _digest({"engine": ENGINE, **_prepared(spec), **sampling, "seed": seed})[:20]
+    shared = {
+        "group": spec.train.group,
+        "temperature": spec.train.temperature,
+        "curve_prompts": spec.train.curve_prompts,
+    }
+    return _digest({"engine": ENGINE, **_prepared(spec), **shared, "seed": seed})[:20]
 
 
 def _prepared(spec: Experiment) -> dict[str, Any]:

@@ -178,6 +178,9 @@ def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measure
         after = rows.filter(pl.col("step") > 0)
         return float((after["all_zero"] + after["single_hit"]).to_numpy().min())
 
+    def at_start(rows: pl.DataFrame) -> float:
+        return float(rows["all_zero"][0] + rows["single_hit"][0])
+
     found = []
     for mode, sweep in modes.items():
         settings = evidence.settings(sweep)
@@ -188,6 +191,8 @@ def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measure
                 continue
             level = estimate(list(shares.values()), confidence=_corrected(len(settings)))
             verdict = judge_level(level.low, level.high, least)
+            begun = per_run(evidence.curves(sweep), BASELINE, setting, at_start)
+            note = f"{estimate(list(begun.values())).value:.3f} at the start"
             found.append(
                 Measured(
                     mode,
@@ -198,7 +203,7 @@ def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measure
                     level.n,
                     None,
                     verdict,
-                    level.label,
+                    "; ".join(filter(None, (note, level.label))),
                 )
             )
     return found

@@ -128,6 +128,8 @@ def _long(
         c: float(m[1]) / unit for c in here.columns if (m := re.fullmatch(pattern, c)) is not None
     }
     columns[base] = at
+    if len(columns) < 2:
+        return pl.DataFrame()
     found = [
         _means(here, ["strategy"], column).with_columns(pl.lit(value).alias(name))
         for column, value in sorted(columns.items(), key=lambda item: item[1])

@@ -78,11 +78,12 @@ class TrainSpec(_Strict):
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     group: Annotated[int, Field(ge=1, le=4096)] = 32
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
-    mini_batch: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     rollouts: Literal["iid", "beam"] = "iid"
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(gt=0, le=10)] = 0.28
     kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    mini_batch: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
@@ -190,14 +191,16 @@ def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = _known_keys(model, first["loc"][:-1])
         return f"{where}: unknown key; {nearest(str(first['loc'][-1]), known)}"
-    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
+        message = first["msg"].removeprefix("Value error, ")
         return f"{where}: {message}" if where else message
     if first["type"] == "missing":
         return f"{where}: missing; expected {expected(model, first['loc'])}"
+    if first["loc"][-1] in _BRANCHES:
+        where = ".".join(str(part) for part in first["loc"][:-1])
     given = repr(first["input"])
     given = given if len(given) <= 80 else f"{given[:77]}..."
-    return f"{where}: {message}, got {given}; expected {expected(model, first['loc'])}"
+    return f"{where}: got {given}; expected {expected(model, first['loc'])}"
 
 
 def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
@@ -206,7 +209,7 @@ def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[st
 
 
 def expected(model: type[BaseModel], where: tuple[int | str, ...]) -> str:
-    """What a field accepts, in words: `an integer from 1 to 4096`."""
+    """What a field accepts, in words: `an integer >= 1 and <= 4096`."""
     return _words(model.model_json_schema(), _inside(model.model_json_schema(), where))
 
 
@@ -219,8 +222,9 @@ def _inside(schema: dict[str, Any], where: tuple[int | str, ...]) -> dict[str, A
             if part in option.get("properties", {}):
                 here = _resolved(schema, option["properties"][part])
                 break
-            if isinstance(part, int) and "items" in option:
-                here = _resolved(schema, option["items"])
+            inner = option.get("items" if isinstance(part, int) else "additionalProperties")
+            if isinstance(inner, dict):
+                here = _resolved(schema, inner)
                 break
     return here
 
@@ -230,6 +234,9 @@ def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
         part = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
     return part
 
+
+_BRANCHES = ("bool", "int", "float", "str")
+"""What pydantic appends to the place of a value that may have several types."""
 
 _NOUNS = {
     "integer": "an integer",
@@ -250,8 +257,11 @@ def _words(schema: dict[str, Any], part: dict[str, Any]) -> str:
         return "one of " + ", ".join(repr(v) for v in part.get("enum", [part.get("const")]))
     text = _NOUNS.get(part.get("type", ""), "a value")
     if part.get("type") == "array":
+        text = "a list of at least one value" if part.get("minItems") else text
         items = _resolved(schema, part.get("items", {}))
-        return f"{text} of {_words(schema, items)}" if items else text
+        return f"{text}, each {_words(schema, items)}" if items else text
+    if "pattern" in part:
+        return f"{text} that matches {part['pattern']}"
     low, high = part.get("minimum"), part.get("maximum")
     above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")
     lower = f">= {low}" if low is not None else f"> {above}" if above is not None else ""

@@ -7,12 +7,15 @@ file counts as missing.
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from sim.evaluate import Snapshot
 from workbench.files import publish, sha256
 from workbench.work import Start
 
@@ -38,6 +41,7 @@ class Starts:
             allow_pickle=False,
             all_zero=np.float64(start.all_zero),
             steps=np.int64(start.steps),
+            opening=np.str_(_written(start.opening)),
             **params,
         )
         publish(buffer.getvalue(), self.root / "starts" / key, ".npz", self.root)
@@ -59,4 +63,28 @@ class Starts:
                 for name in held.files
                 if name.startswith(_PARAMETER)
             }
-            return Start(params, float(held["all_zero"]), int(held["steps"]))
+            return Start(
+                params,
+                float(held["all_zero"]),
+                int(held["steps"]),
+                _read(str(held["opening"])),
+            )
+
+
+def _written(opening: Snapshot) -> str:
+    """An evaluation of one run as text; JSON gives floats back bit for bit."""
+    return json.dumps(
+        {
+            "found": opening.found,
+            "temperature": opening.temperature.tolist(),
+            "entropy": opening.entropy.tolist(),
+        }
+    )
+
+
+def _read(text: str) -> Snapshot:
+    held = json.loads(text)
+    temperature, entropy = (
+        torch.tensor(held[name], dtype=torch.float64) for name in ("temperature", "entropy")
+    )
+    return Snapshot(held["found"], temperature, entropy)

@@ -29,18 +29,30 @@ SIGNAL = ("learnable", "signal_count", "update_width", "repaired")
 COST = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", "skipped_prompts")
 
 
-def summary(frame: pl.DataFrame) -> pl.DataFrame:
+def reported(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows that a run reports: on all test prompts (`test_all`), or on `test` where that is
+    all of them. Learning curves come from `test`, which may be a sample."""
+    whole = (pl.col("split") == "test_all").any().over("run")
+    return frame.filter(
+        pl.col("split") == pl.when(whole).then(pl.lit("test_all")).otherwise(pl.lit("test"))
+    )
+
+
+BY_POPULARITY = ("popular", "rare")
+"""Slices that every synthetic world has; tables show them when asked to."""
+
+
+def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
     """One row per (strategy, slice): final means over seeds at the tuned learning rate, on all
-    test prompts (the split `test_all`; `test` in runs that have only that).
+    test prompts. popularity: the slices `popular` and `rare` as well.
 
     frame: the runs' rows with `tuned` marked. Each quality metric m comes as m, m_low, m_high: a
     95% bootstrap interval over seeds, null below five seeds. `start` is the state before RL;
     *_start columns are the regime shares there.
     """
-    tuned = frame.filter(pl.col("tuned"))
-    whole = "test_all" if "test_all" in frame["split"].unique().to_list() else "test"
-    rows = tuned.filter(pl.col("split") == whole)
-    curves = tuned.filter((pl.col("split") == "test") & (pl.col("step") > 0))
+    if not popularity:
+        frame = frame.filter(~pl.col("slice").is_in(BY_POPULARITY))
+    rows, curve = reported(frame.filter("tuned")), frame.filter("tuned", split="test", slice="all")
     order = {
         name: place for place, name in enumerate(frame["strategy"].unique(maintain_order=True))
     }
@@ -50,8 +62,8 @@ def summary(frame: pl.DataFrame) -> pl.DataFrame:
         last = group.filter(pl.col("step") == pl.col("step").max())
         if order[strategy] == 0:
             found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
-        course = curves.filter((pl.col("strategy") == strategy) & (pl.col("slice") == label))
-        shares = course.select(pl.col(SIGNAL).mean()).row(0, named=True)
+        taught = curve.filter(pl.col("strategy") == strategy, pl.col("step") > 0)
+        shares = taught.select(pl.col(SIGNAL).mean()).row(0, named=True)
         found.append(
             {
                 "strategy": strategy,
@@ -119,4 +131,10 @@ def _cell(row: dict[str, object], name: str) -> str:
     if not isinstance(value, float):
         return str(value)
     text = f"{value:.0f}" if name in COST else f"{value:.3g}" if name == "lr" else f"{value:.4f}"
-    return text if low is None else f"{text} [{low:.4f}, {high:.4f}]"
+    if low is None or not isinstance(low, float) or not isinstance(high, float):
+        return text
+    return f"{text} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")

@@ -73,7 +73,7 @@ def weight_frame(names: Sequence[str], p_here: float, group: int) -> pl.DataFram
     the climb from `LOWEST` to 1 that lies below p. Null where a scale is 0.
     """
     grid = torch.logspace(math.log10(LOWEST), 0, POINTS, dtype=torch.float64)
-    p = torch.cat([grid, torch.tensor([p_here], dtype=torch.float64)]).unique()
+    p = torch.cat([grid, torch.tensor([p_here], dtype=torch.float64)]).sort().values
     here = int((p - p_here).abs().argmin())
     frames = []
     for name in names:

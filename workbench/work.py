@@ -6,7 +6,6 @@ not depend on which runs share its task.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from recast.strategies import parse_strategy
-from sim.evaluate import Snapshot, snapshot
+from sim.evaluate import Snapshot
 from sim.policy import MLP, Policy, Tabular
 from sim.replay import load_replay
 from sim.step import Training
-from sim.trainer import train
+from sim.trainer import open_run, train
 from sim.warmstart import warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 from workbench.keys import folder_fingerprint
@@ -34,11 +33,13 @@ Report = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Start:
-    """One warm start: parameters without the run axis, the all-zero share reached, SFT steps."""
+    """One warm start: parameters without the run axis, the all-zero share reached, SFT steps, and
+    its evaluation, shared by every run that begins here."""
 
     params: Mapping[str, NDArray[np.float64]]
     all_zero: float
     steps: int
+    opening: Snapshot
 
 
 @dataclass(frozen=True)
@@ -122,40 +123,6 @@ def world_of(spec: Experiment) -> World:
     return _WORLDS[key]
 
 
-_OPENINGS: dict[str, Snapshot] = {}
-_OPENINGS_KEPT = 256
-
-
-def opening_of(spec: Experiment, world: World, task: TrainTask) -> Snapshot:
-    """The evaluation of a task's starts; strategies and rates share it within a process."""
-    where = "|".join(
-        (spec.world.model_dump_json(), spec.policy.model_dump_json(), spec.train.model_dump_json())
-    )
-    parts = []
-    for start in task.starts:
-        content = hashlib.sha256(where.encode())
-        for value in start.params.values():
-            content.update(np.ascontiguousarray(value).tobytes())
-        key = content.hexdigest()
-        if key not in _OPENINGS:
-            while len(_OPENINGS) >= _OPENINGS_KEPT:
-                del _OPENINGS[next(iter(_OPENINGS))]
-            _OPENINGS[key] = snapshot(
-                build_policy(spec),
-                {k: torch.from_numpy(np.array(v)).unsqueeze(0) for k, v in start.params.items()},
-                world,
-                spec.train.group,
-                curve_prompts=spec.train.curve_prompts,
-                sampled_at=spec.train.temperature,
-            )
-        parts.append(_OPENINGS[key])
-    return Snapshot(
-        {split: [row for p in parts for row in p.found[split]] for split in parts[0].found},
-        torch.cat([p.temperature for p in parts]),
-        torch.cat([p.entropy for p in parts]),
-    )
-
-
 def make_starts(task: StartTask, report: Report) -> list[Start]:
     """The warm starts of a task's seeds. Raises SpecError for a request out of reach."""
     spec, world = task.experiment, world_of(task.experiment)
@@ -177,14 +144,20 @@ def make_starts(task: StartTask, report: Report) -> list[Start]:
         )
     except ValueError as problem:
         raise SpecError(str(problem)) from None
-    return [
-        Start(
-            {name: value[i].numpy() for name, value in warm.params.items()},
-            float(warm.all_zero[i]),
-            int(warm.steps[i]),
+    starts, how = [], build_training(spec)
+    for i in range(len(task.seeds)):
+        # A tensor of its own: what a run gives may not depend on where it lies in a larger one.
+        own = {name: value[i : i + 1].clone() for name, value in warm.params.items()}
+        report(0)
+        starts.append(
+            Start(
+                {name: value[0].numpy() for name, value in own.items()},
+                float(warm.all_zero[i]),
+                int(warm.steps[i]),
+                open_run(build_policy(spec), own, world, how),
+            )
         )
-        for i in range(len(task.seeds))
-    ]
+    return starts
 
 
 def make_runs(task: TrainTask, report: Report) -> list[Trained]:
@@ -205,7 +178,7 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             torch.tensor(task.rates, dtype=torch.float64),
             build_training(spec),
             report,
-            opening=opening_of(spec, world, task),
+            opening=[start.opening for start in task.starts],
         )
     except ValueError as problem:
         raise SpecError(str(problem)) from None

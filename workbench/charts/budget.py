@@ -150,7 +150,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     )
     counts = (
         alt.Chart(shown)
-        .mark_text(align="left", dx=6)
+        .mark_text(align="left", dx=6, color=INK)
         .encode(y=y, x=alt.value("width"), text="reached:N")
     )
     marks = [(1.0, "all of it")] + ([(paper, f"paper: {paper:.1%}")] if paper else [])

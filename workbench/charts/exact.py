@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -35,7 +36,7 @@ def exact_directions(table: pl.DataFrame) -> Chart:
     ).with_columns(objective=pl.col("column").replace_strict(names))
     words, colours, shapes = zip(*DIRECTIONS.values(), strict=True)
     row = alt.Y("strategy:N", title=None, sort=order).axis(grid=True, labelLimit=200)
-    low = min(0.0, float(long["cosine"].min() or 0.0))  # type: ignore[arg-type]
+    low = math.floor(10 * min(long["cosine"].to_list(), default=0.0)) / 10
     direction = (
         alt.Chart(long)
         .mark_point(filled=True, size=70, opacity=0.9)

@@ -40,7 +40,7 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
     named = frame.filter(pl.col("on_front") | pl.col("strategy").is_in(["sft", "grpo", "recast"]))
     names = (
         alt.Chart(named)
-        .mark_text(align="left", dx=8, dy=-6, fontSize=9)
+        .mark_text(align="left", dx=8, dy=-6, fontSize=9, color=INK)
         .encode(x=at_x, y=at_y, text="strategy:N")
     )
     return titled(

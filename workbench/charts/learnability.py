@@ -50,14 +50,30 @@ def regimes_by_group(frame: pl.DataFrame) -> Chart:
         }
     )
     marks = alt.Chart(paper).encode(x="group:Q", y="share:Q", tooltip=["label:N"])
+    said = "paper: " + " / ".join(f"{share:.0%}" for share in PAPER_SHARES.values())
+    text = alt.Chart(paper.head(1)).encode(x="group:Q", y="share:Q", text=alt.value(said))
     return titled(
         lines
         + marks.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
-        + marks.mark_text(align="left", dx=9, dy=-9, color=INK).encode(text="label:N"),
+        + text.mark_text(align="right", dx=-4, dy=24, color=INK),
         "How many groups can teach anything at this search width?",
         "Lines: share of all-zero, single-hit, multi-hit and saturated groups against the rollouts "
         "per group. Grey diamonds: the paper's 85%, 13% and 2% at 32 rollouts.",
     )
+
+
+def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
+    """Colour, dash and mark of strategies, the legend under two panels."""
+    _, colour, dash, shape = scales(frame)
+    legend = colour.legend(
+        orient="bottom",
+        columns=4,
+        symbolOpacity=1,
+        symbolSize=90,
+        symbolLimit=0,
+        labelLimit=160,
+    )
+    return legend, dash, shape
 
 
 def what_width_buys(frame: pl.DataFrame) -> Chart:
@@ -65,7 +81,7 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
 
     frame: strategy, group, learnable in [0, 1], cost in rollouts (null: none).
     """
-    _, colour, dash, shape = scales(frame)
+    colour, dash, shape = _below(frame)
     x = alt.X("group:Q", title="Rollouts per group, G").scale(type="log", base=2)
     tooltip = [
         "strategy:N",
@@ -78,7 +94,7 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         base = alt.Chart(rows).encode(x=x, y=y, color=colour)
         points = base.mark_point(filled=True, size=45).encode(shape=shape, tooltip=tooltip)
         layered: alt.LayerChart = base.mark_line().encode(strokeDash=dash) + points
-        return layered.properties(width=300, height=260)
+        return layered.properties(width=270, height=260)
 
     share = alt.Y("learnable:Q", title="Groups with a signal").axis(format="%")
     cost = alt.Y("cost:Q", title="Rollouts per group with a signal").scale(type="log")
@@ -97,7 +113,7 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
     its climb; "shipped": both with each loss's own divisor.
     """
     shaped = scale == "shape"
-    _, colour, dash, shape = scales(frame)
+    colour, dash, shape = _below(frame)
     w, f = ("w_scaled", "f_scaled") if shaped else ("w", "f")
     x = alt.X("p:Q", title="Hit probability p of a prompt").scale(type="log", domain=[1e-4, 1])
     x = x.axis(format="~%", values=[1e-4, 1e-3, 1e-2, 1e-1, 1])
@@ -119,7 +135,7 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         )
         drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
         layered: alt.LayerChart = lines + drawn + rule + text
-        return layered.properties(width=300, height=280)
+        return layered.properties(width=270, height=280)
 
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
     w_title = "Weight w(p), 1 at your p" if shaped else "Weight w(p), own denominators"
@@ -131,8 +147,8 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         | panel(frame.drop_nulls(f), f, f_axis),
         "Which prompts does each strategy push, and what does it climb?",
         "Left: weight w(p) of grad log p in the expected update, against the hit probability p of "
-        "a prompt, both logarithmic. Right: the objective f with slope w(p) / p. A dashed rule marks "
-        "the chosen hit probability. One line per strategy.",
+        "a prompt, both logarithmic. Right: the objective f with slope w(p) / p. A dashed rule "
+        "marks the chosen hit probability. One line per strategy.",
     )
 
 
@@ -143,12 +159,14 @@ def signal_counts(frame: pl.DataFrame) -> Chart:
     """
     order, colour, _, _ = scales(frame)
     base = alt.Chart(frame).encode(
-        y=alt.Y("strategy:N", title=None, sort=order),
+        y=alt.Y("strategy:N", title=None, sort=order).axis(labelLimit=220),
         x=alt.X("signal_count:Q", title="Expected rollouts or targets with a signal, per group"),
         tooltip=["strategy:N", alt.Tooltip("signal_count:Q", format=".3f")],
     )
     bars = base.mark_bar().encode(color=colour.legend(None))
-    text = base.mark_text(align="left", dx=4).encode(text=alt.Text("signal_count:Q", format=".2f"))
+    text = base.mark_text(align="left", dx=4, color=INK).encode(
+        text=alt.Text("signal_count:Q", format=".2f")
+    )
     return titled(
         bars + text,
         "How many rollouts of a group does each strategy learn from?",

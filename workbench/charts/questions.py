@@ -16,9 +16,11 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     shown = frame.with_columns(significant=pl.col("p") < 0.05)
     y = alt.Y("label:N", title=None, sort=frame["label"].unique(maintain_order=True).to_list())
     y = y.axis(labelLimit=280)
-    offset = alt.YOffset("setting:N", sort=frame["setting"].unique(maintain_order=True).to_list())
-    settings = alt.Color("setting:N", title="Setting").legend(labelLimit=280).scale(scheme="dark2")
-    shape = alt.Shape("setting:N", title="Setting")
+    names = frame["setting"].unique(maintain_order=True).to_list()
+    offset = alt.YOffset("setting:N", sort=names)
+    legend = alt.Color("setting:N", title="Setting").legend(labelLimit=280)
+    settings = legend.scale(domain=names, scheme="dark2")
+    shape = alt.Shape("setting:N", title="Setting").scale(domain=names)
     base = alt.Chart(shown).encode(y=y, yOffset=offset, color=settings)
     bars = (
         base.transform_filter("isValid(datum.low) && isValid(datum.high)")
@@ -33,7 +35,7 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     points = base.mark_point(filled=True, size=60, opacity=1, strokeWidth=1.5).encode(
         x=alt.X("value:Q", title="Difference"),
         shape=shape,
-        stroke=alt.Stroke("setting:N", title="Setting").scale(scheme="dark2"),
+        stroke=alt.Stroke("setting:N", title="Setting").scale(domain=names, scheme="dark2"),
         fillOpacity=alt.condition("datum.significant", alt.value(1), alt.value(0)),
         tooltip=tooltip,
     )
@@ -117,11 +119,11 @@ def against_k(frame: pl.DataFrame) -> Chart:
     base = alt.Chart(frame).encode(
         x=alt.X("k:Q", title="Samples per prompt, k").scale(type="log", base=2), color=colour
     )
-    y = alt.Y("mean:Q", title="Pass@k, sampled at T = 1").scale(type="log")
+    y = alt.Y("mean:Q", title="Pass@k, sampled at T = 1").scale(type="log", nice=False)
     bars = (
         base.transform_filter("isValid(datum.low)")
         .mark_rule(opacity=0.6)
-        .encode(y=alt.Y("low:Q").scale(type="log"), y2="high:Q")
+        .encode(y=alt.Y("low:Q").scale(type="log", nice=False), y2="high:Q")
     )
     return titled(
         alt.layer(
@@ -148,7 +150,10 @@ def prompt_cost(frame: pl.DataFrame) -> Chart:
         color=alt.Color("encoding:N", title="Prompt encoding").scale(scheme="dark2"),
     )
     return titled(
-        base.mark_line() + base.mark_point(filled=True, size=40).encode(shape="encoding:N"),
+        base.mark_line()
+        + base.mark_point(filled=True, size=40).encode(
+            shape=alt.Shape("encoding:N", title="Prompt encoding")
+        ),
         "How much of the saved update is prompts encoded again and again?",
         "Tokens in GRPO's update over those in ReCast's against prompt length: with every row "
         "encoding its own prompt the ratio is the ratio of rows; with one prompt per group it "

@@ -10,8 +10,13 @@ import polars as pl
 from workbench.commands.output import EXECUTOR, FORMAT, STORE, WORKERS, emit, progress_bar
 from workbench.spec import load_experiment, preset_names
 from workbench.store import Store
-from workbench.tables import COST, QUALITY, REGIME, SIGNAL, edge_warnings, summary
+from workbench.tables import COST, REGIME, SIGNAL, edge_warnings, summary
 from workbench.tuning import mark_tuned
+
+DEFINITIONS = """\
+pass_at_1: expected hit of one sample at T = 1; pass_at_1_matched: the same at the temperature at
+which mean entropy equals the start's; greedy: hit of greedy decoding; pass_at_32: chance of a hit
+in 32 samples; hr_at_k: a target among the k most probable items."""
 
 
 @click.command()
@@ -28,6 +33,7 @@ from workbench.tuning import mark_tuned
 @EXECUTOR
 @WORKERS
 @STORE
+@click.option("--popularity", is_flag=True, help="Popular and rare targets apart as well.")
 @FORMAT
 def run(
     preset: str | None,
@@ -43,6 +49,7 @@ def run(
     executor: str,
     workers: int | None,
     store_path: str,
+    popularity: bool,
     style: str,
 ) -> None:
     """Train strategies side by side and print what each of them reached."""
@@ -70,22 +77,23 @@ def run(
     frame = mark_tuned(store.load(keys), spec.train.tune_metric).sort(
         pl.col("strategy").replace_strict({s: i for i, s in enumerate(spec.strategies)})
     )
-    table = summary(frame)
+    table = summary(frame, popularity)
     if style != "table":
         emit(table, style, "")
         return
-    quality = table.select(
-        "strategy",
-        "slice",
-        "lr",
-        "seeds",
-        "diverged",
-        *(c for q in QUALITY for c in (q, f"{q}_low", f"{q}_high")),
-    )
+    labels = ["strategy", "slice"] if table["slice"].n_unique() > 1 else ["strategy"]
+    tuned = [*labels, "lr", "seeds", *(["diverged"] if table["diverged"].sum() else [])]
     emit(
-        quality,
+        table.select(*tuned, *_with_interval("pass_at_1", "pass_at_1_matched", "greedy")),
         style,
-        "What did each strategy reach? All test prompts, mean [95% interval] over seeds",
+        f"How sharp? Mean [95% interval] over seeds, {spec.train.group} rollouts per prompt",
+    )
+    several = not table["recall_at_10"].equals(table["hr_at_10"])
+    wide = ["hr_at_1", "hr_at_5", "hr_at_10", *(["recall_at_10"] if several else [])]
+    emit(
+        table.select(*labels, *_with_interval(*wide, "ndcg_at_10", "pass_at_32", "entropy")),
+        style,
+        "How wide? The most probable items, 32 samples, entropy in nats",
     )
     everyone = table.filter((pl.col("slice") == "all") & (pl.col("strategy") != "start"))
     start = [f"{name}_start" for name in REGIME]
@@ -98,18 +106,17 @@ def run(
     for label, bounds in built.ceilings_by_slice().items():
         for name, value in bounds.items():
             click.echo(f"{name}{'' if label == 'all' else f' of {label}'}: {value:.4f}")
-    click.echo(
-        "Pass@1 is the expected hit of one sample at T = 1; pass_at_1_matched the same at the"
-    )
-    click.echo(
-        "temperature where mean entropy equals the start's; greedy is greedy decoding's hit."
-    )
+    click.echo(DEFINITIONS)
     click.echo(
         f"Learning rates chosen per strategy by {spec.train.tune_metric} on validation prompts."
     )
     for note in (*built.notes, *edge_warnings(frame, spec.train.lr)):
         click.echo(f"note: {note}")
     click.echo(f"runs: {len(keys)} in {store.root}")
+
+
+def _with_interval(*metrics: str) -> list[str]:
+    return [c for m in metrics for c in (m, f"{m}_low", f"{m}_high")]
 
 
 @click.command()

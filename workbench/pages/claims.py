@@ -10,7 +10,7 @@ from workbench.figures import figures
 from workbench.measures import BASELINE, METRIC
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
-from workbench.pages.stored import cached_by_store, store_folder
+from workbench.pages.stored import cached_by_store, store_folder, store_state
 from workbench.spec import SpecError
 from workbench.store import Store, StoreError
 from workbench.sweep import sweep_names
@@ -40,7 +40,7 @@ st.write(
 )
 try:
     with st.spinner("Measuring the claims on the stored sweeps"):
-        evidence, checked = cached_by_store("claims", measure)
+        evidence, checked = cached_by_store(store_state(), "claims", measure)
 except (SpecError, StoreError) as problem:
     st.error(plain(str(problem)))
     st.stop()
@@ -54,7 +54,7 @@ with st.expander(f"What is missing ({len(evidence.gaps)} sweeps)", expanded=not 
     for gap in evidence.gaps:
         text, _, command = gap.rpartition(": ")
         st.write(plain(text))
-        st.code(command, language="sh")
+        st.code(command, language=None)
 for warning in evidence.warnings(METRIC, BASELINE):
     st.warning(plain(warning))
 
@@ -79,7 +79,7 @@ st.download_button(
 )
 
 keys = [claim.key for claim in CLAIMS]
-key = st.segmented_control("Claim", keys, required=True, **view.one_of("claim", keys))
+key = st.radio("Claim", keys, horizontal=True, **view.one_of("claim", keys))
 chosen = next(one for one in checked if one.claim.key == key)
 claim = chosen.claim
 st.header(f"{claim.key}: {claim.says}")
@@ -93,7 +93,7 @@ st.table(
         "Sweeps": ", ".join(claim.modes.values()) or "none",
     }
 )
-st.code(f"recast claims --claim {claim.key} --show settings", language="sh")
+st.code(f"recast claims --claim {claim.key} --show settings", language=None)
 settings = settings_table([chosen])
 if settings.is_empty():
     st.info("Nothing measured for this claim.")

@@ -160,8 +160,9 @@ figure(
     charts.what_width_buys(reach),
     reach,
     name="what-width-buys",
-    read="Wider groups find more hits, so more of them teach; the price of one that teaches is "
-    "lowest where the right-hand line is. With repair every group teaches, at any G.",
+    read="Wider groups find more hits, so more of them teach; the right-hand line is the price of "
+    "one that does. With repair every group teaches, from G = 2 on. Strategies that share a line "
+    "cover each other.",
 )
 figure(
     charts.signal_counts(counts),

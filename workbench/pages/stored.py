@@ -12,20 +12,27 @@ import streamlit as st
 
 from workbench import store
 
+State = tuple[str, tuple[tuple[str, int, int], ...]]
+
 
 def store_folder() -> Path:
     """The folder named by RECAST_STORE, else `runs`."""
     return Path(os.environ.get("RECAST_STORE", "runs"))
 
 
-def stored_runs() -> tuple[pl.DataFrame, str]:
+def store_state() -> State:
+    """The store's folder, and its files' names, times and sizes: other content, other state."""
+    folder = store_folder()
+    return str(folder), _fingerprint(folder)
+
+
+def stored_runs(state: State | None = None) -> tuple[pl.DataFrame, str]:
     """All runs and a label that says where they come from; treat the frame as read-only.
 
     Stops the page with a one-line message when the store is damaged.
     """
-    folder = store_folder()
     try:
-        return _load(str(folder), _fingerprint(folder))
+        return _load(*(state or store_state()))
     except store.StoreError as problem:
         st.error(str(problem))
         st.stop()
@@ -51,13 +58,12 @@ def _load(folder: str, content: tuple[tuple[str, int, int], ...]) -> tuple[pl.Da
 T = TypeVar("T")
 
 
-def cached_by_store(name: str, make: Callable[[], T]) -> T:
+def cached_by_store(state: State, name: str, make: Callable[[], T]) -> T:
     """What `make` gives, made anew only when the store's files change; treat it as read-only.
 
     name: of what is made, unique in the app.
     """
-    folder = store_folder()
-    return cast(T, _derive(name, str(folder), _fingerprint(folder), make))
+    return cast(T, _derive(name, *state, make))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

@@ -12,7 +12,7 @@ from workbench.cells import cell_labels, run_table, varying_fields
 from workbench.compare import Side, compare
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
-from workbench.pages.stored import cached_by_store, store_folder, stored_runs
+from workbench.pages.stored import cached_by_store, store_folder, store_state, stored_runs
 from workbench.spec import SpecError
 from workbench.store import Store, StoreError
 from workbench.sweep import Sweep
@@ -43,11 +43,11 @@ view = Address("sweeps")
 if st.session_state.pop("view_wanted", None):
     st.session_state["view"] = "start"
 st.title("What have I run?")
-shown = st.segmented_control(
+shown = st.radio(
     "View",
     list(VIEWS),
     format_func=VIEWS.__getitem__,
-    required=True,
+    horizontal=True,
     label_visibility="collapsed",
     **view.one_of("view", list(VIEWS)),
 )
@@ -74,8 +74,8 @@ def confirm(keys: list[str]) -> None:
 
 def browse(frame: pl.DataFrame, own: bool) -> None:
     """Filter the stored runs and look at them."""
-    runs = cached_by_store("runs", lambda: run_table(frame))
-    labels = cached_by_store("labels", lambda: cell_labels(frame))
+    runs = cached_by_store(state, "runs", lambda: run_table(frame))
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
     boxes = st.columns([2, 3])
     strategies = charts.in_order(runs["strategy"].unique().to_list())
     wanted = boxes[0].multiselect(
@@ -229,7 +229,7 @@ def watching() -> None:
 
 def comparison(frame: pl.DataFrame) -> None:
     """Two strategies, in one cell or in two, paired by seed."""
-    labels = cached_by_store("labels", lambda: cell_labels(frame))
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
     sides = []
     for place, (column, name) in enumerate(zip(st.columns(2), ("First", "Second"), strict=True)):
         with column:
@@ -280,7 +280,8 @@ def comparison(frame: pl.DataFrame) -> None:
     )
 
 
-frame, source = stored_runs()
+state = store_state()
+frame, source = stored_runs(state)
 said = st.session_state.pop("said", "")
 if said:
     (st.error if said.startswith("error: ") else st.success)(plain(said.removeprefix("error: ")))

@@ -1,0 +1,110 @@
+"""How quick the app feels, in a real browser: python benchmarks/app_speed.py [--runs 5000]
+
+Prints the time to the first paint of the start page in a fresh and in a warm server, the median
+time from a key press on a slider to the redrawn chart, and how long the Sweeps page takes to open
+and to filter with many stored runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from browser import CHART, DRAWN, app, tab
+
+from recast.ledger import RunRecord
+from workbench import charts
+from workbench.store import Store
+
+REDRAWN = f"""before => {{
+    const drawn = document.querySelector('{CHART} svg')?.innerHTML;
+    return drawn && drawn !== before;
+}}"""
+
+
+def fill(root: Path, runs: int) -> None:
+    """A store of made-up runs."""
+    store = Store(root).prepare()
+    row = dict.fromkeys(charts.METRICS, 0.1) | dict.fromkeys(charts.COUNTS, 1.0)
+    for i in range(runs):
+        rows = [
+            row | {"split": split, "slice": "all", "step": step, "rollouts": step, "labels": 0}
+            for split in ("test", "validation")
+            for step in (0, 10, 20)
+        ]
+        config = {
+            "strategy": ("grpo", "recast", "sft")[i % 3],
+            "seed": i // 60,
+            "lr": (0.001, 0.01)[i % 2],
+            "cell": f"cell{i // 6 % 10}",
+            "world": "demo",
+            "group": 8,
+        }
+        store.write(f"run{i:05d}", RunRecord(config, tuple(rows), {}))
+
+
+def seconds_to_title(page: Any, address: str) -> float:
+    """From the request to the page's title."""
+    began = time.perf_counter()
+    page.goto(address, wait_until="commit")
+    page.wait_for_selector('[data-testid="stMain"] h1')
+    return time.perf_counter() - began
+
+
+def slider(page: Any, presses: int = 15) -> float:
+    """Median seconds from a key press to the redrawn first chart."""
+    handle = page.get_by_role("slider").first
+    handle.focus()
+    taken = []
+    for _ in range(presses):
+        page.wait_for_function(DRAWN, arg=1)
+        before = page.locator(f"{CHART} svg").first.evaluate("drawing => drawing.innerHTML")
+        began = time.perf_counter()
+        handle.press("ArrowRight")
+        page.wait_for_function(REDRAWN, arg=before)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    """Measure and print."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--runs", type=int, default=5000)
+    runs = options.parse_args().runs
+    with tempfile.TemporaryDirectory() as folder, tab() as page:
+        with app(Path(folder) / "empty") as address:
+            say("start page, first visit of a fresh server", seconds_to_title(page, address))
+            page.wait_for_function(DRAWN, arg=1)
+            say("start page, next visit", seconds_to_title(page, address))
+            page.wait_for_function(DRAWN, arg=1)
+            say("slider on Learnability, median", slider(page))
+            page.goto(f"{address}/gradient_signals")
+            page.wait_for_function(DRAWN, arg=3)
+            say("slider on Gradient signals, median", slider(page))
+        fill(Path(folder) / "full", runs)
+        with app(Path(folder) / "full") as address:
+            for visit in ("first", "next"):
+                began = time.perf_counter()
+                page.goto(f"{address}/sweeps", wait_until="commit")
+                page.get_by_text(f"{runs:,} of {runs:,} runs").wait_for()
+                say(f"Sweeps with {runs:,} runs, {visit} visit", time.perf_counter() - began)
+            began = time.perf_counter()
+            page.get_by_text("Only runs at their").click()
+            page.get_by_text(f"of {runs:,} runs").wait_for()
+            page.wait_for_function(
+                f"!document.body.innerText.includes('{runs:,} of {runs:,} runs')"
+            )
+            say("a filter on it", time.perf_counter() - began)
+
+
+def say(what: str, seconds: float) -> None:
+    """One line of the result."""
+    print(f"{what}: {seconds:.2f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

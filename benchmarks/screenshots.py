@@ -1,0 +1,55 @@
+"""Take the pictures of `docs/images`: `make screenshots`, or with a folder and options:
+
+python benchmarks/screenshots.py [FOLDER] [--width 768] [--dark]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from browser import DRAWN, ROOT, app, tab
+
+PAGES = {
+    "learnability": ("", 2),
+    "gradient-signals": ("gradient_signals?group=0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0", 3),
+    "train-live": ("train_live?items=256&steps=60", 4),
+    "budget": ("budget", 4),
+    "sweeps": ("sweeps?view=compare", 1),
+    "claims": ("claims", 0),
+}
+
+
+def main() -> None:
+    """Open every page with the packaged example and save it as a PNG of its whole length."""
+    options = argparse.ArgumentParser()
+    options.add_argument("folder", nargs="?", default=ROOT / "docs" / "images", type=Path)
+    options.add_argument("--width", type=int, default=1280)
+    options.add_argument("--dark", action="store_true")
+    chosen = options.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    with (
+        app(Path("stores/screenshots")) as address,
+        tab(chosen.width, "dark" if chosen.dark else "light") as page,
+    ):
+        for name, (path, charts) in PAGES.items():
+            page.set_viewport_size({"width": chosen.width, "height": 900})
+            page.goto(f"{address}/{path}")
+            page.wait_for_selector('[data-testid="stMain"] h1')
+            if name == "train-live":
+                page.locator(".st-key-start button:enabled").click()
+                page.get_by_text("All strategies took").wait_for()
+            page.wait_for_function(DRAWN, arg=charts)
+            if name == "claims":
+                page.get_by_role("heading", name="C1:").wait_for()
+            height = page.evaluate(
+                "document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight"
+            )
+            page.set_viewport_size({"width": chosen.width, "height": height + 20})
+            page.wait_for_function(DRAWN, arg=charts)
+            page.screenshot(path=chosen.folder / f"{name}.png")
+            print(f"{chosen.folder / name}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,398 @@
+"""Speed of a training step: our fast path, our naive loop, and JAX, in one run on one core.
+
+    python -m benchmarks.simulator peers scaling profile sweep [--out docs/images]
+
+Each number is the least processor time of many short repetitions, interleaved between the peers, in
+milliseconds per run-step: one optimizer step of one run with everything that belongs to it (draws,
+rollouts, signal, gradient, Adam). `peers` needs jax (`make bench` installs it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import os
+import pstats
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import sim.step
+from recast import STRATEGIES
+from sim.fast import FastPath
+from sim.optimizer import Adam
+from sim.policy import MLP, Params
+from sim.rollout import path_logp, path_logp_each, sample, sample_each
+from sim.step import Training, collect, updates
+from sim.trainer import train
+from sim.warmstart import warm_start
+from sim.world import SyntheticWorld, World, build_synthetic
+
+Timed = Callable[[], None]
+RATE = 1e-6
+"""Small, so that every repetition sees the warm start's share of all-zero groups."""
+
+
+def world_of(items: int = 1024) -> World:
+    return build_synthetic(
+        SyntheticWorld(items=items, sft_prompts=4096, validation_prompts=128, test_prompts=128)
+    )
+
+
+def warm(world: World, policy: MLP, runs: int, dtype: torch.dtype, share: float = 0.85) -> Params:
+    """A start with `share` all-zero groups at G = 32."""
+    found = warm_start(policy, world, tuple(range(runs)), all_zero=share, group=32)
+    return {name: value.to(dtype) for name, value in found.params.items()}
+
+
+def ours(world: World, policy: MLP, start: Params, name: str, how: Training, steps: int) -> Timed:
+    runs = len(next(iter(start.values())))
+    dtype = next(iter(start.values())).dtype
+    fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(runs)), how)
+    assert fast is not None
+    rate, adam = torch.full((runs,), RATE, dtype=dtype), Adam(start)
+
+    def go() -> None:
+        params = start
+        for step in range(steps):
+            params = adam.step(params, fast.step(params, step).grads, rate)
+
+    return go
+
+
+def general(
+    world: World, policy: MLP, start: Params, name: str, how: Training, steps: int, *, tree: bool
+) -> Timed:
+    """The general path: every rollout through autograd, or on the shared tree."""
+    runs = len(next(iter(start.values())))
+    rate, adam = torch.full((runs,), RATE, dtype=next(iter(start.values())).dtype), Adam(start)
+    seeds, strategy = tuple(range(runs)), STRATEGIES[name]
+
+    def go() -> None:
+        sim.step.sample, sim.step.path_logp = (  # type: ignore[attr-defined]
+            (sample, path_logp) if tree else (sample_each, path_logp_each)
+        )
+        params = start
+        for step in range(steps):
+            phase = collect(policy, params, world, strategy, seeds, step, how, {})
+            for loss_of in updates(policy, params, start, world, strategy, how, phase, 0.0):
+                leaves = {k: v.detach().requires_grad_() for k, v in params.items()}
+                slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
+                params = adam.step(params, dict(zip(leaves, slopes, strict=True)), rate)
+        sim.step.sample, sim.step.path_logp = sample, path_logp  # type: ignore[attr-defined]
+
+    return go
+
+
+def jax_peer(world: World, start: Params, name: str, how: Training, steps: int, mode: str) -> Timed:
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    import jax
+    import jax.numpy as jnp
+
+    from benchmarks.jax_peer import make_steps, start_state
+
+    jax.config.update("jax_enable_x64", True)
+    dtype = str(next(iter(start.values())).dtype).removeprefix("torch.")
+    runs = len(next(iter(start.values())))
+    params, state = start_state({k: v.numpy() for k, v in start.items()}, dtype)
+    context = world.train.context.numpy().astype(dtype)
+    function = make_steps(
+        world.catalogue, context, world.train.target.numpy(), name, how.group, mode
+    )
+    keys = jax.random.split(jax.random.key(0), runs)
+    rng = np.random.default_rng(0)
+    prompts = jnp.asarray(rng.integers(0, len(world.train), (steps, runs, how.batch)))
+    rate = jnp.full((runs,), RATE, dtype=dtype)
+    jax.block_until_ready(function(params, state, keys, prompts, rate))
+    return lambda: jax.block_until_ready(function(params, state, keys, prompts, rate))
+
+
+def least(timed: dict[str, Timed], per: int, seconds: float) -> dict[str, float]:
+    """Least processor time of each, ms divided by `per`; `seconds` for all of them together."""
+    best = dict.fromkeys(timed, float("inf"))
+    for go in timed.values():
+        go()
+    end = time.monotonic() + seconds
+    rounds = 0
+    print(".", end="", file=sys.stderr, flush=True)
+    while time.monotonic() < end or rounds < 3:
+        for label, go in timed.items():
+            begun = time.process_time()
+            go()
+            best[label] = min(best[label], (time.process_time() - begun) * 1e3 / per)
+        rounds += 1
+    return best
+
+
+def table(title: str, rows: list[dict[str, Any]]) -> None:
+    print(f"\n### {title}\n")
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|" + "---|" * len(rows[0]))
+    for row in rows:
+        cells = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def peers(seconds: float) -> None:
+    world, policy, runs = world_of(), MLP(64), 8
+    rows = []
+    for dtype in (torch.float32, torch.float64):
+        start = warm(world, policy, runs, dtype)
+        for group in (32, 512):
+            for name in ("grpo", "recast"):
+                how, steps = Training(steps=1000, group=group), 4 if group == 32 else 1
+                timed = {
+                    "naive": general(world, policy, start, name, how, steps, tree=False),
+                    "jax vmap": jax_peer(world, start, name, how, steps, "vmap"),
+                    "jax map": jax_peer(world, start, name, how, steps, "map"),
+                    "ours": ours(world, policy, start, name, how, steps),
+                }
+                best = least(timed, steps * runs, seconds)
+                peer = min(best["jax vmap"], best["jax map"])
+                rows.append(
+                    {
+                        "type": str(dtype).removeprefix("torch."),
+                        "G": group,
+                        "strategy": name,
+                        **{f"{k}, ms": v for k, v in best.items()},
+                        "jax against naive": best["naive"] / peer,
+                        "ours against jax": peer / best["ours"],
+                        "ours, M rollouts/s": how.batch * group / best["ours"] / 1e3,
+                    }
+                )
+                print(rows[-1], file=sys.stderr, flush=True)
+    table("One training step, R = 8, B = 32, H = 64, KL 0, one step per phase", rows)
+
+
+def scaling(seconds: float, out: Path | None) -> None:
+    world, policy, dtype = world_of(), MLP(64), torch.float64
+    start = warm(world, policy, 8, dtype)
+    names = ("grpo", "repair_only", "reinforce", "recast", "sft")
+    by_group: dict[str, list[float]] = {}
+    groups = (32, 128, 512, 1024)
+    for name in names:
+        for group in groups:
+            timed = {"ours": ours(world, policy, start, name, Training(steps=99, group=group), 1)}
+            by_group.setdefault(name, []).append(least(timed, 8, seconds)["ours"])
+    for group in groups[:3]:
+        how = Training(steps=99, group=group)
+        timed = {"naive": general(world, policy, start, "grpo", how, 1, tree=False)}
+        by_group.setdefault("grpo, naive loop", []).append(least(timed, 8, seconds)["naive"])
+    table(
+        "Cost against G, ms per run-step (float64, R = 8)",
+        [
+            {"strategy": name}
+            | {f"G = {g}": v for g, v in zip(groups, [*cost, "-"], strict=False)}
+            | {"G = 1024 / G = 32": cost[3] / cost[0] if len(cost) == 4 else "-"}
+            for name, cost in by_group.items()
+        ],
+    )
+    rows = []
+    for what, values in {
+        "R": (1, 2, 4, 8),
+        "B": (8, 32, 128),
+        "N": (256, 1024, 4096),
+        "H": (16, 64, 256),
+    }.items():
+        for value in values:
+            here = world if what != "N" else world_of(value)
+            sized = policy if what != "H" else MLP(value)
+            begin = start if what in "RB" else warm(here, sized, 8, dtype)
+            begin = {k: v[: value if what == "R" else 8] for k, v in begin.items()}
+            how = Training(steps=99, batch=value if what == "B" else 32)
+            row: dict[str, Any] = {"axis": what, "value": value}
+            for name in ("grpo", "recast"):
+                timed = {"ours": ours(here, sized, begin, name, how, 1)}
+                runs = value if what == "R" else 8
+                row[f"{name}, ms"] = least(timed, runs, seconds)["ours"]
+            rows.append(row)
+    table("Cost against R, B, N and H at G = 32, ms per run-step (float64)", rows)
+    rows = []
+    for label, how in {
+        "KL 0, one step": Training(steps=99),
+        "KL .001, one step": Training(steps=99, kl_weight=0.001),
+        "KL 0, 8 steps per phase": Training(steps=99, mini_batch=128),
+        "KL .001, 8 steps per phase": Training(steps=99, mini_batch=128, kl_weight=0.001),
+    }.items():
+        served = (
+            general(world, policy, start, "grpo", how, 1, tree=True)
+            if how.mini_batch
+            else ours(world, policy, start, "grpo", how, 1)
+        )
+        naive = general(world, policy, start, "grpo", how, 1, tree=False)
+        best = least({"naive": naive, "ours": served}, 8, seconds)
+        rows.append(
+            {
+                "grpo, G = 32": label,
+                "served by": "shared tree" if how.mini_batch else "hits",
+                **{f"{k}, ms per phase": v for k, v in best.items()},
+                "ours against naive": best["naive"] / best["ours"],
+            }
+        )
+    table("With KL, and with several steps per rollout phase (float64, R = 8)", rows)
+    if out is not None:
+        (out / "cost_against_group.svg").write_text(chart(groups, by_group), encoding="utf-8")
+
+
+def profile() -> None:
+    world, policy = world_of(), MLP(64)
+    size, rows = 512, []
+    for dtype in (torch.float32, torch.float64):
+        square = torch.randn(size, size, dtype=dtype)
+        long = torch.randn(8_000_000, dtype=dtype)
+        best = least({"mm": lambda s=square: s @ s, "copy": lambda x=long: x.clone()}, 1, 1.0)
+        peak = 2 * size**3 / best["mm"] / 1e6
+        start = warm(world, policy, 8, dtype)
+        for name in ("grpo", "recast"):
+            how = Training(steps=99)
+            fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(8)), how)
+            assert fast is not None
+            products = counted_flops(lambda f=fast, s=start: f.step(s, 0))
+            cost = least({"ours": ours(world, policy, start, name, how, 1)}, 1, 2.0)["ours"]
+            rows.append(
+                {
+                    "type": str(dtype).removeprefix("torch."),
+                    "strategy": name,
+                    "matmul peak, GFLOP/s": peak,
+                    "memory copy, GB/s": 2 * long.nbytes / best["copy"] / 1e6,
+                    "products per step, MFLOP": products / 1e6,
+                    "step, ms (R = 8)": cost,
+                    "share of matmul peak": products / (cost * 1e6) / peak,
+                    "parameters and moments moved, MB": moved(start),
+                    "share of memory bandwidth": moved(start)
+                    / (2 * long.nbytes / best["copy"] / 1e3 * cost / 1e3),
+                }
+            )
+    table("Share of a roofline, G = 32", rows)
+    start = warm(world, policy, 8, torch.float64)
+    for name in ("grpo", "recast"):
+        go = ours(world, policy, start, name, Training(steps=99), 50)
+        go()
+        spy = cProfile.Profile(time.process_time)
+        spy.runcall(go)
+        found = pstats.Stats(spy)
+        whole: float = found.total_tt  # type: ignore[attr-defined]
+        costs = sorted(found.stats.items(), key=lambda x: -x[1][2])[:12]  # type: ignore[attr-defined]
+        table(
+            f"Where a step of {name} spends its time (cProfile, float64, R = 8, G = 32)",
+            [
+                {"function": f"{Path(where[0]).name}:{where[2]}", "calls per step": c[0] / 50}
+                | {"share of time": c[2] / whole}
+                for where, c in costs
+            ],
+        )
+
+
+def counted_flops(go: Callable[[], object]) -> float:
+    """Floating-point operations of the matrix products inside."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        go()
+    return float(counter.get_total_flops())
+
+
+def moved(params: Params) -> float:
+    """MB that Adam reads and writes at the least: parameter, gradient and two moments."""
+    return 7 * sum(value.nbytes for value in params.values()) / 1e6
+
+
+def sweep(steps: int, seeds: int) -> None:
+    world, policy = build_synthetic(SyntheticWorld()), MLP(64)
+    start = warm(world, policy, seeds, torch.float64)
+    names = (
+        *("grpo", "dr_grpo", "rloo", "reinforce", "recast", "recast_random_negative"),
+        *("repair_only", "contrast_only", "sft", "grpo_sft"),
+    )
+    rows, whole = [], time.process_time()
+    for name in names:
+        begun = time.process_time()
+        how = Training(steps=steps, evaluations=max(1, steps // 50))
+        rates = torch.full((seeds,), 0.003)
+        train(policy, world, start, STRATEGIES[name], tuple(range(seeds)), rates, how)
+        spent = time.process_time() - begun
+        rows.append({"strategy": name, "s": spent, "ms per run-step": spent * 1e3 / steps / seeds})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    rows.append({"strategy": "all", "s": time.process_time() - whole, "ms per run-step": "-"})
+    table(
+        f"{len(names)} strategies x {seeds} seeds x {steps} steps with evaluation every 50, "
+        f"processor seconds of one core; peak memory {peak:.2f} GB",
+        rows,
+    )
+
+
+def chart(groups: tuple[int, ...], costs: dict[str, list[float]]) -> str:
+    """Cost against G as an SVG, both axes logarithmic; every line is named at its end."""
+    left, top, width, height = 70, 50, 420, 300
+    low = 10 ** np.floor(np.log10(min(min(c) for c in costs.values())))
+    high = 10 ** np.ceil(np.log10(max(max(c) for c in costs.values())))
+
+    def x(group: float) -> float:
+        return float(left + width * np.log(group / groups[0]) / np.log(groups[-1] / groups[0]))
+
+    def y(cost: float) -> float:
+        return float(top + height * (1 - np.log(cost / low) / np.log(high / low)))
+
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 420" font-family="sans-serif" '
+        'font-size="12" role="img" aria-label="Cost of a run-step against search width G">',
+        '<rect width="680" height="420" fill="white"/>',
+        '<text x="70" y="26" font-size="15">What does a wider search cost?</text>',
+        '<text x="280" y="408" text-anchor="middle">search width G, rollouts per prompt</text>',
+        '<text transform="translate(18 200) rotate(-90)" text-anchor="middle">'
+        "ms per run-step (float64, R = 8)</text>",
+    ]
+    for group in groups:
+        parts.append(f'<text x="{x(group):.0f}" y="372" text-anchor="middle">{group}</text>')
+        parts.append(f'<path d="M{x(group):.1f} {top}v{height}" stroke="#e5e5e5"/>')
+    tick = low
+    while tick <= high * 1.01:
+        parts.append(f'<text x="62" y="{y(tick) + 4:.0f}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<path d="M{left} {y(tick):.1f}h{width}" stroke="#e5e5e5"/>')
+        tick *= 10
+    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555", "#000000")
+    taken: list[float] = []
+    ranked = sorted(zip(colours, costs.items(), strict=False), key=lambda line: -line[1][1][-1])
+    for colour, (name, cost) in ranked:
+        points = [(x(g), y(c)) for g, c in zip(groups, cost, strict=False)]
+        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in points]
+        label = points[-1][1]
+        while any(abs(label - other) < 14 for other in taken):
+            label += 2
+        taken.append(label)
+        parts.append(
+            f'<text x="{points[-1][0] + 8:.0f}" y="{label + 4:.0f}" fill="{colour}">{name}</text>'
+        )
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("what", nargs="+", choices=["peers", "scaling", "profile", "sweep"])
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each comparison")
+    parser.add_argument("--steps", type=int, default=600, help="of the sweep")
+    parser.add_argument("--seeds", type=int, default=10, help="of the sweep")
+    parser.add_argument("--out", type=Path, help="folder for the chart")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, one thread, {os.cpu_count()} cores; load {os.getloadavg()}")
+    if "peers" in given.what:
+        peers(given.seconds)
+    if "scaling" in given.what:
+        scaling(given.seconds, given.out)
+    if "profile" in given.what:
+        profile()
+    if "sweep" in given.what:
+        sweep(given.steps, given.seeds)
+
+
+if __name__ == "__main__":
+    main()
