@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def another_value(field: str, tmp_path: Path) -> Experiment | None:
     schema = Experiment.model_json_schema()
     text = json.dumps(schema)
     candidates: list[Any] = [1, 2, 0.37, 0.9, True, False, "recast", ["recast"], [0.5]]
-    candidates += [v for v in {w.strip('"') for w in text.replace(",", " ").split()} if v]
+    candidates += sorted(set(re.findall(r'"([^"]+)"', text)))
     for value in candidates:
         if value == here:
             continue
