@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from recast.repair import REPAIRS, anchored
 from recast.strategy import Signal, State, Strategy, build_signal
 from recast.structure import level_scores, matched_levels
 from recast.supervised import Evidence
+from sim.beam import beam
 from sim.policy import Params, Policy
 from sim.rollout import path_entropy, path_logp, sample
 from sim.seeds import minibatch, uniforms
@@ -33,14 +34,16 @@ REFILLS = 10
 
 @dataclass(frozen=True)
 class Training:
-    """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; clip and KL
-    as in the loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
+    """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; rollouts:
+    i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
+    loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; evaluations: how many after the start, evenly spaced in steps; curve_prompts: test
     prompts behind each point of the curve (0 = all); start and end are measured on all as well."""
 
     steps: int = 300
     batch: int = 32
     group: int = 32
+    rollouts: Literal["sample", "beam"] = "sample"
     temperature: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.28
@@ -249,20 +252,28 @@ def _roll_out(
     name = "/refill" if refill else ""
     width = strategy.sampled(how.group)
     encoded = policy.encode(params, batch.context)
-    draws = uniforms(seeds, f"rollouts{name}", counter, (how.batch, width, catalogue.depth))
-    items = sample(policy, params, catalogue, encoded, draws, how.temperature)
+    rank = None
+    if how.rollouts == "beam":
+        found, _ = beam(policy, params, catalogue, encoded, width)
+        rank = torch.arange(width).expand_as(found)
+    else:
+        draws = uniforms(seeds, f"rollouts{name}", counter, (how.batch, width, catalogue.depth))
+        found = sample(policy, params, catalogue, encoded, draws, how.temperature)
+    # A catalogue smaller than the beam leaves places without an item.
+    there, items = found >= 0, found.clamp(min=0)
     known = (batch.targets >= 0).unsqueeze(-2)
     wanted = batch.targets.clamp(min=0).unsqueeze(-2)
     agree = matched_levels(catalogue.codes[items].unsqueeze(-2), catalogue.codes[wanted])
-    matched = agree.masked_fill(~known, 0).amax(-1)
+    matched = agree.masked_fill(~known, 0).amax(-1).masked_fill(~there, 0)
     entropy = None
     if "entropy" in strategy.needs:
         entropy = path_entropy(policy, params, catalogue, encoded, items)
     return RolloutGroups(
         reward=(matched == catalogue.depth).to(dtype),
         score=level_scores(catalogue.depth, dtype)[matched],
-        valid=torch.ones_like(items, dtype=torch.bool),
+        valid=there,
         origin=torch.full_like(items, int(Origin.POLICY), dtype=torch.int8),
+        beam_rank=rank,
         tie_key=uniforms(seeds, f"ties{name}", counter, (how.batch, width)).to(dtype),
         entropy=entropy,
         matched=matched,

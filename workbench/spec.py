@@ -63,6 +63,7 @@ class StartSpec(_Strict):
 class TrainSpec(_Strict):
     """steps: rollout phases; batch: prompts per phase; group: rollouts per prompt G; lr: the grid
     from which each strategy's rate is chosen on the validation split by `tune_metric`;
+    rollouts: i.i.d. samples at `temperature`, or the distinct items of a beam search;
     mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
     kl_weight, kl_estimator: the loss; curve_prompts: test prompts behind each point of a learning
     curve, 0 = all of them."""
@@ -70,6 +71,7 @@ class TrainSpec(_Strict):
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     group: Annotated[int, Field(ge=1, le=4096)] = 32
+    rollouts: Literal["sample", "beam"] = "sample"
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(ge=0, le=100)] = 0.28
@@ -96,7 +98,8 @@ class Experiment(_Strict):
     def _fitting(self) -> Experiment:
         for name in self.strategies:
             try:
-                require_inputs(parse_strategy(name), GIVEN, self.train.group)
+                beams = {"beam_rank"} if self.train.rollouts == "beam" else set()
+                require_inputs(parse_strategy(name), GIVEN | beams, self.train.group)
             except ValueError as problem:
                 raise ValueError(f"strategy {name!r}: {problem}") from None
         return self
