@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.keys import folder_fingerprint, run_config, run_key, start_key
-from workbench.spec import Experiment, SpecError, change, validated
+from workbench.spec import Experiment, SpecError, change, load_experiment, validated
 from workbench.sweep import Sweep, Tune, load_sweep, sweep_names
 
 BASE: dict[str, Any] = {"strategies": ["grpo", "sft"], "seeds": 2}
@@ -204,7 +204,7 @@ def test_a_sweep_file_starts_from_a_preset_and_changes_what_it_names(tmp_path):
     )
     sweep = load_sweep(str(tmp_path / "s.toml"), {"train.batch": 16})
     assert (sweep.name, sweep.seeds, sweep.train.steps, sweep.train.batch) == ("s", 3, 7, 16)
-    assert sweep.train.lr == (0.003, 0.01)
+    assert sweep.train.lr == load_experiment("quick", {}).train.lr
     assert "recast" in sweep.strategies
 
 
