@@ -109,13 +109,12 @@ class FastPath:
     ) -> FastPath | None:
         """The fast path of these runs, or None where the general path must do.
 
-        It needs a policy with node passes, one target per prompt, independent rollouts, one
-        optimizer step per rollout phase, and a plan for the strategy.
+        It needs a policy with node passes, one target per prompt, i.i.d. rollouts, one optimizer
+        step per rollout phase, and a plan for the strategy.
         """
-        several = world.train.targets is not None
-        if not isinstance(policy, NodePolicy) or several or how.mini_batch:
-            return None
-        if how.rollouts != "iid":
+        several = getattr(world.train, "targets", None) is not None
+        general = bool(how.mini_batch) or how.rollouts != "sample" or several
+        if general or not isinstance(policy, NodePolicy):
             return None
         dtype = next(iter(reference.values())).dtype
         plan = plan_for(strategy, how.group, world.catalogue.depth, how.loss, dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,23 +34,22 @@ REFILLS = 10
 
 @dataclass(frozen=True)
 class Training:
-    """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; clip and KL
-    as in the loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
-    rolled out; evaluations: how many after the start, evenly spaced in steps; curve_prompts:
-    test prompts behind each of them (0 = all); the start and the end use all as well; rollouts:
-    `iid` samples, or `beam`, the G items that beam search finds (temperature then plays no part).
-    """
+    """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; rollouts:
+    i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
+    loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
+    rolled out; evaluations: how many after the start, evenly spaced in steps; curve_prompts: test
+    prompts behind each point of the curve (0 = all); start and end are measured on all as well."""
 
     steps: int = 300
     batch: int = 32
     group: int = 32
+    rollouts: Literal["sample", "beam"] = "sample"
     temperature: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.28
     kl_weight: float = 0.0
     kl_estimator: KLEstimator = "k3"
     mini_batch: int = 0
-    rollouts: str = "iid"
     evaluations: int = 10
     curve_prompts: int = 128
 
@@ -259,27 +258,28 @@ def _roll_out(
     name = "/refill" if refill else ""
     width = strategy.sampled(how.group)
     encoded = policy.encode(params, batch.context)
-    valid, ranks = torch.ones(*encoded.shape[:2], width, dtype=torch.bool), None
+    rank = None
     if how.rollouts == "beam":
-        items, _ = beam(policy, params, catalogue, encoded, width)
-        valid, items = items >= 0, items.clamp(min=0)
-        ranks = torch.arange(width).expand_as(items)
+        found, _ = beam(policy, params, catalogue, encoded, width)
+        rank = torch.arange(width).expand_as(found)
     else:
         draws = uniforms(seeds, f"rollouts{name}", counter, (how.batch, width, catalogue.depth))
-        items = sample(policy, params, catalogue, encoded, draws, how.temperature)
+        found = sample(policy, params, catalogue, encoded, draws, how.temperature)
+    # A catalogue smaller than the beam leaves places without an item.
+    there, items = found >= 0, found.clamp(min=0)
     known = (batch.targets >= 0).unsqueeze(-2)
     wanted = batch.targets.clamp(min=0).unsqueeze(-2)
     agree = matched_levels(catalogue.codes[items].unsqueeze(-2), catalogue.codes[wanted])
-    matched = agree.masked_fill(~known, 0).amax(-1)
+    matched = agree.masked_fill(~known, 0).amax(-1).masked_fill(~there, 0)
     entropy = None
     if "entropy" in strategy.needs:
         entropy = path_entropy(policy, params, catalogue, encoded, items)
     return RolloutGroups(
         reward=(matched == catalogue.depth).to(dtype),
         score=level_scores(catalogue.depth, dtype)[matched],
-        valid=valid,
-        beam_rank=ranks,
+        valid=there,
         origin=torch.full_like(items, int(Origin.POLICY), dtype=torch.int8),
+        beam_rank=rank,
         tie_key=uniforms(seeds, f"ties{name}", counter, (how.batch, width)).to(dtype),
         entropy=entropy,
         matched=matched,

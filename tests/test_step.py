@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import oracles
 import pytest
 import torch
@@ -17,6 +19,7 @@ TINY = SyntheticWorld(
     items=24, codes=4, sft_prompts=64, train_prompts=96, validation_prompts=16, test_prompts=16
 )
 HOW = Training(steps=4, batch=8, group=8, evaluations=1)
+BEAMS = replace(HOW, rollouts="beam")
 SEEDS = (0, 1)
 
 
@@ -49,10 +52,12 @@ def gradients(world, params, name, collected, how=HOW, policy=None):
     return found
 
 
-@pytest.mark.parametrize("name", [n for n, s in STRATEGIES.items() if "beam_rank" not in s.needs])
+@pytest.mark.parametrize("name", list(STRATEGIES))
 def test_every_strategy_takes_a_step_and_pays_for_it(world, params, name):
-    strategy, collected = STRATEGIES[name], step(world, params, name)
-    (slopes,) = gradients(world, params, name, collected)
+    strategy = STRATEGIES[name]
+    how = BEAMS if "beam_rank" in strategy.needs else HOW
+    collected = step(world, params, name, how)
+    (slopes,) = gradients(world, params, name, collected, how)
     assert all(value.isfinite().all() for value in slopes.values())
     spent, counted = account(strategy, collected, 1)
     assert (spent["rollouts"] > 0).all() == strategy.needs_rollouts
@@ -83,6 +88,27 @@ def test_a_hit_is_an_item_of_the_target_and_nothing_else(world, params):
             assert groups.score[0, b, g].item() == pytest.approx(
                 oracles.structural_score([path], [target])
             )
+
+
+def test_a_beam_group_holds_distinct_items_best_first_and_one_hit_at_most(world, params):
+    collected = step(world, params, "rank_penalty", BEAMS)
+    groups = collected.signal.groups
+    encoded = MLP(8).encode(params, collected.batch.context)
+    logp = path_logp(MLP(8), params, world.catalogue, encoded, collected.items).sum(-1)
+    assert (logp.diff(dim=-1) <= 1e-12).all()
+    for group in collected.items.flatten(0, 1).tolist():
+        assert len(set(group)) == HOW.group
+    assert (groups.hit.sum(-1) <= 1).all()
+    assert torch.equal(groups.beam_rank[0, 0], torch.arange(HOW.group))
+
+
+def test_places_of_a_beam_wider_than_the_catalogue_stay_empty(world, params):
+    how = replace(BEAMS, group=world.catalogue.items + 3)
+    collected = step(world, params, "repair_only", how)
+    groups = collected.signal.groups
+    assert torch.equal(groups.valid.sum(-1), torch.full((2, 8), world.catalogue.items))
+    assert groups.hit.sum(-1).eq(1).all()  # every item was offered
+    assert not collected.signal.advantage[~groups.valid].any()
 
 
 def test_dynamic_sampling_pays_until_its_batch_is_full_of_groups_that_vary(world, params):

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.keys import folder_fingerprint, run_config, run_key, start_key
-from workbench.spec import Experiment, SpecError, change, validated
+from workbench.spec import Experiment, SpecError, change, load_experiment, validated
 from workbench.sweep import Sweep, Tune, load_sweep, sweep_names
 
 BASE: dict[str, Any] = {"strategies": ["grpo", "sft"], "seeds": 2}
@@ -123,6 +123,7 @@ def another_value(field: str, tmp_path: Path) -> Experiment | None:
     text = json.dumps(schema)
     candidates: list[Any] = [1, 2, 0.37, 0.9, True, False, "recast", ["recast"], [0.5]]
     candidates += sorted(set(re.findall(r'"([^"]+)"', text)))
+    candidates += [int(v) for v in sorted(set(re.findall(r"\b\d+\b", text)))]
     for value in candidates:
         if value == here:
             continue
@@ -205,7 +206,7 @@ def test_a_sweep_file_starts_from_a_preset_and_changes_what_it_names(tmp_path):
     )
     sweep = load_sweep(str(tmp_path / "s.toml"), {"train.batch": 16})
     assert (sweep.name, sweep.seeds, sweep.train.steps, sweep.train.batch) == ("s", 3, 7, 16)
-    assert sweep.train.lr == (0.003, 0.01)
+    assert sweep.train.lr == load_experiment("quick", {}).train.lr
     assert "recast" in sweep.strategies
 
 

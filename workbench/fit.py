@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import expit, gammaln, logit
-from scipy.stats import beta, chi2
+from scipy.special import betaincinv, chdtri, expit, gammaln, logit
 
 from recast import REGIMES
 
@@ -26,7 +25,7 @@ Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 LogLikelihood = Callable[[Array, Array], Array]
 
-DROP = float(chi2.ppf(0.95, 1)) / 2
+DROP = float(chdtri(1, 0.05)) / 2
 TOP = 1 - 1e-9
 RAYS = 96
 SHELLS = (0.25, 0.5, 0.75, 1.0)
@@ -146,8 +145,8 @@ def fit_hit_counts(hits: Sequence[int], rollouts: int | Sequence[int]) -> BetaFi
         note = f"{which}, so the spread over prompts is open; the interval of the mean allows any"
         return BetaFit(prompts, total, found, 0.0, region, False, True, note)
     if prompts == 1 or (n == 1).all():
-        low = beta.ppf(TAIL, found, total - found + 1)
-        high = beta.ppf(1 - TAIL, found + 1, total - found)
+        low = betaincinv(found, total - found + 1, TAIL)
+        high = betaincinv(found + 1, total - found, 1 - TAIL)
         region = np.array([[found / total, 0.0], [low, 0.0], [high, 0.0]])
         at_best = float(loglik(region[:1, 0], region[:1, 1])[0])
         note = (

@@ -67,20 +67,20 @@ class StartSpec(_Strict):
 
 
 class TrainSpec(_Strict):
-    """steps: rollout phases; batch: prompts per phase; group: rollouts per prompt G; mini_batch:
-    rows per optimizer step, 0 = one optimizer step per phase; lr: the grid from which each
-    strategy's rate is chosen on the validation split by `tune_metric`; curve_prompts: test
-    prompts behind each point of a learning curve, 0 = all of them; rollouts: `iid` samples at
-    `temperature`, or a `beam` set of `group` distinct items; clip_low, clip_high, kl_weight: of
-    the loss, KL by the k3 estimator against the start."""
+    """steps: rollout phases; batch: prompts per phase; group: rollouts per prompt G; lr: the grid
+    from which each strategy's rate is chosen on the validation split by `tune_metric`;
+    rollouts: i.i.d. samples at `temperature`, or the distinct items of a beam search;
+    mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
+    kl_weight, kl_estimator: the loss; curve_prompts: test prompts behind each point of a learning
+    curve, 0 = all of them."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     group: Annotated[int, Field(ge=1, le=4096)] = 32
+    rollouts: Literal["sample", "beam"] = "sample"
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
-    rollouts: Literal["iid", "beam"] = "iid"
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    clip_high: Annotated[float, Field(gt=0, le=10)] = 0.28
+    clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(ge=0, le=100)] = 0.28
     kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     mini_batch: Annotated[int, Field(ge=0, le=10_000_000)] = 0

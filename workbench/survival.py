@@ -9,7 +9,7 @@ that thousands of resamples are one array operation.
 from __future__ import annotations
 
 import numpy as np
-import scipy.stats
+import scipy  # scipy.stats loads at first use: it takes a second, which a page would wait for
 
 from workbench.stats import Floats
 
