@@ -14,6 +14,7 @@ import click
 from workbench.commands.calibrate import calibrate
 from workbench.commands.claims import claims
 from workbench.commands.compare import compare
+from workbench.commands.diagnose import diagnose
 from workbench.commands.exact import exact
 from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
@@ -35,6 +36,7 @@ def cli() -> None:
 for command in (
     run,
     calibrate,
+    diagnose,
     sweep,
     compare,
     claims,

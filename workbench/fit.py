@@ -96,6 +96,14 @@ class BetaFit:
         """
         return _range(1 - self._pmf(k)[:, 0])
 
+    def learnable(self, group: int) -> Estimated:
+        """Share of groups with hits and misses both, at another G; 0 at G = 1.
+
+        Raises ValueError for group < 1, or group > 1 where the spread is unknown.
+        """
+        pmf = self._pmf(group)
+        return _range(np.clip(1 - pmf[:, 0] - pmf[:, -1], 0, 1) if group > 1 else 0 * pmf[:, 0])
+
     def _pmf(self, group: int) -> Array:
         if group < 1:
             raise ValueError(f"group: expected at least 1 rollout, got {group}")
