@@ -134,7 +134,7 @@ def predictions(found: Diagnosis, widths: Sequence[int] = OTHER) -> pl.DataFrame
     cost (rollouts per learnable group; null where none is expected). Empty where groups are beam
     sets, or counts say nothing about another G.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     if found.beam:
         return pl.DataFrame(rows)
     late = found.late()

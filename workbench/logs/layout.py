@@ -257,6 +257,8 @@ class Reader:
         out["task"].append(plain_line(task, 60) if task not in (None, "") else "all")
         for name in _NUMBERS:
             out[name].append(number(row.get(at.get(name, ""))))
+        if out["format"][-1] is None and depth is not None and depth > 1:
+            out["format"][-1] = float(len(codes(prediction or "")) == depth)
         for name in ("beam_rank", "tokens"):
             value = number(row.get(at.get(name, "")))
             usable = value is not None and 0 <= value < 2**31

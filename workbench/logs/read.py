@@ -21,6 +21,7 @@ from workbench.logs.rows import batches, kind_of
 FORMATS: dict[str, LogFormat] = {
     form.FORMAT.name: form.FORMAT for form in (trl, verl, openrlhf, generic)
 }
+AS_LOGGED = Choice()
 MOST = 2_000_000
 """Rollouts kept in memory; about 150 bytes each while they are put together."""
 
@@ -74,7 +75,7 @@ def read_log(
     paths: Sequence[Path],
     *,
     form: str = "",
-    choice: Choice = Choice(),
+    choice: Choice = AS_LOGGED,
     most: int = MOST,
     names: Sequence[str] | None = None,
     progress: Progress = lambda *_: None,
