@@ -239,6 +239,17 @@ def test_a_healthy_run_that_improves_triggers_nothing(tmp_path):
     assert names(taken_apart(rows, tmp_path)) == set()
 
 
+def test_a_run_that_repairs_its_groups_is_not_told_to(tmp_path):
+    """ReCast's own advantages: one miss of every all-zero group is pushed down."""
+    rows = planted.log(mean=0.02, batch=32)
+    rows = [
+        {**row, "advantage": row["advantage"] if row["advantage"] else -1.0 * (place % 8 == 3)}
+        for place, row in enumerate(rows)
+    ]
+    said = {finding.name: finding.level for finding in examine(taken_apart(rows, tmp_path))}
+    assert said == {"starved": "note"}
+
+
 def test_a_truncated_last_group_is_no_finding(tmp_path):
     assert names(taken_apart(planted.log()[:-3], tmp_path)) == set()
 

@@ -19,6 +19,7 @@ from workbench.commands.exact import exact
 from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
 from workbench.commands.report import report
+from workbench.commands.rollouts import rollouts
 from workbench.commands.run import presets, run
 from workbench.commands.search import search
 from workbench.commands.store import store
@@ -37,6 +38,7 @@ for command in (
     run,
     calibrate,
     diagnose,
+    rollouts,
     sweep,
     compare,
     claims,

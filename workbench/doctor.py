@@ -182,16 +182,29 @@ def groups_mixed(found: Diagnosis) -> Finding | None:
 
 
 def _foreign_advantages(found: Diagnosis) -> str:
+    """Whether groups of equal rewards have advantages of both signs: from no group of theirs."""
+    dead = _dead_advantages(found)
+    count = dead.filter((pl.col("low") < -1e-3) & (pl.col("high") > 1e-3)).height
+    if count < 5 or count < 0.2 * dead.height:
+        return ""
+    return f"{count:,} of {dead.height:,} groups of equal rewards have advantages of both signs"
+
+
+def _dead_advantages(found: Diagnosis) -> pl.DataFrame:
+    """Smallest and largest logged advantage of each group of equal rewards."""
     known = found.groups.filter(pl.col("constant") & pl.col("idle").is_not_null())
-    spread = (
+    return (
         found.rollouts.join(known.select("key", "part"), on=["key", "part"])
         .group_by("key", "part")
-        .agg(gap=pl.col("advantage").max() - pl.col("advantage").min())
+        .agg(low=pl.col("advantage").min(), high=pl.col("advantage").max())
     )
-    count = spread.filter(pl.col("gap") > 1e-3).height
-    if count < 5 or count < 0.2 * known.height:
-        return ""
-    return f"{count:,} of {known.height:,} groups of equal rewards have different advantages"
+
+
+def _uses_dead_groups(found: Diagnosis) -> bool:
+    """Whether the run's own signal learns from groups of equal rewards: repair, or a penalty."""
+    dead = _dead_advantages(found)
+    used = dead.filter((pl.col("low") < -1e-3) ^ (pl.col("high") > 1e-3)).height
+    return dead.height > 0 and used >= MOSTLY * dead.height
 
 
 def duplicated_rollouts(found: Diagnosis) -> Finding | None:
@@ -278,7 +291,7 @@ def reward_drift(found: Diagnosis) -> Finding | None:
 
 def diluted_denominator(found: Diagnosis) -> Finding | None:
     """Most rows of the loss have no advantage, and they are divided by all the same."""
-    if found.group < 2:
+    if found.group < 2 or _uses_dead_groups(found):
         return None
     late = found.late()
     dead = late.filter("constant")
@@ -306,6 +319,16 @@ def starved(found: Diagnosis) -> Finding | None:
     share = binomial_share(count, late.height)
     if share.low <= MOSTLY:
         return None
+    if _uses_dead_groups(found):
+        return Finding(
+            "starved",
+            "note",
+            f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}] of the groups in the last "
+            "third of the steps have no hit, and this run's advantages show that it learns from "
+            "them all the same (repair, or a penalty).",
+            "Compare with supervised training on the same targets (sft, grpo_sft): does the repair "
+            "give more than that?",
+        )
     return Finding(
         "starved",
         "problem",

@@ -114,7 +114,8 @@ class BetaFit:
         n = np.asarray([*widths, *widths], dtype=np.int64)
         k = np.where(np.arange(len(n)) < len(widths), 0, n)
         ends = np.exp(_terms(self.region[:, 0], self.region[:, 1], k, n))
-        return np.clip(1 - ends[:, : len(widths)] - ends[:, len(widths) :], 0, 1)
+        shares = 1 - ends[:, : len(widths)] - ends[:, len(widths) :]
+        return np.asarray(np.clip(shares, 0, 1), dtype=np.float64)
 
     def again_constant(self, group: int) -> Estimated:
         """Chance that a prompt whose group was all-zero or saturated is so at the next visit.

@@ -51,9 +51,11 @@ class SmallestGroup:
 def smallest_group(fit: BetaFit, share: float) -> SmallestGroup:
     """Search G = 2 .. `WIDEST`. Raises ValueError where the fit predicts no other G."""
     curves = fit.learnable_curves(WIDTHS)
-    first = [_first(curve >= share) for curve in (curves[0], curves.max(0), curves.min(0))]
+    value, low, high = (
+        _first(curve >= share) for curve in (curves[0], curves.max(0), curves.min(0))
+    )
     place = int(np.argmax(curves[0]))
-    return SmallestGroup(share, *first, best=float(curves[0, place]), at=WIDTHS[place])
+    return SmallestGroup(share, value, low, high, float(curves[0, place]), WIDTHS[place])
 
 
 def _first(reached: np.ndarray[Any, np.dtype[np.bool_]]) -> int | None:
@@ -169,7 +171,7 @@ def again(found: Diagnosis) -> pl.DataFrame:
         now=~teaches, before=(~teaches).shift(1).over("prompt")
     )
     known = visits.filter(pl.col("before"))
-    rows = []
+    rows: list[tuple[str, float, float, float, int | None]] = []
     if known.height:
         said = binomial_share(known.filter("now").height, known.height)
         rows.append(("counted in the log", said.value, said.low, said.high, known.height))
