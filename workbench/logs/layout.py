@@ -4,7 +4,7 @@ A format names, for each field, the columns that may hold it, the first present 
 prompt (text or id), group (id where a prompt may occur twice in a step), step, reward (what the
 trainer used), outcome (raw, unshaped), prediction, target, logp (of the whole rollout, nats),
 entropy (mean per token, nats), task, beam_rank (0 is the best), tokens, advantage, kl (nats),
-format (1: well-formed).
+repaired (the ground truth took the slot), format (1: well-formed).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def layout_of(form: LogFormat, rows: Sequence[Row], choice: Choice) -> Layout:
     columns.setdefault("format", next((present[name] for name in FORMATS if name in present), ""))
     if choice.reward:
         rewards = tuple(name for name in choice.reward if name in rows[0])
-    elif form.all_numbers:
+    elif form.all_numbers and "reward" not in columns:
         rewards = tuple(
             name
             for name in rows[0]
@@ -143,6 +143,7 @@ def layout_of(form: LogFormat, rows: Sequence[Row], choice: Choice) -> Layout:
         )
     else:
         rewards = (columns["reward"],) if "reward" in columns else ()
+        outcome = "" if form.all_numbers and not choice.outcome else outcome
     rewards = rewards or ((outcome,) if outcome else ())
     missing = ""
     if "prompt" not in columns and "group" not in columns:
@@ -257,6 +258,9 @@ class Reader:
         out["task"].append(plain_line(task, 60) if task not in (None, "") else "all")
         for name in _NUMBERS:
             out[name].append(number(row.get(at.get(name, ""))))
+        if row.get(at.get("repaired", "")) is True:
+            # The advantage is that of the ground truth that took the slot.
+            out["advantage"][-1] = 0.0
         if out["format"][-1] is None and depth is not None and depth > 1:
             out["format"][-1] = float(len(codes(prediction or "")) == depth)
         for name in ("beam_rank", "tokens"):

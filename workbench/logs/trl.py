@@ -2,7 +2,8 @@
 
 Columns: step, prompt, completion, one per reward function, further ones that reward functions
 logged, advantage. Version 0.16 and earlier had one `reward` and no advantage; prompts and
-completions are text or lists of messages. Reward functions are added up with weight 1: their
+completions are text or lists of messages. `recast.adapters.trl` logs what was sampled before repair
+(`sampled_completion`, `sampled_outcome`, `repaired`), which goes first. Reward functions are added up with weight 1: their
 weights are not in the log.
 """
 
@@ -14,8 +15,10 @@ FORMAT = LogFormat(
         "step": ("step",),
         "prompt": ("prompt",),
         "group": ("group",),
-        "prediction": ("completion",),
+        "prediction": ("sampled_completion", "completion"),
         "target": ("target", "solution", "answer", "ground_truth"),
+        "reward": ("sampled_outcome",),
+        "repaired": ("repaired",),
         "advantage": ("advantage",),
         "task": ("task", "data_source"),
         "beam_rank": ("beam_rank",),
