@@ -9,7 +9,7 @@ import click
 import polars as pl
 
 from recast.strategies import parse_strategy
-from workbench.commands.output import FORMAT, emit
+from workbench.commands.output import FORMAT, STORE, emit, progress_bar
 from workbench.counterfactual import DEFAULT, counterfactual
 from workbench.diagnose import Diagnosis, over_training, predictions, regime_table
 from workbench.diagnose import diagnose as take_apart
@@ -40,6 +40,8 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
     help="Share of learnable groups that G should reach.",
 )
 @click.option("--table", type=click.Choice(TABLES), default="findings", help="What json/csv hold.")
+@click.option("--simulate", is_flag=True, help="Rank strategies in a world with these regimes.")
+@STORE
 @FORMAT
 def diagnose(
     paths: tuple[Path, ...],
@@ -51,6 +53,8 @@ def diagnose(
     strategies: tuple[str, ...],
     share: float,
     table: str,
+    simulate: bool,
+    store_path: str,
     style: str,
 ) -> None:
     """Diagnose a training log: what is wrong, which G is worth paying for, what strategies change.
@@ -76,7 +80,10 @@ def diagnose(
         "strategies": lambda: counterfactual(found, names),
     }
     if style != "table":
-        emit(tables[table](), style, "")
+        if simulate:
+            _simulate(found, Path(store_path), style)
+        else:
+            emit(tables[table](), style, "")
         return
     click.echo(summary_line(found))
     _say_findings(found)
@@ -89,6 +96,8 @@ def diagnose(
     if not tables["again"]().is_empty():
         emit(tables["again"](), style, "Is a constant group constant at its prompt's next visit?")
     emit(tables["strategies"](), style, "Had another strategy been used on these groups?")
+    if simulate:
+        _simulate(found, Path(store_path), style)
 
 
 def findings_table(found: Diagnosis) -> pl.DataFrame:
@@ -140,3 +149,18 @@ def _few(table: pl.DataFrame, rows: int = 8) -> pl.DataFrame:
     """At most so many stretches of training, evenly spaced, all tasks together."""
     whole = table.filter(pl.col("task") == "all").drop("task")
     return whole.gather_every(max(1, -(-whole.height // rows)))
+
+
+def _simulate(found: Diagnosis, store: Path, style: str) -> None:
+    from workbench.lookalike import RIVALS, WARNING, rank, wanted_of
+
+    with progress_bar() as show:
+        ranking = rank(wanted_of(found), store, show)
+    if style != "table":
+        emit(ranking.table, style, "")
+        return
+    emit(ranking.regimes, style, "How alike are the groups?")
+    emit(ranking.table, style, "Which strategy learns most in a simulated world with these groups?")
+    for note in ranking.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"difference: to {RIVALS[0]}, paired by seed. {WARNING}")
