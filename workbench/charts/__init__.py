@@ -11,6 +11,7 @@ from workbench.charts.budget import (
     performance_profiles,
     waiting_curves,
 )
+from workbench.charts.diagnose import logged_regimes, other_widths, what_if
 from workbench.charts.exact import exact_directions
 from workbench.charts.front import pareto_front, phase_map
 from workbench.charts.learnability import (
@@ -61,6 +62,8 @@ __all__ = [
     "exact_directions",
     "in_order",
     "learning_curves",
+    "logged_regimes",
+    "other_widths",
     "pareto_front",
     "performance_profiles",
     "phase_map",
@@ -73,5 +76,6 @@ __all__ = [
     "trade_off",
     "waiting_curves",
     "weights",
+    "what_if",
     "what_width_buys",
 ]
