@@ -16,7 +16,8 @@ from workbench.tuning import mark_tuned
 DEFINITIONS = """\
 pass_at_1: expected hit of one sample at T = 1; pass_at_1_matched: the same at the temperature at
 which mean entropy equals the start's; greedy: hit of greedy decoding; pass_at_32: chance of a hit
-in 32 samples; hr_at_k: a target among the k most probable items."""
+in 32 samples; hr_at_k: a target among the k most probable items, which is recall@k where each
+prompt has one target."""
 
 
 @click.command()
