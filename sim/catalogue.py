@@ -76,6 +76,16 @@ class Catalogue:
         return sum(level.nodes for level in self.levels)
 
     @cached_property
+    def prefixes(self) -> tuple[Tensor, ...]:
+        """The codes that lead to each node, per level l: int64 `[n_l, l]`."""
+        found = []
+        for level, here in enumerate(self.levels):
+            prefix = torch.zeros(here.nodes, level, dtype=torch.int64)
+            prefix[self.path[:, level]] = self.codes[:, :level]
+            found.append(prefix)
+        return tuple(found)
+
+    @cached_property
     def dead(self) -> Tensor:
         """Codes without a child at each node of all levels; bool `[nodes, K]`."""
         return ~torch.cat([level.allowed for level in self.levels])

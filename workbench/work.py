@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from recast.strategies import parse_strategy
 from sim.evaluate import Snapshot
+from sim.loglinear import LogLinear
 from sim.policy import MLP, Policy, Tabular
 from sim.replay import load_replay
 from sim.step import Training
 from sim.trainer import open_run, train
+from sim.transformer import Transformer
 from sim.warmstart import warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 from workbench.keys import folder_fingerprint
@@ -100,7 +102,13 @@ def build_world(spec: Experiment) -> World:
 
 def build_policy(spec: Experiment) -> Policy:
     """The policy of an experiment."""
-    return MLP(spec.policy.width) if spec.policy.kind == "mlp" else Tabular()
+    kinds: dict[str, Callable[[int], Policy]] = {
+        "mlp": MLP,
+        "tabular": lambda _: Tabular(),
+        "loglinear": lambda _: LogLinear(),
+        "transformer": Transformer,
+    }
+    return kinds[spec.policy.kind](spec.policy.width)
 
 
 def build_training(spec: Experiment) -> Training:

@@ -7,8 +7,16 @@ from pathlib import Path
 import click
 import polars as pl
 
-from workbench.commands.output import EXECUTOR, FORMAT, STORE, WORKERS, emit, progress_bar
-from workbench.spec import load_experiment, preset_names
+from workbench.commands.output import (
+    EXECUTOR,
+    FORMAT,
+    SET,
+    STORE,
+    WORKERS,
+    emit,
+    progress_bar,
+)
+from workbench.spec import assignments, load_experiment, preset_names
 from workbench.store import Store
 from workbench.tables import COST, REGIME, SIGNAL, edge_warnings, summary
 from workbench.tuning import mark_tuned
@@ -30,6 +38,7 @@ in 32 samples; hr_at_k: a target among the k most probable items."""
 @click.option("--tune-metric", default=None, help="Validation metric that chooses the rate.")
 @click.option("--world", type=click.Choice(["synthetic", "replay"]), default=None)
 @click.option("--data", default=None, help="Folder in MiniOneRec's layout, for --world replay.")
+@SET
 @EXECUTOR
 @WORKERS
 @STORE
@@ -46,6 +55,7 @@ def run(
     tune_metric: str | None,
     world: str | None,
     data: str | None,
+    settings: tuple[str, ...],
     executor: str,
     workers: int | None,
     store_path: str,
@@ -67,6 +77,7 @@ def run(
             "start.all_zero": all_zero,
             "world.kind": world,
             "world.data": data,
+            **assignments(settings),
         },
     )
     from workbench.runner import run_experiment
