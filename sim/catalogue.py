@@ -56,12 +56,14 @@ class Level:
 @dataclass(frozen=True)
 class Catalogue:
     """codes `[N, L]` int64, distinct, in lexicographic order; path `[N, L]`: the node that each
-    code of an item is chosen at (local to its level)."""
+    code of an item is chosen at (local to its level); void bool `[N]`: leaves that are no items but
+    dead ends of free decoding (`sim.free`); None = there are none."""
 
     codes: Tensor
     path: Tensor
     levels: tuple[Level, ...]
     n_codes: int
+    void: Tensor | None = None
 
     @property
     def items(self) -> int:

@@ -99,6 +99,7 @@ class TrainSpec(_Strict):
     """steps: rollout phases; batch: prompts per phase; group: rollouts per prompt G; lr: the grid
     from which each strategy's rate is chosen on the validation split by `tune_metric`;
     rollouts: i.i.d. samples at `temperature`, or the distinct items of a beam search;
+    decoding: down the trie of items, or free, so that a rollout may be no item and earns nothing;
     mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
     kl_weight, kl_estimator: the loss; curve_prompts: test prompts behind each point of a learning
     curve, 0 = all of them."""
@@ -107,6 +108,7 @@ class TrainSpec(_Strict):
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     group: Annotated[int, Field(ge=1, le=4096)] = 32
     rollouts: Literal["sample", "beam"] = "sample"
+    decoding: Literal["trie", "free"] = "trie"
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(ge=0, le=100)] = 0.28

@@ -64,6 +64,7 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
             found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
         taught = curve.filter(pl.col("strategy") == strategy, pl.col("step") > 0)
         shares = taught.select(pl.col(SIGNAL).mean()).row(0, named=True)
+        free = invalid(curve.filter(pl.col("strategy") == strategy), first, last)
         found.append(
             {
                 "strategy": strategy,
@@ -72,11 +73,27 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
                 **_means(last),
                 **{f"{name}_start": first[name].mean() for name in REGIME},
                 **shares,
+                **free,
             }
         )
     return pl.DataFrame(found, infer_schema_length=None).sort(
         pl.col("slice") != "all", "slice", maintain_order=True
     )
+
+
+def invalid(curve: pl.DataFrame, first: pl.DataFrame, last: pl.DataFrame) -> dict[str, float]:
+    """Share of rollouts that are no item: at the start, on the curve over training (trapezoids over
+    steps) and at the end; empty where decoding is not free."""
+    if "invalid_share" not in curve.columns or curve["invalid_share"].null_count():
+        return {}
+    mean = curve.group_by("step").agg(pl.col("invalid_share").mean()).sort("step")
+    steps, share = mean["step"].to_numpy(), mean["invalid_share"].to_numpy()
+    area = float(((share[1:] + share[:-1]) / 2 * (steps[1:] - steps[:-1])).sum())
+    return {
+        "invalid_share_start": float(first["invalid_share"].to_numpy().mean()),
+        "invalid_share_training": area / float(steps[-1] - steps[0]),
+        "invalid_share": float(last["invalid_share"].to_numpy().mean()),
+    }
 
 
 def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:

@@ -114,6 +114,14 @@ def run(
         f"Group regimes at G = {spec.train.group}: at the start, then at the end",
     )
     emit(everyone.select("strategy", *SIGNAL, *COST), style, "What taught, and what did it cost?")
+    if "invalid_share" in everyone.columns:
+        emit(
+            everyone.select(
+                "strategy", "invalid_share_start", "invalid_share_training", "invalid_share"
+            ),
+            style,
+            "How many rollouts are no item? At the start, over training, at the end",
+        )
     for label, bounds in built.ceilings_by_slice().items():
         for name, value in bounds.items():
             click.echo(f"{name}{'' if label == 'all' else f' of {label}'}: {value:.4f}")
