@@ -225,7 +225,7 @@ def test_a_user_sees_how_many_rollouts_are_no_item(tmp_path):
     base += ["--executor", "serial"]
     done = CliRunner().invoke(cli, [*base, "--set", "train.decoding=free", "--format", "json"])
     assert done.exit_code == 0, done.output
-    start, grpo, sft = json.loads(done.stdout)
+    _, grpo, sft = json.loads(done.stdout)
     assert 0 < grpo["invalid_share_start"] == sft["invalid_share_start"] < 1
     # Supervision teaches what is an item.
     assert sft["invalid_share"] < sft["invalid_share_training"] < sft["invalid_share_start"]
