@@ -13,7 +13,7 @@ import workbench.store
 from recast import STRATEGIES
 from recast.ledger import RunRecord
 from workbench import charts
-from workbench.charts import style
+from workbench.charts import looks as style
 from workbench.pages import stored
 from workbench.store import Store
 
