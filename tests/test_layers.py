@@ -1,6 +1,7 @@
 """Imports point one way: recast <- sim <- workbench <- pages and app.py."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
@@ -105,6 +106,47 @@ def test_a_right_import_passes(file: str, source: str) -> None:
 def test_importing_recast_loads_none_of_the_workbench_dependencies() -> None:
     heavy = ("polars", "streamlit", "altair", "scipy", "sim", "workbench")
     code = f"import sys, recast; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["recast", "workbench.charts"])
+def test_what_a_package_lends_lazily_is_what_type_checkers_are_told(package: str) -> None:
+    source = (ROOT / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8")
+    told = {
+        alias.name: f"{node.module}"
+        for branch in ast.parse(source).body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    module = importlib.import_module(package)
+    assert set(module.__all__) == set(told)
+    for name, home in told.items():
+        assert getattr(module, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match="no attribute 'zebra'"):
+        module.__getattr__("zebra")
+
+
+def test_a_name_that_a_package_lends_is_never_a_module_of_it() -> None:
+    for package in ("recast", "workbench.charts"):
+        module = importlib.import_module(package)
+        modules = {path.stem for path in (ROOT / package.replace(".", "/")).glob("*.py")}
+        assert not modules & set(module.__all__)
+
+
+def test_the_first_picture_of_the_start_page_needs_no_torch_and_no_scipy() -> None:
+    code = (
+        "import sys\n"
+        "from workbench import charts\n"
+        "from workbench.pages import address, figure\n"
+        "from workbench.regimes import regime_frame\n"
+        "charts.regimes_by_group(regime_frame(0.01, 0.5, [8])).to_dict()\n"
+        "print([m for m in ('torch', 'scipy', 'pydantic') if m in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -182,12 +182,13 @@ def _picture_file(target: str) -> Path:
 
 def _drawn(table: pl.DataFrame, suffix: str) -> bytes:
     from workbench import charts
+    from workbench.charts.picture import picture
 
     chart = charts.exact_directions(table)
     try:
         if suffix == ".html":
             text: str = chart.to_html(inline=True)
             return text.encode()
-        return charts.picture(chart, "png" if suffix == ".png" else "svg")
+        return picture(chart, "png" if suffix == ".png" else "svg")
     except (RuntimeError, ValueError, ImportError) as problem:
         raise SpecError(f"--chart: {problem}") from None
