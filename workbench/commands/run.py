@@ -16,7 +16,8 @@ from workbench.tuning import mark_tuned
 DEFINITIONS = """\
 pass_at_1: expected hit of one sample at T = 1; pass_at_1_matched: the same at the temperature at
 which mean entropy equals the start's; greedy: hit of greedy decoding; pass_at_32: chance of a hit
-in 32 samples; hr_at_k: a target among the k most probable items."""
+in 32 samples; hr_at_k: a target among the k most probable items, which is recall@k where each
+prompt has one target."""
 
 
 @click.command()
@@ -103,9 +104,12 @@ def run(
         f"Group regimes at G = {spec.train.group}: at the start, then at the end",
     )
     emit(everyone.select("strategy", *SIGNAL, *COST), style, "What taught, and what did it cost?")
-    for label, bounds in built.ceilings_by_slice().items():
-        for name, value in bounds.items():
-            click.echo(f"{name}{'' if label == 'all' else f' of {label}'}: {value:.4f}")
+    bounds = [
+        {"slice": part, **found} for part, found in built.ceilings_by_slice().items() if found
+    ]
+    if bounds:
+        emit(pl.DataFrame(bounds), style, "What no policy can exceed, as targets are noisy")
+        click.echo("truth_pass_at_1: the true preferences sampled at T = 1, a level, not a ceiling")
     click.echo(DEFINITIONS)
     click.echo(
         f"Learning rates chosen per strategy by {spec.train.tune_metric} on validation prompts."
