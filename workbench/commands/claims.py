@@ -22,6 +22,8 @@ from workbench.commands.output import (
 from workbench.evidence import gather, read_efficiency, run_and_gather
 from workbench.store import Store
 
+_LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "analogue")
+
 
 @click.command()
 @click.option(
@@ -80,8 +82,9 @@ def claims(
         for row in table.iter_rows(named=True):
             where = f" {row['where']}" if row["where"] else ""
             click.echo(f"{row['claim']:>3}  {row['verdict']}{where}")
-            for name in ("says", "paper", "measured", "statistic", "threshold", "analogue"):
-                click.echo(f"     {name}: {row[name]}")
+            for name in _LINES:
+                if row[name]:
+                    click.echo(f"     {name}: {row[name]}")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
     for text in evidence.warnings("greedy", "grpo"):
