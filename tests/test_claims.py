@@ -358,7 +358,12 @@ def test_a_baseline_below_its_start_or_a_rate_on_an_edge_decides_nothing():
     edge = frame({"grpo": GRPO, "recast": BETTER})
     other = edge.with_columns(lr=0.01, tuned=False, run=pl.col("run") + "'")
     inside = other.with_columns(lr=0.001, run=pl.col("run") + "'")
+    only_ours = pl.col("strategy") == "recast"
+    low, high = pl.concat([edge, other]), pl.concat([edge, inside])
+    fair = pl.concat([edge, other, inside]).filter(~only_ours)
     for evidence, verdict, text in (
+        (main(pl.concat([fair, low.filter(only_ours)])), "reproduced", ""),
+        (main(pl.concat([fair, high.filter(only_ours)])), "inconclusive", "recast is best at an"),
         (main(sunk), "inconclusive", "below its own start"),
         (main(pl.concat([edge, other])), "inconclusive", "edge of its learning-rate grid"),
         (main(pl.concat([edge, other, inside])), "reproduced", ""),

@@ -130,6 +130,27 @@ def test_a_store_without_a_sweep_says_what_to_run(tiny, tmp_path):
     assert "60 of 60 runs of the sweep claims are not in the store: recast sweep claims" in text
 
 
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (("claims", "--claim", "C12"), ["claims-start"]),
+        (("phase-map",), [phases.SWEEP]),
+        (("search",), [search.SWEEP]),
+    ],
+)
+def test_a_dry_run_says_what_is_missing_and_how_long_it_takes(
+    tiny, filled, tmp_path, command, names
+):
+    text = recast(*command, "--dry-run", store=tmp_path / "none")
+    done = recast(*command, "--dry-run", store=filled)
+    for name in names:
+        assert re.search(rf"^{name}: (\d+) runs in \d+ cells, \1 missing", text, re.M)
+        assert re.search(rf"^{name}: .* 0 missing", done, re.M)
+    assert text.count("about ") == len(names)
+    assert "about " not in done
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_map_has_a_row_per_cell_and_metric(tiny, filled):
     rows = json.loads((tiny / "map.json").read_text())
     assert len(rows) == 2 * len(phases.METRICS)

@@ -355,16 +355,21 @@ def _to_target(
 
 
 def _unfair(evidence: Evidence, sweep: str, setting: str) -> str:
-    """Why nothing follows from this comparison: a baseline that ends below its own start, or one
-    of the two at an edge of its grid of rates. Empty when it is fair."""
+    """Why nothing follows from this comparison; empty when it is fair.
+
+    The baseline ends below its own start or sits at an edge of its grid of rates, or the method
+    sits at the upper edge. (At the lower edge it is at its best when it is hardly trained: there
+    no further rate would help it.)
+    """
     here = evidence.of(sweep).filter(pl.col("setting") == setting)
-    told = [
-        caution.text
-        for caution in cautions(here, METRIC, BASELINE)
-        if caution.kind == "below_start"
-        or (caution.kind == "edge_of_grid" and caution.strategy in (BASELINE, METHOD))
-    ]
-    return "; ".join(told)
+    highest = here.filter(pl.col("strategy") == METHOD).select(
+        (pl.col("lr").filter("tuned").max() == pl.col("lr").max()).alias("edge")
+    )
+    blocking = {(BASELINE, "below_start"), (BASELINE, "edge_of_grid")}
+    if highest.height and highest["edge"][0]:
+        blocking.add((METHOD, "edge_of_grid"))
+    told = cautions(here, METRIC, BASELINE)
+    return "; ".join(c.text for c in told if (c.strategy, c.kind) in blocking)
 
 
 def _log_ratio(runs: Floats) -> Floats:

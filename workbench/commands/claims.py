@@ -9,6 +9,7 @@ import click
 import polars as pl
 
 from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
+from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EFFICIENCY,
     EXECUTOR,
@@ -36,6 +37,7 @@ _LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "anal
 @click.option("--seeds", type=int, default=None, help="Fewer or more paired seeds than packaged.")
 @click.option("--steps", type=int, default=None, help="Another number of optimizer steps.")
 @click.option("--no-run", is_flag=True, help="Judge by what is stored; train nothing.")
+@DRY_RUN
 @EFFICIENCY
 @click.option(
     "--show",
@@ -52,6 +54,7 @@ def claims(
     seeds: int | None,
     steps: int | None,
     no_run: bool,
+    dry_run: bool,
     efficiency: str | None,
     show: str,
     executor: str,
@@ -64,6 +67,9 @@ def claims(
     wanted = [claim for claim in CLAIMS if not keys or claim.key in keys]
     needed = [name for name in SWEEPS if any(name in c.modes.values() for c in wanted)]
     changes = {"seeds": seeds, "train.steps": steps}
+    if dry_run:
+        forecast_packaged(needed, changes, store_path, executor, workers)
+        return
     if no_run:
         evidence = gather(needed, existing_store(store_path), changes)
     else:
