@@ -12,7 +12,15 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from recast.groups import RolloutGroups, best_index, first_best, first_by, tie_order
+from recast.groups import (
+    RolloutGroups,
+    best_index,
+    first_best,
+    first_by,
+    first_marked,
+    number,
+    tie_order,
+)
 from recast.stage import Stage
 
 
@@ -97,10 +105,18 @@ def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
 
 
 def _pair(groups: RolloutGroups, score: Tensor) -> Tensor:
-    strongest, any_hit = best_index(groups.reward, groups.hit, groups.tie_key)
-    hardest, any_miss = best_index(score, groups.miss, groups.tie_key)
-    both = any_hit & any_miss
-    return torch.zeros_like(groups.valid).scatter(-1, strongest, both).scatter(-1, hardest, both)
+    """The strongest positive and the miss with the largest score, in [0, 1]; both or nobody."""
+    hit = number(groups.hit, score.dtype)
+    if groups.binary and groups.tie_key is None:
+        strongest, any_hit = first_marked(hit)
+    else:
+        strongest, _ = best_index(groups.reward, groups.hit, groups.tie_key)
+        any_hit = groups.some_hit
+    # Everyone but the misses falls below every score.
+    away = hit if groups.whole else number(~groups.miss, score.dtype)
+    hardest, highest = best_index(torch.add(score, away, alpha=-2), None, groups.tie_key)
+    both = any_hit & (highest >= 0)
+    return torch.zeros_like(groups.valid).scatter_(-1, strongest, both).scatter_(-1, hardest, both)
 
 
 def _strongest(groups: RolloutGroups) -> Tensor:

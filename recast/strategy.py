@@ -19,7 +19,7 @@ from torch import Tensor
 from recast.credit import CREDITS, HISTORY, batch_mean
 from recast.gate import GATES
 from recast.gate import State as State
-from recast.groups import RolloutGroups, compared
+from recast.groups import RolloutGroups
 from recast.repair import REPAIRS
 from recast.selection import SELECTIONS
 from recast.stage import Bound, Coupling, Stage, bind, nearest
@@ -260,7 +260,7 @@ class Signal:
 
 
 def _active(advantage: Tensor, rows: Tensor) -> Tensor:
-    active = compared(torch.ne, advantage, 0.0)
+    active = advantage.to(torch.bool)
     return active.any(-1) if advantage.ndim > rows.ndim else active
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from recast.groups import REGIMES, Origin, RolloutGroups, regime
+from recast.groups import Origin, RolloutGroups, regime
+from recast.regimes import REGIMES
 from recast.repair import anchored
 from recast.strategies import parse_strategy
 from recast.strategy import Signal, State, Strategy, build_signal

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from recast.strategies import STRATEGIES
+from sim.exact import exact_world
 from workbench import charts, phases, questions, search
 from workbench.budget import (
     budget_table,
@@ -19,6 +20,7 @@ from workbench.budget import (
 from workbench.charts.efficiency import update_ratio
 from workbench.claims import MAIN
 from workbench.evidence import Evidence
+from workbench.exact import exact_table
 from workbench.measures import BASELINE, METHOD, METRIC
 from workbench.stats import performance_profile
 
@@ -169,9 +171,6 @@ def _questions(evidence: Evidence) -> list[Figure]:
 def _gradients(evidence: Evidence) -> list[Figure]:
     """Question 4 needs no runs: every group of a small world is enumerated."""
     del evidence
-    from sim.exact import exact_world
-    from workbench.commands.exact import exact_table
-
     table = exact_table(
         {name: STRATEGIES[name] for name in GRADIENTS}, exact_world(HIT_RATES, 4), 4
     )

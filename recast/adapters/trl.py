@@ -24,7 +24,7 @@ import trl
 from torch import Tensor
 from trl import GRPOTrainer
 
-from recast.groups import REGIMES, Origin, RolloutGroups, regime
+from recast.groups import Origin, RolloutGroups, regime
 from recast.lm.decode import sample
 from recast.lm.extra import LMError
 from recast.lm.prefix import allowed_logits
@@ -32,6 +32,7 @@ from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.loss import denominator
+from recast.regimes import REGIMES
 from recast.repair import anchored
 from recast.strategies import parse_strategy
 from recast.strategy import Signal, State, Strategy, build_signal, require_inputs

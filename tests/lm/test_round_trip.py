@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trl_case
 
-from recast.groups import REGIMES
+from recast.regimes import REGIMES
 from workbench.diagnose import diagnose, regime_table
 from workbench.logs.read import files_of, read_log
 

@@ -6,7 +6,8 @@ import altair as alt
 import polars as pl
 
 from workbench.budget import AXES
-from workbench.charts.style import INK, METRICS, Chart, scales, titled
+from workbench.charts.looks import scales
+from workbench.charts.style import INK, METRICS, Chart, titled
 
 
 def learning_curves(

@@ -6,12 +6,12 @@ import altair as alt
 import polars as pl
 
 from recast import REGIMES
+from workbench.charts.looks import scales
 from workbench.charts.style import (
     INK,
     REGIME_LABELS,
     REGIME_STYLE,
     Chart,
-    scales,
     titled,
 )
 
@@ -19,11 +19,11 @@ TASKS = 8
 """Panels at most: the tasks with the most groups."""
 
 
-def logged_regimes(frame: pl.DataFrame, width: int = 340) -> Chart:
+def logged_regimes(frame: pl.DataFrame) -> Chart:
     """Shares of group regimes against the logged steps, stacked, one panel per task.
 
     frame: step, task, groups and the shares named by `REGIMES`, one row per task and stretch of
-    steps, as `diagnose.over_training` gives. width: pixels of a panel.
+    steps, as `diagnose.over_training` gives.
     """
     labels = [REGIME_LABELS[name] for name in REGIMES]
     counts = frame.group_by("task", maintain_order=True).agg(pl.col("groups").sum())
@@ -66,8 +66,13 @@ def logged_regimes(frame: pl.DataFrame, width: int = 340) -> Chart:
                 alt.Tooltip("groups:Q", title="groups", format=","),
             ],
         )
-        .properties(width=width, height=180)
-        .facet(facet=alt.Facet("task:N", title=None, sort=order.to_list()), columns=2)
+        .properties(width=300 if len(order) > 1 else 640, height=180)
+        .facet(
+            facet=alt.Facet("task:N", title=None, sort=order.to_list()).header(
+                labels=len(order) > 1
+            ),
+            columns=2,
+        )
     )
     return titled(
         panels,
@@ -103,7 +108,7 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
         return layered
 
     share = alt.Y("learnable:Q", title="Learnable groups").axis(format="%").scale(domain=[0, 1])
-    cost = alt.Y("cost:Q", title="Rollouts per learnable group").scale(type="log")
+    cost = alt.Y("cost:Q", title="Rollouts per learnable group").scale(type="log", nice=False)
     here = pl.DataFrame({"group": [group], "share": [observed], "label": ["your log"]})
     mark = alt.Chart(here).encode(
         x="group:Q",
@@ -119,7 +124,8 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
         left | right,
         "What would another G buy?",
         "Left: predicted share of groups with hits and misses both against the rollouts per group, "
-        "with a 95% band; a diamond marks the log's own G. Right: rollouts sampled per such group.",
+        "with a 95% band; a diamond marks the log's own G. Right: rollouts sampled per such "
+        "group.",
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import INK, METRICS, Chart, scales, titled
+from workbench.charts.looks import scales
+from workbench.charts.style import INK, METRICS, Chart, titled
 
 
 def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:

@@ -6,16 +6,8 @@ import altair as alt
 import polars as pl
 
 from recast import REGIMES
-from workbench.charts.style import (
-    INK,
-    METRICS,
-    REGIME_LABELS,
-    REGIME_STYLE,
-    Chart,
-    in_order,
-    scales,
-    titled,
-)
+from workbench.charts.looks import in_order, scales
+from workbench.charts.style import INK, METRICS, REGIME_LABELS, REGIME_STYLE, Chart, titled
 
 
 def regimes_over_training(frame: pl.DataFrame, columns: int = 4, width: int = 130) -> Chart:

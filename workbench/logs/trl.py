@@ -2,9 +2,9 @@
 
 Columns: step, prompt, completion, one per reward function, further ones that reward functions
 logged, advantage. Version 0.16 and earlier had one `reward` and no advantage; prompts and
-completions are text or lists of messages. Reward functions are added up with weight 1: their
-weights are not in the log. `recast.adapters.trl` logs what was sampled before repair
-(`sampled_completion`, `sampled_outcome`, `repaired`), which goes first.
+completions are text or lists of messages. `recast.adapters.trl` logs what was sampled before repair
+(`sampled_completion`, `sampled_outcome`, `repaired`), which goes first. Reward functions are added
+up with weight 1: their weights are not in the log.
 """
 
 from workbench.logs.layout import LogFormat

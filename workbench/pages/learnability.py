@@ -1,18 +1,25 @@
-"""Learnability: which groups can teach and what a strategy climbs, from the hit rate alone."""
+"""Learnability: which groups can teach and what a strategy climbs, from the hit rate alone.
+
+The app opens here. What draws the first picture loads at once; torch, which everything else on the
+page takes from the strategies' own code, loads once that picture is on its way to the browser.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 import polars as pl
 import streamlit as st
 
-from recast import STRATEGIES
-from workbench import charts, theory
-from workbench.fit import BetaFit, fit_hit_counts
+from workbench import charts
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
+from workbench.regimes import regime_frame
+
+if TYPE_CHECKING:
+    from workbench.fit import BetaFit
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 FIRST = ["grpo", "dr_grpo", "pass_at_k", "maxrl", "repair_only", "recast", "contrast_only", "sft"]
@@ -37,6 +44,8 @@ def frames(
     names: tuple[str, ...], mean: float, cv: float, group: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """What width buys, weights, their summary, counts; computed once per setting."""
+    from workbench import theory
+
     return (
         theory.reach_frame(names, mean, cv, WIDTHS),
         theory.weight_frame(names, mean, group),
@@ -78,7 +87,7 @@ cv = min(spread, 0.99 * bound)
 if cv < spread:
     st.info(f"At a mean of {mean:.2%} the CV stays below {bound:.2f}; the page uses {cv:.2f}.")
 
-regimes = theory.regime_frame(mean, cv, WIDTHS)
+regimes = regime_frame(mean, cv, WIDTHS)
 here = dict(regimes.filter(pl.col("group") == group).select("regime", "share").iter_rows())
 for column, (name, share) in zip(st.columns(4), here.items(), strict=True):
     column.metric(charts.REGIME_LABELS[name], f"{share:.1%}")
@@ -93,6 +102,10 @@ figure(
         for label in charts.REGIME_LABELS.values()
     },
 )
+
+with st.spinner("Loading the strategies' code, once per server"):
+    from recast import STRATEGIES
+    from workbench import theory
 
 names = charts.in_order(
     st.multiselect(
@@ -183,6 +196,8 @@ with st.expander("Have you counted hits already? Fit them"):
     typed = st.text_area("Hits per prompt", placeholder="0 0 1 0 2 0 ...", key="hits")
     rolled = int(st.number_input("Rollouts per prompt", 1, 4096, 32, key="hits_group"))
     if typed.strip():
+        from workbench.fit import fit_hit_counts
+
         try:
             words = re.split(r"[\s,;]+", typed.strip())
             if strange := [word for word in words if not re.fullmatch(r"[0-9]{1,9}", word)]:
