@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from recast.groups import REGIMES
+from recast.regimes import REGIMES
 from sim.calibrate import Calibration, calibrate
 from workbench.compare import Side, compare
 from workbench.diagnose import Diagnosis

@@ -49,7 +49,7 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
     panels = (
         marks.encode(
             x=alt.X("step:Q" if several else "step:O", title="Step of the log").axis(
-                tickCount=5, **({} if several else {"labelAngle": 0})
+                tickCount=5, labelAngle=0
             ),
             y=alt.Y("bottom:Q", title="Share of groups")
             .axis(format="%", tickCount=5)
@@ -158,7 +158,7 @@ def what_if(frame: pl.DataFrame) -> Chart:
         panel("learnable", share.scale(domain=[0, 1.12]), ".0%", True)
         | panel("update_width", width, ".2f", False),
         "Had another strategy been used on these groups, who would have learnt?",
-        f"One bar per strategy ({', '.join(order)}). Left: share of the logged groups with a signal "
-        "that is not all zero. Right: rollouts and supervised targets that reach the actor, per "
+        f"One bar per strategy ({', '.join(order)}). Left: share of the logged groups with any "
+        "signal. Right: rollouts and supervised targets that reach the actor, per "
         "group.",
     )
