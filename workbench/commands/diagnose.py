@@ -11,7 +11,14 @@ import polars as pl
 from recast.strategies import parse_strategy
 from workbench.commands.output import FORMAT, STORE, emit, progress_bar
 from workbench.counterfactual import DEFAULT, counterfactual
-from workbench.diagnose import Diagnosis, over_training, predictions, regime_table
+from workbench.diagnose import (
+    Diagnosis,
+    over_training,
+    predictions,
+    regime_table,
+    summary_line,
+    trend,
+)
 from workbench.diagnose import diagnose as take_apart
 from workbench.doctor import examine
 from workbench.logs.layout import Choice
@@ -86,6 +93,7 @@ def diagnose(
             emit(tables[table](), style, "")
         return
     click.echo(summary_line(found))
+    click.echo(trend(found))
     _say_findings(found)
     emit(tables["regimes"](), style, "How many groups can teach anything?")
     emit(_few(tables["training"]()), style, "Does that change over training?")
@@ -105,17 +113,6 @@ def findings_table(found: Diagnosis) -> pl.DataFrame:
     return pl.DataFrame(
         [vars(one) for one in examine(found)],
         schema={"name": pl.String, "level": pl.String, "says": pl.String, "do": pl.String},
-    )
-
-
-def summary_line(found: Diagnosis) -> str:
-    """What was read, in one line."""
-    steps = found.steps
-    kind = "beam sets" if found.beam else "independent rollouts"
-    sampled = "" if found.log.kept == 1 else f" (a sample of {found.log.kept:.1%} of its groups)"
-    return (
-        f"{found.log.form} log{sampled}: {found.groups.height:,} groups of usually {found.group} "
-        f"{kind}, {len(steps):,} steps from {steps[0]} to {steps[-1]}; {found.log.words}"
     )
 
 
