@@ -68,8 +68,11 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
         )
         .properties(width=300 if len(order) > 1 else 640, height=180)
         .facet(
-            facet=alt.Facet("task:N", title=None, sort=order.to_list()).header(
-                labels=len(order) > 1
+            facet=alt.Facet(
+                "task:N",
+                title=None,
+                sort=order.to_list(),
+                header=alt.Header(labels=len(order) > 1, title=None),
             ),
             columns=2,
         )
