@@ -19,6 +19,7 @@ from recast.gate import start as start_state
 from recast.ledger import CostLedger
 from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
+from sim.expected import ExpectedPath
 from sim.fast import FastPath
 from sim.optimizer import Adam
 from sim.policy import Params, Policy
@@ -61,10 +62,15 @@ def train(
     opening: the evaluation of each run's start, when the caller has it already. `progress` is
     called after each step with the number of run-steps done, `watch` after each evaluation with a
     run's index and its new rows; either may raise to stop the training.
-    Raises ValueError for a target that is not in the catalogue.
+    Raises ValueError for a target that is not in the catalogue, and where `how` asks for expected
+    updates that do not exist.
     """
     _check_targets(world)
-    fast = FastPath.of(policy, world, strategy, start, seeds, how)
+    fast: FastPath | ExpectedPath | None
+    if how.updates == "expected":
+        fast = ExpectedPath(policy, world, strategy, start, seeds, how)
+    else:
+        fast = FastPath.of(policy, world, strategy, start, seeds, how)
     if fast is None and len(seeds) > 1:
         finished = []
         for run, (seed, rate) in enumerate(zip(seeds, torch.split(rates, 1), strict=True)):
@@ -200,7 +206,7 @@ class Totals:
 
     def sums(self, run: int) -> dict[str, int]:
         """The sums of one run."""
-        return {name: int(value[run]) for name, value in self._sums.items()}
+        return {name: round(value[run].item()) for name, value in self._sums.items()}
 
     def means(self, run: int) -> dict[str, float]:
         """The means of one run; empty when nothing was added."""
