@@ -10,6 +10,7 @@ st.navigation(
         st.Page("workbench/pages/train_live.py", title="Train live"),
         st.Page("workbench/pages/budget.py", title="Budget to target"),
         st.Page("workbench/pages/sweeps.py", title="Sweeps"),
+        st.Page("workbench/pages/real_models.py", title="Real models"),
         st.Page("workbench/pages/claims.py", title="Claims"),
     ]
 ).run()

@@ -17,6 +17,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "greedy": "Greedy hit rate",
         "hr_at_1": "HR@1, beam search",
         "hr_at_5": "HR@5, beam search",
+        "hr_at_10": "HR@10, beam search",
         "recall_at_10": "Recall@10",
         "ndcg_at_10": "NDCG@10",
         "pass_at_32": "Pass@32, sampled",

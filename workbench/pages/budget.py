@@ -23,7 +23,7 @@ from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import stored_runs
 
-CEILINGS = {"pass_at_1": "ceiling_pass_at_1", "recall_at_10": "ceiling_recall_at_10"}
+CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10
 
 
@@ -94,7 +94,7 @@ if curves.is_empty():
     st.info("No strategy spends anything on this axis.")
     st.stop()
 start = mean_of(rows.filter(pl.col("step") == 0), metric)
-ceiling = mean_of(rows, CEILINGS[metric]) if metric in CEILINGS else None
+ceiling = mean_of(rows, CEILINGS[metric]) if CEILINGS.get(metric) in rows.columns else None
 figure(
     charts.learning_curves(curves, metric, axis, start=start, ceiling=ceiling),
     curves,

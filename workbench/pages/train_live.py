@@ -91,7 +91,9 @@ with st.expander("Learning rate of each strategy"):
     )
 
 
-metrics = [name for name in charts.METRICS if name not in ("entropy", "hr_at_1", "hr_at_5")]
+metrics = [
+    name for name in charts.METRICS if name not in ("entropy", "hr_at_1", "hr_at_5", "hr_at_10")
+]
 choice = st.columns(2)
 metric = choice[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
