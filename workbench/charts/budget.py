@@ -35,7 +35,7 @@ def learning_curves(
         strokeDash=dash,
         order="x:Q",
     )
-    points = base.mark_point(filled=True, size=45).encode(
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
         y="mean:Q",
         shape=shape,
         tooltip=["strategy:N", "x:Q", alt.Tooltip("mean:Q", format=".4f"), "n_runs:Q"],
@@ -110,7 +110,7 @@ def waiting_curves(frame: pl.DataFrame, axis: str, target: float) -> Chart:
     )
     tooltip = ["strategy:N", "budget:Q", alt.Tooltip("waiting:Q", format=".0%"), "n_runs:Q"]
     steps = base.mark_line(interpolate="step-after").encode(strokeDash=dash)
-    points = base.mark_point(filled=True, size=40).encode(shape=shape, tooltip=tooltip)
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape, tooltip=tooltip)
     return titled(
         steps + points,
         f"How long do runs need to reach {target:.4f}?",
@@ -191,7 +191,7 @@ def performance_profiles(frame: pl.DataFrame, metric: str) -> Chart:
         y=alt.Y("share:Q", title="Runs above it").axis(format="%").scale(domain=[0, 1]),
         strokeDash=dash,
     )
-    points = base.mark_point(filled=True, size=30).encode(y="share:Q", shape=shape)
+    points = base.mark_point(filled=True, size=30, opacity=1).encode(y="share:Q", shape=shape)
     return titled(
         alt.layer(band, lines, points),
         "How many runs end above each level?",

@@ -103,7 +103,7 @@ def against_temperature(frame: pl.DataFrame) -> Chart:
         alt.layer(
             band,
             base.mark_line().encode(y=y, strokeDash=dash),
-            base.mark_point(filled=True, size=45).encode(y=y, shape=shape),
+            base.mark_point(filled=True, size=45, opacity=1).encode(y=y, shape=shape),
         ),
         "Is a gain in Pass@1 more than sharpening?",
         f"Sampled Pass@1 against temperature, one line per strategy ({', '.join(order)}). A "
@@ -130,7 +130,7 @@ def against_k(frame: pl.DataFrame) -> Chart:
         alt.layer(
             bars,
             base.mark_line().encode(y=y, strokeDash=dash),
-            base.mark_point(filled=True, size=45).encode(y=y, shape=shape),
+            base.mark_point(filled=True, size=45, opacity=1).encode(y=y, shape=shape),
         ),
         "What does each strategy do to diversity?",
         f"Chance of a hit among k samples, one line per strategy ({', '.join(order)}). A line "
@@ -152,7 +152,7 @@ def prompt_cost(frame: pl.DataFrame) -> Chart:
     )
     return titled(
         base.mark_line()
-        + base.mark_point(filled=True, size=40).encode(
+        + base.mark_point(filled=True, size=40, opacity=1).encode(
             shape=alt.Shape("encoding:N", title="Prompt encoding")
         ),
         "How much of the saved update is prompts encoded again and again?",

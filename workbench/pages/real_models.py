@@ -178,7 +178,7 @@ with st.expander("Run it on your data", expanded=not own):
     st.write(
         "DIR is a folder in the published layout of MiniOneRec or RecIF. The first line installs "
         "the optional extra. Every command can be stopped and given again; runs land in the store, "
-        f"saved tables are read from `{plain(str(folder))}`."
+        f"saved tables are read from {plain(str(folder))}."
     )
     st.code(
         "pip install -c constraints.txt -c constraints-lm.txt -e '.[lm]'\n"

@@ -22,7 +22,7 @@ WORLDS = (256, 512, 1024, 2048)
 FIRST = ["grpo", "recast", "sft", "grpo_sft"]
 LADDER = ["grpo", "contrast_only", "repair_only", "recast", "sft"]
 MOST = 8
-AXES = {"rollouts": "Rollouts sampled", "optimizer_steps": "Optimizer steps"}
+AXES = {"optimizer_steps": "Optimizer steps", "rollouts": "Rollouts sampled"}
 
 
 class Seat:
