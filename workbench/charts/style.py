@@ -62,6 +62,15 @@ REGIME_STYLE = tuple(
 )
 
 
+def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[alt.Tooltip]:
+    """The numbers of a mark: strategy, its place on the x axis, its value and interval."""
+    return [
+        alt.Tooltip("strategy:N", title="Strategy"),
+        alt.Tooltip(f"{x}:Q", title=title or x, format=",.4~g"),
+        *(alt.Tooltip(f"{name}:Q", format=".4f") for name in (value, "low", "high")),
+    ]
+
+
 def titled(chart: Any, question: str, description: str) -> Chart:
     shown: Chart = chart.properties(title=question, description=description)
     return shown
