@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         differences,
         prompt_cost,
     )
+    from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
     from workbench.charts.style import (
@@ -64,6 +65,7 @@ else:
                 "differences",
                 "prompt_cost",
             ),
+            "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
             "signals": ("advantages", "counts_over_training", "sid_tree"),
             "style": (
@@ -96,6 +98,7 @@ __all__ = [
     "counts_over_training",
     "differences",
     "exact_directions",
+    "final_scores",
     "in_order",
     "learning_curves",
     "pareto_front",
