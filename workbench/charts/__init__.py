@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         performance_profiles,
         waiting_curves,
     )
+    from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
     from workbench.charts.front import pareto_front, phase_map
@@ -52,6 +53,7 @@ else:
                 "performance_profiles",
                 "waiting_curves",
             ),
+            "diagnose": ("logged_regimes", "other_widths", "what_if"),
             "efficiency": ("update_ratio",),
             "exact": ("exact_directions",),
             "front": ("pareto_front", "phase_map"),
@@ -101,6 +103,8 @@ __all__ = [
     "final_scores",
     "in_order",
     "learning_curves",
+    "logged_regimes",
+    "other_widths",
     "pareto_front",
     "performance_profiles",
     "phase_map",
@@ -113,5 +117,6 @@ __all__ = [
     "update_ratio",
     "waiting_curves",
     "weights",
+    "what_if",
     "what_width_buys",
 ]

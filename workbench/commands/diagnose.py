@@ -9,9 +9,16 @@ import click
 import polars as pl
 
 from recast.strategies import parse_strategy
-from workbench.commands.output import FORMAT, emit
+from workbench.commands.output import FORMAT, STORE, emit, progress_bar
 from workbench.counterfactual import DEFAULT, counterfactual
-from workbench.diagnose import Diagnosis, over_training, predictions, regime_table
+from workbench.diagnose import (
+    Diagnosis,
+    over_training,
+    predictions,
+    regime_table,
+    summary_line,
+    trend,
+)
 from workbench.diagnose import diagnose as take_apart
 from workbench.doctor import examine
 from workbench.logs.layout import Choice
@@ -40,6 +47,8 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
     help="Share of learnable groups that G should reach.",
 )
 @click.option("--table", type=click.Choice(TABLES), default="findings", help="What json/csv hold.")
+@click.option("--simulate", is_flag=True, help="Rank strategies in a world with these regimes.")
+@STORE
 @FORMAT
 def diagnose(
     paths: tuple[Path, ...],
@@ -51,6 +60,8 @@ def diagnose(
     strategies: tuple[str, ...],
     share: float,
     table: str,
+    simulate: bool,
+    store_path: str,
     style: str,
 ) -> None:
     """Diagnose a training log: what is wrong, which G is worth paying for, what strategies change.
@@ -76,9 +87,13 @@ def diagnose(
         "strategies": lambda: counterfactual(found, names),
     }
     if style != "table":
-        emit(tables[table](), style, "")
+        if simulate:
+            _simulate(found, Path(store_path), style)
+        else:
+            emit(tables[table](), style, "")
         return
     click.echo(summary_line(found))
+    click.echo(trend(found))
     _say_findings(found)
     emit(tables["regimes"](), style, "How many groups can teach anything?")
     emit(_few(tables["training"]()), style, "Does that change over training?")
@@ -89,6 +104,8 @@ def diagnose(
     if not tables["again"]().is_empty():
         emit(tables["again"](), style, "Is a constant group constant at its prompt's next visit?")
     emit(tables["strategies"](), style, "Had another strategy been used on these groups?")
+    if simulate:
+        _simulate(found, Path(store_path), style)
 
 
 def findings_table(found: Diagnosis) -> pl.DataFrame:
@@ -96,17 +113,6 @@ def findings_table(found: Diagnosis) -> pl.DataFrame:
     return pl.DataFrame(
         [vars(one) for one in examine(found)],
         schema={"name": pl.String, "level": pl.String, "says": pl.String, "do": pl.String},
-    )
-
-
-def summary_line(found: Diagnosis) -> str:
-    """What was read, in one line."""
-    steps = found.steps
-    kind = "beam sets" if found.beam else "independent rollouts"
-    sampled = "" if found.log.kept == 1 else f" (a sample of {found.log.kept:.1%} of its groups)"
-    return (
-        f"{found.log.form} log{sampled}: {found.groups.height:,} groups of usually {found.group} "
-        f"{kind}, {len(steps):,} steps from {steps[0]} to {steps[-1]}; {found.log.words}"
     )
 
 
@@ -140,3 +146,18 @@ def _few(table: pl.DataFrame, rows: int = 8) -> pl.DataFrame:
     """At most so many stretches of training, evenly spaced, all tasks together."""
     whole = table.filter(pl.col("task") == "all").drop("task")
     return whole.gather_every(max(1, -(-whole.height // rows)))
+
+
+def _simulate(found: Diagnosis, store: Path, style: str) -> None:
+    from workbench.lookalike import RIVALS, WARNING, rank, wanted_of
+
+    with progress_bar() as show:
+        ranking = rank(wanted_of(found), store, show)
+    if style != "table":
+        emit(ranking.table, style, "")
+        return
+    emit(ranking.regimes, style, "How alike are the groups?")
+    emit(ranking.table, style, "Which strategy learns most in a simulated world with these groups?")
+    for note in ranking.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"difference: to {RIVALS[0]}, paired by seed. {WARNING}")
