@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         against_temperature,
         differences,
         prompt_cost,
+        remaining,
     )
     from workbench.charts.regimes import regimes_by_group
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
@@ -63,6 +64,7 @@ else:
                 "against_temperature",
                 "differences",
                 "prompt_cost",
+                "remaining",
             ),
             "regimes": ("regimes_by_group",),
             "signals": ("advantages", "counts_over_training", "sid_tree"),
@@ -104,6 +106,7 @@ __all__ = [
     "prompt_cost",
     "regimes_by_group",
     "regimes_over_training",
+    "remaining",
     "sid_tree",
     "signal_counts",
     "trade_off",
