@@ -284,6 +284,7 @@ def _roll_out(
         entropy=entropy,
         matched=matched,
         item=items,
+        depth=catalogue.depth,
         binary=True,
     )
 

@@ -30,7 +30,7 @@ Model = TypeVar("Model", bound=BaseModel)
 TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
 
 
-GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "reference"})
+GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "depth", "reference"})
 """Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
 
