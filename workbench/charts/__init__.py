@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         against_temperature,
         differences,
         prompt_cost,
+        remaining,
     )
     from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
@@ -66,6 +67,7 @@ else:
                 "against_temperature",
                 "differences",
                 "prompt_cost",
+                "remaining",
             ),
             "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
@@ -111,6 +113,7 @@ __all__ = [
     "prompt_cost",
     "regimes_by_group",
     "regimes_over_training",
+    "remaining",
     "sid_tree",
     "signal_counts",
     "trade_off",
