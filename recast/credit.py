@@ -41,6 +41,17 @@ def grpo(groups: RolloutGroups, eps: float = 1e-6, ddof: int = 1) -> Tensor:
     return _standardised(groups.reward, groups.present, eps, ddof)
 
 
+def grpo_batch(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
+    """(r - m) / (S + eps), S the sample standard deviation over the whole batch.
+
+    Source: TRL `scale_rewards="batch"`.
+    """
+    present = None if groups.present is None else groups.present.flatten(-2)
+    centred, largest, count = _deviations(groups.reward.flatten(-2), present)
+    spread = _spread(centred, largest, count, 1).unsqueeze(-1)
+    return _over(_centred(groups), spread + eps)
+
+
 def dr_grpo(groups: RolloutGroups) -> Tensor:
     """r - m. Source: arXiv 2503.20783; TRL `scale_rewards="none"`."""
     return _centred(groups)
@@ -171,10 +182,30 @@ def sign(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
     return number(groups.hit, dtype).sub_(number(groups.miss, dtype), alpha=negative_weight)
 
 
-def balanced(groups: RolloutGroups, eps: float = 1e-6, negative_scale: float = 1.0) -> Tensor:
-    """GRPO whose negative advantages are scaled. Source: CARE, arXiv 2512.19554."""
-    value = grpo(groups, eps)
-    return torch.where(value < 0, negative_scale * value, value)
+def sign_beyond_prefix(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
+    """As `sign`, but a miss is not pushed down on the leading codes that it shares with the target.
+
+    Without it these codes feel +1 from the hit and -1 from the miss. Needs `matched` and `depth`;
+    returns `[..., B, G, L]`.
+    """
+    if groups.matched is None or not groups.depth:
+        raise ValueError("credit=sign_beyond_prefix needs `matched` and `depth` in the groups")
+    level = torch.arange(groups.depth, device=groups.matched.device)
+    own = groups.hit.unsqueeze(-1) | (level >= groups.matched.unsqueeze(-1))
+    return sign(groups, negative_weight).unsqueeze(-1) * number(own, groups.reward.dtype)
+
+
+def care(
+    groups: RolloutGroups, k: int = 4, negative_scale: float = 0.5, eps: float = 1e-6
+) -> Tensor:
+    """GRPO with ddof 0, misses times `negative_scale`, everyone times sqrt(k / misses).
+
+    With select=near_misses(k): the contrast of CARE, arXiv 2512.19554, and its authors' code, which
+    also rescues a group without hits (not here: it pushes up the likeliest rollout, a miss).
+    """
+    value = grpo(groups, eps, ddof=0)
+    misses = groups.miss.sum(-1, keepdim=True).clamp(min=1).to(value.dtype)
+    return torch.where(value < 0, negative_scale * value, value) * (k / misses).sqrt()
 
 
 def ngrpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
@@ -341,6 +372,7 @@ CREDITS: Mapping[str, Stage] = MappingProxyType(
     {
         "none": Stage(nothing),
         "grpo": Stage(grpo),
+        "grpo_batch": Stage(grpo_batch, coupling="batch"),
         "dr_grpo": Stage(dr_grpo),
         "rloo": Stage(rloo),
         "opo": Stage(opo),
@@ -353,7 +385,8 @@ CREDITS: Mapping[str, Stage] = MappingProxyType(
         "raw": Stage(raw),
         "shortfall": Stage(shortfall),
         "sign": Stage(sign),
-        "balanced": Stage(balanced),
+        "sign_beyond_prefix": Stage(sign_beyond_prefix, {"matched", "depth"}),
+        "care": Stage(care),
         "ngrpo": Stage(ngrpo),
         "rl_zvp": Stage(rl_zvp, {"entropy"}),
         "a_grae": Stage(a_grae, binary=True, coupling="batch"),

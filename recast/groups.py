@@ -43,6 +43,7 @@ class RolloutGroups:
     beam_rank: Tensor | None = None
     matched: Tensor | None = None
     item: Tensor | None = None
+    depth: int = 0
     binary: bool = False
 
     @staticmethod
@@ -59,6 +60,7 @@ class RolloutGroups:
         beam_rank: Tensor | None = None,
         matched: Tensor | None = None,
         item: Tensor | None = None,
+        depth: int = 0,
     ) -> RolloutGroups:
         """Check a batch of rollouts once, at the boundary; stages trust it afterwards.
 
@@ -69,7 +71,8 @@ class RolloutGroups:
         Inputs that only some strategies need: length `[..., B, G]` tokens of each rollout, above 0;
         entropy `[..., B, G, L]` of the policy at each token, nats; beam_rank `[..., B, G]` integer,
         0 is the best beam; matched `[..., B, G]` integer, leading codes shared with the target;
-        item `[..., B, G]` integer identity of what was recommended.
+        item `[..., B, G]` integer identity of what was recommended; depth: codes L of each rollout,
+        for credit that differs by code.
 
         Raises ValueError for a reward that is not floating point, a shape or type that differs, a
         NaN or infinite value on a valid rollout, a score outside [0, 1], or a length below 1.
@@ -147,6 +150,7 @@ class RolloutGroups:
             beam_rank=beam_rank,
             matched=matched,
             item=item,
+            depth=depth,
             binary=bool(((reward == 0) | (reward == 1)).all()),
         )
 
@@ -154,7 +158,8 @@ class RolloutGroups:
     def given(self) -> frozenset[str]:
         """The optional inputs that are present."""
         names = ("tie_key", "length", "entropy", "beam_rank", "matched", "item")
-        return frozenset(name for name in names if getattr(self, name) is not None) | {"target"}
+        present = {name for name in names if getattr(self, name) is not None}
+        return frozenset(present | {"target"} | ({"depth"} if self.depth else set()))
 
     @cached_property
     def whole(self) -> bool:

@@ -43,6 +43,18 @@ def anchor(groups: RolloutGroups) -> RolloutGroups:
     return _inject(groups, slot, (lowest <= 1) & all_zero)
 
 
+def anchor_share(groups: RolloutGroups, share: float = 0.5) -> RolloutGroups:
+    """As `anchor`, but only a share of the all-zero groups is repaired, drawn at random.
+
+    Needs `tie_key` filled with uniform draws: the fractional part of a group's sum is uniform, and
+    a group below `share` is repaired.
+    """
+    if groups.tie_key is None:
+        raise ValueError("repair=anchor_share needs `tie_key` in the groups")
+    drawn = groups.tie_key.sum(-1).remainder(1.0) < share
+    return anchor(replace(groups, has_target=_targeted(groups) & drawn))
+
+
 def overwrite_last(groups: RolloutGroups) -> RolloutGroups:
     """Every group gets the ground truth in its last valid slot, whatever was sampled there.
 
@@ -154,6 +166,7 @@ REPAIRS: Mapping[str, Stage] = MappingProxyType(
     {
         "none": Stage(none),
         "anchor": Stage(anchor, needs={"target"}),
+        "anchor_share": Stage(anchor_share, needs={"target", "tie_key"}),
         "overwrite_last": Stage(overwrite_last, needs={"target"}),
         "append": Stage(append, needs={"target"}, width=lambda group: group + 1),
         "drop_constant": Stage(drop_constant),

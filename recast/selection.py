@@ -72,8 +72,8 @@ def negatives(groups: RolloutGroups, m: int = 0) -> Tensor:
 def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
     """The m rollouts whose rewards vary most: the best i and the worst m - i, for the best i.
 
-    Everyone in a group of m or fewer. When several i tie, the largest i wins. Source: PODS,
-    arXiv 2504.13818.
+    Everyone in a group of m or fewer. When several i tie, the m best win if they are among them,
+    else the smallest i. Source: PODS, arXiv 2504.13818, and its authors' code.
     """
     reward, valid = groups.reward, groups.valid
     if reward.shape[-1] <= m:
@@ -98,7 +98,9 @@ def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
     spread = m * moments[1] - moments[0].square()
     best = spread.amax(-1, keepdim=True)
     # In units of the largest deviation a spread is of the order of m^2, and rounding far below it.
-    chosen = ((spread >= best - 1e-6 * m * m) * (top + 1)).argmax(-1, keepdim=True)
+    alike = spread >= best - 1e-6 * m * m
+    fewest = first_marked(alike.to(value.dtype))[0]
+    chosen = torch.where(alike[..., -1:], m, fewest)
     place = torch.arange(reward.shape[-1], device=reward.device).expand_as(reward)
     kept = (place < m - chosen) | (place >= count - chosen) | (count <= m)
     return torch.zeros_like(valid).scatter(-1, order, kept) & valid

@@ -7,6 +7,7 @@ the text `"repair=anchor, credit=grpo"`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
@@ -127,13 +128,16 @@ class Strategy:
             )
 
     def _check_options(self, kind: str) -> None:
-        least = 1 if kind == "repair" else 0
         for option, value in self.stage(kind).given.items():
+            least, most = (1, math.inf) if option == "factor" else (0, math.inf)
+            if option == "share":
+                most = 1
             whole = kind == "select"
-            if value < least or (whole and value != int(value)):
+            if not least <= value <= most or (whole and value != int(value)):
                 raise ValueError(
                     f"{kind}: {option}={value:g} in {getattr(self, kind)!r}; expected "
                     f"{'a whole number' if whole else 'a number'} >= {least}"
+                    + (f" and <= {most}" if most < math.inf else "")
                 )
 
     def stage(self, kind: str) -> Bound:
@@ -321,6 +325,7 @@ INPUTS: Mapping[str, str] = MappingProxyType(
         "beam_rank": "place of each rollout in its beam [..., B, G]; roll out with beams",
         "matched": "leading codes shared with the target [..., B, G]",
         "item": "identity of each recommended item [..., B, G]",
+        "depth": "codes per rollout, L",
         "reference": "log-probabilities under a reference policy",
     }
 )
@@ -391,5 +396,6 @@ def probe(strategy: Strategy, width: int = 16) -> Signal:
         beam_rank=rank,
         matched=torch.where(reward > 0, 3, (slot == hits).to(torch.int64)),
         item=rank,
+        depth=4,
     )
     return build_signal(strategy, groups)

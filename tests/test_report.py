@@ -18,6 +18,7 @@ from workbench import charts, phases, search, sweep
 from workbench.claims import SWEEPS
 from workbench.cli import cli
 from workbench.figures import Figure
+from workbench.questions import QUESTIONS
 from workbench.report import Report, export_charts, page
 from workbench.spec import SpecError
 from workbench.store import Store
@@ -149,6 +150,22 @@ def test_a_dry_run_says_what_is_missing_and_how_long_it_takes(
     assert text.count("about ") == len(names)
     assert "about " not in done
     assert not (tmp_path / "none").exists()
+
+
+def test_a_question_is_answered_from_the_store_alone(tiny, filled, tmp_path):
+    before = Store(filled).files()
+    for name in QUESTIONS:
+        rows = json.loads(recast("questions", name, "--format", "json", store=filled))
+        assert rows, name
+    assert Store(filled).files() == before
+    (tmp_path / "empty" / "runs").mkdir(parents=True)
+    for arguments, message in (
+        (("rate", "--setting", "task mixd"), "--setting: unknown"),
+        (("rate", "--store", str(tmp_path / "empty")), "recast sweep claims --store"),
+    ):
+        done = CliRunner().invoke(cli, ["questions", "--store", str(filled), *arguments])
+        assert isinstance(done.exception, SpecError)
+        assert message in str(done.exception)
 
 
 def test_the_map_has_a_row_per_cell_and_metric(tiny, filled):

@@ -18,6 +18,7 @@ from workbench.commands.diagnose import diagnose
 from workbench.commands.exact import exact
 from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
+from workbench.commands.questions import questions
 from workbench.commands.report import report
 from workbench.commands.rollouts import rollouts
 from workbench.commands.run import presets, run
@@ -44,6 +45,7 @@ for command in (
     claims,
     phase_map,
     search,
+    questions,
     report,
     strategies,
     exact,

@@ -41,7 +41,7 @@ from recast.structure import level_scores
 SUPPORTED = "1.16"
 PHASES = 1024
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")
-GIVEN = frozenset({"target", "tie_key", "length", "matched"})
+GIVEN = frozenset({"target", "tie_key", "length", "matched", "depth"})
 
 if trl.__version__.split(".")[:2] != SUPPORTED.split("."):
     raise ImportError(
@@ -191,6 +191,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             tie_key=uniforms(self.args.seed, "ties", self._counter, tuple(matched.shape)).float(),
             length=torch.full(matched.shape, float(length)),
             matched=matched,
+            depth=length,
         )
         signal = build_signal(self.strategy, groups, self._memory)
         self._memory = signal.state

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         against_temperature,
         differences,
         prompt_cost,
+        remaining,
     )
+    from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
     from workbench.charts.style import (
@@ -65,7 +67,9 @@ else:
                 "against_temperature",
                 "differences",
                 "prompt_cost",
+                "remaining",
             ),
+            "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
             "signals": ("advantages", "counts_over_training", "sid_tree"),
             "style": (
@@ -98,6 +102,7 @@ __all__ = [
     "counts_over_training",
     "differences",
     "exact_directions",
+    "final_scores",
     "in_order",
     "learning_curves",
     "logged_regimes",
@@ -108,6 +113,7 @@ __all__ = [
     "prompt_cost",
     "regimes_by_group",
     "regimes_over_training",
+    "remaining",
     "sid_tree",
     "signal_counts",
     "trade_off",
