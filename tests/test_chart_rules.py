@@ -50,6 +50,23 @@ EFFICIENCY = pl.DataFrame(
         )
     ]
 )
+LOG = pl.DataFrame(
+    [
+        {"step": step, "task": task, "groups": 10}
+        | dict.fromkeys(("all_zero", "single_hit", "multi_hit", "saturated"), 0.25)
+        for step, task in itertools.product((1, 5, 9), ("ad", "video"))
+    ]
+)
+OTHER_G = pl.DataFrame(
+    [
+        {"group": group, "learnable": 0.1, "learnable_low": 0.05, "learnable_high": 0.2}
+        | {"cost": cost and 10 * cost, "cost_low": cost and 5 * cost, "cost_high": cost}
+        for group, cost in ((1, None), (2, 20.0), (8, 80.0))
+    ]
+)
+WHAT_IF = pl.DataFrame(
+    {"strategy": KNOWN, "learnable": [0.1, 1.0, None], "update_width": [8.0, 2.0, None]}
+)
 SCORES = pl.DataFrame(
     {
         "strategy": ["start", *NAMES],
@@ -73,6 +90,8 @@ DRAWN = {
     "exact_directions": charts.exact_directions(EXACT),
     "final_scores": charts.final_scores(SCORES, "greedy"),
     "learning_curves": charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.9),
+    "logged_regimes": charts.logged_regimes(LOG),
+    "other_widths": charts.other_widths(OTHER_G, 8, 0.12),
     "pareto_front": charts.pareto_front(FRONT, "pass_at_1", "recall_at_10", "at equal cost"),
     "performance_profiles": charts.performance_profiles(
         over("threshold", [0.1, 0.2], "share"), "greedy"
@@ -87,6 +106,7 @@ DRAWN = {
     "update_ratio": charts.update_ratio(EFFICIENCY, "grpo", "recast"),
     "waiting_curves": charts.waiting_curves(over("budget", [0.0, 9.0], "waiting"), "rollouts", 0.2),
     "weights": charts.weights(theory.weight_frame(KNOWN, 0.01, 8), 0.01, "shape"),
+    "what_if": charts.what_if(WHAT_IF),
     "what_width_buys": charts.what_width_buys(theory.reach_frame(KNOWN, 0.01, 0.5, [2, 8])),
 }
 # Exact numbers, and shares of a fixed set of runs, have no interval to draw.
@@ -101,9 +121,10 @@ EXACTLY_KNOWN = {
     "update_ratio",
     "waiting_curves",
     "weights",
+    "what_if",
     "what_width_buys",
 }
-MEANS_ONLY = {"regimes_over_training"}  # stacked shares
+MEANS_ONLY = {"logged_regimes", "regimes_over_training"}  # stacked shares
 DISTINCT = ("shape", "strokeDash", "text")
 
 
@@ -177,7 +198,7 @@ def test_what_colour_tells_apart_differs_without_colour_too(name: str) -> None:
             for channel in DISTINCT
             for one in channels(spec, channel)
         } | {row["field"] for part in parts(spec) if (row := part.get("facet", {}).get("row"))}
-        stacked = name == "regimes_over_training"  # in a fixed order, white lines between
+        stacked = name in MEANS_ONLY  # in a fixed order, white lines between
         branches = name == "sid_tree" and field == "path"  # by width
         labelled = name == "phase_map" and "winner" in other
         assert field in other or stacked or branches or labelled, f"{name}: {field} is colour alone"
