@@ -36,7 +36,8 @@ class _Strict(BaseModel):
 class WorldSpec(_Strict):
     """Which world. data: folder of a replay world; task: of a synthetic one, `plain`, one of five
     or all of them mixed; noise: temperature of true preferences, .2 = each task's own; drift:
-    how far tastes have turned between the SFT log and the test users, 0 = not, 1 = wholly."""
+    how far tastes have turned between the SFT log and the test users, 0 = not, 1 = wholly;
+    test_sample: a fixed sample of so many of a replay world's test prompts, 0 = all of them."""
 
     kind: Literal["synthetic", "replay"] = "synthetic"
     data: str | None = None
@@ -48,6 +49,7 @@ class WorldSpec(_Strict):
     drift: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
+    test_sample: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
 
