@@ -97,6 +97,11 @@ class Catalogue:
         return sum(level.nodes for level in self.levels)
 
     @cached_property
+    def places(self) -> Tensor:
+        """`path` among the nodes of all levels; `[N, L]`."""
+        return self.path + torch.tensor([level.offset for level in self.levels])
+
+    @cached_property
     def dead(self) -> Tensor:
         """Codes without a child at each node of all levels; bool `[nodes, K]`."""
         return ~torch.cat([level.allowed for level in self.levels])
