@@ -6,7 +6,8 @@ further: they need the hits, and the level at which each miss leaves. So the pat
 hits and leaving levels are drawn, the signal is made, and only misses that carry weight are walked
 on, many at once, with the counts of a node's children drawn as one multinomial.
 
-Shapes: flat prompts P = R B, run after run; L levels, K codes; n rows off the path. Bookkeeping is numpy, whose calls cost less than torch's on few numbers.
+Shapes: flat prompts P = R B, run after run; L levels, K codes; n rows off the path.
+Bookkeeping is numpy, whose calls cost less than torch's on few numbers.
 """
 
 from __future__ import annotations
@@ -306,7 +307,8 @@ def descend(
             found = draw_counts(
                 rngs, walkers.count, softmax.heat(temperature).numpy(), starts.tolist()
             )
-            visits.append(_Visit(rows, saved, softmax, found, walkers.weight))
+            weight = found * walkers.weight[:, None]
+            visits.append(_Visit(rows, saved, softmax, found, weight))
             if level + 1 < depth or name_items:
                 going = walkers.children(follow, found)
         if level + 1 < depth or name_items:
@@ -321,9 +323,9 @@ def descend(
         on_count.reshape(-1)[flat] += _onward(demand.kl_hits, demand.count)
     grads = {name: torch.zeros_like(value) for name, value in params.items()}
     dencoded = torch.zeros_like(encoded)
-    for visit in (_Visit(path.rows, path.saved, path.softmax, on_count, None, on_weight), *visits):
+    for visit in (_Visit(path.rows, path.saved, path.softmax, on_count, on_weight), *visits):
         dtype = visit.softmax.weight.dtype
-        pull = torch.from_numpy(visit.total()).to(dtype)
+        pull = torch.from_numpy(visit.weight).to(dtype)
         if reference is not None and demand.kl is not None:
             count = torch.from_numpy(visit.count).to(dtype)
             logits, _ = policy.forward_rows(
@@ -341,23 +343,14 @@ def descend(
 
 @dataclass(frozen=True)
 class _Visit:
-    """Rows with what their passes need; count `[n, K]`: rollouts that chose each code; each `[n]`:
-    derivative of the loss by the log-probability of every one of them, or whole `[n, K]`: of all
-    together."""
+    """Rows with what their passes need; count `[n, K]`: rollouts that chose each code, weight
+    `[n, K]`: derivative of the loss by its log-probability."""
 
     rows: Rows
     saved: Tensor
     softmax: Softmax
     count: np.ndarray
-    each: np.ndarray | None
-    whole: np.ndarray | None = None
-
-    def total(self) -> np.ndarray:
-        """`whole`."""
-        if self.whole is not None:
-            return self.whole
-        assert self.each is not None
-        return self.count * self.each[:, None]
+    weight: np.ndarray
 
 
 def _rows_at(walkers: Walkers, starts: np.ndarray, level: int, depth: int) -> Rows:
@@ -367,13 +360,14 @@ def _rows_at(walkers: Walkers, starts: np.ndarray, level: int, depth: int) -> Ro
     ends[:, level] = per_run
     bounds = [0, *ends.reshape(-1).cumsum().tolist()]
     segment = np.arange(level, len(per_run) * depth, depth).repeat(per_run)
-    columns = map(torch.from_numpy, (walkers.prompt, walkers.place, segment))
-    return Rows(*columns, bounds)
+    prompt, place, owner = map(torch.from_numpy, (walkers.prompt, walkers.place, segment))
+    return Rows(prompt, place, owner, bounds)
 
 
 def _onward(hit: Tensor, missed: np.ndarray) -> np.ndarray:
     """What goes through the target's code at each level, `[P, L]`: hits, and misses that leave
     further down; hit `[P]` or `[P, L]`, missed `[P, L]`."""
-    later = missed[:, ::-1].cumsum(1)[:, ::-1] - missed
+    later: np.ndarray = missed[:, ::-1].cumsum(1)[:, ::-1] - missed
     given = hit.numpy()
-    return later + (given if given.ndim == 2 else given[:, None])
+    through: np.ndarray = later + (given if given.ndim == 2 else given[:, None])
+    return through

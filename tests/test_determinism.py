@@ -155,7 +155,7 @@ def test_products_of_one_run_do_not_depend_on_where_it_lies():
                 own = torch.zeros(1, p, q, dtype=dtype)
                 segment_outer(left, alone, [0, n], own)
                 assert torch.equal(outer[1], own[0])
-                torch.testing.assert_close(own[0], left.t() @ alone)
+                torch.testing.assert_close(own[0], left.t() @ alone, rtol=1e-4, atol=1e-3)
 
 
 def test_elementwise_kernels_do_not_depend_on_where_a_value_lies():
