@@ -8,7 +8,7 @@ aligned in memory, and a run must not feel its siblings.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol, TypeGuard, runtime_checkable
 
@@ -35,6 +35,7 @@ class Rows:
     place: Tensor
     segment: Tensor
     bounds: Sequence[int]
+    _node: list[Tensor] = field(default_factory=list, repr=False, compare=False)
 
     @staticmethod
     def of(prompt: Tensor, place: Tensor, segment: Tensor, segments: int) -> Rows:
@@ -44,8 +45,10 @@ class Rows:
 
     def node(self, catalogue: Catalogue) -> Tensor:
         """Place of each row's node in a table that stacks the nodes of all runs; `[n]`."""
-        run = self.segment.div(catalogue.depth, rounding_mode="floor")
-        return run.mul_(catalogue.nodes).add_(self.place)
+        if not self._node:
+            run = self.segment.div(catalogue.depth, rounding_mode="floor")
+            self._node.append(run.mul_(catalogue.nodes).add_(self.place))
+        return self._node[0]
 
 
 @runtime_checkable
