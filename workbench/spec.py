@@ -47,8 +47,10 @@ class _Strict(BaseModel):
 
 class WorldSpec(_Strict):
     """Which world. data: folder of a replay world; task: of a synthetic one, `plain`, one of five
-    or all of them mixed; noise: temperature of true preferences, .2 = each task's own; drift:
-    how far tastes have turned between the SFT log and the test users, 0 = not, 1 = wholly."""
+    or all of them mixed; noise: temperature of true preferences, .2 = each task's own;
+    heterogeneity: how unequal users are in the strength of their taste, 0 = as drawn, -1 = equal,
+    above 0 more unequal; drift: how far tastes have turned between the SFT log and the test users,
+    0 = not, 1 = wholly."""
 
     kind: Literal["synthetic", "replay"] = "synthetic"
     data: str | None = None
@@ -57,6 +59,7 @@ class WorldSpec(_Strict):
     )
     items: Annotated[int, Field(ge=2, le=4096)] = 1024
     noise: Annotated[float, Field(gt=0, le=100)] = 0.2
+    heterogeneity: Annotated[float, Field(ge=-1, le=3)] = 0.0
     drift: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
