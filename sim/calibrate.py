@@ -21,8 +21,6 @@ from sim.world import Prompts, World
 COLDEST, HOTTEST = 0.5, 4.0
 MOST_ALIKE, LEAST_ALIKE = -1.0, 1.5
 WITHIN = 0.01
-CLOSE = WITHIN / 5
-"""Close enough to stop looking: what is left of a point is for prompts never solved on."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ def calibrate(
     seed: int = 0,
     max_steps: int = 2000,
     lr: float = 0.003,
+    within: float = WITHIN,
     heterogeneity: float = 0.0,
     worlds: Callable[[float], World] | None = None,
 ) -> Calibration:
@@ -60,8 +59,8 @@ def calibrate(
 
     heterogeneity: that of `world`; worlds: the same world at another one, None where it has no such
     knob (replayed data). Raises ValueError, saying what the nearest reachable share was, when the
-    knobs do not give it within one point, when SFT cannot reach the all-zero share, or when
-    prompts that the solver never saw are more than a point off.
+    knobs do not give it to `within`, or SFT cannot reach the all-zero share. Whether it holds on
+    prompts that the solver never saw is for `not_held_out` to say.
     """
     if several is not None and not 0 <= several < 1 - all_zero:
         raise ValueError(
@@ -84,21 +83,20 @@ def calibrate(
         return Calibration(temperature, int(warm.steps[0]), solved, held_out, alike)
 
     best = at(1.0, heterogeneity, world)
-    if several is None:
-        return _held(best, all_zero, None)
-    reason = ""
-    if abs(best.several - several) >= CLOSE:
-        best, reason = _by_temperature(lambda t: at(t, heterogeneity, world), best, several)
-    if abs(best.several - several) > CLOSE and worlds is not None:
+    close = within / 10
+    if several is None or abs(best.several - several) < close:
+        return best
+    best, reason = _by_temperature(lambda t: at(t, heterogeneity, world), best, several, close)
+    if abs(best.several - several) > close and worlds is not None:
         heat = best.temperature
-        best = _by_heterogeneity(lambda h: at(heat, h, worlds(h)), best, several)
-    if abs(best.several - several) > WITHIN:
+        best = _by_heterogeneity(lambda h: at(heat, h, worlds(h)), best, several, close)
+    if abs(best.several - several) > within:
         raise ValueError(
             f"multi-hit {several:g} at all-zero {all_zero:g} is out of reach: the nearest was "
             f"{best.several:.3f} at temperature {best.temperature:.2f} and heterogeneity "
             f"{best.heterogeneity:.2f}{reason}; change world.noise, or ask for that"
         )
-    return _held(best, all_zero, several)
+    return best
 
 
 def several_hits(shares: dict[str, float]) -> float:
@@ -107,7 +105,7 @@ def several_hits(shares: dict[str, float]) -> float:
 
 
 def _by_temperature(
-    at: Callable[[float], Calibration], best: Calibration, several: float
+    at: Callable[[float], Calibration], best: Calibration, several: float, close: float
 ) -> tuple[Calibration, str]:
     """The temperature nearest to the request, and why there is none beyond; hotter leaves fewer
     groups with several hits."""
@@ -122,14 +120,14 @@ def _by_temperature(
             reason, high = f"; at temperature {middle:.2f}: {problem}", middle
             continue
         best = min(best, found, key=lambda c: abs(c.several - several))
-        if abs(found.several - several) < CLOSE:
+        if abs(found.several - several) < close:
             break
         low, high = (middle, high) if found.several > several else (low, middle)
     return best, reason
 
 
 def _by_heterogeneity(
-    at: Callable[[float], Calibration], best: Calibration, several: float
+    at: Callable[[float], Calibration], best: Calibration, several: float, close: float
 ) -> Calibration:
     """The heterogeneity nearest to the request; unequal users leave more groups with several
     hits."""
@@ -146,25 +144,26 @@ def _by_heterogeneity(
             low, high = (low, middle) if middle > here else (middle, high)
             continue
         best = min(best, found, key=lambda c: abs(c.several - several))
-        if abs(found.several - several) < CLOSE:
+        if abs(found.several - several) < close:
             break
         low, high = (middle, high) if found.several < several else (low, middle)
     return best
 
 
-def _held(found: Calibration, all_zero: float, several: float | None) -> Calibration:
-    """The same, if it holds on prompts that the solver never saw."""
+def not_held_out(found: Calibration, all_zero: float, several: float | None) -> str | None:
+    """Why the request does not hold on prompts that the solver never saw, in one line; None where
+    it holds within a point."""
     wanted = {"all-zero": (all_zero, found.held_out["all_zero"])}
     if several is not None:
         wanted["multi-hit"] = (several, several_hits(found.held_out))
     for name, (asked, got) in wanted.items():
         if abs(asked - got) > WITHIN:
-            raise ValueError(
+            return (
                 f"{name} {asked:g} is met on the solver's prompts, but held-out prompts show "
                 f"{got:.3f}: more than a point off; expected users who differ less from each other "
                 "(world.drift, world.heterogeneity), or another world.seed"
             )
-    return found
+    return None
 
 
 def _shares(

@@ -287,6 +287,7 @@ def _roll_out(
         entropy=entropy,
         matched=matched,
         item=items,
+        depth=catalogue.depth,
         binary=True,
     )
 

@@ -238,7 +238,8 @@ def strengths(z: Tensor, heterogeneity: float, rng: np.random.Generator) -> Tens
     if heterogeneity > 0:
         power = heterogeneity * rng.standard_normal((len(z), 1)) - heterogeneity**2
         return torch.from_numpy(np.exp(power))
-    return (z.norm(dim=-1, keepdim=True) / z.shape[1] ** 0.5) ** heterogeneity
+    size: Tensor = z.norm(dim=-1, keepdim=True) / z.shape[1] ** 0.5
+    return size.pow(heterogeneity)
 
 
 def with_popularity(prompts: Prompts, log: Prompts) -> Prompts:

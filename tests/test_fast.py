@@ -30,9 +30,11 @@ PLANS = {
     "pair": "recast contrast_only",
     "hits": "grpo grpo_trl grpo_population dr_grpo rloo opo gpg_authors best_of_group pass_at_k "
     "maxrl psr nsr w_reinforce ngrpo visurf repair_only chord grpo_sft target_power_hits",
-    "levels": "reinforce reinforce_pp gpg a_grae bgae add_gt care pods recast_random_negative",
+    "levels": "grpo_trl_batch reinforce reinforce_pp gpg a_grae bgae add_gt care pods "
+    "recast_random_negative recast_half_repair",
     "target": "sft target_power",
-    "none": "rl_zvp ha_dw rank_penalty minionerec_sampling luffy dynamic_sampling greso dpo s_dpo",
+    "none": "rl_zvp ha_dw rank_penalty minionerec_sampling luffy dynamic_sampling greso dpo s_dpo "
+    "recast_prefix_mask",
 }
 PLAN_OF = {name: plan for plan, names in PLANS.items() for name in names.split()}
 FAST = [name for name, plan in PLAN_OF.items() if plan != "none"]

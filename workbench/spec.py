@@ -33,7 +33,7 @@ TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10",
 DEPTH = 3
 """Code levels of the simulator's worlds."""
 
-GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "reference"})
+GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "depth", "reference"})
 """Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
 

@@ -6,7 +6,8 @@ import altair as alt
 import polars as pl
 
 from workbench.budget import AXES
-from workbench.charts.style import INK, METRICS, Chart, scales, titled
+from workbench.charts.looks import scales
+from workbench.charts.style import INK, METRICS, Chart, titled, tooltip
 
 
 def learning_curves(
@@ -34,10 +35,10 @@ def learning_curves(
         strokeDash=dash,
         order="x:Q",
     )
-    points = base.mark_point(filled=True, size=45).encode(
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
         y="mean:Q",
         shape=shape,
-        tooltip=["strategy:N", "x:Q", alt.Tooltip("mean:Q", format=".4f"), "n_runs:Q"],
+        tooltip=[*tooltip("x", title=AXES.get(axis, axis)), "n_runs:Q"],
     )
     layers = [band, lines, points]
     for name, value in (("start", start), ("ceiling", ceiling)):
@@ -78,11 +79,11 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
     lines = base.mark_line().encode(
         y=alt.Y("median:Q", title=f"{AXES.get(axis, axis)} (median run)"), strokeDash=dash
     )
-    tooltip = ["strategy:N", "target:Q", "median:Q", "n_reached:Q", "n_runs:Q"]
+    told = ["strategy:N", "target:Q", "median:Q", "low:Q", "high:Q", "n_reached:Q", "n_runs:Q"]
     points = [
         base.mark_point(filled=filled, size=55, opacity=1)
         .transform_filter(alt.datum.all_reach == filled)
-        .encode(y="median:Q", shape=shape, tooltip=tooltip)
+        .encode(y="median:Q", shape=shape, tooltip=told)
         for filled in (True, False)
     ]
     return titled(
@@ -107,9 +108,9 @@ def waiting_curves(frame: pl.DataFrame, axis: str, target: float) -> Chart:
         color=colour,
         order="budget:Q",
     )
-    tooltip = ["strategy:N", "budget:Q", alt.Tooltip("waiting:Q", format=".0%"), "n_runs:Q"]
+    told = ["strategy:N", "budget:Q", alt.Tooltip("waiting:Q", format=".0%"), "n_runs:Q"]
     steps = base.mark_line(interpolate="step-after").encode(strokeDash=dash)
-    points = base.mark_point(filled=True, size=40).encode(shape=shape, tooltip=tooltip)
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape, tooltip=told)
     return titled(
         steps + points,
         f"How long do runs need to reach {target:.4f}?",
@@ -146,7 +147,20 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     points = (
         alt.Chart(known)
         .mark_point(filled=True, size=80, opacity=1)
-        .encode(y=y, x=x, color=colour.legend(None), shape=shape.legend(None))
+        .encode(
+            y=y,
+            x=x,
+            color=colour.legend(None),
+            shape=shape.legend(None),
+            tooltip=[
+                "strategy:N",
+                "reached:N",
+                *(
+                    alt.Tooltip(f"{name}:Q", format=".3f")
+                    for name in ("share_of_baseline", "share_low", "share_high")
+                ),
+            ],
+        )
     )
     counts = (
         alt.Chart(shown)
@@ -190,7 +204,9 @@ def performance_profiles(frame: pl.DataFrame, metric: str) -> Chart:
         y=alt.Y("share:Q", title="Runs above it").axis(format="%").scale(domain=[0, 1]),
         strokeDash=dash,
     )
-    points = base.mark_point(filled=True, size=30).encode(y="share:Q", shape=shape)
+    points = base.mark_point(filled=True, size=30, opacity=1).encode(
+        y="share:Q", shape=shape, tooltip=tooltip("threshold", title=label, value="share")
+    )
     return titled(
         alt.layer(band, lines, points),
         "How many runs end above each level?",

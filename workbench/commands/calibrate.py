@@ -47,6 +47,7 @@ def calibrate(
     }
     spec = load_experiment(preset, changes)
     from sim.calibrate import calibrate as solve
+    from sim.calibrate import not_held_out
     from workbench.work import build_policy, build_world
 
     synthetic = spec.world.kind == "synthetic"
@@ -69,6 +70,9 @@ def calibrate(
         )
     except ValueError as problem:
         raise SpecError(str(problem)) from None
+    fault = not_held_out(found, all_zero, multi_hit)
+    if fault:
+        raise SpecError(fault)
     knobs = {
         "temperature": found.temperature,
         "heterogeneity": found.heterogeneity,

@@ -21,6 +21,7 @@ MARKS = {
     "only where": ":material/contrast:",
     "inconclusive": ":material/help:",
     "not testable here": ":material/block:",
+    "not measured": ":material/pending:",
 }
 
 
@@ -47,8 +48,8 @@ except (SpecError, StoreError) as problem:
 verdicts = claims_table(checked)
 if not evidence.sweeps:
     st.info(
-        "No packaged sweep of the claims is in the store yet, so every testable claim is "
-        "inconclusive. The commands below run them; they can be stopped and resumed."
+        "No packaged sweep of the claims is in the store yet, so no testable claim is "
+        "measured. The commands below run them; they can be stopped and resumed."
     )
 with st.expander(f"What is missing ({len(evidence.gaps)} sweeps)", expanded=not evidence.sweeps):
     for gap in evidence.gaps:
@@ -59,7 +60,7 @@ for warning in evidence.warnings(METRIC, BASELINE):
     st.warning(plain(warning))
 
 st.dataframe(
-    verdicts.select("claim", "says", "paper", "measured", "verdict", "where"),
+    verdicts.select("claim", "says", "paper", "measured", "beside", "verdict", "where"),
     hide_index=True,
     width="stretch",
     height=38 + 35 * verdicts.height,
