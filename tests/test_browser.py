@@ -559,8 +559,8 @@ def test_the_keyboard_reaches_every_control_and_every_download(visit: Visit, nam
             const main = document.querySelector('[data-testid=stMain]');
             const kinds = 'button, input, textarea, select, a[href], summary, [role=slider]';
             const found = [...main.querySelectorAll(kinds)].filter(one =>
-                !one.disabled && one.tabIndex >= 0 && one.getClientRects().length
-                && getComputedStyle(one).visibility !== 'hidden' && one.type !== 'radio');
+                !one.disabled && one.tabIndex >= 0 && one.type !== 'radio'
+                && one.checkVisibility({visibilityProperty: true, opacityProperty: true}));
             found.forEach((one, place) => { one.dataset.place = place; });
             return found.map(one => one.outerHTML.slice(0, 160));
         }"""
