@@ -9,9 +9,19 @@ train_live = st.Page("workbench/pages/train_live.py", title="Train live")
 budget = st.Page("workbench/pages/budget.py", title="Budget to target")
 sweeps = st.Page("workbench/pages/sweeps.py", title="Sweeps")
 real_models = st.Page("workbench/pages/real_models.py", title="Real models")
+your_rollouts = st.Page("workbench/pages/your_rollouts.py", title="Your rollouts")
 claims = st.Page("workbench/pages/claims.py", title="Claims")
 page = st.navigation(
-    [learnability, gradient_signals, train_live, budget, sweeps, real_models, claims]
+    [
+        learnability,
+        gradient_signals,
+        train_live,
+        budget,
+        sweeps,
+        real_models,
+        your_rollouts,
+        claims,
+    ]
 )
 
 ALL_ZERO = {"group": "0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0"}

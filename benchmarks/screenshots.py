@@ -16,6 +16,7 @@ PAGES = {
     "train-live": ("train_live?items=256&steps=60", 4),
     "budget": ("budget", 4),
     "sweeps": ("sweeps?view=compare", 1),
+    "your-rollouts": ("your_rollouts?example=yes", 4),
     "claims": ("claims", 0),
 }
 

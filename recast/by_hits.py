@@ -27,6 +27,7 @@ from recast.strategy import Strategy, build_signal
 NOT_IN_HITS: Mapping[str, str] = MappingProxyType(
     {
         "entropy": "its credit depends on the entropy of each token, not on hits alone",
+        "depth": "its credit depends on which codes a miss shares with the target",
         "beam_rank": "its groups are beams, whose rollouts are not drawn independently",
     }
 )

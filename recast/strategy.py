@@ -7,6 +7,7 @@ the text `"repair=anchor, credit=grpo"`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
@@ -19,7 +20,7 @@ from torch import Tensor
 from recast.credit import CREDITS, HISTORY, batch_mean
 from recast.gate import GATES
 from recast.gate import State as State
-from recast.groups import RolloutGroups, compared
+from recast.groups import RolloutGroups
 from recast.repair import REPAIRS
 from recast.selection import SELECTIONS
 from recast.stage import Bound, Coupling, Stage, bind, nearest
@@ -127,13 +128,16 @@ class Strategy:
             )
 
     def _check_options(self, kind: str) -> None:
-        least = 1 if kind == "repair" else 0
         for option, value in self.stage(kind).given.items():
+            least, most = (1, math.inf) if option == "factor" else (0, math.inf)
+            if option == "share":
+                most = 1
             whole = kind == "select"
-            if value < least or (whole and value != int(value)):
+            if not least <= value <= most or (whole and value != int(value)):
                 raise ValueError(
                     f"{kind}: {option}={value:g} in {getattr(self, kind)!r}; expected "
                     f"{'a whole number' if whole else 'a number'} >= {least}"
+                    + (f" and <= {most}" if most < math.inf else "")
                 )
 
     def stage(self, kind: str) -> Bound:
@@ -260,7 +264,7 @@ class Signal:
 
 
 def _active(advantage: Tensor, rows: Tensor) -> Tensor:
-    active = compared(torch.ne, advantage, 0.0)
+    active = advantage.to(torch.bool)
     return active.any(-1) if advantage.ndim > rows.ndim else active
 
 
@@ -321,6 +325,7 @@ INPUTS: Mapping[str, str] = MappingProxyType(
         "beam_rank": "place of each rollout in its beam [..., B, G]; roll out with beams",
         "matched": "leading codes shared with the target [..., B, G]",
         "item": "identity of each recommended item [..., B, G]",
+        "depth": "codes per rollout, L",
         "reference": "log-probabilities under a reference policy",
     }
 )
@@ -391,5 +396,6 @@ def probe(strategy: Strategy, width: int = 16) -> Signal:
         beam_rank=rank,
         matched=torch.where(reward > 0, 3, (slot == hits).to(torch.int64)),
         item=rank,
+        depth=4,
     )
     return build_signal(strategy, groups)

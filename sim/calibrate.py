@@ -40,12 +40,13 @@ def calibrate(
     seed: int = 0,
     max_steps: int = 2000,
     lr: float = 0.003,
+    within: float = WITHIN,
 ) -> Calibration:
     """Solve for the all-zero share and, unless `several` is None, for the share of groups with two
     hits or more (multi-hit and saturated together; the rest is single-hit).
 
     Raises ValueError, saying what the nearest reachable share was, when no temperature in
-    [COLDEST, HOTTEST] gives it within one point, or SFT cannot reach the all-zero share.
+    [COLDEST, HOTTEST] gives it to `within`, or SFT cannot reach the all-zero share.
     """
     if several is not None and not 0 <= several < 1 - all_zero:
         raise ValueError(
@@ -72,7 +73,7 @@ def calibrate(
         return found.solved["multi_hit"] + found.solved["saturated"] - several
 
     best = at(1.0)[1]
-    if several is None or abs(excess(best)) < WITHIN / 10:
+    if several is None or abs(excess(best)) < within / 10:
         return best
     low, high = (1.0, HOTTEST) if excess(best) > 0 else (COLDEST, 1.0)
     reason = ""
@@ -86,10 +87,10 @@ def calibrate(
             continue
         if abs(excess(found)) < abs(excess(best)):
             best = found
-        if abs(excess(found)) < WITHIN / 10:
+        if abs(excess(found)) < within / 10:
             break
         low, high = (middle, high) if excess(found) > 0 else (low, middle)
-    if abs(excess(best)) > WITHIN:
+    if abs(excess(best)) > within:
         raise ValueError(
             f"multi-hit {several:g} at all-zero {all_zero:g} is out of reach: the nearest was "
             f"{several + excess(best):.3f} at temperature {best.temperature:.2f}{reason}; "

@@ -263,6 +263,7 @@ def _judge(world: ExactWorld, batch: Tensor, item: Tensor) -> RolloutGroups:
         entropy=world.entropy[batch.view(1, -1, 1), item],
         matched=matched,
         item=item,
+        depth=depth,
     )
 
 

@@ -55,6 +55,10 @@ COST = pl.DataFrame(
     {"prompt_tokens": [1, 8] * 2, "encoding": ["each"] * 2 + ["shared"] * 2,
      "ratio": [16.0, 16.0, 12.0, 3.0]}
 )  # fmt: skip
+LEFT = pl.concat(
+    pl.DataFrame({"strategy": NAMES, "measure": name, "mean": 0.2, "low": 0.1, "high": [0.3] * 4})
+    for name in ("entropy", "coverage_at_10")
+)
 DRAWN = {
     "waiting": (
         charts.waiting_curves(over("budget", [0.0, 9.0], "waiting"), "rollouts", 0.25),
@@ -69,6 +73,7 @@ DRAWN = {
     "temperature": (charts.against_temperature(over("temperature", [0.5, 1.0])), 8),
     "k": (charts.against_k(over("k", [1.0, 32.0])), 8),
     "prompts": (charts.prompt_cost(COST), 4),
+    "remaining": (charts.remaining(LEFT), 8),
 }
 
 

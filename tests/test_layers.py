@@ -1,4 +1,4 @@
-"""Imports point one way: recast <- sim <- workbench <- pages and app.py."""
+"""Imports point one way: recast <- sim <- workbench <- commands; pages and app.py on top."""
 
 import ast
 import importlib
@@ -37,6 +37,7 @@ def wrong_imports(file: str, source: str) -> set[str]:
     """The imports of one source that break the layering."""
     layer = PurePosixPath(file).parts[0]
     on_top = file == "app.py" or file.startswith("workbench/pages/")
+    at_the_prompt = file == "workbench/cli.py" or file.startswith("workbench/commands/")
     wrong = set()
     for module in imported_modules(file, source):
         root = module.split(".")[0]
@@ -51,7 +52,8 @@ def wrong_imports(file: str, source: str) -> set[str]:
         else:
             allowed = True
         page = root == "streamlit" or module.startswith("workbench.pages")
-        if not allowed or (page and not on_top):
+        command = module.startswith(("workbench.commands", "workbench.cli"))
+        if not allowed or (page and not on_top) or (command and not at_the_prompt):
             wrong.add(module)
     return wrong
 
@@ -82,6 +84,8 @@ def test_every_package_is_looked_at() -> None:
         ("workbench/cli.py", "from workbench import pages"),
         ("workbench/cli.py", "from . import pages"),
         ("workbench/cli.py", "from .pages.budget import page"),
+        ("workbench/figures.py", "def f():\n    from workbench.commands.exact import exact"),
+        ("workbench/pages/claims.py", "from workbench.cli import cli"),
     ],
 )
 def test_a_wrong_import_is_found(file: str, source: str) -> None:
@@ -97,6 +101,8 @@ def test_a_wrong_import_is_found(file: str, source: str) -> None:
         ("workbench/runner.py", "from sim.trainer import train\nfrom workbench import spec"),
         ("workbench/pages/budget.py", "import streamlit as st\nfrom ..charts import curve"),
         ("app.py", "import streamlit as st\nfrom workbench.pages import budget"),
+        ("workbench/cli.py", "from workbench.commands.exact import exact"),
+        ("workbench/commands/exact.py", "from workbench.commands.output import emit"),
     ],
 )
 def test_a_right_import_passes(file: str, source: str) -> None:

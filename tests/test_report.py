@@ -8,6 +8,7 @@ import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
@@ -17,9 +18,11 @@ from workbench import charts, phases, search, sweep
 from workbench.claims import SWEEPS
 from workbench.cli import cli
 from workbench.figures import Figure
+from workbench.questions import QUESTIONS
 from workbench.report import Report, export_charts, page
 from workbench.spec import SpecError
 from workbench.store import Store
+from workbench.verdicts import Verdict
 
 TINY = """
 strategies = ["grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft"]
@@ -97,8 +100,7 @@ def written(tiny, filled):
 def test_claims_go_from_an_empty_store_to_twelve_verdicts(tiny, filled):
     rows = json.loads((tiny / "claims.json").read_text())
     assert [row["claim"] for row in rows] == [f"C{i}" for i in range(1, 13)]
-    verdicts = {"reproduced", "not reproduced", "only where", "inconclusive", "not testable here"}
-    assert {row["verdict"] for row in rows} <= verdicts
+    assert {row["verdict"] for row in rows} <= set(get_args(Verdict)) - {"not measured"}
     assert rows[3]["verdict"] == "not testable here"
     assert "not measured" not in rows[0]["measured"]
 
@@ -118,14 +120,52 @@ def test_the_text_of_claims_names_statistic_threshold_and_cautions(filled):
         assert word in text
     assert "edge of its learning-rate grid" in text  # two rates: one is always on an edge
     settings = recast("claims", "--no-run", "--show", "settings", "--format", "csv", store=filled)
-    assert settings.startswith("claim,mode,setting,value,low,high,n,p,verdict,decides,note\n")
+    columns = "claim,mode,setting,beside,value,low,high,n,p,verdict,decides,note\n"
+    assert settings.startswith(columns)
 
 
 def test_a_store_without_a_sweep_says_what_to_run(tiny, tmp_path):
     (tmp_path / "empty" / "runs").mkdir(parents=True)
     text = recast("claims", "--no-run", "--claim", "C9", store=tmp_path / "empty")
-    assert "C9  inconclusive" in text
+    assert "C9  not measured" in text
     assert "60 of 60 runs of the sweep claims are not in the store: recast sweep claims" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (("claims", "--claim", "C12"), ["claims-start"]),
+        (("phase-map",), [phases.SWEEP]),
+        (("search",), [search.SWEEP]),
+    ],
+)
+def test_a_dry_run_says_what_is_missing_and_how_long_it_takes(
+    tiny, filled, tmp_path, command, names
+):
+    text = recast(*command, "--dry-run", store=tmp_path / "none")
+    done = recast(*command, "--dry-run", store=filled)
+    for name in names:
+        assert re.search(rf"^{name}: (\d+) runs in \d+ cells, \1 missing", text, re.M)
+        assert re.search(rf"^{name}: .* 0 missing", done, re.M)
+    assert text.count("about ") == len(names)
+    assert "about " not in done
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_question_is_answered_from_the_store_alone(tiny, filled, tmp_path):
+    before = Store(filled).files()
+    for name in QUESTIONS:
+        rows = json.loads(recast("questions", name, "--format", "json", store=filled))
+        assert rows, name
+    assert Store(filled).files() == before
+    (tmp_path / "empty" / "runs").mkdir(parents=True)
+    for arguments, message in (
+        (("rate", "--setting", "task mixd"), "--setting: unknown"),
+        (("rate", "--store", str(tmp_path / "empty")), "recast sweep claims --store"),
+    ):
+        done = CliRunner().invoke(cli, ["questions", "--store", str(filled), *arguments])
+        assert isinstance(done.exception, SpecError)
+        assert message in str(done.exception)
 
 
 def test_the_map_has_a_row_per_cell_and_metric(tiny, filled):

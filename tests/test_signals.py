@@ -75,6 +75,7 @@ class Batch(NamedTuple):
             beam_rank=column("rank", torch.int64),
             matched=column("matched", torch.int64),
             item=column("item", torch.int64),
+            depth=4,
         )
 
 
@@ -116,7 +117,7 @@ def stack(*many):
         f.name for f in fields(RolloutGroups) if isinstance(getattr(many[0], f.name), torch.Tensor)
     ]
     stacked = {n: torch.stack([getattr(g, n) for g in many]) for n in named}
-    return RolloutGroups(**stacked, binary=all(g.binary for g in many))
+    return RolloutGroups(**stacked, depth=many[0].depth, binary=all(g.binary for g in many))
 
 
 def signal_of(name, groups):
@@ -283,6 +284,7 @@ def test_an_all_zero_group_gets_what_the_strategy_declares(name, width, dead):
         beam_rank=key,
         matched=(key == 1).to(torch.int64),
         item=key,
+        depth=2,
     )
     signal = build_signal(replace(strategy, select=strategy.select.replace("8", "4")), groups)
     advantage = signal.advantage.sum(-1) if signal.advantage.ndim == 3 else signal.advantage
@@ -380,6 +382,7 @@ def test_extreme_rewards_give_finite_advantages(name, dtype):
             beam_rank=key,
             matched=torch.zeros_like(key),
             item=key,
+            depth=2,
         )
         assert build_signal(variant, groups).advantage.isfinite().all(), (value, width)
 

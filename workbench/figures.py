@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from recast.strategies import STRATEGIES
+from sim.exact import exact_world
 from workbench import charts, phases, questions, search
 from workbench.budget import (
     budget_table,
@@ -19,6 +20,7 @@ from workbench.budget import (
 from workbench.charts.efficiency import update_ratio
 from workbench.claims import MAIN
 from workbench.evidence import Evidence
+from workbench.exact import exact_table
 from workbench.measures import BASELINE, METHOD, METRIC
 from workbench.stats import performance_profile
 
@@ -129,49 +131,45 @@ def _questions(evidence: Evidence) -> list[Figure]:
     settings = evidence.settings(questions.SWEEP)
     if not settings:
         return []
-    first, command = settings[0], f"recast sweep {questions.SWEEP}"
-    note = f"Sweep {questions.SWEEP}, {first}."
-    wanted: Sequence[tuple[str, pl.DataFrame, Callable[[pl.DataFrame], charts.Chart], str]] = (
+    first = settings[0]
+    place = f"Sweep {questions.SWEEP}, {first}."
+    wanted: Sequence[tuple[str, str, Callable[[pl.DataFrame], charts.Chart], str]] = (
         (
             "question-1-supervision",
-            questions.against_supervision(evidence),
-            lambda t: charts.differences(t, "Is repair just supervised fine-tuning on the target?"),
+            "supervision",
+            lambda t: charts.differences(t, questions.QUESTIONS["supervision"][0]),
             "After the same number of updates; p corrected (Holm) over all rows.",
         ),
-        (
-            "question-2-rate",
-            questions.by_rate(evidence, first),
-            lambda t: charts.against_rate(t, METRIC),
-            note,
-        ),
+        ("question-2-rate", "rate", lambda t: charts.against_rate(t, METRIC), place),
         (
             "question-3-prompts",
-            questions.prompt_cost(evidence),
+            "prompts",
             charts.prompt_cost,
             f"A count of tokens, not a time: {questions.SID_TOKENS} tokens per row, update widths "
             f"as measured in the sweep {questions.SWEEP}.",
         ),
+        ("question-5-sharpening", "sharpening", charts.against_temperature, place),
         (
-            "question-5-sharpening",
-            questions.by_temperature(evidence, first),
-            charts.against_temperature,
-            note,
+            "question-5-tempered",
+            "tempered",
+            lambda t: charts.differences(t, questions.QUESTIONS["tempered"][0]),
+            f"{place} Pass@1 of sft at a temperature minus Pass@1 of the other at T = 1; on the "
+            "last row of each, both at matched entropy. p corrected (Holm) over all rows.",
         ),
-        ("question-6-diversity", questions.by_k(evidence, first), charts.against_k, note),
+        ("question-6-diversity", "diversity", charts.against_k, place),
+        ("question-6-entropy", "entropy", charts.remaining, place),
     )
-    return [
-        Figure(key, draw(table), table, command, text)
-        for key, table, draw, text in wanted
-        if not table.is_empty()
-    ]
+    found = []
+    for key, name, draw, text in wanted:
+        table = questions.QUESTIONS[name][1](evidence, first)
+        if not table.is_empty():
+            found.append(Figure(key, draw(table), table, f"recast questions {name}", text))
+    return found
 
 
 def _gradients(evidence: Evidence) -> list[Figure]:
     """Question 4 needs no runs: every group of a small world is enumerated."""
     del evidence
-    from sim.exact import exact_world
-    from workbench.commands.exact import exact_table
-
     table = exact_table(
         {name: STRATEGIES[name] for name in GRADIENTS}, exact_world(HIT_RATES, 4), 4
     )

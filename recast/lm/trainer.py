@@ -41,6 +41,7 @@ from recast.strategy import State, Strategy, require_inputs
 from recast.supervised import Evidence
 
 Progress = Callable[[int, int, str], None]
+Record = Callable[[int, Collected], None]
 COUNTED = ("learnable", "signal_count", "update_width", "repaired")
 
 
@@ -97,11 +98,13 @@ def train(
     how: RLTraining,
     folder: Path | None = None,
     progress: Progress = lambda *_: None,
+    record: Record = lambda *_: None,
 ) -> tuple[dict[str, Any], ...]:
     """Train `job.model` in place; the rows of a `RunRecord`, one per (evaluation, split, slice).
 
     folder: where the state after each evaluation is kept, so that a killed run continues; None
-    keeps none. Raises LMError for a strategy that needs what this path cannot give, and when loss
+    keeps none. record: gets each step, from 1, and what was rolled out in it. Raises LMError for a
+    strategy that needs what this path cannot give, and when loss
     or gradient is not finite (what was saved stays).
     """
     if how.batch > len(job.prompts):
@@ -123,7 +126,7 @@ def train(
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
     while state.step < how.steps:
         spent, counted, state.memory = train_step(
-            job, strategy, how, optimizer, state.step, state.memory
+            job, strategy, how, optimizer, state.step, state.memory, record
         )
         state.step += 1
         state.tally.append(counted)
@@ -144,6 +147,7 @@ def train_step(
     optimizer: Adam,
     step: int,
     memory: State | None = None,
+    record: Record = lambda *_: None,
 ) -> tuple[dict[str, int], dict[str, float], State]:
     """One rollout phase and one optimizer step.
 
@@ -164,6 +168,7 @@ def train_step(
         seed=how.seed,
     )
     collected = collect(roller, strategy, step, memory or {})
+    record(step + 1, collected)
     rolled = time.perf_counter()
     update(job, strategy, how, collected, step / max(1, how.steps - 1))
     norm = optimizer.step(how.lr, how.clip_norm)

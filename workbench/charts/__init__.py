@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         performance_profiles,
         waiting_curves,
     )
+    from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
     from workbench.charts.front import pareto_front, phase_map
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         against_temperature,
         differences,
         prompt_cost,
+        remaining,
     )
     from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
@@ -52,6 +54,7 @@ else:
                 "performance_profiles",
                 "waiting_curves",
             ),
+            "diagnose": ("logged_regimes", "other_widths", "what_if"),
             "efficiency": ("update_ratio",),
             "exact": ("exact_directions",),
             "front": ("pareto_front", "phase_map"),
@@ -64,6 +67,7 @@ else:
                 "against_temperature",
                 "differences",
                 "prompt_cost",
+                "remaining",
             ),
             "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
@@ -101,17 +105,21 @@ __all__ = [
     "final_scores",
     "in_order",
     "learning_curves",
+    "logged_regimes",
+    "other_widths",
     "pareto_front",
     "performance_profiles",
     "phase_map",
     "prompt_cost",
     "regimes_by_group",
     "regimes_over_training",
+    "remaining",
     "sid_tree",
     "signal_counts",
     "trade_off",
     "update_ratio",
     "waiting_curves",
     "weights",
+    "what_if",
     "what_width_buys",
 ]

@@ -144,6 +144,38 @@ def against_k(frame: pl.DataFrame) -> Chart:
     )
 
 
+def remaining(frame: pl.DataFrame) -> alt.HConcatChart:
+    """What is left of diversity: one panel per measure, one row per strategy.
+
+    frame: strategy, measure ("entropy" in nats, "coverage_at_10" as a share), mean, low, high.
+    """
+    order, colour, _, shape = scales(frame)
+    panels = []
+    for measure, label in (
+        ("entropy", "Policy entropy (nats)"),
+        ("coverage_at_10", "Share of the catalogue in some top ten"),
+    ):
+        base = (
+            alt.Chart(frame)
+            .transform_filter(alt.datum.measure == measure)
+            .encode(y=alt.Y("strategy:N", title=None, sort=order))
+        )
+        bars = (
+            base.transform_filter("isValid(datum.low)").mark_rule().encode(x="low:Q", x2="high:Q")
+        )
+        points = base.mark_point(filled=True, size=70, opacity=1).encode(
+            x=alt.X("mean:Q", title=label).scale(zero=True), color=colour, shape=shape
+        )
+        panels.append((bars + points).properties(width=240, height=alt.Step(24)))
+    found: alt.HConcatChart = alt.hconcat(*panels).properties(
+        title="How much of the catalogue is left?",
+        description="Entropy of the policy and share of the catalogue that some prompt ranks among "
+        f"its ten most probable items, at the end of training, one row per strategy "
+        f"({', '.join(order)}), with 95% intervals over seeds.",
+    )
+    return found
+
+
 def prompt_cost(frame: pl.DataFrame) -> Chart:
     """Ratio of update tokens against prompt length, with and without a shared prompt.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import altair as alt
 
-Chart: TypeAlias = alt.LayerChart | alt.FacetChart
+Chart: TypeAlias = alt.LayerChart | alt.FacetChart | alt.HConcatChart
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {

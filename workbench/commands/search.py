@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import polars as pl
 
+from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,
@@ -31,6 +32,7 @@ from workbench.store import Store
     default="dominance",
     help="The candidates against the controls, or every strategy's place on the fronts.",
 )
+@DRY_RUN
 @EXECUTOR
 @WORKERS
 @STORE
@@ -39,6 +41,7 @@ def search(
     seeds: int | None,
     steps: int | None,
     no_run: bool,
+    dry_run: bool,
     show: str,
     executor: str,
     workers: int | None,
@@ -50,6 +53,9 @@ def search(
     `recast sweep search --dry-run` says how long it takes; it can be stopped and resumed.
     """
     changes = {"seeds": seeds, "train.steps": steps}
+    if dry_run:
+        forecast_packaged([SWEEP], changes, store_path, executor, workers)
+        return
     if no_run:
         evidence = gather([SWEEP], existing_store(store_path), changes)
     else:

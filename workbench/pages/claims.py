@@ -21,6 +21,7 @@ MARKS = {
     "only where": ":material/contrast:",
     "inconclusive": ":material/help:",
     "not testable here": ":material/block:",
+    "not measured": ":material/pending:",
 }
 
 
@@ -47,15 +48,14 @@ except (SpecError, StoreError) as problem:
 verdicts = claims_table(checked)
 if not evidence.sweeps:
     st.info(
-        "No packaged sweep of the claims is in the store yet, so every testable claim is "
-        "inconclusive. `What is missing` holds the commands that run them; they can be stopped and "
-        "resumed."
+        "No packaged sweep of the claims is in the store yet, so no testable claim is measured. "
+        "`What is missing` holds the commands that run them; they can be stopped and resumed."
     )
 for warning in evidence.warnings(METRIC, BASELINE):
     st.warning(plain(warning))
 
 st.dataframe(
-    verdicts.select("claim", "verdict", "says", "measured", "paper", "where"),
+    verdicts.select("claim", "verdict", "says", "measured", "beside", "paper", "where"),
     hide_index=True,
     width="stretch",
     height=38 + 35 * verdicts.height,

@@ -16,6 +16,7 @@ import polars as pl
 from workbench.commands.lm.session import CODEBOOK, DATA, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.keys import run_key
+from workbench.rollout_log import RolloutLog
 from workbench.spec import SpecError, plain_text
 from workbench.store import Store
 from workbench.tables import COST, QUALITY, REGIME, SIGNAL, summary
@@ -23,6 +24,7 @@ from workbench.tuning import mark_tuned
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
+    from recast.lm.signal import Collected
     from recast.lm.trainer import Job, RLTraining
 
 ENGINE = 1
@@ -88,12 +90,20 @@ def _shared(command: Any) -> Any:
 @click.option("--lr", "rates", type=float, multiple=True, default=(2e-4,), help="Repeatable.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Keep models here.")
+@click.option(
+    "--log-rollouts",
+    "logs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Write every rollout here, one folder per run, for `recast diagnose`.",
+)
 @click.option("--reencode", is_flag=True, help="Encode the prompt again for every rollout.")
 def rl(
     strategies: tuple[str, ...],
     rates: tuple[float, ...],
     seeds: int,
     out: Path | None,
+    logs: Path | None,
     reencode: bool,
     style: str,
     **shared: Any,
@@ -102,7 +112,7 @@ def rl(
 
     Runs that the store has are not repeated, and a killed run continues from its last evaluation.
     """
-    _execute(strategies, rates, range(seeds), out, not reencode, style, **shared)
+    _execute(strategies, rates, range(seeds), out, not reencode, style, logs=logs, **shared)
 
 
 @click.command()
@@ -157,6 +167,7 @@ def _execute(
     eval_prompts: int,
     tune_metric: str,
     store_path: str,
+    logs: Path | None = None,
     estimate: bool = False,
     time_only: bool = False,
 ) -> None:
@@ -204,7 +215,7 @@ def _execute(
         with progress_bar() as show:
             for place, key in enumerate(missing):
                 config = jobs[key]
-                _one_run(start, data, how, config, key, store, out, place, len(missing), show)
+                _one_run(start, data, how, config, key, store, out, logs, place, len(missing), show)
     frame = mark_tuned(store.load(list(jobs)), tune_metric)
     frame = frame.sort(pl.col("strategy").replace_strict({s: i for i, s in enumerate(strategies)}))
     table = summary(frame)
@@ -233,6 +244,7 @@ def _one_run(
     key: str,
     store: Store,
     out: Path | None,
+    logs: Path | None,
     place: int,
     runs: int,
     show: Callable[[int, int, str], None],
@@ -247,15 +259,22 @@ def _one_run(
     mine = RLTraining(**{**asdict(how), "lr": config["lr"], "seed": config["seed"]})
     label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
     progress = store.root / ".lm-progress" / key
+    name = f"{config['strategy']}-{config['lr']:g}-{config['seed']}".replace(" ", "")
+    log = RolloutLog(logs / name) if logs is not None else None
+
+    def record(step: int, collected: Collected) -> None:
+        if log is not None:
+            log.sampled(job.trie, step, collected)
+
     rows = train(
         job,
         parse_strategy(config["strategy"]),
         mine,
         progress,
         lambda done, total, _: show(place * total + done, runs * total, label),
+        record,
     )
     if out is not None:
-        name = f"{config['strategy']}-{config['lr']:g}-{config['seed']}".replace(" ", "")
         meta = {n: config[n] for n in ("strategy", "lr", "seed", "train_spec")}
         checkpoint.save_model(out / name, job.model, job.vocabulary, data.fingerprint, meta)
     store.write(key, RunRecord(config, rows, world_values(job)))
