@@ -178,6 +178,42 @@ def last_rows(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def conditions(evidence: Evidence) -> pl.DataFrame:
+    """What stands behind the figures, one row per sweep: sweep, runs, settings, strategies, seeds,
+    steps, prompts_per_step, group, rollouts, rates (lowest and highest tried), test_prompts,
+    generation (of the simulator's numbers)."""
+    seeds = pl.col("seed").n_unique()
+    facts = {
+        "steps": "train.steps",
+        "prompts_per_step": "train.batch",
+        "group": "train.group",
+        "rollouts": "train.rollouts",
+        "test_prompts": "world.test_prompts",
+        "generation": "engine",
+    }
+    return pl.DataFrame(
+        [
+            {
+                "sweep": name,
+                "runs": frame["run"].n_unique(),
+                "settings": "; ".join(evidence.settings(name)),
+                "strategies": ", ".join(frame["strategy"].unique(maintain_order=True)),
+                "seeds": _values(frame.group_by("setting", "strategy").agg(seeds)["seed"]),
+                "rates": " to ".join(f"{lr:g}" for lr in (min(frame["lr"]), max(frame["lr"]))),
+                **{
+                    label: _values(frame[field]) for label, field in facts.items() if field in frame
+                },
+            }
+            for name, frame in evidence.sweeps.items()
+        ]
+    )
+
+
+def _values(column: pl.Series) -> str:
+    """Every value that occurs, in order."""
+    return ", ".join(str(value) for value in column.unique().sort())
+
+
 def with_setting(frame: pl.DataFrame, varying: Sequence[str]) -> pl.DataFrame:
     """Add `setting`, the label of each row's cell: the fields in which cells differ, by name."""
     if frame.is_empty():

@@ -30,6 +30,7 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'unsafe-inline'; img-src data: blob:"
 )
+_IN_SIGHT = 8
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
        color: #1a1a1a; background: #fff; }
@@ -70,7 +71,6 @@ def page(report: Report) -> str:
     specs = {
         f"chart-{place}": figure.chart.to_dict() for place, figure in enumerate(report.figures)
     }
-    cautions = "".join(f"<li>{html.escape(text)}</li>" for text in report.cautions)
     return "\n".join(
         (
             "<!doctype html>",
@@ -83,11 +83,10 @@ def page(report: Report) -> str:
             f'<p class="note">{html.escape(report.source)}. recast-workbench '
             f"{html.escape(version('recast-workbench'))}. Everything here is measured on small "
             "policies in a simulator; nothing is quoted from the paper but its own figures.</p>",
-            f'<div class="caution"><h2>Read this first</h2><ul>{cautions}</ul></div>'
-            if cautions
-            else "",
-            *(_table_section(*table) for table in report.tables),
-            *(_figure(f"chart-{place}", f) for place, f in enumerate(report.figures)),
+            _cautions(report.cautions),
+            _contents(report),
+            *(_table_section(place, *table) for place, table in enumerate(report.tables)),
+            *_sections(report.figures),
             f"<script>{_script_safe(bundle)}</script>",
             f'<script id="specs" type="application/json">{_json(specs)}</script>',
             "<script>",
@@ -131,6 +130,41 @@ def _converter() -> ModuleType:
     return vl_convert
 
 
+def _cautions(texts: Sequence[str]) -> str:
+    """The first ones in sight, the rest one click away."""
+    if not texts:
+        return ""
+    items = [f"<li>{html.escape(text)}</li>" for text in texts]
+    shown, rest = items[:_IN_SIGHT], items[_IN_SIGHT:]
+    more = (
+        f"<details><summary>{len(rest)} more</summary><ul>{''.join(rest)}</ul></details>"
+        if rest
+        else ""
+    )
+    return f'<div class="caution"><h2>Read this first</h2><ul>{"".join(shown)}</ul>{more}</div>'
+
+
+def _contents(report: Report) -> str:
+    parts = dict.fromkeys(figure.part for figure in report.figures if figure.part)
+    links = [
+        *((f"table-{place}", title) for place, (title, _, _) in enumerate(report.tables)),
+        *((f"part-{place}", title) for place, title in enumerate(parts)),
+    ]
+    items = "".join(f'<li><a href="#{name}">{html.escape(title)}</a></li>' for name, title in links)
+    return f"<nav><ol>{items}</ol></nav>"
+
+
+def _sections(figures: Sequence[Figure]) -> list[str]:
+    """Every figure, under the heading of its part."""
+    found, parts = [], list[str]()
+    for place, figure in enumerate(figures):
+        if figure.part and figure.part not in parts:
+            found.append(f'<h2 id="part-{len(parts)}">{html.escape(figure.part)}</h2>')
+            parts.append(figure.part)
+        found.append(_figure(f"chart-{place}", figure))
+    return found
+
+
 def _figure(name: str, figure: Figure) -> str:
     description = html.escape(str(figure.chart.to_dict().get("description", "")))
     return (
@@ -142,9 +176,9 @@ def _figure(name: str, figure: Figure) -> str:
     )
 
 
-def _table_section(title: str, table: pl.DataFrame, command: str) -> str:
+def _table_section(place: int, title: str, table: pl.DataFrame, command: str) -> str:
     return (
-        f"<section><h2>{html.escape(title)}</h2>{_table(table)}"
+        f'<section><h2 id="table-{place}">{html.escape(title)}</h2>{_table(table)}'
         f'<p class="note">Again: <code>{html.escape(command)}</code></p></section>'
     )
 

@@ -12,7 +12,7 @@ import polars as pl
 from workbench import phases, search
 from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
 from workbench.commands.output import EFFICIENCY, existing_store
-from workbench.evidence import gather, read_efficiency
+from workbench.evidence import conditions, gather, read_efficiency
 from workbench.figures import figures
 from workbench.measures import BASELINE, METRIC
 from workbench.report import FORMATS, Format, Report, export_charts, write_report
@@ -66,13 +66,26 @@ def report(
         )
     evidence = replace(evidence, efficiency=measured)
     checked = [check(claim, evidence) for claim in CLAIMS]
+    verdicts = claims_table(checked)
     drawn = figures(evidence)
     write_report(
         Report(
             f"Runs: {store.root}",
             [*evidence.gaps, *evidence.warnings(METRIC, BASELINE)],
             [
-                ("Which claims hold?", claims_table(checked), "recast claims"),
+                (
+                    "Which claims hold?",
+                    verdicts.select(
+                        "claim", "says", "paper", "verdict", "where", "measured", "beside"
+                    ),
+                    "recast claims",
+                ),
+                (
+                    "How is each claim judged?",
+                    verdicts.select("claim", "statistic", "threshold", "analogue", "sweeps"),
+                    "recast claims --format csv",
+                ),
+                ("What was run?", conditions(evidence), "recast sweep NAME --show tuning"),
                 (
                     "What was measured in each setting?",
                     settings_table(checked),
