@@ -32,14 +32,18 @@ _POLICY = (
 )
 _IN_SIGHT = 8
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 88rem; margin: 2rem auto; padding: 0 1rem;
        color: #1a1a1a; background: #fff; }
 table { border-collapse: collapse; font-size: 0.85rem; }
 th, td { border-bottom: 1px solid #d0d0d0; padding: 0.3rem 0.6rem; text-align: left;
          vertical-align: top; }
-.scroll { overflow-x: auto; max-height: 30rem; }
+.scroll { overflow-x: auto; }
+details .scroll { max-height: 30rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(34rem, 1fr));
+          gap: 1rem 2rem; align-items: start; }
+nav ol { columns: 2; }
 .caution { border-left: 4px solid #b35900; padding-left: 0.8rem; }
-figure { margin: 2.5rem 0; }
+figure { margin: 1rem 0; overflow-x: auto; }
 figcaption, .note { color: #444; font-size: 0.9rem; }
 code { background: #f2f2f2; padding: 0.1rem 0.3rem; }
 td.verdict { font-weight: 600; white-space: nowrap; }
@@ -49,12 +53,13 @@ td.verdict { font-weight: 600; white-space: nowrap; }
 @dataclass(frozen=True)
 class Report:
     """Everything a report says. source: where the runs came from; cautions: what to know first;
-    tables: title, rows and the command that prints them."""
+    tables: title, rows and the command that prints them; summary: the verdicts in a sentence."""
 
     source: str
     cautions: Sequence[str]
     tables: Sequence[tuple[str, pl.DataFrame, str]]
     figures: Sequence[Figure]
+    summary: str = ""
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -83,6 +88,7 @@ def page(report: Report) -> str:
             f'<p class="note">{html.escape(report.source)}. recast-workbench '
             f"{html.escape(version('recast-workbench'))}. Everything here is measured on small "
             "policies in a simulator; nothing is quoted from the paper but its own figures.</p>",
+            f"<p><strong>{html.escape(report.summary)}</strong></p>" if report.summary else "",
             _cautions(report.cautions),
             _contents(report),
             *(_table_section(place, *table) for place, table in enumerate(report.tables)),
@@ -156,13 +162,14 @@ def _contents(report: Report) -> str:
 
 def _sections(figures: Sequence[Figure]) -> list[str]:
     """Every figure, under the heading of its part."""
-    found, parts = [], list[str]()
+    drawn: dict[str, list[str]] = {}
     for place, figure in enumerate(figures):
-        if figure.part and figure.part not in parts:
-            found.append(f'<h2 id="part-{len(parts)}">{html.escape(figure.part)}</h2>')
-            parts.append(figure.part)
-        found.append(_figure(f"chart-{place}", figure))
-    return found
+        drawn.setdefault(figure.part, []).append(_figure(f"chart-{place}", figure))
+    return [
+        (f'<h2 id="part-{place}">{html.escape(part)}</h2>' if part else "")
+        + f'<div class="charts">{"".join(charts)}</div>'
+        for place, (part, charts) in enumerate(drawn.items())
+    ]
 
 
 def _figure(name: str, figure: Figure) -> str:
@@ -188,7 +195,7 @@ def _table(table: pl.DataFrame) -> str:
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{' class=verdict' if name == 'verdict' else ''}>{html.escape(_text(value))}</td>"
+            f"<td{' class=verdict' if name == 'verdict' else ''}>{_cell(value)}</td>"
             for name, value in row.items()
         )
         + "</tr>"
@@ -200,10 +207,12 @@ def _table(table: pl.DataFrame) -> str:
     )
 
 
-def _text(value: object) -> str:
+def _cell(value: object) -> str:
+    """Escaped; " | " starts a new line."""
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return html.escape(text).replace(" | ", "<br>")
 
 
 def _json(value: Any) -> str:

@@ -93,6 +93,7 @@ def report(
                 ),
             ],
             drawn,
+            _counted(verdicts["verdict"]),
         ),
         path,
     )
@@ -102,3 +103,9 @@ def report(
         click.echo(f"{folder}: {len(written)} files")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
+
+
+def _counted(verdicts: pl.Series) -> str:
+    counts = verdicts.value_counts(sort=True)
+    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.iter_rows())
+    return f"Of {len(verdicts)} claims: {listed}."
