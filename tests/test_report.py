@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
 import shutil
@@ -24,6 +25,7 @@ from workbench.questions import QUESTIONS
 from workbench.report import Report, export_charts, page
 from workbench.spec import SpecError
 from workbench.store import Store
+from workbench.sweep import load_sweep
 from workbench.verdicts import Verdict
 
 TINY = """
@@ -152,6 +154,28 @@ def test_a_dry_run_says_what_is_missing_and_how_long_it_takes(
     assert text.count("about ") == len(names)
     assert "about " not in done
     assert not (tmp_path / "none").exists()
+
+
+def test_a_cell_that_lacks_a_run_is_left_out_named_and_not_measured(tiny, filled, tmp_path):
+    shutil.copytree(filled, tmp_path / "s")
+    store, plan = Store(tmp_path / "s"), load_sweep("claims-start")
+    (gone,) = [
+        run
+        for run in plan.runs()
+        if (run.experiment.start.all_zero, run.strategy, run.lr, run.seed)
+        == (0.5, "grpo", 0.001, 3)
+    ]
+    store.delete([gone.key])
+    evidence = gather(["claims-start"], store, {})
+    assert evidence.settings("claims-start") == ["all zero 0.55"]
+    assert evidence.absent == {"claims-start": ("all zero 0.5",)}
+    assert evidence.gaps[0].startswith("1 of 120 runs of the sweep claims-start")
+    text = recast(
+        "claims", "--no-run", "--claim", "C12", "--show", "settings", "--format", "csv",
+        store=store.root,
+    )  # fmt: skip
+    table = pl.read_csv(io.StringIO(text))
+    assert table.filter(verdict="not measured")["setting"].to_list() == ["all zero 0.5"]
 
 
 def test_a_question_is_answered_from_the_store_alone(tiny, filled, tmp_path):

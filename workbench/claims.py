@@ -189,15 +189,15 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def check(claim: Claim, evidence: Evidence) -> Checked:
-    """Measure one claim and judge it; a sweep that the store lacks is a setting not measured."""
+    """Measure one claim and judge it; a cell that the store lacks is a setting not measured."""
     rows = claim.measure(evidence, claim.modes)
     if claim.threshold != _NO_GPU:
         rows += [
-            Measured(
-                mode, WHOLE, None, None, None, 0, None, "not measured", f"recast sweep {sweep}"
-            )
+            Measured(mode, cell, None, None, None, 0, None, "not measured", f"recast sweep {sweep}")
             for mode, sweep in claim.modes.items()
-            if evidence.of(sweep).is_empty()
+            for cell in (
+                (WHOLE,) if evidence.of(sweep).is_empty() else evidence.absent.get(sweep, ())
+            )
         ]
     verdict, where = together(rows)
     return Checked(claim, tuple(rows), verdict, where)
