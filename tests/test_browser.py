@@ -258,6 +258,7 @@ PAGES = {
     ),
 }
 OPENS_WITH = {"Train live": 0, "Sweeps": 0, "Real models": len(packaged()), "Claims": 0}
+OPENS_WITH["Your rollouts"] = 0
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -504,6 +505,43 @@ def test_a_claim_is_one_click_away_from_its_rule_and_its_command(visit: Visit) -
     visit.healthy()
 
 
+def upload(visit: Visit, name: str, content: bytes) -> None:
+    """Give the page a file, as a user would."""
+    field = visit.tab.locator('[data-testid="stFileUploaderDropzoneInput"]').first
+    field.set_input_files([{"name": name, "mimeType": "text/csv", "buffer": content}])
+
+
+GOOD = b"step,prompt,reward\n" + b"".join(
+    b"%d,p%d,%d\n" % (step, prompt, rollout == 0 and prompt == 1)
+    for step in (1, 2)
+    for prompt in range(3)
+    for rollout in range(4)
+)
+
+
+def test_a_good_upload_is_diagnosed_and_hostile_ones_get_one_line_each(visit: Visit) -> None:
+    visit.tab.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
+    visit.open("your_rollouts", 0)
+    upload(visit, "log.csv", GOOD)
+    visit.tab.locator(CHART).first.wait_for()
+    visit.healthy()
+    evil = "<img src=x onerror=alert(1)>.csv"
+    for name, content in (
+        (evil, b"<script>alert(1)</script>"),
+        ("cut.parquet", b"PAR1" + b"\x00" * 40),
+        ("deep.json", b"[" * 100_000),
+        ("text.csv", b"step,prompt,reward\n1,p,=cmd|' /C calc'!A0\n"),
+    ):
+        visit.open("your_rollouts", 0)
+        upload(visit, name, content)
+        said = visit.tab.get_by_test_id("stAlertContentError").first
+        said.wait_for()
+        assert "\n" not in said.inner_text().strip()
+        assert visit.tab.locator("[data-testid=stMain] img").count() == 0
+        assert visit.tab.get_by_test_id("stException").count() == 0
+    assert visit.complaints == []
+
+
 @pytest.fixture(scope="module")
 def axe() -> Path:
     """The accessibility checker axe-core, fetched once by npm into a folder that git ignores."""
@@ -527,6 +565,7 @@ EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()}
     "Start": ("sweeps?view=start", 0),
     "Phase map": ("sweeps?view=map", 0),
     "Real models": ("real_models", OPENS_WITH["Real models"]),
+    "Your rollouts": ("your_rollouts?example=yes", 4),
     "Claims": ("claims", 0),
 }
 
