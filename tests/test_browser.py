@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import planted
 import pytest
 
 from workbench.realmodels import packaged
@@ -496,6 +497,37 @@ def test_a_sweep_is_checked_started_watched_browsed_and_deleted(
     visit.healthy()
 
 
+def test_a_log_is_uploaded_and_diagnosed_and_hostile_files_stay_text(
+    visit: Visit, tmp_path: Path
+) -> None:
+    visit.tab.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
+    visit.open("your_rollouts", 0)
+    visit.tab.get_by_role("button", name="Show me an example").click()
+    visit.tab.get_by_text("Starved.").wait_for()
+    visit.settled(4)
+    visit.tab.wait_for_url("**/your_rollouts?example=yes")
+    text = "<img src=x onerror=alert(1)>"
+    log = planted.as_jsonl(
+        [{**row, "task": text, "prompt": text + row["prompt"]} for row in planted.log(steps=4)],
+        tmp_path / f"{text}.jsonl",
+    )
+    with log.open("a") as stream:
+        stream.write(f"{text}\n")
+    drop = visit.tab.locator('[data-testid="stFileUploader"] input[type="file"]')
+    drop.set_input_files(str(log))
+    visit.tab.get_by_text("Nothing that this page knows is wrong").wait_for()
+    visit.tab.get_by_text("1 of 513 rows").wait_for()
+    visit.settled(4)
+    nudge(visit, "Learnable groups wanted", "PageUp")
+    visit.tab.wait_for_url("**learnable=*")
+    assert visit.tab.locator('img[src="x"]').count() == 0
+    visit.healthy()
+    (tmp_path / "empty.csv").write_bytes(b"")
+    drop.set_input_files([str(tmp_path / "empty.csv")])
+    visit.tab.get_by_text("and 1 file could not be read").wait_for()
+    assert visit.complaints == []
+
+
 def test_a_claim_is_one_click_away_from_its_rule_and_its_command(visit: Visit) -> None:
     visit.open("claims", 0)
     visit.tab.get_by_role("radio", name="C9").check(force=True)
@@ -567,6 +599,7 @@ EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()}
     "Real models": ("real_models", OPENS_WITH["Real models"]),
     "Your rollouts": ("your_rollouts?example=yes", 4),
     "Claims": ("claims", 0),
+    "Your rollouts": ("your_rollouts?example=yes", 4),
 }
 
 

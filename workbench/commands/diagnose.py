@@ -152,14 +152,8 @@ def _read(paths: tuple[Path, ...], form: str, choice: Choice) -> Log:
         raise SpecError(str(problem)) from None
     for line in log.problems.lines():
         click.echo(f"warning: {line}", err=True)
-    if log.problems.unreadable or log.problems.files:
-        files = f" and {log.problems.files} files" if log.problems.files else ""
-        click.echo(
-            f"warning: {log.problems.unreadable:,} of "
-            f"{log.problems.read + log.problems.unreadable:,} rows ({log.problems.share:.2%})"
-            f"{files} could not be read; the rest is diagnosed",
-            err=True,
-        )
+    if log.problems.summary():
+        click.echo(f"warning: {log.problems.summary()}", err=True)
     return log
 
 

@@ -158,14 +158,8 @@ if isinstance(said, str):
     st.stop()
 found, problems = said.diagnosis, said.diagnosis.log.problems
 st.write(plain(f"{summary_line(found)}. {trend(found)}"))
-if problems.unreadable or problems.files:
-    st.warning(
-        plain(
-            f"{problems.unreadable:,} of {problems.read + problems.unreadable:,} rows "
-            f"({problems.share:.2%}) and {problems.files} files could not be read; the rest is "
-            "diagnosed."
-        )
-    )
+if problems.summary():
+    st.warning(plain(f"{problems.summary()}."))
     with st.expander("What could not be read"):
         st.code("\n".join(problems.lines()), language=None)
 
