@@ -231,7 +231,7 @@ def test_the_report_is_one_file_that_asks_the_network_for_nothing(written):
         target = attributes.get("href", "#")
         assert target[:1] == "#"
         assert target == "#" or target[1:] in named
-    assert sum(tag == "a" for tag, _ in parsed.tags) == 3 + len(PARTS)
+    assert sum(tag == "a" for tag, _ in parsed.tags) == 4 + len(PARTS)
     policies = [a["content"] for t, a in parsed.tags if a.get("http-equiv")]
     assert policies[0].startswith("default-src 'none'")
     assert "connect-src" not in policies[0]

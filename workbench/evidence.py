@@ -33,8 +33,8 @@ class Evidence:
 
     sweeps: Mapping[str, pl.DataFrame]
     gaps: tuple[str, ...] = field(default=())
-    absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     efficiency: pl.DataFrame = field(default_factory=pl.DataFrame)
+    absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, sweep: str) -> pl.DataFrame:
         """Every row of a sweep; empty when it was not run."""
@@ -152,7 +152,7 @@ def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> 
             lacking[name] = _labels(plan, list(cells.values()))
         if whole:
             frames[name] = _prepared(plan, store.load(dict.fromkeys([*whole, *beyond])))
-    return Evidence(frames, tuple(gaps), lacking)
+    return Evidence(frames, tuple(gaps), absent=lacking)
 
 
 def _labels(plan: Sweep, runs: Sequence[Run]) -> tuple[str, ...]:
