@@ -23,8 +23,8 @@ import torch
 from recast.lm.models import SmallModel, build_small
 from recast.lm.optimizer import Adam
 from recast.lm.prefix import CausalLM
-from recast.lm.signal import Collected, Roller, collect
-from recast.lm.trainer import Job, RLTraining, update
+from recast.lm.signal import Collected, collect
+from recast.lm.trainer import Job, RLTraining, roller, update
 from recast.lm.trie import build_trie
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
 from recast.strategies import STRATEGIES
@@ -157,20 +157,8 @@ def _case(
 def _turn(case: _Case, turn: int) -> None:
     """One step; turn 0 warms up and is not counted."""
     job, how = case.job, case.how
-    roller = Roller(
-        model=job.model,
-        vocabulary=job.vocabulary,
-        trie=job.trie,
-        prompts=job.prompts,
-        target=job.target,
-        batch=how.batch,
-        group=how.group,
-        search=how.search,
-        temperature=how.temperature,
-        seed=how.seed,
-    )
     began = time.perf_counter()
-    collected = collect(roller, case.strategy, turn, {})
+    collected = collect(roller(job, how), case.strategy, turn, {})
     rolled = time.perf_counter()
     update(job, case.strategy, how, collected, 0.0)
     case.optimizer.step(1e-6, how.clip_norm)
@@ -187,7 +175,8 @@ def _rows(
     found: list[Row] = []
     for case in cases:
         parameters = sum(p.numel() for p in case.job.model.parameters())
-        rows, cost = _tokens(case)
+        assert case.collected is not None
+        rows, cost = tokens_of(case.job, case.strategy, case.how, case.collected)
         seconds = statistics.median(case.updates)
         flop = 6.0 * parameters * cost
         found.append(
@@ -228,19 +217,20 @@ def _update(case: _Case) -> None:
     case.job.model.zero_grad(set_to_none=True)
 
 
-def _tokens(case: _Case) -> tuple[int, int]:
-    """Rows, and tokens of the actor's forward pass, of the last collected batch."""
-    assert case.collected is not None
-    signal, length = case.collected.signal, case.collected.prompts.length
-    extra = int(case.strategy.learns_from_target)
+def tokens_of(
+    job: Job, strategy: Strategy, how: RLTraining, collected: Collected
+) -> tuple[int, int]:
+    """Rows, and tokens of the actor's forward pass, of one collected batch."""
+    signal, length = collected.signal, collected.prompts.length
+    extra = int(strategy.learns_from_target)
     width = (signal.rows.sum(-1) if signal is not None else torch.zeros_like(length)) + extra
-    depth = case.job.trie.depth
+    depth = job.trie.depth
     used = width > 0
-    if case.how.shared_prefix:
-        cost = (length + (depth - 1) * width)[used]
+    if how.shared_prefix:
+        tokens = (length + (depth - 1) * width)[used]
     else:
-        cost = (width * (length + depth - 1))[used]
-    return int(width.sum()), int(cost.sum())
+        tokens = (width * (length + depth - 1))[used]
+    return int(width.sum()), int(tokens.sum())
 
 
 def peak_memory(model: CausalLM, call: Callable[[], None]) -> float:

@@ -82,16 +82,11 @@ def allowed_logits(logits: Tensor, tokens: Tensor, trie: Trie, level: int, node:
     return logits.gather(-1, here).masked_fill(~trie.allowed[level][node], -torch.inf)
 
 
-def _chosen(
-    states: Tensor,
-    model: CausalLM,
-    tokens: Tensor,
-    codes: Tensor,
-    trie: Trie | None,
-    temperature: float,
+def chosen_logp(
+    logits: Tensor, tokens: Tensor, codes: Tensor, trie: Trie | None, temperature: float
 ) -> Tensor:
-    """Log-probability of each chosen code: states `[B, U, L, d]` -> `[B, U, L]`."""
-    logits = head(model, states) / temperature
+    """Log-probability of each chosen code: logits `[B, U, L, V]` -> `[B, U, L]`."""
+    logits = logits / temperature
     if trie is None:
         chosen = torch.stack([tokens[lv][codes[..., lv]] for lv in range(codes.shape[-1])], -1)
         return torch.log_softmax(logits, -1).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
@@ -113,6 +108,15 @@ def packed_logp(
     temperature: float = 1.0,
 ) -> Tensor:
     """Log-probabilities of code paths `[B, U, L]` with one prompt forward per group."""
+    states = packed_states(model, vocabulary, prompts, codes)
+    tokens = vocabulary.table(prompts.ids.device)
+    return chosen_logp(head(model, states), tokens, codes, trie, temperature)
+
+
+def packed_states(
+    model: CausalLM, vocabulary: Vocabulary, prompts: Prompts, codes: Tensor
+) -> Tensor:
+    """The states that predict each code of the paths `[B, U, L]`: `[B, U, L, d]`."""
     rows, depth = codes.shape[1:]
     device = prompts.ids.device
     tokens = vocabulary.table(device)
@@ -134,8 +138,7 @@ def packed_logp(
     states = hidden_states(model, ids, torch.cat([place, *after], 1), mask.unsqueeze(1))
     first = last_state(states, prompts.length).unsqueeze(1).expand(-1, rows, -1)
     levels = [states[:, width + b * rows : width + (b + 1) * rows] for b in range(blocks)]
-    stacked = torch.stack([first, *levels], 2)
-    return _chosen(stacked, model, tokens, codes, trie, temperature)
+    return torch.stack([first, *levels], 2)
 
 
 def reencoded_logp(
@@ -168,4 +171,4 @@ def reencoded_logp(
     states = hidden_states(model, ids, place, mask.unsqueeze(1))
     picked = torch.stack([states[line, length - 1 + level] for level in range(depth)], 1)
     stacked = picked.view(batch, rows, depth, -1)
-    return _chosen(stacked, model, tokens, codes, trie, temperature)
+    return chosen_logp(head(model, stacked), tokens, codes, trie, temperature)

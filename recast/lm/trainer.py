@@ -44,11 +44,16 @@ Progress = Callable[[int, int, str], None]
 COUNTED = ("learnable", "signal_count", "update_width", "repaired")
 
 
+class Diverged(LMError):
+    """Loss or gradient is not finite; what was saved before stays."""
+
+
 @dataclass(frozen=True)
 class RLTraining:
     """batch: prompts per step; group: rollouts per prompt G; lr: Adam's, constant; micro_rows:
     rollouts per micro-batch (memory, not result); shared_prefix: False encodes each prompt again
-    for every rollout; evaluations: how many after the start, evenly spaced in steps."""
+    for every rollout; evaluations: how many after the start, evenly spaced in steps; skip_idle: leave
+    groups without any advantage out of the update (time, not result; only without KL)."""
 
     steps: int = 120
     batch: int = 32
@@ -65,6 +70,7 @@ class RLTraining:
     shared_prefix: bool = True
     evaluations: int = 4
     seed: int = 0
+    skip_idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,8 @@ def train(
     """Train `job.model` in place; the rows of a `RunRecord`, one per (evaluation, split, slice).
 
     folder: where the state after each evaluation is kept, so that a killed run continues; None
-    keeps none. Raises LMError for a strategy that needs what this path cannot give, and when loss
-    or gradient is not finite (what was saved stays).
+    keeps none. Raises LMError for a strategy that needs what this path cannot give, and `Diverged`
+    when loss or gradient is not finite (what was saved stays).
     """
     if how.batch > len(job.prompts):
         raise LMError(f"--batch: {how.batch} prompts asked for, the data has {len(job.prompts)}")
@@ -137,6 +143,22 @@ def train(
     return tuple(state.rows)
 
 
+def roller(job: Job, how: RLTraining) -> Roller:
+    """Where the rollouts of a job come from."""
+    return Roller(
+        model=job.model,
+        vocabulary=job.vocabulary,
+        trie=job.trie,
+        prompts=job.prompts,
+        target=job.target,
+        batch=how.batch,
+        group=how.group,
+        search=how.search,
+        temperature=how.temperature,
+        seed=how.seed,
+    )
+
+
 def train_step(
     job: Job,
     strategy: Strategy,
@@ -151,24 +173,12 @@ def train_step(
     that the strategy carries to the next step.
     """
     began = time.perf_counter()
-    roller = Roller(
-        model=job.model,
-        vocabulary=job.vocabulary,
-        trie=job.trie,
-        prompts=job.prompts,
-        target=job.target,
-        batch=how.batch,
-        group=how.group,
-        search=how.search,
-        temperature=how.temperature,
-        seed=how.seed,
-    )
-    collected = collect(roller, strategy, step, memory or {})
+    collected = collect(roller(job, how), strategy, step, memory or {})
     rolled = time.perf_counter()
     update(job, strategy, how, collected, step / max(1, how.steps - 1))
     norm = optimizer.step(how.lr, how.clip_norm)
     if not norm < float("inf"):
-        raise LMError(
+        raise Diverged(
             f"RL: the gradient's norm became {norm} at step {step + 1} (lr {how.lr:g}); lower "
             "--lr; the state of the last evaluation is kept"
         )
@@ -185,27 +195,47 @@ def update(
 
     Micro-batches are whole groups, at least one and at most `micro_rows` rows together; each term
     is weighted so that they add up to the loss of the whole batch.
-    Raises LMError for a loss that is not finite.
+    Raises Diverged for a loss that is not finite.
     """
-    signal, total = collected.signal, 0.0
-    extra = int(strategy.learns_from_target)
-    width = int(signal.rows.sum(-1).max()) if signal is not None else 0
-    index = torch.arange(len(collected.prompts))
-    if not extra:
-        index = index[signal.rows.any(-1)] if signal is not None else index[:0]
+    total = 0.0
     job.model.train()
-    for part in torch.split(index, max(1, how.micro_rows // max(1, width + extra))):
-        if not len(part):
-            continue
-        loss = _part_loss(job, strategy, how, collected, part, progress)
-        if not bool(loss.isfinite()):
-            raise LMError(
-                f"RL: the loss became {loss.item()} (lr {how.lr:g}); lower --lr; the state of the "
-                "last evaluation is kept"
-            )
-        torch.autograd.backward(loss)
-        total += loss.item()
+    for batch, index in _batches(strategy, how, collected):
+        signal, extra = batch.signal, int(strategy.learns_from_target)
+        width = int(signal.rows[index].sum(-1).max()) if signal is not None and len(index) else 0
+        for part in torch.split(index, max(1, how.micro_rows // max(1, width + extra))):
+            if not len(part):
+                continue
+            loss = _part_loss(job, strategy, how, batch, part, progress)
+            if not bool(loss.isfinite()):
+                raise Diverged(
+                    f"RL: the loss became {loss.item()} (lr {how.lr:g}); lower --lr; the state of "
+                    "the last evaluation is kept"
+                )
+            torch.autograd.backward(loss)
+            total += loss.item()
+    # A batch that teaches nothing has a gradient of 0: the optimizer's momentum moves on.
+    for parameter in job.model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
     return total
+
+
+def _batches(
+    strategy: Strategy, how: RLTraining, collected: Collected
+) -> list[tuple[Collected, Tensor]]:
+    """Which prompts go through the actor, and with which signal; together they are the batch."""
+    signal, index = collected.signal, torch.arange(len(collected.prompts))
+    if signal is None:
+        return [(collected, index if strategy.learns_from_target else index[:0])]
+    plain = strategy.stage("supervised").stage.needs <= {"target"}
+    if not how.skip_idle or how.kl_weight or not plain:
+        keep = index if strategy.learns_from_target else index[signal.rows.any(-1)]
+        return [(collected, keep)]
+    live = signal.active.any(-1)
+    found = [(collected, index[live])]
+    if strategy.learns_from_target:
+        found.append((replace(collected, signal=None, codes=None), index[~live]))
+    return found
 
 
 def _part_loss(
