@@ -1,8 +1,9 @@
 """Intervals that resample users and seeds together, and rank correlations between two worlds.
 
-A two-way ("pigeonhole") bootstrap: seeds and users are drawn independently with replacement, a user
-with all of their prompts, and every row and metric meets the same draws, so differences between rows
-are paired. It errs on the wide side. Source: Owen 2007, "The pigeonhole bootstrap", arXiv 0712.1111.
+A two-way ("pigeonhole") bootstrap: seeds and users are drawn independently with replacement, a
+user with all of their prompts, and every row and metric meets the same draws, so differences
+between rows are paired. It errs on the wide side. Source: Owen 2007, "The pigeonhole bootstrap",
+arXiv 0712.1111.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from workbench.stats import CONFIDENCE, SEED, Floats
+from workbench.stats import CONFIDENCE, SEED, Floats, Ints
 
 RESAMPLES = 10_000
 
@@ -25,16 +26,16 @@ class Draws:
 
     seeds: Floats
     users: Floats
-    place: Floats
+    place: Ints
 
     @classmethod
     def of(cls, users: Sequence[str], seeds: int, resamples: int = RESAMPLES) -> Draws:
-        """Draws for prompts of these users and so many seeds; the same call gives the same draws."""
+        """Draws for prompts of these users and so many seeds; always the same ones."""
         names, place = np.unique(np.asarray(users), return_inverse=True)
         rng = np.random.default_rng(SEED)
         seed_draws = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
         user_draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
-        return cls(seed_draws.astype(np.float32), user_draws.astype(np.float32), place)
+        return cls(seed_draws.astype(np.float64), user_draws.astype(np.float64), place)
 
     def means(self, values: Floats, keep: Floats | None = None) -> tuple[Floats, Floats]:
         """Mean over seeds and prompts, `[...]`, and its resamples `[..., R]`.

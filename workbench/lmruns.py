@@ -53,7 +53,7 @@ def run_config(
     }
 
 
-def build_job(start: Path, data: LMData, eval_prompts: int) -> Job:
+def build_job(start: Path, data: LMData, eval_prompts: int | None) -> Job:
     """The policy and its frozen reference, RL prompts, and what to evaluate on."""
     import torch
 

@@ -30,8 +30,8 @@ from recast.lm.evaluate import (
     matched_temperature,
 )
 from recast.lm.optimizer import Adam
-from recast.lm.signal import collect, given
 from recast.lm.sft import target_logps
+from recast.lm.signal import collect, given
 from recast.lm.trainer import Job, RLTraining, roller, train_step, update
 from recast.strategy import Strategy, require_inputs
 
@@ -115,9 +115,7 @@ def measure(
     temperatures = (1.0, matched, *(TEMPERATURES if report else ()))
     # Prompts of like length together: less padding, the same numbers.
     order = torch.argsort(data.prompts.length, stable=True)
-    parts = [
-        (data.prompts[index], data.codes[index]) for index in torch.split(order, CHUNK)
-    ]
+    parts = [(data.prompts[index], data.codes[index]) for index in torch.split(order, CHUNK)]
     back = torch.argsort(order)
     logp = torch.cat(
         [target_logps(model, vocabulary, trie, p, codes, temperatures) for p, codes in parts], 1

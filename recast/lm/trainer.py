@@ -52,8 +52,9 @@ class Diverged(LMError):
 class RLTraining:
     """batch: prompts per step; group: rollouts per prompt G; lr: Adam's, constant; micro_rows:
     rollouts per micro-batch (memory, not result); shared_prefix: False encodes each prompt again
-    for every rollout; evaluations: how many after the start, evenly spaced in steps; skip_idle: leave
-    groups without any advantage out of the update (time, not result; only without KL)."""
+    for every rollout; evaluations: how many after the start, evenly spaced in steps;
+    skip_idle: leave groups without any advantage out of the update (time, not result; only
+    without KL)."""
 
     steps: int = 120
     batch: int = 32

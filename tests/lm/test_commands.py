@@ -136,9 +136,9 @@ def test_a_local_pretrained_model_learns_with_lora(data_folder, tmp_path, capsys
 
 def test_the_study_states_its_time_and_stops_when_asked(started, data_folder, tmp_path, capsys):
     words = ["study", data_folder, "--start", started, "--batch", 8, "--group", 4, "--time-only"]
-    assert recast(*words, "--eval-prompts", 8, "--store", tmp_path / "s", "--steps", 4) == 0
-    assert "runs to do, about" in capsys.readouterr().err
-    assert not Store(tmp_path / "s").files()
+    assert recast(*words, "--eval-prompts", 8, "--out", tmp_path / "s", "--steps", 4) == 0
+    assert "66 tuning and 110 reporting runs to do, about" in capsys.readouterr().err
+    assert not Store(tmp_path / "s" / "store").files()
 
 
 def test_efficiency_prints_ratios_and_draws_the_chart(tmp_path, capsys):

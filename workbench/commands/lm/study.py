@@ -110,6 +110,7 @@ def study(
 
     if any(not 0 < rate < 10 for rate in rates):
         raise SpecError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
+    entries = _entries(names, found)
     with one_line("transformers", "safetensors"), progress_bar() as progress:
         data = load_data(folder, codebook)
         made = starts or train_starts(data, out, count, layers, width, progress)
@@ -124,7 +125,7 @@ def study(
                 micro_rows=micro_rows,
                 skip_idle=True,
             ),
-            entries=_entries(names, found),
+            entries=entries,
             rates=tuple(sorted(rates)),
             stops=tuple(sorted({max(1, round(steps * (i + 1) / stops)) for i in range(stops)})),
             seeds=seeds,
@@ -136,7 +137,9 @@ def study(
         if not read_only:
             tasks = whole.tuning_tasks()
             left, chosen = whole.missing(tasks), whole.chosen()
-            report = whole.missing(whole.report_tasks(chosen)) if chosen else seeds * len(plan.entries)
+            report = (
+                whole.missing(whole.report_tasks(chosen)) if chosen else seeds * len(plan.entries)
+            )
             count = report if isinstance(report, int) else len(report)
             if left or count:
                 seconds = whole.seconds(left, report)
@@ -176,9 +179,7 @@ def _entries(names: tuple[str, ...], found: str | None) -> tuple[Entry, ...]:
     return (*entries, Entry("found_in_simulator", found))
 
 
-def _print(
-    whole: Study, data: LMData, simulated: Path | None, show: str, style: str
-) -> None:
+def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:
     from workbench.realtables import (
         against_simulator,
         collect,
@@ -192,7 +193,9 @@ def _print(
     plan = whole.plan
     chosen = whole.chosen()
     if chosen is None:
-        raise SpecError(f"{plan.folder}: tuning is not finished; give the command without --read-only")
+        raise SpecError(
+            f"{plan.folder}: tuning is not finished; give the command without --read-only"
+        )
     measured = collect(whole, chosen)
     if measured is None:
         raise SpecError(f"{plan.folder}: no seed is finished; give the command without --read-only")
