@@ -1,11 +1,13 @@
 """Strategies inside TRL's GRPOTrainer, for accelerate, DDP, FSDP, DeepSpeed, PEFT and vLLM.
 
-Three private methods of trl 1.16 are overridden, so other versions are refused at import:
+Private methods of trl 1.16 are overridden, so other versions are refused at import:
 
 - `_generate_single_turn`: roll out, score, repair and credit, BEFORE any log-probability;
 - `_get_per_token_logps_and_entropies`: without gradient (old and reference policy) score the rows
   that reach the actor alone; with a trie, renormalise over the codes that may follow;
-- `_generate_and_score_completions`: put the strategy's advantages in place and keep active rows.
+- `_generate_and_score_completions`: put the strategy's advantages in place and keep active rows;
+- `_prepare_inputs`: put the kept rows into as few full micro-batches as they need, the last ones of
+  the phase, and leave the others empty; `_compute_loss`: 0 for an empty one, without a forward.
 
 Groups may be split across ranks: outcomes are gathered, every rank builds the same signal with its
 own generator (TRL's and torch's are not touched) and takes its slice. `reward` and
@@ -39,6 +41,7 @@ SUPPORTED = "1.16"
 PHASES = 1024
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")
 GIVEN = frozenset({"target", "tie_key", "length", "matched"})
+EMPTY = "empty micro-batch"
 
 if trl.__version__.split(".")[:2] != SUPPORTED.split("."):
     raise ImportError(
@@ -83,6 +86,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         self._outcome: list[float] = []
         self._rows: Tensor | None = None
         self._phase = (-1, 0)
+        self._unpacked = False
         super().__init__(*args, reward_funcs=self._reward, **kwargs)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -130,7 +134,62 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         if self.loss_type in ("grpo", "dr_grpo"):
             # These take a mean over rows: fewer rows, so smaller advantages give the same sum.
             output["advantages"] = output["advantages"] * (size / total)
+        self._unpacked = True
         return output
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        inputs: dict[str, Any] = super()._prepare_inputs(generation_batch)
+        if not self._unpacked:
+            return inputs
+        self._unpacked = False
+        steps = self.args.steps_per_generation
+        if steps <= self.args.gradient_accumulation_steps:
+            self._buffered_inputs = self._packed(self._buffered_inputs)
+        packed: dict[str, Any] = self._buffered_inputs[self._step % steps]
+        return packed
+
+    def _packed(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The same rows in as few micro-batches as `per_device_train_batch_size` allows.
+
+        They come last, so that the one whose gradients the ranks exchange is a real one, and every
+        rank has as many of them.
+        """
+        whole = {
+            name: torch.cat([part[name] for part in parts])
+            if isinstance(value, Tensor) and value.ndim
+            else value
+            for name, value in parts[0].items()
+        }
+        active = whole["completion_mask"].any(-1)
+        most = max(1, int(self.accelerator.gather(active.sum().reshape(1)).max()))
+        count = -(-most // self.args.per_device_train_batch_size)
+        width = -(-most // count)
+        order = torch.cat([active.nonzero().squeeze(-1), (~active).nonzero().squeeze(-1)])
+        place = torch.arange(count * width, device=active.device)
+        keep, filler = order[place.clamp(max=len(order) - 1)], place >= active.sum()
+        found = {
+            name: value[keep] if isinstance(value, Tensor) and value.ndim else value
+            for name, value in whole.items()
+        }
+        found["completion_mask"] = found["completion_mask"].masked_fill(filler.unsqueeze(-1), 0)
+        if self.loss_type in ("grpo", "dr_grpo"):
+            # A mean over the rows of a micro-batch: wider ones weigh each row less.
+            found["advantages"] = found["advantages"] * (width * len(parts) / len(active))
+        full = [
+            {
+                name: value[start : start + width]
+                if isinstance(value, Tensor) and value.ndim
+                else value
+                for name, value in found.items()
+            }
+            for start in range(0, count * width, width)
+        ]
+        return [{EMPTY: True} for _ in range(len(parts) - count)] + full
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        if EMPTY in inputs:
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        return super()._compute_loss(model, inputs)
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
@@ -242,14 +301,19 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         trie, tokens = self.trie.to(device), self.vocabulary.table(device)
         places = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         with self.accelerator.autocast():
-            out = model(input_ids=input_ids, attention_mask=attention_mask, position_ids=places)
+            out = model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=places,
+                logits_to_keep=depth + 1,
+            )
         logits = out.logits[:, -depth - 1 : -1].float() / self.temperature
         chosen = input_ids[:, -depth:]
         node = torch.zeros(len(input_ids), dtype=torch.int64, device=device)
         logps, entropies = [], []
         for level in range(depth):
             step = torch.log_softmax(
-                allowed_logits(logits[:, level], tokens, trie, level, node), -1
+                allowed_logits(logits[:, level, tokens[level]], trie, level, node), -1
             )
             same = tokens[level][trie.code[level][node]] == chosen[:, level : level + 1]
             slot = (same & trie.allowed[level][node]).to(torch.uint8).argmax(-1)

@@ -25,7 +25,7 @@ from recast.lm.optimizer import Adam
 from recast.lm.prefix import CausalLM
 from recast.lm.signal import Collected, collect
 from recast.lm.trainer import Job, RLTraining, roller, update
-from recast.lm.trie import build_trie
+from recast.lm.trie import Codes, Trie, build_trie
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
 from recast.strategies import STRATEGIES
 from recast.strategy import Strategy
@@ -115,6 +115,21 @@ def token_model(prompt: int, group: int, width: int, depth: int = DEPTH) -> floa
     return (prompt + (depth - 1) * group) / (prompt + (depth - 1) * width)
 
 
+def made_up(
+    tokens: int, batch: int, vocabulary: Vocabulary
+) -> tuple[Trie, list[list[Codes]], list[Codes]]:
+    """A random catalogue, and the history and target of each of `batch` prompts of at most
+    `tokens` tokens."""
+    draw = random.Random(0)
+    sids = set[Codes]()
+    while len(sids) < ITEMS:
+        sids.add(tuple(draw.randrange(CODEBOOK) for _ in range(DEPTH)))
+    known = sorted(sids)
+    items = max(1, (tokens - len(vocabulary.before)) // DEPTH)
+    histories = [[draw.choice(known) for _ in range(items)] for _ in range(batch)]
+    return build_trie(known), histories, [draw.choice(known) for _ in range(batch)]
+
+
 def _case(
     name: str,
     prefix: str,
@@ -125,22 +140,15 @@ def _case(
     vocabulary: Vocabulary,
     shape: SmallModel,
 ) -> _Case:
-    draw = random.Random(0)
-    sids = set[tuple[int, ...]]()
-    while len(sids) < ITEMS:
-        sids.add(tuple(draw.randrange(CODEBOOK) for _ in range(DEPTH)))
-    trie = build_trie(sorted(sids))
-    items = max(1, (tokens - len(vocabulary.before)) // DEPTH)
-    rows = [[draw.choice(trie.codes.tolist()) for _ in range(items)] for _ in range(shapes.batch)]
-    prompts = vocabulary.prompts([[tuple(sid) for sid in row] for row in rows])
+    trie, histories, targets = made_up(tokens, shapes.batch, vocabulary)
     model = build_small(vocabulary, shape, seed=0)
     job = Job(
         model=model,
         reference=build_small(vocabulary, shape, seed=0),
         vocabulary=vocabulary,
         trie=trie,
-        prompts=prompts,
-        target=trie.codes[torch.tensor([draw.randrange(ITEMS) for _ in rows])],
+        prompts=vocabulary.prompts(histories),
+        target=torch.tensor(targets),
         evaluation={},
     )
     how = RLTraining(

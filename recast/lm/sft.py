@@ -27,6 +27,7 @@ from recast.lm.prefix import (
     chosen_logp,
     head,
     hidden_states,
+    level_logits,
     packed_states,
     prompt_mask,
 )
@@ -119,7 +120,8 @@ def target_logps(
     found = []
     for start in range(0, len(prompts), chunk):
         part, codes = prompts[start : start + chunk], target[start : start + chunk].unsqueeze(1)
-        logits = head(model, packed_states(model, vocabulary, part, codes))
+        states = packed_states(model, vocabulary, part, codes)
+        logits = level_logits(model, states, tokens, trie)
         found.append(
             torch.stack(
                 [chosen_logp(logits, tokens, codes, trie, t).sum((-2, -1)) for t in temperatures]
