@@ -87,6 +87,11 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         self._rows: Tensor | None = None
         self._phase = (-1, 0)
         self._unpacked = False
+        self._items: set[tuple[int, ...]] | None = None
+        if trie is not None and vocabulary is not None:
+            table = vocabulary.table()
+            tokens = [table[lv][trie.codes[:, lv].cpu()] for lv in range(trie.depth)]
+            self._items = {tuple(row) for row in torch.stack(tokens, 1).tolist()}
         super().__init__(*args, reward_funcs=self._reward, **kwargs)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -101,6 +106,13 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._targets = [list(row["target_ids"]) for row in inputs]
+        if self._items is not None:
+            for target in self._targets:
+                if tuple(target) not in self._items:
+                    raise LMError(
+                        f"target_ids: {target} is not an item of the trie; build the trie from the "
+                        "data folder that the rows come from"
+                    )
         training = self.model.training
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not training or self._signal is None or self._rows is None:
@@ -189,7 +201,13 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         if EMPTY in inputs:
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
-        return super()._compute_loss(model, inputs)
+        loss = super()._compute_loss(model, inputs)
+        if not bool(loss.isfinite()):
+            raise LMError(
+                f"the loss became {loss.item()} at step {self.state.global_step + 1}; lower "
+                "learning_rate; the checkpoints in output_dir stay"
+            )
+        return loss
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any

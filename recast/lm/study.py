@@ -22,7 +22,6 @@ from recast.ledger import CostLedger
 from recast.lm.decode import beams
 from recast.lm.efficiency import peak_memory, tokens_of
 from recast.lm.evaluate import (
-    CHUNK,
     EvaluationSet,
     entropy_curve,
     from_probability,
@@ -36,6 +35,7 @@ from recast.lm.trainer import Job, RLTraining, roller, train_step, update
 from recast.strategy import Strategy, require_inputs
 
 WIDTH = 10
+CHUNK = 256
 MATCHING = 32
 TEMPERATURES = (0.25, 0.35, 0.5, 0.7)
 METRICS = ("hr_at_1", "hr_at_10", "ndcg_at_10", "pass_at_1", "pass_at_1_matched", "pass_at_32")

@@ -41,6 +41,7 @@ from recast.strategy import State, Strategy, require_inputs
 from recast.supervised import Evidence
 
 Progress = Callable[[int, int, str], None]
+Log = Callable[[int, Mapping[str, float]], None]
 COUNTED = ("learnable", "signal_count", "update_width", "repaired")
 
 
@@ -104,11 +105,13 @@ def train(
     how: RLTraining,
     folder: Path | None = None,
     progress: Progress = lambda *_: None,
+    log: Log = lambda *_: None,
 ) -> tuple[dict[str, Any], ...]:
     """Train `job.model` in place; the rows of a `RunRecord`, one per (evaluation, split, slice).
 
     folder: where the state after each evaluation is kept, so that a killed run continues; None
-    keeps none. Raises LMError for a strategy that needs what this path cannot give, and `Diverged`
+    keeps none. log: gets (step, values): train/... after each step, SPLIT/... after each evaluation.
+    Raises LMError for a strategy that needs what this path cannot give, and `Diverged`
     when loss or gradient is not finite (what was saved stays).
     """
     if how.batch > len(job.prompts):
@@ -126,7 +129,7 @@ def train(
         state = _State(0, CostLedger(), [], [], 0.0, memory)
         tuning = job.evaluation["validation"].prompts[:MATCHING_PROMPTS]
         state.entropy = entropy_curve(job.model, job.vocabulary, job.trie, tuning)(1.0)
-        _evaluate(job, how, state)
+        _evaluate(job, how, state, log)
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
     while state.step < how.steps:
         spent, counted, state.memory = train_step(
@@ -136,8 +139,9 @@ def train(
         state.tally.append(counted)
         state.ledger = CostLedger(**{k: v + spent[k] for k, v in asdict(state.ledger).items()})
         progress(state.step, how.steps, f"step {state.step}")
+        log(state.step, {f"train/{name}": value for name, value in counted.items()})
         if state.step in grid:
-            _evaluate(job, how, state)
+            _evaluate(job, how, state, log)
             if folder is not None:
                 _keep(folder, wanted, named, optimizer, state)
     job.model.eval()
@@ -327,7 +331,7 @@ def account(strategy: Strategy, collected: Collected) -> tuple[dict[str, int], d
     }
 
 
-def _evaluate(job: Job, how: RLTraining, state: _State) -> None:
+def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
     tuning = job.evaluation["validation"].prompts[:MATCHING_PROMPTS]
     curve = entropy_curve(job.model, job.vocabulary, job.trie, tuning)
     temperature = matched_temperature(curve, state.entropy)
@@ -339,6 +343,8 @@ def _evaluate(job: Job, how: RLTraining, state: _State) -> None:
             continue
         table, items = per_prompt(job.model, job.vocabulary, job.trie, data, how.group, temperature)
         for label, values in summarise(table, data.slices).items():
+            if label == "all":
+                log(state.step, {f"{split}/{name}": value for name, value in values.items()})
             state.rows.append(
                 {
                     "split": split,

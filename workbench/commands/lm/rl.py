@@ -56,12 +56,19 @@ if TYPE_CHECKING:
 @click.option("--lr", "rates", type=float, multiple=True, default=(2e-4,), help="Repeatable.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Keep models here.")
+@click.option(
+    "--report-to",
+    type=click.Choice(["tensorboard", "wandb", "trackio"]),
+    default=None,
+    help="Show training curves there; TensorBoard's files go below STORE/tracking.",
+)
 @click.option("--reencode", is_flag=True, help="Encode the prompt again for every rollout.")
 def rl(
     strategies: tuple[str, ...],
     rates: tuple[float, ...],
     seeds: int,
     out: Path | None,
+    report_to: str | None,
     reencode: bool,
     style: str,
     folder: Path,
@@ -116,7 +123,9 @@ def rl(
         with progress_bar() as show:
             for place, key in enumerate(missing):
                 config = jobs[key]
-                _one_run(start, data, how, config, key, store, out, place, len(missing), show)
+                _one_run(
+                    start, data, how, config, key, store, out, report_to, place, len(missing), show
+                )
     frame = mark_tuned(store.load(list(jobs)), tune_metric)
     frame = frame.sort(pl.col("strategy").replace_strict({s: i for i, s in enumerate(strategies)}))
     table = summary(frame)
@@ -145,6 +154,7 @@ def _one_run(
     key: str,
     store: Store,
     out: Path | None,
+    report_to: str | None,
     place: int,
     runs: int,
     show: Callable[[int, int, str], None],
@@ -152,6 +162,7 @@ def _one_run(
     """Train one run, store it, and keep its model when asked to."""
     from recast.ledger import RunRecord
     from recast.lm import checkpoint
+    from recast.lm.tracking import open_tracker
     from recast.lm.trainer import RLTraining, train
     from recast.strategies import parse_strategy
 
@@ -159,13 +170,19 @@ def _one_run(
     mine = RLTraining(**{**asdict(how), "lr": config["lr"], "seed": config["seed"]})
     label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
     progress = store.root / ".lm-progress" / key
-    rows = train(
-        job,
-        parse_strategy(config["strategy"]),
-        mine,
-        progress,
-        lambda done, total, _: show(place * total + done, runs * total, label),
-    )
+    tracker = open_tracker(report_to, label, store.root / "tracking") if report_to else None
+    try:
+        rows = train(
+            job,
+            parse_strategy(config["strategy"]),
+            mine,
+            progress,
+            lambda done, total, _: show(place * total + done, runs * total, label),
+            lambda step, values: tracker.log(dict(values), step=step) if tracker else None,
+        )
+    finally:
+        if tracker is not None:
+            tracker.finish()
     if out is not None:
         name = f"{config['strategy']}-{config['lr']:g}-{config['seed']}".replace(" ", "")
         meta = {n: config[n] for n in ("strategy", "lr", "seed", "train_spec")}
