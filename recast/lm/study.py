@@ -17,7 +17,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from recast.gate import start as start_state
 from recast.ledger import CostLedger
 from recast.lm.decode import beams
 from recast.lm.efficiency import peak_memory, tokens_of
@@ -31,7 +30,7 @@ from recast.lm.evaluate import (
 from recast.lm.optimizer import Adam
 from recast.lm.sft import target_logps
 from recast.lm.signal import collect, given
-from recast.lm.trainer import Job, RLTraining, roller, train_step, update
+from recast.lm.trainer import Job, RLTraining, memory_of, roller, train_step, update
 from recast.strategy import Strategy, require_inputs
 
 WIDTH = 10
@@ -88,7 +87,7 @@ def run(job: Job, strategy: Strategy, how: RLTraining, stops: Sequence[int]) -> 
     require_inputs(strategy, given(how.search), how.group)
     named = {n: p for n, p in job.model.named_parameters() if p.requires_grad}
     optimizer = Adam(named, how.lr)
-    memory = start_state((), len(job.prompts)) if strategy.gate != "none" else {}
+    memory = memory_of(job, strategy)
     ledger, tally = CostLedger(), list[dict[str, float]]()
     for step in range(max(stops)):
         spent, counted, memory = train_step(job, strategy, how, optimizer, step, memory)
@@ -182,7 +181,7 @@ def cost(job: Job, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cos
     named = {n: p for n, p in job.model.named_parameters() if p.requires_grad}
     optimizer = Adam(named, how.lr)
     how = replace(how, lr=1e-6, skip_idle=False)
-    memory = start_state((), len(job.prompts)) if strategy.gate != "none" else {}
+    memory = memory_of(job, strategy)
     updates, steps = [], []
     for turn in range(repeats + 1):
         began = time.process_time()

@@ -110,8 +110,8 @@ def train(
     """Train `job.model` in place; the rows of a `RunRecord`, one per (evaluation, split, slice).
 
     folder: where the state after each evaluation is kept, so that a killed run continues; None
-    keeps none. log: gets (step, values): train/... after each step, SPLIT/... after each evaluation.
-    Raises LMError for a strategy that needs what this path cannot give, and `Diverged`
+    keeps none. log: gets (step, values), train/... after each step and SPLIT/... after each
+    evaluation. Raises LMError for a strategy that needs what this path cannot give, and `Diverged`
     when loss or gradient is not finite (what was saved stays).
     """
     if how.batch > len(job.prompts):
@@ -125,7 +125,7 @@ def train(
     wanted = {"how": asdict(how), "strategy": repr(strategy)}
     state = _resume(folder, wanted, named, optimizer)
     if state is None:
-        memory = start_state((), len(job.prompts)) if strategy.gate != "none" else {}
+        memory = memory_of(job, strategy)
         state = _State(0, CostLedger(), [], [], 0.0, memory)
         tuning = job.evaluation["validation"].prompts[:MATCHING_PROMPTS]
         state.entropy = entropy_curve(job.model, job.vocabulary, job.trie, tuning)(1.0)
@@ -146,6 +146,14 @@ def train(
                 _keep(folder, wanted, named, optimizer, state)
     job.model.eval()
     return tuple(state.rows)
+
+
+def memory_of(job: Job, strategy: Strategy) -> State:
+    """What the strategy remembers before the first step, on the job's device."""
+    if strategy.gate == "none":
+        return {}
+    fresh = start_state((), len(job.prompts))
+    return {name: value.to(job.target.device) for name, value in fresh.items()}
 
 
 def roller(job: Job, how: RLTraining) -> Roller:
@@ -229,7 +237,10 @@ def _batches(
     strategy: Strategy, how: RLTraining, collected: Collected
 ) -> list[tuple[Collected, Tensor]]:
     """Which prompts go through the actor, and with which signal; together they are the batch."""
-    signal, index = collected.signal, torch.arange(len(collected.prompts))
+    signal, index = (
+        collected.signal,
+        torch.arange(len(collected.prompts), device=collected.target.device),
+    )
     if signal is None:
         return [(collected, index if strategy.learns_from_target else index[:0])]
     plain = strategy.stage("supervised").stage.needs <= {"target"}

@@ -148,25 +148,25 @@ def test_training_curves_go_to_the_tracker_that_is_asked_for(
     assert recast(*words) == 2
     assert "install it with: pip install tensorboard" in capsys.readouterr().err
 
-    class Kept(tracking.TensorBoardTracker):
-        seen: list[tuple[int, str]] = []
+    seen: list[tuple[int, str]] = []
 
+    class Kept(tracking.TensorBoardTracker):
         def start(self):
             assert Path(self.logging_dir_param) == tmp_path / "store" / "tracking"
 
         def log(self, values, step=None, **_):
-            self.seen.extend((step, name) for name in values)
+            seen.extend((step, name) for name in values)
 
         def finish(self):
-            self.seen.append((-1, "finished"))
+            seen.append((-1, "finished"))
 
     monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Kept)
     assert recast(*words) == 0
     assert {(1, "train/update_width"), (2, "train/repaired"), (2, "test/hr_at_10")} <= set(
         Kept.seen
     )
-    assert (0, "validation/pass_at_1") in Kept.seen
-    assert Kept.seen[-1] == (-1, "finished")
+    assert (0, "validation/pass_at_1") in seen
+    assert seen[-1] == (-1, "finished")
 
 
 def test_an_unknown_semantic_id_is_named_with_its_row(data_folder, tmp_path, capsys):

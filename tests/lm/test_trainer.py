@@ -197,3 +197,20 @@ def test_learning_from_the_target_raises_its_probability():
 
 def test_collected_without_rollouts_has_no_signal():
     assert Collected(tiny.job().prompts, tiny.job().target).signal is None
+
+
+@pytest.mark.parametrize("search", ["sample", "beam"])
+@pytest.mark.parametrize("name", ["grpo", "recast", "repair_only", "grpo_sft", "greso"])
+def test_every_tensor_of_a_step_is_made_on_the_devices_of_the_job(name, search):
+    """With `meta` as the default device, a tensor made without a device spoils the step: on a GPU
+    it would have been a CPU tensor among the GPU's."""
+    found = []
+    for default in ("cpu", "meta"):
+        job = tiny.job()
+        how = replace(SHORT, search=search, kl_weight=0.1)
+        optimizer = Adam(dict(job.model.named_parameters()), how.lr)
+        memory = trainer.memory_of(job, STRATEGIES[name])
+        with torch.device(default):
+            trainer.train_step(job, STRATEGIES[name], how, optimizer, 0, memory)
+        found.append(torch.cat([p.detach().flatten() for p in job.model.parameters()]))
+    assert torch.equal(found[0], found[1])
