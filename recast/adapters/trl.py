@@ -23,6 +23,7 @@ import torch
 import trl
 from torch import Tensor
 from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
 
 from recast.groups import REGIMES, Origin, RolloutGroups, regime
 from recast.lm.decode import sample
@@ -87,6 +88,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         self._rows: Tensor | None = None
         self._phase = (-1, 0)
         self._unpacked = False
+        self._buffered_inputs: Any = None  # TRL's
         self._items: set[tuple[int, ...]] | None = None
         if trie is not None and vocabulary is not None:
             table = vocabulary.table()
@@ -275,18 +277,27 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         name = f"rollouts/{self.accelerator.process_index}"
         shape = (len(prompt_ids), 1, self.trie.depth)
         draws = uniforms(self.args.seed, name, self._counter, shape)
-        model = self.accelerator.unwrap_model(self.model)
-        training = model.training
-        model.eval()
-        rolled = sample(
-            model,
-            self.vocabulary,
-            self.trie.to(device),
-            Prompts(ids, length).to(device),
-            draws.to(device),
-            self.temperature,
-        )
-        model.train(training)
+        # As TRL generates: sharded parameters are gathered, checkpointing pauses.
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            training = model.training
+            model.eval()
+            rolled = sample(
+                model,
+                self.vocabulary,
+                self.trie.to(device),
+                Prompts(ids, length).to(device),
+                draws.to(device),
+                self.temperature,
+            )
+            model.train(training)
         table = self.vocabulary.table()
         codes = rolled.codes[:, 0].cpu()
         return torch.stack([table[lv][codes[:, lv]] for lv in range(codes.shape[1])], 1).tolist()

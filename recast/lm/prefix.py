@@ -171,7 +171,7 @@ def packed_states(
     after = [(prompts.length.unsqueeze(-1) + b).expand(-1, rows) for b in range(blocks)]
     states = hidden_states(model, ids, torch.cat([place, *after], 1), mask.unsqueeze(1))
     first = last_state(states, prompts.length).unsqueeze(1)
-    return [first, *states[:, width:].split(rows, 1)]
+    return [first, *torch.split(states[:, width:], rows, 1)]
 
 
 def reencoded_logp(
