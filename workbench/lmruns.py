@@ -11,7 +11,7 @@ from workbench.spec import plain_text
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
-    from recast.lm.trainer import Job, RLTraining
+    from recast.lm.update import Job, RLTraining
 
 ENGINE = 2
 """Generation of this path's numbers; raised when the same configuration gives other numbers."""
@@ -59,8 +59,8 @@ def build_job(start: Path, data: LMData, eval_prompts: int | None) -> Job:
 
     from recast.lm import checkpoint
     from recast.lm.evaluate import evaluation_set
-    from recast.lm.trainer import Job
     from recast.lm.trie import build_trie
+    from recast.lm.update import Job
 
     policy = checkpoint.load_model(start, data.fingerprint)
     reference = checkpoint.load_model(start, data.fingerprint).model

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from recast.ledger import RunRecord
     from recast.lm.dataset import LMData
     from recast.lm.study import Cost, Entry, Tuned
-    from recast.lm.trainer import Job, RLTraining
+    from recast.lm.update import Job, RLTraining
 
 Progress = Callable[[int, int, str], None]
 TUNING_SEED = 1000
@@ -158,7 +158,7 @@ class Study:
     def tune(self, task: Task) -> None:
         """One tuning run: every metric on the tuning users at every checkpoint."""
         from recast.lm.study import measure, run
-        from recast.lm.trainer import Diverged
+        from recast.lm.update import Diverged
         from recast.strategies import parse_strategy
 
         job, how = self._fresh(task)

@@ -25,6 +25,7 @@ from torch import Tensor
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from recast.adapters.microbatches import EMPTY, packed
 from recast.groups import REGIMES, Origin, RolloutGroups, regime
 from recast.lm.decode import sample
 from recast.lm.extra import LMError
@@ -42,7 +43,6 @@ SUPPORTED = "1.16"
 PHASES = 1024
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")
 GIVEN = frozenset({"target", "tie_key", "length", "matched"})
-EMPTY = "empty micro-batch"
 
 if trl.__version__.split(".")[:2] != SUPPORTED.split("."):
     raise ImportError(
@@ -158,47 +158,16 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         self._unpacked = False
         steps = self.args.steps_per_generation
         if steps <= self.args.gradient_accumulation_steps:
-            self._buffered_inputs = self._packed(self._buffered_inputs)
-        packed: dict[str, Any] = self._buffered_inputs[self._step % steps]
-        return packed
-
-    def _packed(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The same rows in as few micro-batches as `per_device_train_batch_size` allows.
-
-        They come last, so that the one whose gradients the ranks exchange is a real one, and every
-        rank has as many of them.
-        """
-        whole = {
-            name: torch.cat([part[name] for part in parts])
-            if isinstance(value, Tensor) and value.ndim
-            else value
-            for name, value in parts[0].items()
-        }
-        active = whole["completion_mask"].any(-1)
-        most = max(1, int(self.accelerator.gather(active.sum().reshape(1)).max()))
-        count = -(-most // self.args.per_device_train_batch_size)
-        width = -(-most // count)
-        order = torch.cat([active.nonzero().squeeze(-1), (~active).nonzero().squeeze(-1)])
-        place = torch.arange(count * width, device=active.device)
-        keep, filler = order[place.clamp(max=len(order) - 1)], place >= active.sum()
-        found = {
-            name: value[keep] if isinstance(value, Tensor) and value.ndim else value
-            for name, value in whole.items()
-        }
-        found["completion_mask"] = found["completion_mask"].masked_fill(filler.unsqueeze(-1), 0)
-        if self.loss_type in ("grpo", "dr_grpo"):
-            # A mean over the rows of a micro-batch: wider ones weigh each row less.
-            found["advantages"] = found["advantages"] * (width * len(parts) / len(active))
-        full = [
-            {
-                name: value[start : start + width]
-                if isinstance(value, Tensor) and value.ndim
-                else value
-                for name, value in found.items()
-            }
-            for start in range(0, count * width, width)
-        ]
-        return [{EMPTY: True} for _ in range(len(parts) - count)] + full
+            count = sum(int(p["completion_mask"].any(-1).sum()) for p in self._buffered_inputs)
+            mine = torch.tensor([count], device=self.accelerator.device)
+            self._buffered_inputs = packed(
+                self._buffered_inputs,
+                most=max(1, int(self.accelerator.gather(mine).max())),
+                size=self.args.per_device_train_batch_size,
+                row_means=self.loss_type in ("grpo", "dr_grpo"),
+            )
+        filled: dict[str, Any] = self._buffered_inputs[self._step % steps]
+        return filled
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         if EMPTY in inputs:

@@ -24,8 +24,9 @@ from recast.lm.models import SmallModel, build_small
 from recast.lm.optimizer import Adam
 from recast.lm.prefix import CausalLM
 from recast.lm.signal import Collected, collect
-from recast.lm.trainer import Job, RLTraining, roller, update
+from recast.lm.trainer import roller
 from recast.lm.trie import Codes, Trie, build_trie
+from recast.lm.update import Job, RLTraining, update
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
 from recast.strategies import STRATEGIES
 from recast.strategy import Strategy

@@ -30,7 +30,8 @@ from recast.lm.evaluate import (
 from recast.lm.optimizer import Adam
 from recast.lm.sft import target_logps
 from recast.lm.signal import collect, given
-from recast.lm.trainer import Job, RLTraining, memory_of, roller, train_step, update
+from recast.lm.trainer import memory_of, roller, train_step
+from recast.lm.update import Job, RLTraining, update
 from recast.strategy import Strategy, require_inputs
 
 WIDTH = 10

@@ -17,7 +17,7 @@ from test_commands import recast
 from recast.lm.evaluate import per_prompt
 from recast.lm.sft import target_logp, target_logps
 from recast.lm.study import choose, cost, measure, policy_entropy, run
-from recast.lm.trainer import RLTraining
+from recast.lm.update import RLTraining
 from recast.strategies import parse_strategy
 from workbench import realstudy
 from workbench.store import Store

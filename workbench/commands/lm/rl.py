@@ -23,7 +23,7 @@ from workbench.tuning import mark_tuned
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
-    from recast.lm.trainer import RLTraining
+    from recast.lm.update import RLTraining
 
 
 @click.command()
@@ -91,7 +91,7 @@ def rl(
     """
     from recast.lm import checkpoint
     from recast.lm.dataset import load_data
-    from recast.lm.trainer import RLTraining
+    from recast.lm.update import RLTraining
     from recast.strategies import parse_strategy
 
     if any(rate <= 0 for rate in rates):
@@ -163,7 +163,8 @@ def _one_run(
     from recast.ledger import RunRecord
     from recast.lm import checkpoint
     from recast.lm.tracking import open_tracker
-    from recast.lm.trainer import RLTraining, train
+    from recast.lm.trainer import train
+    from recast.lm.update import RLTraining
     from recast.strategies import parse_strategy
 
     job = build_job(start, data, config["train_spec"]["eval_prompts"])

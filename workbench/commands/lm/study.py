@@ -105,7 +105,7 @@ def study(
     Columns: docs/columns.md.
     """
     from recast.lm.dataset import load_data
-    from recast.lm.trainer import RLTraining
+    from recast.lm.update import RLTraining
     from workbench.realstudy import Plan, Study, run_missing, train_starts
 
     if any(not 0 < rate < 10 for rate in rates):
