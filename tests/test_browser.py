@@ -599,7 +599,6 @@ EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()}
     "Real models": ("real_models", OPENS_WITH["Real models"]),
     "Your rollouts": ("your_rollouts?example=yes", 4),
     "Claims": ("claims", 0),
-    "Your rollouts": ("your_rollouts?example=yes", 4),
 }
 
 
