@@ -50,6 +50,23 @@ EFFICIENCY = pl.DataFrame(
         )
     ]
 )
+LOG = pl.DataFrame(
+    [
+        {"step": step, "task": task, "groups": 10}
+        | dict.fromkeys(("all_zero", "single_hit", "multi_hit", "saturated"), 0.25)
+        for step, task in itertools.product((1, 5, 9), ("ad", "video"))
+    ]
+)
+OTHER_G = pl.DataFrame(
+    [
+        {"group": group, "learnable": 0.1, "learnable_low": 0.05, "learnable_high": 0.2}
+        | {"cost": cost and 10 * cost, "cost_low": cost and 5 * cost, "cost_high": cost}
+        for group, cost in ((1, None), (2, 20.0), (8, 80.0))
+    ]
+)
+WHAT_IF = pl.DataFrame(
+    {"strategy": KNOWN, "learnable": [0.1, 1.0, None], "update_width": [8.0, 2.0, None]}
+)
 SCORES = pl.DataFrame(
     {
         "strategy": ["start", *NAMES],
@@ -58,6 +75,10 @@ SCORES = pl.DataFrame(
         "greedy_low": [None, 0.1, 0.2, 0.1, None],
         "greedy_high": [None, 0.3, 0.4, 0.3, None],
     }
+)
+LEFT = pl.concat(
+    over("x", [0.0, 1.0]).with_columns(measure=pl.lit(name))
+    for name in ("entropy", "coverage_at_10")
 )
 GROUP = sample_group(4, 0.3, 1)
 BARS = signal_frames(GROUP, KNOWN, 0, 0.3)[0]
@@ -72,7 +93,9 @@ DRAWN = {
     "differences": charts.differences(DIFFERENCES, "Which one is better?"),
     "exact_directions": charts.exact_directions(EXACT),
     "final_scores": charts.final_scores(SCORES, "greedy"),
-    "learning_curves": charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.9),
+    "learning_curves": charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.4),
+    "logged_regimes": charts.logged_regimes(LOG),
+    "other_widths": charts.other_widths(OTHER_G, 8, 0.12),
     "pareto_front": charts.pareto_front(FRONT, "pass_at_1", "recall_at_10", "at equal cost"),
     "performance_profiles": charts.performance_profiles(
         over("threshold", [0.1, 0.2], "share"), "greedy"
@@ -81,11 +104,13 @@ DRAWN = {
     "prompt_cost": charts.prompt_cost(COST),
     "regimes_by_group": charts.regimes_by_group(regime_frame(0.01, 0.5, [2, 8]), 8),
     "regimes_over_training": charts.regimes_over_training(RACE),
+    "remaining": charts.remaining(LEFT),
     "sid_tree": charts.sid_tree(*tree_frames(GROUP, 0, None), 3),
     "signal_counts": charts.signal_counts(theory.count_frame(KNOWN, 0.01, 0.5, 8)),
     "trade_off": charts.trade_off(RACE, "pass_at_1", "recall_at_10"),
     "update_ratio": charts.update_ratio(EFFICIENCY, "grpo", "recast"),
     "waiting_curves": charts.waiting_curves(over("budget", [0.0, 9.0], "waiting"), "rollouts", 0.2),
+    "what_if": charts.what_if(WHAT_IF),
     "weights": charts.weights(theory.weight_frame(KNOWN, 0.01, 8), 0.01, "shape"),
     "what_width_buys": charts.what_width_buys(theory.reach_frame(KNOWN, 0.01, 0.5, [2, 8])),
 }
@@ -101,9 +126,10 @@ EXACTLY_KNOWN = {
     "update_ratio",
     "waiting_curves",
     "weights",
+    "what_if",
     "what_width_buys",
 }
-MEANS_ONLY = {"regimes_over_training"}  # stacked shares
+MEANS_ONLY = {"regimes_over_training", "logged_regimes"}  # stacked shares
 DISTINCT = ("shape", "strokeDash", "text")
 
 
@@ -177,7 +203,7 @@ def test_what_colour_tells_apart_differs_without_colour_too(name: str) -> None:
             for channel in DISTINCT
             for one in channels(spec, channel)
         } | {row["field"] for part in parts(spec) if (row := part.get("facet", {}).get("row"))}
-        stacked = name == "regimes_over_training"  # in a fixed order, white lines between
+        stacked = name in MEANS_ONLY  # in a fixed order, white lines between
         branches = name == "sid_tree" and field == "path"  # by width
         labelled = name == "phase_map" and "winner" in other
         assert field in other or stacked or branches or labelled, f"{name}: {field} is colour alone"
@@ -208,6 +234,8 @@ def test_the_start_and_the_ceiling_are_drawn_and_named() -> None:
     spec = str(DRAWN["learning_curves"].to_dict())
     assert "'label': 'start'" in spec
     assert "'label': 'ceiling'" in spec
+    far = charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.9)
+    assert "ceiling 0.9, above this picture" in str(far.to_dict())
     assert "before RL" in str(DRAWN["final_scores"].to_dict())
 
 

@@ -510,6 +510,12 @@ def test_tempered_sft_is_a_row_of_its_own_and_changes_pass_at_1_alone():
     assert cold["pass_at_32"].null_count() == cold.height
 
 
+def test_without_worlds_that_judge_nobody_is_judged():
+    runs = search.points(searched({"sft": 0.3, "grpo": 0.2, "new": 0.4}, worlds=1), "rollouts")
+    assert search.chosen(runs) == ["new"]
+    assert search.dominance(runs, ["new"]).is_empty()
+
+
 def test_a_front_holds_what_nothing_dominates():
     runs = pl.DataFrame(
         {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import polars as pl
 
@@ -32,21 +33,24 @@ HIT_RATES = (0.02, 0.1, 0.4)
 @dataclass(frozen=True)
 class Figure:
     """key: a name fit for a file; chart; data: the rows behind it; command: what prints or redraws
-    them; note: what a reader must know."""
+    them; note: what a reader must know; part: the heading of the report that it stands under."""
 
     key: str
     chart: charts.Chart
     data: pl.DataFrame
     command: str
     note: str = ""
+    part: str = ""
 
 
 def figures(evidence: Evidence) -> list[Figure]:
     """Every figure that the evidence carries, in the order of the report."""
-    found: list[Figure] = []
-    for draw in (_claims, _questions, _efficiency, _gradients, _phase_map, _search):
-        found += draw(evidence)
-    return found
+    return [
+        replace(figure, part=part)
+        for part, drawn in PARTS.items()
+        for draw in drawn
+        for figure in draw(evidence)
+    ]
 
 
 def _claims(evidence: Evidence) -> list[Figure]:
@@ -255,3 +259,14 @@ def _search(evidence: Evidence) -> list[Figure]:
                 )
             )
     return found
+
+
+PARTS: Mapping[str, tuple[Callable[[Evidence], list[Figure]], ...]] = MappingProxyType(
+    {
+        "Curves and budgets behind the claims": (_claims,),
+        "Questions beyond the paper": (_questions, _efficiency, _gradients),
+        "Which strategy wins where, at equal budget?": (_phase_map,),
+        "Is there something better than supervision and GRPO?": (_search,),
+    }
+)
+"""The report's headings, and what draws the figures under each."""

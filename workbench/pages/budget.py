@@ -23,7 +23,7 @@ from workbench.figures import PAPER_SHARE
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import cached_by_store, store_state, stored_runs
-from workbench.phases import METRICS, phase_table
+from workbench.phases import LEVEL, METRICS, phase_table
 
 CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10
@@ -135,6 +135,12 @@ else:
         "95% interval over paired seeds. It is the `winner` where p < .05 against every rival; "
         "`none` means that somebody does as well."
     )
+    seeds = int(judged["seeds"].to_numpy().min())
+    if 2 / 2**seeds > LEVEL:
+        st.caption(
+            f"With {seeds} paired seeds no p is below {2 / 2**seeds:.2g}, whatever the runs say: "
+            "nobody can win here. Read the interval of the margin, or run more seeds."
+        )
 
 st.header("What does a target cost?")
 lowest = curves["mean"].to_numpy().min() if start is None else start
