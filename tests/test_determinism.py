@@ -12,6 +12,7 @@ import torch
 
 from recast import STRATEGIES
 from sim.fast import FastPath
+from sim.free import free_world
 from sim.loglinear import LogLinear
 from sim.nodes import product, segment_outer, segment_products
 from sim.policy import MLP, Policy, Tabular
@@ -73,6 +74,13 @@ def test_precision_and_policy_do_not_weaken_the_promise(world, name, dtype):
     for policy in (MLP(3), Tabular(), LogLinear(), Transformer(6)):
         both = run(world, name, (0, 1, 2), dtype, policy)
         assert run(world, name, (1,), dtype, policy)[1] == both[1]
+
+
+@pytest.mark.parametrize("name", ["grpo", "recast", "rl_zvp"])
+def test_free_decoding_does_not_weaken_the_promise(world, name):
+    free = free_world(world)
+    both = run(free, name, (0, 1, 2))
+    assert run(free, name, (1,))[1] == both[1]
 
 
 @pytest.mark.parametrize("kl_weight", [0.0, 0.05])
