@@ -2,7 +2,7 @@
 
 Prints the time to the title, the first picture and the whole of the start page in a fresh and in a
 warm server, the median time from a key press on a slider to the redrawn chart, and how long the
-Sweeps page takes to open and to filter with many stored runs.
+Sweeps page takes to open and to filter with many stored runs, and a race to its first curves.
 """
 
 from __future__ import annotations
@@ -74,6 +74,21 @@ def slider(page: Any, presses: int = 15) -> float:
     return statistics.median(taken)
 
 
+def race(page: Any, address: str) -> None:
+    """From the press on Start to the first curves, the warm start trained and then cached."""
+    page.goto(f"{address}/train_live")
+    for warm in ("trained on the spot", "cached"):
+        page.locator(".st-key-start button:enabled").wait_for()
+        page.wait_for_timeout(5000)  # a user chooses; the worker imports
+        began = time.perf_counter()
+        page.locator(".st-key-start button:enabled").click()
+        page.get_by_test_id("stProgress").wait_for()
+        page.wait_for_function(f"!document.querySelector('{CHART}')")
+        page.wait_for_function(f"document.querySelectorAll('{CHART} svg .mark-group path').length")
+        say(f"Train live, first curve, warm start {warm}", time.perf_counter() - began)
+        page.locator(".st-key-stop button:enabled").click()
+
+
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser()
@@ -87,6 +102,7 @@ def main() -> None:
             page.goto(f"{address}/gradient_signals")
             page.wait_for_function(DRAWN, arg=3)
             say("slider on Gradient signals, median", slider(page))
+            race(page, address)
         fill(Path(folder) / "full", runs)
         with app(Path(folder) / "full") as address:
             for visit in ("first", "next"):

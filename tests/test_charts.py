@@ -86,22 +86,6 @@ def test_a_chart_asks_a_question_says_what_it_shows_and_holds_every_row(name):
     assert max(len(data) for data in spec["datasets"].values()) == rows
 
 
-@pytest.mark.parametrize("name", [n for n in DRAWN if n not in ("map", "differences", "prompts")])
-def test_strategies_differ_without_colour(name):
-    spec = str(DRAWN[name][0].to_dict())
-    assert "'shape': {" in spec
-    assert all(strategy in spec for strategy in NAMES)
-
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_a_chart_draws_without_a_warning(name):
-    converter = pytest.importorskip("vl_convert")
-    drawing = converter.vegalite_to_svg(DRAWN[name][0].to_dict())
-    assert drawing.startswith("<svg")
-    assert "NaN" not in drawing
-    assert "Infinity" not in drawing
-
-
 def test_a_strategy_that_never_reaches_keeps_its_row_and_its_count():
     drawing = str(charts.budget_shares(SHARES, "grpo", 0.041).to_dict())
     assert "0 of 5 reach it" in drawing

@@ -6,6 +6,7 @@ Everything is counted on the groups of the log; predictions come from a Beta-bin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,3 +165,49 @@ def _at(fit: BetaFit, width: int) -> dict[str, float | None]:
         for share in (learnable.value, learnable.high, learnable.low)
     ]
     return row | {"cost": cost[0], "cost_low": cost[1], "cost_high": cost[2]}
+
+
+@dataclass(frozen=True)
+class Change:
+    """Means of two samples, and their difference in standard errors."""
+
+    before: float
+    after: float
+    z: float
+
+
+def change(before: pl.Series, after: pl.Series) -> Change:
+    """Means of two samples and their difference in standard errors."""
+    first, last = (part.cast(pl.Float64).to_numpy() for part in (before, after))
+    error = math.sqrt(first.var() / len(first) + last.var() / len(last))
+    gap = float(last.mean() - first.mean())
+    z = gap / error if error > 0 else math.copysign(math.inf, gap) if gap else 0.0
+    return Change(float(first.mean()), float(last.mean()), z)
+
+
+def trend(found: Diagnosis) -> str:
+    """Does Pass@1 move? One line; from the first third of the steps to the last."""
+    steps = found.steps
+    third = len(steps) // 3
+    if not third:
+        return f"Pass@1 is {_shares(found.groups)['pass_at_1']:.2%}; too few steps for a trend."
+    rate = found.groups["hits"] / found.groups["size"]
+    early = rate.filter(found.groups["step"] < steps[third])
+    late = rate.filter(found.groups["step"] >= steps[-third])
+    moved = change(early, late)
+    words = "rises" if moved.z > 3 else "falls" if moved.z < -3 else "does not move beyond chance"
+    return (
+        f"Pass@1 {words}: {moved.before:.2%} in the first third of the steps, {moved.after:.2%} in "
+        "the last."
+    )
+
+
+def summary_line(found: Diagnosis) -> str:
+    """What was read, in one line."""
+    steps = found.steps
+    kind = "beam sets" if found.beam else "independent rollouts"
+    sampled = "" if found.log.kept == 1 else f" (a sample of {found.log.kept:.1%} of its groups)"
+    return (
+        f"{found.log.form} log{sampled}: {found.groups.height:,} groups of usually {found.group} "
+        f"{kind}, {len(steps):,} steps from {steps[0]} to {steps[-1]}; {found.log.words}"
+    )

@@ -7,7 +7,6 @@ with this in mind.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from typing import Literal
 
 import polars as pl
 
-from workbench.diagnose import Diagnosis
+from workbench.diagnose import Diagnosis, change
 from workbench.fit import binomial_share
 
 Level = Literal["problem", "note"]
@@ -371,8 +370,8 @@ def pass_at_k_falls(found: Diagnosis) -> Finding | None:
         late = mine.filter(pl.col("step") >= steps[-third])
         if min(early.height, late.height) < 30:
             continue
-        one = _change(early["hits"] / found.group, late["hits"] / found.group)
-        many = _change(early["hits"] > 0, late["hits"] > 0)
+        one = change(early["hits"] / found.group, late["hits"] / found.group)
+        many = change(early["hits"] > 0, late["hits"] > 0)
         if one.z > Z and many.z < -Z:
             where = "" if task == "all" else f" in task {task}"
             return Finding(
@@ -386,22 +385,6 @@ def pass_at_k_falls(found: Diagnosis) -> Finding | None:
                 "keep entropy or KL, and choose checkpoints by Pass@k or recall, not by Pass@1.",
             )
     return None
-
-
-@dataclass(frozen=True)
-class _Change:
-    before: float
-    after: float
-    z: float
-
-
-def _change(before: pl.Series, after: pl.Series) -> _Change:
-    """Means of two samples and their difference in standard errors."""
-    first, last = (part.cast(pl.Float64).to_numpy() for part in (before, after))
-    error = math.sqrt(first.var() / len(first) + last.var() / len(last))
-    gap = float(last.mean() - first.mean())
-    z = gap / error if error > 0 else math.copysign(math.inf, gap) if gap else 0.0
-    return _Change(float(first.mean()), float(last.mean()), z)
 
 
 def _ends(found: Diagnosis) -> tuple[pl.DataFrame, pl.DataFrame]:

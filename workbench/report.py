@@ -53,12 +53,18 @@ td.verdict { font-weight: 600; white-space: nowrap; }
 @dataclass(frozen=True)
 class Report:
     """Everything a report says. source: where the runs came from; cautions: what to know first;
-    tables: title, rows and the command that prints them; summary: the verdicts in a sentence."""
+    tables: title, rows and the command that prints them; heading, scope: the question that it
+    answers, and what its numbers are; summary: the answer in a sentence."""
 
     source: str
     cautions: Sequence[str]
     tables: Sequence[tuple[str, pl.DataFrame, str]]
     figures: Sequence[Figure]
+    heading: str = "What of ReCast's claims holds up, and where?"
+    scope: str = (
+        "Everything here is measured on small policies in a simulator; nothing is quoted from the "
+        "paper but its own figures."
+    )
     summary: str = ""
 
 
@@ -82,12 +88,11 @@ def page(report: Report) -> str:
             '<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            "<title>ReCast: claims and measurements</title>",
+            f"<title>{html.escape(report.heading)}</title>",
             f"<style>{_STYLE}</style></head><body>",
-            "<h1>What of ReCast's claims holds up, and where?</h1>",
+            f"<h1>{html.escape(report.heading)}</h1>",
             f'<p class="note">{html.escape(report.source)}. recast-workbench '
-            f"{html.escape(version('recast-workbench'))}. Everything here is measured on small "
-            "policies in a simulator; nothing is quoted from the paper but its own figures.</p>",
+            f"{html.escape(version('recast-workbench'))}. {html.escape(report.scope)}</p>",
             f"<p><strong>{html.escape(report.summary)}</strong></p>" if report.summary else "",
             _cautions(report.cautions),
             _contents(report),

@@ -30,6 +30,9 @@ Model = TypeVar("Model", bound=BaseModel)
 TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
 
 
+DEPTH = 3
+"""Code levels of the simulator's worlds."""
+
 GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "depth", "reference"})
 """Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
@@ -44,8 +47,10 @@ class _Strict(BaseModel):
 
 class WorldSpec(_Strict):
     """Which world. data: folder of a replay world; task: of a synthetic one, `plain`, one of five
-    or all of them mixed; noise: temperature of true preferences, .2 = each task's own; drift:
-    how far tastes have turned between the SFT log and the test users, 0 = not, 1 = wholly."""
+    or all of them mixed; noise: temperature of true preferences, .2 = each task's own;
+    heterogeneity: how unequal users are in the strength of their taste, 0 = as drawn, -1 = equal,
+    above 0 more unequal; drift: how far tastes have turned between the SFT log and the test users,
+    0 = not, 1 = wholly."""
 
     kind: Literal["synthetic", "replay"] = "synthetic"
     data: str | None = None
@@ -54,6 +59,7 @@ class WorldSpec(_Strict):
     )
     items: Annotated[int, Field(ge=2, le=4096)] = 1024
     noise: Annotated[float, Field(gt=0, le=100)] = 0.2
+    heterogeneity: Annotated[float, Field(ge=-1, le=3)] = 0.0
     drift: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
@@ -101,8 +107,9 @@ class TrainSpec(_Strict):
     rollouts: i.i.d. samples at `temperature`, or the distinct items of a beam search;
     decoding: down the trie of items, or free, so that a rollout may be no item and earns nothing;
     mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
-    kl_weight, kl_estimator: the loss; curve_prompts: test prompts behind each point of a learning
-    curve, 0 = all of them."""
+    kl_weight, kl_estimator: the loss; updates: from sampled groups, or their expectation, free of
+    sampling noise, where credit follows from hits and the boundary pair; curve_prompts: test
+    prompts behind each point of a learning curve, 0 = all of them."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -115,6 +122,7 @@ class TrainSpec(_Strict):
     kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     mini_batch: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    updates: Literal["sampled", "expected"] = "sampled"
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
@@ -139,7 +147,25 @@ class Experiment(_Strict):
                 require_inputs(parse_strategy(name), GIVEN | beams, self.train.group)
             except ValueError as problem:
                 raise ValueError(f"strategy {name!r}: {problem}") from None
+        if self.train.updates == "expected":
+            self._expected()
         return self
+
+    def _expected(self) -> None:
+        """Raise ValueError where a strategy has no expected update."""
+        from sim.expected import why_not_expected
+        from sim.step import Training
+
+        if self.policy.kind == "transformer":
+            raise ValueError(
+                "train.updates: expected updates need a policy with hand-written passes; "
+                "expected policy.kind mlp, tabular or loglinear"
+            )
+        how = Training(**self.train.model_dump(exclude={"lr", "tune_metric", "decoding"}))
+        for name in self.strategies:
+            reason = why_not_expected(parse_strategy(name), how, DEPTH)
+            if reason:
+                raise ValueError(f"strategy {name!r}: no expected update: {reason}")
 
     @field_validator("strategies")
     @classmethod

@@ -172,7 +172,7 @@ def as_text(table: pl.DataFrame, title: str) -> str:
     for row in table.iter_rows(named=True):
         shown.add_row(*(_cell(row, name) for name in names))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 40 + 24 * len(names)
-    console = Console(width=width, no_color=True)
+    console = Console(width=width, no_color=True, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(shown)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

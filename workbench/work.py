@@ -105,6 +105,7 @@ def _constrained(world: WorldSpec) -> World:
             items=world.items,
             task=world.task,
             noise=world.noise,
+            heterogeneity=world.heterogeneity,
             drift=world.drift,
             validation_prompts=world.validation_prompts,
             test_prompts=world.test_prompts,

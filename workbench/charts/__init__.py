@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         performance_profiles,
         waiting_curves,
     )
+    from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
     from workbench.charts.front import pareto_front, phase_map
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         prompt_cost,
         remaining,
     )
+    from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
     from workbench.charts.style import (
@@ -52,6 +54,7 @@ else:
                 "performance_profiles",
                 "waiting_curves",
             ),
+            "diagnose": ("logged_regimes", "other_widths", "what_if"),
             "efficiency": ("update_ratio",),
             "exact": ("exact_directions",),
             "front": ("pareto_front", "phase_map"),
@@ -66,6 +69,7 @@ else:
                 "prompt_cost",
                 "remaining",
             ),
+            "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
             "signals": ("advantages", "counts_over_training", "sid_tree"),
             "style": (
@@ -98,8 +102,11 @@ __all__ = [
     "counts_over_training",
     "differences",
     "exact_directions",
+    "final_scores",
     "in_order",
     "learning_curves",
+    "logged_regimes",
+    "other_widths",
     "pareto_front",
     "performance_profiles",
     "phase_map",
@@ -113,5 +120,6 @@ __all__ = [
     "update_ratio",
     "waiting_curves",
     "weights",
+    "what_if",
     "what_width_buys",
 ]

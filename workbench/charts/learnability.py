@@ -41,7 +41,9 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
 
     def panel(rows: pl.DataFrame, y: alt.Y) -> alt.LayerChart:
         base = alt.Chart(rows).encode(x=x, y=y, color=colour)
-        points = base.mark_point(filled=True, size=45).encode(shape=shape, tooltip=tooltip)
+        points = base.mark_point(filled=True, size=45, opacity=1).encode(
+            shape=shape, tooltip=tooltip
+        )
         layered: alt.LayerChart = base.mark_line().encode(strokeDash=dash) + points
         return layered.properties(width=270, height=260)
 
@@ -76,7 +78,9 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
 
     def panel(rows: pl.DataFrame, field: str, y: alt.Y) -> alt.LayerChart:
         lines = alt.Chart(rows).mark_line(clip=True).encode(x=x, y=y, color=colour, strokeDash=dash)
-        points = alt.Chart(rows.filter(every)).mark_point(filled=True, size=45, clip=True)
+        points = alt.Chart(rows.filter(every)).mark_point(
+            filled=True, size=45, clip=True, opacity=1
+        )
         here = alt.Chart(pl.DataFrame({"p": [p_here], "label": [f"your p {p_here:.2%}"]}))
         rule = here.mark_rule(color=INK, strokeDash=[2, 2]).encode(x="p:Q")
         text = here.mark_text(color=INK, align="left", dx=4, baseline="top").encode(

@@ -17,10 +17,10 @@ from workbench.charts.style import (
 )
 
 
-def regimes_by_group(frame: pl.DataFrame) -> Chart:
+def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
     """Share of groups in each regime against G, the paper's 85/13/2 at G = 32 marked.
 
-    frame: group, regime (of `REGIMES`), share in [0, 1].
+    frame: group, regime (of `REGIMES`), share in [0, 1]. here: the user's own G, drawn as a rule.
     """
     labels = [REGIME_LABELS[name] for name in REGIMES]
     named = frame.with_columns(pl.col("regime").replace_strict(dict(REGIME_LABELS)))
@@ -49,11 +49,17 @@ def regimes_by_group(frame: pl.DataFrame) -> Chart:
     marks = alt.Chart(paper).encode(x="group:Q", y="share:Q", tooltip=["label:N"])
     said = "paper: " + " / ".join(f"{share:.0%}" for share in PAPER_SHARES.values())
     text = alt.Chart(paper.head(1)).encode(x="group:Q", y="share:Q", text=alt.value(said))
+    own = alt.Chart(pl.DataFrame({"group": [here or 0]})).encode(x="group:Q")
+    rules = [own.mark_rule(color=INK, strokeDash=[2, 2])] if here else []
     return titled(
-        lines
-        + marks.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
-        + text.mark_text(align="right", dx=-4, dy=24, color=INK),
+        alt.layer(
+            *rules,
+            lines,
+            marks.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2),
+            text.mark_text(align="right", dx=-4, dy=24, color=INK),
+        ),
         "How many groups can teach anything at this search width?",
         "Lines: share of all-zero, single-hit, multi-hit and saturated groups against the rollouts "
-        "per group. Grey diamonds: the paper's 85%, 13% and 2% at 32 rollouts.",
+        "per group. Grey diamonds: the paper's 85%, 13% and 2% at 32 rollouts. Dashed rule: your "
+        "own number of rollouts.",
     )

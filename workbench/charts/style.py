@@ -17,6 +17,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "greedy": "Greedy hit rate",
         "hr_at_1": "HR@1, beam search",
         "hr_at_5": "HR@5, beam search",
+        "hr_at_10": "HR@10, beam search",
         "recall_at_10": "Recall@10",
         "ndcg_at_10": "NDCG@10",
         "pass_at_32": "Pass@32, sampled",
@@ -59,6 +60,15 @@ REGIME_STYLE = tuple(
         strict=True,
     )
 )
+
+
+def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[alt.Tooltip]:
+    """The numbers of a mark: strategy, its place on the x axis, its value and interval."""
+    return [
+        alt.Tooltip("strategy:N", title="Strategy"),
+        alt.Tooltip(f"{x}:Q", title=title or x, format=",.4~g"),
+        *(alt.Tooltip(f"{name}:Q", format=".4f") for name in (value, "low", "high") if name != x),
+    ]
 
 
 def titled(chart: Any, question: str, description: str) -> Chart:

@@ -9,13 +9,20 @@ import click
 import polars as pl
 
 from recast.strategies import parse_strategy
-from workbench.commands.output import FORMAT, emit
+from workbench.commands.output import FORMAT, STORE, emit, progress_bar
 from workbench.counterfactual import DEFAULT, counterfactual
-from workbench.diagnose import Diagnosis, over_training, predictions, regime_table
+from workbench.diagnose import (
+    Diagnosis,
+    over_training,
+    predictions,
+    regime_table,
+    summary_line,
+    trend,
+)
 from workbench.diagnose import diagnose as take_apart
 from workbench.doctor import examine
 from workbench.logs.layout import Choice
-from workbench.logs.problems import LogError
+from workbench.logs.problems import LogError, plain_line
 from workbench.logs.read import FORMATS, Log, files_of, read_log
 from workbench.spec import SpecError
 from workbench.worth import again, best_group, savings
@@ -40,6 +47,16 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
     help="Share of learnable groups that G should reach.",
 )
 @click.option("--table", type=click.Choice(TABLES), default="findings", help="What json/csv hold.")
+@click.option(
+    "--html",
+    "target",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Write one self-contained HTML file as well.",
+)
+@click.option("--simulate", is_flag=True, help="Rank strategies in a world with these regimes.")
+@STORE
 @FORMAT
 def diagnose(
     paths: tuple[Path, ...],
@@ -51,6 +68,9 @@ def diagnose(
     strategies: tuple[str, ...],
     share: float,
     table: str,
+    target: Path | None,
+    simulate: bool,
+    store_path: str,
     style: str,
 ) -> None:
     """Diagnose a training log: what is wrong, which G is worth paying for, what strategies change.
@@ -64,10 +84,19 @@ def diagnose(
             parse_strategy(name)
     except ValueError as problem:
         raise SpecError(str(problem)) from None
+    if target is not None and (
+        target.suffix.lower() not in (".html", ".htm")
+        or target.is_dir()
+        or not target.parent.is_dir()
+    ):
+        raise SpecError(
+            f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
+            "exists"
+        )
     log = _read(paths, log_format or "", Choice(rewards, outcome))
     found = take_apart(log, threshold, tolerance)
     tables: dict[str, Callable[[], pl.DataFrame]] = {
-        "findings": lambda: findings_table(found),
+        "findings": lambda: _findings(found),
         "regimes": lambda: regime_table(found),
         "training": lambda: over_training(found),
         "predictions": lambda: predictions(found),
@@ -75,10 +104,19 @@ def diagnose(
         "again": lambda: again(found),
         "strategies": lambda: counterfactual(found, names),
     }
+    if target is not None:
+        from workbench.log_report import write_log_report
+
+        write_log_report(found, names, share, target)
+        click.echo(f"report: {target}", err=True)
     if style != "table":
-        emit(tables[table](), style, "")
+        if simulate:
+            _simulate(found, Path(store_path), style)
+        else:
+            emit(tables[table](), style, "")
         return
     click.echo(summary_line(found))
+    click.echo(trend(found))
     _say_findings(found)
     emit(tables["regimes"](), style, "How many groups can teach anything?")
     emit(_few(tables["training"]()), style, "Does that change over training?")
@@ -89,25 +127,14 @@ def diagnose(
     if not tables["again"]().is_empty():
         emit(tables["again"](), style, "Is a constant group constant at its prompt's next visit?")
     emit(tables["strategies"](), style, "Had another strategy been used on these groups?")
+    if simulate:
+        _simulate(found, Path(store_path), style)
 
 
-def findings_table(found: Diagnosis) -> pl.DataFrame:
-    """One row per finding: name, level, says, do."""
-    return pl.DataFrame(
-        [vars(one) for one in examine(found)],
-        schema={"name": pl.String, "level": pl.String, "says": pl.String, "do": pl.String},
-    )
+def _findings(found: Diagnosis) -> pl.DataFrame:
+    from workbench.log_report import findings_table
 
-
-def summary_line(found: Diagnosis) -> str:
-    """What was read, in one line."""
-    steps = found.steps
-    kind = "beam sets" if found.beam else "independent rollouts"
-    sampled = "" if found.log.kept == 1 else f" (a sample of {found.log.kept:.1%} of its groups)"
-    return (
-        f"{found.log.form} log{sampled}: {found.groups.height:,} groups of usually {found.group} "
-        f"{kind}, {len(steps):,} steps from {steps[0]} to {steps[-1]}; {found.log.words}"
-    )
+    return findings_table(found)
 
 
 def _say_findings(found: Diagnosis) -> None:
@@ -125,14 +152,8 @@ def _read(paths: tuple[Path, ...], form: str, choice: Choice) -> Log:
         raise SpecError(str(problem)) from None
     for line in log.problems.lines():
         click.echo(f"warning: {line}", err=True)
-    if log.problems.unreadable or log.problems.files:
-        files = f" and {log.problems.files} files" if log.problems.files else ""
-        click.echo(
-            f"warning: {log.problems.unreadable:,} of "
-            f"{log.problems.read + log.problems.unreadable:,} rows ({log.problems.share:.2%})"
-            f"{files} could not be read; the rest is diagnosed",
-            err=True,
-        )
+    if log.problems.summary():
+        click.echo(f"warning: {log.problems.summary()}", err=True)
     return log
 
 
@@ -140,3 +161,18 @@ def _few(table: pl.DataFrame, rows: int = 8) -> pl.DataFrame:
     """At most so many stretches of training, evenly spaced, all tasks together."""
     whole = table.filter(pl.col("task") == "all").drop("task")
     return whole.gather_every(max(1, -(-whole.height // rows)))
+
+
+def _simulate(found: Diagnosis, store: Path, style: str) -> None:
+    from workbench.lookalike import RIVALS, WARNING, rank, wanted_of
+
+    with progress_bar() as show:
+        ranking = rank(wanted_of(found), store, show)
+    if style != "table":
+        emit(ranking.table, style, "")
+        return
+    emit(ranking.regimes, style, "How alike are the groups?")
+    emit(ranking.table, style, "Which strategy learns most in a simulated world with these groups?")
+    for note in ranking.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"difference: to {RIVALS[0]}, paired by seed. {WARNING}")

@@ -19,7 +19,7 @@ ROWS = 100
 def confirm(keys: list[str]) -> None:
     """Ask once, then delete."""
     st.write(
-        f"{len(keys):,} finished runs will be removed from `{plain(str(store_folder()))}` for "
+        f"{len(keys):,} finished runs will be removed from {plain(str(store_folder()))} for "
         "good. A sweep that needs them trains them again."
     )
     sure, back = st.columns(2)

@@ -56,10 +56,26 @@ def frames(
 
 st.title("How much can a sparse-hit policy learn from its own rollouts?")
 st.write(
-    "A rollout hits its target with a small probability p. A group without a hit, or with hits "
-    "only, teaches GRPO nothing. Move the sliders to see how often that happens, and what each "
-    "strategy makes of it. Nothing is trained here: these are exact sums over the number of hits, "
-    "taken from the strategies' own code."
+    "A policy samples G rollouts for a prompt; each hits its target with a small probability p. A "
+    "group without a hit, or with hits only, teaches GRPO nothing. Move the sliders to see how "
+    "often that happens, and what each strategy makes of it. Nothing is trained here: these are "
+    "exact sums over the number of hits, taken from the strategies' own code."
+)
+view.presets(
+    {
+        "The paper's point": {
+            "hit_probability": 100 * charts.PAPER_POINT["mean"],
+            "cv": charts.PAPER_POINT["cv"],
+            "group": 32,
+        },
+        "A strong policy": {"hit_probability": 20.0, "cv": 1.0, "group": 32},
+        "Every prompt alike": {"hit_probability": 3.0, "cv": 0.0, "group": 32},
+        "A narrow search": {
+            "hit_probability": 100 * charts.PAPER_POINT["mean"],
+            "cv": charts.PAPER_POINT["cv"],
+            "group": 4,
+        },
+    }
 )
 left, middle, right = st.columns(3)
 percent = left.slider(
@@ -91,12 +107,20 @@ regimes = regime_frame(mean, cv, WIDTHS)
 here = dict(regimes.filter(pl.col("group") == group).select("regime", "share").iter_rows())
 for column, (name, share) in zip(st.columns(4), here.items(), strict=True):
     column.metric(charts.REGIME_LABELS[name], f"{share:.1%}")
+teaching = here["single_hit"] + here["multi_hit"]
+price = f"one that teaches costs {group / teaching:,.0f} rollouts" if teaching else "none teaches"
+st.markdown(
+    f"**{1 - teaching:.1%} of the rollouts that you pay for give GRPO no gradient**: they sit in "
+    f"groups of equal rewards, where reward minus group mean is zero. With G = {group}, {price}. "
+    "ReCast puts the ground truth into all-zero groups; supervised training (SFT) needs no rollout "
+    "at all."
+)
 figure(
-    charts.regimes_by_group(regimes),
+    charts.regimes_by_group(regimes, group),
     regimes.pivot("regime", index="group", values="share").rename(dict(charts.REGIME_LABELS)),
     name="regimes",
-    read="Only single-hit and multi-hit groups hold both hits and misses. Diamonds: the paper's "
-    "85 / 13 / 2 at G = 32, which a mean of 0.54% with CV 0.89 reproduces.",
+    read="Only single-hit and multi-hit groups hold both hits and misses. The dashed rule is your "
+    "G. Diamonds: the paper's 85 / 13 / 2 at G = 32, which a mean of 0.54% with CV 0.89 gives.",
     columns={
         label: st.column_config.NumberColumn(format="percent")
         for label in charts.REGIME_LABELS.values()
