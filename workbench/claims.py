@@ -151,7 +151,7 @@ CLAIMS: tuple[Claim, ...] = (
         "trend (98% at the start (s))",
         "GRPO's smallest all-zero + single-hit share at any evaluation (exact, i.i.d. groups)",
         "interval at or above 95%",
-        "the simulator's groups of the same width",
+        "the simulator's groups of the same width; of beam sets, what i.i.d. groups would have",
         MAIN,
         partial(measures.stays_sparse, least=0.95),
     ),

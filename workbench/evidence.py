@@ -179,6 +179,10 @@ def _recorded(plan: Sweep, store: Store) -> list[str]:
 
 
 def _prepared(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows in the order of the plan's cells, whatever order the store has, labelled."""
+    cells = dict.fromkeys(run.config["cell"] for run in plan.runs())
+    place = pl.col("cell").replace_strict({cell: i for i, cell in enumerate(cells)})
+    frame = frame.sort(place, maintain_order=True)
     metric = plan.tune.metric if plan.tune else plan.train.tune_metric
     return with_setting(mark_tuned(frame, metric), plan.varying())
 
