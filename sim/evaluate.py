@@ -6,6 +6,9 @@ value at T = .5. `greedy` is the hit of greedy decoding (the T -> 0 limit of Pas
 the most probable item, `beam_pass_at_1` of the top beam of a beam search of width 32.
 Metrics are computed in float32 (relative error about 1e-6) unless told otherwise.
 
+With free decoding (`sim.free`) Pass@k, greedy and beams face the dead ends as well, `invalid_share`
+is the chance that a rollout ends in one, and lists of the most probable items hold items alone.
+
 Splits: `test` is a fixed sample of the test prompts, the same at every evaluation; `test_all` is
 all of them and `validation` the tuning prompts, both at the start and at the end only.
 """
@@ -21,7 +24,6 @@ import torch
 from torch import Tensor
 
 from recast.metrics import (
-    coverage,
     entropy,
     hit_probability,
     hit_rate_at_k,
@@ -40,6 +42,7 @@ from sim.enumerate import (
     item_logp,
     tree_entropy,
 )
+from sim.invalid import covered, invalid_share, valid_logp
 from sim.policy import Params, Policy
 from sim.seeds import stream
 from sim.world import Prompts, World
@@ -280,7 +283,7 @@ def _summary(
         values: dict[str, float | None] = dict(zip(names, mean, strict=True))
         del values["sampled"]
         if lists is not None:
-            values["coverage_at_10"] = coverage(lists[mask], catalogue.items)
+            values["coverage_at_10"] = covered(lists[mask], catalogue)
         else:
             values |= dict.fromkeys(("coverage_at_10", *FULL_ONLY))
         values.setdefault("total_variation", None)
@@ -303,7 +306,8 @@ def _measure(
     if logits is None:
         logits = enumerate_logits(policy, params, catalogue, prompts.context)
     logp = item_logp(logits).T
-    ranks = target_ranks(logp, targets)
+    listed = valid_logp(logp, catalogue)
+    ranks = target_ranks(listed, targets)
     path, greedy = _paths(policy, params, catalogue, prompts.context, targets)
     p = hit_probability(logp, targets)
     found = {
@@ -316,6 +320,7 @@ def _measure(
         **{f"ndcg_at_{k}": ndcg_at_k(ranks, k) for k in (5, 10)},
         **{f"pass_at_{k}": pass_at_k(p, k) for k in PASS_AT},
         "entropy": entropy(logp).double(),
+        **invalid_share(logits, logp, temperatures[1]),
     }
     slices = {"all": torch.ones(len(prompts), dtype=torch.bool), **prompts.slices}
     if not full:
@@ -327,7 +332,7 @@ def _measure(
     found[f"beam_hit_at_{BEAM}"] = hit_rate_at_k(beams, BEAM)
     if prompts.preference is not None:
         found["total_variation"] = total_variation(logp.exp().double(), prompts.preference)
-    return _Measured(found, slices, logp.topk(min(10, catalogue.items), dim=-1).indices)
+    return _Measured(found, slices, listed.topk(min(10, catalogue.items), dim=-1).indices)
 
 
 def _paths(
