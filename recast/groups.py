@@ -15,8 +15,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-REGIMES = ("all_zero", "single_hit", "multi_hit", "saturated")
-
 
 class Origin(IntEnum):
     """Where a rollout came from."""
@@ -225,7 +223,7 @@ def _require(
 
 
 def regime(hit: Tensor, valid: Tensor) -> Tensor:
-    """Regime of each group as an index into `REGIMES`; int64 `[..., B]`.
+    """Regime of each group as an index into `recast.REGIMES`; int64 `[..., B]`.
 
     hit, valid: bool `[..., B, G]`. All-zero K = 0 (a group without rollouts too), saturated K = G
     (at G = 1 a hit is saturated), single-hit K = 1 < G, multi-hit 2 <= K < G. Source: arXiv

@@ -25,7 +25,7 @@ from sim.exact import (
 )
 from workbench import charts
 from workbench.cli import main
-from workbench.commands.exact import NUMBERS, exact_table
+from workbench.exact import NUMBERS, exact_table
 
 WORLD = exact_world([0.05, 0.3], items=4, flat=True)
 TREE = exact_world([0.02, 0.1, 0.4], items=4)

@@ -14,6 +14,7 @@ from recast.structure import level_scores, matched_levels
 from recast.supervised import Evidence
 from sim.catalogue import Catalogue, build_catalogue
 from sim.fast import FastPath, Update
+from sim.loglinear import LogLinear
 from sim.policy import MLP, Policy, Tabular
 from sim.rollout import path_logp_each
 from sim.seeds import minibatch, normals, stream
@@ -167,8 +168,8 @@ def reference_gradient(
 
 @pytest.mark.parametrize(
     ("policy", "kl_weight"),
-    [(MLP(5), 0.0), (MLP(5), 0.3), (Tabular(), 0.0)],
-    ids=["mlp", "mlp with KL", "tabular"],
+    [(MLP(5), 0.0), (MLP(5), 0.3), (Tabular(), 0.0), (LogLinear(), 0.3)],
+    ids=["mlp", "mlp with KL", "tabular", "log-linear with KL"],
 )
 @pytest.mark.parametrize("name", FAST)
 def test_a_shortcut_has_the_gradient_of_the_rollouts_that_it_drew(name, policy, kl_weight):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from recast import REGIMES, STRATEGIES, Strategy
 from recast.by_hits import sampled_width, why_undefined
 from recast.learnability import (
-    beta_regimes,
     binomial_pmf,
     empirical_pmf,
     expected_signal,
@@ -23,6 +22,7 @@ from recast.learnability import (
     regime_probabilities,
     regimes_of,
 )
+from recast.regimes import beta_regimes
 
 DRAWS = 200_000
 

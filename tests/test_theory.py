@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from recast import STRATEGIES
 from workbench import charts, theory
+from workbench.regimes import regime_frame
 
 PAGE = Path(__file__).parent.parent / "workbench" / "pages" / "learnability.py"
 NAMES = list(STRATEGIES)
@@ -67,7 +68,7 @@ def test_charts_ask_questions_and_say_what_they_show(curves):
         charts.weights(chosen, 0.0054, "shipped"),
         charts.what_width_buys(reach),
         charts.signal_counts(theory.count_frame(["grpo", "sft"], 0.01, 0.5, 8)),
-        charts.regimes_by_group(theory.regime_frame(0.01, 0.5, [2, 8])),
+        charts.regimes_by_group(regime_frame(0.01, 0.5, [2, 8])),
     ):
         spec = chart.to_dict()
         assert spec["title"].endswith("?")

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.groups import REGIMES, Origin, RolloutGroups, regime
+from recast.groups import Origin, RolloutGroups, regime
 from recast.loss import denominator
+from recast.regimes import REGIMES
 from recast.repair import REPAIRS, anchored
 from recast.strategy import Signal, State, Strategy, build_signal, require_inputs
 from recast.structure import level_scores
