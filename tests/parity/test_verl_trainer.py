@@ -6,7 +6,9 @@ records what it is asked to do; the methods in between are verl's.
 
 from __future__ import annotations
 
+import re
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -236,3 +238,16 @@ def test_what_cannot_work_is_one_line_before_anything_starts(store, override, me
     with pytest.raises(ValueError, match=message) as caught:
         trainer_of(override)
     assert "\n" not in str(caught.value)
+
+
+def test_the_launch_file_s_settings_are_verl_s_and_build_the_trainer(store):
+    text = (Path(__file__).parents[2] / "examples" / "verl_openonerec.sh").read_text()
+    settings = re.findall(r"^\t([+\w.]+=\S+) \\$", text, re.MULTILINE)
+    assert len(settings) > 20
+    filled = [re.sub(r'"\$\{\w+:-(\w+)\}"', r"\1", s) for s in settings]
+    filled = [re.sub(r'"\$\w+"', "somewhere", s) for s in filled]
+    with hydra.initialize_config_module("verl.trainer.config", version_base=None):
+        composed = hydra.compose("ppo_trainer", overrides=filled)
+    trainer = get_trainer_cls(composed.trainer.v1.trainer_mode)(composed)
+    assert trainer.strategy.text.startswith("repair=anchor, select=pair")
+    assert trainer.divisor == "strategy"
