@@ -58,7 +58,7 @@ bench-signals: .venv-parity/.installed
 
 # Every mutant of every function of the signal modules; docs/mutation.md says how long it takes.
 mutation: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python tools/mutation.py --report docs/mutation.md
+	OMP_NUM_THREADS=1 $(BIN)/python tools/mutation.py --journal build/mutation.jsonl --report docs/mutation.md
 
 # verl declares more than it needs here: its formulas need the few packages of the first line, its
 # synchronous trainer those of the second.
