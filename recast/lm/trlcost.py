@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
 from recast.adapters.trl import RecastGRPOTrainer
@@ -139,6 +139,7 @@ def _steps(
             callbacks=[clock],
         )
         trainer.clock = clock
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     return clock.steps
 
