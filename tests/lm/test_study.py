@@ -189,7 +189,8 @@ def test_the_study_feeds_the_store_and_reads_the_simulators(data_folder, tmp_pat
     replay = tmp_path / "replay"
     simulate = ["--world", "replay", "--data", data_folder, "--store", replay, "--seeds", 2]
     simulate += ["--steps", 2, "--lr", 0.01, "--strategy", "sft", "--strategy", "recast"]
-    assert recast(*simulate, "--group", 4, "--all-zero", 0.5, "--executor", "serial", group=["run"]) == 0
+    simulate += ["--group", 4, "--all-zero", 0.78, "--executor", "serial"]
+    assert recast(*simulate, group=["run"]) == 0
     capsys.readouterr()
     shown = ["--simulated", replay, "--show", "simulator", "--format", "csv"]
     assert recast(*words(data_folder, out), *shown) == 0
