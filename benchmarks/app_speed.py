@@ -1,8 +1,8 @@
 """How quick the app feels, in a real browser: python benchmarks/app_speed.py [--runs 5000]
 
-Prints the time to the first paint of the start page in a fresh and in a warm server, the median
-time from a key press on a slider to the redrawn chart, and how long the Sweeps page takes to open
-and to filter with many stored runs.
+Prints the time to the title, the first picture and the whole of the start page in a fresh and in a
+warm server, the median time from a key press on a slider to the redrawn chart, and how long the
+Sweeps page takes to open and to filter with many stored runs, and a race to its first curves.
 """
 
 from __future__ import annotations
@@ -47,12 +47,16 @@ def fill(root: Path, runs: int) -> None:
         store.write(f"run{i:05d}", RunRecord(config, tuple(rows), {}))
 
 
-def seconds_to_title(page: Any, address: str) -> float:
-    """From the request to the page's title."""
+def opening(page: Any, address: str, which: str) -> None:
+    """From the request to the title, to the first chart, and to all four of the start page."""
     began = time.perf_counter()
     page.goto(address, wait_until="commit")
     page.wait_for_selector('[data-testid="stMain"] h1')
-    return time.perf_counter() - began
+    say(f"start page, {which}: title", time.perf_counter() - began)
+    page.wait_for_function(f"document.querySelector('{CHART} svg .mark-group path')")
+    say(f"start page, {which}: first picture", time.perf_counter() - began)
+    page.wait_for_function(DRAWN, arg=4)
+    say(f"start page, {which}: all of it", time.perf_counter() - began)
 
 
 def slider(page: Any, presses: int = 15) -> float:
@@ -70,6 +74,21 @@ def slider(page: Any, presses: int = 15) -> float:
     return statistics.median(taken)
 
 
+def race(page: Any, address: str) -> None:
+    """From the press on Start to the first curves, the warm start trained and then cached."""
+    page.goto(f"{address}/train_live")
+    for warm in ("trained on the spot", "cached"):
+        page.locator(".st-key-start button:enabled").wait_for()
+        page.wait_for_timeout(5000)  # a user chooses; the worker imports
+        began = time.perf_counter()
+        page.locator(".st-key-start button:enabled").click()
+        page.get_by_test_id("stProgress").wait_for()
+        page.wait_for_function(f"!document.querySelector('{CHART}')")
+        page.wait_for_function(f"document.querySelectorAll('{CHART} svg .mark-group path').length")
+        say(f"Train live, first curve, warm start {warm}", time.perf_counter() - began)
+        page.locator(".st-key-stop button:enabled").click()
+
+
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser()
@@ -77,14 +96,13 @@ def main() -> None:
     runs = options.parse_args().runs
     with tempfile.TemporaryDirectory() as folder, tab() as page:
         with app(Path(folder) / "empty") as address:
-            say("start page, first visit of a fresh server", seconds_to_title(page, address))
-            page.wait_for_function(DRAWN, arg=1)
-            say("start page, next visit", seconds_to_title(page, address))
-            page.wait_for_function(DRAWN, arg=1)
+            opening(page, address, "first visit of a fresh server")
+            opening(page, address, "next visit")
             say("slider on Learnability, median", slider(page))
             page.goto(f"{address}/gradient_signals")
             page.wait_for_function(DRAWN, arg=3)
             say("slider on Gradient signals, median", slider(page))
+            race(page, address)
         fill(Path(folder) / "full", runs)
         with app(Path(folder) / "full") as address:
             for visit in ("first", "next"):

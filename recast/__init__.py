@@ -4,23 +4,53 @@ groups = RolloutGroups.of(reward, score=score)
 signal = build_signal(STRATEGIES["recast"], groups)
 """
 
-from recast.groups import REGIMES, Origin, RolloutGroups, regime
-from recast.ledger import CostLedger, RunRecord
-from recast.loss import (
-    LossSettings,
-    Rows,
-    clipped_surrogate,
-    denominator,
-    kl_estimate,
-    pack,
-    policy_loss,
-    strategy_loss,
-    supervised_loss,
-)
-from recast.strategies import STRATEGIES, parse_strategy
-from recast.strategy import Signal, Strategy, build_signal, require_inputs
-from recast.structure import matched_levels, structural_score
-from recast.supervised import Evidence
+from typing import TYPE_CHECKING
+
+from recast.lazy import lazily
+
+if TYPE_CHECKING:
+    from recast.groups import Origin, RolloutGroups, regime
+    from recast.ledger import CostLedger, RunRecord
+    from recast.loss import (
+        LossSettings,
+        Rows,
+        clipped_surrogate,
+        denominator,
+        kl_estimate,
+        pack,
+        policy_loss,
+        strategy_loss,
+        supervised_loss,
+    )
+    from recast.regimes import REGIMES
+    from recast.strategies import STRATEGIES, parse_strategy
+    from recast.strategy import Signal, Strategy, build_signal, require_inputs
+    from recast.structure import matched_levels, structural_score
+    from recast.supervised import Evidence
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "groups": ("Origin", "RolloutGroups", "regime"),
+            "ledger": ("CostLedger", "RunRecord"),
+            "loss": (
+                "LossSettings",
+                "Rows",
+                "clipped_surrogate",
+                "denominator",
+                "kl_estimate",
+                "pack",
+                "policy_loss",
+                "strategy_loss",
+                "supervised_loss",
+            ),
+            "regimes": ("REGIMES",),
+            "strategies": ("STRATEGIES", "parse_strategy"),
+            "strategy": ("Signal", "Strategy", "build_signal", "require_inputs"),
+            "structure": ("matched_levels", "structural_score"),
+            "supervised": ("Evidence",),
+        },
+    )
 
 __all__ = [
     "REGIMES",

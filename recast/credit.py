@@ -38,7 +38,18 @@ def grpo(groups: RolloutGroups, eps: float = 1e-6, ddof: int = 1) -> Tensor:
 
     Source: arXiv 2402.03300; verl `compute_grpo_outcome_advantage` (eps 1e-6), TRL (eps 1e-4).
     """
-    return _standardised(groups.reward, groups.valid, eps, ddof)
+    return _standardised(groups.reward, groups.present, eps, ddof)
+
+
+def grpo_batch(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
+    """(r - m) / (S + eps), S the sample standard deviation over the whole batch.
+
+    Source: TRL `scale_rewards="batch"`.
+    """
+    present = None if groups.present is None else groups.present.flatten(-2)
+    centred, largest, count = _deviations(groups.reward.flatten(-2), present)
+    spread = _spread(centred, largest, count, 1).unsqueeze(-1)
+    return _over(_centred(groups), spread + eps)
 
 
 def dr_grpo(groups: RolloutGroups) -> Tensor:
@@ -48,8 +59,8 @@ def dr_grpo(groups: RolloutGroups) -> Tensor:
 
 def rloo(groups: RolloutGroups) -> Tensor:
     """r minus the mean of the others = n / (n - 1) (r - m). Source: arXiv 2402.14740."""
-    centred, _, count = _deviations(groups.reward, groups.valid)
-    return centred * (count / (count - 1).clamp(min=1))
+    count = groups.valid.sum(-1, keepdim=True).to(groups.reward.dtype)
+    return _centred(groups).mul_(count / (count - 1).clamp(min=1))
 
 
 def opo(groups: RolloutGroups) -> Tensor:
@@ -90,7 +101,8 @@ def reinforce_pp(groups: RolloutGroups, eps: float = 1e-8) -> Tensor:
     square = (length * (centred / size).square()).sum((-2, -1), keepdim=True)
     spread = (square / (tokens - 1).clamp(min=1)).sqrt() * size
     root = torch.hypot(spread, torch.full_like(spread, eps**0.5))
-    varied = _deviations(reward.flatten(-2), groups.valid.flatten(-2))[1].unsqueeze(-1) > 0
+    present = None if groups.present is None else groups.present.flatten(-2)
+    varied = _deviations(reward.flatten(-2), present)[1].unsqueeze(-1) > 0
     return _over(torch.where(varied, centred, 0.0), root)
 
 
@@ -112,7 +124,7 @@ def best_of_group(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
     """
     top = first_best(groups.reward, groups.valid, groups.tie_key)
     rest = groups.reward.masked_fill(~groups.valid | top, -torch.inf).amax(-1, keepdim=True)
-    centred, largest, count = _deviations(groups.reward, groups.valid)
+    centred, largest, count = _deviations(groups.reward, groups.present)
     spread = _spread(centred, largest, count, 1)
     gap = (groups.reward - rest).masked_fill(~top | (spread == 0), 0.0)
     return _over(gap, spread + eps)
@@ -167,13 +179,33 @@ def shortfall(groups: RolloutGroups, positive: float = 0.0) -> Tensor:
 def sign(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
     """+1 on a hit, -negative_weight on a miss. Source: arXiv 2604.22169, section 3 (w = 1)."""
     dtype = groups.reward.dtype
-    return number(groups.hit, dtype) - negative_weight * number(groups.miss, dtype)
+    return number(groups.hit, dtype).sub_(number(groups.miss, dtype), alpha=negative_weight)
 
 
-def balanced(groups: RolloutGroups, eps: float = 1e-6, negative_scale: float = 1.0) -> Tensor:
-    """GRPO whose negative advantages are scaled. Source: CARE, arXiv 2512.19554."""
-    value = grpo(groups, eps)
-    return torch.where(value < 0, negative_scale * value, value)
+def sign_beyond_prefix(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
+    """As `sign`, but a miss is not pushed down on the leading codes that it shares with the target.
+
+    Without it these codes feel +1 from the hit and -1 from the miss. Needs `matched` and `depth`;
+    returns `[..., B, G, L]`.
+    """
+    if groups.matched is None or not groups.depth:
+        raise ValueError("credit=sign_beyond_prefix needs `matched` and `depth` in the groups")
+    level = torch.arange(groups.depth, device=groups.matched.device)
+    own = groups.hit.unsqueeze(-1) | (level >= groups.matched.unsqueeze(-1))
+    return sign(groups, negative_weight).unsqueeze(-1) * number(own, groups.reward.dtype)
+
+
+def care(
+    groups: RolloutGroups, k: int = 4, negative_scale: float = 0.5, eps: float = 1e-6
+) -> Tensor:
+    """GRPO with ddof 0, misses times `negative_scale`, everyone times sqrt(k / misses).
+
+    With select=near_misses(k): the contrast of CARE, arXiv 2512.19554, and its authors' code, which
+    also rescues a group without hits (not here: it pushes up the likeliest rollout, a miss).
+    """
+    value = grpo(groups, eps, ddof=0)
+    misses = groups.miss.sum(-1, keepdim=True).clamp(min=1).to(value.dtype)
+    return torch.where(value < 0, negative_scale * value, value) * (k / misses).sqrt()
 
 
 def ngrpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
@@ -181,10 +213,10 @@ def ngrpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
 
     Source: NGRPO, arXiv 2509.18851.
     """
-    reward, valid = _kept_reward(groups), groups.valid
-    some = valid.any(-1, keepdim=True)
-    wider = torch.cat([reward, some.to(reward.dtype)], -1)
-    present = torch.cat([valid, some], -1)
+    reward, present = _kept_reward(groups), groups.present
+    some = torch.ones_like(reward[..., :1]) if present is None else present.amax(-1, keepdim=True)
+    wider = torch.cat([reward, some], -1)
+    present = None if present is None else torch.cat([present, some], -1)
     return _standardised(wider, present, eps)[..., :-1]
 
 
@@ -226,13 +258,13 @@ def ha_dw(groups: RolloutGroups, history: Tensor | None = None, scale: float = 1
     history `[..., 10]`: batch means, the current one included, NaN where there is none yet;
     without it h is this batch's mean. Binary rewards. Source: HA-DW, arXiv 2601.08521.
     """
-    centred, largest, count = _deviations(groups.reward, groups.valid)
-    mean = _kept_reward(groups).sum(-1, keepdim=True) / count.clamp(min=1)
+    value = grpo(groups)
+    mean = _kept_reward(groups).sum(-1, keepdim=True)
+    mean = mean / groups.valid.sum(-1, keepdim=True).clamp(min=1)
     recent = batch_mean(groups).unsqueeze(-1) if history is None else history
     level = recent.nanmean(-1)[..., None, None]
     gap = mean - level
-    weight = scale * (-gap.sign() * centred.sign() * gap.abs()).exp()
-    return weight * _over(centred, _spread(centred, largest, count, 1) + 1e-6)
+    return scale * (-gap.sign() * value.sign() * gap.abs()).exp() * value
 
 
 def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
@@ -248,7 +280,7 @@ def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
     near = table[groups.matched.clamp(min=0, max=len(PREFIX_REWARD))]
     prefix = torch.where(groups.hit, torch.ones_like(near), near)
     bonus = pass_at_k(groups, k).masked_fill(~groups.hit, 0.0)
-    return _standardised(prefix, groups.valid, eps) + bonus
+    return _standardised(prefix, groups.present, eps) + bonus
 
 
 def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
@@ -263,7 +295,7 @@ def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
     share = discount / discount.sum(-1, keepdim=True).clamp(min=1e-12)
     penalised = groups.miss & groups.hit.any(-1, keepdim=True)
     value = _kept_reward(groups) - share.masked_fill(~penalised, 0.0)
-    return _standardised(value, groups.valid, eps)
+    return _standardised(value, groups.present, eps)
 
 
 def batch_mean(groups: RolloutGroups) -> Tensor:
@@ -272,7 +304,7 @@ def batch_mean(groups: RolloutGroups) -> Tensor:
 
 
 def _kept_reward(groups: RolloutGroups) -> Tensor:
-    return groups.reward * number(groups.valid, groups.reward.dtype)
+    return groups.reward if groups.present is None else groups.reward * groups.present
 
 
 def _length(groups: RolloutGroups) -> Tensor:
@@ -280,40 +312,48 @@ def _length(groups: RolloutGroups) -> Tensor:
     return present if groups.length is None else groups.length * present
 
 
-def _standardised(value: Tensor, valid: Tensor, eps: float, ddof: int = 1) -> Tensor:
+def _standardised(value: Tensor, present: Tensor | None, eps: float, ddof: int = 1) -> Tensor:
     """(value - mean) / (spread + eps) over the last axis, exactly 0 where values are constant."""
-    centred, largest, count = _deviations(value, valid)
-    return _over(centred, _spread(centred, largest, count, ddof) + eps)
+    centred, largest, count = _deviations(value, present)
+    scale = _spread(centred, largest, count, ddof) + eps
+    return centred.div_(torch.where(largest > 0, scale, torch.inf))
 
 
 def _centred(groups: RolloutGroups) -> Tensor:
     """r - m on selected rollouts, exactly 0 where the group is constant; `[..., B, G]`."""
-    return _deviations(groups.reward, groups.valid)[0]
+    centred, largest, _ = _deviations(groups.reward, groups.present)
+    return centred.mul_(number(largest > 0, centred.dtype))
 
 
 def _constant(groups: RolloutGroups) -> Tensor:
     """Groups whose rewards are all alike, or that have none; bool `[..., 1]`."""
-    return _deviations(groups.reward, groups.valid)[1] == 0
+    return _deviations(groups.reward, groups.present)[1] == 0
 
 
-def _deviations(value: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _deviations(value: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Value minus mean on valid entries, its largest size and their number; `[..., G]`, `[..., 1]`.
 
-    Exactly 0 where the values are constant within a relative 1e-6. The masks are products: on a CPU
-    they take an eighth of the time of masked_fill.
+    present: 1 on valid entries and 0 elsewhere, None where all are valid. The largest size is
+    exactly 0 where the values are constant within a relative 1e-6, whatever the deviations are.
+    Passing over memory, and asking for more of it, is what takes time: masks are products, an
+    eighth of the time of masked_fill on a CPU, and a result that is new is changed in place.
     """
-    present = number(valid, value.dtype)
-    count = present.sum(-1, keepdim=True)
-    mean = (value * present).sum(-1, keepdim=True) / count.clamp(min=1)
-    centred = (value - mean) * present
+    if present is None:
+        count = torch.full_like(value[..., :1], value.shape[-1])
+        mean = value.sum(-1, keepdim=True) / count.clamp(min=1)
+        centred = value - mean
+    else:
+        count = present.sum(-1, keepdim=True)
+        mean = (value * present).sum(-1, keepdim=True) / count.clamp(min=1)
+        centred = (value - mean).mul_(present)
     high, low = centred.amax(-1, keepdim=True), centred.amin(-1, keepdim=True)
     size = torch.maximum((mean + high).abs(), (mean + low).abs())
     live = number(high - low > 1e-6 * size, value.dtype)
-    return centred * live, torch.maximum(high, -low) * live, count
+    return centred, torch.maximum(high, -low) * live, count
 
 
 def _spread(centred: Tensor, largest: Tensor, count: Tensor, ddof: int) -> Tensor:
-    """Standard deviation of centred values; `[..., 1]`.
+    """Standard deviation of centred values, 0 where they are constant; `[..., 1]`.
 
     Squares of 1e30 overflow float32 and squares of 1e-30 vanish, so they are taken in units of the
     largest deviation.
@@ -324,14 +364,15 @@ def _spread(centred: Tensor, largest: Tensor, count: Tensor, ddof: int) -> Tenso
 
 
 def _over(value: Tensor, scale: Tensor) -> Tensor:
-    """value / scale, and 0 where both are: a constant group stays at exactly 0."""
-    return value / torch.where(scale > 0, scale, 1.0)
+    """value / scale in place, and 0 where both are: a constant group stays at exactly 0."""
+    return value.div_(torch.where(scale > 0, scale, 1.0))
 
 
 CREDITS: Mapping[str, Stage] = MappingProxyType(
     {
         "none": Stage(nothing),
         "grpo": Stage(grpo),
+        "grpo_batch": Stage(grpo_batch, coupling="batch"),
         "dr_grpo": Stage(dr_grpo),
         "rloo": Stage(rloo),
         "opo": Stage(opo),
@@ -344,7 +385,8 @@ CREDITS: Mapping[str, Stage] = MappingProxyType(
         "raw": Stage(raw),
         "shortfall": Stage(shortfall),
         "sign": Stage(sign),
-        "balanced": Stage(balanced),
+        "sign_beyond_prefix": Stage(sign_beyond_prefix, {"matched", "depth"}),
+        "care": Stage(care),
         "ngrpo": Stage(ngrpo),
         "rl_zvp": Stage(rl_zvp, {"entropy"}),
         "a_grae": Stage(a_grae, binary=True, coupling="batch"),

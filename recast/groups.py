@@ -15,8 +15,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-REGIMES = ("all_zero", "single_hit", "multi_hit", "saturated")
-
 
 class Origin(IntEnum):
     """Where a rollout came from."""
@@ -45,6 +43,7 @@ class RolloutGroups:
     beam_rank: Tensor | None = None
     matched: Tensor | None = None
     item: Tensor | None = None
+    depth: int = 0
     binary: bool = False
 
     @staticmethod
@@ -61,6 +60,7 @@ class RolloutGroups:
         beam_rank: Tensor | None = None,
         matched: Tensor | None = None,
         item: Tensor | None = None,
+        depth: int = 0,
     ) -> RolloutGroups:
         """Check a batch of rollouts once, at the boundary; stages trust it afterwards.
 
@@ -71,7 +71,8 @@ class RolloutGroups:
         Inputs that only some strategies need: length `[..., B, G]` tokens of each rollout, above 0;
         entropy `[..., B, G, L]` of the policy at each token, nats; beam_rank `[..., B, G]` integer,
         0 is the best beam; matched `[..., B, G]` integer, leading codes shared with the target;
-        item `[..., B, G]` integer identity of what was recommended.
+        item `[..., B, G]` integer identity of what was recommended; depth: codes L of each rollout,
+        for credit that differs by code.
 
         Raises ValueError for a reward that is not floating point, a shape or type that differs, a
         NaN or infinite value on a valid rollout, a score outside [0, 1], or a length below 1.
@@ -135,7 +136,11 @@ class RolloutGroups:
             score=score.to(reward.dtype).masked_fill(~valid, 0.0),
             valid=valid,
             origin=torch.full_like(reward, Origin.POLICY, dtype=torch.int8),
-            tie_key=tie_key if tie_key is None or tie_key.is_floating_point() else tie_key.double(),
+            tie_key=None
+            if tie_key is None
+            else (tie_key if tie_key.is_floating_point() else tie_key.double()).masked_fill(
+                ~valid, 0.0
+            ),
             has_target=has_target,
             hit_threshold=hit_threshold,
             length=None if length is None else length.to(reward.dtype).masked_fill(~valid, 0.0),
@@ -145,6 +150,7 @@ class RolloutGroups:
             beam_rank=beam_rank,
             matched=matched,
             item=item,
+            depth=depth,
             binary=bool(((reward == 0) | (reward == 1)).all()),
         )
 
@@ -152,15 +158,35 @@ class RolloutGroups:
     def given(self) -> frozenset[str]:
         """The optional inputs that are present."""
         names = ("tie_key", "length", "entropy", "beam_rank", "matched", "item")
-        return frozenset(name for name in names if getattr(self, name) is not None) | {"target"}
+        present = {name for name in names if getattr(self, name) is not None}
+        return frozenset(present | {"target"} | ({"depth"} if self.depth else set()))
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether masking by `valid` changes nothing, where that is known without waiting.
+
+        On a CPU: every slot is valid. False on a device, which would have to be waited for. Skips
+        work and never a bit: what is skipped multiplies by 1.
+        """
+        mask = self.valid
+        return mask.is_cpu and mask.numel() > 0 and bool(mask.view(torch.uint8).min())
+
+    @cached_property
+    def present(self) -> Tensor | None:
+        """Valid rollouts as 0 and 1; `[..., B, G]`. None for `whole` groups."""
+        return None if self.whole else number(self.valid, self.reward.dtype)
 
     @cached_property
     def above(self) -> Tensor:
         """Outcomes above the threshold, padding included; bool `[..., B, G]`."""
+        if self.binary and 0.0 <= self.hit_threshold < 1.0:
+            return self.reward.to(torch.bool)
         return compared(torch.gt, self.reward, self.hit_threshold)
 
     def narrowed(self, valid: Tensor) -> RolloutGroups:
         """The same rollouts with fewer of them valid."""
+        if valid is self.valid:
+            return self
         groups = replace(self, valid=valid)
         groups.__dict__["above"] = self.above
         return groups
@@ -168,12 +194,19 @@ class RolloutGroups:
     @cached_property
     def hit(self) -> Tensor:
         """Rollouts whose outcome is above the threshold; bool `[..., B, G]`."""
-        return self.valid & self.above
+        return self.above if self.whole else self.valid & self.above
 
     @cached_property
     def miss(self) -> Tensor:
         """Valid rollouts that are not hits; bool `[..., B, G]`."""
-        return self.valid & ~self.hit
+        return self.valid ^ self.hit
+
+    @cached_property
+    def some_hit(self) -> Tensor:
+        """Groups with a hit; bool `[..., B, 1]`."""
+        if self.whole:
+            return self.reward.amax(-1, keepdim=True) > self.hit_threshold
+        return some(self.hit)
 
 
 def _require(
@@ -190,7 +223,7 @@ def _require(
 
 
 def regime(hit: Tensor, valid: Tensor) -> Tensor:
-    """Regime of each group as an index into `REGIMES`; int64 `[..., B]`.
+    """Regime of each group as an index into `recast.REGIMES`; int64 `[..., B]`.
 
     hit, valid: bool `[..., B, G]`. All-zero K = 0 (a group without rollouts too), saturated K = G
     (at G = 1 a hit is saturated), single-hit K = 1 < G, multi-hit 2 <= K < G. Source: arXiv
@@ -220,31 +253,59 @@ def some(mask: Tensor) -> Tensor:
     return number(mask, torch.float32).amax(-1, keepdim=True) > 0
 
 
-def best_index(value: Tensor, among: Tensor, tie_key: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Index of the largest value among the marked rollouts, and whether any is marked; `[..., 1]`.
+def best_index(
+    value: Tensor, among: Tensor | None, tie_key: Tensor | None, *, least: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Index of the largest (or least) value among the marked rollouts, and that value; `[..., 1]`.
 
-    Ties go to the smallest `tie_key`, or to the lowest index without one. The index is arbitrary,
-    but valid, where no rollout is marked.
+    among: bool `[..., G]`, or None for every rollout. Ties go to the smallest `tie_key`, or to the
+    lowest index without one. Where no rollout is marked, the value is the lowest (highest) number
+    there is and the index is arbitrary, but valid.
     """
-    present = number(among, value.dtype)
-    floor = torch.finfo(value.dtype).min
-    masked = torch.addcmul((1 - present) * floor, value, present)
-    best = masked.amax(-1, keepdim=True)
-    found = best > floor
+    beyond = torch.finfo(value.dtype).max if least else torch.finfo(value.dtype).min
+    if among is not None:
+        value = _unless(value, number(among, value.dtype), beyond)
+    best = value.amin(-1, keepdim=True) if least else value.amax(-1, keepdim=True)
+    tied = torch.eq(value, best, out=torch.empty_like(value))
     if tie_key is not None:
-        tied = among & compared(torch.eq, value, best)
-        return torch.where(tied, tie_key, torch.inf).argmin(-1, keepdim=True), found
-    # The lowest index is the farthest from the end; argmax is slow and promises nothing about ties.
-    group = value.shape[-1]
-    distance = torch.arange(group, 0, -1, device=value.device, dtype=value.dtype)
-    tied = torch.eq(masked, best, out=torch.empty_like(masked))
-    return (group - (tied * distance).amax(-1, keepdim=True)).to(torch.int64), found
+        last = torch.finfo(tie_key.dtype).max
+        key = _unless(tie_key, tied.to(tie_key.dtype), last)
+        tied = torch.eq(key, key.amin(-1, keepdim=True), out=key)
+    far = tied.mul_(_distance(tied)).amax(-1, keepdim=True)
+    return _from_end(far, value.shape[-1]), best
+
+
+def first_marked(mark: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest index whose mark is 1, of marks 0 and 1, and whether there is one; `[..., 1]`.
+
+    The index is the last one where there is none.
+    """
+    far = (mark * _distance(mark)).amax(-1, keepdim=True)
+    return _from_end(far, mark.shape[-1]), far > 0
+
+
+def _distance(mark: Tensor) -> Tensor:
+    """How far each slot is from the end: the lowest index is the farthest; `[G]`.
+
+    argmax is slow on a CPU and promises nothing about ties.
+    """
+    return torch.arange(mark.shape[-1], 0, -1, device=mark.device, dtype=mark.dtype)
+
+
+def _from_end(far: Tensor, group: int) -> Tensor:
+    """The index at a distance from the end, the last one at distance 0; int64."""
+    return (group - far.clamp(min=1)).to(torch.int64)
+
+
+def _unless(value: Tensor, present: Tensor, other: float) -> Tensor:
+    """The value where `present` is 1, `other` where it is 0; both finite."""
+    return torch.addcmul((1 - present).mul_(other), value, present)
 
 
 def first_best(value: Tensor, among: Tensor, tie_key: Tensor | None) -> Tensor:
     """One-hot of `best_index`; bool `[..., G]`. All False where no rollout is marked."""
-    index, found = best_index(value, among, tie_key)
-    return torch.zeros_like(among).scatter(-1, index, found)
+    index, best = best_index(value, among, tie_key)
+    return torch.zeros_like(among).scatter_(-1, index, best > torch.finfo(value.dtype).min)
 
 
 def tie_order(groups: RolloutGroups) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from recast.by_hits import by_hits, sampled_width
-from recast.groups import REGIMES
+from recast.regimes import REGIMES, hit_shares, require_group, shares_of
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 
@@ -38,7 +38,7 @@ def regime_probabilities(p: Tensor, group: int) -> dict[str, Tensor]:
 
     At group = 1 a hit is saturated. Raises ValueError for p outside [0, 1] or group < 1.
     """
-    _require_group(group)
+    require_group(group)
     p = _probabilities(p)
     all_zero, saturated = (1 - p) ** group, p**group
     single = group * p * (1 - p) ** (group - 1) if group > 1 else torch.zeros_like(p)
@@ -51,7 +51,7 @@ def binomial_pmf(p: Tensor, group: int) -> Tensor:
 
     Raises ValueError for p outside [0, 1] or group < 1.
     """
-    _require_group(group)
+    require_group(group)
     p = _probabilities(p).unsqueeze(-1)
     k = torch.arange(group + 1, dtype=torch.float64)
     logs = _log_choose(group) + torch.xlogy(k, p) + torch.xlogy(group - k, 1 - p)
@@ -61,20 +61,9 @@ def binomial_pmf(p: Tensor, group: int) -> Tensor:
 def hit_count_pmf(mean: float, cv: float, group: int) -> Tensor:
     """P(K = k) for k = 0..group hits, Beta-binomial; float64 `[group + 1]`.
 
-    Written with r = 1 / (a + b), so that cv = 0 (r = 0) is the binomial and a small cv loses no
-    digits. Raises ValueError for a mean outside [0, 1], a cv that no Beta reaches, or group < 1.
+    Raises ValueError as `regimes.hit_shares` does, which computes it.
     """
-    _require_group(group)
-    if not 0 <= mean <= 1:
-        raise ValueError(f"mean: expected a hit probability in [0, 1], got {mean}")
-    room = (1 - mean) - mean * cv**2
-    if not cv >= 0 or (cv > 0 and room <= 0):
-        bound = math.sqrt((1 - mean) / mean) if mean else math.inf
-        raise ValueError(f"cv: at mean {mean:g} expected 0 <= cv < {bound:.3g}, got {cv:g}")
-    r = mean * cv**2 / room if cv else 0.0
-    step = r * torch.arange(group, dtype=torch.float64)
-    hits, misses, either = (_log_rising(start + step) for start in (mean, 1 - mean, 1.0))
-    return (_log_choose(group) + hits + misses.flip(0) - either[-1]).exp()
+    return torch.tensor(hit_shares(mean, cv, group), dtype=torch.float64)
 
 
 def empirical_pmf(p: Tensor, group: int) -> Tensor:
@@ -89,16 +78,7 @@ def empirical_pmf(p: Tensor, group: int) -> Tensor:
 
 def regimes_of(pmf: Tensor) -> dict[str, float]:
     """Share of groups in each of `REGIMES` under a distribution of hits `[G + 1]`."""
-    single = pmf[1:2].sum() if len(pmf) > 2 else pmf[:0].sum()
-    return dict(zip(REGIMES, map(float, (pmf[0], single, pmf[2:-1].sum(), pmf[-1])), strict=True))
-
-
-def beta_regimes(mean: float, cv: float, group: int) -> dict[str, float]:
-    """Share of groups in each of `REGIMES` when p ~ Beta(mean, cv) over prompts.
-
-    Raises ValueError as `hit_count_pmf` does.
-    """
-    return regimes_of(hit_count_pmf(mean, cv, group))
+    return shares_of(pmf.tolist())
 
 
 @dataclass(frozen=True)
@@ -123,7 +103,7 @@ def expected_signal(
     Raises ValueError for an unknown strategy, one that hits alone do not determine, or a pmf of
     another length.
     """
-    _require_group(group)
+    require_group(group)
     chosen = _parsed(strategy)
     weights = torch.as_tensor(pmf, dtype=torch.float64)
     expected = sampled_width(chosen, group) + 1
@@ -158,13 +138,3 @@ def _probabilities(p: Tensor) -> Tensor:
 def _log_choose(group: int) -> Tensor:
     k = torch.arange(group + 1, dtype=torch.float64)
     return math.lgamma(group + 1) - torch.lgamma(k + 1) - torch.lgamma(group - k + 1)
-
-
-def _log_rising(factors: Tensor) -> Tensor:
-    """log of the product of the first k factors, k = 0..n; `[n + 1]`."""
-    return torch.cat([factors.new_zeros(1), factors.log().cumsum(0)])
-
-
-def _require_group(group: int) -> None:
-    if group < 1:
-        raise ValueError(f"group: expected at least 1 rollout, got {group}")

@@ -19,10 +19,8 @@ from recast.groups import (
     Origin,
     RolloutGroups,
     best_index,
-    first_best,
     first_by,
     number,
-    some,
     tie_order,
 )
 from recast.stage import Stage
@@ -39,9 +37,22 @@ def anchor(groups: RolloutGroups) -> RolloutGroups:
     The slot is argmin u (ties: `tie_key`, then the lowest index). A group with a hit, without a
     known target, or without a valid rollout is left untouched. Source: arXiv 2604.22169, section 3.
     """
-    all_zero = _targeted(groups).unsqueeze(-1) & ~some(groups.hit)
-    slot, found = best_index(-groups.score, groups.valid, groups.tie_key)
-    return _inject(groups, torch.zeros_like(groups.valid).scatter(-1, slot, found & all_zero))
+    all_zero = _targeted(groups).unsqueeze(-1) & ~groups.some_hit
+    among = None if groups.whole else groups.valid
+    slot, lowest = best_index(groups.score, among, groups.tie_key, least=True)
+    return _inject(groups, slot, (lowest <= 1) & all_zero)
+
+
+def anchor_share(groups: RolloutGroups, share: float = 0.5) -> RolloutGroups:
+    """As `anchor`, but only a share of the all-zero groups is repaired, drawn at random.
+
+    Needs `tie_key` filled with uniform draws: the fractional part of a group's sum is uniform, and
+    a group below `share` is repaired.
+    """
+    if groups.tie_key is None:
+        raise ValueError("repair=anchor_share needs `tie_key` in the groups")
+    drawn = groups.tie_key.sum(-1).remainder(1.0) < share
+    return anchor(replace(groups, has_target=_targeted(groups) & drawn))
 
 
 def overwrite_last(groups: RolloutGroups) -> RolloutGroups:
@@ -50,8 +61,8 @@ def overwrite_last(groups: RolloutGroups) -> RolloutGroups:
     Source: MiniOneRec `minionerec_trainer.py`, add_gt.
     """
     place = torch.arange(groups.reward.shape[-1], device=groups.reward.device)
-    last = first_best(place.to(groups.reward.dtype).expand_as(groups.reward), groups.valid, None)
-    return _inject(groups, last & _targeted(groups).unsqueeze(-1))
+    last = torch.where(groups.valid, place, -1).amax(-1, keepdim=True)
+    return _inject(groups, last.clamp(min=0), (last >= 0) & _targeted(groups).unsqueeze(-1))
 
 
 def append(groups: RolloutGroups) -> RolloutGroups:
@@ -74,7 +85,7 @@ def append(groups: RolloutGroups) -> RolloutGroups:
         # The anchor loses every tie: it comes last, as its index says.
         "tie_key": None
         if groups.tie_key is None
-        else torch.full_like(groups.tie_key[..., 0], torch.finfo(groups.tie_key.dtype).max),
+        else torch.full_like(groups.tie_key[..., 0], torch.finfo(groups.tie_key.dtype).max / 2),
         "length": None if groups.length is None else groups.length.amax(-1),
         "entropy": None if groups.entropy is None else torch.zeros_like(groups.entropy[..., 0, :]),
         "beam_rank": None
@@ -129,19 +140,25 @@ def _targeted(groups: RolloutGroups) -> Tensor:
     return groups.has_target
 
 
-def _inject(groups: RolloutGroups, slot: Tensor) -> RolloutGroups:
+def _inject(groups: RolloutGroups, slot: Tensor, where: Tensor) -> RolloutGroups:
+    """The ground truth in one slot of the marked groups; slot int64, where bool `[..., B, 1]`."""
+
+    def put(tensor: Tensor, value: float) -> Tensor:
+        kept = tensor.gather(-1, slot)
+        return tensor.scatter(-1, slot, torch.where(where, value, kept).to(tensor.dtype))
+
+    def raised(tensor: Tensor) -> Tensor:
+        """`put` of 1 into numbers of at most 1, at least 0: the larger of the two, in one pass."""
+        return tensor.scatter_reduce(-1, slot, number(where, tensor.dtype), "amax")
+
     matched, item = groups.matched, groups.item
-    one = number(slot, groups.reward.dtype)
-    kept = 1 - one
     return replace(
         groups,
-        reward=torch.addcmul(one, groups.reward, kept),
-        score=torch.addcmul(one, groups.score, kept),
-        origin=torch.maximum(groups.origin, slot.view(torch.int8) * int(Origin.ANCHOR)),
-        matched=None
-        if matched is None
-        else matched.masked_fill(slot, torch.iinfo(torch.int16).max),
-        item=None if item is None else item.masked_fill(slot, -1),
+        reward=raised(groups.reward) if groups.binary else put(groups.reward, 1.0),
+        score=raised(groups.score),
+        origin=raised(groups.origin),
+        matched=None if matched is None else put(matched, torch.iinfo(torch.int16).max),
+        item=None if item is None else put(item, -1),
     )
 
 
@@ -149,6 +166,7 @@ REPAIRS: Mapping[str, Stage] = MappingProxyType(
     {
         "none": Stage(none),
         "anchor": Stage(anchor, needs={"target"}),
+        "anchor_share": Stage(anchor_share, needs={"target", "tie_key"}),
         "overwrite_last": Stage(overwrite_last, needs={"target"}),
         "append": Stage(append, needs={"target"}, width=lambda group: group + 1),
         "drop_constant": Stage(drop_constant),

@@ -12,7 +12,15 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from recast.groups import RolloutGroups, best_index, first_best, first_by, tie_order
+from recast.groups import (
+    RolloutGroups,
+    best_index,
+    first_best,
+    first_by,
+    first_marked,
+    number,
+    tie_order,
+)
 from recast.stage import Stage
 
 
@@ -64,8 +72,8 @@ def negatives(groups: RolloutGroups, m: int = 0) -> Tensor:
 def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
     """The m rollouts whose rewards vary most: the best i and the worst m - i, for the best i.
 
-    Everyone in a group of m or fewer. When several i tie, the largest i wins. Source: PODS,
-    arXiv 2504.13818.
+    Everyone in a group of m or fewer. When several i tie, the m best win if they are among them,
+    else the smallest i. Source: PODS, arXiv 2504.13818, and its authors' code.
     """
     reward, valid = groups.reward, groups.valid
     if reward.shape[-1] <= m:
@@ -90,17 +98,27 @@ def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
     spread = m * moments[1] - moments[0].square()
     best = spread.amax(-1, keepdim=True)
     # In units of the largest deviation a spread is of the order of m^2, and rounding far below it.
-    chosen = ((spread >= best - 1e-6 * m * m) * (top + 1)).argmax(-1, keepdim=True)
+    alike = spread >= best - 1e-6 * m * m
+    fewest = first_marked(alike.to(value.dtype))[0]
+    chosen = torch.where(alike[..., -1:], m, fewest)
     place = torch.arange(reward.shape[-1], device=reward.device).expand_as(reward)
     kept = (place < m - chosen) | (place >= count - chosen) | (count <= m)
     return torch.zeros_like(valid).scatter(-1, order, kept) & valid
 
 
 def _pair(groups: RolloutGroups, score: Tensor) -> Tensor:
-    strongest, any_hit = best_index(groups.reward, groups.hit, groups.tie_key)
-    hardest, any_miss = best_index(score, groups.miss, groups.tie_key)
-    both = any_hit & any_miss
-    return torch.zeros_like(groups.valid).scatter(-1, strongest, both).scatter(-1, hardest, both)
+    """The strongest positive and the miss with the largest score, in [0, 1]; both or nobody."""
+    hit = number(groups.hit, score.dtype)
+    if groups.binary and groups.tie_key is None:
+        strongest, any_hit = first_marked(hit)
+    else:
+        strongest, _ = best_index(groups.reward, groups.hit, groups.tie_key)
+        any_hit = groups.some_hit
+    # Everyone but the misses falls below every score.
+    away = hit if groups.whole else number(~groups.miss, score.dtype)
+    hardest, highest = best_index(torch.add(score, away, alpha=-2), None, groups.tie_key)
+    both = any_hit & (highest >= 0)
+    return torch.zeros_like(groups.valid).scatter_(-1, strongest, both).scatter_(-1, hardest, both)
 
 
 def _strongest(groups: RolloutGroups) -> Tensor:

@@ -33,6 +33,12 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
             source="TRL GRPOTrainer",
             all_zero="zero",
         ),
+        "grpo_trl_batch": Strategy(
+            credit="grpo_batch(eps=1e-4)",
+            meaning="reward minus the group mean, over the standard deviation of the whole batch",
+            source='TRL GRPOTrainer, scale_rewards="batch"',
+            all_zero="zero",
+        ),
         "grpo_population": Strategy(
             credit="grpo(ddof=0)",
             meaning="GRPO with the population standard deviation",
@@ -192,11 +198,11 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
             all_zero="anchored",
         ),
         "care": Strategy(
-            select="near_misses(2)",
-            credit="balanced(negative_scale=0.5)",
+            select="near_misses(4)",
+            credit="care(4)",
             update="active",
-            meaning="the best own rollout against the nearest misses",
-            source="arXiv 2512.19554, without its reflection step",
+            meaning="the best own rollout against its four nearest misses; rescues no dead group",
+            source="arXiv 2512.19554, the contrast alone",
             all_zero="zero",
         ),
         "pods": Strategy(
@@ -234,6 +240,22 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
             source="control for arXiv 2604.22169",
             all_zero="anchored",
             **_PAIR,
+        ),
+        "recast_half_repair": Strategy(
+            repair="anchor_share(0.5)",
+            select="pair",
+            meaning="ReCast that repairs half of the all-zero groups: is less repair enough?",
+            source="control for arXiv 2604.22169",
+            all_zero="anchored",
+            **_PAIR,
+        ),
+        "recast_prefix_mask": Strategy(
+            repair="anchor",
+            select="pair",
+            meaning="ReCast whose negative keeps the prefix that it shares with the target",
+            source="control for arXiv 2604.22169",
+            all_zero="anchored",
+            **_PAIR | {"credit": "sign_beyond_prefix"},
         ),
         "repair_only": Strategy(
             repair="anchor",

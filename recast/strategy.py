@@ -7,6 +7,7 @@ the text `"repair=anchor, credit=grpo"`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
@@ -19,7 +20,7 @@ from torch import Tensor
 from recast.credit import CREDITS, HISTORY, batch_mean
 from recast.gate import GATES
 from recast.gate import State as State
-from recast.groups import RolloutGroups, compared
+from recast.groups import RolloutGroups
 from recast.repair import REPAIRS
 from recast.selection import SELECTIONS
 from recast.stage import Bound, Coupling, Stage, bind, nearest
@@ -119,7 +120,8 @@ class Strategy:
             raise ValueError(f"policy_weight: expected a weight >= 0, got {self.policy_weight}")
         for kind in ("repair", "select", "supervised"):
             self._check_options(kind)
-        if self.credit.startswith("pass_at_k") and self.stage("credit").given.get("k", 4) < 1:
+        counts = self.stage("credit").stage in (CREDITS["pass_at_k"], CREDITS["bgae"])
+        if counts and self.stage("credit").given.get("k", 4) < 1:
             raise ValueError(f"credit: {self.credit!r}; expected k >= 1")
         if self.credit == "none" and not self.stage("supervised").stage.needs:
             raise ValueError(
@@ -127,13 +129,15 @@ class Strategy:
             )
 
     def _check_options(self, kind: str) -> None:
-        least = 1 if kind == "repair" else 0
         for option, value in self.stage(kind).given.items():
-            whole = kind == "select"
-            if value < least or (whole and value != int(value)):
+            least, most = (1, math.inf) if option == "factor" else (0, math.inf)
+            if option == "share":
+                most = 1
+            if not least <= value <= most:
                 raise ValueError(
                     f"{kind}: {option}={value:g} in {getattr(self, kind)!r}; expected "
-                    f"{'a whole number' if whole else 'a number'} >= {least}"
+                    f"{'a whole number' if kind == 'select' else 'a number'} >= {least}"
+                    + (f" and <= {most}" if most < math.inf else "")
                 )
 
     def stage(self, kind: str) -> Bound:
@@ -260,7 +264,7 @@ class Signal:
 
 
 def _active(advantage: Tensor, rows: Tensor) -> Tensor:
-    active = compared(torch.ne, advantage, 0.0)
+    active = advantage.to(torch.bool)
     return active.any(-1) if advantage.ndim > rows.ndim else active
 
 
@@ -321,6 +325,7 @@ INPUTS: Mapping[str, str] = MappingProxyType(
         "beam_rank": "place of each rollout in its beam [..., B, G]; roll out with beams",
         "matched": "leading codes shared with the target [..., B, G]",
         "item": "identity of each recommended item [..., B, G]",
+        "depth": "codes per rollout, L",
         "reference": "log-probabilities under a reference policy",
     }
 )
@@ -352,7 +357,8 @@ def compose(text: str) -> Strategy:
                 f"policy_weight: {chosen['policy_weight']!r} is not a number; expected >= 0"
             ) from None
     strategy = Strategy(**chosen)  # type: ignore[arg-type]  # checked by Strategy itself
-    width = max(16, strategy.width(16) + 1)
+    counted = strategy.stage("credit").given.get("k", 0) if strategy.needs_binary else 0
+    width = max(16, strategy.width(16) + 1, int(counted) + 1)
     if not strategy.learns_from_target and not bool((probe(strategy, width).count > 0).any()):
         raise ValueError(
             f"strategy: {text!r} gives every rollout of every group of binary rewards an advantage "
@@ -391,5 +397,6 @@ def probe(strategy: Strategy, width: int = 16) -> Signal:
         beam_rank=rank,
         matched=torch.where(reward > 0, 3, (slot == hits).to(torch.int64)),
         item=rank,
+        depth=4,
     )
     return build_signal(strategy, groups)

@@ -56,12 +56,14 @@ class Level:
 @dataclass(frozen=True)
 class Catalogue:
     """codes `[N, L]` int64, distinct, in lexicographic order; path `[N, L]`: the node that each
-    code of an item is chosen at (local to its level)."""
+    code of an item is chosen at (local to its level); void bool `[N]`: leaves that are no items but
+    dead ends of free decoding (`sim.free`); None = there are none."""
 
     codes: Tensor
     path: Tensor
     levels: tuple[Level, ...]
     n_codes: int
+    void: Tensor | None = None
 
     @property
     def items(self) -> int:
@@ -74,6 +76,16 @@ class Catalogue:
     @cached_property
     def nodes(self) -> int:
         return sum(level.nodes for level in self.levels)
+
+    @cached_property
+    def prefixes(self) -> tuple[Tensor, ...]:
+        """The codes that lead to each node, per level l: int64 `[n_l, l]`."""
+        found = []
+        for level, here in enumerate(self.levels):
+            prefix = torch.zeros(here.nodes, level, dtype=torch.int64)
+            prefix[self.path[:, level]] = self.codes[:, :level]
+            found.append(prefix)
+        return tuple(found)
 
     @cached_property
     def dead(self) -> Tensor:

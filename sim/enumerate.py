@@ -34,14 +34,13 @@ def affine_tanh(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tenso
 
 @dataclass(frozen=True)
 class Enumeration:
-    """Child logits of one run on P prompts: per level, per bucket, `[m, w, P]`, dead = -inf."""
+    """Child logits of one run on P prompts: per level, per bucket, `[m, w, P]`, dead = -inf. A
+    catalogue of one item has no bucket."""
 
     catalogue: Catalogue
     logits: tuple[tuple[Tensor, ...], ...]
-
-    @property
-    def prompts(self) -> int:
-        return next(block.shape[-1] for level in self.logits for block in level)
+    prompts: int
+    dtype: torch.dtype
 
 
 def enumerate_logits(
@@ -58,7 +57,7 @@ def enumerate_logits(
             )
             for level, here in enumerate(catalogue.levels)
         )
-    return Enumeration(catalogue, found)
+    return Enumeration(catalogue, found, len(context), dtype)
 
 
 def item_logp(
@@ -110,5 +109,4 @@ def _mask(logits: Tensor, bucket: Bucket) -> Tensor:
 
 
 def _roots(enumeration: Enumeration) -> Tensor:
-    dtype = next(block.dtype for level in enumeration.logits for block in level)
-    return torch.zeros(1, enumeration.prompts, dtype=dtype)
+    return torch.zeros(1, enumeration.prompts, dtype=enumeration.dtype)

@@ -6,6 +6,9 @@ value at T = .5. `greedy` is the hit of greedy decoding (the T -> 0 limit of Pas
 the most probable item, `beam_pass_at_1` of the top beam of a beam search of width 32.
 Metrics are computed in float32 (relative error about 1e-6) unless told otherwise.
 
+With free decoding (`sim.free`) Pass@k, greedy and beams face the dead ends as well, `invalid_share`
+is the chance that a rollout ends in one, and lists of the most probable items hold items alone.
+
 Splits: `test` is a fixed sample of the test prompts, the same at every evaluation; `test_all` is
 all of them and `validation` the tuning prompts, both at the start and at the end only.
 """
@@ -21,7 +24,6 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from recast.metrics import (
-    coverage,
     entropy,
     hit_probability,
     hit_rate_at_k,
@@ -35,6 +37,7 @@ from recast.metrics import (
 from sim.beam import beam
 from sim.catalogue import Catalogue
 from sim.enumerate import Enumeration, enumerate_logits, item_logp, tree_entropy
+from sim.invalid import covered, invalid_share, valid_logp
 from sim.policy import Params, Policy
 from sim.seeds import stream
 from sim.world import Prompts, World
@@ -153,7 +156,7 @@ def metrics(
                 }
                 if full:
                     shown = torch.cat(lists)[mask]
-                    values["coverage_at_10"] = coverage(shown, world.catalogue.items)
+                    values["coverage_at_10"] = covered(shown, world.catalogue)
                 else:
                     values |= dict.fromkeys(("coverage_at_10", *FULL_ONLY))
                 values.setdefault("total_variation", None)
@@ -239,7 +242,8 @@ def _per_prompt(
     targets = prompts.all_targets
     logits = enumerate_logits(policy, params, catalogue, prompts.context)
     logp = item_logp(logits).T.contiguous()
-    ranks = target_ranks(logp, targets)
+    listed = valid_logp(logp, catalogue)
+    ranks = target_ranks(listed, targets)
     at_target = _path_logits(policy, params, catalogue, prompts.context, targets)
     p = hit_probability(logp, targets)
     found = {
@@ -252,6 +256,7 @@ def _per_prompt(
         **{f"ndcg_at_{k}": ndcg_at_k(ranks, k) for k in (5, 10)},
         **{f"pass_at_{k}": pass_at_k(p, k) for k in PASS_AT},
         "entropy": entropy(logp).double(),
+        **invalid_share(logits, logp, temperatures[1]),
     }
     if not full:
         return found, targets
@@ -262,7 +267,7 @@ def _per_prompt(
     found[f"beam_hit_at_{BEAM}"] = hit_rate_at_k(beams, BEAM)
     if prompts.preference is not None:
         found["total_variation"] = total_variation(logp.exp().double(), prompts.preference)
-    return found, logp.topk(min(10, catalogue.items), dim=-1).indices
+    return found, listed.topk(min(10, catalogue.items), dim=-1).indices
 
 
 def _greedy_hit(

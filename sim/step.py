@@ -37,8 +37,10 @@ class Training:
     """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; rollouts:
     i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
     loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
-    rolled out; evaluations: how many after the start, evenly spaced in steps; curve_prompts: test
-    prompts behind each point of the curve (0 = all); start and end are measured on all as well."""
+    rolled out; updates: from sampled groups, or expected over everything a group may draw
+    (`sim.expected`); evaluations: how many after the start, evenly spaced in steps; curve_prompts:
+    test prompts behind each point of the curve (0 = all); start and end are measured on all as
+    well."""
 
     steps: int = 300
     batch: int = 32
@@ -50,6 +52,7 @@ class Training:
     kl_weight: float = 0.0
     kl_estimator: KLEstimator = "k3"
     mini_batch: int = 0
+    updates: Literal["sampled", "expected"] = "sampled"
     evaluations: int = 10
     curve_prompts: int = 128
 
@@ -284,6 +287,7 @@ def _roll_out(
         entropy=entropy,
         matched=matched,
         item=items,
+        depth=catalogue.depth,
         binary=True,
     )
 

@@ -19,10 +19,11 @@ from recast.gate import start as start_state
 from recast.ledger import CostLedger
 from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
+from sim.expected import ExpectedPath
 from sim.fast import FastPath
 from sim.optimizer import Adam
 from sim.policy import Params, Policy
-from sim.step import Training, account, collect, updates
+from sim.step import Collected, Training, account, collect, updates
 from sim.world import World
 
 TAUGHT = ("learnable", "signal_count", "update_width", "repaired")
@@ -55,16 +56,27 @@ def train(
     progress: Callable[[int], None] = lambda _: None,
     watch: Callable[[int, list[Row]], None] = lambda *_: None,
     opening: Sequence[Snapshot] | None = None,
+    record: Callable[[int, Collected], None] | None = None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
     opening: the evaluation of each run's start, when the caller has it already. `progress` is
     called after each step with the number of run-steps done, `watch` after each evaluation with a
-    run's index and its new rows; either may raise to stop the training.
-    Raises ValueError for a target that is not in the catalogue.
+    run's index and its new rows; either may raise to stop the training. `record` gets each step,
+    from 1, and what was rolled out in it; it needs a single run, which then takes the general path.
+    Raises ValueError for a target that is not in the catalogue, for several runs to record, and
+    where `how` asks for expected updates that do not exist or would have to be recorded.
     """
     _check_targets(world)
-    fast = FastPath.of(policy, world, strategy, start, seeds, how)
+    if record is not None and len(seeds) > 1:
+        raise ValueError(f"record: expected a single run, got {len(seeds)}")
+    fast: FastPath | ExpectedPath | None
+    if how.updates == "expected":
+        if record is not None:
+            raise ValueError("record: expected updates roll nothing out")
+        fast = ExpectedPath(policy, world, strategy, start, seeds, how)
+    else:
+        fast = None if record else FastPath.of(policy, world, strategy, start, seeds, how)
     if fast is None and len(seeds) > 1:
         finished = []
         for run, (seed, rate) in enumerate(zip(seeds, torch.split(rates, 1), strict=True)):
@@ -157,6 +169,8 @@ def train(
         elif bool(going.all()):
             collected = collect(policy, params, world, strategy, seeds, step, how, state)
             state = collected.state
+            if record is not None:
+                record(step + 1, collected)
             losses = updates(
                 policy, params, start, world, strategy, how, collected, step / max(1, how.steps - 1)
             )
@@ -200,7 +214,7 @@ class Totals:
 
     def sums(self, run: int) -> dict[str, int]:
         """The sums of one run."""
-        return {name: int(value[run]) for name, value in self._sums.items()}
+        return {name: round(value[run].item()) for name, value in self._sums.items()}
 
     def means(self, run: int) -> dict[str, float]:
         """The means of one run; empty when nothing was added."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recast.loss import supervised_loss
+from sim.nodes import NodePolicy
 from sim.optimizer import Adam
 from sim.policy import Params, Policy
 from sim.rollout import path_logp, path_logp_each
@@ -92,6 +93,29 @@ def warm_start(
     Raises ValueError, saying what was reached, when `max_steps` do not suffice or when the
     untrained policy is already below the request.
     """
+    if len(seeds) > 1 and not isinstance(policy, NodePolicy):
+        # Products over several runs at once may differ in their last bits; see `sim.nodes`.
+        each = [
+            warm_start(
+                policy,
+                world,
+                (seed,),
+                all_zero=all_zero,
+                group=group,
+                temperature=temperature,
+                max_steps=max_steps,
+                lr=lr,
+                batch=batch,
+                dtype=dtype,
+                progress=progress,
+            )
+            for seed in seeds
+        ]
+        return WarmStart(
+            {name: torch.cat([one.params[name] for one in each]) for name in each[0].params},
+            torch.cat([one.all_zero for one in each]),
+            torch.cat([one.steps for one in each]),
+        )
     params = policy.init(world.catalogue, world.sft.context.shape[1], seeds, dtype)
     solver = solver_prompts(world)
     share = all_zero_share(policy, params, world, solver, group, temperature)

@@ -33,6 +33,7 @@ class Row(NamedTuple):
 STRATEGIES = {
     "grpo": Row("none", "all", "grpo"),
     "grpo_trl": Row("none", "all", "grpo_trl"),
+    "grpo_trl_batch": Row("none", "all", "grpo_trl_batch"),
     "grpo_population": Row("none", "all", "grpo_population"),
     "dr_grpo": Row("none", "all", "dr_grpo"),
     "rloo": Row("none", "all", "rloo"),
@@ -57,12 +58,14 @@ STRATEGIES = {
     "add_gt": Row("overwrite_last", "all", "grpo_trl"),
     "visurf": Row("append", "all", "grpo"),
     "luffy": Row("overwrite_last", "all", "dr_grpo"),
-    "care": Row("none", "near_misses", "balanced", only_active=True),
+    "care": Row("none", "near_misses", "care", only_active=True),
     "pods": Row("none", "pods", "grpo"),
     "dynamic_sampling": Row("drop_constant", "all", "grpo"),
     "greso": Row("none", "all", "grpo"),
     "recast": Row("anchor", "pair", "sign", only_active=True),
     "recast_random_negative": Row("anchor", "random", "sign", only_active=True),
+    "recast_half_repair": Row("half_of_the_anchors", "pair", "sign", only_active=True),
+    "recast_prefix_mask": Row("anchor", "pair", "sign_beyond_prefix", only_active=True),
     "repair_only": Row("anchor", "all", "grpo"),
     "contrast_only": Row("none", "pair", "sign", only_active=True),
     "dpo": Row("none", "one_negative", "none", supervised=True),
@@ -132,6 +135,9 @@ def edited(group: list[Rollout], how: str, has_target: bool) -> tuple[list[Rollo
     everyone = list(range(len(group)))
     if how == "anchor":
         return repaired(group, has_target), everyone
+    if how == "half_of_the_anchors":
+        drawn = sum(r.key for r in group) % 1 < 0.5
+        return repaired(group, has_target and drawn), everyone
     if how == "overwrite_last" and has_target and group:
         return [*group[:-1], injected(group[-1])], everyone
     if how == "append":
@@ -165,7 +171,7 @@ def selected(group: list[Rollout], how: str) -> list[int]:
     if not hits or not misses:
         return []
     strongest = min(hits, key=lambda i: (-group[i].reward, group[i].key, i))
-    others = {"random": by_key[:1], "near_misses": by_score[:2], "pair": by_score[:1]}[how]
+    others = {"random": by_key[:1], "near_misses": by_score[:4], "pair": by_score[:1]}[how]
     return sorted([strongest, *others])
 
 
@@ -177,7 +183,8 @@ def widest(group: list[Rollout], size: int) -> list[int]:
     splits = [best_first[:i] + best_first[len(group) - size + i :] for i in range(size + 1)]
     spread = [statistics.pvariance([group[i].reward for i in kept]) for kept in splits]
     top = max(spread)
-    return sorted(splits[max(i for i, value in enumerate(spread) if value >= top * (1 - 1e-9))])
+    alike = [i for i, value in enumerate(spread) if value >= top * (1 - 1e-9)]
+    return sorted(splits[size if size in alike else alike[0]])
 
 
 def constant(rewards: list[float]) -> bool:
@@ -277,6 +284,29 @@ def rank_penalty(group: list[Rollout]) -> list[float]:
     return grpo(value, eps=1e-4)
 
 
+def care(rewards: list[float], k: int = 4) -> list[float]:
+    misses = sum(r <= 0 for r in rewards)
+    factor = math.sqrt(k / max(misses, 1))
+    return [factor * (a if a > 0 else 0.5 * a) for a in grpo(rewards, ddof=0)]
+
+
+def sign_beyond_prefix(group: list[Rollout], depth: int = 4) -> list[tuple[float, ...]]:
+    """The negative's codes that the target has as well count for nothing."""
+    return [
+        (1.0,) * depth
+        if is_hit(r)
+        else tuple(-1.0 if level >= r.matched else 0.0 for level in range(depth))
+        for r in group
+    ]
+
+
+def grpo_batch(batch: list[list[Rollout]]) -> list[list[float]]:
+    """TRL: the group's mean, the standard deviation of every reward of the batch."""
+    everyone = [r.reward for group in batch for r in group]
+    spread = statistics.stdev(everyone) if len(everyone) > 1 else 0.0
+    return [[a / (spread + 1e-4) for a in dr_grpo([r.reward for r in group])] for group in batch]
+
+
 def sign(rewards: list[float]) -> list[float]:
     return [1.0 if r > 0 else -1.0 for r in rewards]
 
@@ -337,13 +367,20 @@ def _sgn(value: float) -> int:
 def credit(batch: list[list[Rollout]], how: str) -> list[list[Any]]:
     """Advantages of the selected rollouts of each group of the batch."""
     everyone = [r.reward for group in batch for r in group]
-    of_batch = {"reinforce_pp": reinforce_pp, "gpg": gpg, "a_grae": a_grae, "ha_dw": ha_dw}
+    of_batch = {
+        "reinforce_pp": reinforce_pp,
+        "gpg": gpg,
+        "a_grae": a_grae,
+        "ha_dw": ha_dw,
+        "grpo_trl_batch": grpo_batch,
+    }
     of_group = {
         "opo": opo,
         "best_of_group": best_of_group,
         "rl_zvp": rl_zvp,
         "bgae": bgae,
         "rank_penalty": rank_penalty,
+        "sign_beyond_prefix": sign_beyond_prefix,
     }
     of_rewards = {
         "none": lambda rewards: [0.0] * len(rewards),
@@ -358,7 +395,7 @@ def credit(batch: list[list[Rollout]], how: str) -> list[list[Any]]:
         "shortfall": lambda rewards: [0.0 if r > 0 else r - 1 for r in rewards],
         "w_reinforce": lambda rewards: [0.1 * r if r > 0 else r - 1 for r in rewards],
         "ngrpo": ngrpo,
-        "balanced": lambda rewards: [a if a > 0 else 0.5 * a for a in grpo(rewards)],
+        "care": care,
         "sign": sign,
         "reinforce": lambda rewards: [r - statistics.fmean(everyone) for r in rewards],
     }
@@ -391,10 +428,13 @@ def signal(
     advantages, rows = [], []
     for group, index, values in zip(batch, chosen, credited, strict=True):
         given = dict(zip(index, values, strict=True))
-        nothing = (0.0, 0.0) if row.credit == "rl_zvp" else 0.0
+        nothing = {"rl_zvp": (0.0,) * 2, "sign_beyond_prefix": (0.0,) * 4}.get(row.credit, 0.0)
         advantages.append([given.get(i, nothing) for i in range(len(group))])
         rows.append(
-            [i in given and (given[i] != 0 or not row.only_active) for i in range(len(group))]
+            [
+                i in given and (given[i] not in (0, nothing) or not row.only_active)
+                for i in range(len(group))
+            ]
         )
     return advantages, rows
 

@@ -13,8 +13,8 @@ import workbench.store
 from recast import STRATEGIES
 from recast.ledger import RunRecord
 from workbench import charts
-from workbench.charts import style
-from workbench.pages import stored
+from workbench.charts import looks as style
+from workbench.pages import browse, stored
 from workbench.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -343,7 +343,7 @@ def test_a_control_follows_bounds_that_move():
     assert controls(app)["level"] == 5.0
 
 
-@pytest.mark.parametrize("view", ["browse", "start", "compare"])
+@pytest.mark.parametrize("view", ["browse", "start", "compare", "map"])
 def test_the_sweeps_page_shows_each_view_of_a_full_store(view):
     app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=60)
     app.query_params["view"] = view
@@ -359,6 +359,84 @@ def test_a_filter_of_the_sweeps_page_keeps_what_it_names():
     app.multiselect(key="strategies").set_value(["sft"]).run()
     assert not app.exception
     assert set(tables(app)[0]["strategy"]) == {"sft"}
+
+
+def test_many_runs_come_in_pages_in_the_wanted_order_and_the_csv_holds_them_all(monkeypatch):
+    monkeypatch.setattr(browse, "ROWS", 4)
+    app = page("sweeps")
+    assert tables(app)[0].shape[0] == 4
+    app.selectbox(key="order").set_value("pass_at_1").run()
+    app.toggle(key="falling").set_value(True).run()
+    first = tables(app)[0]
+    app.number_input(key="page").set_value(3).run()
+    assert not app.exception
+    last = tables(app)[0]
+    assert last.shape[0] == 1
+    assert first["pass_at_1"].is_monotonic_decreasing
+    assert last["pass_at_1"].iloc[0] < first["pass_at_1"].min()
+    assert dict(app.query_params) == {"order": "pass_at_1", "falling": "yes", "page": "3"}
+
+
+def test_a_filter_that_leaves_fewer_pages_shows_the_last_of_them(monkeypatch):
+    monkeypatch.setattr(browse, "ROWS", 4)
+    app = page("sweeps")
+    app.number_input(key="page").set_value(3).run()
+    app.multiselect(key="strategies").set_value(["sft"]).run()
+    assert not app.exception
+    assert app.number_input(key="page").value == 1
+    assert set(tables(app)[0]["strategy"]) == {"sft"}
+
+
+@pytest.fixture(scope="module")
+def grid_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two strategies, twelve seeds, noise x sparsity x G: recast wins at little noise, nobody at
+    much of it."""
+    store = Store(tmp_path_factory.mktemp("grid")).prepare()
+    cells = product((0.1, 0.4), (0.7, 0.9), (8, 64))
+    for place, (noise, zero, group) in enumerate(cells):
+        for name, seed in product(("grpo", "recast"), range(12)):
+            jitter = 0.01 * ((seed * 7 + (name == "recast") * 3) % 5)
+            lead = 0.2 if name == "recast" and noise == 0.1 else 0.0
+            row = {"split": "test", "slice": "all", "step": 10, "rollouts": 80, "labels": 0}
+            row |= dict.fromkeys(charts.METRICS, 0.3 + jitter + lead)
+            config = {
+                "strategy": name,
+                "seed": seed,
+                "lr": 0.01,
+                "cell": f"c{place}",
+                "world": "demo",
+                "group": group,
+                "world_spec": {"noise": noise},
+                "start_spec": {"all_zero": zero},
+                "train_spec": {"group": group},
+            }
+            rows = (row | {"step": 0}, row, row | {"split": "validation"})
+            store.write(f"{name}{place}{seed}", RunRecord(config, rows, {}))
+    return store.root
+
+
+def test_the_phase_map_names_a_winner_where_there_is_one(monkeypatch, grid_store):
+    monkeypatch.setenv("RECAST_STORE", str(grid_store))
+    app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=60)
+    app.query_params.update({"view": "map", "across": "world.noise"})
+    app.run()
+    assert not app.exception
+    table = tables(app)[0]
+    assert len(table) == 8
+    assert set(table.loc[table["world.noise"] == 0.1, "winner"]) == {"recast"}
+    assert set(table.loc[table["world.noise"] == 0.4, "winner"]) == {"none"}
+    app.multiselect(key="panels").set_value([]).run()
+    app.selectbox(key="at_train.group").set_value(64).run()
+    assert not app.exception
+    assert len(tables(app)[0]) == 4
+
+
+def test_cells_that_differ_in_nothing_have_no_map_and_the_command_is_given():
+    app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=60)
+    app.query_params["view"] = "map"
+    app.run()
+    assert "two fields" in app.info[0].value
+    assert "recast sweep phase-map" in app.code[0].value
 
 
 @pytest.mark.parametrize(
@@ -386,7 +464,8 @@ def test_a_faulty_sweep_gets_one_line_and_no_start(text, said):
 
 def test_the_claims_page_says_what_to_run_when_nothing_was_run():
     app = page("claims")
-    assert "inconclusive" in app.info[0].value
+    assert "no testable claim is measured" in app.info[0].value
+    assert set(tables(app)[0]["verdict"]) == {"not measured", "not testable here"}
     assert set(tables(app)[0]["claim"]) == {f"C{i}" for i in range(1, 13)}
 
 

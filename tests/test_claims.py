@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -12,11 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import phases, questions, search
-from workbench.claims import CLAIMS, IID, MAIN, OPENONEREC, check, claims_table, settings_table
+from workbench.claims import (
+    CLAIMS,
+    IID,
+    MAIN,
+    OPENONEREC,
+    Checked,
+    check,
+    claims_table,
+    settings_table,
+)
 from workbench.evidence import Evidence, read_efficiency, with_setting
 from workbench.measures import drawdown
 from workbench.spec import SpecError
-from workbench.verdicts import Measured, judge_level, judge_number, judge_trend, together
+from workbench.verdicts import Measured, judge_level, judge_number, judge_trend, side, together
 
 SEEDS = 10
 STEPS = (0, 10, 20, 30, 40)
@@ -148,13 +158,20 @@ def main(iid: pl.DataFrame, openonerec: pl.DataFrame | None = None) -> Evidence:
     return Evidence(found)
 
 
+def judged(key: str, evidence: Evidence) -> Checked:
+    """A claim on the baselines that the evidence holds, as if there were no others."""
+    claim = BY_KEY[key]
+    present = {mode: sweep for mode, sweep in claim.modes.items() if sweep in evidence.sweeps}
+    return check(replace(claim, modes=present), evidence)
+
+
 @pytest.mark.parametrize(
     ("final", "verdict"),
     [(0.30, "reproduced"), (0.25, "not reproduced"), (0.5, "not reproduced")],
 )
 def test_c1_compares_the_relative_gain_with_the_papers_range(final, verdict):
     recast = {**BETTER, "greedy": [0.2, 0.2, 0.2, 0.2, final]}
-    found = check(BY_KEY["C1"], main(frame({"grpo": GRPO, "recast": recast})))
+    found = judged("C1", main(frame({"grpo": GRPO, "recast": recast})))
     assert found.verdict == verdict
     assert found.rows[0].value == pytest.approx(final / 0.25 - 1, abs=0.05)
     assert found.rows[0].n == SEEDS
@@ -163,22 +180,22 @@ def test_c1_compares_the_relative_gain_with_the_papers_range(final, verdict):
 def test_c1_names_the_baseline_under_which_it_holds():
     good = frame({"grpo": GRPO, "recast": BETTER})
     bad = frame({"grpo": GRPO, "recast": {**BETTER, "greedy": GRPO["greedy"]}})
-    found = check(BY_KEY["C1"], main(good, bad))
+    found = judged("C1", main(good, bad))
     assert (found.verdict, found.where) == ("only where", f"{IID}: the whole sweep")
 
 
 def test_c1_corrects_its_intervals_for_the_number_of_cells():
     one = frame({"grpo": GRPO, "recast": BETTER}, {"world.noise": 0.1}, noise=0.02)
     other = one.with_columns(setting=pl.lit("other"), run=pl.col("run") + "'")
-    alone = check(BY_KEY["C1"], main(one)).rows[0]
-    family = check(BY_KEY["C1"], main(pl.concat([one, other]))).rows[0]
+    alone = judged("C1", main(one)).rows[0]
+    family = judged("C1", main(pl.concat([one, other]))).rows[0]
     assert family.value == alone.value
     assert family.low < alone.low < alone.high < family.high
     assert family.p == 2 * alone.p
 
 
 def test_c2_reads_the_share_of_the_baselines_budget():
-    found = check(BY_KEY["C2"], main(frame({"grpo": GRPO, "recast": BETTER}, noise=1e-4)))
+    found = judged("C2", main(frame({"grpo": GRPO, "recast": BETTER}, noise=1e-4)))
     # From .2 at 0 to .29 at 1,000 of 4,000 rollouts: .25 is crossed near 14%, seeds move it.
     assert 0.05 < found.rows[0].value < 0.25
     assert found.verdict == "not reproduced"
@@ -187,7 +204,7 @@ def test_c2_reads_the_share_of_the_baselines_budget():
 
 def test_c2_is_inconclusive_when_the_baseline_ends_below_its_start():
     sunk = {**GRPO, "greedy": [0.3, 0.2, 0.2, 0.2, 0.2]}
-    found = check(BY_KEY["C2"], main(frame({"grpo": sunk, "recast": BETTER})))
+    found = judged("C2", main(frame({"grpo": sunk, "recast": BETTER})))
     assert found.verdict == "inconclusive"
     assert "below its own start" in found.rows[0].note
 
@@ -204,14 +221,14 @@ def test_c3_asks_whether_the_share_shrinks_with_width(at_large, verdict):
         frame({"grpo": GRPO, "recast": arriving(place)}, {"policy.width": width}, tag=str(width))
         for width, place in ((16, 2), (64, 2), (256, at_large))
     ]
-    found = check(BY_KEY["C3"], Evidence({scale: pl.concat(cells)}))
+    found = judged("C3", Evidence({scale: pl.concat(cells)}))
     assert found.verdict == verdict
     assert found.rows[0].setting == "width 16 against width 256"
 
 
 @pytest.mark.parametrize(("key", "value"), [("C4", 16.0), ("C6", 16.0), ("C7", 16.0)])
 def test_systems_claims_show_their_analogue_and_are_never_judged(key, value):
-    found = check(BY_KEY[key], main(frame({"grpo": GRPO, "recast": BETTER})))
+    found = judged(key, main(frame({"grpo": GRPO, "recast": BETTER})))
     assert found.verdict == "not testable here"
     assert found.rows[0].value == pytest.approx(value)
 
@@ -226,11 +243,11 @@ def test_real_measurements_stand_beside_the_analogue_and_are_not_judged():
     )
     evidence = Evidence(main(frame({"grpo": GRPO, "recast": BETTER})).sweeps, (), table)
     for key, value in (("C4", 12.0), ("C7", 1.5), ("C8", 1.5)):
-        found = check(BY_KEY[key], evidence)
+        found = judged(key, evidence)
         assert found.verdict == "not testable here"
         assert found.rows[-1].value == pytest.approx(value)
         assert found.rows[-1].setting == "G 32, prompt 31, prompts reencoded, micro-batch whole"
-    assert len(check(BY_KEY["C8"], evidence).rows) == 1
+    assert len(judged("C8", evidence).rows) == 1
 
 
 @pytest.mark.parametrize(
@@ -252,7 +269,7 @@ def test_a_file_that_is_no_efficiency_table_is_refused_in_one_line(
 
 
 def test_c5_counts_three_passes_for_an_updated_row():
-    found = check(BY_KEY["C5"], main(frame({"grpo": GRPO, "recast": BETTER})))
+    found = judged("C5", main(frame({"grpo": GRPO, "recast": BETTER})))
     assert found.rows[0].value == pytest.approx((4000 + 3 * 1280) / (4000 + 3 * 80))
 
 
@@ -261,7 +278,7 @@ def test_c5_counts_three_passes_for_an_updated_row():
                            ([0, 0.0, 0.3, 0.0, 0.0], "not reproduced")])  # fmt: skip
 def test_c9_takes_the_worst_evaluation_of_the_baseline(multi, verdict):
     grpo = {**GRPO, "all_zero": [1 - m for m in multi], "single_hit": 0.0}
-    found = check(BY_KEY["C9"], main(frame({"grpo": grpo, "recast": BETTER})))
+    found = judged("C9", main(frame({"grpo": grpo, "recast": BETTER})))
     assert found.verdict == verdict
     assert found.rows[0].value == pytest.approx(1 - max(multi))
     assert found.rows[0].note == "1.000 at the start"
@@ -270,7 +287,7 @@ def test_c9_takes_the_worst_evaluation_of_the_baseline(multi, verdict):
 @pytest.mark.parametrize(("late", "verdict"), [(0.5, "reproduced"), (0.9, "not reproduced")])
 def test_c10_compares_repair_early_and_late(late, verdict):
     recast = {**BETTER, "repaired": [None, 0.8, 0.8, 0.8, late]}
-    found = check(BY_KEY["C10"], main(frame({"grpo": GRPO, "recast": recast})))
+    found = judged("C10", main(frame({"grpo": GRPO, "recast": recast})))
     assert found.verdict == verdict
     assert found.rows[0].value == pytest.approx(0.8 - late)
 
@@ -278,7 +295,7 @@ def test_c10_compares_repair_early_and_late(late, verdict):
 def test_c11_needs_both_the_drawdown_and_the_spread():
     shaky = {**GRPO, "greedy": [0.2, 0.3, 0.3, 0.2, 0.3]}
     calm = frame({"recast": BETTER}, noise=1e-5)
-    found = check(BY_KEY["C11"], main(pl.concat([frame({"grpo": shaky}, noise=0.05), calm])))
+    found = judged("C11", main(pl.concat([frame({"grpo": shaky}, noise=0.05), calm])))
     drop, spread = found.rows
     assert drop.verdict == "reproduced"
     assert drop.value == pytest.approx(0.1, abs=0.05)
@@ -297,18 +314,86 @@ def test_c12_is_decided_by_the_strongest_start_alone():
         frame({"grpo": GRPO, "repair_only": other}, {"start.all_zero": share}, tag=str(share))
         for share, other in ((0.5, worse), (0.85, BETTER), (0.95, BETTER))
     ]
-    found = check(BY_KEY["C12"], Evidence({"claims-start": pl.concat(cells)}))
+    found = judged("C12", Evidence({"claims-start": pl.concat(cells)}))
     assert found.verdict == "reproduced"
     assert [r.counts for r in found.rows] == [True, False, False]
     assert [r.verdict for r in found.rows][1:] == ["not reproduced"] * 2
 
 
-def test_without_runs_nothing_is_claimed():
+def test_without_runs_every_testable_claim_is_not_measured():
     for claim in CLAIMS:
         found = check(claim, Evidence({}))
         systems = claim.key in ("C4", "C5", "C6", "C7", "C8")
-        expected = "not testable here" if systems else "inconclusive"
+        expected = "not testable here" if systems else "not measured"
         assert found.verdict == expected, claim.key
+        if not systems:
+            assert [row.mode for row in found.rows] == list(claim.modes)
+            assert all(row.note.startswith("recast sweep claims") for row in found.rows)
+
+
+def test_a_baseline_that_was_not_measured_is_in_no_ones_favour():
+    good, bad = ({"grpo": GRPO, "recast": recast} for recast in (BETTER, GRPO))
+    for curves, verdict in ((good, "only where"), (bad, "not reproduced")):
+        found = check(BY_KEY["C1"], main(frame(curves)))
+        assert found.verdict == verdict
+        assert found.rows[-1].verdict == "not measured"
+        assert f"{OPENONEREC}: not measured" in claims_table([found])["measured"][0]
+
+
+def test_c1_shows_the_control_and_sampled_hits_beside_and_lets_neither_decide():
+    curves = {"grpo": GRPO, "recast": BETTER, "sft": {"greedy": [0.2, 0.4, 0.5, 0.5, 0.5]}}
+    found = judged("C1", main(frame(curves)))
+    beside = {row.beside: row for row in found.rows if row.beside}
+    assert found.verdict == "reproduced"
+    control = beside["control: sft in recast's place"]
+    assert control.value == pytest.approx(1.0, abs=0.1)
+    assert [row.counts for row in beside.values()] == [False] * 3
+    assert {row.verdict for row in beside.values()} == {"not judged"}
+    assert "control: sft" in claims_table([found])["beside"][0]
+    assert "control" not in claims_table([found])["measured"][0]
+
+
+def test_a_baseline_below_its_start_or_a_rate_on_an_edge_decides_nothing():
+    sunk = frame({"grpo": {**GRPO, "greedy": [0.3, 0.2, 0.2, 0.2, 0.2]}, "recast": BETTER})
+    edge = frame({"grpo": GRPO, "recast": BETTER})
+    other = edge.with_columns(lr=0.01, tuned=False, run=pl.col("run") + "'")
+    inside = other.with_columns(lr=0.001, run=pl.col("run") + "'")
+    only_ours = pl.col("strategy") == "recast"
+    low, high = pl.concat([edge, other]), pl.concat([edge, inside])
+    fair = pl.concat([edge, other, inside]).filter(~only_ours)
+    for evidence, verdict, text in (
+        (main(pl.concat([fair, low.filter(only_ours)])), "reproduced", ""),
+        (main(pl.concat([fair, high.filter(only_ours)])), "inconclusive", "recast is best at an"),
+        (main(sunk), "inconclusive", "below its own start"),
+        (main(pl.concat([edge, other])), "inconclusive", "edge of its learning-rate grid"),
+        (main(pl.concat([edge, other, inside])), "reproduced", ""),
+    ):
+        found = judged("C1", evidence)
+        assert found.verdict == verdict
+        assert text in found.rows[0].note
+
+
+def test_c2_shows_how_many_prompts_supervision_needs():
+    curves = {"grpo": GRPO, "recast": BETTER, "sft": {"greedy": [0.2, 0.3, 0.3, 0.3, 0.3]}}
+    ours, control = judged("C2", main(frame(curves, noise=1e-4))).rows
+    assert control.beside == "control: sft's share of the baseline's prompts"
+    assert (ours.counts, control.counts) == (True, False)
+    assert control.value == pytest.approx(0.125, abs=0.1)  # half-way to 10 of 40 steps
+
+
+def test_c9_leaves_out_a_setting_that_begins_outside():
+    grpo = {**GRPO, "all_zero": 0.9, "single_hit": 0.02}
+    found = judged("C9", main(frame({"grpo": grpo, "recast": BETTER})))
+    assert [row.counts for row in found.rows] == [False]
+    assert "begins below 0.95" in found.rows[0].note
+    assert found.verdict == "not testable here"
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1))
+def test_an_interval_lies_on_one_side_exactly_when_the_number_is_missed(low, width, paper, span):
+    figure = (paper, paper + span)
+    missed = judge_number(low, low + width, figure, 99.0) == "not reproduced"
+    assert bool(side(low, low + width, figure)) == missed
 
 
 def test_every_claim_declares_what_it_needs_before_it_is_measured():
@@ -325,7 +410,9 @@ def test_the_tables_have_one_row_per_claim_and_one_per_setting():
     assert claims_table(checked)["claim"].to_list() == [c.key for c in CLAIMS]
     table = settings_table(checked)
     assert table.height == sum(len(c.rows) for c in checked)
-    assert table.filter(claim="C1")["setting"].to_list() == ["the whole sweep"]
+    first = table.filter(claim="C1")
+    assert first["setting"].to_list() == ["the whole sweep"] * first.height
+    assert first["decides"].to_list() == [True, False, False, True]  # two companions, one baseline
 
 
 def test_the_phase_map_finds_a_planted_winner_and_admits_that_there_is_none():
@@ -423,6 +510,12 @@ def test_tempered_sft_is_a_row_of_its_own_and_changes_pass_at_1_alone():
     assert cold["pass_at_32"].null_count() == cold.height
 
 
+def test_without_worlds_that_judge_nobody_is_judged():
+    runs = search.points(searched({"sft": 0.3, "grpo": 0.2, "new": 0.4}, worlds=1), "rollouts")
+    assert search.chosen(runs) == ["new"]
+    assert search.dominance(runs, ["new"]).is_empty()
+
+
 def test_a_front_holds_what_nothing_dominates():
     runs = pl.DataFrame(
         {
@@ -454,6 +547,37 @@ def test_curves_over_temperature_and_k_are_read_from_the_names_of_metrics():
     assert hot["mean"].to_list()[::2] == [0.4, 0.1]
     wide = questions.by_k(evidence, "the whole sweep")
     assert wide["k"].to_list() == [1.0, 4.0, 32.0]
+
+
+def test_tempered_supervision_meets_its_rivals_at_their_own_temperature():
+    cold = {"pass_at_1_t030": 0.5, "pass_at_1_t120": 0.9}
+    evidence = main(frame({"grpo": GRPO, "recast": BETTER, "sft": {"greedy": 0.3, **cold}}))
+    table = questions.tempered(evidence, "the whole sweep")
+    assert table["label"].to_list() == [
+        f"{ours} - {theirs}"
+        for theirs in ("grpo", "recast")
+        for ours in ("sft at T = 0.3", "sft at T = 1", "sft, matched entropy")
+    ]
+    against = dict(table.select("label", "value").iter_rows())
+    assert against["sft at T = 0.3 - grpo"] == pytest.approx(0.25, abs=0.05)
+    assert against["sft at T = 1 - recast"] == pytest.approx(0.0, abs=0.05)
+    alone = 2 / 2**SEEDS
+    assert table["p"][0] == pytest.approx(6 * alone)  # one family of six
+
+
+def test_every_question_has_a_table_for_a_store_that_answers_it_and_none_without():
+    full = main(
+        frame(
+            {
+                name: {"greedy": 0.3, "pass_at_1_t050": 0.4, "pass_at_4": 0.5, "entropy": 2.0}
+                for name in ("grpo", "recast", "sft", "grpo_sft", "repair_only")
+            }
+        )
+    )
+    for name, (asks, table) in questions.QUESTIONS.items():
+        assert asks.endswith("?")
+        assert table(full, "the whole sweep").height, name
+        assert table(Evidence({}), "the whole sweep").is_empty(), name
 
 
 def test_settings_are_named_after_the_fields_that_vary():

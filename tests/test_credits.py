@@ -81,7 +81,7 @@ def test_the_credits_have_the_documented_defaults():
         "ngrpo": "ngrpo(1e-6)",
         "shortfall": "shortfall(0)",
         "sign": "sign(1)",
-        "balanced": "balanced(1e-6, 1)",
+        "care": "care(4, 0.5, 1e-6)",
         "best_of_group": "best_of_group(1e-6)",
         "a_grae": "a_grae(1, 1e-6)",
         "ha_dw": "ha_dw(scale=1.5)",
@@ -110,9 +110,11 @@ def test_an_eps_stands_beside_the_spread_and_ddof_divides():
 
 
 def test_negative_advantages_alone_are_scaled():
-    plain = credit("grpo", [[0.0, 0.0, 1.0]])[0]
-    scaled = credit("balanced(negative_scale=0.25)", [[0.0, 0.0, 1.0]])[0]
-    assert torch.allclose(scaled, plain * torch.tensor([0.25, 0.25, 1.0], dtype=torch.float64))
+    plain = credit("grpo(ddof=0)", [[0.0, 0.0, 1.0]])[0]
+    scaled = credit("care(8, 0.25)", [[0.0, 0.0, 1.0]])[0]
+    # Two misses where eight were asked for: everyone counts twice.
+    factor = torch.tensor([0.5, 0.5, 2.0], dtype=torch.float64)
+    assert torch.allclose(scaled, plain * factor)
     assert credit("sign(0.5)", [[0.0, 1.0]])[0].tolist() == [-0.5, 1.0]
     assert credit("shortfall(0.5)", [[0.25, 2.0, -1.0]])[0].tolist() == [0.125, 1.0, -2.0]
 

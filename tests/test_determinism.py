@@ -12,9 +12,12 @@ import torch
 
 from recast import STRATEGIES
 from sim.fast import FastPath
+from sim.free import free_world
+from sim.loglinear import LogLinear
 from sim.nodes import product, segment_outer, segment_products
 from sim.policy import MLP, Policy, Tabular
 from sim.trainer import TrainedRun, Training, train
+from sim.transformer import Transformer
 from sim.world import SyntheticWorld, World, build_synthetic
 
 # Odd sizes on purpose: nothing is a multiple of a vector register.
@@ -68,9 +71,16 @@ def test_a_run_is_bitwise_the_same_in_any_company_order_and_chunking(world, name
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["grpo", "recast", "reinforce", "rl_zvp"])
 def test_precision_and_policy_do_not_weaken_the_promise(world, name, dtype):
-    for policy in (MLP(3), Tabular()):
+    for policy in (MLP(3), Tabular(), LogLinear(), Transformer(6)):
         both = run(world, name, (0, 1, 2), dtype, policy)
         assert run(world, name, (1,), dtype, policy)[1] == both[1]
+
+
+@pytest.mark.parametrize("name", ["grpo", "recast", "rl_zvp"])
+def test_free_decoding_does_not_weaken_the_promise(world, name):
+    free = free_world(world)
+    both = run(free, name, (0, 1, 2))
+    assert run(free, name, (1,))[1] == both[1]
 
 
 @pytest.mark.parametrize("kl_weight", [0.0, 0.05])

@@ -27,14 +27,16 @@ from sim.beam import beam
 from sim.catalogue import Catalogue, build_catalogue
 from sim.enumerate import affine_tanh, enumerate_logits, item_logp, tree_entropy
 from sim.evaluate import curve_sample, matched_temperature, mean_entropy, metrics, snapshot
+from sim.loglinear import LogLinear
 from sim.policy import MLP, Policy, Tabular
 from sim.rollout import path_logp
+from sim.transformer import Transformer
 from sim.world import SyntheticWorld, World, build_synthetic
 
 TINY = SyntheticWorld(
     items=24, codes=4, sft_prompts=512, train_prompts=256, validation_prompts=64, test_prompts=64
 )
-POLICIES = [MLP(8), Tabular()]
+POLICIES = [MLP(8), Tabular(), LogLinear(), Transformer(8)]
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +192,7 @@ def test_list_ranks_coverage_and_total_variation_by_hand():
     assert total_variation(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])).item() == 0.5
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=["mlp", "tabular"])
+@pytest.mark.parametrize("policy", POLICIES, ids=["mlp", "tabular", "loglinear", "transformer"])
 def test_every_metric_of_a_snapshot_equals_a_loop_over_prompts(world, policy):
     params = policy.init(world.catalogue, 24, (3,), torch.float64)
     params = {name: 2 * value for name, value in params.items()}

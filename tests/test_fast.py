@@ -14,6 +14,7 @@ from recast.structure import level_scores, matched_levels
 from recast.supervised import Evidence
 from sim.catalogue import Catalogue, build_catalogue
 from sim.fast import FastPath, Update
+from sim.loglinear import LogLinear
 from sim.policy import MLP, Policy, Tabular
 from sim.rollout import path_logp_each
 from sim.seeds import minibatch, normals, stream
@@ -29,9 +30,11 @@ PLANS = {
     "pair": "recast contrast_only",
     "hits": "grpo grpo_trl grpo_population dr_grpo rloo opo gpg_authors best_of_group pass_at_k "
     "maxrl psr nsr w_reinforce ngrpo visurf repair_only chord grpo_sft target_power_hits",
-    "levels": "reinforce reinforce_pp gpg a_grae bgae add_gt care pods recast_random_negative",
+    "levels": "grpo_trl_batch reinforce reinforce_pp gpg a_grae bgae add_gt care pods "
+    "recast_random_negative recast_half_repair",
     "target": "sft target_power",
-    "none": "rl_zvp ha_dw rank_penalty minionerec_sampling luffy dynamic_sampling greso dpo s_dpo",
+    "none": "rl_zvp ha_dw rank_penalty minionerec_sampling luffy dynamic_sampling greso dpo s_dpo "
+    "recast_prefix_mask",
 }
 PLAN_OF = {name: plan for plan, names in PLANS.items() for name in names.split()}
 FAST = [name for name, plan in PLAN_OF.items() if plan != "none"]
@@ -165,8 +168,8 @@ def reference_gradient(
 
 @pytest.mark.parametrize(
     ("policy", "kl_weight"),
-    [(MLP(5), 0.0), (MLP(5), 0.3), (Tabular(), 0.0)],
-    ids=["mlp", "mlp with KL", "tabular"],
+    [(MLP(5), 0.0), (MLP(5), 0.3), (Tabular(), 0.0), (LogLinear(), 0.3)],
+    ids=["mlp", "mlp with KL", "tabular", "log-linear with KL"],
 )
 @pytest.mark.parametrize("name", FAST)
 def test_a_shortcut_has_the_gradient_of_the_rollouts_that_it_drew(name, policy, kl_weight):

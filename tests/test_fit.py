@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom, binom
 
-from recast.learnability import beta_regimes, hit_count_pmf
+from recast.learnability import hit_count_pmf
+from recast.regimes import beta_regimes
 from workbench.fit import DROP, fit_hit_counts
 
 SETTINGS = [

@@ -1,6 +1,7 @@
-"""Imports point one way: recast <- sim <- workbench <- pages and app.py."""
+"""Imports point one way: recast <- sim <- workbench <- commands; pages and app.py on top."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
@@ -9,8 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("recast", "sim", "workbench")
-# What the real-model path and the adapters may import besides torch: the optional extra [lm].
-EXTRAS = {"accelerate", "datasets", "peft", "pyarrow", "safetensors", "transformers", "trl"}
+# What the real-model path and the adapters may import besides torch: the extras [lm] and [verl].
+EXTRAS = {
+    "accelerate", "datasets", "peft", "pyarrow", "safetensors", "tensordict", "transformers",
+    "trl", "verl",
+}  # fmt: skip
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [*(p for name in PACKAGES for p in (ROOT / name).rglob("*.py")), ROOT / "app.py"]
@@ -36,6 +40,7 @@ def wrong_imports(file: str, source: str) -> set[str]:
     """The imports of one source that break the layering."""
     layer = PurePosixPath(file).parts[0]
     on_top = file == "app.py" or file.startswith("workbench/pages/")
+    at_the_prompt = file == "workbench/cli.py" or file.startswith("workbench/commands/")
     wrong = set()
     for module in imported_modules(file, source):
         root = module.split(".")[0]
@@ -50,7 +55,8 @@ def wrong_imports(file: str, source: str) -> set[str]:
         else:
             allowed = True
         page = root == "streamlit" or module.startswith("workbench.pages")
-        if not allowed or (page and not on_top):
+        command = module.startswith(("workbench.commands", "workbench.cli"))
+        if not allowed or (page and not on_top) or (command and not at_the_prompt):
             wrong.add(module)
     return wrong
 
@@ -81,6 +87,8 @@ def test_every_package_is_looked_at() -> None:
         ("workbench/cli.py", "from workbench import pages"),
         ("workbench/cli.py", "from . import pages"),
         ("workbench/cli.py", "from .pages.budget import page"),
+        ("workbench/figures.py", "def f():\n    from workbench.commands.exact import exact"),
+        ("workbench/pages/claims.py", "from workbench.cli import cli"),
     ],
 )
 def test_a_wrong_import_is_found(file: str, source: str) -> None:
@@ -96,6 +104,8 @@ def test_a_wrong_import_is_found(file: str, source: str) -> None:
         ("workbench/runner.py", "from sim.trainer import train\nfrom workbench import spec"),
         ("workbench/pages/budget.py", "import streamlit as st\nfrom ..charts import curve"),
         ("app.py", "import streamlit as st\nfrom workbench.pages import budget"),
+        ("workbench/cli.py", "from workbench.commands.exact import exact"),
+        ("workbench/commands/exact.py", "from workbench.commands.output import emit"),
     ],
 )
 def test_a_right_import_passes(file: str, source: str) -> None:
@@ -105,6 +115,47 @@ def test_a_right_import_passes(file: str, source: str) -> None:
 def test_importing_recast_loads_none_of_the_workbench_dependencies() -> None:
     heavy = ("polars", "streamlit", "altair", "scipy", "sim", "workbench")
     code = f"import sys, recast; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["recast", "workbench.charts"])
+def test_what_a_package_lends_lazily_is_what_type_checkers_are_told(package: str) -> None:
+    source = (ROOT / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8")
+    told = {
+        alias.name: f"{node.module}"
+        for branch in ast.parse(source).body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    module = importlib.import_module(package)
+    assert set(module.__all__) == set(told)
+    for name, home in told.items():
+        assert getattr(module, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match="no attribute 'zebra'"):
+        module.__getattr__("zebra")
+
+
+def test_a_name_that_a_package_lends_is_never_a_module_of_it() -> None:
+    for package in ("recast", "workbench.charts"):
+        module = importlib.import_module(package)
+        modules = {path.stem for path in (ROOT / package.replace(".", "/")).glob("*.py")}
+        assert not modules & set(module.__all__)
+
+
+def test_the_first_picture_of_the_start_page_needs_no_torch_and_no_scipy() -> None:
+    code = (
+        "import sys\n"
+        "from workbench import charts\n"
+        "from workbench.pages import address, figure\n"
+        "from workbench.regimes import regime_frame\n"
+        "charts.regimes_by_group(regime_frame(0.01, 0.5, [8])).to_dict()\n"
+        "print([m for m in ('torch', 'scipy', 'pydantic') if m in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -22,6 +22,13 @@ pytestmark = [
     ),
 ]
 
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(sys.path),
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
 CLUSTER = """
 import sys
 import ray
@@ -58,6 +65,44 @@ cluster.shutdown()
 """
 
 
+PROGRESS = """
+import sys
+import ray
+from pathlib import Path
+from workbench.runner import run_sweep
+from workbench.store import Store
+from workbench.sweep import load_sweep
+
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+store, within = Store(Path(sys.argv[1]) / "ray").prepare(), []
+
+def progress(done, total, text):
+    within.append(done - 300 * len(store.files()))
+    assert 0 <= done <= total == 900
+
+plan = load_sweep(str(Path(sys.argv[1]) / "long.toml"))
+run_sweep(plan, store, progress, "ray")
+assert within[-1] == 0
+print("inside a batch", max(within) > 0)
+ray.shutdown()
+"""
+
+
+def test_progress_moves_inside_a_batch_on_a_cluster(tmp_path: Path) -> None:
+    text = TOML.replace("steps = 4", "steps = 300").replace("[4, 8]", "[4]")
+    text = text.replace("[0.001, 0.01]", "[0.001]").replace("seeds = 3", "seeds = 1")
+    (tmp_path / "long.toml").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRESS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "inside a batch True" in done.stdout
+
+
 def test_a_node_killed_in_mid_sweep_changes_no_byte_of_the_result(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TOML)
     run_sweep(TINY, Store(tmp_path / "serial").prepare(), executor="serial")
@@ -66,12 +111,7 @@ def test_a_node_killed_in_mid_sweep_changes_no_byte_of_the_result(tmp_path: Path
         capture_output=True,
         text=True,
         check=False,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-            "RAY_USAGE_STATS_ENABLED": "0",
-        },
+        env=ENVIRONMENT,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert "trained 36" in done.stdout

@@ -92,7 +92,7 @@ def test_an_appended_ground_truth_fills_every_input_of_its_slot():
     after = append(before)
     last = {name: getattr(after, name)[:, -1].tolist() for name in ("valid", "origin", "score")}
     assert last == {"valid": [True] * 2, "origin": [ANCHOR] * 2, "score": [1.0] * 2}
-    assert after.tie_key[:, -1].tolist() == [torch.finfo(after.tie_key.dtype).max] * 2
+    assert after.tie_key[:, -1].tolist() == [torch.finfo(after.tie_key.dtype).max / 2] * 2
     assert after.length[:, -1].tolist() == [2.0, 3.0]
     assert after.entropy[:, -1].tolist() == [[0.0, 0.0]] * 2
     assert after.beam_rank[:, -1].tolist() == [3, 3]

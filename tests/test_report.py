@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import html
+import io
 import json
 import re
 import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
 from click.testing import CliRunner
 
 from workbench import charts, phases, search, sweep
-from workbench.claims import SWEEPS
+from workbench.claims import MAIN, SWEEPS
 from workbench.cli import cli
-from workbench.figures import Figure
+from workbench.evidence import conditions, gather
+from workbench.figures import PARTS, Figure
+from workbench.questions import QUESTIONS
 from workbench.report import Report, export_charts, page
 from workbench.spec import SpecError
 from workbench.store import Store
+from workbench.sweep import load_sweep
+from workbench.verdicts import Verdict
 
 TINY = """
 strategies = ["grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft"]
@@ -97,8 +104,7 @@ def written(tiny, filled):
 def test_claims_go_from_an_empty_store_to_twelve_verdicts(tiny, filled):
     rows = json.loads((tiny / "claims.json").read_text())
     assert [row["claim"] for row in rows] == [f"C{i}" for i in range(1, 13)]
-    verdicts = {"reproduced", "not reproduced", "only where", "inconclusive", "not testable here"}
-    assert {row["verdict"] for row in rows} <= verdicts
+    assert {row["verdict"] for row in rows} <= set(get_args(Verdict)) - {"not measured"}
     assert rows[3]["verdict"] == "not testable here"
     assert "not measured" not in rows[0]["measured"]
 
@@ -118,14 +124,74 @@ def test_the_text_of_claims_names_statistic_threshold_and_cautions(filled):
         assert word in text
     assert "edge of its learning-rate grid" in text  # two rates: one is always on an edge
     settings = recast("claims", "--no-run", "--show", "settings", "--format", "csv", store=filled)
-    assert settings.startswith("claim,mode,setting,value,low,high,n,p,verdict,decides,note\n")
+    columns = "claim,mode,setting,beside,value,low,high,n,p,verdict,decides,note\n"
+    assert settings.startswith(columns)
 
 
 def test_a_store_without_a_sweep_says_what_to_run(tiny, tmp_path):
     (tmp_path / "empty" / "runs").mkdir(parents=True)
     text = recast("claims", "--no-run", "--claim", "C9", store=tmp_path / "empty")
-    assert "C9  inconclusive" in text
+    assert "C9  not measured" in text
     assert "60 of 60 runs of the sweep claims are not in the store: recast sweep claims" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (("claims", "--claim", "C12"), ["claims-start"]),
+        (("phase-map",), [phases.SWEEP]),
+        (("search",), [search.SWEEP]),
+    ],
+)
+def test_a_dry_run_says_what_is_missing_and_how_long_it_takes(
+    tiny, filled, tmp_path, command, names
+):
+    text = recast(*command, "--dry-run", store=tmp_path / "none")
+    done = recast(*command, "--dry-run", store=filled)
+    for name in names:
+        assert re.search(rf"^{name}: (\d+) runs in \d+ cells, \1 missing", text, re.M)
+        assert re.search(rf"^{name}: .* 0 missing", done, re.M)
+    assert text.count("about ") == len(names)
+    assert "about " not in done
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_cell_that_lacks_a_run_is_left_out_named_and_not_measured(tiny, filled, tmp_path):
+    shutil.copytree(filled, tmp_path / "s")
+    store, plan = Store(tmp_path / "s"), load_sweep("claims-start")
+    (gone,) = [
+        run
+        for run in plan.runs()
+        if (run.experiment.start.all_zero, run.strategy, run.lr, run.seed)
+        == (0.5, "grpo", 0.001, 3)
+    ]
+    store.delete([gone.key])
+    evidence = gather(["claims-start"], store, {})
+    assert evidence.settings("claims-start") == ["all zero 0.55"]
+    assert evidence.absent == {"claims-start": ("all zero 0.5",)}
+    assert evidence.gaps[0].startswith("1 of 120 runs of the sweep claims-start")
+    text = recast(
+        "claims", "--no-run", "--claim", "C12", "--show", "settings", "--format", "csv",
+        store=store.root,
+    )  # fmt: skip
+    table = pl.read_csv(io.StringIO(text))
+    assert table.filter(verdict="not measured")["setting"].to_list() == ["all zero 0.5"]
+
+
+def test_a_question_is_answered_from_the_store_alone(tiny, filled, tmp_path):
+    before = Store(filled).files()
+    for name in QUESTIONS:
+        rows = json.loads(recast("questions", name, "--format", "json", store=filled))
+        assert rows, name
+    assert Store(filled).files() == before
+    (tmp_path / "empty" / "runs").mkdir(parents=True)
+    for arguments, message in (
+        (("rate", "--setting", "task mixd"), "--setting: unknown"),
+        (("rate", "--store", str(tmp_path / "empty")), "recast sweep claims --store"),
+    ):
+        done = CliRunner().invoke(cli, ["questions", "--store", str(filled), *arguments])
+        assert isinstance(done.exception, SpecError)
+        assert message in str(done.exception)
 
 
 def test_the_map_has_a_row_per_cell_and_metric(tiny, filled):
@@ -158,9 +224,14 @@ class _Page(HTMLParser):
 def test_the_report_is_one_file_that_asks_the_network_for_nothing(written):
     parsed = _Page()
     parsed.feed(written.read_text())
+    named = {attributes.get("id") for _, attributes in parsed.tags}
     for tag, attributes in parsed.tags:
         assert tag not in ("link", "iframe", "img", "object", "embed"), tag
-        assert not attributes.keys() & {"src", "href", "srcset", "action"}
+        assert not attributes.keys() & {"src", "srcset", "action"}
+        target = attributes.get("href", "#")
+        assert target[:1] == "#"
+        assert target == "#" or target[1:] in named
+    assert sum(tag == "a" for tag, _ in parsed.tags) == 4 + len(PARTS)
     policies = [a["content"] for t, a in parsed.tags if a.get("http-equiv")]
     assert policies[0].startswith("default-src 'none'")
     assert "connect-src" not in policies[0]
@@ -170,17 +241,38 @@ def test_the_report_is_one_file_that_asks_the_network_for_nothing(written):
 def test_every_chart_of_the_report_has_its_data_its_command_and_alt_text(written, tiny):
     text = written.read_text()
     specs = json.loads(re.search(r'<script id="specs"[^>]*>(.*?)</script>', text, re.S)[1])
-    assert len(specs) == text.count("<figure") == text.count("<details") >= 15
+    assert len(specs) == text.count("<figure ") == text.count("<summary>Data: ") >= 15
     assert all(spec["title"] and spec["description"] for spec in specs.values())
     for command in ("recast sweep claims", "recast phase-map", "recast search"):
         assert f"<code>{command}" in text
-    for key in SWEEPS[:2]:
+    for key in MAIN.values():
         assert f'<figure id="{key}-1-budget"' in text
+
+
+def test_the_report_says_what_was_run_and_under_which_conditions(written, filled):
+    text = written.read_text()
+    for heading in ("Which claims hold?", "How is each claim judged?", "What was run?", *PARTS):
+        assert f"{html.escape(heading)}</h2>" in text
+    table = conditions(gather(SWEEPS, Store(filled), {}))
+    assert table["sweep"].to_list() == list(SWEEPS)
+    first = table.row(0, named=True)
+    assert first["runs"] >= 60
+    assert (first["seeds"], first["steps"], first["test_prompts"]) == ("5", "4", "16")
+    assert first["rates"].startswith("0.0001 to") or first["rates"].endswith("to 0.1")
+    assert table.filter(sweep="claims-start")["settings"][0] == "all zero 0.5; all zero 0.55"
+
+
+def test_many_cautions_are_all_there_and_the_first_are_in_sight():
+    texts = [f"caution number {i}" for i in range(11)]
+    markup = page(Report("", texts, [], []))
+    shown, _, rest = markup.partition("<summary>3 more</summary>")
+    assert [text in shown for text in texts] == [True] * 8 + [False] * 3
+    assert all(text in rest for text in texts[8:])
 
 
 def test_every_chart_of_the_report_is_exported(written, tiny):
     files = sorted((tiny / "charts").iterdir())
-    assert len(files) == written.read_text().count("<figure")
+    assert len(files) == written.read_text().count("<figure ")
     assert all(path.read_bytes().startswith(b"<svg") for path in files)
 
 

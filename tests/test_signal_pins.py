@@ -39,6 +39,7 @@ def some_groups(dtype: torch.dtype = torch.float64, seed: int = 0) -> RolloutGro
         beam_rank=torch.arange(WIDTH).expand(shape),
         matched=matched,
         item=torch.randint(0, 6, shape, generator=rng),
+        depth=LENGTH,
     )
 
 

@@ -75,6 +75,7 @@ class Batch(NamedTuple):
             beam_rank=column("rank", torch.int64),
             matched=column("matched", torch.int64),
             item=column("item", torch.int64),
+            depth=4,
         )
 
 
@@ -116,7 +117,7 @@ def stack(*many):
         f.name for f in fields(RolloutGroups) if isinstance(getattr(many[0], f.name), torch.Tensor)
     ]
     stacked = {n: torch.stack([getattr(g, n) for g in many]) for n in named}
-    return RolloutGroups(**stacked, binary=all(g.binary for g in many))
+    return RolloutGroups(**stacked, depth=many[0].depth, binary=all(g.binary for g in many))
 
 
 def signal_of(name, groups):
@@ -283,6 +284,7 @@ def test_an_all_zero_group_gets_what_the_strategy_declares(name, width, dead):
         beam_rank=key,
         matched=(key == 1).to(torch.int64),
         item=key,
+        depth=2,
     )
     signal = build_signal(replace(strategy, select=strategy.select.replace("8", "4")), groups)
     advantage = signal.advantage.sum(-1) if signal.advantage.ndim == 3 else signal.advantage
@@ -380,6 +382,7 @@ def test_extreme_rewards_give_finite_advantages(name, dtype):
             beam_rank=key,
             matched=torch.zeros_like(key),
             item=key,
+            depth=2,
         )
         assert build_signal(variant, groups).advantage.isfinite().all(), (value, width)
 
@@ -441,6 +444,13 @@ def test_the_text_of_a_strategy_parses_back_to_its_stages(name):
     assert parse_strategy(strategy.text) == replace(strategy, **labels)
 
 
+def test_a_wide_pass_at_k_is_refused_by_the_groups_and_not_before():
+    strategy = parse_strategy("credit=pass_at_k(20)")
+    assert build_signal(strategy, RolloutGroups.of(torch.eye(24))).active.all()
+    with pytest.raises(ValueError, match=r"^credit=pass_at_k\(20\) needs G >= k = 20, got G = 8$"):
+        build_signal(strategy, RolloutGroups.of(torch.eye(8)))
+
+
 def test_a_composition_parses_to_its_stages():
     text = "repair=anchor, select=pair, credit=sign(negative_weight=0.5), supervised=sft(0.1)"
     expected = Strategy(
@@ -477,6 +487,13 @@ def test_a_composition_parses_to_its_stages():
         ("policy_weight=-1", "expected a weight >= 0"),
         ("anchor_ratio=two", "anchor_ratio: unknown 'two'"),
         ("select=pods(2.5)", "expected a whole number"),
+        ("credit=pass_at_k(2.5)", "k=2.5 in 'pass_at_k(2.5)'; expected a whole number"),
+        ("credit=bgae(0)", "expected k >= 1"),
+        (
+            "repair=anchor_share(1.5)",
+            "share=1.5 in 'anchor_share(1.5)'; expected a number >= 0 and",
+        ),
+        ("repair=keep_distinct(0.5)", "factor=0.5 in 'keep_distinct(0.5)'; expected a number >= 1"),
         ("select=positives, credit=grpo", "an advantage of 0"),
         ("select=positives, credit=shortfall", "an advantage of 0"),
         ("select=negatives, credit=rloo", "an advantage of 0"),

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.catalogue import Catalogue, build_catalogue
+from sim.loglinear import LogLinear
 from sim.policy import MLP, Policy, Tabular
 from sim.rollout import path_logp, path_logp_each, sample, sample_each
 from sim.seeds import normals, uniforms
 
-POLICIES: dict[str, Policy] = {"mlp": MLP(5), "tabular": Tabular()}
+POLICIES: dict[str, Policy] = {"mlp": MLP(5), "tabular": Tabular(), "loglinear": LogLinear()}
 FEATURES = 3
 
 

@@ -2,11 +2,17 @@
 
     python tools/mutation.py --report docs/mutation.md     every mutant, and a page about them
     python tools/mutation.py --sample 60                   a fixed random sample
+    python tools/mutation.py --journal build/mutation.jsonl        goes on where it was stopped
 
 The tests are collected once. Each mutant is a forked child that swaps the code of one live
-function, then runs, shortest first, the tests that entered that function in an unbroken run, until
-one fails. No mutant is hand-picked: `mutants_of` applies every operator wherever it fits. Module
-level tables are not functions and are left alone, as are texts, docstrings and annotations.
+function, then runs the tests that entered that function in an unbroken run, until one fails: first
+those that killed a mutant of the same function, then the shortest. A mutant that outlives
+`--budget` seconds of tests counts as a survivor, whatever the tests left out would have said. No
+mutant is hand-picked: `mutants_of` applies every operator wherever it fits. Module level tables are
+not functions and are left alone, as are texts, docstrings and annotations.
+
+The journal holds one line per mutant that ran and the unbroken run. A mutant runs again when its
+function has changed since; with `--again` survivors run again too, against tests written since.
 
 A survivor keeps the explanation that stands beside it in the report, so a rerun asks only for what
 is new. Exit code 1: fewer mutants killed than `--threshold`; 2: the unbroken tests fail.
@@ -18,6 +24,7 @@ import argparse
 import ast
 import copy
 import functools
+import hashlib
 import importlib
 import inspect
 import json
@@ -50,7 +57,7 @@ TESTS = (
     "tests/test_signals.py",
     "tests/test_loss.py",
 )
-LIMIT_S = 300  # of processor time, for one mutant
+GRACE_S = 60  # of processor time, beyond the budget, for the test that is running
 
 Expression = Callable[[ast.expr], Iterator[ast.expr]]
 
@@ -65,6 +72,7 @@ class Mutant:
     operator: str
     change: str
     source: str
+    digest: str
 
     @property
     def where(self) -> str:
@@ -236,7 +244,9 @@ def mutants_of(module: str, source: str) -> list[Mutant]:
                 if shown[change] > 1:
                     change += f" (number {shown[change]})"
                 mutated = ast.unparse(ast.fix_missing_locations(tree))
-                found.append(Mutant(module, name, place.node.lineno, operator, change, mutated))
+                digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+                line = place.node.lineno
+                found.append(Mutant(module, name, line, operator, change, mutated, digest))
             place.put(place.node)
     return found
 
@@ -361,6 +371,29 @@ class Outcome:
     killer: str | None
 
 
+class Journal:
+    """A file of what is known already: one JSON line per mutant that ran, and the baselines."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.mutants: dict[tuple[str, str], str | None] = {}
+        self.baselines: dict[str, dict[str, Baseline]] = {}
+        for line in path.read_text().splitlines() if path and path.exists() else ():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # a line cut short when the pass was stopped
+                continue
+            if "baseline" in entry:
+                self.baselines[entry["key"]] = entry["baseline"]
+            else:
+                self.mutants[entry["where"], entry["digest"]] = entry["killer"]
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        if self.path:
+            with self.path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+
+
 class Baseline(TypedDict):
     """One unbroken test: how long it took, the functions it entered, whether it passed."""
 
@@ -378,8 +411,12 @@ class Session:
         jobs: int,
         examples: int,
         choose: Callable[[list[Mutant]], list[Mutant]],
+        budget: float = 60.0,
+        journal: Journal | None = None,
+        again: bool = False,
     ) -> None:
         self.modules, self.jobs, self.examples, self.choose = modules, jobs, examples, choose
+        self.budget, self.journal, self.again = budget, journal or Journal(None), again
         self.failures: list[str] = []
         self.outcomes: list[Outcome] = []
         self.total = 0
@@ -419,8 +456,7 @@ class Session:
         ]
         self.total = len(mutants)
         functions = {(m.module, m.function) for m in mutants}
-        (text,) = _in_children([lambda: _baseline(items, functions)], 1)
-        baseline: dict[str, Baseline] = json.loads(text)
+        baseline = self._unbroken(items, functions)
         self.failures = [name for name, test in baseline.items() if not test["passed"]]
         if self.failures:
             return True
@@ -435,17 +471,46 @@ class Session:
 
         def work(mutant: Mutant) -> str:
             known = killers[mutant.where]
-            return _try(mutant, sorted(covering(mutant), key=lambda item: -known[item.nodeid]))
+            order = sorted(covering(mutant), key=lambda item: -known[item.nodeid])
+            return _try(mutant, order, self.budget)
 
+        known = self.journal.mutants
+        old = [m for m in chosen if (m.where, m.digest) in known]
+        old = [m for m in old if known[m.where, m.digest] or not self.again]
+        self.outcomes += [Outcome(m, known[m.where, m.digest]) for m in old]
+        for outcome in self.outcomes:
+            if outcome.killer:
+                killers[outcome.mutant.where][outcome.killer] += 1
+        done = {(m.where, m.digest) for m in old}
+        chosen = [m for m in chosen if (m.where, m.digest) not in done]
         tasks = [functools.partial(work, mutant) for mutant in chosen]
         for mutant, killer in zip(chosen, _in_children(tasks, self.jobs), strict=True):
             self.outcomes.append(Outcome(mutant, killer or None))
+            entry = {"where": mutant.where, "digest": mutant.digest, "killer": killer or None}
+            self.journal.write(entry)
             killers[mutant.where][killer] += 1
             if not killer:
                 _say(f"survived: {mutant.where}, line {mutant.line}: {mutant.change}\n")
-            if len(self.outcomes) % 50 == 0 or len(self.outcomes) == len(chosen):
-                _say(f"{len(self.outcomes)} of {len(chosen)} mutants, {self.survived} survived\n")
+            if len(self.outcomes) % 50 == 0 or len(self.outcomes) == len(chosen) + len(old):
+                everyone = len(chosen) + len(old)
+                _say(f"{len(self.outcomes)} of {everyone} mutants, {self.survived} survived\n")
+        place = {mutant.digest + mutant.where: i for i, mutant in enumerate(mutants)}
+        self.outcomes.sort(key=lambda o: place[o.mutant.digest + o.mutant.where])
         return True
+
+    def _unbroken(
+        self, items: dict[str, pytest.Item], functions: set[tuple[str, str]]
+    ) -> dict[str, Baseline]:
+        """The unbroken run, from the journal where nothing it looked at has changed."""
+        files = sorted({str(item.path) for item in items.values()})
+        files += [inspect.getfile(importlib.import_module(module)) for module in self.modules]
+        text = "".join(Path(file).read_text() for file in files) + str(self.examples)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if key not in self.journal.baselines:
+            (found,) = _in_children([lambda: _baseline(items, functions)], 1)
+            self.journal.baselines[key] = json.loads(found)
+            self.journal.write({"key": key, "baseline": self.journal.baselines[key]})
+        return self.journal.baselines[key]
 
     @property
     def survived(self) -> int:
@@ -478,18 +543,24 @@ def _baseline(items: dict[str, pytest.Item], functions: set[tuple[str, str]]) ->
     return json.dumps(results)
 
 
-def _try(mutant: Mutant, items: Sequence[pytest.Item]) -> str:
-    """The first test that fails on the mutant, or an empty text.
+def _try(mutant: Mutant, items: Sequence[pytest.Item], budget: float) -> str:
+    """The first test that fails on the mutant within the budget, or an empty text.
 
     An endless loop ends at the limit of processor time, whatever else the machine is doing.
     """
-    used = int(time.process_time())
-    resource.setrlimit(resource.RLIMIT_CPU, (used + LIMIT_S, used + LIMIT_S))
+    start = time.process_time()
+    limit = int(start + budget + GRACE_S)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     try:
         swap(mutant.module, mutant.function, mutant.source)
     except Exception as problem:  # noqa: BLE001
         return f"import: {type(problem).__name__}"
-    return next((item.nodeid for item in items if not _passes(item)), "")
+    for item in items:
+        if time.process_time() - start > budget:
+            return ""
+        if not _passes(item):
+            return item.nodeid
+    return ""
 
 
 def _passes(item: pytest.Item) -> bool:
@@ -599,6 +670,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--examples", type=int, default=10, help="random examples per test, most")
+    parser.add_argument("--budget", type=float, default=60, help="seconds of tests per mutant")
+    parser.add_argument("--journal", type=Path, help="remember here what ran, and go on from it")
+    parser.add_argument("--again", action="store_true", help="run known survivors again")
     parser.add_argument("--threshold", type=float, default=0.9, help="least share to be killed")
     parser.add_argument("--report", type=Path, help="write the page here, keep its explanations")
     options = parser.parse_args(arguments)
@@ -611,7 +685,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         picked = random.Random(options.seed).sample(range(len(mutants)), options.sample)
         return [mutants[i] for i in sorted(picked)]
 
-    session = Session(options.modules, options.jobs, options.examples, choose)
+    if options.journal:
+        options.journal.parent.mkdir(parents=True, exist_ok=True)
+    session = Session(
+        options.modules,
+        options.jobs,
+        options.examples,
+        choose,
+        options.budget,
+        Journal(options.journal),
+        options.again,
+    )
     quiet = ["-qq", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:xdist"]
     status = pytest.main([*quiet, "-m", "not drill", *options.tests], plugins=[session])
     if status or session.failures:

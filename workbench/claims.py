@@ -8,15 +8,15 @@ simulator's ledger is shown and never judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 import polars as pl
 
-from workbench import measures
-from workbench.evidence import Evidence
+from workbench import costs, measures
+from workbench.evidence import WHOLE, Evidence
 from workbench.verdicts import Measured, Verdict, together
 
 IID = "i.i.d. GRPO"
@@ -26,8 +26,10 @@ SCALE: Mapping[str, str] = MappingProxyType(
     {IID: "claims-scale", OPENONEREC: "claims-scale-openonerec"}
 )
 START: Mapping[str, str] = MappingProxyType({IID: "claims-start"})
+_TABLES = (MAIN, SCALE, START)
 STRICT_START, STRICT_WIDTH = "start.all_zero", "policy.width"
-SWEEPS = (*MAIN.values(), *SCALE.values(), *START.values())
+SWEEPS = tuple(table[mode] for mode in (IID, OPENONEREC) for table in _TABLES if mode in table)
+"""In the order in which they run: all of a baseline before the next, the cheap one first."""
 
 Measure = Callable[[Evidence, Mapping[str, str]], list[Measured]]
 
@@ -58,19 +60,6 @@ class Checked:
     where: str
 
 
-def _rows(rows: pl.DataFrame) -> float:
-    return float(rows["updated_rows"][-1])
-
-
-def _row_passes(rows: pl.DataFrame) -> float:
-    """One forward per rollout; three for a row of the update (forward, and backward as two)."""
-    return float(rows["rollouts"][-1] + 3 * rows["updated_rows"][-1])
-
-
-def _width(rows: pl.DataFrame) -> float:
-    return float(rows["update_width"].drop_nulls().to_numpy().mean())
-
-
 _GREEDY = "greedy hit (first item), each strategy at its own best learning rate, test users"
 _REAL = "`recast lm efficiency` measures it on a small real model (--efficiency FILE)"
 _NO_GPU = "not judged: the paper's figure is of 8B models on GPUs"
@@ -82,7 +71,7 @@ CLAIMS: tuple[Claim, ...] = (
         "+9.1% to +36.6%",
         f"relative gain over GRPO in {_GREEDY}, paired by seed",
         "interval meets [9.1%, 36.6%] and excludes 0",
-        "worlds of the simulator at several sparsities instead of five benchmark tasks",
+        "five worlds of the simulator and all of them mixed, for five benchmark tasks",
         MAIN,
         partial(measures.gain, paper=(0.091, 0.366)),
     ),
@@ -114,7 +103,7 @@ CLAIMS: tuple[Claim, ...] = (
         _NO_GPU,
         f"rows in the update, from the ledger; {_REAL}",
         MAIN,
-        partial(measures.cost_ratio, cost=_rows, column="ratio"),
+        partial(costs.cost_ratio, cost=costs.rows, column="ratio"),
     ),
     Claim(
         "C5",
@@ -124,7 +113,7 @@ CLAIMS: tuple[Claim, ...] = (
         _NO_GPU,
         f"row passes, from the ledger; {_REAL}",
         MAIN,
-        partial(measures.cost_ratio, cost=_row_passes, column="step_ratio"),
+        partial(costs.cost_ratio, cost=costs.row_passes, column="step_ratio"),
     ),
     Claim(
         "C6",
@@ -134,7 +123,7 @@ CLAIMS: tuple[Claim, ...] = (
         _NO_GPU,
         f"rows in the update, prompts not counted; {_REAL}",
         MAIN,
-        partial(measures.cost_ratio, cost=_rows, column="token_ratio"),
+        partial(costs.cost_ratio, cost=costs.rows, column="token_ratio"),
     ),
     Claim(
         "C7",
@@ -144,7 +133,7 @@ CLAIMS: tuple[Claim, ...] = (
         _NO_GPU,
         f"rows held for one backward pass, without weights; {_REAL}",
         MAIN,
-        partial(measures.cost_ratio, cost=_width, column="memory_ratio"),
+        partial(costs.cost_ratio, cost=costs.width, column="memory_ratio"),
     ),
     Claim(
         "C8",
@@ -154,7 +143,7 @@ CLAIMS: tuple[Claim, ...] = (
         _NO_GPU,
         f"none in the simulator; {_REAL}",
         MAIN,
-        partial(measures.cost_ratio, cost=None, column="mfu"),
+        partial(costs.cost_ratio, cost=None, column="mfu"),
     ),
     Claim(
         "C9",
@@ -162,7 +151,7 @@ CLAIMS: tuple[Claim, ...] = (
         "trend (98% at the start (s))",
         "GRPO's smallest all-zero + single-hit share at any evaluation (exact, i.i.d. groups)",
         "interval at or above 95%",
-        "the simulator's groups of the same width",
+        "the simulator's groups of the same width; of beam sets, what i.i.d. groups would have",
         MAIN,
         partial(measures.stays_sparse, least=0.95),
     ),
@@ -200,24 +189,31 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def check(claim: Claim, evidence: Evidence) -> Checked:
-    """Measure one claim and judge it; sweeps that were not run leave it inconclusive."""
-    rows = tuple(claim.measure(evidence, claim.modes))
+    """Measure one claim and judge it; a cell that the store lacks is a setting not measured."""
+    rows = claim.measure(evidence, claim.modes)
+    if claim.threshold != _NO_GPU:
+        rows += [
+            Measured(mode, cell, None, None, None, 0, None, "not measured", f"recast sweep {sweep}")
+            for mode, sweep in claim.modes.items()
+            for cell in (
+                (WHOLE,) if evidence.of(sweep).is_empty() else evidence.absent.get(sweep, ())
+            )
+        ]
     verdict, where = together(rows)
-    if not rows and claim.threshold != _NO_GPU:
-        verdict = "inconclusive"
-    return Checked(claim, rows, verdict, where)
+    return Checked(claim, tuple(rows), verdict, where)
 
 
 def claims_table(checked: list[Checked]) -> pl.DataFrame:
-    """One row per claim: claim, says, paper, measured, verdict, where, statistic, threshold,
-    analogue, sweeps."""
+    """One row per claim: claim, says, paper, measured, beside (controls and other metrics),
+    verdict, where, statistic, threshold, analogue, sweeps."""
     return pl.DataFrame(
         [
             {
                 "claim": c.claim.key,
                 "says": c.claim.says,
                 "paper": c.claim.figure,
-                "measured": _span(c.rows),
+                "measured": _span([row for row in c.rows if row.counts]),
+                "beside": _companions(c.rows),
                 "verdict": c.verdict,
                 "where": c.where,
                 "statistic": c.claim.statistic,
@@ -233,6 +229,7 @@ def claims_table(checked: list[Checked]) -> pl.DataFrame:
                 "says",
                 "paper",
                 "measured",
+                "beside",
                 "verdict",
                 "where",
                 "statistic",
@@ -246,14 +243,15 @@ def claims_table(checked: list[Checked]) -> pl.DataFrame:
 
 
 def settings_table(checked: list[Checked]) -> pl.DataFrame:
-    """One row per claim, mode and setting: claim, mode, setting, value, low, high, n, p, verdict,
-    decides, note."""
+    """One row per claim, mode and setting: claim, mode, setting, beside, value, low, high, n, p,
+    verdict, decides, note."""
     return pl.DataFrame(
         [
             {
                 "claim": c.claim.key,
                 "mode": row.mode,
                 "setting": row.setting,
+                "beside": row.beside,
                 "value": row.value,
                 "low": row.low,
                 "high": row.high,
@@ -270,6 +268,7 @@ def settings_table(checked: list[Checked]) -> pl.DataFrame:
             "claim": pl.String,
             "mode": pl.String,
             "setting": pl.String,
+            "beside": pl.String,
             "value": pl.Float64,
             "low": pl.Float64,
             "high": pl.Float64,
@@ -282,20 +281,30 @@ def settings_table(checked: list[Checked]) -> pl.DataFrame:
     )
 
 
-def _span(rows: tuple[Measured, ...]) -> str:
+def _span(rows: Sequence[Measured]) -> str:
     """What was measured, per mode: one value with its interval, or the range over settings."""
     parts = []
     for mode in dict.fromkeys(row.mode for row in rows):
-        shown = [row for row in rows if row.mode == mode and row.counts]
+        shown = [row for row in rows if row.mode == mode]
         values = [row.value for row in shown if row.value is not None]
         if not values:
-            text = "not measured"
+            unmeasured = all(row.verdict == "not measured" for row in shown)
+            text = "not measured" if unmeasured else "no value"
         elif len(shown) == 1:
             low, high = (
                 ("?" if end is None else f"{end:.3g}") for end in (shown[0].low, shown[0].high)
             )
             text = f"{values[0]:.3g} [{low}, {high}]"
         else:
+            absent = len(shown) - len(values)
             text = f"{min(values):.3g} to {max(values):.3g} in {len(shown)} settings"
+            text += f" ({absent} without a value)" if absent else ""
         parts.append(f"{mode}: {text}")
     return "; ".join(parts)
+
+
+def _companions(rows: Sequence[Measured]) -> str:
+    return " | ".join(
+        f"{what}: {_span([row for row in rows if row.beside == what])}"
+        for what in dict.fromkeys(row.beside for row in rows if row.beside)
+    )

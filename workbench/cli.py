@@ -14,10 +14,13 @@ import click
 from workbench.commands.calibrate import calibrate
 from workbench.commands.claims import claims
 from workbench.commands.compare import compare
+from workbench.commands.diagnose import diagnose
 from workbench.commands.exact import exact
 from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
+from workbench.commands.questions import questions
 from workbench.commands.report import report
+from workbench.commands.rollouts import rollouts
 from workbench.commands.run import presets, run
 from workbench.commands.search import search
 from workbench.commands.store import store
@@ -35,11 +38,14 @@ def cli() -> None:
 for command in (
     run,
     calibrate,
+    diagnose,
+    rollouts,
     sweep,
     compare,
     claims,
     phase_map,
     search,
+    questions,
     report,
     strategies,
     exact,

@@ -1,4 +1,4 @@
-"""How long a sweep will take: a few real steps are timed and scaled up."""
+"""How long a sweep will take: a few real steps are timed (processor time) and scaled up."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Estimate:
         """One line. The work is taken to spread evenly over the workers."""
         total = (self.training + self.starting) / workers
         return (
-            f"about {duration(total)} on {workers} workers: training "
+            f"about {duration(total)} on {workers} workers with a core each: training "
             f"{duration(self.training)} and {self.starts} warm starts {duration(self.starting)} of "
             f"one core ({self.timed} of {self.kinds} kinds of batches timed just now; warm starts "
             f"taken to need {TYPICAL_START_STEPS} steps)"
@@ -104,9 +104,9 @@ def _training(part: list[Run]) -> float:
 
     def seconds(steps: int) -> float:
         short = _with(spec, {"train.steps": steps, "train.evaluations": 1})
-        began = time.perf_counter()
+        began = time.process_time()
         make_runs(TrainTask(short, part[0].strategy, rates, seeds, starts), lambda _: None)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     few, more = seconds(_FEW), seconds(_MORE)
     step = max(more - few, 0.0) / (_MORE - _FEW)
@@ -121,12 +121,12 @@ def _training(part: list[Run]) -> float:
 def _start_step(spec: Experiment) -> float:
     """Seconds of one supervised step of a warm start of one seed."""
     short = _with(spec, {"start.max_steps": _MORE})
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         (start,) = make_starts(StartTask(short, (0,)), lambda _: None)
     except SpecError:
-        return (time.perf_counter() - began) / _MORE
-    return (time.perf_counter() - began) / max(start.steps, 1)
+        return (time.process_time() - began) / _MORE
+    return (time.process_time() - began) / max(start.steps, 1)
 
 
 def _with(spec: Experiment, changes: dict[str, int]) -> Experiment:

@@ -243,5 +243,5 @@ def open_executor(name: str, on_step: OnStep, workers: int | None = None) -> Exe
     if name == "ray":
         from workbench.cluster import RayTasks
 
-        return RayTasks(workers)
+        return RayTasks(on_step, workers)
     raise SpecError(f"executor: unknown {name!r}; expected one of {', '.join(NAMES)}")

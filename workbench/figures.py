@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import polars as pl
 
 from recast.strategies import STRATEGIES
+from sim.exact import exact_world
 from workbench import charts, phases, questions, search
 from workbench.budget import (
     budget_table,
@@ -19,6 +21,7 @@ from workbench.budget import (
 from workbench.charts.efficiency import update_ratio
 from workbench.claims import MAIN
 from workbench.evidence import Evidence
+from workbench.exact import exact_table
 from workbench.measures import BASELINE, METHOD, METRIC
 from workbench.stats import performance_profile
 
@@ -30,21 +33,24 @@ HIT_RATES = (0.02, 0.1, 0.4)
 @dataclass(frozen=True)
 class Figure:
     """key: a name fit for a file; chart; data: the rows behind it; command: what prints or redraws
-    them; note: what a reader must know."""
+    them; note: what a reader must know; part: the heading of the report that it stands under."""
 
     key: str
     chart: charts.Chart
     data: pl.DataFrame
     command: str
     note: str = ""
+    part: str = ""
 
 
 def figures(evidence: Evidence) -> list[Figure]:
     """Every figure that the evidence carries, in the order of the report."""
-    found: list[Figure] = []
-    for draw in (_claims, _questions, _efficiency, _gradients, _phase_map, _search):
-        found += draw(evidence)
-    return found
+    return [
+        replace(figure, part=part)
+        for part, drawn in PARTS.items()
+        for draw in drawn
+        for figure in draw(evidence)
+    ]
 
 
 def _claims(evidence: Evidence) -> list[Figure]:
@@ -129,49 +135,45 @@ def _questions(evidence: Evidence) -> list[Figure]:
     settings = evidence.settings(questions.SWEEP)
     if not settings:
         return []
-    first, command = settings[0], f"recast sweep {questions.SWEEP}"
-    note = f"Sweep {questions.SWEEP}, {first}."
-    wanted: Sequence[tuple[str, pl.DataFrame, Callable[[pl.DataFrame], charts.Chart], str]] = (
+    first = settings[0]
+    place = f"Sweep {questions.SWEEP}, {first}."
+    wanted: Sequence[tuple[str, str, Callable[[pl.DataFrame], charts.Chart], str]] = (
         (
             "question-1-supervision",
-            questions.against_supervision(evidence),
-            lambda t: charts.differences(t, "Is repair just supervised fine-tuning on the target?"),
+            "supervision",
+            lambda t: charts.differences(t, questions.QUESTIONS["supervision"][0]),
             "After the same number of updates; p corrected (Holm) over all rows.",
         ),
-        (
-            "question-2-rate",
-            questions.by_rate(evidence, first),
-            lambda t: charts.against_rate(t, METRIC),
-            note,
-        ),
+        ("question-2-rate", "rate", lambda t: charts.against_rate(t, METRIC), place),
         (
             "question-3-prompts",
-            questions.prompt_cost(evidence),
+            "prompts",
             charts.prompt_cost,
             f"A count of tokens, not a time: {questions.SID_TOKENS} tokens per row, update widths "
             f"as measured in the sweep {questions.SWEEP}.",
         ),
+        ("question-5-sharpening", "sharpening", charts.against_temperature, place),
         (
-            "question-5-sharpening",
-            questions.by_temperature(evidence, first),
-            charts.against_temperature,
-            note,
+            "question-5-tempered",
+            "tempered",
+            lambda t: charts.differences(t, questions.QUESTIONS["tempered"][0]),
+            f"{place} Pass@1 of sft at a temperature minus Pass@1 of the other at T = 1; on the "
+            "last row of each, both at matched entropy. p corrected (Holm) over all rows.",
         ),
-        ("question-6-diversity", questions.by_k(evidence, first), charts.against_k, note),
+        ("question-6-diversity", "diversity", charts.against_k, place),
+        ("question-6-entropy", "entropy", charts.remaining, place),
     )
-    return [
-        Figure(key, draw(table), table, command, text)
-        for key, table, draw, text in wanted
-        if not table.is_empty()
-    ]
+    found = []
+    for key, name, draw, text in wanted:
+        table = questions.QUESTIONS[name][1](evidence, first)
+        if not table.is_empty():
+            found.append(Figure(key, draw(table), table, f"recast questions {name}", text))
+    return found
 
 
 def _gradients(evidence: Evidence) -> list[Figure]:
     """Question 4 needs no runs: every group of a small world is enumerated."""
     del evidence
-    from sim.exact import exact_world
-    from workbench.commands.exact import exact_table
-
     table = exact_table(
         {name: STRATEGIES[name] for name in GRADIENTS}, exact_world(HIT_RATES, 4), 4
     )
@@ -257,3 +259,14 @@ def _search(evidence: Evidence) -> list[Figure]:
                 )
             )
     return found
+
+
+PARTS: Mapping[str, tuple[Callable[[Evidence], list[Figure]], ...]] = MappingProxyType(
+    {
+        "Curves and budgets behind the claims": (_claims,),
+        "Questions beyond the paper": (_questions, _efficiency, _gradients),
+        "Which strategy wins where, at equal budget?": (_phase_map,),
+        "Is there something better than supervision and GRPO?": (_search,),
+    }
+)
+"""The report's headings, and what draws the figures under each."""

@@ -96,6 +96,38 @@ class BetaFit:
         """
         return _range(1 - self._pmf(k)[:, 0])
 
+    def learnable(self, group: int) -> Estimated:
+        """Share of groups with hits and misses both, at another G; 0 at G = 1.
+
+        Raises ValueError for group < 1, or group > 1 where the spread is unknown.
+        """
+        pmf = self._pmf(group)
+        return _range(np.clip(1 - pmf[:, 0] - pmf[:, -1], 0, 1) if group > 1 else 0 * pmf[:, 0])
+
+    def learnable_curves(self, widths: Sequence[int]) -> Array:
+        """`learnable` at each of these G for every (mean, spread) of the region; `[M, W]`.
+
+        Raises ValueError for a width below 2, or where the spread is unknown.
+        """
+        if min(widths) < 2 or not self.predicts:
+            raise ValueError(f"fit: no curve: {self.note or 'widths start at 2'}")
+        n = np.asarray([*widths, *widths], dtype=np.int64)
+        k = np.where(np.arange(len(n)) < len(widths), 0, n)
+        ends = np.exp(_terms(self.region[:, 0], self.region[:, 1], k, n))
+        shares = 1 - ends[:, : len(widths)] - ends[:, len(widths) :]
+        return np.asarray(np.clip(shares, 0, 1), dtype=np.float64)
+
+    def again_constant(self, group: int) -> Estimated:
+        """Chance that a prompt whose group was all-zero or saturated is so at the next visit.
+
+        Raises ValueError as `regimes` does.
+        """
+        once, twice = self._pmf(group), self._pmf(2 * group)
+        choose = gammaln(2 * group + 1) - 2 * gammaln(group + 1)
+        both = twice[:, 0] + twice[:, -1] + 2 * twice[:, group] * np.exp(-choose)
+        constant = once[:, 0] + once[:, -1]
+        return _range(np.divide(both, constant, out=np.zeros_like(both), where=constant > 0))
+
     def _pmf(self, group: int) -> Array:
         if group < 1:
             raise ValueError(f"group: expected at least 1 rollout, got {group}")
@@ -145,9 +177,8 @@ def fit_hit_counts(hits: Sequence[int], rollouts: int | Sequence[int]) -> BetaFi
         note = f"{which}, so the spread over prompts is open; the interval of the mean allows any"
         return BetaFit(prompts, total, found, 0.0, region, False, True, note)
     if prompts == 1 or (n == 1).all():
-        low = betaincinv(found, total - found + 1, TAIL)
-        high = betaincinv(found + 1, total - found, 1 - TAIL)
-        region = np.array([[found / total, 0.0], [low, 0.0], [high, 0.0]])
+        share = binomial_share(found, total)
+        region = np.array([[value, 0.0] for value in (share.value, share.low, share.high)])
         at_best = float(loglik(region[:1, 0], region[:1, 1])[0])
         note = (
             "one prompt: this is its own hit probability, and the spread over prompts is unknown"
@@ -160,6 +191,15 @@ def fit_hit_counts(hits: Sequence[int], rollouts: int | Sequence[int]) -> BetaFi
     note = "" if best[1] > 0 else "no over-dispersion: prompts look alike"
     peak = float(loglik(region[:1, 0], region[:1, 1])[0])
     return BetaFit(prompts, total, found, peak, region, True, True, note)
+
+
+def binomial_share(found: int, total: int) -> Estimated:
+    """A share and its exact 95% interval (Clopper and Pearson). Raises ValueError for no trials."""
+    if not 0 <= found <= total or not total:
+        raise ValueError(f"share: expected 0 <= found <= total > 0, got {found} of {total}")
+    low = float(betaincinv(found, total - found + 1, TAIL)) if found else 0.0
+    high = float(betaincinv(found + 1, total - found, 1 - TAIL)) if found < total else 1.0
+    return Estimated(found / total, low, high)
 
 
 def _terms(mean: Array, spread: Array, k: Counts, n: Counts) -> Array:

@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+from pydantic import BaseModel
 
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
@@ -22,6 +25,15 @@ from workbench.spec import Experiment, SpecError
 ENGINE = 3
 """Generation of the simulator's numbers. Raise it whenever the same configuration gives other
 numbers than before (other draws, another formula), so that old and new runs are never mixed."""
+
+ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "world_spec": {"heterogeneity": 0.0},
+        "train_spec": {"decoding": "trie", "updates": "sampled"},
+    }
+)
+"""Fields younger than ENGINE with the value under which a run is what it was before them. At that
+value they stand in no configuration, so that older runs keep their names."""
 
 _DERIVED = ("cell", "world", "group")
 _LABELS = ("meaning", "source", "all_zero")
@@ -38,7 +50,7 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
     cell = {
         "engine": ENGINE,
         **_prepared(spec),
-        "train_spec": spec.train.model_dump(mode="json", exclude={"lr", "tune_metric"}),
+        "train_spec": _dumped(spec.train, "train_spec", {"lr", "tune_metric"}),
     }
     return {
         **cell,
@@ -61,16 +73,18 @@ def run_key(config: Mapping[str, Any]) -> str:
 
 def start_key(spec: Experiment, seed: int) -> str:
     """Name of a warm start: a hash of everything that determines it."""
-    shared = {
+    shared: dict[str, Any] = {
         "group": spec.train.group,
         "temperature": spec.train.temperature,
         "curve_prompts": spec.train.curve_prompts,
     }
+    if spec.train.decoding != "trie":
+        shared["decoding"] = spec.train.decoding
     return _digest({"engine": ENGINE, **_prepared(spec), **shared, "seed": seed})[:20]
 
 
 def _prepared(spec: Experiment) -> dict[str, Any]:
-    world = spec.world.model_dump(mode="json")
+    world = _dumped(spec.world, "world_spec")
     if spec.world.data is not None:
         world["data"] = folder_fingerprint(spec.world.data)
     return {
@@ -78,6 +92,13 @@ def _prepared(spec: Experiment) -> dict[str, Any]:
         "policy_spec": spec.policy.model_dump(mode="json"),
         "start_spec": spec.start.model_dump(mode="json"),
     }
+
+
+def _dumped(part: BaseModel, name: str, left_out: set[str] | None = None) -> dict[str, Any]:
+    """One table of a specification without the `ADDED` fields that change nothing."""
+    added = ADDED.get(name, {})
+    dumped = part.model_dump(mode="json", exclude=left_out)
+    return {k: v for k, v in dumped.items() if k not in added or v != added[k]}
 
 
 def folder_fingerprint(folder: str) -> str:

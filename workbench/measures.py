@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -28,81 +28,124 @@ from workbench.stats import (
     paired_difference,
     relative_gain,
 )
-from workbench.verdicts import Measured, Verdict, judge_level, judge_number, judge_trend
+from workbench.verdicts import Measured, Verdict, judge_level, judge_number, judge_trend, side
 
 METRIC = "greedy"
 """What the claims call Pass@1: the hit of the first item, as a beam-search evaluation reads it.
 Sampled Pass@1 at T = 1 mostly measures sharpness; the questions show it beside this one."""
 
-BASELINE, METHOD = "grpo", "recast"
+BASELINE, METHOD, CONTROL = "grpo", "recast", "sft"
+COMPANIONS = {
+    "pass_at_1": "the same in Pass@1 of one sample at T = 1",
+    "pass_at_1_matched": "the same in Pass@1 at matched entropy",
+}
 Modes = Mapping[str, str]
 _NOTHING = "no pairs of seeds in the store"
 
 
 def gain(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[Measured]:
-    """C1: relative gain of the final metric over the baseline."""
-    return _over_settings(
-        evidence,
-        modes,
-        lambda frame, setting, confidence: relative_gain(
-            *pairs(frame, METRIC, METHOD, BASELINE, setting), confidence=confidence
-        ),
-        lambda found: judge_number(found.low, found.high, paper, 0.0),
-    )
+    """C1: relative gain of the final metric over the baseline.
+
+    Beside it: the same gain of the control (supervised training on the same targets), and in
+    sampled Pass@1. A setting whose baseline is worth nothing as one (`_unfair`) decides nothing.
+    """
+
+    def against_baseline(
+        metric: str, strategy: str, judge: Callable[[Difference], Verdict]
+    ) -> list[Measured]:
+        return _by_setting(
+            evidence,
+            modes,
+            lambda sweep, setting, confidence: relative_gain(
+                *pairs(evidence.final(sweep), metric, strategy, BASELINE, setting),
+                confidence=confidence,
+            ),
+            judge,
+        )
+
+    found = []
+    for row in against_baseline(METRIC, METHOD, lambda d: judge_number(d.low, d.high, paper, 0.0)):
+        warning = _unfair(evidence, modes[row.mode], row.setting)
+        note = "; ".join(filter(None, (row.note, side(row.low, row.high, paper), warning)))
+        verdict: Verdict = "inconclusive" if warning else row.verdict
+        found.append(replace(row, verdict=verdict, note=note))
+    for metric, strategy, text in (
+        (METRIC, CONTROL, f"control: {CONTROL} in {METHOD}'s place"),
+        *((metric, METHOD, text) for metric, text in COMPANIONS.items()),
+    ):
+        found += _beside(text, against_baseline(metric, strategy, lambda _: "not judged"))
+    return found
 
 
 def budget_share(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[Measured]:
-    """C2: rollouts to the baseline's mean final metric, over all rollouts of the baseline."""
+    """C2: rollouts to the baseline's mean final metric, over all rollouts of the baseline.
+
+    Beside it: the share of the baseline's prompts that the control needs, which rolls nothing out.
+    The target is held fixed while seeds are resampled.
+    """
     found = []
     for mode, sweep in modes.items():
         settings = evidence.settings(sweep)
+        confidence = _corrected(len(settings))
         for setting in settings:
-            sample, total, target, warning = _to_target(evidence, sweep, setting)
-            if sample is None:
-                found.append(_missing(mode, setting))
-                continue
-            value = float(survival.median(sample)) / total
-            low, high = (
-                None if end is None else end / total
-                for end in interval(sample, survival.median, None, _corrected(len(settings)))
-            )
-            verdict = judge_number(low, high, paper, 1.0)
-            reached = f"{int(sample[1].sum())} of {sample.shape[1]} runs reach {target:.4f}"
-            found.append(
-                Measured(
+            warning = _unfair(evidence, sweep, setting)
+            for strategy, axis in ((METHOD, "rollouts"), (CONTROL, "step")):
+                reach = _to_target(evidence, sweep, setting, strategy, axis)
+                if reach is None:
+                    if strategy == METHOD:
+                        found.append(missing(mode, setting))
+                    continue
+                low, high = (
+                    None if end is None else end / reach.total
+                    for end in interval(reach.runs, survival.median, None, confidence)
+                )
+                number = judge_number(low, high, paper, 1.0)
+                row = Measured(
                     mode,
                     setting,
-                    finite(value),
+                    finite(float(survival.median(reach.runs)) / reach.total),
                     low,
                     high,
-                    sample.shape[1],
+                    reach.runs.shape[1],
                     None,
-                    "inconclusive" if warning else verdict,
-                    "; ".join(filter(None, (reached, warning))),
+                    "inconclusive" if warning else number,
+                    "; ".join(filter(None, (reach.text, side(low, high, paper), warning))),
                 )
-            )
+                if strategy == CONTROL:
+                    share = f"control: {CONTROL}'s share of the baseline's prompts"
+                    row = _beside(share, [replace(row, note=reach.text)])[0]
+                found.append(row)
     return found
 
 
 def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]:
-    """C3: log of the budget share at the least value of a field minus that at the greatest."""
-    found = []
+    """C3: log of the budget share at the least value of a field minus that at the greatest.
+
+    Beside it: the share itself at every value.
+    """
+    found, shares = [], []
     for mode, sweep in modes.items():
         frame = evidence.of(sweep)
         if frame.is_empty():
             continue
-        cells = frame.select("setting", field).unique().sort(field)
-        least, most = cells["setting"][0], cells["setting"][-1]
-        label = f"{least} against {most}"
-        small, large = (_to_target(evidence, sweep, name) for name in (least, most))
-        if small[0] is None or large[0] is None or small[0].shape != large[0].shape:
-            found.append(_missing(mode, label))
+        cells = frame.select("setting", field).unique().sort(field)["setting"].to_list()
+        label = f"{cells[0]} against {cells[-1]}"
+        reaches = {name: _to_target(evidence, sweep, name, METHOD, "rollouts") for name in cells}
+        for name, reach in reaches.items():
+            if reach is not None:
+                value = finite(float(survival.median(reach.runs)) / reach.total)
+                shares.append(shown(mode, name, value, reach.runs.shape[1], (None, None)))
+        small, large = reaches[cells[0]], reaches[cells[-1]]
+        if small is None or large is None or small.runs.shape != large.runs.shape:
+            found.append(missing(mode, label))
             continue
-        scale = math.log(small[1] / large[1])
-        both = np.concatenate([small[0], large[0]])
+        scale = math.log(small.total / large.total)
+        both = np.concatenate([small.runs, large.runs])
         low, high = interval(both, lambda s, scale=scale: _log_ratio(s) - scale)  # type: ignore[misc]
         value = float(_log_ratio(both)) - scale
-        note = "; ".join(filter(None, (small[3], large[3])))
+        note = "; ".join(
+            filter(None, (_unfair(evidence, sweep, name) for name in (cells[0], cells[-1])))
+        )
         found.append(
             Measured(
                 mode,
@@ -116,63 +159,21 @@ def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
                 note,
             )
         )
-    return found
+    return found + _beside("budget share", shares)
 
 
-def cost_ratio(
-    evidence: Evidence,
-    modes: Modes,
-    cost: Callable[[pl.DataFrame], float] | None,
-    column: str,
-) -> list[Measured]:
-    """C4-C8: the baseline's cost over the method's; shown, never judged.
-
-    cost: what a run spent, from the ledger (None: the simulator has no such thing); column: the
-    same of `recast lm efficiency` on a small real model, where its rows are given.
-    """
-    found = []
-    for mode, sweep in modes.items():
-        curves = evidence.curves(sweep)
-        for setting in evidence.settings(sweep) if cost is not None else []:
-            assert cost is not None
-            theirs, ours = (per_run(curves, name, setting, cost) for name in (BASELINE, METHOD))
-            seeds = sorted(theirs.keys() & ours.keys())
-            if not seeds:
-                found.append(_missing(mode, setting, "not testable here"))
-                continue
-            ratio = estimate([theirs[s] / ours[s] for s in seeds])
-            found.append(_shown(mode, setting, ratio.value, ratio.n, (ratio.low, ratio.high)))
-    return found + _on_a_real_model(evidence.efficiency, column)
-
-
-def _on_a_real_model(table: pl.DataFrame, column: str) -> list[Measured]:
-    if table.is_empty():
-        return []
-    keys = ["group", "prompt_tokens", "micro_rows", "prefix"]
-    both = table.filter(pl.col("strategy") == METHOD).join(
-        table.filter(pl.col("strategy") == BASELINE), on=keys, suffix="_baseline"
-    )
-    return [
-        _shown(
-            "small real model, CPU",
-            f"G {row['group']}, prompt {row['prompt_tokens']}, prompts {row['prefix']}, "
-            f"micro-batch {row['micro_rows'] or 'whole'}",
-            row["mfu"] / row["mfu_baseline"] if column == "mfu" else float(row[column]),
-            1,
-            (None, None),
-        )
-        for row in both.sort(keys).iter_rows(named=True)
-    ]
-
-
-def _shown(
-    mode: str, setting: str, value: float, n: int, ends: tuple[float | None, float | None]
+def shown(
+    mode: str, setting: str, value: float | None, n: int, ends: tuple[float | None, float | None]
 ) -> Measured:
+    """A row that is shown and never judged."""
     return Measured(mode, setting, value, *ends, n, None, "not testable here")
 
 
 def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measured]:
-    """C9: the baseline's smallest all-zero + single-hit share at any evaluation after the start."""
+    """C9: the baseline's smallest all-zero + single-hit share at any evaluation after the start.
+
+    A setting that begins below the level cannot stay above it and does not decide.
+    """
 
     def lowest(rows: pl.DataFrame) -> float:
         after = rows.filter(pl.col("step") > 0)
@@ -187,12 +188,14 @@ def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measure
         for setting in settings:
             shares = per_run(evidence.curves(sweep), BASELINE, setting, lowest)
             if not shares:
-                found.append(_missing(mode, setting))
+                found.append(missing(mode, setting))
                 continue
             level = estimate(list(shares.values()), confidence=_corrected(len(settings)))
             verdict = judge_level(level.low, level.high, least)
             begun = per_run(evidence.curves(sweep), BASELINE, setting, at_start)
-            note = f"{estimate(list(begun.values())).value:.3f} at the start"
+            start = estimate(list(begun.values())).value
+            outside = "" if start >= least else f"begins below {least:g}: does not decide"
+            note = f"{start:.3f} at the start"
             found.append(
                 Measured(
                     mode,
@@ -203,7 +206,8 @@ def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measure
                     level.n,
                     None,
                     verdict,
-                    "; ".join(filter(None, (note, level.label))),
+                    "; ".join(filter(None, (note, outside, level.label))),
+                    counts=not outside,
                 )
             )
     return found
@@ -234,7 +238,7 @@ def steadier(evidence: Evidence, modes: Modes) -> list[Measured]:
             seeds = sorted(falls[0].keys() & falls[1].keys())
             theirs, ours = pairs(evidence.final(sweep), METRIC, BASELINE, METHOD, setting)
             if not seeds or not len(theirs):
-                found.append(_missing(mode, setting))
+                found.append(missing(mode, setting))
                 continue
             worst = [[fall[s] for s in seeds] for fall in falls]
             gap = paired_difference(worst[0], worst[1], confidence=confidence)
@@ -297,20 +301,6 @@ def drawdown(rows: pl.DataFrame) -> float:
     return float((np.maximum.accumulate(half) - half).max())
 
 
-def _over_settings(
-    evidence: Evidence,
-    modes: Modes,
-    measure: Callable[[pl.DataFrame, str, float], Difference],
-    judge: Callable[[Difference], Verdict],
-) -> list[Measured]:
-    return _by_setting(
-        evidence,
-        modes,
-        lambda sweep, setting, confidence: measure(evidence.final(sweep), setting, confidence),
-        judge,
-    )
-
-
 def _by_setting(
     evidence: Evidence,
     modes: Modes,
@@ -326,7 +316,7 @@ def _by_setting(
             try:
                 d = measure(sweep, setting, _corrected(len(family)))
             except ValueError:
-                rows.append(_missing(mode, setting))
+                rows.append(missing(mode, setting))
                 continue
             tested.append(
                 Measured(mode, setting, d.value, d.low, d.high, d.n, d.p, judge(d), d.label)
@@ -336,24 +326,50 @@ def _by_setting(
     return rows
 
 
+@dataclass(frozen=True)
+class _Reach:
+    """Budgets of runs `[2, n]` to a target, all that the baseline spends, and both in words."""
+
+    runs: Floats
+    total: float
+    text: str
+
+
 def _to_target(
-    evidence: Evidence, sweep: str, setting: str
-) -> tuple[Floats | None, float, float, str]:
-    """The method's budgets `[2, n]`, all the baseline spends, the target, and what is wrong."""
-    here = evidence.of(sweep).filter(pl.col("setting") == setting)
+    evidence: Evidence, sweep: str, setting: str, strategy: str, axis: str
+) -> _Reach | None:
+    """A strategy's way to the baseline's mean final metric; None without runs of both."""
     curves = evidence.curves(sweep).filter(pl.col("setting") == setting)
     try:
         target = final_value(curves, METRIC, BASELINE)
     except ValueError:
-        return None, math.nan, math.nan, _NOTHING
-    events = reach_events(curves, METRIC, "rollouts", target)
-    ours = events.filter(pl.col("strategy") == METHOD).sort("seed")
+        return None
+    events = reach_events(curves, METRIC, axis, target)
+    ours = events.filter(pl.col("strategy") == strategy).sort("seed")
     theirs = events.filter(pl.col("strategy") == BASELINE)
     if ours.is_empty() or theirs.is_empty():
-        return None, math.nan, math.nan, _NOTHING
-    sample = survival.sample(ours["budget"].to_numpy(), ours["reached"].to_numpy())
-    told = [c.text for c in cautions(here, METRIC, BASELINE) if c.kind == "below_start"]
-    return sample, float(np.median(theirs["spent"].to_numpy())), target, "; ".join(told)
+        return None
+    runs = survival.sample(ours["budget"].to_numpy(), ours["reached"].to_numpy())
+    text = f"{int(runs[1].sum())} of {runs.shape[1]} runs reach {target:.4f}"
+    return _Reach(runs, float(np.median(theirs["spent"].to_numpy())), text)
+
+
+def _unfair(evidence: Evidence, sweep: str, setting: str) -> str:
+    """Why nothing follows from this comparison; empty when it is fair.
+
+    The baseline ends below its own start or sits at an edge of its grid of rates, or the method
+    sits at the upper edge. (At the lower edge it is at its best when it is hardly trained: there
+    no further rate would help it.)
+    """
+    here = evidence.of(sweep).filter(pl.col("setting") == setting)
+    highest = here.filter(pl.col("strategy") == METHOD).select(
+        (pl.col("lr").filter("tuned").max() == pl.col("lr").max()).alias("edge")
+    )
+    blocking = {(BASELINE, "below_start"), (BASELINE, "edge_of_grid")}
+    if highest.height and highest["edge"][0]:
+        blocking.add((METHOD, "edge_of_grid"))
+    told = cautions(here, METRIC, BASELINE)
+    return "; ".join(c.text for c in told if (c.strategy, c.kind) in blocking)
 
 
 def _log_ratio(runs: Floats) -> Floats:
@@ -374,5 +390,12 @@ def _corrected(family: int) -> float:
     return 1 - (1 - CONFIDENCE) / max(family, 1)
 
 
-def _missing(mode: str, setting: str, verdict: Verdict = "inconclusive") -> Measured:
+def _beside(what: str, rows: list[Measured]) -> list[Measured]:
+    """Rows that show another quantity beside a claim; those without a run are left out."""
+    shown = [row for row in rows if row.n]
+    return [replace(row, verdict="not judged", counts=False, beside=what) for row in shown]
+
+
+def missing(mode: str, setting: str, verdict: Verdict = "inconclusive") -> Measured:
+    """A setting without a pair of seeds."""
     return Measured(mode, setting, None, None, None, 0, None, verdict, _NOTHING)

@@ -174,6 +174,7 @@ def groups_of(group: pl.DataFrame, draw: int) -> RolloutGroups:
         beam_rank=torch.arange(group.height).unsqueeze(0),
         matched=levels,
         item=torch.tensor([[identities[item] for item in items]]),
+        depth=DEPTH,
     )
 
 

@@ -1,18 +1,20 @@
-"""Six questions a careful reader asks, each as a table on the rows of a packaged sweep.
+"""Questions a careful reader asks, each as a table on the rows of a packaged sweep.
 
-The charts of the same names draw these tables.
+`QUESTIONS` lists them; the report draws them. Bias and variance, the fourth of the paper's
+readers' questions, need no runs: `recast exact`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
 from workbench.evidence import Evidence, last_rows, pairs
-from workbench.stats import estimate, holm, paired_difference
+from workbench.stats import Difference, estimate, holm, paired_difference
 
 SWEEP = "claims"
 METRICS = ("greedy", "pass_at_1", "pass_at_1_matched", "recall_at_10", "pass_at_32")
@@ -36,21 +38,8 @@ def against_supervision(
                 ours, theirs = pairs(last, metric, first, second, setting)
                 if len(ours):
                     d = paired_difference(ours, theirs)
-                    found.append(
-                        {
-                            "label": f"{first} - {second}: {metric}",
-                            "setting": setting,
-                            "value": d.value,
-                            "low": d.low,
-                            "high": d.high,
-                            "p": d.p,
-                            "seeds": d.n,
-                        }
-                    )
-    table = pl.DataFrame(found, infer_schema_length=None)
-    return (
-        table if table.is_empty() else table.with_columns(p=pl.Series(holm(table["p"].to_list())))
-    )
+                    found.append(_row(f"{first} - {second}: {metric}", setting, d))
+    return _corrected(found)
 
 
 def by_rate(evidence: Evidence, setting: str, metric: str = "greedy") -> pl.DataFrame:
@@ -116,6 +105,66 @@ def diversity(evidence: Evidence, setting: str) -> pl.DataFrame:
     )
 
 
+def tempered(evidence: Evidence, setting: str) -> pl.DataFrame:
+    """Does sharpened supervision beat them? label, setting, value, low, high, p, seeds.
+
+    Pass@1 of the trained `sft` sampled at a temperature, which costs nothing, minus Pass@1 of
+    `grpo` and `recast` at T = 1 (in Pass@1 at matched entropy, where temperature is no help, on the
+    last rows); p is Holm-adjusted over the whole table.
+    """
+    last = evidence.final(SWEEP)
+    if last.is_empty():
+        return last
+    here = last.filter(pl.col("setting") == setting)
+    columns = _numbered(here, r"pass_at_1_t(\d{3})", 100.0) | {"pass_at_1": 1.0}
+    matches = [
+        (f"sft at T = {t:g}", column, "pass_at_1")
+        for column, t in sorted(columns.items(), key=lambda item: item[1])
+        if t <= 1
+    ]
+    matches.append(("sft, matched entropy", "pass_at_1_matched", "pass_at_1_matched"))
+    found: list[dict[str, Any]] = []
+    for rival in ("grpo", "recast"):
+        for name, ours, theirs in matches:
+            first, second = _by_seed(here, "sft", ours), _by_seed(here, rival, theirs)
+            seeds = sorted(first.keys() & second.keys())
+            if seeds:
+                d = paired_difference([first[s] for s in seeds], [second[s] for s in seeds])
+                found.append(_row(f"{name} - {rival}", setting, d))
+    return _corrected(found)
+
+
+def _by_seed(rows: pl.DataFrame, strategy: str, column: str) -> dict[int, float]:
+    own = rows.filter((pl.col("strategy") == strategy) & pl.col(column).is_not_null())
+    return {int(seed): float(value) for seed, value in own.select("seed", column).iter_rows()}
+
+
+def _row(label: str, setting: str, d: Difference) -> dict[str, Any]:
+    return {
+        "label": label,
+        "setting": setting,
+        "value": d.value,
+        "low": d.low,
+        "high": d.high,
+        "p": d.p,
+        "seeds": d.n,
+    }
+
+
+def _corrected(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Rows as a table, p-values Holm-adjusted over all of them."""
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    if table.is_empty():
+        return table
+    return table.with_columns(p=pl.Series(holm(table["p"].to_list())))
+
+
+def _numbered(rows: pl.DataFrame, pattern: str, unit: float) -> dict[str, float]:
+    """Columns whose names carry a number, with that number over `unit`."""
+    found = ((name, re.fullmatch(pattern, name)) for name in rows.columns)
+    return {name: float(match[1]) / unit for name, match in found if match is not None}
+
+
 def _long(
     evidence: Evidence, setting: str, pattern: str, name: str, unit: float, base: str, at: float
 ) -> pl.DataFrame:
@@ -124,10 +173,7 @@ def _long(
     if last.is_empty():
         return last
     here = last.filter(pl.col("setting") == setting)
-    columns = {
-        c: float(m[1]) / unit for c in here.columns if (m := re.fullmatch(pattern, c)) is not None
-    }
-    columns[base] = at
+    columns = _numbered(here, pattern, unit) | {base: at}
     if len(columns) < 2:
         return pl.DataFrame()
     found = [
@@ -153,3 +199,23 @@ def _means(rows: pl.DataFrame, keys: list[str], metric: str) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(found, infer_schema_length=None)
+
+
+QUESTIONS: Mapping[str, tuple[str, Callable[[Evidence, str], pl.DataFrame]]] = MappingProxyType(
+    {
+        "supervision": (
+            "Is repair just supervised fine-tuning on the target?",
+            lambda evidence, _: against_supervision(evidence),
+        ),
+        "rate": ("Is the order of the strategies an artefact of the learning rate?", by_rate),
+        "prompts": (
+            "How much of the saved update is prompts encoded again and again?",
+            lambda evidence, _: prompt_cost(evidence),
+        ),
+        "sharpening": ("Is a gain in Pass@1 more than sharpening?", by_temperature),
+        "tempered": ("Does supervision, sampled colder, beat what was trained for hits?", tempered),
+        "diversity": ("What does each strategy do to diversity?", by_k),
+        "entropy": ("How much of the catalogue is left?", diversity),
+    }
+)
+"""Name -> the question, and its table for one setting (some tables hold every setting)."""

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from recast.stage import nearest
 from recast.strategies import parse_strategy
@@ -21,7 +30,10 @@ Model = TypeVar("Model", bound=BaseModel)
 TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
 
 
-GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "reference"})
+DEPTH = 3
+"""Code levels of the simulator's worlds."""
+
+GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "depth", "reference"})
 """Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
 
@@ -35,8 +47,10 @@ class _Strict(BaseModel):
 
 class WorldSpec(_Strict):
     """Which world. data: folder of a replay world; task: of a synthetic one, `plain`, one of five
-    or all of them mixed; noise: temperature of true preferences, .2 = each task's own; drift:
-    how far tastes have turned between the SFT log and the test users, 0 = not, 1 = wholly."""
+    or all of them mixed; noise: temperature of true preferences, .2 = each task's own;
+    heterogeneity: how unequal users are in the strength of their taste, 0 = as drawn, -1 = equal,
+    above 0 more unequal; drift: how far tastes have turned between the SFT log and the test users,
+    0 = not, 1 = wholly."""
 
     kind: Literal["synthetic", "replay"] = "synthetic"
     data: str | None = None
@@ -45,17 +59,38 @@ class WorldSpec(_Strict):
     )
     items: Annotated[int, Field(ge=2, le=4096)] = 1024
     noise: Annotated[float, Field(gt=0, le=100)] = 0.2
+    heterogeneity: Annotated[float, Field(ge=-1, le=3)] = 0.0
     drift: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class PolicySpec(_Strict):
-    """Which policy. width: hidden units of the MLP; a tabular policy has none."""
+WIDTHS = {"S": 32, "M": 64, "L": 128, "XL": 256}
+"""The width ladder: names for numbers of hidden units."""
 
-    kind: Literal["mlp", "tabular"] = "mlp"
-    width: Annotated[int, Field(ge=1, le=4096)] = 64
+
+def _width(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in WIDTHS:
+            named = ", ".join(f"{name} ({width})" for name, width in WIDTHS.items())
+            raise ValueError(f"got {value!r}; expected a whole number or one of {named}")
+        return WIDTHS[value]
+    return value
+
+
+class PolicySpec(_Strict):
+    """Which policy. width: hidden units of the MLP or the transformer, a number or a name of
+    `WIDTHS`; tabular and log-linear policies have none."""
+
+    kind: Literal["mlp", "tabular", "loglinear", "transformer"] = "mlp"
+    width: Annotated[int, Field(ge=1, le=4096), BeforeValidator(_width)] = 64
+
+    @model_validator(mode="after")
+    def _shared_by_heads(self) -> PolicySpec:
+        if self.kind == "transformer" and self.width % 2:
+            raise ValueError(f"width {self.width}: expected an even number for two attention heads")
+        return self
 
 
 class StartSpec(_Strict):
@@ -70,20 +105,24 @@ class TrainSpec(_Strict):
     """steps: rollout phases; batch: prompts per phase; group: rollouts per prompt G; lr: the grid
     from which each strategy's rate is chosen on the validation split by `tune_metric`;
     rollouts: i.i.d. samples at `temperature`, or the distinct items of a beam search;
+    decoding: down the trie of items, or free, so that a rollout may be no item and earns nothing;
     mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
-    kl_weight, kl_estimator: the loss; curve_prompts: test prompts behind each point of a learning
-    curve, 0 = all of them."""
+    kl_weight, kl_estimator: the loss; updates: from sampled groups, or their expectation, free of
+    sampling noise, where credit follows from hits and the boundary pair; curve_prompts: test
+    prompts behind each point of a learning curve, 0 = all of them."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     group: Annotated[int, Field(ge=1, le=4096)] = 32
     rollouts: Literal["sample", "beam"] = "sample"
+    decoding: Literal["trie", "free"] = "trie"
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(ge=0, le=100)] = 0.28
     kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     mini_batch: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    updates: Literal["sampled", "expected"] = "sampled"
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
@@ -108,7 +147,25 @@ class Experiment(_Strict):
                 require_inputs(parse_strategy(name), GIVEN | beams, self.train.group)
             except ValueError as problem:
                 raise ValueError(f"strategy {name!r}: {problem}") from None
+        if self.train.updates == "expected":
+            self._expected()
         return self
+
+    def _expected(self) -> None:
+        """Raise ValueError where a strategy has no expected update."""
+        from sim.expected import why_not_expected
+        from sim.step import Training
+
+        if self.policy.kind == "transformer":
+            raise ValueError(
+                "train.updates: expected updates need a policy with hand-written passes; "
+                "expected policy.kind mlp, tabular or loglinear"
+            )
+        how = Training(**self.train.model_dump(exclude={"lr", "tune_metric", "decoding"}))
+        for name in self.strategies:
+            reason = why_not_expected(parse_strategy(name), how, DEPTH)
+            if reason:
+                raise ValueError(f"strategy {name!r}: no expected update: {reason}")
 
     @field_validator("strategies")
     @classmethod
@@ -175,6 +232,24 @@ def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
                 raise SpecError(f"{where}: expected a table, got {place!r}")
         place[leaf] = value
     return result
+
+
+def assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Dotted changes from texts such as `train.group=16` or `policy.width=S`.
+
+    A value is read as TOML (a number, true, a list, "a text") and as plain text where it is none.
+    Raises SpecError for a text without a field.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        field, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", field):
+            raise SpecError(f"--set {text!r}: expected FIELD=VALUE, such as train.group=16")
+        try:
+            found[field] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[field] = value
+    return found
 
 
 def validated(model: type[Model], raw: Mapping[str, Any]) -> Model:

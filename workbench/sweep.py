@@ -20,6 +20,7 @@ from recast.strategies import parse_strategy
 from workbench.keys import run_config, run_key, start_key
 from workbench.spec import (
     PRESETS,
+    WIDTHS,
     Experiment,
     Rate,
     SpecError,
@@ -98,9 +99,9 @@ class Sweep(Experiment):
     @classmethod
     def _flat(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return _flattened(value)
+            return _numbered(_flattened(value))
         if isinstance(value, list | tuple):
-            return [_flattened(rule) if isinstance(rule, Mapping) else rule for rule in value]
+            return [cls._flat(r) if isinstance(r, Mapping) else r for r in value]
         return value
 
     @model_validator(mode="after")
@@ -209,6 +210,15 @@ def _flattened(table: Mapping[str, Any], above: str = "", wrap: bool = True) -> 
             single = wrap and not isinstance(value, list | tuple)
             flat[f"{above}{key}"] = [value] if single else value
     return flat
+
+
+def _numbered(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule with the named widths as numbers, which is what experiments hold."""
+    widths = rule.get("policy.width")
+    if isinstance(widths, list | tuple):
+        named = [WIDTHS.get(w, w) if isinstance(w, str) else w for w in widths]
+        return {**rule, "policy.width": named}
+    return rule
 
 
 def _check(where: str, rule: Mapping[str, Any], fields: list[str]) -> None:

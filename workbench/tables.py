@@ -24,6 +24,21 @@ QUALITY = (
     "pass_at_32",
     "entropy",
 )
+TEMPERATURES = tuple(
+    f"pass_at_1_t{hundredths:03d}" for hundredths in (10, 20, 30, 50, 70, 85, 120, 150, 200)
+)
+DETAIL = (
+    *TEMPERATURES,
+    *(f"pass_at_{k}" for k in (2, 4, 8, 16, 64)),
+    "recall_at_5",
+    "recall_at_50",
+    "ndcg_at_5",
+    "beam_pass_at_1",
+    "beam_hit_at_32",
+    "coverage_at_10",
+    "total_variation",
+)
+"""Metrics of all test prompts that come as a mean alone; null where a run did not measure them."""
 REGIME = ("all_zero", "single_hit", "multi_hit", "saturated")
 SIGNAL = ("learnable", "signal_count", "update_width", "repaired")
 COST = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", "skipped_prompts")
@@ -64,6 +79,7 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
             found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
         taught = curve.filter(pl.col("strategy") == strategy, pl.col("step") > 0)
         shares = taught.select(pl.col(SIGNAL).mean()).row(0, named=True)
+        free = invalid(curve.filter(pl.col("strategy") == strategy), first, last)
         found.append(
             {
                 "strategy": strategy,
@@ -72,11 +88,27 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
                 **_means(last),
                 **{f"{name}_start": first[name].mean() for name in REGIME},
                 **shares,
+                **free,
             }
         )
     return pl.DataFrame(found, infer_schema_length=None).sort(
         pl.col("slice") != "all", "slice", maintain_order=True
     )
+
+
+def invalid(curve: pl.DataFrame, first: pl.DataFrame, last: pl.DataFrame) -> dict[str, float]:
+    """Share of rollouts that are no item: at the start, on the curve over training (trapezoids over
+    steps) and at the end; empty where decoding is not free."""
+    if "invalid_share" not in curve.columns or curve["invalid_share"].null_count():
+        return {}
+    mean = curve.group_by("step").agg(pl.col("invalid_share").mean()).sort("step")
+    steps, share = mean["step"].to_numpy(), mean["invalid_share"].to_numpy()
+    area = float(((share[1:] + share[:-1]) / 2 * (steps[1:] - steps[:-1])).sum())
+    return {
+        "invalid_share_start": float(first["invalid_share"].to_numpy().mean()),
+        "invalid_share_training": area / float(steps[-1] - steps[0]),
+        "invalid_share": float(last["invalid_share"].to_numpy().mean()),
+    }
 
 
 def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
@@ -93,7 +125,30 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
         values |= {name: float(column.mean()), f"{name}_low": low, f"{name}_high": high}
     for name in (*REGIME, *COST):
         values[name] = float(rows[name].to_numpy().mean())
+    for name in DETAIL:
+        if name in rows.columns:
+            known = not rows[name].null_count()
+            values[name] = float(rows[name].to_numpy().mean()) if known else None
     return values
+
+
+def over_time(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row per (strategy, step): the regimes of a group then, and what groups taught since the
+    evaluation before; means over seeds at the tuned rate, on the prompts of the curve.
+
+    Columns strategy, step, rollouts, updated_rows, all_zero, single_hit, multi_hit, saturated,
+    repaired, learnable, signal_count, and invalid_share where decoding is free. What groups taught
+    is null at step 0.
+    """
+    rows = frame.filter("tuned", split="test", slice="all")
+    free = ["invalid_share"] if "invalid_share" in rows.columns else []
+    names = ["rollouts", "updated_rows", *REGIME, "repaired", "learnable", "signal_count", *free]
+    order = {name: i for i, name in enumerate(frame["strategy"].unique(maintain_order=True))}
+    return (
+        rows.group_by("strategy", "step")
+        .agg(pl.col(name).cast(pl.Float64).mean() for name in names)
+        .sort(pl.col("strategy").replace_strict(order), "step")
+    )
 
 
 def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:
@@ -118,7 +173,7 @@ def as_text(table: pl.DataFrame, title: str) -> str:
     for row in table.iter_rows(named=True):
         shown.add_row(*(_cell(row, name) for name in names))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 40 + 24 * len(names)
-    console = Console(width=width, no_color=True)
+    console = Console(width=width, no_color=True, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(shown)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -15,7 +15,7 @@ import torch
 from recast import STRATEGIES, Strategy
 from recast.by_hits import by_hits, sampled_width, why_undefined
 from recast.closed_forms import CLOSED_FORMS
-from recast.learnability import beta_regimes, expected_signal, hit_count_pmf
+from recast.learnability import expected_signal, hit_count_pmf
 from recast.objective import objective, signal_to_noise, weight
 
 LOWEST = 1e-4
@@ -30,17 +30,6 @@ def left_out(names: Sequence[str], group: int) -> dict[str, str]:
         if reason:
             found[name] = reason
     return found
-
-
-def regime_frame(mean: float, cv: float, widths: Sequence[int]) -> pl.DataFrame:
-    """group, regime, share: one row per width and regime."""
-    return pl.DataFrame(
-        [
-            {"group": group, "regime": regime, "share": share}
-            for group in widths
-            for regime, share in beta_regimes(mean, cv, group).items()
-        ]
-    )
 
 
 def reach_frame(

@@ -1,7 +1,7 @@
 """From an interval to a verdict: the rules are fixed here, before anything is measured.
 
 An interval's missing end (None) is unbounded there; both missing means that there are too few
-seeds or nothing to measure, and is always inconclusive.
+seeds, and is always inconclusive. A sweep that is not in the store is not measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Verdict: TypeAlias = Literal[
-    "reproduced", "not reproduced", "only where", "inconclusive", "not testable here"
+    "reproduced",
+    "not reproduced",
+    "only where",
+    "inconclusive",
+    "not testable here",
+    "not measured",
+    "not judged",
 ]
 
 
@@ -20,7 +26,8 @@ Verdict: TypeAlias = Literal[
 class Measured:
     """One claim in one setting. mode: which baseline; setting: which cell; low, high: corrected for
     the claim's family of settings; p: Holm-adjusted, None where no test applies; counts: False for
-    a row shown beside the claim that does not decide it."""
+    a row shown beside the claim that does not decide it; beside: what such a row shows, when that
+    is another quantity (a control, another metric)."""
 
     mode: str
     setting: str
@@ -32,6 +39,7 @@ class Measured:
     verdict: Verdict
     note: str = ""
     counts: bool = True
+    beside: str = ""
 
 
 def judge_number(
@@ -72,13 +80,15 @@ def judge_level(low: float | None, high: float | None, least: float) -> Verdict:
 def together(rows: Sequence[Measured]) -> tuple[Verdict, str]:
     """The verdict over all settings that count, and the region that "only where" names.
 
-    Reproduced or refuted needs every setting or, for a refutation, at least half of them with none
-    in favour; a mixture with some in favour is "only where".
+    Reproduced needs every setting; a refutation at least half of them, with none in favour; a
+    mixture with some in favour is "only where". Settings that were not measured are in neither.
     """
     counted = [row for row in rows if row.counts]
     found = [row.verdict for row in counted]
     if not found or all(verdict == "not testable here" for verdict in found):
         return "not testable here", ""
+    if all(verdict == "not measured" for verdict in found):
+        return "not measured", ""
     if all(verdict == "reproduced" for verdict in found):
         return "reproduced", ""
     if "reproduced" in found:
@@ -87,6 +97,16 @@ def together(rows: Sequence[Measured]) -> tuple[Verdict, str]:
     if 2 * found.count("not reproduced") >= len(found):
         return "not reproduced", ""
     return "inconclusive", ""
+
+
+def side(low: float | None, high: float | None, paper: tuple[float, float]) -> str:
+    """Where the interval lies when it misses the paper's figure; empty when it does not."""
+    if low is None and high is None:
+        return ""
+    lower, upper = _bounds(low, high)
+    if lower > paper[1]:
+        return "wholly above the paper's figure"
+    return "wholly below the paper's figure" if upper < paper[0] else ""
 
 
 def _bounds(low: float | None, high: float | None) -> tuple[float, float]:

@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 
 from recast.strategies import parse_strategy
 from sim.evaluate import Snapshot
+from sim.free import free_world
+from sim.loglinear import LogLinear
 from sim.policy import MLP, Policy, Tabular
 from sim.replay import load_replay
 from sim.step import Training
 from sim.trainer import open_run, train
+from sim.transformer import Transformer
 from sim.warmstart import warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 from workbench.keys import folder_fingerprint
-from workbench.spec import Experiment, SpecError
+from workbench.spec import Experiment, SpecError, WorldSpec
 
 Report = Callable[[int], None]
 """Called often with the run-steps done since the last call; it may raise to stop the work."""
@@ -76,8 +79,20 @@ class Trained:
 
 
 def build_world(spec: Experiment) -> World:
-    """The world of an experiment. Raises SpecError for data that cannot be used."""
-    world = spec.world
+    """The world of an experiment, with its dead ends where decoding is free.
+
+    Raises SpecError for data that cannot be used.
+    """
+    world = _constrained(spec.world)
+    if spec.train.decoding == "trie":
+        return world
+    try:
+        return free_world(world)
+    except ValueError as problem:
+        raise SpecError(f"train.decoding: {problem}") from None
+
+
+def _constrained(world: WorldSpec) -> World:
     if world.kind == "replay":
         if world.data is None:
             raise SpecError("world.data: a replay world needs a folder; give --data DIR")
@@ -90,6 +105,7 @@ def build_world(spec: Experiment) -> World:
             items=world.items,
             task=world.task,
             noise=world.noise,
+            heterogeneity=world.heterogeneity,
             drift=world.drift,
             validation_prompts=world.validation_prompts,
             test_prompts=world.test_prompts,
@@ -100,12 +116,18 @@ def build_world(spec: Experiment) -> World:
 
 def build_policy(spec: Experiment) -> Policy:
     """The policy of an experiment."""
-    return MLP(spec.policy.width) if spec.policy.kind == "mlp" else Tabular()
+    kinds: dict[str, Callable[[int], Policy]] = {
+        "mlp": MLP,
+        "tabular": lambda _: Tabular(),
+        "loglinear": lambda _: LogLinear(),
+        "transformer": Transformer,
+    }
+    return kinds[spec.policy.kind](spec.policy.width)
 
 
 def build_training(spec: Experiment) -> Training:
     """How an experiment trains."""
-    return Training(**spec.train.model_dump(exclude={"lr", "tune_metric"}))
+    return Training(**spec.train.model_dump(exclude={"lr", "tune_metric", "decoding"}))
 
 
 _WORLDS: dict[str, World] = {}
@@ -115,7 +137,7 @@ _KEPT = 2
 def world_of(spec: Experiment) -> World:
     """`build_world`, remembered for the last two worlds of this process."""
     content = folder_fingerprint(spec.world.data) if spec.world.data is not None else ""
-    key = spec.world.model_dump_json() + content
+    key = spec.world.model_dump_json() + content + spec.train.decoding
     if key not in _WORLDS:
         while len(_WORLDS) >= _KEPT:
             del _WORLDS[next(iter(_WORLDS))]

@@ -11,7 +11,9 @@ Private methods of trl 1.16 are overridden, so other versions are refused at imp
 
 Groups may be split across ranks: outcomes are gathered, every rank builds the same signal with its
 own generator (TRL's and torch's are not touched) and takes its slice. `reward` and
-`frac_reward_zero_std` in TRL's log are after repair; `recast/...` is the raw outcome.
+`frac_reward_zero_std` in TRL's log are after repair; `recast/...` is the raw outcome. The
+completions log says what was sampled: `sampled_completion` and `sampled_outcome` before repair,
+`repaired`, `target`, and in `advantage` the strategy's own.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from recast.adapters.microbatches import EMPTY, packed
-from recast.groups import REGIMES, Origin, RolloutGroups, regime
+from recast.groups import Origin, RolloutGroups, regime
 from recast.lm.decode import sample
 from recast.lm.extra import LMError
 from recast.lm.prefix import allowed_logits
@@ -34,6 +36,7 @@ from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.loss import denominator
+from recast.regimes import REGIMES
 from recast.repair import anchored
 from recast.strategies import parse_strategy
 from recast.strategy import Signal, State, Strategy, build_signal, require_inputs
@@ -42,7 +45,7 @@ from recast.structure import level_scores
 SUPPORTED = "1.16"
 PHASES = 1024
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")
-GIVEN = frozenset({"target", "tie_key", "length", "matched"})
+GIVEN = frozenset({"target", "tie_key", "length", "matched", "depth"})
 
 if trl.__version__.split(".")[:2] != SUPPORTED.split("."):
     raise ImportError(
@@ -121,6 +124,12 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             return output
         here, signal = self._slice(len(inputs)), self._signal
         output["advantages"] = _flat(signal.advantage)[here].to(output["advantages"])
+        credit = _flat(signal.advantage)
+        credit = credit.sum(-1) if credit.ndim > 1 else credit
+        logged = self._logs["advantages"]
+        for _ in range(min(len(credit), len(logged))):
+            logged.pop()
+        logged.extend(credit.tolist())
         if self.divisor == "strategy":
             whole = denominator(signal, self.strategy.denominator, len(self._targets[0]))
             output["num_items_in_batch"] = whole.to(output["num_items_in_batch"].device).float()
@@ -197,7 +206,11 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             [_leading(c, t) for c, t in zip(completions, self._targets, strict=True)],
             device=self.accelerator.device,
         )
+        self._log_sampled("sampled_completion", completions)
+        self._log_sampled("target", self._targets)
+        self._log_completion_extra("sampled_outcome", (matched == length).float().tolist())
         if not training:
+            self._log_completion_extra("repaired", [False] * len(completions))
             self._outcome, self._rows = (matched == length).float().tolist(), None
             return completions, logprobs
         self._signal = signal = self._build(self.accelerator.gather(matched), length)
@@ -205,11 +218,16 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         anchor = _flat(signal.groups.origin == int(Origin.ANCHOR))[here].tolist()
         self._outcome = _flat(signal.groups.reward)[here].tolist()
         self._rows = _flat(signal.rows)[here].to(self.accelerator.device)
+        self._log_completion_extra("repaired", anchor)
         completions = [
             target if repaired else completion
             for completion, target, repaired in zip(completions, self._targets, anchor, strict=True)
         ]
         return completions, logprobs
+
+    def _log_sampled(self, column: str, ids: list[list[int]]) -> None:
+        said = self.processing_class.batch_decode(ids, skip_special_tokens=True)
+        self._log_completion_extra(column, said)
 
     def _build(self, matched: Tensor, length: int) -> Signal:
         """The signal of all ranks' rollouts; the same on each of them."""
@@ -221,6 +239,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             tie_key=uniforms(self.args.seed, "ties", self._counter, tuple(matched.shape)).float(),
             length=torch.full(matched.shape, float(length)),
             matched=matched,
+            depth=length,
         )
         signal = build_signal(self.strategy, groups, self._memory)
         self._memory = signal.state

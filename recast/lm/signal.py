@@ -29,7 +29,7 @@ Search = Literal["sample", "beam"]
 REFILLS = 10
 """Rounds of further prompts that dynamic sampling may roll out before it gives up filling."""
 
-GIVEN = frozenset({"target", "tie_key", "length", "matched", "item", "reference"})
+GIVEN = frozenset({"target", "tie_key", "length", "matched", "item", "depth", "reference"})
 """What this path can give to every strategy; sampling adds entropy, beams their rank."""
 
 
@@ -142,6 +142,7 @@ def roll_out(
         length=torch.full(shape, float(trie.depth), device=device),
         matched=matched,
         item=item,
+        depth=trie.depth,
         **optional,
     )
     return groups, codes

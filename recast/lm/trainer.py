@@ -29,11 +29,12 @@ from recast.lm.evaluate import (
 )
 from recast.lm.extra import LMError
 from recast.lm.optimizer import Adam
-from recast.lm.signal import Roller, collect, given
+from recast.lm.signal import Collected, Roller, collect, given
 from recast.lm.update import Diverged, Job, RLTraining, account, update
 from recast.strategy import State, Strategy, require_inputs
 
 Progress = Callable[[int, int, str], None]
+Record = Callable[[int, Collected], None]
 Log = Callable[[int, Mapping[str, float]], None]
 COUNTED = ("learnable", "signal_count", "update_width", "repaired")
 
@@ -54,14 +55,16 @@ def train(
     how: RLTraining,
     folder: Path | None = None,
     progress: Progress = lambda *_: None,
+    record: Record = lambda *_: None,
     log: Log = lambda *_: None,
 ) -> tuple[dict[str, Any], ...]:
     """Train `job.model` in place; the rows of a `RunRecord`, one per (evaluation, split, slice).
 
     folder: where the state after each evaluation is kept, so that a killed run continues; None
-    keeps none. log: gets (step, values), train/... after each step and SPLIT/... after each
-    evaluation. Raises LMError for a strategy that needs what this path cannot give, and `Diverged`
-    when loss or gradient is not finite (what was saved stays).
+    keeps none. record: gets each step, from 1, and what was rolled out in it. log: gets (step,
+    values), train/... after each step and SPLIT/... after each evaluation. Raises LMError for a
+    strategy that needs what this path cannot give, and `Diverged` when loss or gradient is not
+    finite (what was saved stays).
     """
     if how.batch > len(job.prompts):
         raise LMError(f"--batch: {how.batch} prompts asked for, the data has {len(job.prompts)}")
@@ -82,7 +85,7 @@ def train(
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
     while state.step < how.steps:
         spent, counted, state.memory = train_step(
-            job, strategy, how, optimizer, state.step, state.memory
+            job, strategy, how, optimizer, state.step, state.memory, record
         )
         state.step += 1
         state.tally.append(counted)
@@ -128,6 +131,7 @@ def train_step(
     optimizer: Adam,
     step: int,
     memory: State | None = None,
+    record: Record = lambda *_: None,
 ) -> tuple[dict[str, int], dict[str, float], State]:
     """One rollout phase and one optimizer step.
 
@@ -136,6 +140,7 @@ def train_step(
     """
     began = time.perf_counter()
     collected = collect(roller(job, how), strategy, step, memory or {})
+    record(step + 1, collected)
     rolled = time.perf_counter()
     update(job, strategy, how, collected, step / max(1, how.steps - 1))
     norm = optimizer.step(how.lr, how.clip_norm)

@@ -4,42 +4,85 @@ A strategy keeps its place, colour, dash and mark in every chart, and any two st
 without colour too. The description property carries the alt text.
 """
 
-from workbench.charts.budget import (
-    budget_by_target,
-    budget_shares,
-    learning_curves,
-    performance_profiles,
-    waiting_curves,
-)
-from workbench.charts.exact import exact_directions
-from workbench.charts.front import pareto_front, phase_map
-from workbench.charts.learnability import (
-    regimes_by_group,
-    signal_counts,
-    weights,
-    what_width_buys,
-)
-from workbench.charts.live import regimes_over_training, trade_off
-from workbench.charts.picture import picture
-from workbench.charts.questions import (
-    against_k,
-    against_rate,
-    against_temperature,
-    differences,
-    prompt_cost,
-)
-from workbench.charts.signals import advantages, counts_over_training, sid_tree
-from workbench.charts.style import (
-    COUNTS,
-    INK,
-    METRICS,
-    PAPER_POINT,
-    PAPER_SHARES,
-    REGIME_LABELS,
-    STYLE,
-    Chart,
-    in_order,
-)
+from typing import TYPE_CHECKING
+
+from recast.lazy import lazily
+
+if TYPE_CHECKING:
+    from workbench.charts.budget import (
+        budget_by_target,
+        budget_shares,
+        learning_curves,
+        performance_profiles,
+        waiting_curves,
+    )
+    from workbench.charts.diagnose import logged_regimes, other_widths, what_if
+    from workbench.charts.efficiency import update_ratio
+    from workbench.charts.exact import exact_directions
+    from workbench.charts.front import pareto_front, phase_map
+    from workbench.charts.learnability import signal_counts, weights, what_width_buys
+    from workbench.charts.live import regimes_over_training, trade_off
+    from workbench.charts.looks import STYLE, in_order
+    from workbench.charts.questions import (
+        against_k,
+        against_rate,
+        against_temperature,
+        differences,
+        prompt_cost,
+        remaining,
+    )
+    from workbench.charts.real import final_scores
+    from workbench.charts.regimes import regimes_by_group
+    from workbench.charts.signals import advantages, counts_over_training, sid_tree
+    from workbench.charts.style import (
+        COUNTS,
+        INK,
+        METRICS,
+        PAPER_POINT,
+        PAPER_SHARES,
+        REGIME_LABELS,
+        Chart,
+    )
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "budget": (
+                "budget_by_target",
+                "budget_shares",
+                "learning_curves",
+                "performance_profiles",
+                "waiting_curves",
+            ),
+            "diagnose": ("logged_regimes", "other_widths", "what_if"),
+            "efficiency": ("update_ratio",),
+            "exact": ("exact_directions",),
+            "front": ("pareto_front", "phase_map"),
+            "learnability": ("signal_counts", "weights", "what_width_buys"),
+            "live": ("regimes_over_training", "trade_off"),
+            "looks": ("STYLE", "in_order"),
+            "questions": (
+                "against_k",
+                "against_rate",
+                "against_temperature",
+                "differences",
+                "prompt_cost",
+                "remaining",
+            ),
+            "real": ("final_scores",),
+            "regimes": ("regimes_by_group",),
+            "signals": ("advantages", "counts_over_training", "sid_tree"),
+            "style": (
+                "COUNTS",
+                "Chart",
+                "INK",
+                "METRICS",
+                "PAPER_POINT",
+                "PAPER_SHARES",
+                "REGIME_LABELS",
+            ),
+        },
+    )
 
 __all__ = [
     "COUNTS",
@@ -59,19 +102,24 @@ __all__ = [
     "counts_over_training",
     "differences",
     "exact_directions",
+    "final_scores",
     "in_order",
     "learning_curves",
+    "logged_regimes",
+    "other_widths",
     "pareto_front",
     "performance_profiles",
     "phase_map",
-    "picture",
     "prompt_cost",
     "regimes_by_group",
     "regimes_over_training",
+    "remaining",
     "sid_tree",
     "signal_counts",
     "trade_off",
+    "update_ratio",
     "waiting_curves",
     "weights",
+    "what_if",
     "what_width_buys",
 ]

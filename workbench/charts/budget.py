@@ -6,7 +6,10 @@ import altair as alt
 import polars as pl
 
 from workbench.budget import AXES
-from workbench.charts.style import INK, METRICS, Chart, scales, titled
+from workbench.charts.looks import scales
+from workbench.charts.style import INK, METRICS, Chart, titled, tooltip
+
+_FAR = 2.5
 
 
 def learning_curves(
@@ -20,6 +23,7 @@ def learning_curves(
     """Metric against budget with a band over seeds and lines at the start and the ceiling.
 
     frame: strategy, x, mean, low, high (null without an interval), as `budget.curve_table` gives.
+    A ceiling far above every curve is named at the top edge, so that the curves keep their height.
     """
     order, colour, dash, shape = scales(frame)
     label = METRICS.get(metric, metric)
@@ -34,12 +38,18 @@ def learning_curves(
         strokeDash=dash,
         order="x:Q",
     )
-    points = base.mark_point(filled=True, size=45).encode(
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
         y="mean:Q",
         shape=shape,
-        tooltip=["strategy:N", "x:Q", alt.Tooltip("mean:Q", format=".4f"), "n_runs:Q"],
+        tooltip=[*tooltip("x", title=AXES.get(axis, axis)), "n_runs:Q"],
     )
     layers = [band, lines, points]
+    top = max((value for value in frame["mean"].to_list() if value is not None), default=0.0)
+    if ceiling is not None and ceiling > _FAR * top > 0:
+        said = pl.DataFrame({"label": [f"ceiling {ceiling:.3g}, above this picture"]})
+        far = alt.Chart(said).mark_text(align="left", dx=4, color=INK)
+        layers.append(far.encode(x=alt.value(0), y=alt.value(8), text="label:N"))
+        ceiling = None
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")
@@ -78,11 +88,11 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
     lines = base.mark_line().encode(
         y=alt.Y("median:Q", title=f"{AXES.get(axis, axis)} (median run)"), strokeDash=dash
     )
-    tooltip = ["strategy:N", "target:Q", "median:Q", "n_reached:Q", "n_runs:Q"]
+    told = ["strategy:N", "target:Q", "median:Q", "low:Q", "high:Q", "n_reached:Q", "n_runs:Q"]
     points = [
         base.mark_point(filled=filled, size=55, opacity=1)
         .transform_filter(alt.datum.all_reach == filled)
-        .encode(y="median:Q", shape=shape, tooltip=tooltip)
+        .encode(y="median:Q", shape=shape, tooltip=told)
         for filled in (True, False)
     ]
     return titled(
@@ -107,9 +117,9 @@ def waiting_curves(frame: pl.DataFrame, axis: str, target: float) -> Chart:
         color=colour,
         order="budget:Q",
     )
-    tooltip = ["strategy:N", "budget:Q", alt.Tooltip("waiting:Q", format=".0%"), "n_runs:Q"]
+    told = ["strategy:N", "budget:Q", alt.Tooltip("waiting:Q", format=".0%"), "n_runs:Q"]
     steps = base.mark_line(interpolate="step-after").encode(strokeDash=dash)
-    points = base.mark_point(filled=True, size=40).encode(shape=shape, tooltip=tooltip)
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape, tooltip=told)
     return titled(
         steps + points,
         f"How long do runs need to reach {target:.4f}?",
@@ -146,7 +156,20 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     points = (
         alt.Chart(known)
         .mark_point(filled=True, size=80, opacity=1)
-        .encode(y=y, x=x, color=colour.legend(None), shape=shape.legend(None))
+        .encode(
+            y=y,
+            x=x,
+            color=colour.legend(None),
+            shape=shape.legend(None),
+            tooltip=[
+                "strategy:N",
+                "reached:N",
+                *(
+                    alt.Tooltip(f"{name}:Q", format=".3f")
+                    for name in ("share_of_baseline", "share_low", "share_high")
+                ),
+            ],
+        )
     )
     counts = (
         alt.Chart(shown)
@@ -190,7 +213,9 @@ def performance_profiles(frame: pl.DataFrame, metric: str) -> Chart:
         y=alt.Y("share:Q", title="Runs above it").axis(format="%").scale(domain=[0, 1]),
         strokeDash=dash,
     )
-    points = base.mark_point(filled=True, size=30).encode(y="share:Q", shape=shape)
+    points = base.mark_point(filled=True, size=30, opacity=1).encode(
+        y="share:Q", shape=shape, tooltip=tooltip("threshold", title=label, value="share")
+    )
     return titled(
         alt.layer(band, lines, points),
         "How many runs end above each level?",

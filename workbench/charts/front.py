@@ -5,7 +5,8 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import INK, METRICS, Chart, scales, titled
+from workbench.charts.looks import scales
+from workbench.charts.style import INK, METRICS, Chart, titled
 
 
 def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
@@ -82,7 +83,7 @@ def phase_map(
         color=colour.title("Winner"),
         tooltip=["winner:N", alt.Tooltip("margin:Q", format=".4f"), "at_x:N", "at_y:N"],
     )
-    names = base.mark_text(fontSize=9, color="white").encode(text="winner:N")
+    names = base.mark_text(fontSize=11, fontWeight="bold", color="white").encode(text="winner:N")
     chart = (
         (tiles + names)
         .properties(width=200, height=150)

@@ -1,4 +1,4 @@
-"""Charts of what a group can teach."""
+"""Charts of what each strategy makes of a hit rate."""
 
 from __future__ import annotations
 
@@ -7,59 +7,8 @@ from typing import Literal
 import altair as alt
 import polars as pl
 
-from recast import REGIMES
-from workbench.charts.style import (
-    INK,
-    PAPER_POINT,
-    PAPER_SHARES,
-    REGIME_LABELS,
-    REGIME_STYLE,
-    Chart,
-    scales,
-    titled,
-)
-
-
-def regimes_by_group(frame: pl.DataFrame) -> Chart:
-    """Share of groups in each regime against G, the paper's 85/13/2 at G = 32 marked.
-
-    frame: group, regime (of `REGIMES`), share in [0, 1].
-    """
-    labels = [REGIME_LABELS[name] for name in REGIMES]
-    named = frame.with_columns(pl.col("regime").replace_strict(dict(REGIME_LABELS)))
-    lines = (
-        alt.Chart(named)
-        .mark_line(point=alt.OverlayMarkDef(size=25))
-        .encode(
-            x=alt.X("group:Q", title="Rollouts per group, G").scale(type="log", base=2),
-            y=alt.Y("share:Q", title="Share of groups").axis(format="%").scale(domain=[0, 1]),
-            color=alt.Color("regime:N", title="Regime").scale(
-                domain=labels, range=[colour for colour, _ in REGIME_STYLE]
-            ),
-            strokeDash=alt.StrokeDash("regime:N", title="Regime").scale(
-                domain=labels, range=[dash for _, dash in REGIME_STYLE]
-            ),
-            tooltip=["group:Q", "regime:N", alt.Tooltip("share:Q", format=".2%")],
-        )
-    )
-    paper = pl.DataFrame(
-        {
-            "group": [PAPER_POINT["group"]] * len(PAPER_SHARES),
-            "share": list(PAPER_SHARES.values()),
-            "label": [f"paper: {share:.0%} {name}" for name, share in PAPER_SHARES.items()],
-        }
-    )
-    marks = alt.Chart(paper).encode(x="group:Q", y="share:Q", tooltip=["label:N"])
-    said = "paper: " + " / ".join(f"{share:.0%}" for share in PAPER_SHARES.values())
-    text = alt.Chart(paper.head(1)).encode(x="group:Q", y="share:Q", text=alt.value(said))
-    return titled(
-        lines
-        + marks.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
-        + text.mark_text(align="right", dx=-4, dy=24, color=INK),
-        "How many groups can teach anything at this search width?",
-        "Lines: share of all-zero, single-hit, multi-hit and saturated groups against the rollouts "
-        "per group. Grey diamonds: the paper's 85%, 13% and 2% at 32 rollouts.",
-    )
+from workbench.charts.looks import scales
+from workbench.charts.style import INK, Chart, titled
 
 
 def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
@@ -92,7 +41,9 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
 
     def panel(rows: pl.DataFrame, y: alt.Y) -> alt.LayerChart:
         base = alt.Chart(rows).encode(x=x, y=y, color=colour)
-        points = base.mark_point(filled=True, size=45).encode(shape=shape, tooltip=tooltip)
+        points = base.mark_point(filled=True, size=45, opacity=1).encode(
+            shape=shape, tooltip=tooltip
+        )
         layered: alt.LayerChart = base.mark_line().encode(strokeDash=dash) + points
         return layered.properties(width=270, height=260)
 
@@ -127,7 +78,9 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
 
     def panel(rows: pl.DataFrame, field: str, y: alt.Y) -> alt.LayerChart:
         lines = alt.Chart(rows).mark_line(clip=True).encode(x=x, y=y, color=colour, strokeDash=dash)
-        points = alt.Chart(rows.filter(every)).mark_point(filled=True, size=45, clip=True)
+        points = alt.Chart(rows.filter(every)).mark_point(
+            filled=True, size=45, clip=True, opacity=1
+        )
         here = alt.Chart(pl.DataFrame({"p": [p_here], "label": [f"your p {p_here:.2%}"]}))
         rule = here.mark_rule(color=INK, strokeDash=[2, 2]).encode(x="p:Q")
         text = here.mark_text(color=INK, align="left", dx=4, baseline="top").encode(

@@ -6,16 +6,10 @@ import altair as alt
 import polars as pl
 
 from recast import REGIMES
-from workbench.charts.style import (
-    INK,
-    METRICS,
-    REGIME_LABELS,
-    REGIME_STYLE,
-    Chart,
-    in_order,
-    scales,
-    titled,
-)
+from workbench.charts.looks import in_order, scales
+from workbench.charts.style import INK, METRICS, REGIME_LABELS, REGIME_STYLE, Chart, titled
+from workbench.stats import interval
+from workbench.stats import mean as average
 
 
 def regimes_over_training(frame: pl.DataFrame, columns: int = 4, width: int = 130) -> Chart:
@@ -68,7 +62,8 @@ def regimes_over_training(frame: pl.DataFrame, columns: int = 4, width: int = 13
 def trade_off(frame: pl.DataFrame, x: str, y: str) -> Chart:
     """Two metrics against each other as training goes on: one path per strategy, a mark at its end.
 
-    frame: strategy, step and both metrics, one row per run x evaluation.
+    frame: strategy, step and both metrics, one row per run x evaluation. From five seeds on the end
+    carries 95% bootstrap intervals.
     """
     order, colour, dash, shape = scales(frame)
     mean = (
@@ -93,14 +88,42 @@ def trade_off(frame: pl.DataFrame, x: str, y: str) -> Chart:
         )
 
     paths = at(mean).mark_line(point=alt.OverlayMarkDef(size=12))
-    latest = mean.filter(pl.col("step") == pl.col("step").max().over("strategy"))
+    latest = _with_intervals(
+        mean.filter(pl.col("step") == pl.col("step").max().over("strategy")), frame, x, y
+    )
+    bars = [
+        alt.Chart(latest.drop_nulls(f"{along}_low"))
+        .mark_rule(opacity=0.6)
+        .encode(
+            **{along: alt.X(f"{along}_low:Q") if along == "x" else alt.Y(f"{along}_low:Q")},
+            **{f"{along}2": f"{along}_high:Q", across: f"{across}:Q"},
+            color=colour,
+        )
+        for along, across in (("x", "y"), ("y", "x"))
+    ]
     ends = at(latest).mark_point(filled=True, size=110, opacity=1).encode(shape=shape)
     start = mean.filter(pl.col("step") == 0).head(1)
     begin = alt.Chart(start).mark_text(text="start", color=INK, dy=14).encode(x="x:Q", y="y:Q")
     return titled(
-        paths.encode(strokeDash=dash, order="step:Q") + ends + begin,
+        alt.layer(*bars, paths.encode(strokeDash=dash, order="step:Q"), ends, begin),
         "Is the gain more than sharpening?",
         f"{METRICS[y]} against {METRICS[x]}, one path per strategy ({', '.join(order)}) from the "
         "shared start to where it is now. Up and right is better on both; a path that turns down "
         "sharpens at the expense of breadth.",
+    )
+
+
+def _with_intervals(ends: pl.DataFrame, frame: pl.DataFrame, x: str, y: str) -> pl.DataFrame:
+    """Add x_low, x_high, y_low, y_high: over the runs that are at the end of each path."""
+    bounds = []
+    for strategy, step in ends.select("strategy", "step").iter_rows():
+        runs = frame.filter((pl.col("strategy") == strategy) & (pl.col("step") == step))
+        row = {"strategy": strategy}
+        for name, metric in (("x", x), ("y", y)):
+            values = runs[metric].drop_nulls().cast(pl.Float64).to_numpy()
+            row[f"{name}_low"], row[f"{name}_high"] = interval(values, average)
+        bounds.append(row)
+    numbers = dict.fromkeys(("x_low", "x_high", "y_low", "y_high"), pl.Float64)
+    return ends.join(
+        pl.DataFrame(bounds, schema={"strategy": pl.String, **numbers}), on="strategy", how="left"
     )

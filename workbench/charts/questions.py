@@ -5,7 +5,8 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import INK, METRICS, Chart, scales, titled
+from workbench.charts.looks import scales
+from workbench.charts.style import INK, METRICS, Chart, titled, tooltip
 
 
 def differences(frame: pl.DataFrame, title: str) -> Chart:
@@ -27,7 +28,7 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
         .mark_rule()
         .encode(x="low:Q", x2="high:Q")
     )
-    tooltip = [
+    told = [
         "label:N",
         "setting:N",
         *(alt.Tooltip(f"{c}:Q", format=".4f") for c in ("value", "low", "high", "p")),
@@ -37,7 +38,7 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
         shape=shape,
         stroke=alt.Stroke("setting:N", title="Setting").scale(domain=names, scheme="dark2"),
         fillOpacity=alt.condition("datum.significant", alt.value(1), alt.value(0)),
-        tooltip=tooltip,
+        tooltip=told,
     )
     zero = (
         alt.Chart(pl.DataFrame({"at": [0.0]}))
@@ -72,7 +73,9 @@ def against_rate(frame: pl.DataFrame, metric: str) -> Chart:
     chart = alt.layer(
         bars,
         base.mark_line().encode(y=y, strokeDash=dash),
-        base.mark_point(filled=True, size=50, opacity=1).encode(y=y, shape=shape),
+        base.mark_point(filled=True, size=50, opacity=1).encode(
+            y=y, shape=shape, tooltip=tooltip("lr", title="Learning rate")
+        ),
         rings,
     )
     return titled(
@@ -102,7 +105,9 @@ def against_temperature(frame: pl.DataFrame) -> Chart:
         alt.layer(
             band,
             base.mark_line().encode(y=y, strokeDash=dash),
-            base.mark_point(filled=True, size=45).encode(y=y, shape=shape),
+            base.mark_point(filled=True, size=45, opacity=1).encode(
+                y=y, shape=shape, tooltip=tooltip("temperature", title="Temperature T")
+            ),
         ),
         "Is a gain in Pass@1 more than sharpening?",
         f"Sampled Pass@1 against temperature, one line per strategy ({', '.join(order)}). A "
@@ -129,12 +134,51 @@ def against_k(frame: pl.DataFrame) -> Chart:
         alt.layer(
             bars,
             base.mark_line().encode(y=y, strokeDash=dash),
-            base.mark_point(filled=True, size=45).encode(y=y, shape=shape),
+            base.mark_point(filled=True, size=45, opacity=1).encode(
+                y=y, shape=shape, tooltip=tooltip("k", title="Samples k")
+            ),
         ),
         "What does each strategy do to diversity?",
         f"Chance of a hit among k samples, one line per strategy ({', '.join(order)}). A line "
         "that starts high and ends low has bought Pass@1 with diversity.",
     )
+
+
+def remaining(frame: pl.DataFrame) -> alt.HConcatChart:
+    """What is left of diversity: one panel per measure, one row per strategy.
+
+    frame: strategy, measure ("entropy" in nats, "coverage_at_10" as a share), mean, low, high.
+    """
+    order, colour, _, shape = scales(frame)
+    panels = []
+    for measure, label in (
+        ("entropy", "Policy entropy (nats)"),
+        ("coverage_at_10", "Share of the catalogue in some top ten"),
+    ):
+        base = (
+            alt.Chart(frame)
+            .transform_filter(alt.datum.measure == measure)
+            .encode(y=alt.Y("strategy:N", title=None, sort=order))
+        )
+        bars = (
+            base.transform_filter("isValid(datum.low)")
+            .mark_rule()
+            .encode(x="low:Q", x2="high:Q", color=colour)
+        )
+        points = base.mark_point(filled=True, size=70, opacity=1).encode(
+            x=alt.X("mean:Q", title=label).scale(zero=True),
+            color=colour,
+            shape=shape,
+            tooltip=tooltip("mean", title=label),
+        )
+        panels.append((bars + points).properties(width=240, height=alt.Step(24)))
+    found: alt.HConcatChart = alt.hconcat(*panels).properties(
+        title="How much of the catalogue is left?",
+        description="Entropy of the policy and share of the catalogue that some prompt ranks among "
+        f"its ten most probable items, at the end of training, one row per strategy "
+        f"({', '.join(order)}), with 95% intervals over seeds.",
+    )
+    return found
 
 
 def prompt_cost(frame: pl.DataFrame) -> Chart:
@@ -151,8 +195,9 @@ def prompt_cost(frame: pl.DataFrame) -> Chart:
     )
     return titled(
         base.mark_line()
-        + base.mark_point(filled=True, size=40).encode(
-            shape=alt.Shape("encoding:N", title="Prompt encoding")
+        + base.mark_point(filled=True, size=40, opacity=1).encode(
+            shape=alt.Shape("encoding:N", title="Prompt encoding"),
+            tooltip=["encoding:N", "prompt_tokens:Q", alt.Tooltip("ratio:Q", format=".2f")],
         ),
         "How much of the saved update is prompts encoded again and again?",
         "Tokens in GRPO's update over those in ReCast's against prompt length: with every row "

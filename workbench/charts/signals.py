@@ -5,7 +5,8 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import COUNTS, INK, Chart, scales, titled
+from workbench.charts.looks import scales
+from workbench.charts.style import COUNTS, INK, Chart, titled
 
 _LEAVES = {
     "hit": ("#008A61", "circle"),

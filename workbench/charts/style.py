@@ -1,18 +1,14 @@
-"""How every chart looks: a strategy's colour, dash and mark, labels of metrics, titles."""
+"""What every chart says alike: labels of metrics, counts and regimes, titles."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import altair as alt
-import polars as pl
 
-from recast import STRATEGIES, Strategy
-
-Chart: TypeAlias = alt.LayerChart | alt.FacetChart
+Chart: TypeAlias = alt.LayerChart | alt.FacetChart | alt.HConcatChart
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
@@ -21,6 +17,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "greedy": "Greedy hit rate",
         "hr_at_1": "HR@1, beam search",
         "hr_at_5": "HR@5, beam search",
+        "hr_at_10": "HR@10, beam search",
         "recall_at_10": "Recall@10",
         "ndcg_at_10": "NDCG@10",
         "pass_at_32": "Pass@32, sampled",
@@ -56,43 +53,6 @@ INK = "#7A7A7A"
 """Grey of rules and labels: readable on a white page and on a dark one."""
 
 
-class Style(NamedTuple):
-    """How a strategy looks: a hex colour, a dash pattern, a mark (a Vega shape or path)."""
-
-    colour: str
-    dash: list[int]
-    shape: str
-
-
-class _Family(NamedTuple):
-    """Three tints of one hue, each 3:1 or better on white and on the dark page; own marks."""
-
-    tints: tuple[str, str, str]
-    shapes: tuple[str, ...]
-
-
-_WIDE, _TALL = "M-1,-.5H1V.5H-1Z", "M-.5,-1H.5V1H-.5Z"
-_STAR = "M0,-1L.3,-.3H1L.45,.15L.65,.9L0,.45L-.65,.9L-.45,.15L-1,-.3H-.3Z"
-_HOURGLASS, _BOWTIE = "M-.9,-.9H.9L-.9,.9H.9Z", "M-.9,-.9V.9L.9,-.9V.9Z"
-_SALTIRE = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
-
-FAMILIES: Mapping[str, _Family] = MappingProxyType(
-    {
-        "credit": _Family(("#006AB1", "#0092F3", "#007CCF"), ("circle", "square", _WIDE, _TALL)),
-        "repair": _Family(("#D24D00", "#B34200", "#F65A00"), ("diamond", "triangle-up", _STAR)),
-        "selection": _Family(("#A13DA1", "#C76CC7", "#BA4ABA"), ("triangle-down", _HOURGLASS)),
-        "supervised": _Family(("#007652", "#00A271", "#008A61"), ("cross", _SALTIRE)),
-        "gate": _Family(("#836200", "#B48700", "#997300"), ("triangle-left", "triangle-right")),
-        "other": _Family(("#676767", "#8E8E8E", "#797979"), (_BOWTIE, "wedge")),
-    }
-)
-# Seven dashes, and never a multiple of seven marks: walking both in step repeats no pair before
-# all are used up.
-_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 3], [4, 2], [8, 2, 2, 2, 2, 2])
-
-# The strategies that most pictures show get their family's first look.
-_SOLID = ("grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft")
-
 REGIME_STYLE = tuple(
     zip(
         ("#676767", "#007CCF", "#B48700", "#008A61"),
@@ -102,71 +62,13 @@ REGIME_STYLE = tuple(
 )
 
 
-def family(strategy: Strategy) -> str:
-    """The family whose hue and marks a strategy shares; a key of `FAMILIES`.
-
-    The first stage that differs from plain credit decides: supervised, gate, repair, select.
-    """
-    if not strategy.needs_rollouts or strategy.supervised not in (0.0, "none"):
-        return "supervised"
-    if getattr(strategy, "gate", "none") not in ("none", "all"):
-        return "gate"
-    if strategy.repair != "none":
-        return "repair"
-    return "credit" if strategy.select == "all" else "selection"
-
-
-def _look(kind: str, place: int) -> Style:
-    tints, shapes = FAMILIES[kind]
-    return Style(
-        tints[place % len(tints)], _DASHES[place % len(_DASHES)], shapes[place % len(shapes)]
-    )
-
-
-def _registry() -> dict[str, Style]:
-    """A look for each strategy of the registry, by its place within its family: stable as long
-    as new strategies come after the others of their family."""
-    seen: Counter[str] = Counter()
-    looks = {}
-    for name in sorted(STRATEGIES, key=lambda name: name not in _SOLID):
-        kind = family(STRATEGIES[name])
-        looks[name] = _look(kind, seen[kind])
-        seen[kind] += 1
-    return {name: looks[name] for name in STRATEGIES}
-
-
-STYLE: Mapping[str, Style] = MappingProxyType(_registry())
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Strategies in their fixed order; compositions outside the registry last, by name."""
-    present = set(names)
-    return [name for name in STYLE if name in present] + sorted(present - set(STYLE))
-
-
-def scales(frame: pl.DataFrame) -> tuple[list[str], alt.Color, alt.StrokeDash, alt.Shape]:
-    """The strategies of a frame in order, and their colour, dash and mark.
-
-    The legend shows colour and mark, so a line needs points: dashes would fray its symbols.
-    """
-    order = in_order(frame["strategy"].to_list())
-    others = [name for name in order if name not in STYLE]
-    chosen = [
-        STYLE[name] if name in STYLE else _look("other", others.index(name)) for name in order
+def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[alt.Tooltip]:
+    """The numbers of a mark: strategy, its place on the x axis, its value and interval."""
+    return [
+        alt.Tooltip("strategy:N", title="Strategy"),
+        alt.Tooltip(f"{x}:Q", title=title or x, format=",.4~g"),
+        *(alt.Tooltip(f"{name}:Q", format=".4f") for name in (value, "low", "high") if name != x),
     ]
-    return (
-        order,
-        alt.Color("strategy:N", title="Strategy")
-        .scale(domain=order, range=[style.colour for style in chosen])
-        .legend(symbolOpacity=1, symbolSize=90, symbolLimit=0, labelLimit=240),
-        # The other spelling of the field keeps the dash out of the legend of colour and mark.
-        alt.StrokeDash("['strategy']:N")
-        .scale(domain=order, range=[style.dash for style in chosen])
-        .legend(None),
-        alt.Shape("strategy:N", title="Strategy").scale(
-            domain=order, range=[style.shape for style in chosen]
-        ),
-    )
 
 
 def titled(chart: Any, question: str, description: str) -> Chart:

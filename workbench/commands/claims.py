@@ -9,6 +9,7 @@ import click
 import polars as pl
 
 from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
+from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EFFICIENCY,
     EXECUTOR,
@@ -22,6 +23,8 @@ from workbench.commands.output import (
 from workbench.evidence import gather, read_efficiency, run_and_gather
 from workbench.store import Store
 
+_LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "analogue")
+
 
 @click.command()
 @click.option(
@@ -34,6 +37,7 @@ from workbench.store import Store
 @click.option("--seeds", type=int, default=None, help="Fewer or more paired seeds than packaged.")
 @click.option("--steps", type=int, default=None, help="Another number of optimizer steps.")
 @click.option("--no-run", is_flag=True, help="Judge by what is stored; train nothing.")
+@DRY_RUN
 @EFFICIENCY
 @click.option(
     "--show",
@@ -50,6 +54,7 @@ def claims(
     seeds: int | None,
     steps: int | None,
     no_run: bool,
+    dry_run: bool,
     efficiency: str | None,
     show: str,
     executor: str,
@@ -62,6 +67,9 @@ def claims(
     wanted = [claim for claim in CLAIMS if not keys or claim.key in keys]
     needed = [name for name in SWEEPS if any(name in c.modes.values() for c in wanted)]
     changes = {"seeds": seeds, "train.steps": steps}
+    if dry_run:
+        forecast_packaged(needed, changes, store_path, executor, workers)
+        return
     if no_run:
         evidence = gather(needed, existing_store(store_path), changes)
     else:
@@ -80,8 +88,9 @@ def claims(
         for row in table.iter_rows(named=True):
             where = f" {row['where']}" if row["where"] else ""
             click.echo(f"{row['claim']:>3}  {row['verdict']}{where}")
-            for name in ("says", "paper", "measured", "statistic", "threshold", "analogue"):
-                click.echo(f"     {name}: {row[name]}")
+            for name in _LINES:
+                if row[name]:
+                    click.echo(f"     {name}: {row[name]}")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
     for text in evidence.warnings("greedy", "grpo"):

@@ -26,6 +26,13 @@ FORMAT = click.option(
     default="table",
     help="How to print the table.",
 )
+SET = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Any other field of the experiment, such as policy.width=S; repeatable.",
+)
 STORE = click.option(
     "--store", "store_path", default="runs", show_default=True, help="Where runs go."
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,
@@ -25,6 +26,7 @@ from workbench.store import Store
 @click.option("--seeds", type=int, default=None, help="Fewer or more paired seeds than packaged.")
 @click.option("--steps", type=int, default=None, help="Another number of optimizer steps.")
 @click.option("--no-run", is_flag=True, help="Map what is stored; train nothing.")
+@DRY_RUN
 @EXECUTOR
 @WORKERS
 @STORE
@@ -34,6 +36,7 @@ def phase_map(
     seeds: int | None,
     steps: int | None,
     no_run: bool,
+    dry_run: bool,
     executor: str,
     workers: int | None,
     store_path: str,
@@ -44,6 +47,9 @@ def phase_map(
     `recast sweep phase-map --dry-run` says how long it takes; it can be stopped and resumed.
     """
     changes = {"seeds": seeds, "train.steps": steps}
+    if dry_run:
+        forecast_packaged([SWEEP], changes, store_path, executor, workers)
+        return
     if no_run:
         evidence = gather([SWEEP], existing_store(store_path), changes)
     else:

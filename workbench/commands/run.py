@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import polars as pl
 
-from workbench.commands.output import EXECUTOR, FORMAT, STORE, WORKERS, emit, progress_bar
-from workbench.spec import load_experiment, preset_names
+from workbench.commands.output import (
+    EXECUTOR,
+    FORMAT,
+    SET,
+    STORE,
+    WORKERS,
+    emit,
+    progress_bar,
+)
+from workbench.commands.run_output import DEFINITIONS, print_ceilings, print_results
+from workbench.spec import SpecError, assignments, load_experiment, preset_names
 from workbench.store import Store
-from workbench.tables import COST, REGIME, SIGNAL, edge_warnings, summary
+from workbench.tables import edge_warnings, over_time, summary
 from workbench.tuning import mark_tuned
 
-DEFINITIONS = """\
-pass_at_1: expected hit of one sample at T = 1; pass_at_1_matched: the same at the temperature at
-which mean entropy equals the start's; greedy: hit of greedy decoding; pass_at_32: chance of a hit
-in 32 samples; hr_at_k: a target among the k most probable items."""
+if TYPE_CHECKING:
+    from workbench.equal import Equal
 
 
 @click.command()
@@ -30,10 +38,25 @@ in 32 samples; hr_at_k: a target among the k most probable items."""
 @click.option("--tune-metric", default=None, help="Validation metric that chooses the rate.")
 @click.option("--world", type=click.Choice(["synthetic", "replay"]), default=None)
 @click.option("--data", default=None, help="Folder in MiniOneRec's layout, for --world replay.")
+@SET
 @EXECUTOR
 @WORKERS
 @STORE
 @click.option("--popularity", is_flag=True, help="Popular and rare targets apart as well.")
+@click.option(
+    "--equal",
+    type=click.Choice(["rollouts", "steps", "updated_rows"]),
+    default=None,
+    help="Train every strategy until it has spent the same: rollouts, optimizer steps or rows of "
+    "the actor's update. Default: as many steps each.",
+)
+@click.option(
+    "--budget",
+    type=click.IntRange(1),
+    default=None,
+    help="With --equal: how much per run. Default: what the cheapest spends in train.steps steps.",
+)
+@click.option("--over-time", "by_step", is_flag=True, help="JSON or CSV: the rows over training.")
 @FORMAT
 def run(
     preset: str | None,
@@ -46,10 +69,14 @@ def run(
     tune_metric: str | None,
     world: str | None,
     data: str | None,
+    settings: tuple[str, ...],
     executor: str,
     workers: int | None,
     store_path: str,
     popularity: bool,
+    equal: str | None,
+    budget: int | None,
+    by_step: bool,
     style: str,
 ) -> None:
     """Train strategies side by side and print what each of them reached."""
@@ -67,56 +94,66 @@ def run(
             "start.all_zero": all_zero,
             "world.kind": world,
             "world.data": data,
+            **assignments(settings),
         },
     )
+    from workbench.equal import run_equal
     from workbench.runner import run_experiment
 
+    if budget is not None and equal is None:
+        raise SpecError("--budget: expected with --equal, which says a budget of what")
     store = Store(Path(store_path)).prepare()
+    mode, notes, added = f"{spec.train.steps} steps each", list[str](), pl.DataFrame()
     with progress_bar() as progress:
-        built, keys = run_experiment(spec, store, progress, executor, workers)
-    frame = mark_tuned(store.load(keys), spec.train.tune_metric).sort(
+        if equal is None:
+            built, keys = run_experiment(spec, store, progress, executor, workers)
+            frame = mark_tuned(store.load(keys), spec.train.tune_metric)
+        else:
+            built, same = run_equal(spec, store, equal, budget, progress, executor, workers)
+            frame, keys, mode = same.frame, same.keys, same.title()
+            notes, added = same.notes(), _equal_columns(same)
+    frame = frame.sort(
         pl.col("strategy").replace_strict({s: i for i, s in enumerate(spec.strategies)})
     )
+    history = over_time(frame)
     table = summary(frame, popularity)
+    if not added.is_empty():
+        table = table.join(added, on="strategy", how="left", maintain_order="left")
     if style != "table":
-        emit(table, style, "")
+        emit(history if by_step else table, style, "")
         return
-    labels = ["strategy", "slice"] if table["slice"].n_unique() > 1 else ["strategy"]
-    tuned = [*labels, "lr", "seeds", *(["diverged"] if table["diverged"].sum() else [])]
-    emit(
-        table.select(*tuned, *_with_interval("pass_at_1", "pass_at_1_matched", "greedy")),
-        style,
-        f"How sharp? Mean [95% interval] over seeds, {spec.train.group} rollouts per prompt",
-    )
-    several = not table["recall_at_10"].equals(table["hr_at_10"])
-    wide = ["hr_at_1", "hr_at_5", "hr_at_10", *(["recall_at_10"] if several else [])]
-    emit(
-        table.select(*labels, *_with_interval(*wide, "ndcg_at_10", "pass_at_32", "entropy")),
-        style,
-        "How wide? The most probable items, 32 samples, entropy in nats",
-    )
-    everyone = table.filter((pl.col("slice") == "all") & (pl.col("strategy") != "start"))
-    start = [f"{name}_start" for name in REGIME]
-    emit(
-        everyone.select("strategy", *start, *REGIME),
-        style,
-        f"Group regimes at G = {spec.train.group}: at the start, then at the end",
-    )
-    emit(everyone.select("strategy", *SIGNAL, *COST), style, "What taught, and what did it cost?")
-    for label, bounds in built.ceilings_by_slice().items():
-        for name, value in bounds.items():
-            click.echo(f"{name}{'' if label == 'all' else f' of {label}'}: {value:.4f}")
+    print_results(table, history, spec, mode)
+    if not added.is_empty():
+        emit(added, style, f"What was equal? Runs {mode}")
+    print_ceilings(built.ceilings_by_slice())
     click.echo(DEFINITIONS)
+    if table["slice"].n_unique() > 1:
+        click.echo("Every metric of every slice: --format csv.")
     click.echo(
         f"Learning rates chosen per strategy by {spec.train.tune_metric} on validation prompts."
     )
-    for note in (*built.notes, *edge_warnings(frame, spec.train.lr)):
+    for note in (*notes, *built.notes, *edge_warnings(frame, spec.train.lr)):
         click.echo(f"note: {note}")
     click.echo(f"runs: {len(keys)} in {store.root}")
 
 
-def _with_interval(*metrics: str) -> list[str]:
-    return [c for m in metrics for c in (m, f"{m}_low", f"{m}_high")]
+def _equal_columns(same: Equal) -> pl.DataFrame:
+    """strategy, equal (the axis), budget, steps of training, spent, share_of_budget."""
+    spent = same.spent()
+    return pl.DataFrame(
+        [
+            {
+                "strategy": name,
+                "equal": same.axis,
+                "budget": round(same.budget),
+                "steps": steps,
+                "spent": round(spent[name]),
+                "share_of_budget": None if name in same.free else spent[name] / same.budget,
+            }
+            for name, steps in same.steps.items()
+        ],
+        schema_overrides={"share_of_budget": pl.Float64},
+    )
 
 
 @click.command()

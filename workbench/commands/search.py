@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import polars as pl
 
+from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,
@@ -31,6 +32,7 @@ from workbench.store import Store
     default="dominance",
     help="The candidates against the controls, or every strategy's place on the fronts.",
 )
+@DRY_RUN
 @EXECUTOR
 @WORKERS
 @STORE
@@ -39,6 +41,7 @@ def search(
     seeds: int | None,
     steps: int | None,
     no_run: bool,
+    dry_run: bool,
     show: str,
     executor: str,
     workers: int | None,
@@ -50,6 +53,9 @@ def search(
     `recast sweep search --dry-run` says how long it takes; it can be stopped and resumed.
     """
     changes = {"seeds": seeds, "train.steps": steps}
+    if dry_run:
+        forecast_packaged([SWEEP], changes, store_path, executor, workers)
+        return
     if no_run:
         evidence = gather([SWEEP], existing_store(store_path), changes)
     else:
@@ -65,6 +71,10 @@ def search(
         verdicts = table.select("matched", "candidate", "outcome").unique(maintain_order=True)
         for matched, name, outcome in verdicts.iter_rows():
             click.echo(f"{MATCHED[matched]}: {name} {outcome}")
+        for matched, words in MATCHED.items():
+            here = verdicts.filter(pl.col("matched") == matched)["outcome"]
+            if len(here) and not here.str.starts_with("beats").any():
+                click.echo(f"{words}: no candidate dominates both controls")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
 

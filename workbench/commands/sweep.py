@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import polars as pl
 
+from workbench.commands.forecast import forecast, slots
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,
@@ -15,7 +16,6 @@ from workbench.commands.output import (
     emit,
     progress_bar,
 )
-from workbench.executors import cores
 from workbench.spec import SpecError
 from workbench.store import Store
 from workbench.sweep import Sweep, Tune, load_sweep, sweep_names
@@ -162,12 +162,7 @@ def _print(plan: Sweep, frame: pl.DataFrame, show: str, style: str) -> None:
 def _dry_run(
     plan: Sweep, folder: Path, executor: str, workers: int | None, show: str, style: str
 ) -> None:
-    from workbench.estimate import estimate
-
-    runs = plan.runs()
     store = Store(folder)
-    missing = [run for run in runs if not store.has(run.key)]
-    slots = 1 if executor == "serial" else workers or cores()
     if show == "runs" or style != "table":
         rows = [
             {
@@ -178,21 +173,11 @@ def _dry_run(
                 "seed": run.seed,
                 "stored": store.has(run.key),
             }
-            for run in runs
+            for run in plan.runs()
         ]
         emit(pl.DataFrame(rows), style, "Runs")
         return
-    cells = len({run.config["cell"] for run in runs})
-    click.echo(
-        f"{plan.name}: {len(runs)} runs in {cells} cells, {len(missing)} missing in {folder}"
-    )
-    if plan.tune and plan.tune.extend:
-        click.echo(
-            f"Up to {plan.tune.extend} more rates are tried where the best is on the edge of its "
-            "grid; they are not counted here."
-        )
-    if missing:
-        click.echo(estimate(missing, store, slots).text(slots))
+    forecast(plan, store, slots(executor, workers))
 
 
 @click.command()

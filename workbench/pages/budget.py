@@ -18,12 +18,14 @@ from workbench.budget import (
     tuned_test_rows,
 )
 from workbench.cells import cell_labels
+from workbench.evidence import with_setting
 from workbench.figures import PAPER_SHARE
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
-from workbench.pages.stored import stored_runs
+from workbench.pages.stored import cached_by_store, store_state, stored_runs
+from workbench.phases import LEVEL, METRICS, phase_table
 
-CEILINGS = {"pass_at_1": "ceiling_pass_at_1", "recall_at_10": "ceiling_recall_at_10"}
+CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10
 
 
@@ -35,7 +37,8 @@ def mean_of(frame: pl.DataFrame, column: str) -> float | None:
 
 view = Address("budget")
 st.title("Who gets further for the same budget?")
-frame, source = stored_runs()
+state = store_state()
+frame, source = stored_runs(state)
 st.caption(f"Data: {plain(source)}. Each strategy at its own best learning rate; test users.")
 rows = tuned_test_rows(frame)
 metrics = [name for name in charts.METRICS if name in rows.columns and rows[name].count()]
@@ -47,6 +50,7 @@ sharp, wide = metrics[0], "pass_at_32" if "pass_at_32" in metrics else metrics[-
 view.presets(
     {
         "Quality for rollouts": {"metric": sharp, "axis": "rollouts"},
+        "Beside plain SFT": {"metric": sharp, "axis": "optimizer_steps"},
         "Diversity for rollouts": {"metric": wide, "axis": "rollouts"},
         "Quality for actor updates": {"metric": sharp, "axis": "updated_rows"},
         "Quality for labels": {"metric": sharp, "axis": "labels"},
@@ -72,6 +76,7 @@ known = charts.in_order(rows["strategy"].to_list())
 baseline = choices[3].selectbox("Baseline", known, **view.one_of("baseline", known))
 names = st.multiselect("Strategies", known, **view.some_of("strategies", known, known[:MOST_LINES]))
 rows = rows.filter(pl.col("strategy").is_in([*names, baseline]))
+whole_cell = frame.filter((pl.col("cell") == cell) & pl.col("strategy").is_in([*names, baseline]))
 
 told = [
     caution.text
@@ -94,7 +99,7 @@ if curves.is_empty():
     st.info("No strategy spends anything on this axis.")
     st.stop()
 start = mean_of(rows.filter(pl.col("step") == 0), metric)
-ceiling = mean_of(rows, CEILINGS[metric]) if metric in CEILINGS else None
+ceiling = mean_of(rows, CEILINGS[metric]) if CEILINGS.get(metric) in rows.columns else None
 figure(
     charts.learning_curves(curves, metric, axis, start=start, ceiling=ceiling),
     curves,
@@ -103,6 +108,39 @@ figure(
     "interval, drawn from 5 seeds on. The rules are the start and, where one exists, the best that "
     "any policy can reach in this world.",
 )
+
+st.header("Does the winner change with the metric?")
+compared = [name for name in METRICS if name in whole_cell.columns]
+judged = cached_by_store(
+    state,
+    f"winners {cell} {sorted({*names, baseline})}",
+    lambda: phase_table(with_setting(whole_cell, []), compared, []),
+)
+if judged.is_empty():
+    st.info("Two strategies with the same seeds are needed to name a winner.")
+else:
+    st.dataframe(
+        judged.with_columns(pl.col("metric").replace(dict(charts.METRICS))),
+        hide_index=True,
+        width="stretch",
+        column_config={
+            name: st.column_config.NumberColumn(format="%.4f")
+            for name in ("value", "margin", "low", "high", "p")
+        },
+        alt="Per metric: the winner if any, the best strategy, its hardest rival and the margin",
+    )
+    st.caption(
+        "After the same number of optimizer steps, so that plain SFT takes part. `best` has the "
+        "highest mean, `margin` is its lead over the rival that is hardest to tell from it, with a "
+        "95% interval over paired seeds. It is the `winner` where p < .05 against every rival; "
+        "`none` means that somebody does as well."
+    )
+    seeds = int(judged["seeds"].to_numpy().min())
+    if 2 / 2**seeds > LEVEL:
+        st.caption(
+            f"With {seeds} paired seeds no p is below {2 / 2**seeds:.2g}, whatever the runs say: "
+            "nobody can win here. Read the interval of the margin, or run more seeds."
+        )
 
 st.header("What does a target cost?")
 lowest = curves["mean"].to_numpy().min() if start is None else start

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import polars as pl
 import streamlit as st
 
-from workbench import charts
+from workbench.charts.picture import picture
+from workbench.charts.style import Chart
 
 
 def figure(
-    chart: charts.Chart,
+    chart: Chart,
     numbers: pl.DataFrame,
     *,
     name: str,
@@ -29,8 +30,8 @@ def figure(
     st.caption(f"**How to read this.** {read}")
     with st.container(horizontal=True, vertical_alignment="center"):
         for label, kind, data in (
-            ("PNG", "image/png", lambda: charts.picture(chart, "png")),
-            ("SVG", "image/svg+xml", lambda: charts.picture(chart, "svg")),
+            ("PNG", "image/png", lambda: picture(chart, "png")),
+            ("SVG", "image/svg+xml", lambda: picture(chart, "svg")),
             ("CSV", "text/csv", lambda: numbers.write_csv().encode()),
         ):
             st.download_button(

@@ -56,6 +56,13 @@ st.write(
     "A policy samples G rollouts for one prompt; a rollout that finds the target is a hit. Start "
     "from a typical group, then edit it and watch who is pushed up or down."
 )
+st.write(
+    "**What ReCast changes.** *Repair*: a group without a hit gets the ground truth in place of "
+    "its worst miss, so it can teach. *Contrast*: only one hit and its hardest miss reach the "
+    "actor, so the update is 2 rows, not G. `repair_only` and `contrast_only` do one of the two. "
+    "`sft` learns the target without any rollout: on a repaired group ReCast is that plus a push "
+    "against one miss."
+)
 view.presets({label: {"group": text} for label, text in PRESETS.items()})
 left, middle, right = st.columns(3, vertical_alignment="bottom")
 width = left.slider(

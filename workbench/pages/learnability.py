@@ -1,18 +1,25 @@
-"""Learnability: which groups can teach and what a strategy climbs, from the hit rate alone."""
+"""Learnability: which groups can teach and what a strategy climbs, from the hit rate alone.
+
+The app opens here. What draws the first picture loads at once; torch, which everything else on the
+page takes from the strategies' own code, loads once that picture is on its way to the browser.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 import polars as pl
 import streamlit as st
 
-from recast import STRATEGIES
-from workbench import charts, theory
-from workbench.fit import BetaFit, fit_hit_counts
+from workbench import charts
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
+from workbench.regimes import regime_frame
+
+if TYPE_CHECKING:
+    from workbench.fit import BetaFit
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 FIRST = ["grpo", "dr_grpo", "pass_at_k", "maxrl", "repair_only", "recast", "contrast_only", "sft"]
@@ -37,6 +44,8 @@ def frames(
     names: tuple[str, ...], mean: float, cv: float, group: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """What width buys, weights, their summary, counts; computed once per setting."""
+    from workbench import theory
+
     return (
         theory.reach_frame(names, mean, cv, WIDTHS),
         theory.weight_frame(names, mean, group),
@@ -47,10 +56,26 @@ def frames(
 
 st.title("How much can a sparse-hit policy learn from its own rollouts?")
 st.write(
-    "A rollout hits its target with a small probability p. A group without a hit, or with hits "
-    "only, teaches GRPO nothing. Move the sliders to see how often that happens, and what each "
-    "strategy makes of it. Nothing is trained here: these are exact sums over the number of hits, "
-    "taken from the strategies' own code."
+    "A policy samples G rollouts for a prompt; each hits its target with a small probability p. A "
+    "group without a hit, or with hits only, teaches GRPO nothing. Move the sliders to see how "
+    "often that happens, and what each strategy makes of it. Nothing is trained here: these are "
+    "exact sums over the number of hits, taken from the strategies' own code."
+)
+view.presets(
+    {
+        "The paper's point": {
+            "hit_probability": 100 * charts.PAPER_POINT["mean"],
+            "cv": charts.PAPER_POINT["cv"],
+            "group": 32,
+        },
+        "A strong policy": {"hit_probability": 20.0, "cv": 1.0, "group": 32},
+        "Every prompt alike": {"hit_probability": 3.0, "cv": 0.0, "group": 32},
+        "A narrow search": {
+            "hit_probability": 100 * charts.PAPER_POINT["mean"],
+            "cv": charts.PAPER_POINT["cv"],
+            "group": 4,
+        },
+    }
 )
 left, middle, right = st.columns(3)
 percent = left.slider(
@@ -78,21 +103,33 @@ cv = min(spread, 0.99 * bound)
 if cv < spread:
     st.info(f"At a mean of {mean:.2%} the CV stays below {bound:.2f}; the page uses {cv:.2f}.")
 
-regimes = theory.regime_frame(mean, cv, WIDTHS)
+regimes = regime_frame(mean, cv, WIDTHS)
 here = dict(regimes.filter(pl.col("group") == group).select("regime", "share").iter_rows())
 for column, (name, share) in zip(st.columns(4), here.items(), strict=True):
     column.metric(charts.REGIME_LABELS[name], f"{share:.1%}")
+teaching = here["single_hit"] + here["multi_hit"]
+price = f"one that teaches costs {group / teaching:,.0f} rollouts" if teaching else "none teaches"
+st.markdown(
+    f"**{1 - teaching:.1%} of the rollouts that you pay for give GRPO no gradient**: they sit in "
+    f"groups of equal rewards, where reward minus group mean is zero. With G = {group}, {price}. "
+    "ReCast puts the ground truth into all-zero groups; supervised training (SFT) needs no rollout "
+    "at all."
+)
 figure(
-    charts.regimes_by_group(regimes),
+    charts.regimes_by_group(regimes, group),
     regimes.pivot("regime", index="group", values="share").rename(dict(charts.REGIME_LABELS)),
     name="regimes",
-    read="Only single-hit and multi-hit groups hold both hits and misses. Diamonds: the paper's "
-    "85 / 13 / 2 at G = 32, which a mean of 0.54% with CV 0.89 reproduces.",
+    read="Only single-hit and multi-hit groups hold both hits and misses. The dashed rule is your "
+    "G. Diamonds: the paper's 85 / 13 / 2 at G = 32, which a mean of 0.54% with CV 0.89 gives.",
     columns={
         label: st.column_config.NumberColumn(format="percent")
         for label in charts.REGIME_LABELS.values()
     },
 )
+
+with st.spinner("Loading the strategies' code, once per server"):
+    from recast import STRATEGIES
+    from workbench import theory
 
 names = charts.in_order(
     st.multiselect(
@@ -183,6 +220,8 @@ with st.expander("Have you counted hits already? Fit them"):
     typed = st.text_area("Hits per prompt", placeholder="0 0 1 0 2 0 ...", key="hits")
     rolled = int(st.number_input("Rollouts per prompt", 1, 4096, 32, key="hits_group"))
     if typed.strip():
+        from workbench.fit import fit_hit_counts
+
         try:
             words = re.split(r"[\s,;]+", typed.strip())
             if strange := [word for word in words if not re.fullmatch(r"[0-9]{1,9}", word)]:

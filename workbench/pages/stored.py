@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import streamlit as st
 
 from workbench import store
 
-State = tuple[str, tuple[tuple[str, int, int], ...]]
+State = tuple[str, str]
 
 
 def store_folder() -> Path:
@@ -21,7 +23,8 @@ def store_folder() -> Path:
 
 
 def store_state() -> State:
-    """The store's folder, and its files' names, times and sizes: other content, other state."""
+    """The store's folder, and a digest of its files' names, times and sizes: other content, other
+    state."""
     folder = store_folder()
     return str(folder), _fingerprint(folder)
 
@@ -38,20 +41,21 @@ def stored_runs(state: State | None = None) -> tuple[pl.DataFrame, str]:
         st.stop()
 
 
-def _fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, time and size of every run's file: changes whenever the content can have changed."""
+def _fingerprint(folder: Path) -> str:
+    """Changes whenever the content of a run's file can have changed."""
     found = []
-    for path in store.Store(folder).files():
-        try:
-            facts = path.stat()
-        except OSError:
-            continue  # deleted since it was listed
-        found.append((str(path), facts.st_mtime_ns, facts.st_size))
-    return tuple(found)
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder / "runs") as runs:
+        for run in runs:
+            # A run that is deleted meanwhile, or a stray file: neither is a run.
+            with contextlib.suppress(OSError), os.scandir(run.path) as files:
+                for file in files:
+                    facts = file.stat()
+                    found.append(f"{file.path}\0{facts.st_mtime_ns}\0{facts.st_size}")
+    return hashlib.sha256("\0".join(sorted(found)).encode()).hexdigest()
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the stored runs")
-def _load(folder: str, content: tuple[tuple[str, int, int], ...]) -> tuple[pl.DataFrame, str]:
+def _load(folder: str, content: str) -> tuple[pl.DataFrame, str]:
     return store.load_or_example(folder)
 
 
@@ -67,7 +71,5 @@ def cached_by_store(state: State, name: str, make: Callable[[], T]) -> T:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _derive(
-    name: str, folder: str, content: tuple[tuple[str, int, int], ...], _make: Callable[[], Any]
-) -> Any:
+def _derive(name: str, folder: str, content: str, _make: Callable[[], Any]) -> Any:
     return _make()

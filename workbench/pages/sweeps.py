@@ -8,17 +8,24 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.cells import cell_labels, run_table, varying_fields
+from workbench.cells import cell_labels, varying_fields
 from workbench.compare import Side, compare
 from workbench.pages.address import Address
+from workbench.pages.browse import browse
 from workbench.pages.figure import figure, plain
+from workbench.pages.mapping import phase_map
 from workbench.pages.stored import cached_by_store, store_folder, store_state, stored_runs
 from workbench.spec import SpecError
-from workbench.store import Store, StoreError
+from workbench.store import Store
 from workbench.sweep import Sweep
 from workbench.sweep_watch import Watch, check_sweep, missing, packaged, recorded
 
-VIEWS = {"browse": "Browse", "start": "Start and watch", "compare": "Compare"}
+VIEWS = {
+    "browse": "Browse",
+    "start": "Start and watch",
+    "compare": "Compare two",
+    "map": "Phase map",
+}
 COMPARED = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
 
 
@@ -53,85 +60,8 @@ shown = st.radio(
 )
 
 
-@st.dialog("Delete runs?")
-def confirm(keys: list[str]) -> None:
-    """Ask once, then delete."""
-    st.write(
-        f"{len(keys)} finished runs will be removed from `{plain(str(store_folder()))}` for good. "
-        "A sweep that needs them trains them again."
-    )
-    sure, back = st.columns(2)
-    if sure.button(f"Delete {len(keys)} runs", type="primary", key="delete-sure"):
-        try:
-            gone = Store(store_folder()).delete(keys)
-            st.session_state["said"] = f"{gone} runs deleted."
-        except StoreError as problem:
-            st.session_state["said"] = f"error: {problem}"
-        st.rerun()
-    if back.button("Keep them", key="delete-not"):
-        st.rerun()
-
-
-def browse(frame: pl.DataFrame, own: bool) -> None:
-    """Filter the stored runs and look at them."""
-    runs = cached_by_store(state, "runs", lambda: run_table(frame))
-    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
-    boxes = st.columns([2, 3])
-    strategies = charts.in_order(runs["strategy"].unique().to_list())
-    wanted = boxes[0].multiselect(
-        "Strategies", strategies, placeholder="all", **view.some_of("strategies", strategies)
-    )
-    cells = boxes[1].multiselect(
-        "Cells",
-        list(labels),
-        format_func=lambda cell: labels[cell],
-        placeholder="all",
-        **view.some_of("cells", list(labels)),
-    )
-    only = st.toggle("Only runs at their strategy's best learning rate", **view.flag("tuned"))
-    kept = runs.filter(
-        (pl.col("strategy").is_in(wanted) if wanted else pl.lit(True))
-        & (pl.col("cell").is_in(cells) if cells else pl.lit(True))
-        & (pl.col("tuned") if only else pl.lit(True))
-    )
-    st.caption(f"{kept.height:,} of {runs.height:,} runs in {len(labels)} cells.")
-    if kept.is_empty():
-        st.info("No run fits these filters.")
-        return
-    picked = st.dataframe(
-        kept,
-        hide_index=True,
-        width="stretch",
-        height=420,
-        key="runs",
-        placeholder="-",
-        on_select="rerun",
-        selection_mode="multi-row",
-        column_config={
-            name: st.column_config.NumberColumn(label, format="%.4f")
-            for name, label in charts.METRICS.items()
-            if name in kept.columns
-        },
-        alt="One row per stored run, with its settings and its results after the last step",
-    )
-    keys = [kept["run"][place] for place in picked["selection"]["rows"] if place < kept.height]
-    with st.container(horizontal=True):
-        st.download_button(
-            "CSV of these runs",
-            lambda: kept.write_csv().encode(),
-            file_name="runs.csv",
-            mime="text/csv",
-            on_click="ignore",
-            icon=":material/download:",
-            key="runs-csv",
-        )
-        if st.button(
-            f"Delete {len(keys)} selected runs" if keys else "Delete selected runs",
-            key="delete",
-            disabled=not (keys and own),
-            help=None if own else "The packaged example cannot be deleted.",
-        ):
-            confirm(keys)
+def finished() -> None:
+    """The sweeps that ran to their end, and a way to train what they lack by now."""
     sweeps = recorded(Store(store_folder()))
     if sweeps.is_empty():
         return
@@ -294,6 +224,9 @@ elif frame.is_empty():
 else:
     st.caption(f"Data: {plain(source)}.")
     if shown == "browse":
-        browse(frame, own=(store_folder() / "runs").is_dir())
-    else:
+        browse(view, state, frame, own=(store_folder() / "runs").is_dir())
+        finished()
+    elif shown == "compare":
         comparison(frame)
+    else:
+        phase_map(view, state, frame)

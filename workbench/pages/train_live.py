@@ -22,22 +22,30 @@ WORLDS = (256, 512, 1024, 2048)
 FIRST = ["grpo", "recast", "sft", "grpo_sft"]
 LADDER = ["grpo", "contrast_only", "repair_only", "recast", "sft"]
 MOST = 8
-AXES = {"rollouts": "Rollouts sampled", "optimizer_steps": "Optimizer steps"}
+AXES = {"optimizer_steps": "Optimizer steps", "rollouts": "Rollouts sampled"}
 
 
 class Seat:
-    """The one worker of a browser tab."""
+    """The one worker of a browser tab, and the last race that it ran."""
 
     def __init__(self) -> None:
         self.worker = Worker()
+        self.race: Race | None = None
         self.said = ""
 
     def start(self, spec: Experiment, rates: Mapping[str, float]) -> None:
-        if self.worker.race is not None:
+        self.look()
+        self.said = ""
+        self.race = self.worker.start(spec, rates, Store(store_folder()).prepare().root)
+
+    def look(self) -> Race | None:
+        """The race as it stands. When it is over the next worker starts at once, so that it has
+        imported everything before the next start is pressed."""
+        self.worker.look()
+        if self.worker.race is not None and self.worker.race.over:
             self.worker.close()
             self.worker = Worker()
-        self.said = ""
-        self.worker.start(spec, rates, Store(store_folder()).prepare().root)
+        return self.race
 
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=lambda seat: seat.worker.close())
@@ -91,7 +99,9 @@ with st.expander("Learning rate of each strategy"):
     )
 
 
-metrics = [name for name in charts.METRICS if name not in ("entropy", "hr_at_1", "hr_at_5")]
+metrics = [
+    name for name in charts.METRICS if name not in ("entropy", "hr_at_1", "hr_at_5", "hr_at_10")
+]
 choice = st.columns(2)
 metric = choice[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
@@ -121,7 +131,7 @@ def start() -> None:
 
 def keep() -> None:
     """Put finished runs into the store."""
-    race = seat().worker.look()
+    race = seat().look()
     try:
         kept = race.keep(Store(store_folder())) if race is not None else 0
         seat().said = f"{kept} runs are in the store {store_folder()}."
@@ -180,7 +190,7 @@ def say(race: Race) -> None:
 
 def board() -> None:
     """Everything that moves."""
-    race = seat().worker.look()
+    race = seat().look()
     if is_moving(race) != moving:
         st.rerun()  # the whole page, which starts or ends the ticking
     buttons(race)
@@ -208,7 +218,9 @@ def pictures(frame: pl.DataFrame, race: Race) -> None:
             st.info("None of these strategies samples rollouts: choose optimizer steps.")
         else:
             figure(
-                charts.learning_curves(curves, metric, axis, start=float(begin)),
+                charts.learning_curves(curves, metric, axis, start=float(begin)).properties(
+                    title="Who gets further for the same budget?"
+                ),
                 curves,
                 name="live-curves",
                 read="Left is cheaper, up is better; band: 95% interval from 5 seeds on. "
@@ -241,5 +253,5 @@ def pictures(frame: pl.DataFrame, race: Race) -> None:
     )
 
 
-moving = is_moving(seat().worker.look())
+moving = is_moving(seat().look())
 st.fragment(board, run_every=1.0 if moving else None)()

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import polars as pl
@@ -16,6 +16,7 @@ from workbench.commands.lm.session import CODEBOOK, DATA, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.keys import run_key
 from workbench.lmruns import build_job, run_config, world_values
+from workbench.rollout_log import RolloutLog
 from workbench.spec import SpecError
 from workbench.store import Store
 from workbench.tables import COST, QUALITY, REGIME, SIGNAL, summary
@@ -23,6 +24,7 @@ from workbench.tuning import mark_tuned
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
+    from recast.lm.signal import Collected
     from recast.lm.update import RLTraining
 
 
@@ -62,6 +64,13 @@ if TYPE_CHECKING:
     default=None,
     help="Show training curves there; TensorBoard's files go below STORE/tracking.",
 )
+@click.option(
+    "--log-rollouts",
+    "logs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Write every rollout here, one folder per run, for `recast diagnose`.",
+)
 @click.option("--reencode", is_flag=True, help="Encode the prompt again for every rollout.")
 def rl(
     strategies: tuple[str, ...],
@@ -69,6 +78,7 @@ def rl(
     seeds: int,
     out: Path | None,
     report_to: str | None,
+    logs: Path | None,
     reencode: bool,
     style: str,
     folder: Path,
@@ -123,9 +133,8 @@ def rl(
         with progress_bar() as show:
             for place, key in enumerate(missing):
                 config = jobs[key]
-                _one_run(
-                    start, data, how, config, key, store, out, report_to, place, len(missing), show
-                )
+                kept = Kept(out, logs, report_to)
+                _one_run(start, data, how, config, key, store, kept, place, len(missing), show)
     frame = mark_tuned(store.load(list(jobs)), tune_metric)
     frame = frame.sort(pl.col("strategy").replace_strict({s: i for i, s in enumerate(strategies)}))
     table = summary(frame)
@@ -146,6 +155,14 @@ def rl(
         click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
 
 
+class Kept(NamedTuple):
+    """Where to put what the store does not hold: models, rollouts, training curves."""
+
+    models: Path | None
+    rollouts: Path | None
+    tracker: str | None
+
+
 def _one_run(
     start: Path,
     data: LMData,
@@ -153,8 +170,7 @@ def _one_run(
     config: dict[str, Any],
     key: str,
     store: Store,
-    out: Path | None,
-    report_to: str | None,
+    kept: Kept,
     place: int,
     runs: int,
     show: Callable[[int, int, str], None],
@@ -171,7 +187,14 @@ def _one_run(
     mine = RLTraining(**{**asdict(how), "lr": config["lr"], "seed": config["seed"]})
     label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
     progress = store.root / ".lm-progress" / key
-    tracker = open_tracker(report_to, label, store.root / "tracking") if report_to else None
+    name = f"{config['strategy']}-{config['lr']:g}-{config['seed']}".replace(" ", "")
+    rollouts = RolloutLog(kept.rollouts / name) if kept.rollouts is not None else None
+    tracker = open_tracker(kept.tracker, label, store.root / "tracking") if kept.tracker else None
+
+    def record(step: int, collected: Collected) -> None:
+        if rollouts is not None:
+            rollouts.sampled(job.trie, step, collected)
+
     try:
         rows = train(
             job,
@@ -179,14 +202,14 @@ def _one_run(
             mine,
             progress,
             lambda done, total, _: show(place * total + done, runs * total, label),
+            record,
             lambda step, values: tracker.log(dict(values), step=step) if tracker else None,
         )
     finally:
         if tracker is not None:
             tracker.finish()
-    if out is not None:
-        name = f"{config['strategy']}-{config['lr']:g}-{config['seed']}".replace(" ", "")
+    if kept.models is not None:
         meta = {n: config[n] for n in ("strategy", "lr", "seed", "train_spec")}
-        checkpoint.save_model(out / name, job.model, job.vocabulary, data.fingerprint, meta)
+        checkpoint.save_model(kept.models / name, job.model, job.vocabulary, data.fingerprint, meta)
     store.write(key, RunRecord(config, rows, world_values(job)))
     shutil.rmtree(progress, ignore_errors=True)

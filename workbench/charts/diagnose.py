@@ -1,0 +1,162 @@
+"""Charts of a training log: its regimes, what another G would give, what strategies would do."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from recast import REGIMES
+from workbench.charts.looks import scales
+from workbench.charts.style import (
+    INK,
+    REGIME_LABELS,
+    REGIME_STYLE,
+    Chart,
+    titled,
+)
+
+TASKS = 8
+"""Panels at most: the tasks with the most groups."""
+
+
+def logged_regimes(frame: pl.DataFrame) -> Chart:
+    """Shares of group regimes against the logged steps, stacked, one panel per task.
+
+    frame: step, task, groups and the shares named by `REGIMES`, one row per task and stretch of
+    steps, as `diagnose.over_training` gives.
+    """
+    labels = [REGIME_LABELS[name] for name in REGIMES]
+    counts = frame.group_by("task", maintain_order=True).agg(pl.col("groups").sum())
+    order = counts.sort("groups", descending=True, maintain_order=True)["task"].head(TASKS)
+    shares = (
+        frame.filter(pl.col("task").is_in(order.to_list()))
+        .unpivot(
+            on=list(REGIMES),
+            index=["task", "step", "groups"],
+            variable_name="regime",
+            value_name="share",
+        )
+        .sort(pl.col("regime").replace_strict({name: i for i, name in enumerate(REGIMES)}))
+        .with_columns(top=pl.col("share").cum_sum().over("task", "step"))
+        .with_columns(
+            bottom=pl.col("top") - pl.col("share"),
+            regime=pl.col("regime").replace_strict(dict(REGIME_LABELS)),
+        )
+    )
+    base = alt.Chart(shares)
+    several = frame["step"].n_unique() > 1
+    marks = base.mark_area(stroke="white", strokeWidth=1) if several else base.mark_bar(size=40)
+    drawn = marks.encode(
+        x=alt.X("step:Q" if several else "step:O", title="Step of the log").axis(
+            tickCount=5, labelAngle=0
+        ),
+        y=alt.Y("bottom:Q", title="Share of groups")
+        .axis(format="%", tickCount=5)
+        .scale(domain=[0, 1]),
+        y2="top:Q",
+        color=alt.Color("regime:N", title=None, legend=alt.Legend(orient="top")).scale(
+            domain=labels, range=[colour for colour, _ in REGIME_STYLE]
+        ),
+        tooltip=[
+            "task:N",
+            "step:Q",
+            "regime:N",
+            alt.Tooltip("share:Q", format=".1%"),
+            alt.Tooltip("groups:Q", title="groups", format=","),
+        ],
+    )
+    panels = (
+        alt.layer(drawn).properties(width=640, height=180)
+        if len(order) == 1
+        else drawn.properties(width=270, height=180).facet(
+            facet=alt.Facet("task:N", title=None, sort=order.to_list()), columns=2
+        )
+    )
+    return titled(
+        panels,
+        "How many groups could teach anything, and does that change?",
+        "Shares of all-zero (bottom), single-hit, multi-hit and saturated (top) groups against the "
+        "steps of the log, one panel per task.",
+    )
+
+
+def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
+    """Learnable groups and rollouts per learnable group against G, with 95% bands.
+
+    frame: group, learnable, cost and their *_low and *_high, of one task, as
+    `diagnose.predictions` gives. group, observed: the log's own G and learnable share.
+    """
+    x = alt.X("group:Q", title="Rollouts per group, G").scale(type="log", base=2)
+    blue = REGIME_STYLE[1][0]
+
+    def panel(rows: pl.DataFrame, name: str, y: alt.Y, form: str) -> alt.LayerChart:
+        base = alt.Chart(rows)
+        band = base.mark_area(opacity=0.2, color=blue).encode(
+            x=x, y=alt.Y(f"{name}_low:Q"), y2=alt.Y2(f"{name}_high:Q")
+        )
+        line = base.mark_line(color=blue, point=alt.OverlayMarkDef(size=40, color=blue)).encode(
+            x=x,
+            y=y,
+            tooltip=[
+                "group:Q",
+                *(alt.Tooltip(f"{name}{end}:Q", format=form) for end in ("", "_low", "_high")),
+            ],
+        )
+        layered: alt.LayerChart = band + line
+        return layered
+
+    share = alt.Y("learnable:Q", title="Learnable groups").axis(format="%").scale(domain=[0, 1])
+    cost = alt.Y("cost:Q", title="Rollouts per learnable group").scale(type="log", nice=False)
+    here = pl.DataFrame({"group": [group], "share": [observed], "label": ["your log"]})
+    mark = alt.Chart(here).encode(
+        x="group:Q",
+        y="share:Q",
+        tooltip=["label:N", "group:Q", alt.Tooltip("share:Q", format=".1%")],
+    )
+    own = mark.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
+    text = mark.mark_text(align="left", dx=10, dy=10, color=INK).encode(text="label:N")
+    known = frame.drop_nulls(["cost", "cost_low", "cost_high"])
+    left = (panel(frame, "learnable", share, ".1%") + own + text).properties(width=270, height=240)
+    right = panel(known, "cost", cost, ",.1f").properties(width=270, height=240)
+    return titled(
+        left | right,
+        "What would another G buy?",
+        "Left: predicted share of groups with hits and misses both against the rollouts per group, "
+        "with a 95% band; a diamond marks the log's own G. Right: rollouts sampled per such "
+        "group.",
+    )
+
+
+def what_if(frame: pl.DataFrame) -> Chart:
+    """Groups that would teach, and rows that would be updated, one bar per strategy.
+
+    frame: strategy, learnable, update_width, as `counterfactual` gives; rows without numbers are
+    left out.
+    """
+    rows = frame.drop_nulls("learnable")
+    order, colour, _, _ = scales(rows)
+
+    def panel(name: str, x: alt.X, form: str, axis: bool) -> alt.LayerChart:
+        y = alt.Y("strategy:N", title=None, sort=order)
+        base = alt.Chart(rows).encode(
+            y=y.axis(labelLimit=180) if axis else y.axis(None),
+            x=x,
+            tooltip=["strategy:N", alt.Tooltip(f"{name}:Q", format=form)],
+        )
+        bars = base.mark_bar().encode(color=colour.legend(None))
+        text = base.mark_text(align="left", dx=4, color=INK).encode(
+            text=alt.Text(f"{name}:Q", format=form)
+        )
+        layered: alt.LayerChart = bars + text
+        return layered.properties(width=250, height=22 * len(order))
+
+    share = alt.X("learnable:Q", title="Groups that would teach").axis(format="%")
+    width = alt.X("update_width:Q", title="Rollouts or targets updated, per group")
+    return titled(
+        panel("learnable", share.scale(domain=[0, 1.12]), ".0%", True)
+        | panel("update_width", width, ".2f", False),
+        "Had another strategy been used on these groups, who would have learnt?",
+        f"One bar per strategy ({', '.join(order)}). Left: share of the logged groups with any "
+        "signal. Right: rollouts and supervised targets that reach the actor, per "
+        "group.",
+    )

@@ -1,0 +1,45 @@
+"""`recast questions`."""
+
+from __future__ import annotations
+
+import click
+
+from recast.stage import nearest
+from workbench.commands.output import FORMAT, emit, existing_store
+from workbench.evidence import gather
+from workbench.questions import QUESTIONS, SWEEP
+from workbench.spec import SpecError
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(QUESTIONS)))
+@click.option("--setting", default=None, help="A cell of the sweep, as its label says; the first.")
+@click.option("--seeds", type=int, default=None, help="As given to `recast claims`.")
+@click.option("--steps", type=int, default=None, help="As given to `recast claims`.")
+@click.option(
+    "--store", "store_path", default="runs", show_default=True, help="Folder of finished runs."
+)
+@FORMAT
+def questions(
+    name: str,
+    setting: str | None,
+    seeds: int | None,
+    steps: int | None,
+    store_path: str,
+    style: str,
+) -> None:
+    """The rows that answer a question beyond the paper; nothing is trained.
+
+    They come from the sweep that `recast claims` runs first. Bias and variance of the gradient:
+    `recast exact`.
+    """
+    changes = {"seeds": seeds, "train.steps": steps}
+    evidence = gather([SWEEP], existing_store(store_path), changes)
+    settings = evidence.settings(SWEEP)
+    if not settings:
+        raise SpecError(f"store {store_path!r}: {evidence.gaps[0]}")
+    if setting is not None and setting not in settings:
+        raise SpecError(f"--setting: unknown {setting!r}; {nearest(setting, settings)}")
+    asks, table = QUESTIONS[name]
+    here = setting or settings[0]
+    emit(table(evidence, here), style, f"{asks} ({SWEEP}, {here})")

@@ -1,0 +1,86 @@
+"""`recast rollouts`: train one simulated run and write every rollout, for `recast diagnose`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from workbench.commands.output import progress_bar
+from workbench.spec import SpecError, load_experiment
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--preset", default="quick", show_default=True, help="World, policy and G.")
+@click.option("--strategy", default="grpo", show_default=True, help="Name or composition.")
+@click.option("--lr", type=float, default=0.003, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--steps", type=int, default=None, help="Optimizer steps of RL.")
+@click.option("--batch", type=int, default=None, help="Prompts per step.")
+@click.option("--group", type=int, default=None, help="Rollouts per prompt, G.")
+@click.option("--all-zero", type=float, default=None, help="Share of all-zero groups at the start.")
+@click.option("--task", default=None, help="Task of the world, `mixed` for all of them.")
+def rollouts(
+    folder: Path,
+    preset: str,
+    strategy: str,
+    lr: float,
+    seed: int,
+    steps: int | None,
+    batch: int | None,
+    group: int | None,
+    all_zero: float | None,
+    task: str | None,
+) -> None:
+    """Train one run in the simulator and write its rollouts to DIR, one JSON-lines file per step.
+
+    The files are the generic table that `recast diagnose DIR` reads.
+    """
+    if not 0 < lr <= 10:
+        raise SpecError(f"--lr: expected a rate above 0 and at most 10, got {lr:g}")
+    spec = load_experiment(
+        preset,
+        {
+            "strategies": (strategy,),
+            "train.steps": steps,
+            "train.batch": batch,
+            "train.group": group,
+            "train.lr": (lr,),
+            "train.evaluations": 1,
+            "start.all_zero": all_zero,
+            "world.task": task,
+        },
+    )
+    import numpy as np
+    import torch
+
+    from recast.strategies import parse_strategy
+    from sim.trainer import train
+    from workbench.rollout_log import RolloutLog
+    from workbench.work import StartTask, build_policy, build_training, make_starts, world_of
+
+    with progress_bar() as show:
+        show(0, spec.train.steps, "warm start")
+        begun = make_starts(StartTask(spec, (seed,)), lambda _: None)[0]
+        world, done = world_of(spec), 0
+
+        def tick(count: int) -> None:
+            nonlocal done
+            done += count
+            show(done, spec.train.steps, strategy)
+
+        train(
+            build_policy(spec),
+            world,
+            {n: torch.from_numpy(np.array(v)).unsqueeze(0) for n, v in begun.params.items()},
+            parse_strategy(strategy),
+            (seed,),
+            torch.tensor([lr], dtype=torch.float64),
+            build_training(spec),
+            tick,
+            opening=[begun.opening],
+            record=partial(RolloutLog(folder).simulated, world),
+        )
+    click.echo(f"rollouts: {spec.train.steps} steps in {folder}; recast diagnose {folder}")

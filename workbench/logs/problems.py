@@ -1,0 +1,86 @@
+"""What could not be read of a log: one line per problem, with file and row, and how much in all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+SHOWN = 20
+LONGEST = 80
+
+
+class LogError(Exception):
+    """A log of which nothing can be read; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """file: name as text; row: line of a text file or row of a table, from 1, 0 for the whole file;
+    what: one line."""
+
+    file: str
+    row: int
+    what: str
+
+    def __str__(self) -> str:
+        place = f"row {self.row}: " if self.row else ""
+        return f"{self.file}: {place}{self.what}"
+
+
+@dataclass
+class Problems:
+    """Collects problems while a log is read; keeps the first `SHOWN` and counts all.
+
+    read, unreadable: rows that were and were not understood; files: files given up entirely.
+    """
+
+    read: int = 0
+    unreadable: int = 0
+    files: int = 0
+    first: list[Problem] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def row(self, file: str, row: int, what: str) -> None:
+        """One row that is left out."""
+        self.unreadable += 1
+        self._note(Problem(file, row, what))
+
+    def file(self, file: str, what: str) -> None:
+        """A file of which nothing more can be read."""
+        self.files += 1
+        self._note(Problem(file, 0, what))
+
+    @property
+    def share(self) -> float:
+        """Share of rows that could not be read; files given up entirely have no rows to count."""
+        return self.unreadable / max(1, self.read + self.unreadable)
+
+    def lines(self) -> list[str]:
+        """One line per problem, the first `SHOWN` of them, then how many more of each kind."""
+        found = [str(problem) for problem in self.first]
+        more = self.kinds - Counter(problem.what for problem in self.first)
+        return found + [f"and {count:,} more: {what}" for what, count in more.most_common(5)]
+
+    def summary(self) -> str:
+        """How much could not be read, in one line; empty when everything could."""
+        if not self.unreadable and not self.files:
+            return ""
+        files = f" and {self.files} file{'s' if self.files > 1 else ''}" if self.files else ""
+        total = self.read + self.unreadable
+        return (
+            f"{self.unreadable:,} of {total:,} rows ({self.share:.2%}){files} could not be read; "
+            "the rest is diagnosed"
+        )
+
+    def _note(self, problem: Problem) -> None:
+        self.kinds[problem.what] += 1
+        if len(self.first) < SHOWN:
+            self.first.append(problem)
+
+
+def plain_line(value: object, longest: int = LONGEST) -> str:
+    """Somebody's text as one printable line: control and direction marks are escaped, and a long
+    one is cut."""
+    text = str(value)
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 3] + "..."

@@ -1,0 +1,191 @@
+"""A simulated world with a log's regimes, and how strategies rank there.
+
+SFT's length and the sampling temperature are solved (`sim.calibrate`) for the all-zero share of the
+log's last third and, where it can be reached, for its share of groups with two hits or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recast.regimes import REGIMES
+from sim.calibrate import Calibration, calibrate
+from workbench.compare import Side, compare
+from workbench.diagnose import Diagnosis
+from workbench.fit import binomial_share
+from workbench.runner import run_sweep
+from workbench.spec import Experiment, SpecError, load_experiment
+from workbench.stats import holm
+from workbench.store import Store
+from workbench.sweep import Sweep
+from workbench.tables import summary
+from workbench.tuning import mark_tuned
+from workbench.work import build_policy, build_world
+
+RIVALS = ("grpo", "repair_only", "recast", "grpo_sft", "sft")
+METRIC = "pass_at_1_matched"
+SEEDS = 6
+ITEMS = 512
+WIDEST = 128
+EDGE = 0.02
+WITHIN = 0.03
+"""How near the share of groups with several hits must come: a log of a few hundred groups knows it
+no better."""
+
+WARNING = (
+    "A simulator cannot know your policy, your catalogue, or how far your reward is right. It "
+    "holds small policies in a made-up world whose groups are mixed like yours at the start, and "
+    "trains them briefly. Take its ranking as a reason to try something, not as a result."
+)
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The regimes to imitate: shares of all-zero groups and of those with two hits or more, at G
+    rollouts; low, high: the interval of the all-zero share in the log."""
+
+    all_zero: float
+    several: float
+    group: int
+    low: float
+    high: float
+
+    def order(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def wanted_of(found: Diagnosis) -> Wanted:
+    """What the last third of a log asks of a world.
+
+    Raises SpecError, one line, for groups that no world here can have.
+    """
+    if not 2 <= found.group <= WIDEST:
+        raise SpecError(f"simulate: groups of {found.group}; expected 2 to {WIDEST} rollouts")
+    late = found.late()
+    zero = late.filter(pl.col("regime") == REGIMES[0]).height
+    more = late.filter(pl.col("regime").is_in(REGIMES[2:])).height
+    share = binomial_share(zero, late.height)
+    return Wanted(share.value, more / late.height, found.group, share.low, share.high)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """regimes: log, world (the four shares, and the log's interval of the all-zero share); table:
+    strategies, best first; notes: what to know of the calibration."""
+
+    regimes: pl.DataFrame
+    table: pl.DataFrame
+    notes: tuple[str, ...]
+
+
+def imitate(wanted: Wanted) -> tuple[Calibration, float, list[str]]:
+    """Solve for a start with these regimes; its calibration, the all-zero share asked of it, notes.
+
+    Raises SpecError when no start has that all-zero share.
+    """
+    notes = []
+    zero = min(max(wanted.all_zero, EDGE), 1 - EDGE)
+    if zero != wanted.all_zero:
+        notes.append(f"the all-zero share {wanted.all_zero:.1%} is imitated as {zero:.1%}")
+    spec = _experiment(zero, 1.0, wanted.group, RIVALS, SEEDS)
+    policy, world = build_policy(spec), build_world(spec)
+    fixed: dict[str, Any] = {"all_zero": zero, "group": wanted.group}
+    limits: dict[str, Any] = {
+        "max_steps": spec.start.max_steps,
+        "lr": spec.start.lr,
+        "within": WITHIN,
+    }
+    several = wanted.several if wanted.several + zero < 1 else None
+    try:
+        return calibrate(policy, world, several=several, **fixed, **limits), zero, notes
+    except ValueError as problem:
+        notes.append(f"groups with several hits could not be matched ({problem})")
+    try:
+        return calibrate(policy, world, several=None, **fixed, **limits), zero, notes
+    except ValueError as problem:
+        raise SpecError(f"simulate: {problem}") from None
+
+
+def _experiment(
+    all_zero: float, temperature: float, group: int, strategies: Sequence[str], seeds: int
+) -> Experiment:
+    changes: Mapping[str, Any] = {
+        "strategies": tuple(strategies),
+        "seeds": seeds,
+        "start.all_zero": all_zero,
+        "train.group": group,
+        "train.temperature": temperature,
+        "train.lr": (0.0003, 0.001, 0.003),
+        "world.items": ITEMS,
+    }
+    return load_experiment("quick", changes)
+
+
+def rank(
+    wanted: Wanted,
+    store: Path,
+    progress: Progress = lambda *_: None,
+    strategies: Sequence[str] = RIVALS,
+    seeds: int = SEEDS,
+    executor: str = "process",
+) -> Ranking:
+    """Imitate, train, and rank by Pass@1 at matched entropy; runs are kept in the store.
+
+    Raises SpecError where nothing can be imitated or trained, DiskError when the disk refuses.
+    """
+    progress(0, 1, "looking for a world with these regimes")
+    found, zero, notes = imitate(wanted)
+    spec = _experiment(zero, round(found.temperature, 4), wanted.group, strategies, seeds)
+    kept = Store(store).prepare()
+    outcome = run_sweep(Sweep.model_validate(spec.model_dump()), kept, progress, executor)
+    if outcome.failures:
+        raise SpecError(f"simulate: {outcome.first_failure()}")
+    frame = kept.load(outcome.keys)
+    return Ranking(_regimes(wanted, found), _table(frame, strategies), tuple(notes))
+
+
+def _regimes(wanted: Wanted, found: Calibration) -> pl.DataFrame:
+    asked = {
+        "all_zero": wanted.all_zero,
+        "all_zero_low": wanted.low,
+        "all_zero_high": wanted.high,
+        "single_hit": 1 - wanted.all_zero - wanted.several,
+        "several_hits": wanted.several,
+    }
+    there = {
+        "all_zero": found.held_out["all_zero"],
+        "single_hit": found.held_out["single_hit"],
+        "several_hits": found.held_out["multi_hit"] + found.held_out["saturated"],
+    }
+    return pl.DataFrame([{"groups": "log", **asked}, {"groups": "simulated start", **there}])
+
+
+def _table(frame: pl.DataFrame, strategies: Sequence[str]) -> pl.DataFrame:
+    """Columns: strategy, lr, seeds, pass_at_1_matched and recall_at_10 with intervals, difference
+    (of Pass@1 to the first strategy, with difference_low, difference_high), p_holm, label."""
+    table = summary(mark_tuned(frame, METRIC)).filter(pl.col("slice") == "all")
+    metrics = [c for m in (METRIC, "recall_at_10") for c in (m, f"{m}_low", f"{m}_high")]
+    rows = table.select("strategy", "lr", "seeds", *metrics)
+    against = []
+    for name in strategies[1:]:
+        pair = compare(frame, Side(name, {}), Side(strategies[0], {}), (METRIC,), METRIC)
+        said = pair.select(
+            "difference",
+            pl.col("low").alias("difference_low"),
+            pl.col("high").alias("difference_high"),
+            "p",
+            "label",
+        ).row(0, named=True)
+        against.append({"strategy": name, **said})
+    differences = pl.DataFrame(against, infer_schema_length=None)
+    differences = differences.with_columns(p_holm=pl.Series(holm(list(differences["p"])))).drop("p")
+    return rows.join(differences, on="strategy", how="left", maintain_order="left").sort(
+        METRIC, descending=True
+    )

@@ -1,0 +1,116 @@
+"""The runs of a store as pages of a table: filter, order, take away, delete."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from workbench import charts
+from workbench.cells import cell_labels, run_table
+from workbench.pages.address import Address
+from workbench.pages.figure import plain
+from workbench.pages.stored import State, cached_by_store, store_folder
+from workbench.store import Store, StoreError
+
+ROWS = 100
+
+
+@st.dialog("Delete runs?")
+def confirm(keys: list[str]) -> None:
+    """Ask once, then delete."""
+    st.write(
+        f"{len(keys):,} finished runs will be removed from {plain(str(store_folder()))} for "
+        "good. A sweep that needs them trains them again."
+    )
+    sure, back = st.columns(2)
+    if sure.button(f"Delete {len(keys):,} runs", type="primary", key="delete-sure"):
+        try:
+            gone = Store(store_folder()).delete(keys)
+            st.session_state["said"] = f"{gone} runs deleted."
+        except StoreError as problem:
+            st.session_state["said"] = f"error: {problem}"
+        st.rerun()
+    if back.button("Keep them", key="delete-not"):
+        st.rerun()
+
+
+def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
+    """Filter the stored runs and look at a page of them. own: they are the user's, not the
+    packaged example."""
+    runs = cached_by_store(state, "runs", lambda: run_table(frame))
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
+    kept = filtered(view, runs, labels)
+    boxes = st.columns([2, 1, 1], vertical_alignment="bottom")
+    order = boxes[0].selectbox("Order by", runs.columns, **view.one_of("order", runs.columns))
+    falling = boxes[1].toggle("Largest first", **view.flag("falling"))
+    pages = max(1, -(-kept.height // ROWS))
+    place = boxes[2].number_input(
+        f"Page, of {pages:,}", 1, pages, **view.number("page", 1, low=1, high=pages)
+    )
+    st.caption(f"{kept.height:,} of {runs.height:,} runs in {len(labels):,} cells.")
+    if kept.is_empty():
+        st.info("No run fits these filters.")
+        return
+    if order != runs.columns[0] or falling:
+        kept = kept.sort(order, descending=falling, nulls_last=True, maintain_order=True)
+    shown = kept.slice((place - 1) * ROWS, ROWS)
+    picked = st.dataframe(
+        shown,
+        hide_index=True,
+        width="stretch",
+        height=420,
+        key="runs",
+        placeholder="-",
+        on_select="rerun",
+        selection_mode="multi-row",
+        column_config={
+            name: st.column_config.NumberColumn(label, format="%.4f")
+            for name, label in charts.METRICS.items()
+            if name in shown.columns
+        },
+        alt="One row per stored run, with its settings and its results after the last step",
+    )
+    keys = [shown["run"][row] for row in picked["selection"]["rows"] if row < shown.height]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            f"CSV of these {kept.height:,} runs",
+            lambda: kept.write_csv().encode(),
+            file_name="runs.csv",
+            mime="text/csv",
+            on_click="ignore",
+            icon=":material/download:",
+            key="runs-csv",
+        )
+        everything = pages > 1 and st.checkbox(
+            f"All {kept.height:,} runs that fit the filters", key="everything"
+        )
+        chosen = kept["run"].to_list() if everything else keys
+        if st.button(
+            f"Delete {len(chosen):,} selected runs" if chosen else "Delete selected runs",
+            key="delete",
+            disabled=not (chosen and own),
+            help=None if own else "The packaged example cannot be deleted.",
+        ):
+            confirm(chosen)
+
+
+def filtered(view: Address, runs: pl.DataFrame, labels: dict[str, str]) -> pl.DataFrame:
+    """The runs that the filters of the page let through."""
+    boxes = st.columns([2, 3])
+    strategies = charts.in_order(runs["strategy"].unique().to_list())
+    wanted = boxes[0].multiselect(
+        "Strategies", strategies, placeholder="all", **view.some_of("strategies", strategies)
+    )
+    cells = boxes[1].multiselect(
+        "Cells",
+        list(labels),
+        format_func=lambda cell: labels[cell],
+        placeholder="all",
+        **view.some_of("cells", list(labels)),
+    )
+    only = st.toggle("Only runs at their strategy's best learning rate", **view.flag("tuned"))
+    return runs.filter(
+        (pl.col("strategy").is_in(wanted) if wanted else pl.lit(True))
+        & (pl.col("cell").is_in(cells) if cells else pl.lit(True))
+        & (pl.col("tuned") if only else pl.lit(True))
+    )

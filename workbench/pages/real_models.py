@@ -1,0 +1,192 @@
+"""Real models: what strategies reach on a language model, and what their updates cost."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from workbench import charts
+from workbench.charts.efficiency import PAPER_RATIO
+from workbench.pages.address import Address
+from workbench.pages.figure import figure, plain
+from workbench.pages.stored import store_folder, stored_runs
+from workbench.realmodels import Found, metrics_of, packaged, saved_tables, stored_scores
+
+SLICES = {
+    "all": "All targets",
+    "seen": "Targets that training has seen",
+    "new": "New targets",
+    "popular": "Popular targets",
+    "rare": "Rare targets",
+}
+
+view = Address("real_models")
+st.title("Does it hold on a real language model, and what does it cost?")
+st.write(
+    "The same strategies, by the same names, train a causal language model that writes semantic "
+    "IDs. Two questions: is the recommender better afterwards, and what does a step cost?"
+)
+
+folder = store_folder() / "real"
+frame, _ = stored_runs()
+saved, faults = saved_tables(folder)
+for fault in faults[:3]:
+    st.warning(plain(fault))
+if len(faults) > 3:
+    st.warning(f"And {len(faults) - 3} more files that cannot be used.")
+own = [*stored_scores(frame), *saved]
+example = packaged()
+tables = own + [one for one in example if one.kind not in {mine.kind for mine in own}]
+
+
+def of_kind(kind: str, label: str) -> Found | None:
+    """The table of a kind to show; a box to choose where there are several."""
+    known = [one for one in tables if one.kind == kind]
+    if len(known) < 2:
+        return known[0] if known else None
+    sources = [one.source for one in known]
+    chosen = st.selectbox(label, sources, **view.one_of(kind, sources))
+    return known[sources.index(chosen)]
+
+
+def origin(found: Found) -> None:
+    """Where a table comes from, and how to get it again."""
+    if found.command:
+        st.caption(f"Data: {plain(found.source)}; regenerate it with")
+        st.code(found.command, language=None)
+    else:
+        st.caption(f"Data: {plain(found.source)}.")
+
+
+def quality(found: Found) -> None:
+    """Scores with intervals, of one slice and metric."""
+    origin(found)
+    table = found.table
+    boxes = st.columns(2)
+    metrics = metrics_of(table)
+    metric = boxes[0].selectbox(
+        "Metric",
+        metrics,
+        format_func=lambda name: charts.METRICS.get(name, name),
+        **view.one_of("metric", metrics),
+    )
+    slices = table["slice"].unique(maintain_order=True).to_list()
+    part = boxes[1].selectbox(
+        "Targets",
+        slices,
+        format_func=lambda name: SLICES.get(name, str(name)),
+        **view.one_of("slice", slices),
+    )
+    rows = table.filter(pl.col("slice") == part)
+    seeds = rows["seeds"].drop_nulls().cast(pl.Int64).to_list()
+    if seeds and min(seeds) < 10:
+        st.warning(
+            f"{min(seeds)} seeds: intervals this wide tell no two strategies apart for sure; a "
+            "claim needs ten seeds or more.",
+            icon=":material/balance:",
+        )
+    shown = [c for m in metrics for c in (m, f"{m}_low", f"{m}_high")]
+    settings = [c for c in ("strategy", "lr", "step", "seeds", "prompts") if c in rows.columns]
+    figure(
+        charts.final_scores(rows, metric),
+        rows.select(*settings, *shown),
+        name="real-scores",
+        read="Right is better. A mark is the mean over seeds, its bar a 95% interval. The dashed "
+        "rule is the supervised model that everyone started from: left of it, RL did harm.",
+        columns={name: st.column_config.NumberColumn(format="%.4f") for name in shown},
+    )
+
+
+def differences(found: Found) -> None:
+    """Paired differences to a control."""
+    origin(found)
+    controls = found.table["control"].unique(maintain_order=True).to_list()
+    control = st.selectbox("Compared with", controls, **view.one_of("control", controls))
+    rows = found.table.filter(pl.col("control") == control)
+    figure(
+        charts.differences(
+            rows.select(
+                label=pl.format("{}: {}", "strategy", "metric"),
+                setting=pl.format("minus {}", "control"),
+                value="difference",
+                low="difference_low",
+                high="difference_high",
+                p="p_holm",
+            ),
+            f"Which strategies differ from {control} on a real model?",
+        ),
+        rows,
+        name="real-differences",
+        read="Right of zero: better than the control. Hollow: not told apart at .05 after "
+        "correction over all rows.",
+    )
+
+
+def efficiency(found: Found) -> None:
+    """Update time of the baseline over a strategy, with the prompt encoded again and shared."""
+    origin(found)
+    names = found.table["strategy"].unique(maintain_order=True).to_list()
+    baseline = names[0]
+    if len(names) < 2:
+        st.info("This table holds one strategy only; a ratio needs two: repeat --strategy.")
+        return
+    strategy = st.selectbox("Against", names[1:], **view.one_of("against", names[1:]))
+    rows = found.table.filter(pl.col("strategy") == strategy)
+    widest = rows.filter(pl.col("group") == rows["group"].max())
+    for column, (mode, words) in zip(
+        st.columns(2),
+        (("reencoded", "prompt encoded again"), ("shared", "prompt shared")),
+        strict=True,
+    ):
+        ratios = widest.filter(pl.col("prefix") == mode)["ratio"].to_list()
+        if ratios:
+            column.metric(
+                f"{baseline} / {strategy}, {words}, G = {widest['group'][0]}",
+                f"{min(ratios):.1f} to {max(ratios):.1f} x"
+                if max(ratios) - min(ratios) > 0.05
+                else f"{ratios[0]:.1f} x",
+            )
+    figure(
+        charts.update_ratio(found.table, baseline, strategy),
+        rows,
+        name="real-efficiency",
+        read=f"How many times longer {plain(baseline)}'s update takes. Lines count tokens, marks "
+        "are measured. Most of the saving is prompts that are encoded again for every rollout: "
+        f"share the prompt and little of the paper's {PAPER_RATIO} is left. The whole step, with "
+        "its rollouts, gains less (`step_ratio` in the numbers).",
+    )
+
+
+st.header("Is the model better?")
+scores = of_kind("scores", "Results")
+if scores is None:
+    st.info("No result of a real model yet. The commands below make one.")
+else:
+    quality(scores)
+gaps = of_kind("differences", "Differences")
+if gaps is not None:
+    differences(gaps)
+
+st.header("What does an update cost?")
+costs = of_kind("efficiency", "Measurements")
+if costs is None:
+    st.info("No measurement yet. The last of the commands below makes one; it needs no data.")
+else:
+    efficiency(costs)
+
+with st.expander("Run it on your data", expanded=not own):
+    st.write(
+        "DIR is a folder in the published layout of MiniOneRec or RecIF. The first line installs "
+        "the optional extra. Every command can be stopped and given again; runs land in the store, "
+        f"saved tables are read from {plain(str(folder))}."
+    )
+    st.code(
+        "pip install -c constraints.txt -c constraints-lm.txt -e '.[lm]'\n"
+        "recast lm data DIR\n"
+        "recast lm sft DIR --out OUT\n"
+        f"recast lm rl DIR --start OUT/model --strategy grpo --strategy recast --strategy sft "
+        f"--seeds 5 --store {store_folder()}\n"
+        f"mkdir -p {folder}\n"
+        f"recast lm efficiency --format csv > {folder / 'efficiency.csv'}",
+        language=None,
+    )

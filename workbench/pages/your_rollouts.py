@@ -1,0 +1,314 @@
+"""Your rollouts: a training log goes in; what is wrong and what to do comes out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import streamlit as st
+
+from recast import REGIMES, STRATEGIES
+from workbench import charts
+from workbench.counterfactual import DEFAULT, Logged, counterfactual, example_groups, logged
+from workbench.diagnose import (
+    Diagnosis,
+    diagnose,
+    over_training,
+    predictions,
+    regime_table,
+    summary_line,
+    trend,
+)
+from workbench.doctor import Finding, examine
+from workbench.logs.layout import Choice
+from workbench.logs.problems import LogError
+from workbench.logs.read import FORMATS, read_log
+from workbench.pages.address import Address
+from workbench.pages.figure import figure, plain
+from workbench.pages.simulate import simulate
+from workbench.takehome import TRAINERS, mind, snippet
+from workbench.worth import best_group, savings
+
+EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
+LARGEST_MB = 50
+MOST = 400_000
+TOTAL = 200_000_000
+
+
+class Upload(NamedTuple):
+    """One uploaded file: an id that changes with its content, its name, its bytes."""
+
+    file_id: str
+    name: str
+    content: Any
+
+
+class Choices(NamedTuple):
+    """How to read a log."""
+
+    form: str
+    reward: tuple[str, ...]
+    outcome: str
+    threshold: float
+
+
+class Found(NamedTuple):
+    """A diagnosis and everything that the page shows of it."""
+
+    diagnosis: Diagnosis
+    findings: list[Finding]
+    training: pl.DataFrame
+    regimes: pl.DataFrame
+    predictions: pl.DataFrame
+    savings: pl.DataFrame
+    tensors: Logged
+
+
+@st.cache_resource(max_entries=3, show_spinner="Reading the log", scope="session")
+def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) -> Found | str:
+    """Read and take apart; a text is the one-line reason why nothing could be read."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for place, upload in enumerate(_uploads):
+            path = Path(folder) / str(place)
+            path.write_bytes(upload.content.getvalue())
+            paths.append(path)
+        names = [upload.name for upload in _uploads]
+        if not _uploads:
+            paths, names = [EXAMPLE], ["the packaged example"]
+        try:
+            log = read_log(
+                paths,
+                form=how.form,
+                choice=Choice(how.reward, how.outcome),
+                most=MOST,
+                names=names,
+            )
+        except LogError as problem:
+            return str(problem)
+    found = diagnose(log, how.threshold)
+    return Found(
+        found,
+        examine(found),
+        over_training(found),
+        regime_table(found),
+        predictions(found),
+        savings(found),
+        logged(found),
+    )
+
+
+view = Address("your_rollouts")
+st.title("What is wrong with my run, and what would help?")
+st.write(
+    "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, verl's "
+    "`rollout_data_dir`, OpenRLHF's JSON lines, or a table with step, prompt and reward. They are "
+    "read as data, stay on this machine, and are forgotten when the tab closes. For larger logs: "
+    "`recast diagnose FOLDER`."
+)
+files = st.file_uploader(
+    "Files of one log",
+    type=["parquet", "jsonl", "ndjson", "json", "csv"],
+    accept_multiple_files=True,
+    max_upload_size=LARGEST_MB,
+    key="upload",
+)
+uploads = [Upload(file.file_id, file.name, file) for file in files]
+if sum(file.size for file in files) > TOTAL:
+    st.error("More than 200 MB together; give fewer files, or use `recast diagnose FOLDER`.")
+    st.stop()
+view.presets({"Show me an example: a stuck TRL run": {"example": True}})
+example = view.flag("example")
+if not uploads and not st.session_state[example["key"]]:
+    st.info("Nothing to look at yet. Drop files above, or press the example.")
+    st.stop()
+if not uploads:
+    st.caption(
+        "Example: a simulated run of 60 steps, written as TRL would have logged it. "
+        "`tools/example_log.py` made it."
+    )
+with st.expander("How to read it"):
+    boxes = st.columns(4, vertical_alignment="bottom")
+    form = boxes[0].selectbox(
+        "Format",
+        ["", *FORMATS],
+        format_func=lambda name: name or "recognise it",
+        **view.one_of("format", ["", *FORMATS]),
+    )
+    outcome = boxes[1].text_input("Column of the raw outcome", **view.text("outcome", longest=80))
+    reward = boxes[2].text_input(
+        "Columns of the reward",
+        help="Added up; separate several by commas. Empty: as the format says.",
+        **view.text("reward", longest=200),
+    )
+    threshold = boxes[3].number_input(
+        "A hit is an outcome above",
+        -1e6,
+        1e6,
+        **view.number("threshold", 0.0, low=-1e6, high=1e6),
+    )
+rewards = tuple(name.strip() for name in reward.split(",") if name.strip())
+ids = tuple(upload.file_id for upload in uploads)
+said = taken_apart(ids, Choices(form, rewards, outcome.strip(), threshold), uploads)
+if isinstance(said, str):
+    st.error(plain(said))
+    st.stop()
+found, problems = said.diagnosis, said.diagnosis.log.problems
+st.write(plain(f"{summary_line(found)}. {trend(found)}"))
+if problems.summary():
+    st.warning(plain(f"{problems.summary()}."))
+    with st.expander("What could not be read"):
+        st.code("\n".join(problems.lines()), language=None)
+
+whole, late = said.regimes.row(0, named=True), found.late()
+teaching = late.filter(pl.col("regime").is_in(["single_hit", "multi_hit"])).height / late.height
+zero = late.filter(pl.col("regime") == "all_zero").height / late.height
+numbers = {
+    "Groups without a hit, now": f"{zero:.0%}",
+    "Groups that can teach, now": f"{teaching:.0%}",
+    "Rollouts per such group": f"{found.group / teaching:,.0f}" if teaching else "none teaches",
+    "Pass@1, whole log": f"{whole['pass_at_1']:.2%}",
+}
+for column, (label, value) in zip(st.columns(4), numbers.items(), strict=True):
+    column.metric(label, value)
+
+st.header("What is wrong?")
+for finding in said.findings:
+    text = (
+        f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
+        f"**What to do:** {plain(finding.do)}"
+    )
+    if finding.level == "problem":
+        st.warning(text, icon=":material/warning:")
+    else:
+        st.info(text, icon=":material/info:")
+if not said.findings:
+    st.success("Nothing that this page knows is wrong with this log.")
+
+st.header("How many groups can teach anything?")
+figure(
+    charts.logged_regimes(said.training),
+    said.training,
+    name="logged-regimes",
+    read="Only single-hit and multi-hit groups hold hits and misses both, which is what a "
+    "group-relative signal such as GRPO compares. Grey teaches it nothing.",
+    width="content",
+)
+st.dataframe(
+    said.regimes,
+    hide_index=True,
+    column_config={
+        **{
+            name: st.column_config.NumberColumn(charts.REGIME_LABELS[name], format="percent")
+            for name in REGIMES
+        },
+        "learnable": st.column_config.NumberColumn("learnable", format="percent"),
+        "constant": st.column_config.NumberColumn("equal rewards", format="percent"),
+        "pass_at_1": st.column_config.NumberColumn("Pass@1", format="percent"),
+        "pass_at_g": st.column_config.NumberColumn("Pass@G", format="percent"),
+        "distinct": st.column_config.NumberColumn("distinct per group", format="%.1f"),
+    },
+    alt="Regime shares of the whole log, overall and per task",
+)
+
+st.header("What G is worth paying for?")
+share = st.slider(
+    "Learnable groups wanted (%)", 5, 95, **view.number("learnable", 50, low=5, high=95)
+)
+st.write(plain(best_group(found, share / 100)))
+if not said.predictions.is_empty():
+    tasks = said.predictions["task"].unique(maintain_order=True).to_list()
+    task = tasks[0]
+    if len(tasks) > 1:
+        task = st.selectbox("Task", tasks, **view.one_of("task", tasks))
+    mine = said.predictions.filter(pl.col("task") == task)
+    part = late if task == "all" else late.filter(pl.col("task") == task)
+    teaches = part.filter(pl.col("regime").is_in(["single_hit", "multi_hit"])).height / part.height
+    figure(
+        charts.other_widths(mine, found.group, teaches),
+        mine,
+        name="other-widths",
+        read="A Beta-binomial fit to the hits of the last third of the steps; bands are 95%. More "
+        "rollouts make more groups learnable and each learnable group dearer.",
+        width="content",
+    )
+st.dataframe(
+    said.savings,
+    hide_index=True,
+    placeholder="-",
+    column_config={
+        "how": "Way to run",
+        "cost": st.column_config.NumberColumn("Rollouts per learnable group", format="%.1f"),
+        "cost_low": st.column_config.NumberColumn("low", format="%.1f"),
+        "cost_high": st.column_config.NumberColumn("high", format="%.1f"),
+        "updated": st.column_config.NumberColumn("Rows updated for it", format="%.1f"),
+        "updated_low": None,
+        "updated_high": None,
+        "labelled": st.column_config.NumberColumn("Ground truths used", format="%.2f"),
+        "rollouts_per_step": st.column_config.NumberColumn("Rollouts per step, x", format="%.2f"),
+        "note": "Mind",
+    },
+    alt="What one learnable group costs under each way to run, with 95% intervals",
+)
+
+st.header("What would each strategy change?")
+names = charts.in_order(
+    st.multiselect(
+        "Strategies", list(STRATEGIES), **view.some_of("strategies", list(STRATEGIES), DEFAULT)
+    )
+)
+if not names:
+    st.info("Choose at least one strategy.")
+    st.stop()
+table = counterfactual(found, names, said.tensors)
+if "learnable" in table.columns and table["learnable"].count():
+    figure(
+        charts.what_if(table),
+        table,
+        name="what-if",
+        read="The strategies' own code on the logged groups, raw outcomes as rewards. It says what "
+        "one step would have seen, not where training would lead.",
+        width="content",
+    )
+for row in table.filter(pl.col("note") != "").iter_rows(named=True):
+    st.caption(plain(f"{row['strategy']}: {row['note']}."))
+groups = example_groups(found, names, said.tensors)
+if not groups.is_empty():
+    there = [name for name in REGIMES if name in set(groups["regime"])]
+    kind = st.segmented_control(
+        "One logged group",
+        there,
+        format_func=charts.REGIME_LABELS.__getitem__,
+        required=True,
+        **view.one_of("regime", there),
+    )
+    one = groups.filter(pl.col("regime") == (kind or there[0]))
+    figure(
+        charts.advantages(one),
+        one,
+        name="one-group",
+        read="The last group of that kind in the log: what each rollout would have been given.",
+        width="content",
+    )
+
+st.header("Which strategy learns most in a world like this?")
+simulate(found)
+
+st.header("How do I plug it in?")
+left, right = st.columns(2)
+strategy = left.selectbox(
+    "Strategy", list(STRATEGIES), **view.one_of("strategy", list(STRATEGIES), "recast")
+)
+trainer = right.selectbox(
+    "Trainer", list(TRAINERS), format_func=TRAINERS.__getitem__,
+    **view.one_of("trainer", list(TRAINERS)),
+)  # fmt: skip
+st.code(
+    snippet(trainer, strategy, found.group, zero),
+    language="bash" if trainer == "run" else "python",
+)
+if reason := mind(trainer, strategy):
+    st.info(plain(reason))
