@@ -146,7 +146,8 @@ def test_a_cut_study_resumes_reports_whole_seeds_and_ends_with_the_same_numbers(
     assert recast(*words(data_folder, one), "--format", "csv") == 0
     whole = table(capsys.readouterr().out)
     labels = ["start", "sft", "sft_train_targets", "recast", "sft_tempered"]
-    assert [row["strategy"] for row in whole] == labels
+    assert [row["strategy"] for row in whole] == 3 * labels
+    assert [row["slice"] for row in whole[::5]] == ["all", "seen", "new"]
     assert {row["seeds"] for row in whole} == {"3"}
 
     real, done = realstudy.Study.report, []
