@@ -177,14 +177,17 @@ def _turn(case: _Case, turn: int) -> None:
     job, how = case.job, case.how
     began = clock()
     collected = collect(roller(job, how), case.strategy, turn, {})
-    rolled = clock()
+    rolled = clock() - began
+    case.collected = collected
+    # Once untimed: memory that the case before gave back is mapped anew, at the wrong one's cost.
+    _update(case)
+    began = clock()
     update(job, case.strategy, how, collected, 0.0)
     case.optimizer.step(1e-6, how.clip_norm)
     done = clock()
-    case.collected = collected
     if turn:
-        case.rollouts.append(rolled - began)
-        case.updates.append(done - rolled)
+        case.rollouts.append(rolled)
+        case.updates.append(done - began)
 
 
 def _rows(
