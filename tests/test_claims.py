@@ -373,6 +373,16 @@ def test_a_baseline_below_its_start_or_a_rate_on_an_edge_decides_nothing():
         assert text in found.rows[0].note
 
 
+def test_c2_is_refuted_when_no_run_ever_gets_there():
+    stuck = {**BETTER, "greedy": [0.2, 0.2, 0.2, 0.2, 0.2]}
+    found = judged("C2", main(frame({"grpo": GRPO, "recast": stuck}, noise=1e-4)))
+    (row,) = found.rows
+    assert (found.verdict, row.value, row.high) == ("not reproduced", None, None)
+    assert row.low == pytest.approx(1.0)
+    few = main(frame({"grpo": GRPO, "recast": stuck}, noise=1e-4, seeds=4))
+    assert judged("C2", few).verdict == "inconclusive"
+
+
 def test_c2_shows_how_many_prompts_supervision_needs():
     curves = {"grpo": GRPO, "recast": BETTER, "sft": {"greedy": [0.2, 0.3, 0.3, 0.3, 0.3]}}
     ours, control = judged("C2", main(frame(curves, noise=1e-4))).rows

@@ -19,6 +19,7 @@ from workbench.budget import cautions, final_value, reach_events
 from workbench.evidence import Evidence, pairs, per_run
 from workbench.stats import (
     CONFIDENCE,
+    FEWEST,
     Difference,
     Floats,
     estimate,
@@ -99,6 +100,9 @@ def budget_share(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -
                     None if end is None else end / reach.total
                     for end in interval(reach.runs, survival.median, None, confidence)
                 )
+                if low is None and reach.runs.shape[1] >= FEWEST:
+                    # Hardly a run gets there: the median lies beyond all that was spent.
+                    low = float(reach.runs[0].min()) / reach.total
                 number = judge_number(low, high, paper, 1.0)
                 row = Measured(
                     mode,
