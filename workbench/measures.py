@@ -150,19 +150,9 @@ def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
         note = "; ".join(
             filter(None, (_unfair(evidence, sweep, name) for name in (cells[0], cells[-1])))
         )
-        found.append(
-            Measured(
-                mode,
-                label,
-                finite(value),
-                low,
-                high,
-                both.shape[1],
-                None,
-                "inconclusive" if note else judge_trend(low, high),
-                note,
-            )
-        )
+        verdict: Verdict = "inconclusive" if note else judge_trend(low, high)
+        n = both.shape[1]
+        found.append(Measured(mode, label, finite(value), low, high, n, None, verdict, note))
     return found + _beside("budget share", shares)
 
 
