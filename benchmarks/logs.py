@@ -42,7 +42,7 @@ def batches(rows_of: int) -> Iterator[list[dict[str, object]]]:
                         {
                             "step": step,
                             "prompt": f"user {step}-{prompt}: {FILLER * 12}",
-                            "completion": f"{FILLER * 2}{said}",
+                            "completion": f"{rng.bytes(80).hex()} {said}",
                             "reward": float(hit),
                             "target": "<a_1><b_2><c_3>",
                         }
