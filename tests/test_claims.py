@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench import phases, questions, search
@@ -400,6 +400,7 @@ def test_c9_leaves_out_a_setting_that_begins_outside():
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1))
+@settings(deadline=None)
 def test_an_interval_lies_on_one_side_exactly_when_the_number_is_missed(low, width, paper, span):
     figure = (paper, paper + span)
     missed = judge_number(low, low + width, figure, 99.0) == "not reproduced"
@@ -487,6 +488,7 @@ PLANTED = search.points(
 
 
 @given(st.floats(-1, 1), st.sampled_from(["recast", "rloo"]))
+@settings(deadline=None)
 def test_the_choice_of_candidates_never_looks_at_the_worlds_that_judge(shift, name):
     moved = PLANTED.with_columns(
         pl.when((pl.col("world.seed") % 2 == 1) & (pl.col("strategy") == name))
