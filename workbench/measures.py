@@ -138,7 +138,8 @@ def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
         for name, reach in reaches.items():
             if reach is not None:
                 value = finite(float(survival.median(reach.runs)) / reach.total)
-                shares.append(shown(mode, name, value, reach.runs.shape[1], (None, None)))
+                share = shown(mode, name, value, reach.runs.shape[1], (None, None))
+                shares.append(replace(share, note=reach.text))
         small, large = reaches[cells[0]], reaches[cells[-1]]
         if small is None or large is None or small.runs.shape != large.runs.shape:
             found.append(missing(mode, label))
@@ -151,6 +152,10 @@ def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
             filter(None, (_unfair(evidence, sweep, name) for name in (cells[0], cells[-1])))
         )
         verdict: Verdict = "inconclusive" if note else judge_trend(low, high)
+        if finite(value) is None:
+            note = "; ".join(
+                filter(None, (note, "half of the runs or more never reach the target"))
+            )
         n = both.shape[1]
         found.append(Measured(mode, label, finite(value), low, high, n, None, verdict, note))
     return found + _beside("budget share", shares)
