@@ -26,7 +26,15 @@ from workbench.claims import (
 from workbench.evidence import Evidence, read_efficiency, with_setting
 from workbench.measures import drawdown
 from workbench.spec import SpecError
-from workbench.verdicts import Measured, judge_level, judge_number, judge_trend, side, together
+from workbench.verdicts import (
+    Measured,
+    judge_all,
+    judge_level,
+    judge_number,
+    judge_trend,
+    side,
+    together,
+)
 
 SEEDS = 10
 STEPS = (0, 10, 20, 30, 40)
@@ -300,6 +308,22 @@ def test_c11_needs_both_the_drawdown_and_the_spread():
     assert drop.verdict == "reproduced"
     assert drop.value == pytest.approx(0.1, abs=0.05)
     assert (spread.setting, spread.p) == ("the whole sweep, seed SD", None)
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"), [("RR", "reproduced"), ("RI", "inconclusive"), ("RN", "not reproduced")]
+)
+def test_stability_needs_both_of_its_trends(found, verdict):
+    words = {"R": "reproduced", "N": "not reproduced", "I": "inconclusive"}
+    assert judge_all([words[letter] for letter in found]) == verdict
+
+
+def test_c11_is_not_claimed_by_a_drawdown_alone():
+    shaky = {**GRPO, "greedy": [0.2, 0.3, 0.3, 0.2, 0.3]}
+    curves = {"grpo": shaky, "recast": BETTER}
+    drop, spread = judged("C11", main(frame(curves))).rows
+    assert drop.low > 0
+    assert (drop.verdict, spread.verdict) == ("inconclusive", "inconclusive")
 
 
 def test_a_drawdown_looks_at_the_last_half_only():

@@ -29,7 +29,15 @@ from workbench.stats import (
     paired_difference,
     relative_gain,
 )
-from workbench.verdicts import Measured, Verdict, judge_level, judge_number, judge_trend, side
+from workbench.verdicts import (
+    Measured,
+    Verdict,
+    judge_all,
+    judge_level,
+    judge_number,
+    judge_trend,
+    side,
+)
 
 METRIC = "greedy"
 """What the claims call Pass@1: the hit of the first item, as a beam-search evaluation reads it.
@@ -227,7 +235,10 @@ def repair_fades(evidence: Evidence, modes: Modes) -> list[Measured]:
 
 
 def steadier(evidence: Evidence, modes: Modes) -> list[Measured]:
-    """C11: largest drawdown over the last half, baseline minus method; log ratio of seed SDs."""
+    """C11: largest drawdown over the last half, baseline minus method; log ratio of seed SDs.
+
+    A setting needs both: its two rows share one verdict.
+    """
     found = []
     for mode, sweep in modes.items():
         curves, settings = evidence.curves(sweep), evidence.settings(sweep)
@@ -241,34 +252,18 @@ def steadier(evidence: Evidence, modes: Modes) -> list[Measured]:
                 continue
             worst = [[fall[s] for s in seeds] for fall in falls]
             gap = paired_difference(worst[0], worst[1], confidence=confidence)
-            found.append(
-                Measured(
-                    mode,
-                    f"{setting}, drawdown",
-                    gap.value,
-                    gap.low,
-                    gap.high,
-                    gap.n,
-                    gap.p,
-                    judge_trend(gap.low, gap.high),
-                    gap.label,
-                )
-            )
             spread = np.stack([theirs, ours])
+            ratio, n = finite(float(_log_spread(spread))), len(theirs)
             low, high = interval(spread, _log_spread, None, confidence)
-            found.append(
+            both = judge_all([judge_trend(gap.low, gap.high), judge_trend(low, high)])
+            falling, varying = f"{setting}, drawdown", f"{setting}, seed SD"
+            text = "log ratio of standard deviations"
+            found += [
                 Measured(
-                    mode,
-                    f"{setting}, seed SD",
-                    finite(float(_log_spread(spread))),
-                    low,
-                    high,
-                    len(theirs),
-                    None,
-                    judge_trend(low, high),
-                    "log ratio of standard deviations",
-                )
-            )
+                    mode, falling, gap.value, gap.low, gap.high, gap.n, gap.p, both, gap.label
+                ),
+                Measured(mode, varying, ratio, low, high, n, None, both, text),
+            ]
     return found
 
 
