@@ -25,6 +25,7 @@ import torch
 
 import sim.step
 from benchmarks.cost_chart import cost_chart
+from benchmarks.measure import Timed, least, table
 from recast import STRATEGIES
 from sim.fast import FastPath
 from sim.memory import keep_freed_memory
@@ -37,7 +38,6 @@ from sim.trainer import train
 from sim.warmstart import warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 
-Timed = Callable[[], None]
 RATE = 1e-6
 """Small, so that every repetition sees the warm start's share of all-zero groups."""
 
@@ -117,32 +117,6 @@ def jax_peer(world: World, start: Params, name: str, how: Training, steps: int, 
     rate = jnp.full((runs,), RATE, dtype=dtype)
     jax.block_until_ready(function(params, state, keys, prompts, rate))
     return lambda: jax.block_until_ready(function(params, state, keys, prompts, rate))
-
-
-def least(timed: dict[str, Timed], per: int, seconds: float) -> dict[str, float]:
-    """Least processor time of each, ms divided by `per`; `seconds` for all of them together."""
-    best = dict.fromkeys(timed, float("inf"))
-    for go in timed.values():
-        go()
-    end = time.monotonic() + seconds
-    rounds = 0
-    print(".", end="", file=sys.stderr, flush=True)
-    while time.monotonic() < end or rounds < 3:
-        for label, go in timed.items():
-            begun = time.process_time()
-            go()
-            best[label] = min(best[label], (time.process_time() - begun) * 1e3 / per)
-        rounds += 1
-    return best
-
-
-def table(title: str, rows: list[dict[str, Any]]) -> None:
-    print(f"\n### {title}\n")
-    print("| " + " | ".join(rows[0]) + " |")
-    print("|" + "---|" * len(rows[0]))
-    for row in rows:
-        cells = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def peers(seconds: float) -> None:
@@ -315,11 +289,10 @@ def moved(params: Params) -> float:
 
 def price(seconds: float) -> None:
     """What the same bits in any company cost: products run by run beside one batched call."""
-    rows = []
+    rows, bounds = [], range(0, 24 * 32 + 1, 32)
     for dtype in (torch.float32, torch.float64):
         left = torch.randn(24, 32, 64, dtype=dtype)
         right = torch.randn(24, 64, 16, dtype=dtype)
-        bounds = range(0, 24 * 32 + 1, 32)
         best = least(
             {
                 "run by run": lambda x=left, y=right: segment_products(x.flatten(0, 1), y, bounds),
