@@ -63,7 +63,9 @@ def share(name: str, spec: Experiment) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"default: {PRESETS}")
-    parser.add_argument("--data", default=os.environ.get("RECAST_DATA"), help="of `replay`, which runs when named")
+    parser.add_argument(
+        "--data", default=os.environ.get("RECAST_DATA"), help="of `replay`, which runs when named"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
