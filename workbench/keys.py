@@ -29,7 +29,7 @@ numbers than before (other draws, another formula), so that old and new runs are
 ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "world_spec": {"heterogeneity": 0.0},
-        "train_spec": {"decoding": "trie", "updates": "sampled"},
+        "train_spec": {"decoding": "trie", "updates": "sampled", "precision": "float64"},
     }
 )
 """Fields younger than ENGINE with the value under which a run is what it was before them. At that
