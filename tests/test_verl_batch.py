@@ -114,6 +114,18 @@ def test_what_is_logged_is_the_outcome_before_repair():
     assert metrics["recast/raw_reward"] == 0.0
     assert metrics["recast/repaired"] == 1.0
     assert metrics["recast/update_width"] == 2.0
+    mixed = (
+        ["a", "a", "a", "b", "b", "c", "c"],
+        [torch.tensor([1, 1, 1])] * 7,
+        torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]),
+        torch.rand(7),
+        [],
+    )
+    metrics = described(shaped("grpo", mixed).signal)
+    assert metrics["recast/raw_reward"] == pytest.approx(3 / 7)
+    assert metrics["recast/update_width"] == pytest.approx(7 / 3)
+    shares = [metrics[f"recast/{name}"] for name in ("all_zero", "single_hit", "saturated")]
+    assert shares == pytest.approx([1 / 3] * 3)
 
 
 def test_targets_of_several_lengths_are_refused_in_one_line():
