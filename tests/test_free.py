@@ -94,6 +94,22 @@ def world() -> World:
     return free_world(build_synthetic(TINY))
 
 
+def test_several_targets_and_true_preferences_move_with_the_items():
+    world = build_synthetic(replace(TINY, task="product"))
+    free = free_world(world)
+    assert bool((world.train.targets < 0).any())
+    for name in ("sft", "train", "validation", "test"):
+        old, new = getattr(world, name), getattr(free, name)
+        assert torch.equal(old.targets < 0, new.targets < 0)
+        for before, after in ((old.targets, new.targets), (old.target, new.target)):
+            known = before >= 0
+            moved = free.catalogue.codes[after[known]]
+            assert torch.equal(world.catalogue.codes[before[known]], moved)
+    items = places(world.catalogue, free.catalogue)
+    assert torch.equal(free.test.preference[:, items], world.test.preference)
+    assert float(free.test.preference.sum()) == pytest.approx(float(world.test.preference.sum()))
+
+
 def test_sampled_rollouts_leave_the_catalogue_as_often_as_the_enumeration_says(world):
     policy, n = MLP(8), 20_000
     params = rough(policy, world.catalogue, 24)

@@ -160,7 +160,7 @@ def config(**changes):
         ("luffy", {}, "anchor_ratio=shaped"),
         ("rl_zvp", {}, "needs `entropy`"),
         ("recast", {"filter": True}, "filter_groups"),
-        ("recast", {"correction": {"bypass_mode": True}}, "rollout_correction"),
+        ("recast", {"correction": {"bypass_mode": True}}, "bypass_mode"),
         ("recast", {"logp": True}, "calculate_log_probs"),
         ("recast", {"dynamic": False}, "use_dynamic_bsz"),
         ("recast", {"kl": True}, "use_kl_in_reward"),

@@ -22,7 +22,7 @@ from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 from workbench.spec import Experiment, SpecError
 
-ENGINE = 3
+ENGINE = 4
 """Generation of the simulator's numbers. Raise it whenever the same configuration gives other
 numbers than before (other draws, another formula), so that old and new runs are never mixed."""
 

@@ -355,7 +355,8 @@ class _Session:
 
 def _record(run: Run, result: Trained) -> tuple[RunRecord, dict[str, Any]]:
     record = RunRecord(run.config, tuple(result.rows), result.world, result.diverged_at)
-    return record, {"seconds": round(result.seconds, 3), "data": run.experiment.world.data}
+    took = {"seconds": round(result.seconds, 3), "evaluating": round(result.evaluating, 3)}
+    return record, {**took, "data": run.experiment.world.data}
 
 
 def _beyond_the_edge(runs: list[Run], store: Store, tune: Tune) -> list[Run]:

@@ -50,7 +50,8 @@ class WorldSpec(_Strict):
     or all of them mixed; noise: temperature of true preferences, .2 = each task's own;
     heterogeneity: how unequal users are in the strength of their taste, 0 = as drawn, -1 = equal,
     above 0 more unequal; drift: how far tastes have turned between the SFT log and the test users,
-    0 = not, 1 = wholly."""
+    0 = not, 1 = wholly; test_sample: a fixed sample of so many of a replay world's test prompts,
+    0 = all of them."""
 
     kind: Literal["synthetic", "replay"] = "synthetic"
     data: str | None = None
@@ -63,6 +64,7 @@ class WorldSpec(_Strict):
     drift: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
+    test_sample: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
 

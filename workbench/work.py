@@ -70,12 +70,13 @@ Task = StartTask | TrainTask
 @dataclass(frozen=True)
 class Trained:
     """What one run gave. world: numbers about its world and start; seconds: its share of the
-    task's wall time."""
+    task's wall time; evaluating: seconds of these that its evaluations took."""
 
     rows: tuple[Mapping[str, Any], ...]
     world: Mapping[str, float | None]
     diverged_at: int | None
     seconds: float
+    evaluating: float
 
 
 def build_world(spec: Experiment) -> World:
@@ -97,7 +98,7 @@ def _constrained(world: WorldSpec) -> World:
         if world.data is None:
             raise SpecError("world.data: a replay world needs a folder; give --data DIR")
         try:
-            return load_replay(Path(world.data), seed=world.seed)
+            return load_replay(Path(world.data), seed=world.seed, test_sample=world.test_sample)
         except ValueError as problem:
             raise SpecError(str(problem)) from None
     return build_synthetic(
@@ -213,6 +214,7 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             {**ceilings, "warm_start_steps": float(begun.steps)},
             result.diverged_at,
             seconds,
+            result.evaluating,
         )
         for result, begun in zip(results, task.starts, strict=True)
     ]
