@@ -70,7 +70,7 @@ def _claims(evidence: Evidence) -> list[Figure]:
                     charts.learning_curves(lines, METRIC, "rollouts"),
                     lines,
                     command,
-                    note,
+                    f"{note} What rolls nothing out, such as sft, has no place on this axis.",
                 )
             )
             shares = budget_table(here, METRIC, "rollouts", BASELINE)
