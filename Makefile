@@ -88,12 +88,13 @@ browser:
 
 # The simulator's speed beside JAX, in an environment of its own; docs/performance.md shows the tables.
 bench: .venv-bench/.installed
-	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.simulator peers scaling profile sweep \
+	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.simulator peers scaling profile price sweep \
 		--out docs/images
+	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.evaluation
 
-.venv-bench/.installed: pyproject.toml constraints.txt
+.venv-bench/.installed: pyproject.toml constraints.txt constraints-bench.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install -c constraints.txt -e '.[bench]'
+	.venv-bench/bin/python -m pip install -c constraints.txt -c constraints-bench.txt -e '.[bench]'
 	touch $@
 
 # Pictures of every page, from the packaged example and a race trained on the spot.

@@ -15,7 +15,8 @@ import time
 
 import torch
 
-from benchmarks.simulator import table
+from benchmarks.measure import table
+from sim.memory import keep_freed_memory
 from sim.trainer import open_run
 from workbench.spec import Experiment, load_experiment, preset_names
 from workbench.work import (
@@ -28,7 +29,7 @@ from workbench.work import (
     world_of,
 )
 
-PRESETS = ("quick", "mixed", "openonerec_iid", "replay")
+PRESETS = ("quick", "openonerec_iid", "mixed")
 
 
 def share(name: str, spec: Experiment) -> dict[str, object]:
@@ -62,9 +63,12 @@ def share(name: str, spec: Experiment) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"default: {PRESETS}")
-    parser.add_argument("--data", default=os.environ.get("RECAST_DATA"), help="of `replay`")
+    parser.add_argument(
+        "--data", default=os.environ.get("RECAST_DATA"), help="of `replay`, which runs when named"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     rows = []
     for name in given.presets or PRESETS:
         if name not in preset_names():

@@ -154,8 +154,8 @@ def train(
         nonlocal params
         after = optimizer.step(params, grads, rates.to(dtype))
         # NaN compares false. Beyond the limit a product of parameters may overflow unseen.
-        within = [(v.flatten(1).abs() <= LARGEST).all(-1) for v in after.values()]
-        healthy = torch.stack(within).all(0)
+        ends = [torch.stack(v.flatten(1).aminmax(dim=1)).abs() for v in after.values()]
+        healthy = (torch.cat(ends) <= LARGEST).all(0)
         for run in (~healthy).nonzero().view(-1).tolist():
             if diverged[run] is None:
                 diverged[run] = step + 1

@@ -219,3 +219,18 @@ def test_a_real_folder_has_what_its_notes_say(real_data):
         assert int(part.target.max()) < world.catalogue.items
         assert bool((part.slices["seen"] ^ part.slices["new"]).all())
     assert bool(world.sft.slices["seen"].all())
+
+
+def test_a_sample_of_the_test_prompts_is_a_fixed_part_of_them_and_says_so(data_folder):
+    whole = load_replay(data_folder)
+    part = load_replay(data_folder, test_sample=20)
+    assert len(whole.test) == 60
+    assert len(part.test) == 20
+    assert torch.equal(part.test.context, load_replay(data_folder, test_sample=20).test.context)
+    everyone = list(zip(whole.test.context.tolist(), whole.test.target.tolist(), strict=True))
+    for prompt in zip(part.test.context.tolist(), part.test.target.tolist(), strict=True):
+        assert prompt in everyone
+    assert "20 of 60 test" in part.notes[1]
+    assert len(load_replay(data_folder, test_sample=99).test) == 60
+    for split in ("sft", "train", "validation"):
+        assert len(getattr(part, split)) == len(getattr(whole, split))

@@ -2,7 +2,7 @@
 
     python tools/mutation.py --report docs/mutation.md     every mutant, and a page about them
     python tools/mutation.py --sample 60                   a fixed random sample
-    python tools/mutation.py --journal build/mutation.jsonl --minutes 30     goes on where it stopped
+    python tools/mutation.py --journal build/mutation.jsonl --minutes 30    goes on where it stopped
 
 The tests are collected once. Each mutant is a forked child that swaps the code of one live
 function, then runs the tests that entered that function in an unbroken run, until one fails: first
@@ -379,7 +379,10 @@ class Journal:
         self.path = path
         self.mutants: dict[tuple[str, str], str | None] = {}
         self.baselines: dict[str, dict[str, Baseline]] = {}
-        for line in path.read_text().splitlines() if path and path.exists() else ():
+        text = path.read_text() if path and path.exists() else ""
+        if path and text and not text.endswith("\n"):
+            path.write_text(text + "\n")
+        for line in text.splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:  # a line cut short when the pass was stopped
@@ -488,8 +491,8 @@ class Session:
         chosen = [m for m in chosen if (m.where, m.digest) not in done]
         random.Random(0).shuffle(chosen)  # so that what has run by any time is a random sample
         tasks = [functools.partial(work, mutant) for mutant in chosen]
-        end = time.monotonic() + 60 * self.minutes
-        for mutant, killer in zip(chosen, _in_children(tasks, self.jobs, end), strict=False):
+        deadline = time.monotonic() + 60 * self.minutes
+        for mutant, killer in zip(chosen, _in_children(tasks, self.jobs, deadline), strict=False):
             self.outcomes.append(Outcome(mutant, killer or None))
             entry = {"where": mutant.where, "digest": mutant.digest, "killer": killer or None}
             self.journal.write(entry)
@@ -574,23 +577,26 @@ def _passes(item: pytest.Item) -> bool:
 
 
 def _in_children(
-    tasks: Sequence[Callable[[], str]], jobs: int, end: float = math.inf
+    tasks: Sequence[Callable[[], str]], jobs: int, deadline: float = math.inf
 ) -> Iterator[str]:
     """What each task returns, in order, each run in a forked child of its own.
 
-    A child that dies yields its status as a text. No child starts after `end` (`time.monotonic`).
+    A child that dies yields its status as a text. No child starts after the
+    deadline (`time.monotonic`).
     """
     waiting = list(reversed(list(enumerate(tasks))))
     running: dict[int, tuple[int, int, list[bytes]]] = {}
     done: dict[int, str] = {}
     shown = 0
     while waiting or running:
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             waiting.clear()
         while waiting and len(running) < jobs:
             number, task = waiting.pop()
             end, pid = _fork(task)
             running[end] = (number, pid, [])
+        if not running:
+            return
         for end in select.select(list(running), [], [])[0]:
             number, pid, chunks = running[end]
             if chunk := os.read(end, 1 << 16):

@@ -111,7 +111,8 @@ class TrainSpec(_Strict):
     mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
     kl_weight, kl_estimator: the loss; updates: from sampled groups, or their expectation, free of
     sampling noise, where credit follows from hits and the boundary pair; curve_prompts: test
-    prompts behind each point of a learning curve, 0 = all of them."""
+    prompts behind each point of a learning curve, 0 = all of them; precision: of parameters,
+    gradients and moments while training; in either, a run's bits do not depend on its company."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -127,6 +128,7 @@ class TrainSpec(_Strict):
     updates: Literal["sampled", "expected"] = "sampled"
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
+    precision: Literal["float64", "float32"] = "float64"
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
     tune_metric: TuneMetric = "pass_at_1_matched"
 

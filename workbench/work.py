@@ -128,7 +128,7 @@ def build_policy(spec: Experiment) -> Policy:
 
 def build_training(spec: Experiment) -> Training:
     """How an experiment trains."""
-    return Training(**spec.train.model_dump(exclude={"lr", "tune_metric", "decoding"}))
+    return Training(**spec.train.model_dump(exclude={"lr", "tune_metric", "decoding", "precision"}))
 
 
 _WORLDS: dict[str, World] = {}
@@ -187,8 +187,11 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
     """Train a task's runs in one tensor program."""
     began = time.perf_counter()
     spec, world = task.experiment, world_of(task.experiment)
+    dtype = getattr(torch, spec.train.precision)
     start = {
-        name: torch.stack([torch.from_numpy(np.array(s.params[name])) for s in task.starts])
+        name: torch.stack([torch.from_numpy(np.array(s.params[name])) for s in task.starts]).to(
+            dtype
+        )
         for name in task.starts[0].params
     }
     try:
