@@ -6,6 +6,7 @@ import copy
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -165,7 +166,8 @@ class Experiment(_Strict):
                 "train.updates: expected updates need a policy with hand-written passes; "
                 "expected policy.kind mlp, tabular or loglinear"
             )
-        how = Training(**self.train.model_dump(exclude={"lr", "tune_metric", "decoding"}))
+        known = {field.name for field in fields(Training)}
+        how = Training(**self.train.model_dump(include=known))
         for name in self.strategies:
             reason = why_not_expected(parse_strategy(name), how, DEPTH)
             if reason:
