@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from workbench.joint import Draws, percentiles, rank_correlation, two_sided
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 6), st.booleans())
 def test_a_resample_is_the_mean_over_drawn_seeds_and_all_prompts_of_drawn_users(
     seed, seeds, users, sliced
@@ -67,6 +68,7 @@ def test_p_values_by_hand():
     assert (low, high) == pytest.approx((25.0, 975.0))
 
 
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, 9), min_size=4, max_size=8, unique=True), st.integers(0, 99))
 def test_the_rank_correlation_is_spearmans(first, seed):
     one = np.array(first, float)

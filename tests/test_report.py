@@ -253,6 +253,11 @@ def test_the_report_says_what_was_run_and_under_which_conditions(written, filled
     text = written.read_text()
     for heading in ("Which claims hold?", "How is each claim judged?", "What was run?", *PARTS):
         assert f"{html.escape(heading)}</h2>" in text
+    assert "<h1>What of ReCast" in text
+    assert "<strong>Of 12 claims: " in text
+    shown, _, rest = text.partition("What stands beside, and what is not judged?")
+    assert "control: sft" not in shown.partition("What was measured in each setting?</h2>")[2]
+    assert "control: sft" in rest
     table = conditions(gather(SWEEPS, Store(filled), {}))
     assert table["sweep"].to_list() == list(SWEEPS)
     first = table.row(0, named=True)

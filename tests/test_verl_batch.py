@@ -114,6 +114,42 @@ def test_what_is_logged_is_the_outcome_before_repair():
     assert metrics["recast/raw_reward"] == 0.0
     assert metrics["recast/repaired"] == 1.0
     assert metrics["recast/update_width"] == 2.0
+    mixed = (
+        ["a", "a", "a", "b", "b", "c", "c"],
+        [torch.tensor([1, 1, 1])] * 7,
+        torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]),
+        torch.rand(7),
+        [],
+    )
+    metrics = described(shaped("grpo", mixed).signal)
+    assert metrics["recast/raw_reward"] == pytest.approx(3 / 7)
+    assert metrics["recast/update_width"] == pytest.approx(7 / 3)
+    shares = [metrics[f"recast/{name}"] for name in ("all_zero", "single_hit", "saturated")]
+    assert shares == pytest.approx([1 / 3] * 3)
+
+
+def test_a_response_of_another_length_shares_what_it_shares():
+    responses = [torch.tensor(r) for r in ([5, 6, 7, 9], [5], [], [9, 5, 6])]
+    found = shape_batch(
+        STRATEGIES["recast"],
+        ["a"] * 4,
+        responses,
+        [TARGET] * 4,
+        torch.tensor([1.0, 0.0, 0.0, 0.0]),
+        torch.tensor([0.1, 0.2, 0.3, 0.4]),
+    )
+    assert found.signal.sampled.matched.tolist() == [[3, 1, 0, 0]]
+    assert found.signal.sampled.length.tolist() == [[4, 1, 1, 3]]
+    assert found.advantage.tolist() == [1.0, -1.0, 0.0, 0.0]
+    by_length = shape_batch(
+        STRATEGIES["opo"],
+        ["a"] * 2,
+        [torch.tensor([1, 1, 1]), torch.tensor([2])],
+        [TARGET] * 2,
+        torch.tensor([1.0, 0.0]),
+        torch.tensor([0.1, 0.2]),
+    )
+    assert by_length.advantage.tolist() == [0.25, -0.75]
 
 
 def test_targets_of_several_lengths_are_refused_in_one_line():
@@ -160,7 +196,7 @@ def config(**changes):
         ("luffy", {}, "anchor_ratio=shaped"),
         ("rl_zvp", {}, "needs `entropy`"),
         ("recast", {"filter": True}, "filter_groups"),
-        ("recast", {"correction": {"bypass_mode": True}}, "rollout_correction"),
+        ("recast", {"correction": {"bypass_mode": True}}, "bypass_mode"),
         ("recast", {"logp": True}, "calculate_log_probs"),
         ("recast", {"dynamic": False}, "use_dynamic_bsz"),
         ("recast", {"kl": True}, "use_kl_in_reward"),

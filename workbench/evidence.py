@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from workbench.budget import cautions
 from workbench.spec import SpecError
 from workbench.stats import Floats, pair_by_seed
 from workbench.store import Store, flat_config
-from workbench.sweep import Run, Sweep, load_sweep, sweep_names
+from workbench.sweep import Run, Sweep, beyond_the_edge, load_sweep, sweep_names
 from workbench.tables import reported
 from workbench.tuning import mark_tuned
 
@@ -142,8 +141,7 @@ def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> 
         wanted = plan.runs()
         missing = [run for run in wanted if not store.has(run.key)]
         cells = {run.config["cell"]: run for run in missing}
-        whole = [run.key for run in wanted if run.config["cell"] not in cells]
-        beyond = [key for key in _recorded(plan, store) if store.has(key)] if not missing else []
+        whole = [run for run in wanted if run.config["cell"] not in cells]
         if missing:
             gaps.append(
                 f"{len(missing)} of {len(wanted)} runs of the sweep {name} are not in the store: "
@@ -151,7 +149,7 @@ def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> 
             )
             lacking[name] = _labels(plan, list(cells.values()))
         if whole:
-            frames[name] = _prepared(plan, store.load(dict.fromkeys([*whole, *beyond])))
+            frames[name] = _prepared(plan, _with_further_rates(plan, whole, store))
     return Evidence(frames, tuple(gaps), absent=lacking)
 
 
@@ -165,17 +163,20 @@ def _not_packaged(names: Collection[str]) -> list[str]:
     return [f"the sweep {name} is not packaged" for name in names if name not in sweep_names()]
 
 
-def _recorded(plan: Sweep, store: Store) -> list[str]:
-    """Runs that a finished sweep recorded, rates beyond its written grid included."""
-    keys: list[str] = []
-    for path in sorted((store.root / "sweeps").glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["sweep"] == json.loads(plan.model_dump_json()):
-                keys += [str(key) for key in content["runs"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return keys
+def _with_further_rates(plan: Sweep, runs: list[Run], store: Store) -> pl.DataFrame:
+    """The stored rows of these runs and of the rates by which their grids were extended, as far as
+    every seed of such a rate is stored."""
+    frame = store.load(run.key for run in runs)
+    for _ in range(plan.tune.extend if plan.tune else 0):
+        assert plan.tune is not None
+        more = beyond_the_edge(runs, frame, plan.tune)
+        absent = {(r.config["cell"], r.strategy, r.lr) for r in more if not store.has(r.key)}
+        more = [r for r in more if (r.config["cell"], r.strategy, r.lr) not in absent]
+        if not more:
+            break
+        runs = runs + more
+        frame = pl.concat([frame, store.load(r.key for r in more)], how="diagonal_relaxed")
+    return frame
 
 
 def _prepared(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:

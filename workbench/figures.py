@@ -22,7 +22,7 @@ from workbench.charts.efficiency import update_ratio
 from workbench.claims import MAIN
 from workbench.evidence import Evidence
 from workbench.exact import exact_table
-from workbench.measures import BASELINE, METHOD, METRIC
+from workbench.measures import BASELINE, CONTROL, METHOD, METRIC
 from workbench.stats import performance_profile
 
 PAPER_SHARE = 0.041
@@ -70,7 +70,7 @@ def _claims(evidence: Evidence) -> list[Figure]:
                     charts.learning_curves(lines, METRIC, "rollouts"),
                     lines,
                     command,
-                    note,
+                    f"{note} What rolls nothing out, such as sft, has no place on this axis.",
                 )
             )
             shares = budget_table(here, METRIC, "rollouts", BASELINE)
@@ -142,7 +142,13 @@ def _questions(evidence: Evidence) -> list[Figure]:
             "question-1-supervision",
             "supervision",
             lambda t: charts.differences(t, questions.QUESTIONS["supervision"][0]),
-            "After the same number of updates; p corrected (Holm) over all rows.",
+            f"{place} After the same number of updates; p corrected (Holm) over all settings.",
+        ),
+        (
+            "question-1-settings",
+            "supervision",
+            lambda t: charts.differences(t, "Is ReCast ahead of supervision in any setting?"),
+            "After the same number of updates; p corrected (Holm) over all comparisons.",
         ),
         ("question-2-rate", "rate", lambda t: charts.against_rate(t, METRIC), place),
         (
@@ -163,9 +169,15 @@ def _questions(evidence: Evidence) -> list[Figure]:
         ("question-6-diversity", "diversity", charts.against_k, place),
         ("question-6-entropy", "entropy", charts.remaining, place),
     )
+    keep = {
+        "question-1-supervision": pl.col("setting") == first,
+        "question-1-settings": pl.col("label").str.starts_with(f"{METHOD} - {CONTROL}:"),
+    }
     found = []
     for key, name, draw, text in wanted:
         table = questions.QUESTIONS[name][1](evidence, first)
+        if key in keep and not table.is_empty():
+            table = table.filter(keep[key])
         if not table.is_empty():
             found.append(Figure(key, draw(table), table, f"recast questions {name}", text))
     return found

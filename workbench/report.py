@@ -54,7 +54,8 @@ td.verdict { font-weight: 600; white-space: nowrap; }
 class Report:
     """Everything a report says. source: where the runs came from; cautions: what to know first;
     tables: title, rows and the command that prints them; heading, scope: the question that it
-    answers, and what its numbers are; summary: the answer in a sentence."""
+    answers, and what its numbers are; summary: the answer in a sentence; folded: more tables, one
+    click away."""
 
     source: str
     cautions: Sequence[str]
@@ -66,6 +67,7 @@ class Report:
         "paper but its own figures."
     )
     summary: str = ""
+    folded: Sequence[tuple[str, pl.DataFrame, str]] = ()
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -97,6 +99,7 @@ def page(report: Report) -> str:
             _cautions(report.cautions),
             _contents(report),
             *(_table_section(place, *table) for place, table in enumerate(report.tables)),
+            *(_folded(*table) for table in report.folded),
             *_sections(report.figures),
             f"<script>{_script_safe(bundle)}</script>",
             f'<script id="specs" type="application/json">{_json(specs)}</script>',
@@ -192,6 +195,13 @@ def _table_section(place: int, title: str, table: pl.DataFrame, command: str) ->
     return (
         f'<section><h2 id="table-{place}">{html.escape(title)}</h2>{_table(table)}'
         f'<p class="note">Again: <code>{html.escape(command)}</code></p></section>'
+    )
+
+
+def _folded(title: str, table: pl.DataFrame, command: str) -> str:
+    return (
+        f"<details><summary>{html.escape(title)} {table.height} rows</summary>{_table(table)}"
+        f'<p class="note">Again: <code>{html.escape(command)}</code></p></details>'
     )
 
 

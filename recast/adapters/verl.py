@@ -12,6 +12,7 @@ stays verl's: set its `loss_agg_mode` as docs/adapters.md says for each denomina
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,8 @@ def estimator(strategy: Strategy) -> Estimator:
     if reason is not None:
         raise ValueError(f"strategy {strategy.text!r} cannot be an estimator of verl: {reason}")
 
+    least = next(width for width in itertools.count(1) if _wide_enough(strategy, width))
+
     def estimate(
         token_level_rewards: Tensor, response_mask: Tensor, index: Any, **_: Any
     ) -> tuple[Tensor, Tensor]:
@@ -81,7 +84,8 @@ def estimator(strategy: Strategy) -> Estimator:
             token_level_rewards = token_level_rewards.detach()
         group, place = places(index.tolist() if hasattr(index, "tolist") else index)
         where = group.to(token_level_rewards.device), place.to(token_level_rewards.device)
-        shape = int(group.max()) + 1, int(place.max()) + 1
+        # Rollouts may be missing: a step whose widest group is too narrow is padded, not refused.
+        shape = int(group.max()) + 1, max(int(place.max()) + 1, least)
         tokens = response_mask.sum(-1)
 
         def grid(flat: Tensor) -> Tensor:
@@ -96,6 +100,14 @@ def estimator(strategy: Strategy) -> Estimator:
         return advantage, advantage
 
     return estimate
+
+
+def _wide_enough(strategy: Strategy, width: int) -> bool:
+    try:
+        strategy.check_group(width)
+    except ValueError:
+        return False
+    return True
 
 
 def register(strategy: str | Strategy, name: str) -> None:

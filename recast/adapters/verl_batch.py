@@ -140,8 +140,8 @@ def refuse(strategy: Strategy, config: Any) -> None:
         "algorithm.filter_groups evicts the groups that repair is for; disable it": (
             filtering is not None and bool(filtering.get("enable", False))
         ),
-        "the ground truth has no rollout probability; unset algorithm.rollout_correction": (
-            strategy.anchors and bool(correction)
+        "the ground truth has no rollout probability; set rollout_correction.bypass_mode=False": (
+            strategy.anchors and bool(correction) and bool(correction.get("bypass_mode", False))
         ),
         "the ground truth has no rollout probability; set rollout.calculate_log_probs=False": (
             strategy.anchors and bool(rollout.calculate_log_probs)

@@ -207,4 +207,4 @@ def _plain(value: Any) -> list[Any]:
     """The entries of a field that may be a tensor, a nested tensor, or a stack of anything."""
     if isinstance(value, Tensor):
         return [row.tolist() for row in value.unbind(0)]
-    return [getattr(entry, "data", entry) for entry in value.tolist()]
+    return list(value)

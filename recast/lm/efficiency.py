@@ -65,7 +65,7 @@ class _Case:
 def measure(
     shapes: Shapes, shape: SmallModel | None = None, progress: Progress = lambda *_: None
 ) -> list[Row]:
-    """One row per case, seconds as medians over the repeats.
+    """One row per case, seconds (of `clock`) as medians over the repeats.
 
     Columns: strategy, prefix, group, prompt_tokens, micro_rows, batch, rows, tokens,
     update_seconds, step_seconds, peak_mib, gflop, mfu; ratio (the baseline's update_seconds over
@@ -100,14 +100,23 @@ def measure(
 
 
 def matrix_rate(size: int = 768, seconds: float = 0.2) -> float:
-    """FLOP per second of a large float32 matrix product on this machine's default threads."""
+    """FLOP per second, of `clock`, of a large float32 matrix product."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     a @ b
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
+    began, count = clock(), 0
+    while clock() - began < seconds:
         a @ b
         count += 1
-    return 2.0 * size**3 * count / (time.perf_counter() - began)
+    return 2.0 * size**3 * count / (clock() - began)
+
+
+def clock() -> float:
+    """Processor seconds of this process on a CPU, so that what else runs there does not count; wall
+    seconds with a GPU, when its queue is empty."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def token_model(prompt: int, group: int, width: int, depth: int = DEPTH) -> float:
@@ -166,16 +175,19 @@ def _case(
 def _turn(case: _Case, turn: int) -> None:
     """One step; turn 0 warms up and is not counted."""
     job, how = case.job, case.how
-    began = time.perf_counter()
+    began = clock()
     collected = collect(roller(job, how), case.strategy, turn, {})
-    rolled = time.perf_counter()
+    rolled = clock() - began
+    case.collected = collected
+    # Once untimed: memory that the case before gave back is mapped anew, at the wrong one's cost.
+    _update(case)
+    began = clock()
     update(job, case.strategy, how, collected, 0.0)
     case.optimizer.step(1e-6, how.clip_norm)
-    done = time.perf_counter()
-    case.collected = collected
+    done = clock()
     if turn:
-        case.rollouts.append(rolled - began)
-        case.updates.append(done - rolled)
+        case.rollouts.append(rolled)
+        case.updates.append(done - began)
 
 
 def _rows(

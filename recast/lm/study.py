@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from recast.ledger import CostLedger
 from recast.lm.decode import beams
-from recast.lm.efficiency import peak_memory, tokens_of
+from recast.lm.efficiency import clock, peak_memory, tokens_of
 from recast.lm.evaluate import (
     EvaluationSet,
     entropy_curve,
@@ -185,12 +184,12 @@ def cost(job: Job, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cos
     memory = memory_of(job, strategy)
     updates, steps = [], []
     for turn in range(repeats + 1):
-        began = time.process_time()
+        began = clock()
         collected = collect(roller(job, how), strategy, turn, memory)
-        rolled = time.process_time()
+        rolled = clock()
         update(job, strategy, how, collected, 0.0)
         optimizer.step(how.lr, how.clip_norm)
-        done = time.process_time()
+        done = clock()
         if turn:
             updates.append(done - rolled)
             steps.append(done - began)

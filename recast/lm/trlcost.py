@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
 from recast.adapters.trl import RecastGRPOTrainer
-from recast.lm.efficiency import Row, Shapes, made_up
+from recast.lm.efficiency import Row, Shapes, clock, made_up
 from recast.lm.extra import LMError
 from recast.lm.models import SmallModel, build_small
 from recast.lm.tokenizer import code_tokenizer, prompt_text
@@ -28,7 +27,7 @@ Progress = Callable[[int, int, str], None]
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]  # transformers is optional and untyped
-    """Processor seconds of each optimizer step: update alone, and with the rollouts; rows."""
+    """Seconds of each optimizer step: update alone, and with the rollouts; rows."""
 
     def __init__(self) -> None:
         self.update = self.rollout = self.began = 0.0
@@ -36,10 +35,10 @@ class _Clock(TrainerCallback):  # type: ignore[misc]  # transformers is optional
         self.steps: list[tuple[float, float, int]] = []
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        self.began = time.process_time()
+        self.began = clock()
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
-        update = self.update + time.process_time() - self.began
+        update = self.update + clock() - self.began
         self.steps.append((update, self.rollout, self.rows))
         self.update, self.rollout, self.rows = 0.0, 0.0, 0
 
@@ -48,23 +47,23 @@ class _Timed(RecastGRPOTrainer):
     clock: _Clock
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        began = time.process_time()
+        began = clock()
         found = super()._prepare_inputs(generation_batch)
-        self.clock.rollout += time.process_time() - began
+        self.clock.rollout += clock() - began
         self.clock.rows += len(found.get("completion_ids", ()))
         return found
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        began, rollout = time.process_time(), self.clock.rollout
+        began, rollout = clock(), self.clock.rollout
         found = super().training_step(*args, **kwargs)
-        self.clock.update += time.process_time() - began - (self.clock.rollout - rollout)
+        self.clock.update += clock() - began - (self.clock.rollout - rollout)
         return found
 
 
 def measure_trl(
     shapes: Shapes, shape: SmallModel | None = None, progress: Progress = lambda *_: None
 ) -> list[Row]:
-    """One row per strategy, group and micro-batch, processor seconds as medians over the repeats.
+    """One row per strategy, group and micro-batch, seconds (of `clock`) as medians.
 
     Columns: engine, strategy, group, prompt_tokens, micro_rows, batch, rows (with padding),
     update_seconds, step_seconds, ratio, step_ratio (the baseline's over this one's). The cases of
@@ -139,6 +138,7 @@ def _steps(
             callbacks=[clock],
         )
         trainer.clock = clock
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     return clock.steps
 

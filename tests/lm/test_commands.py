@@ -204,6 +204,20 @@ def test_efficiency_prints_ratios_and_draws_the_chart(tmp_path, capsys):
     assert "vega" in (tmp_path / "e.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
+def test_efficiency_inside_trl_prints_ratios_and_nothing_else(capsys):
+    words = ["efficiency", "--engine", "trl", "--group", 4, "--batch", 2, "--micro-rows", 4]
+    words += ["--repeats", 1, "--prompt-tokens", 10]
+    assert recast(*words, "--format", "csv") == 0
+    grpo, ours = table(capsys.readouterr().out)
+    assert (grpo["rows"], ours["rows"]) == ("8", "4")
+    assert float(ours["ratio"]) > 1
+    assert recast(*words, "--chart", "x.html") == 2
+    assert "leave out --engine trl" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

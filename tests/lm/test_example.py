@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import tiny
 
 from recast.lm import checkpoint
 from recast.lm.dataset import load_data
-from recast.lm.vocabulary import small_vocabulary
+from recast.lm.tokenizer import code_tokenizer
+from recast.lm.vocabulary import code_name, small_vocabulary
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,3 +60,25 @@ def test_accelerate_reads_every_configuration(name):
 
     found = load_config_from_file(str(ROOT / "examples" / "accelerate" / f"{name}.yaml"))
     assert found.num_processes in (2, 4)
+
+
+def test_the_twenty_lines_for_trl_on_the_page_of_adapters_train(tmp_path):
+    page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    block = next(block for block in blocks if "RecastGRPOTrainer" in block)
+    assert len(block.splitlines()) <= 22
+    vocab = tiny.vocabulary()
+    tiny.model("qwen3", vocab).save_pretrained(tmp_path / "model")
+    code_tokenizer(vocab).save_pretrained(tmp_path / "model")
+    words = ["".join(code_name(level, code) for level in range(3)) for code in range(tiny.CODEBOOK)]
+    pairs = [("<begin>" + words[i % 5], words[(i + 1) % 5]) for i in range(16)]
+    code = f"MODEL, pairs = {str(tmp_path / 'model')!r}, {pairs!r}\n" + block.replace(
+        "num_generations=8", "num_generations=8, max_steps=1, bf16=False, use_cpu=True"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "recast/all_zero" in done.stdout

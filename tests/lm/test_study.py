@@ -146,7 +146,8 @@ def test_a_cut_study_resumes_reports_whole_seeds_and_ends_with_the_same_numbers(
     assert recast(*words(data_folder, one), "--format", "csv") == 0
     whole = table(capsys.readouterr().out)
     labels = ["start", "sft", "sft_train_targets", "recast", "sft_tempered"]
-    assert [row["strategy"] for row in whole] == labels
+    assert [row["strategy"] for row in whole] == 3 * labels
+    assert [row["slice"] for row in whole[::5]] == ["all", "seen", "new"]
     assert {row["seeds"] for row in whole} == {"3"}
 
     real, done = realstudy.Study.report, []
@@ -189,7 +190,8 @@ def test_the_study_feeds_the_store_and_reads_the_simulators(data_folder, tmp_pat
     replay = tmp_path / "replay"
     simulate = ["--world", "replay", "--data", data_folder, "--store", replay, "--seeds", 2]
     simulate += ["--steps", 2, "--lr", 0.01, "--strategy", "sft", "--strategy", "recast"]
-    assert recast(*simulate, "--all-zero", 0.1, "--executor", "serial", group=["run"]) == 0
+    simulate += ["--group", 4, "--all-zero", 0.78, "--executor", "serial"]
+    assert recast(*simulate, group=["run"]) == 0
     capsys.readouterr()
     shown = ["--simulated", replay, "--show", "simulator", "--format", "csv"]
     assert recast(*words(data_folder, out), *shown) == 0

@@ -168,7 +168,7 @@ def test_a_loss_that_is_not_finite_is_one_line(tmp_path):
         it.train()
 
 
-def test_the_cost_inside_trl_counts_what_reaches_the_actor():
+def test_the_cost_inside_trl_counts_what_reaches_the_actor(capsys):
     from recast.lm.efficiency import Shapes
     from recast.lm.models import SmallModel
     from recast.lm.trlcost import measure_trl
@@ -176,6 +176,7 @@ def test_the_cost_inside_trl_counts_what_reaches_the_actor():
     shapes = Shapes(groups=(8,), prompt_tokens=(10,), micro_rows=(8,), batch=4, repeats=1)
     grpo, recast = measure_trl(shapes, SmallModel(1, 16, 2, 16))
     assert (grpo["rows"], recast["rows"]) == (4 * 8, 4 * 2)
+    assert capsys.readouterr().out == ""
     assert grpo["ratio"] == 1.0
     assert recast["ratio"] == grpo["update_seconds"] / recast["update_seconds"]
     with pytest.raises(LMError, match="no multiple of 5; expected a divisor"):

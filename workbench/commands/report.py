@@ -67,6 +67,8 @@ def report(
     evidence = replace(evidence, efficiency=measured)
     checked = [check(claim, evidence) for claim in CLAIMS]
     verdicts = claims_table(checked)
+    measured_rows = settings_table(checked)
+    judged = pl.col("decides") & (pl.col("verdict") != "not testable here")
     drawn = figures(evidence)
     write_report(
         Report(
@@ -88,12 +90,19 @@ def report(
                 ("What was run?", conditions(evidence), "recast sweep NAME --show tuning"),
                 (
                     "What was measured in each setting?",
-                    settings_table(checked),
+                    measured_rows.filter(judged).drop("beside", "decides"),
                     "recast claims --show settings",
                 ),
             ],
             drawn,
-            _counted(verdicts["verdict"]),
+            summary=_counted(verdicts["verdict"]),
+            folded=[
+                (
+                    "What stands beside, and what is not judged?",
+                    measured_rows.filter(~judged),
+                    "recast claims --show settings",
+                )
+            ],
         ),
         path,
     )

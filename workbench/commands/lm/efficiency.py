@@ -60,7 +60,8 @@ def efficiency(
     Columns: strategy, prefix, group, prompt_tokens, micro_rows (0 = whole batch), batch, rows,
     tokens, update_seconds, step_seconds, peak_mib, gflop, mfu, ratio, token_ratio, step_ratio,
     memory_ratio, prefix_speedup. With --engine trl: engine, strategy, group, prompt_tokens,
-    micro_rows, batch, rows, update_seconds and step_seconds (processor time), ratio, step_ratio.
+    micro_rows, batch, rows, update_seconds, step_seconds, ratio, step_ratio. Seconds are processor
+    time on a CPU, wall time with a GPU.
     """
     from recast.lm.efficiency import Shapes, measure
     from recast.stage import nearest

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import polars as pl
 
 from workbench.commands.lm.session import CODEBOOK, DATA, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from workbench.realstudy import Study
 
 RATES = (3e-4, 1e-3, 3e-3)
-SHOWS = ("scores", "slices", "differences", "costs", "tuning", "simulator")
+SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 
 
 @click.command()
@@ -201,8 +202,7 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         raise SpecError(f"{plan.folder}: no seed is finished; give the command without --read-only")
     gaps = differences(measured)
     tables = {
-        "scores": scores(measured, chosen),
-        "slices": scores(measured, chosen, ("seen", "new")),
+        "scores": scores(measured, chosen, ("all", "seen", "new")),
         "differences": gaps,
         "costs": costs(whole.costs(), plan.how.micro_rows),
         "tuning": whole.tuning_table(),
@@ -220,12 +220,13 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         return
     seeds = measured.seeds
     emit(
-        tables["scores"].drop("slice"),
+        tables["scores"].filter(slice="all").drop("slice"),
         style,
         f"{data.name}: {len(measured.users)} test prompts, {seeds} seeds, mean [95% interval over "
         "users and seeds together]",
     )
-    emit(tables["slices"].drop("lr", "step", "seeds"), style, "Seen and newly introduced targets")
+    apart = tables["scores"].filter(pl.col("slice") != "all").drop("lr", "step", "seeds")
+    emit(apart, style, "Seen and newly introduced targets")
     for control in gaps["control"].unique(maintain_order=True):
         title = f"Minus {control}; * real: corrected p < .05 over this table, {seeds} seeds"
         emit(wide(gaps, control), style, title)
