@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,9 @@ from pydantic import (
 from recast.stage import nearest
 from recast.strategies import parse_strategy
 from recast.strategy import require_inputs
+
+if TYPE_CHECKING:
+    from sim.step import Training
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -132,6 +135,13 @@ class TrainSpec(_Strict):
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
     tune_metric: TuneMetric = "pass_at_1_matched"
 
+    def training(self) -> Training:
+        """What the simulator's training needs of it."""
+        from sim.step import Training
+
+        others = {"lr", "tune_metric", "decoding", "precision"}
+        return Training(**self.model_dump(exclude=others))
+
 
 class Experiment(_Strict):
     """One table's worth of runs: strategies x learning rates x seeds in one world."""
@@ -158,14 +168,13 @@ class Experiment(_Strict):
     def _expected(self) -> None:
         """Raise ValueError where a strategy has no expected update."""
         from sim.expected import why_not_expected
-        from sim.step import Training
 
         if self.policy.kind == "transformer":
             raise ValueError(
                 "train.updates: expected updates need a policy with hand-written passes; "
                 "expected policy.kind mlp, tabular or loglinear"
             )
-        how = Training(**self.train.model_dump(exclude={"lr", "tune_metric", "decoding"}))
+        how = self.train.training()
         for name in self.strategies:
             reason = why_not_expected(parse_strategy(name), how, DEPTH)
             if reason:

@@ -128,7 +128,7 @@ def build_policy(spec: Experiment) -> Policy:
 
 def build_training(spec: Experiment) -> Training:
     """How an experiment trains."""
-    return Training(**spec.train.model_dump(exclude={"lr", "tune_metric", "decoding", "precision"}))
+    return spec.train.training()
 
 
 _WORLDS: dict[str, World] = {}
