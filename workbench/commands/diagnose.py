@@ -118,8 +118,8 @@ def diagnose(
     click.echo(summary_line(found))
     click.echo(trend(found))
     _say_findings(found)
-    emit(tables["regimes"](), style, "How many groups can teach anything?")
-    emit(_few(tables["training"]()), style, "Does that change over training?")
+    emit(_known(tables["regimes"]()), style, "How many groups can teach anything?")
+    emit(_known(_few(tables["training"]())), style, "Does that change over training?")
     if not tables["predictions"]().is_empty():
         emit(tables["predictions"](), style, "What would another G give? (last third of the steps)")
     click.echo(best_group(found, share))
@@ -155,6 +155,11 @@ def _read(paths: tuple[Path, ...], form: str, choice: Choice) -> Log:
     if log.problems.summary():
         click.echo(f"warning: {log.problems.summary()}", err=True)
     return log
+
+
+def _known(table: pl.DataFrame) -> pl.DataFrame:
+    """Without columns of which the log says nothing."""
+    return table.select(c for c in table.columns if table[c].count())
 
 
 def _few(table: pl.DataFrame, rows: int = 8) -> pl.DataFrame:

@@ -198,7 +198,7 @@ figure(
     width="content",
 )
 st.dataframe(
-    said.regimes,
+    said.regimes.select(name for name in said.regimes.columns if said.regimes[name].count()),
     hide_index=True,
     column_config={
         **{
@@ -210,6 +210,8 @@ st.dataframe(
         "pass_at_1": st.column_config.NumberColumn("Pass@1", format="percent"),
         "pass_at_g": st.column_config.NumberColumn("Pass@G", format="percent"),
         "distinct": st.column_config.NumberColumn("distinct per group", format="%.1f"),
+        "entropy": st.column_config.NumberColumn("entropy (nats)", format="%.3f"),
+        "logp": st.column_config.NumberColumn("log-probability (nats)", format="%.3f"),
     },
     alt="Regime shares of the whole log, overall and per task",
 )
