@@ -27,15 +27,18 @@ DRAWN = f"""count => {{
 
 
 @contextmanager
-def app(store: Path) -> Iterator[str]:
-    """Serve the app on a free loopback port; yields its address once it is up."""
+def app(store: Path, folder: Path = ROOT) -> Iterator[str]:
+    """Serve the app on a free loopback port; yields its address once it is up.
+
+    folder: where the server runs; a relative store lies in it.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py")]
     process = subprocess.Popen(
-        [*command, "--server.fileWatcherType", "none"],
-        cwd=ROOT,
+        [*command, "--server.port", str(port), "--server.fileWatcherType", "none"],
+        cwd=folder,
         env=os.environ
         | {"RECAST_STORE": str(store), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from browser import DRAWN, ROOT, app, tab
 
+from workbench.realmodels import packaged
+
 PAGES = {
-    "learnability": ("", 2),
+    "learnability": ("", 4),
     "gradient-signals": ("gradient_signals?group=0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0", 3),
     "train-live": ("train_live?items=256&steps=60", 4),
     "budget": ("budget", 4),
-    "sweeps": ("sweeps?view=compare", 1),
+    "sweeps": ("sweeps?view=compare&strategy_0=recast&strategy_1=sft", 1),
+    "real-models": ("real_models", len(packaged())),
     "your-rollouts": ("your_rollouts?example=yes", 4),
     "claims": ("claims", 0),
 }
+
+
+def seeming_home(folder: Path) -> Path:
+    """A folder that looks like a fresh checkout to the app, so that no path of this one shows."""
+    (folder / ".streamlit").symlink_to(ROOT / ".streamlit")
+    return folder
 
 
 def main() -> None:
@@ -30,7 +40,8 @@ def main() -> None:
     chosen = options.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     with (
-        app(Path("stores/screenshots")) as address,
+        TemporaryDirectory() as folder,
+        app(Path("runs"), seeming_home(Path(folder))) as address,
         tab(chosen.width, "dark" if chosen.dark else "light") as page,
     ):
         for name, (path, charts) in PAGES.items():

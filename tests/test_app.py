@@ -431,6 +431,14 @@ def test_the_phase_map_names_a_winner_where_there_is_one(monkeypatch, grid_store
     assert len(tables(app)[0]) == 4
 
 
+def test_where_no_number_of_seeds_could_decide_the_page_says_so():
+    app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=60)
+    app.query_params["view"] = "compare"
+    app.run()
+    assert any("With 3 paired seeds no p is below 0.25" in line.value for line in app.caption)
+    assert any("no p is below 0.25" in line.value for line in page("budget").caption)
+
+
 def test_cells_that_differ_in_nothing_have_no_map_and_the_command_is_given():
     app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=60)
     app.query_params["view"] = "map"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from urllib.parse import urlsplit
 
 import planted
 import pytest
+
+from workbench.realmodels import packaged
 
 pytestmark = pytest.mark.browser
 
@@ -255,7 +258,8 @@ PAGES = {
         "sweeps?view=compare", 1, lambda visit: choose(visit, "First strategy", "repair_only")
     ),
 }
-OPENS_WITH = {"Train live": 0, "Sweeps": 0, "Claims": 0}
+OPENS_WITH = {"Train live": 0, "Sweeps": 0, "Real models": len(packaged()), "Claims": 0}
+OPENS_WITH["Your rollouts"] = 0
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -327,6 +331,38 @@ def test_a_copied_link_opens_the_same_view_and_back_undoes_a_step(visit: Visit) 
     visit.healthy()
 
 
+@pytest.mark.drill
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_can_be_linked_and_walked_back_to(visit: Visit, name: str) -> None:
+    page = PAGES[name]
+    visit.open(page.address, page.charts)
+    before, address = visit.drawing(), visit.tab.url
+    visit.changes(lambda: page.act(visit))
+    visit.tab.wait_for_function("before => location.href !== before", arg=address)
+    after, link = visit.drawing(), visit.tab.url
+    assert after != before
+    visit.changes(visit.tab.go_back)
+    assert visit.drawing() == before
+    visit.changes(visit.tab.go_forward)
+    assert visit.drawing() == after
+    visit.tab.goto("about:blank")
+    visit.open(link.removeprefix(f"{visit.server.address}/"), page.charts)
+    assert visit.drawing() == after
+    visit.healthy()
+
+
+def test_five_questions_lead_a_newcomer_to_the_view_that_answers_each(visit: Visit) -> None:
+    visit.open("", PAGES["Learnability"].charts)
+    compare = visit.tab.get_by_role("link", name="When is plain SFT as good?")
+    compare.click()
+    visit.settled(1)
+    assert "strategy_1=sft" in visit.tab.url
+    assert visit.tab.locator('[data-testid="stSidebar"] [data-testid="stPageLink"]').count() == 5
+    visit.tab.get_by_role("link", name="What does ReCast change?").click()
+    visit.tab.get_by_text("target (anchor").first.wait_for()
+    visit.healthy()
+
+
 def test_an_address_with_markup_in_it_stays_text(visit: Visit) -> None:
     visit.tab.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
     visit.open("gradient_signals?group=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E&width=%3Cb%3E", 3)
@@ -382,6 +418,35 @@ def test_a_race_starts_streams_stops_and_leaves_no_process_when_the_tab_closes(
     other = visit.tab.context.new_page()
     other.set_default_timeout(PATIENCE)
     assert ended(Visit(other, server), server, "workbench.live_worker")
+
+
+def test_a_race_pauses_goes_on_and_a_killed_worker_is_reported_with_what_it_left(
+    visit: Visit, server: Server
+) -> None:
+    visit.open("train_live?items=256&seeds=1&steps=600&group=8&all_zero=60", 0)
+    press(visit, "start")
+    visit.settled(4)
+    press(visit, "pause")
+    visit.tab.get_by_text("Paused.").wait_for()
+    press(visit, "resume")
+    visit.changes(lambda: None)
+    (worker,) = server.children("workbench.live_worker")
+    os.kill(worker, signal.SIGKILL)
+    visit.tab.get_by_text("ended unexpectedly").wait_for()
+    visit.tab.locator(".st-key-start button:enabled").wait_for()
+    assert len(visit.charts()) == 4
+    visit.healthy()
+
+
+def test_a_race_that_is_over_can_be_kept(visit: Visit, server: Server) -> None:
+    visit.open("train_live?items=256&seeds=1&steps=20&group=8&all_zero=60&strategies=sft", 0)
+    press(visit, "start")
+    visit.tab.get_by_text("All strategies took 20 steps").wait_for()
+    press(visit, "keep")
+    visit.tab.get_by_text("1 runs are in the store").wait_for()
+    assert len(list((server.store / "runs").iterdir())) == 1
+    shutil.rmtree(server.store / "runs")
+    visit.healthy()
 
 
 SWEEP = """
@@ -472,6 +537,43 @@ def test_a_claim_is_one_click_away_from_its_rule_and_its_command(visit: Visit) -
     visit.healthy()
 
 
+def upload(visit: Visit, name: str, content: bytes) -> None:
+    """Give the page a file, as a user would."""
+    field = visit.tab.locator('[data-testid="stFileUploaderDropzoneInput"]').first
+    field.set_input_files([{"name": name, "mimeType": "text/csv", "buffer": content}])
+
+
+GOOD = b"step,prompt,reward\n" + b"".join(
+    b"%d,p%d,%d\n" % (step, prompt, rollout == 0 and prompt == 1)
+    for step in (1, 2)
+    for prompt in range(3)
+    for rollout in range(4)
+)
+
+
+def test_a_good_upload_is_diagnosed_and_hostile_ones_get_one_line_each(visit: Visit) -> None:
+    visit.tab.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
+    visit.open("your_rollouts", 0)
+    upload(visit, "log.csv", GOOD)
+    visit.tab.locator(CHART).first.wait_for()
+    visit.healthy()
+    evil = "<img src=x onerror=alert(1)>.csv"
+    for name, content in (
+        (evil, b"<script>alert(1)</script>"),
+        ("cut.parquet", b"PAR1" + b"\x00" * 40),
+        ("deep.json", b"[" * 100_000),
+        ("text.csv", b"step,prompt,reward\n1,p,=cmd|' /C calc'!A0\n"),
+    ):
+        visit.open("your_rollouts", 0)
+        upload(visit, name, content)
+        said = visit.tab.get_by_test_id("stAlertContentError").first
+        said.wait_for()
+        assert "\n" not in said.inner_text().strip()
+        assert visit.tab.locator("[data-testid=stMain] img").count() == 0
+        assert visit.tab.get_by_test_id("stException").count() == 0
+    assert visit.complaints == []
+
+
 @pytest.fixture(scope="module")
 def axe() -> Path:
     """The accessibility checker axe-core, fetched once by npm into a folder that git ignores."""
@@ -493,8 +595,10 @@ EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()}
     "Train live": ("train_live", 0),
     "Browse": ("sweeps", 0),
     "Start": ("sweeps?view=start", 0),
-    "Claims": ("claims", 0),
+    "Phase map": ("sweeps?view=map", 0),
+    "Real models": ("real_models", OPENS_WITH["Real models"]),
     "Your rollouts": ("your_rollouts?example=yes", 4),
+    "Claims": ("claims", 0),
 }
 
 
@@ -513,3 +617,38 @@ def test_axe_finds_nothing_serious(visit: Visit, axe: Path, name: str) -> None:
         if fault["impact"] in ("serious", "critical")
     ]
     assert serious == []
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("name", EVERY_PAGE)
+def test_the_keyboard_reaches_every_control_and_every_download(visit: Visit, name: str) -> None:
+    visit.open(*EVERY_PAGE[name])
+    waiting = visit.tab.locator('[data-testid="stSkeleton"]')
+    waiting.first.wait_for(state="detached")
+    controls = visit.tab.evaluate(
+        """() => {
+            const main = document.querySelector('[data-testid=stMain]');
+            const kinds = 'button, input, textarea, select, a[href], summary, [role=slider]';
+            const found = [...main.querySelectorAll(kinds)].filter(one =>
+                !one.disabled && one.tabIndex >= 0 && one.type !== 'radio' && one.role !== 'radio'
+                && one.checkVisibility({visibilityProperty: true, opacityProperty: true}));
+            found.forEach((one, place) => { one.dataset.place = place; });
+            return found.map(one => one.outerHTML.slice(0, 160));
+        }"""
+    )
+    radios = visit.tab.locator('[data-testid="stMain"] input[type=radio]')
+    assert controls or radios.count()
+    reached: set[int] = set()
+    visit.tab.evaluate("document.querySelector('[data-testid=stMain] h1').focus()")
+    for _ in range(3 * len(controls) + 60):
+        visit.tab.keyboard.press("Tab")
+        place = visit.tab.evaluate("document.activeElement?.dataset?.place ?? null")
+        if place is not None:
+            reached.add(int(place))
+        if len(reached) == len(controls):
+            break
+    missed = [html for place, html in enumerate(controls) if place not in reached]
+    assert missed == []
+    if radios.count():
+        radios.first.focus()
+        assert visit.tab.evaluate("document.activeElement.type") == "radio"

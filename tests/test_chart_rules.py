@@ -76,6 +76,10 @@ SCORES = pl.DataFrame(
         "greedy_high": [None, 0.3, 0.4, 0.3, None],
     }
 )
+LEFT = pl.concat(
+    over("x", [0.0, 1.0]).with_columns(measure=pl.lit(name))
+    for name in ("entropy", "coverage_at_10")
+)
 GROUP = sample_group(4, 0.3, 1)
 BARS = signal_frames(GROUP, KNOWN, 0, 0.3)[0]
 DRAWN = {
@@ -89,7 +93,7 @@ DRAWN = {
     "differences": charts.differences(DIFFERENCES, "Which one is better?"),
     "exact_directions": charts.exact_directions(EXACT),
     "final_scores": charts.final_scores(SCORES, "greedy"),
-    "learning_curves": charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.9),
+    "learning_curves": charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.4),
     "logged_regimes": charts.logged_regimes(LOG),
     "other_widths": charts.other_widths(OTHER_G, 8, 0.12),
     "pareto_front": charts.pareto_front(FRONT, "pass_at_1", "recall_at_10", "at equal cost"),
@@ -100,13 +104,14 @@ DRAWN = {
     "prompt_cost": charts.prompt_cost(COST),
     "regimes_by_group": charts.regimes_by_group(regime_frame(0.01, 0.5, [2, 8]), 8),
     "regimes_over_training": charts.regimes_over_training(RACE),
+    "remaining": charts.remaining(LEFT),
     "sid_tree": charts.sid_tree(*tree_frames(GROUP, 0, None), 3),
     "signal_counts": charts.signal_counts(theory.count_frame(KNOWN, 0.01, 0.5, 8)),
     "trade_off": charts.trade_off(RACE, "pass_at_1", "recall_at_10"),
     "update_ratio": charts.update_ratio(EFFICIENCY, "grpo", "recast"),
     "waiting_curves": charts.waiting_curves(over("budget", [0.0, 9.0], "waiting"), "rollouts", 0.2),
-    "weights": charts.weights(theory.weight_frame(KNOWN, 0.01, 8), 0.01, "shape"),
     "what_if": charts.what_if(WHAT_IF),
+    "weights": charts.weights(theory.weight_frame(KNOWN, 0.01, 8), 0.01, "shape"),
     "what_width_buys": charts.what_width_buys(theory.reach_frame(KNOWN, 0.01, 0.5, [2, 8])),
 }
 # Exact numbers, and shares of a fixed set of runs, have no interval to draw.
@@ -124,7 +129,7 @@ EXACTLY_KNOWN = {
     "what_if",
     "what_width_buys",
 }
-MEANS_ONLY = {"logged_regimes", "regimes_over_training"}  # stacked shares
+MEANS_ONLY = {"regimes_over_training", "logged_regimes"}  # stacked shares
 DISTINCT = ("shape", "strokeDash", "text")
 
 
@@ -229,6 +234,8 @@ def test_the_start_and_the_ceiling_are_drawn_and_named() -> None:
     spec = str(DRAWN["learning_curves"].to_dict())
     assert "'label': 'start'" in spec
     assert "'label': 'ceiling'" in spec
+    far = charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.9)
+    assert "ceiling 0.9, above this picture" in str(far.to_dict())
     assert "before RL" in str(DRAWN["final_scores"].to_dict())
 
 

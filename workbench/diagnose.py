@@ -77,8 +77,8 @@ def regime_table(found: Diagnosis) -> pl.DataFrame:
     """Regime shares overall and per task, over the whole log.
 
     Columns: task ("all" first), groups, rollouts, `REGIMES`, learnable (single-hit and multi-hit),
-    constant (groups of equal rewards), pass_at_1, pass_at_g; means over groups, null where none is
-    logged: distinct predictions, entropy (per token), logp (per rollout), nats.
+    constant (groups of equal rewards), pass_at_1, pass_at_g; means over groups of distinct
+    predictions, entropy (per token) and logp (per rollout), nats, null where none is logged.
     """
     tasks = [name for name in found.tasks if name != "all"]
     parts = [("all", found.groups)]

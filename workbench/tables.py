@@ -126,8 +126,9 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
     for name in (*REGIME, *COST):
         values[name] = float(rows[name].to_numpy().mean())
     for name in DETAIL:
-        known = name in rows.columns and not rows[name].null_count()
-        values[name] = float(rows[name].to_numpy().mean()) if known else None
+        if name in rows.columns:
+            known = not rows[name].null_count()
+            values[name] = float(rows[name].to_numpy().mean()) if known else None
     return values
 
 

@@ -9,6 +9,8 @@ from workbench.budget import AXES
 from workbench.charts.looks import scales
 from workbench.charts.style import INK, METRICS, Chart, titled, tooltip
 
+_FAR = 2.5
+
 
 def learning_curves(
     frame: pl.DataFrame,
@@ -21,6 +23,7 @@ def learning_curves(
     """Metric against budget with a band over seeds and lines at the start and the ceiling.
 
     frame: strategy, x, mean, low, high (null without an interval), as `budget.curve_table` gives.
+    A ceiling far above every curve is named at the top edge, so that the curves keep their height.
     """
     order, colour, dash, shape = scales(frame)
     label = METRICS.get(metric, metric)
@@ -41,6 +44,12 @@ def learning_curves(
         tooltip=[*tooltip("x", title=AXES.get(axis, axis)), "n_runs:Q"],
     )
     layers = [band, lines, points]
+    top = max((value for value in frame["mean"].to_list() if value is not None), default=0.0)
+    if ceiling is not None and ceiling > _FAR * top > 0:
+        said = pl.DataFrame({"label": [f"ceiling {ceiling:.3g}, above this picture"]})
+        far = alt.Chart(said).mark_text(align="left", dx=4, color=INK)
+        layers.append(far.encode(x=alt.value(0), y=alt.value(8), text="label:N"))
+        ceiling = None
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")

@@ -67,7 +67,7 @@ def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[al
     return [
         alt.Tooltip("strategy:N", title="Strategy"),
         alt.Tooltip(f"{x}:Q", title=title or x, format=",.4~g"),
-        *(alt.Tooltip(f"{name}:Q", format=".4f") for name in (value, "low", "high")),
+        *(alt.Tooltip(f"{name}:Q", format=".4f") for name in (value, "low", "high") if name != x),
     ]
 
 

@@ -17,8 +17,8 @@ def group_table(
     """One row per group, in the order of the log.
 
     rollouts: as in a `Log`. Columns: key, part, step, prompt, task, size, hits, regime (of
-    `REGIMES`), spread (largest less smallest reward), constant (spread within the tolerance);
-    reward, entropy, logp (means); distinct (predictions that differ; null where none is logged),
+    `REGIMES`), spread (largest less smallest reward), constant (spread within the tolerance),
+    reward, entropy, logp (means), distinct (predictions that differ; null where none is logged),
     targets (ground truths that differ), idle (rollouts without a logged advantage; null where none
     is logged).
     """

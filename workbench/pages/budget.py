@@ -21,7 +21,7 @@ from workbench.cells import cell_labels
 from workbench.evidence import with_setting
 from workbench.figures import PAPER_SHARE
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import few_seeds, figure, plain
 from workbench.pages.stored import cached_by_store, store_state, stored_runs
 from workbench.phases import METRICS, phase_table
 
@@ -135,6 +135,8 @@ else:
         "95% interval over paired seeds. It is the `winner` where p < .05 against every rival; "
         "`none` means that somebody does as well."
     )
+    seeds = int(judged["seeds"].to_numpy().min())
+    few_seeds(seeds)
 
 st.header("What does a target cost?")
 lowest = curves["mean"].to_numpy().min() if start is None else start

@@ -48,19 +48,14 @@ except (SpecError, StoreError) as problem:
 verdicts = claims_table(checked)
 if not evidence.sweeps:
     st.info(
-        "No packaged sweep of the claims is in the store yet, so no testable claim is "
-        "measured. The commands below run them; they can be stopped and resumed."
+        "No packaged sweep of the claims is in the store yet, so no testable claim is measured. "
+        "`What is missing` holds the commands that run them; they can be stopped and resumed."
     )
-with st.expander(f"What is missing ({len(evidence.gaps)} sweeps)", expanded=not evidence.sweeps):
-    for gap in evidence.gaps:
-        text, _, command = gap.rpartition(": ")
-        st.write(plain(text))
-        st.code(command, language=None)
 for warning in evidence.warnings(METRIC, BASELINE):
     st.warning(plain(warning))
 
 st.dataframe(
-    verdicts.select("claim", "says", "paper", "measured", "beside", "verdict", "where"),
+    verdicts.select("claim", "verdict", "says", "measured", "beside", "paper", "where"),
     hide_index=True,
     width="stretch",
     height=38 + 35 * verdicts.height,
@@ -78,6 +73,12 @@ st.download_button(
     type="tertiary",
     icon=":material/download:",
 )
+
+with st.expander(f"What is missing ({len(evidence.gaps)} sweeps)"):
+    for gap in evidence.gaps:
+        text, _, command = gap.rpartition(": ")
+        st.write(plain(text))
+        st.code(command, language=None)
 
 keys = [claim.key for claim in CLAIMS]
 key = st.radio("Claim", keys, horizontal=True, **view.one_of("claim", keys))

@@ -218,7 +218,9 @@ def pictures(frame: pl.DataFrame, race: Race) -> None:
             st.info("None of these strategies samples rollouts: choose optimizer steps.")
         else:
             figure(
-                charts.learning_curves(curves, metric, axis, start=float(begin)),
+                charts.learning_curves(curves, metric, axis, start=float(begin)).properties(
+                    title="Who gets further for the same budget?"
+                ),
                 curves,
                 name="live-curves",
                 read="Left is cheaper, up is better; band: 95% interval from 5 seeds on. "
