@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -161,9 +162,17 @@ def test_a_simulation_starts_runs_and_can_be_called_off(tmp_path):
 def test_a_snippet_is_a_program_that_names_the_strategy(trainer, strategy):
     text = snippet(trainer, strategy, 16, 0.9)
     assert strategy in text
-    if trainer != "run":
+    if trainer in ("trl", "pytorch"):
         compile(text, "snippet", "exec")
     assert "\n" not in mind(trainer, strategy)
+
+
+def test_the_verl_snippet_names_options_that_the_adapter_documents():
+    documented = (PAGE.parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
+    example = (PAGE.parents[2] / "examples" / "verl_openonerec.sh").read_text(encoding="utf-8")
+    for option in re.findall(r"\+?([\w.]+)=", snippet("verl", "recast", 16, 0.9)):
+        assert option in example or option == "trainer.rollout_data_dir"
+    assert "recast_sync" in documented
 
 
 def test_the_pytorch_snippet_runs():

@@ -310,7 +310,7 @@ trainer = right.selectbox(
 )  # fmt: skip
 st.code(
     snippet(trainer, strategy, found.group, zero),
-    language="bash" if trainer == "run" else "python",
+    language="bash" if trainer in ("run", "verl") else "python",
 )
 if reason := mind(trainer, strategy):
     st.info(plain(reason))
