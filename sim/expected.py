@@ -25,9 +25,9 @@ from recast.learnability import binomial_pmf
 from recast.repair import REPAIRS
 from recast.selection import SELECTIONS
 from recast.strategy import Strategy
-from sim.fast import Update, plan_for
+from sim.fast import Update, account, plan_for
 from sim.hits import HitTable, hit_table
-from sim.lazy import Demand, Path, descend, score_path
+from sim.lazy import Demand, Path, descend, score_path, set_broken_aside, spoil
 from sim.nodes import NodePolicy, Params
 from sim.pair import pair_law, pair_weights
 from sim.plan import Drawn, share_of, supervise
@@ -68,8 +68,8 @@ def why_not_expected(strategy: Strategy, how: Training, depth: int) -> str | Non
 class _Law:
     """Expectations per prompt, float64. hit `[P]`: summed credit of hits and anchors; miss
     `[P, L]`: summed credit of misses that leave at each level; rows, active, repaired, silent,
-    idle `[P]`: rows that reach the actor, those with credit, groups with an anchor, groups without
-    any row, and without any credit."""
+    live `[P]`: rows that reach the actor, those with credit, groups with an anchor, groups without
+    any row, and with any credit."""
 
     hit: np.ndarray
     miss: np.ndarray
@@ -77,7 +77,7 @@ class _Law:
     active: np.ndarray
     repaired: np.ndarray
     silent: np.ndarray
-    idle: np.ndarray
+    live: np.ndarray
 
 
 class ExpectedPath:
@@ -118,10 +118,7 @@ class ExpectedPath:
         context, target = self._context[index], self._world.train.target[index]
         encoded = policy.encode_rows(params, context)
         path = score_path(policy, params, catalogue, encoded, target, 1.0)
-        broken = ~np.isfinite(path.leave).all(1).reshape(runs, -1).all(1)
-        if broken.any():
-            lost = np.repeat(broken, how.batch)
-            path.leave[lost], path.reach[lost] = 0.0, 1.0
+        broken = set_broken_aside(path)
         law = law_of(strategy, path, how.group, catalogue.depth)
         demand = Demand(
             self._weights(path, law),
@@ -135,10 +132,11 @@ class ExpectedPath:
         grads, _ = descend(
             policy, params, catalogue, context, encoded, path, demand, self._rngs, 1.0
         )
-        for value in grads.values():
-            value[torch.from_numpy(broken)] = torch.nan
-        spent, counted = self._account(law, runs)
-        rows, active, repaired = map(torch.from_numpy, (law.rows, law.active, law.repaired))
+        spoil(grads, broken)
+        rows, active, repaired, live, silent = map(
+            torch.from_numpy, (law.rows, law.active, law.repaired, law.live, law.silent)
+        )
+        spent, counted = account(strategy, how, runs, rows, active, repaired, live, silent)
         drawn = Drawn(demand, rows, active, repaired, none)
         return Update(grads, spent, counted, drawn, path, None)
 
@@ -155,38 +153,12 @@ class ExpectedPath:
         weight = law.hit[:, None] + later - law.miss * odds
         return torch.from_numpy(-share * weight).to(path.logp.dtype)
 
-    def _account(self, law: _Law, runs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        how, strategy = self._how, self._strategy
-
-        def by_run(x: np.ndarray) -> Tensor:
-            return torch.from_numpy(x).view(runs, -1)
-
-        taught = int(strategy.learns_from_target)
-        width, repaired = by_run(law.rows) + taught, by_run(law.repaired)
-        one = torch.ones(runs, dtype=torch.float64)
-        sampled = one * (how.batch * how.group if strategy.needs_rollouts else 0)
-        spent = {
-            "rollouts": sampled,
-            "scored_rows": sampled,
-            "updated_rows": width.sum(-1),
-            "optimizer_steps": one,
-            "labels": one * how.batch if taught else repaired.sum(-1),
-            "skipped_prompts": 0 * one if taught else by_run(law.silent).sum(-1),
-        }
-        counted = {
-            "learnable": one if taught else 1 - by_run(law.idle).mean(-1),
-            "signal_count": by_run(law.active).mean(-1) + taught,
-            "update_width": width.mean(-1),
-            "repaired": repaired.mean(-1),
-        }
-        return spent, counted
-
 
 def law_of(strategy: Strategy, path: Path, group: int, depth: int) -> _Law:
     """Expectations of one rollout phase under the law of hits and of leaving levels."""
     if not strategy.needs_rollouts:
         none = np.zeros(len(path.leave))
-        return _Law(none, np.zeros_like(path.leave), none, none, none, none + 1, none + 1)
+        return _Law(none, np.zeros_like(path.leave), none, none, none, none + 1, none)
     if strategy.stage("select").stage is SELECTIONS["pair"]:
         return _pair(strategy, path, group)
     table = hit_table(strategy, group, depth)
@@ -218,18 +190,17 @@ def _hits(table: HitTable, path: Path, group: int) -> _Law:
         active=chance @ active,
         repaired=chance @ anchors,
         silent=chance @ (rows == 0),
-        idle=chance @ (active == 0),
+        live=chance @ (active > 0),
     )
 
 
 def _pair(strategy: Strategy, path: Path, group: int) -> _Law:
     law = pair_law(path, group)
     law /= law.sum((1, 2), keepdims=True)
-    positive, negative, sent = pair_weights(strategy)
+    positive, negative, fed, sent = pair_weights(strategy)
     anchors = strategy.stage("repair").stage is REPAIRS["anchor"]
     hardest = law[:, 1, 1:] + law[:, 0, 1:] * (anchors and group > 1)
     usable = hardest.sum(1)
-    fed = (positive != 0) + (negative != 0)
     return _Law(
         hit=positive * usable,
         miss=negative * hardest,
@@ -237,5 +208,5 @@ def _pair(strategy: Strategy, path: Path, group: int) -> _Law:
         active=fed * usable,
         repaired=law[:, 0].sum(1) * anchors,
         silent=1 - usable * (sent > 0),
-        idle=1 - usable * (fed > 0),
+        live=usable * (fed > 0),
     )

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,16 @@ from recast.selection import SELECTIONS
 from recast.strategy import Strategy
 from sim.bylevel import depends_on_levels_alone, levels_plan
 from sim.hits import hit_table, hits_plan
-from sim.lazy import KL_SLOPES, Path, Reference, Walkers, descend, score_path
+from sim.lazy import (
+    KL_SLOPES,
+    Path,
+    Reference,
+    Walkers,
+    descend,
+    score_path,
+    set_broken_aside,
+    spoil,
+)
 from sim.nodes import NodePolicy, Params
 from sim.pair import pair_plan
 from sim.plan import Drawn, Plan, supervise, target_plan
@@ -138,12 +146,7 @@ class FastPath:
         context, target = self._context[index], self._world.train.target[index]
         encoded = policy.encode_rows(params, context)
         path = score_path(policy, params, catalogue, encoded, target, how.temperature)
-        # Not a number in, not a number out: nothing is drawn from such a run, and its gradient is
-        # NaN whatever its groups hold.
-        broken = ~np.isfinite(path.leave).all(1).reshape(runs, -1).all(1)
-        if broken.any():
-            rows = np.repeat(broken, how.batch)
-            path.leave[rows], path.reach[rows] = 0.0, 1.0
+        broken = set_broken_aside(path)
         drawn = self.plan.draw(path, self._rngs, how.batch)
         demand = drawn.demand
         if strategy.learns_from_target:
@@ -167,32 +170,46 @@ class FastPath:
             reference,
             name_items=name_items,
         )
-        if broken.any():
-            for value in grads.values():
-                value[torch.from_numpy(broken)] = torch.nan
-        spent, counted = self._account(drawn, runs)
+        spoil(grads, broken)
+        live = drawn.active > 0
+        spent, counted = account(
+            strategy, how, runs, drawn.rows, drawn.active, drawn.repaired, live, drawn.rows == 0
+        )
         return Update(grads, spent, counted, drawn, path, walked)
 
-    def _account(self, drawn: Drawn, runs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        how, strategy = self._how, self._strategy
-        taught = int(strategy.learns_from_target)
-        width = drawn.rows.view(runs, -1) + taught
-        repaired = drawn.repaired.view(runs, -1)
-        count = drawn.active.view(runs, -1) + taught
-        one = torch.ones(runs, dtype=torch.int64)
-        sampled = one * (how.batch * how.group if strategy.needs_rollouts else 0)
-        spent = {
-            "rollouts": sampled,
-            "scored_rows": sampled,
-            "updated_rows": width.sum(-1),
-            "optimizer_steps": one,
-            "labels": one * how.batch if taught else repaired.sum(-1),
-            "skipped_prompts": (width == 0).sum(-1),
-        }
-        counted = {
-            "learnable": (count > 0).double().mean(-1),
-            "signal_count": count.double().mean(-1),
-            "update_width": width.double().mean(-1),
-            "repaired": repaired.double().mean(-1),
-        }
-        return spent, counted
+
+def account(
+    strategy: Strategy,
+    how: Training,
+    runs: int,
+    rows: Tensor,
+    active: Tensor,
+    repaired: Tensor,
+    live: Tensor,
+    silent: Tensor,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """As `sim.step.account`, from `Drawn` or from expectations of it.
+
+    rows, active, repaired `[P]` as in `Drawn`; live, silent `[P]`: groups with any credit, and
+    without any row. The target of a supervised term is a row with credit in every group.
+    """
+    taught = int(strategy.learns_from_target)
+    width = rows.view(runs, -1) + taught
+    fixed = repaired.view(runs, -1)
+    one = torch.ones(runs, dtype=width.dtype)
+    sampled = one * (how.batch * how.group if strategy.needs_rollouts else 0)
+    spent = {
+        "rollouts": sampled,
+        "scored_rows": sampled,
+        "updated_rows": width.sum(-1),
+        "optimizer_steps": one,
+        "labels": one * how.batch if taught else fixed.sum(-1),
+        "skipped_prompts": 0 * one if taught else silent.view(runs, -1).sum(-1),
+    }
+    counted = {
+        "learnable": one.double() if taught else live.double().view(runs, -1).mean(-1),
+        "signal_count": (active.view(runs, -1) + taught).double().mean(-1),
+        "update_width": width.double().mean(-1),
+        "repaired": fixed.double().mean(-1),
+    }
+    return spent, counted

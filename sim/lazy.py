@@ -96,6 +96,24 @@ class Path:
         return range(0, len(self.leave) + 1, self.prompts)
 
 
+def set_broken_aside(path: Path) -> np.ndarray:
+    """Runs that are not a number, bool `[R]`: not a number in, not a number out. The path is
+    changed, so that nothing is drawn from them, and `spoil` their gradient in the end."""
+    runs = len(path.leave) // path.prompts
+    broken: np.ndarray = ~np.isfinite(path.leave).all(1).reshape(runs, -1).all(1)
+    if broken.any():
+        lost = np.repeat(broken, path.prompts)
+        path.leave[lost], path.reach[lost] = 0.0, 1.0
+    return broken
+
+
+def spoil(grads: Params, broken: np.ndarray) -> None:
+    """The gradient of broken runs is NaN, whatever their groups hold."""
+    if broken.any():
+        for value in grads.values():
+            value[torch.from_numpy(broken)] = torch.nan
+
+
 @lru_cache(maxsize=32)
 def _layout(
     runs: int, prompts: int, depth: int, codes: int
@@ -224,19 +242,14 @@ class Walkers:
         """Both, in order of prompt."""
         if not len(other.prompt):
             return one
-        prompt = np.concatenate([one.prompt, other.prompt])
-        order = prompt.argsort(kind="stable")
-        return Walkers(
-            prompt.take(order),
-            *(
-                np.concatenate(pair).take(order)
-                for pair in (
-                    (one.place, other.place),
-                    (one.count, other.count),
-                    (one.weight, other.weight),
-                )
-            ),
-        )
+        both = [np.concatenate(pair) for pair in zip(one.columns, other.columns, strict=True)]
+        order = both[0].argsort(kind="stable")
+        return Walkers(*(column.take(order) for column in both))
+
+    @property
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """prompt, place, count, weight."""
+        return self.prompt, self.place, self.count, self.weight
 
     def children(self, follow: np.ndarray, drawn: np.ndarray) -> Walkers:
         """Where the draws `[n, K]` of these lead."""
@@ -250,8 +263,7 @@ class Walkers:
 
     def part(self, chosen: np.ndarray) -> Walkers:
         """Some of them, by position."""
-        columns = (self.prompt, self.place, self.count, self.weight)
-        return Walkers(*(column.take(chosen) for column in columns))
+        return Walkers(*(column.take(chosen) for column in self.columns))
 
 
 def descend(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sim.catalogue import Bucket, Catalogue
-from sim.nodes import Params, Rows, product
+from sim.nodes import Params, Rows, encode_by_table, encode_by_table_backward
 from sim.seeds import normals
 
 
@@ -49,8 +49,7 @@ class LogLinear:
 
     def encode_rows(self, params: Params, context: Tensor) -> Tensor:
         weight = params["weight"]
-        rows = torch.cat(list(map(product, context, weight.flatten(2))))
-        return rows.view(-1, *weight.shape[2:])
+        return encode_by_table(context, weight).view(-1, *weight.shape[2:])
 
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
@@ -74,5 +73,4 @@ class LogLinear:
         grads["bias"].flatten(0, 1).index_add_(0, rows.node(catalogue), dlogits)
 
     def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
-        for run, part in enumerate(dencoded.view(*context.shape[:2], -1)):
-            grads["weight"][run] += product(context[run].t(), part).view_as(grads["weight"][run])
+        encode_by_table_backward(context, dencoded, grads["weight"])

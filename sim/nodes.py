@@ -154,6 +154,17 @@ def _even(bounds: Sequence[int]) -> TypeGuard[range]:
     return isinstance(bounds, range)
 
 
+def encode_by_table(context: Tensor, table: Tensor) -> Tensor:
+    """`[R, B, D]` features times a table `[R, D, ...]` of each run: `[R B, everything else]`."""
+    return torch.cat(list(map(product, context, table.flatten(2))))
+
+
+def encode_by_table_backward(context: Tensor, dencoded: Tensor, grad: Tensor) -> None:
+    """Add the gradient of `encode_by_table` to that of its table, `[R, D, ...]`."""
+    for run, part in enumerate(dencoded.view(*context.shape[:2], -1)):
+        grad[run] += product(context[run].t(), part).view_as(grad[run])
+
+
 def tanh_(x: Tensor) -> Tensor:
     """tanh in place. numpy's is several times faster than torch's and just as independent of
     where an element lies."""

@@ -38,19 +38,19 @@ def pair_law(path: Path, group: int) -> np.ndarray:
     return np.maximum(np.diff(law, axis=2, prepend=0.0), 0.0)
 
 
-def pair_weights(strategy: Strategy) -> tuple[float, float, int]:
-    """Credit of the pair's hit and of its miss, and how many of the two reach the actor."""
+def pair_weights(strategy: Strategy) -> tuple[float, float, int, int]:
+    """Credit of the pair's hit and of its miss, how many of the two have any, and how many reach
+    the actor."""
     both = RolloutGroups.of(torch.tensor([[1.0, 0.0]], dtype=torch.float64))
     positive, negative = build_signal(replace(strategy, repair="none"), both).advantage[0].tolist()
     fed = int(positive != 0) + int(negative != 0)
-    return positive, negative, fed if strategy.update == "active" else 2
+    return positive, negative, fed, fed if strategy.update == "active" else 2
 
 
 def pair_plan(strategy: Strategy, group: int, loss: LossSettings) -> Plan:
     """For a strategy that selects the boundary pair, with or without an anchor before it."""
-    positive, negative, sent = pair_weights(strategy)
+    positive, negative, fed, sent = pair_weights(strategy)
     anchors = strategy.stage("repair").stage is REPAIRS["anchor"]
-    fed = int(positive != 0) + int(negative != 0)
 
     def draw(path: Path, rngs: Generators, prompts: int) -> Drawn:
         depth = path.leave.shape[1]

@@ -15,7 +15,14 @@ from torch import Tensor
 from sim.catalogue import Bucket, Catalogue
 from sim.enumerate import affine_tanh
 from sim.nodes import Params as Params
-from sim.nodes import Rows, product, segment_outer, segment_products, tanh_
+from sim.nodes import (
+    Rows,
+    encode_by_table,
+    encode_by_table_backward,
+    segment_outer,
+    segment_products,
+    tanh_,
+)
 from sim.seeds import normals
 
 
@@ -155,7 +162,7 @@ class Tabular:
         return encoded[:, :, index, bucket.code].movedim(1, -1)
 
     def encode_rows(self, params: Params, context: Tensor) -> Tensor:
-        return torch.cat(list(map(product, context, params["table"].flatten(2))))
+        return encode_by_table(context, params["table"])
 
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
@@ -176,5 +183,4 @@ class Tabular:
         dencoded.view(-1, dlogits.shape[1]).index_add_(0, saved, dlogits)
 
     def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
-        for run, part in enumerate(dencoded.view(*context.shape[:2], -1)):
-            grads["table"][run] += product(context[run].t(), part).view_as(grads["table"][run])
+        encode_by_table_backward(context, dencoded, grads["table"])
