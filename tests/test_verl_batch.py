@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recast import STRATEGIES, parse_strategy
-from recast.adapters.verl_batch import described, places, refuse, shape_batch
+from recast.adapters.sampled import described
+from recast.adapters.verl_batch import places, refuse, shape_batch
 
 quick = settings(max_examples=40, deadline=None)
 DEPTH = 3

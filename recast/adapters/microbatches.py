@@ -30,9 +30,7 @@ def packed(
     active = whole["completion_mask"].any(-1)
     count = -(-most // size)
     width = -(-most // count)
-    order = torch.cat([active.nonzero().squeeze(-1), (~active).nonzero().squeeze(-1)])
-    place = torch.arange(count * width, device=active.device)
-    keep, filler = order[place.clamp(max=len(order) - 1)], place >= active.sum()
+    keep, filler = marked_first(active, count * width)
     found = {name: value[keep] if _by_row(value) else value for name, value in whole.items()}
     found["completion_mask"] = found["completion_mask"].masked_fill(filler.unsqueeze(-1), 0)
     if row_means:
@@ -45,6 +43,14 @@ def packed(
         for start in range(0, count * width, width)
     ]
     return [{EMPTY: True} for _ in range(len(parts) - count)] + full
+
+
+def marked_first(marked: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Rows in an order that has the marked ones first, cut or filled up to `size`, and which places
+    hold no marked row; marked bool `[n]`."""
+    order = torch.cat([marked.nonzero().squeeze(-1), (~marked).nonzero().squeeze(-1)])
+    place = torch.arange(size, device=marked.device)
+    return order[place.clamp(max=len(order) - 1)], place >= marked.sum()
 
 
 def _by_row(value: Any) -> bool:

@@ -27,8 +27,9 @@ from torch import Tensor
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
-from recast.adapters.microbatches import EMPTY, packed
-from recast.groups import Origin, RolloutGroups, regime
+from recast.adapters.microbatches import EMPTY, marked_first, packed
+from recast.adapters.sampled import GIVEN, described
+from recast.groups import Origin, RolloutGroups
 from recast.lm.decode import sample
 from recast.lm.extra import LMError
 from recast.lm.prefix import allowed_logits
@@ -36,16 +37,13 @@ from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.loss import denominator
-from recast.regimes import REGIMES
-from recast.repair import anchored
 from recast.strategies import parse_strategy
 from recast.strategy import Signal, State, Strategy, build_signal, require_inputs
-from recast.structure import level_scores
+from recast.structure import leading, level_scores
 
 SUPPORTED = "1.16"
 PHASES = 1024
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")
-GIVEN = frozenset({"target", "tie_key", "length", "matched", "depth"})
 
 if trl.__version__.split(".")[:2] != SUPPORTED.split("."):
     raise ImportError(
@@ -123,8 +121,8 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         if not training or self._signal is None or self._rows is None:
             return output
         here, signal = self._slice(len(inputs)), self._signal
-        output["advantages"] = _flat(signal.advantage)[here].to(output["advantages"])
         credit = _flat(signal.advantage)
+        output["advantages"] = credit[here].to(output["advantages"])
         credit = credit.sum(-1) if credit.ndim > 1 else credit
         logged = self._logs["advantages"]
         for _ in range(min(len(credit), len(logged))):
@@ -143,9 +141,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         steps = self.args.steps_per_generation
         most = int(self.accelerator.gather(rows.sum().reshape(1)).max())
         size = max(steps, -(-most // steps) * steps)
-        order = torch.cat([rows.nonzero().squeeze(-1), (~rows).nonzero().squeeze(-1)])
-        keep = order[torch.arange(size, device=rows.device).clamp(max=len(rows) - 1)]
-        filler = torch.arange(size, device=rows.device) >= rows.sum()
+        keep, filler = marked_first(rows, size)
         total = len(rows)
         for name, value in output.items():
             if isinstance(value, Tensor) and value.ndim and len(value) == total:
@@ -244,12 +240,8 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         signal = build_signal(self.strategy, groups, self._memory)
         self._memory = signal.state
         log = self._metrics["train"]
-        kinds = regime(groups.hit, groups.valid)
-        for place, name in enumerate(REGIMES):
-            log[f"recast/{name}"].append(float((kinds == place).double().mean()))
-        log["recast/raw_reward"].append(float(groups.reward.mean()))
-        log["recast/repaired"].append(float(anchored(signal.groups).double().mean()))
-        log["recast/update_width"].append(float(signal.rows.sum(-1).double().mean()))
+        for name, value in described(signal).items():
+            log[name].append(value)
         return signal
 
     def _down_the_trie(self, prompt_ids: list[list[int]]) -> list[list[int]]:
@@ -357,11 +349,7 @@ def _flat(value: Tensor) -> Tensor:
 
 def _leading(completion: Sequence[int], target: Sequence[int]) -> int:
     """Leading tokens that agree; a completion of another length never reaches the target's."""
-    matched = 0
-    for ours, theirs in zip(completion, target, strict=False):
-        if ours != theirs:
-            break
-        matched += 1
+    matched = leading(completion, target)
     return matched if len(completion) == len(target) else min(matched, len(target) - 1)
 
 

@@ -12,17 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.groups import Origin, RolloutGroups, regime
+from recast.adapters.sampled import GIVEN
+from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
-from recast.regimes import REGIMES
-from recast.repair import REPAIRS, anchored
+from recast.repair import REPAIRS
 from recast.strategy import Signal, State, Strategy, build_signal, require_inputs
-from recast.structure import level_scores
+from recast.structure import leading, level_scores
 
 MODE = "recast_sync"
 """Name of the trainer, and of its options under `trainer.v1`."""
-
-GIVEN = frozenset({"target", "tie_key", "length", "matched", "depth"})
 
 
 def places(index: Iterable[Hashable]) -> tuple[Tensor, Tensor]:
@@ -83,7 +81,7 @@ def shape_batch(
         return flat.new_zeros(shape).index_put(where, flat)
 
     matched = torch.tensor(
-        [_leading(r.tolist(), t) for r, t in zip(responses, targets, strict=True)]
+        [leading(r.tolist(), t) for r, t in zip(responses, targets, strict=True)]
     )
     length = torch.tensor([max(len(response), 1) for response in responses])
     groups = RolloutGroups.of(
@@ -105,15 +103,6 @@ def shape_batch(
         repaired=(signal.groups.origin == int(Origin.ANCHOR))[where],
         divisor=float(denominator(signal, strategy.denominator, depth)),
     )
-
-
-def _leading(response: Sequence[int], target: Sequence[int]) -> int:
-    same = 0
-    for ours, theirs in zip(response, target, strict=False):
-        if ours != theirs:
-            break
-        same += 1
-    return same
 
 
 def refuse(strategy: Strategy, config: Any) -> None:
@@ -155,17 +144,3 @@ def refuse(strategy: Strategy, config: Any) -> None:
         if holds:
             raise ValueError(f"{MODE}: {problem}")
     require_inputs(strategy, GIVEN, config.actor_rollout_ref.rollout.n)
-
-
-def described(signal: Signal) -> dict[str, float]:
-    """What the rollouts were before repair, and what is left of them."""
-    sampled = signal.sampled
-    kinds = regime(sampled.hit, sampled.valid)
-    found = {
-        f"recast/{name}": float((kinds == place).double().mean())
-        for place, name in enumerate(REGIMES)
-    }
-    found["recast/raw_reward"] = float(sampled.reward.sum() / sampled.valid.sum())
-    found["recast/repaired"] = float(anchored(signal.groups).double().mean())
-    found["recast/update_width"] = float(signal.rows.sum(-1).double().mean())
-    return found

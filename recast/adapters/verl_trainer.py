@@ -27,8 +27,9 @@ from torch import Tensor
 from verl.trainer.ppo.v1 import register_trainer, trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from recast.adapters.sampled import described
 from recast.adapters.verl import SUPPORTED as SUPPORTED  # refuses other versions
-from recast.adapters.verl_batch import MODE, described, refuse, shape_batch
+from recast.adapters.verl_batch import MODE, refuse, shape_batch
 from recast.strategies import parse_strategy
 from recast.strategy import State
 
@@ -96,18 +97,19 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
             keys=batch.keys, partition_id=batch.partition_id, select_fields=[*FIELDS, self.target]
         )
         responses, prompts = _rows(data["responses"]), _rows(data["prompts"])
+        targets = [[int(token) for token in target] for target in _plain(data[self.target])]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_steps)
         shaped = shape_batch(
             self.strategy,
             [str(label) for label in _plain(data["uid"])],
             responses,
-            [[int(token) for token in target] for target in _plain(data[self.target])],
+            targets,
             torch.stack([scores.float().sum() for scores in _rows(data["rm_scores"])]),
             torch.rand(len(batch), generator=generator),
             self._memory,
         )
         self._memory = shaped.signal.state
-        self._write_targets(batch, shaped.repaired, prompts, _plain(data[self.target]))
+        self._write_targets(batch, shaped.repaired, prompts, targets)
         metrics.update(described(shaped.signal))
         kept = [key for key, keep in zip(batch.keys, shaped.keep.tolist(), strict=True) if keep]
         kept = kept or batch.keys[:1]  # verl needs one row; its advantage is 0
@@ -122,9 +124,9 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
     def _write_targets(
         self, batch: Any, repaired: Tensor, prompts: list[Tensor], targets: Sequence[Sequence[int]]
     ) -> None:
-        rows = []
-        for place in repaired.nonzero().flatten().tolist():
-            response = torch.tensor([int(t) for t in targets[place]], dtype=torch.int64)
+        rows, places = [], repaired.nonzero().flatten().tolist()
+        for place in places:
+            response = torch.tensor(targets[place], dtype=torch.int64)
             ids = torch.cat([prompts[place], response])
             scores = torch.zeros(len(response))
             scores[-1] = 1.0
@@ -143,7 +145,6 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
         if rows:
             from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-            places = repaired.nonzero().flatten().tolist()
             trainer_base.tq.kv_batch_put(
                 keys=[batch.keys[i] for i in places],
                 partition_id=batch.partition_id,

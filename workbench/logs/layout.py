@@ -19,6 +19,7 @@ from typing import Any
 
 import polars as pl
 
+from recast.structure import leading
 from workbench.logs.problems import plain_line
 from workbench.logs.rows import Batch, Row
 
@@ -322,11 +323,7 @@ def agreement(prediction: str | None, wanted: Sequence[str]) -> tuple[int | None
     best, depth = -1, 1
     for one in wanted[:64]:
         there = codes(one)
-        same = 0
-        for ours, theirs in zip(own, there, strict=False):
-            if ours != theirs:
-                break
-            same += 1
+        same = leading(own, there)
         same = min(same, len(there) - 1) if len(own) != len(there) else same
         if same > best:
             best, depth = same, len(there)
