@@ -6,7 +6,7 @@ Neither writes files: `workbench.store` does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -26,6 +26,10 @@ class CostLedger:
     optimizer_steps: int = 0
     labels: int = 0
     skipped_prompts: int = 0
+
+    def plus(self, spent: Mapping[str, int]) -> CostLedger:
+        """With one step's cost added, by the names of the fields."""
+        return CostLedger(**{name: value + spent[name] for name, value in asdict(self).items()})
 
 
 @dataclass(frozen=True)

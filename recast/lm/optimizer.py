@@ -8,6 +8,11 @@ import torch
 from torch import Tensor, nn
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that take a gradient, by name."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
 class Adam:
     """AdamW over named parameters; matrices decay, vectors do not.
 

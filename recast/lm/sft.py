@@ -21,7 +21,7 @@ from recast.items import Interaction
 from recast.lm import checkpoint
 from recast.lm.decode import beams
 from recast.lm.extra import LMError
-from recast.lm.optimizer import Adam
+from recast.lm.optimizer import Adam, trainable
 from recast.lm.prefix import (
     CausalLM,
     chosen_logp,
@@ -153,7 +153,7 @@ def fine_tune(
     held_target = torch.tensor([row.target for row in tuning])
     batch = min(how.batch, len(prompts))
     per_epoch = len(prompts) // batch
-    named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    named = trainable(model)
     optimizer = Adam(named, how.lr, weight_decay=how.weight_decay)
     best = {name: value.detach().clone() for name, value in named.items()}
     history: list[dict[str, float]] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -26,7 +26,7 @@ from recast.lm.evaluate import (
     from_rank,
     matched_temperature,
 )
-from recast.lm.optimizer import Adam
+from recast.lm.optimizer import Adam, trainable
 from recast.lm.sft import target_logps
 from recast.lm.signal import collect, given
 from recast.lm.trainer import memory_of, roller, train_step
@@ -37,8 +37,6 @@ WIDTH = 10
 CHUNK = 256
 MATCHING = 32
 TEMPERATURES = (0.25, 0.35, 0.5, 0.7)
-METRICS = ("hr_at_1", "hr_at_10", "ndcg_at_10", "pass_at_1", "pass_at_1_matched", "pass_at_32")
-TUNABLE = ("ndcg_at_10", "hr_at_1", "hr_at_10", "pass_at_1", "pass_at_32")
 Targets = Literal["learning", "train"]
 
 
@@ -85,13 +83,12 @@ def run(job: Job, strategy: Strategy, how: RLTraining, stops: Sequence[int]) -> 
     ValueError for a strategy that this path cannot run, and Diverged.
     """
     require_inputs(strategy, given(how.search), how.group)
-    named = {n: p for n, p in job.model.named_parameters() if p.requires_grad}
-    optimizer = Adam(named, how.lr)
+    optimizer = Adam(trainable(job.model), how.lr)
     memory = memory_of(job, strategy)
     ledger, tally = CostLedger(), list[dict[str, float]]()
     for step in range(max(stops)):
         spent, counted, memory = train_step(job, strategy, how, optimizer, step, memory)
-        ledger = CostLedger(**{k: v + spent[k] for k, v in asdict(ledger).items()})
+        ledger = ledger.plus(spent)
         tally.append(counted)
         if step + 1 in stops:
             means = {name: statistics.fmean(t[name] for t in tally) for name in tally[0]}
@@ -178,8 +175,7 @@ class Cost:
 def cost(job: Job, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cost:
     """Measure steps of a strategy without keeping them: `job.model` ends as it began."""
     kept = {name: value.detach().clone() for name, value in job.model.named_parameters()}
-    named = {n: p for n, p in job.model.named_parameters() if p.requires_grad}
-    optimizer = Adam(named, how.lr)
+    optimizer = Adam(trainable(job.model), how.lr)
     how = replace(how, lr=1e-6, skip_idle=False)
     memory = memory_of(job, strategy)
     updates, steps = [], []

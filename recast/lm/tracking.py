@@ -7,11 +7,10 @@ from typing import Any
 
 from recast.lm.extra import LMError, require
 
-TRACKERS = ("tensorboard", "wandb", "trackio")
-
 
 def open_tracker(name: str, run: str, folder: Path) -> Any:
-    """One of `TRACKERS`, started: an object with log(values, step=...) and finish().
+    """A tracker of accelerate (tensorboard, wandb, trackio), started: log(values, step=...) and
+    finish().
 
     run: the name shown there; folder: where TensorBoard's files go. Raises LMError, one line, when
     the tracker's package is missing.

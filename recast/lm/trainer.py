@@ -28,7 +28,7 @@ from recast.lm.evaluate import (
     summarise,
 )
 from recast.lm.extra import LMError
-from recast.lm.optimizer import Adam
+from recast.lm.optimizer import Adam, trainable
 from recast.lm.signal import Collected, Roller, collect, given
 from recast.lm.update import Diverged, Job, RLTraining, account, update
 from recast.strategy import State, Strategy, require_inputs
@@ -72,7 +72,7 @@ def train(
         require_inputs(strategy, given(how.search), how.group)
     except ValueError as problem:
         raise LMError(str(problem)) from None
-    named = {n: p for n, p in job.model.named_parameters() if p.requires_grad}
+    named = trainable(job.model)
     optimizer = Adam(named, how.lr)
     wanted = {"how": asdict(how), "strategy": repr(strategy)}
     state = _resume(folder, wanted, named, optimizer)
@@ -89,7 +89,7 @@ def train(
         )
         state.step += 1
         state.tally.append(counted)
-        state.ledger = CostLedger(**{k: v + spent[k] for k, v in asdict(state.ledger).items()})
+        state.ledger = state.ledger.plus(spent)
         progress(state.step, how.steps, f"step {state.step}")
         log(state.step, {f"train/{name}": value for name, value in counted.items()})
         if state.step in grid:

@@ -106,10 +106,8 @@ def _batches(
     strategy: Strategy, how: RLTraining, collected: Collected
 ) -> list[tuple[Collected, Tensor]]:
     """Which prompts go through the actor, and with which signal; together they are the batch."""
-    signal, index = (
-        collected.signal,
-        torch.arange(len(collected.prompts), device=collected.target.device),
-    )
+    signal = collected.signal
+    index = torch.arange(len(collected.prompts), device=collected.target.device)
     if signal is None:
         return [(collected, index if strategy.learns_from_target else index[:0])]
     plain = strategy.stage("supervised").stage.needs <= {"target"}

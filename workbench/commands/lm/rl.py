@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from workbench.keys import run_key
 from workbench.lmruns import build_job, run_config, world_values
 from workbench.rollout_log import RolloutLog
 from workbench.spec import SpecError
+from workbench.stats import ENOUGH
 from workbench.store import Store
 from workbench.tables import COST, QUALITY, REGIME, SIGNAL, summary
 from workbench.tuning import mark_tuned
@@ -151,7 +152,7 @@ def rl(
     everyone = table.filter((pl.col("slice") == "all") & (pl.col("strategy") != "start"))
     emit(everyone.select("strategy", *SIGNAL, *REGIME, *COST), style, "What taught, at what cost?")
     click.echo(f"runs: {len(jobs)} in {store.root}; rates chosen by {tune_metric} on tuning users")
-    if seeds < 10:
+    if seeds < ENOUGH:
         click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
 
 
@@ -180,11 +181,10 @@ def _one_run(
     from recast.lm import checkpoint
     from recast.lm.tracking import open_tracker
     from recast.lm.trainer import train
-    from recast.lm.update import RLTraining
     from recast.strategies import parse_strategy
 
     job = build_job(start, data, config["train_spec"]["eval_prompts"])
-    mine = RLTraining(**{**asdict(how), "lr": config["lr"], "seed": config["seed"]})
+    mine = replace(how, lr=config["lr"], seed=config["seed"])
     label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
     progress = store.root / ".lm-progress" / key
     name = f"{config['strategy']}-{config['lr']:g}-{config['seed']}".replace(" ", "")
