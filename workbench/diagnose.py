@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -55,6 +56,20 @@ class Diagnosis:
     def shaped(self) -> bool:
         """Whether the log has a raw outcome besides the reward that was used."""
         return bool((self.rollouts["reward"] != self.rollouts["outcome"]).any())
+
+    @cached_property
+    def late_fit(self) -> BetaFit:
+        """The Beta-binomial of `late`'s hits."""
+        return fit_of(self.late())
+
+    def thirds(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """Those of the first and of the last third of the steps; None of fewer than three steps."""
+        steps = self.steps
+        third = len(steps) // 3
+        if not third:
+            return None
+        step = pl.col("step")
+        return rows.filter(step < steps[third]), rows.filter(step >= steps[-third])
 
     def late(self) -> pl.DataFrame:
         """The groups of the last third of the steps: how hard prompts are now."""
@@ -147,7 +162,7 @@ def predictions(found: Diagnosis, widths: Sequence[int] = OTHER) -> pl.DataFrame
         part = late if task == "all" else late.filter(pl.col("task") == task)
         if part.is_empty():
             continue
-        fit = fit_of(part)
+        fit = found.late_fit if task == "all" else fit_of(part)
         for width in widths if fit.predicts else ():
             rows.append({"task": task, "group": width, **_at(fit, width)})
     return pl.DataFrame(rows)
@@ -190,14 +205,10 @@ def change(before: pl.Series, after: pl.Series) -> Change:
 
 def trend(found: Diagnosis) -> str:
     """Does Pass@1 move? One line; from the first third of the steps to the last."""
-    steps = found.steps
-    third = len(steps) // 3
-    if not third:
+    ends = found.thirds(found.groups)
+    if ends is None:
         return f"Pass@1 is {_shares(found.groups)['pass_at_1']:.2%}; too few steps for a trend."
-    rate = found.groups["hits"] / found.groups["size"]
-    early = rate.filter(found.groups["step"] < steps[third])
-    late = rate.filter(found.groups["step"] >= steps[-third])
-    moved = change(early, late)
+    moved = change(*(part["hits"] / part["size"] for part in ends))
     words = "rises" if moved.z > 3 else "falls" if moved.z < -3 else "does not move beyond chance"
     return (
         f"Pass@1 {words}: {moved.before:.2%} in the first third of the steps, {moved.after:.2%} in "

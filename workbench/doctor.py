@@ -271,7 +271,10 @@ def repeated_batches(found: Diagnosis) -> Finding | None:
 
 def reward_drift(found: Diagnosis) -> Finding | None:
     """The scale of the reward changed over training."""
-    early, late = (part.filter(pl.col("reward").abs() > found.tolerance) for part in _ends(found))
+    ends = found.thirds(found.rollouts)
+    if ends is None:
+        return None
+    early, late = (part.filter(pl.col("reward").abs() > found.tolerance) for part in ends)
     if min(early.height, late.height) < 50:
         return None
     first, last = (_quantile(part["reward"].abs(), 0.99) for part in (early, late))
@@ -359,15 +362,13 @@ def pass_at_k_falls(found: Diagnosis) -> Finding | None:
     """Pass@1 rises while Pass@G falls: the policy sharpens and gives up prompts."""
     if found.group < 2:
         return None
-    steps = found.steps
-    third = len(steps) // 3
-    if third < 1:
-        return None
     for task in ["all", *(found.tasks if len(found.tasks) > 1 else [])]:
         mine = found.groups.filter(pl.col("size") == found.group)
         mine = mine if task == "all" else mine.filter(pl.col("task") == task)
-        early = mine.filter(pl.col("step") < steps[third])
-        late = mine.filter(pl.col("step") >= steps[-third])
+        ends = found.thirds(mine)
+        if ends is None:
+            return None
+        early, late = ends
         if min(early.height, late.height) < 30:
             continue
         one = change(early["hits"] / found.group, late["hits"] / found.group)
@@ -385,16 +386,6 @@ def pass_at_k_falls(found: Diagnosis) -> Finding | None:
                 "keep entropy or KL, and choose checkpoints by Pass@k or recall, not by Pass@1.",
             )
     return None
-
-
-def _ends(found: Diagnosis) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rollouts of the first and of the last third of the steps; empty with fewer than three."""
-    steps = found.steps
-    third = len(steps) // 3
-    if not third:
-        return found.rollouts.head(0), found.rollouts.head(0)
-    early = found.rollouts.filter(pl.col("step") < steps[third])
-    return early, found.rollouts.filter(pl.col("step") >= steps[-third])
 
 
 def _range(frame: pl.DataFrame, column: str) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from workbench.diagnose import (
 )
 from workbench.doctor import examine
 from workbench.figures import Figure
+from workbench.logs.groups import TEACHES
 from workbench.report import Report, write_report
 from workbench.worth import again, best_group, savings
 
@@ -52,7 +53,7 @@ def write_log_report(
     if not other.is_empty():
         whole = other.filter(pl.col("task") == "all")
         late = found.late()
-        teaching = late.filter(pl.col("regime").is_in(["single_hit", "multi_hit"])).height
+        teaching = late.filter(TEACHES).height
         chart = charts.other_widths(whole, found.group, teaching / late.height)
         figures.append(_figure("other-g", chart, whole, "predictions"))
     if "learnable" in what_if.columns and what_if["learnable"].count():

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from recast.regimes import REGIMES
-from sim.calibrate import Calibration, calibrate
+from sim.calibrate import Calibration, calibrate, several_hits
 from workbench.compare import Side, compare
 from workbench.diagnose import Diagnosis
 from workbench.fit import binomial_share
@@ -162,7 +162,7 @@ def _regimes(wanted: Wanted, found: Calibration) -> pl.DataFrame:
     there = {
         "all_zero": found.held_out["all_zero"],
         "single_hit": found.held_out["single_hit"],
-        "several_hits": found.held_out["multi_hit"] + found.held_out["saturated"],
+        "several_hits": several_hits(found.held_out),
     }
     return pl.DataFrame([{"groups": "log", **asked}, {"groups": "simulated start", **there}])
 

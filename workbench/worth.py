@@ -14,8 +14,9 @@ import torch
 
 from recast.gate import GATES, Visit, after, start
 from recast.groups import RolloutGroups
-from workbench.diagnose import Diagnosis, fit_of
+from workbench.diagnose import Diagnosis
 from workbench.fit import BetaFit, binomial_share
+from workbench.logs.groups import TEACHES
 
 WIDEST = 1024
 WIDTHS = tuple(range(2, WIDEST + 1))
@@ -79,7 +80,7 @@ def skipping(found: Diagnosis, seed: int = 0) -> Skipping:
     the gate nothing. Rewards are hits."""
     groups = found.groups.with_columns(
         place=pl.col("prompt").rank("dense").cast(pl.Int64) - 1,
-        teaches=pl.col("regime").is_in(["single_hit", "multi_hit"]),
+        teaches=TEACHES,
     ).sort("step", maintain_order=True)
     prompts = groups["prompt"].n_unique()
     draws = torch.from_numpy(np.random.default_rng(seed).random(groups.height))
@@ -94,7 +95,6 @@ def skipping(found: Diagnosis, seed: int = 0) -> Skipping:
         teaches = torch.from_numpy(step["teaches"].to_numpy().copy())
         skipped += int((~keep).sum())
         lost += int((~keep & teaches).sum())
-        hit = torch.zeros(step.height, found.group, dtype=torch.float64)
         size = torch.from_numpy(step["size"].to_numpy().copy())
         hits = torch.from_numpy(step["hits"].to_numpy().copy())
         slot = torch.arange(int(size.max()))
@@ -113,7 +113,7 @@ def savings(found: Diagnosis) -> pl.DataFrame:
     for as many groups); note.
     """
     late = found.late()
-    teaches = late.filter(pl.col("regime").is_in(["single_hit", "multi_hit"])).height
+    teaches = late.filter(TEACHES).height
     share, group = binomial_share(teaches, late.height), found.group
     all_zero = late.filter(pl.col("regime") == "all_zero").height / late.height
     each = [group / s if s > 0 else None for s in (share.value, share.high, share.low)]
@@ -166,16 +166,15 @@ def again(found: Diagnosis) -> pl.DataFrame:
     """How often a constant group is constant at its prompt's next visit: counted, and as the fit
     predicts. Columns: how, share, share_low, share_high, visits; no rows where neither can be said.
     """
-    teaches = pl.col("regime").is_in(["single_hit", "multi_hit"])
     visits = found.groups.sort("step", maintain_order=True).with_columns(
-        now=~teaches, before=(~teaches).shift(1).over("prompt")
+        now=~TEACHES, before=(~TEACHES).shift(1).over("prompt")
     )
     known = visits.filter(pl.col("before"))
     rows: list[tuple[str, float, float, float, int | None]] = []
     if known.height:
         said = binomial_share(known.filter("now").height, known.height)
         rows.append(("counted in the log", said.value, said.low, said.high, known.height))
-    fit = fit_of(found.late())
+    fit = found.late_fit
     if fit.predicts and not found.beam:
         said = fit.again_constant(found.group)
         rows.append(("predicted by the fit", said.value, said.low, said.high, None))
@@ -188,7 +187,7 @@ def best_group(found: Diagnosis, share: float) -> str:
     """What G is worth paying for, in one line: the smallest that reaches a learnable share."""
     if found.beam:
         return "Groups are beam sets: their hits are not independent, so no other G is predicted."
-    fit = fit_of(found.late())
+    fit = found.late_fit
     if not fit.predicts:
         return f"No other G can be predicted: {fit.note}."
     mind = f" Mind: {fit.note}." if fit.note else ""

@@ -120,12 +120,13 @@ def diagnose(
     _say_findings(found)
     emit(_known(tables["regimes"]()), style, "How many groups can teach anything?")
     emit(_known(_few(tables["training"]())), style, "Does that change over training?")
-    if not tables["predictions"]().is_empty():
-        emit(tables["predictions"](), style, "What would another G give? (last third of the steps)")
+    other, visits = tables["predictions"](), tables["again"]()
+    if not other.is_empty():
+        emit(other, style, "What would another G give? (last third of the steps)")
     click.echo(best_group(found, share))
     emit(tables["savings"](), style, "What does one learnable group cost?")
-    if not tables["again"]().is_empty():
-        emit(tables["again"](), style, "Is a constant group constant at its prompt's next visit?")
+    if not visits.is_empty():
+        emit(visits, style, "Is a constant group constant at its prompt's next visit?")
     emit(tables["strategies"](), style, "Had another strategy been used on these groups?")
     if simulate:
         _simulate(found, Path(store_path), style)

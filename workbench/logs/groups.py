@@ -7,6 +7,9 @@ import polars as pl
 from recast import REGIMES
 from workbench.logs.read import Log
 
+TEACHES = pl.col("regime").is_in(REGIMES[1:3])
+"""Groups with hits and misses both."""
+
 TOLERANCE = 1e-6
 """Rewards that differ by less are equal, and an outcome must lie this far above the threshold."""
 
@@ -102,4 +105,4 @@ def without_repeats(log: Log) -> tuple[pl.DataFrame, list[int]]:
     return rollouts.filter(~pl.col("step").is_in(repeats)) if repeats else rollouts, repeats
 
 
-__all__ = ["TOLERANCE", "group_table", "is_beam", "without_repeats"]
+__all__ = ["TEACHES", "TOLERANCE", "group_table", "is_beam", "without_repeats"]

@@ -23,6 +23,7 @@ from workbench.diagnose import (
     trend,
 )
 from workbench.doctor import Finding, examine
+from workbench.logs.groups import TEACHES
 from workbench.logs.layout import Choice
 from workbench.logs.problems import LogError
 from workbench.logs.read import FORMATS, read_log
@@ -164,7 +165,7 @@ if problems.summary():
         st.code("\n".join(problems.lines()), language=None)
 
 whole, late = said.regimes.row(0, named=True), found.late()
-teaching = late.filter(pl.col("regime").is_in(["single_hit", "multi_hit"])).height / late.height
+teaching = late.filter(TEACHES).height / late.height
 zero = late.filter(pl.col("regime") == "all_zero").height / late.height
 numbers = {
     "Groups without a hit, now": f"{zero:.0%}",
@@ -228,7 +229,7 @@ if not said.predictions.is_empty():
         task = st.selectbox("Task", tasks, **view.one_of("task", tasks))
     mine = said.predictions.filter(pl.col("task") == task)
     part = late if task == "all" else late.filter(pl.col("task") == task)
-    teaches = part.filter(pl.col("regime").is_in(["single_hit", "multi_hit"])).height / part.height
+    teaches = part.filter(TEACHES).height / part.height
     figure(
         charts.other_widths(mine, found.group, teaches),
         mine,
