@@ -224,7 +224,9 @@ def _matched(logits: Enumeration, wanted: float, near: float) -> float:
     end = math.log(16.0)
     low, high = -end, end
     here = min(max(math.log(near), low), high)
+    looked = set()
     for _ in range(60):
+        looked.add(here)
         entropy, slope = (_mean(x) for x in entropy_and_slope(logits, math.exp(here)))
         gap = entropy - wanted
         if not math.isfinite(gap):
@@ -242,7 +244,7 @@ def _matched(logits: Enumeration, wanted: float, near: float) -> float:
         if not low < after < high:
             # Out of the bracket: to an end that nobody has looked at, else halfway.
             after = high if step > 0 else low
-            after = after if abs(after) == end else (low + high) / 2
+            after = after if abs(after) == end and after not in looked else (low + high) / 2
         step, here = after - here, after
         if abs(step) < CLOSE:
             break

@@ -403,7 +403,7 @@ def ended(visit: Visit, server: Server, module: str) -> bool:
 def test_a_race_starts_streams_stops_and_leaves_no_process_when_the_tab_closes(
     visit: Visit, server: Server
 ) -> None:
-    visit.open("train_live?items=256&seeds=1&steps=600&group=8&all_zero=60", 0)
+    visit.open("train_live?items=256&seeds=1&steps=5000&group=8&all_zero=60", 0)
     press(visit, "start")
     visit.settled(4)
     visit.changes(lambda: None)  # nobody touches it: the next points come in by themselves
@@ -423,7 +423,7 @@ def test_a_race_starts_streams_stops_and_leaves_no_process_when_the_tab_closes(
 def test_a_race_pauses_goes_on_and_a_killed_worker_is_reported_with_what_it_left(
     visit: Visit, server: Server
 ) -> None:
-    visit.open("train_live?items=256&seeds=1&steps=600&group=8&all_zero=60", 0)
+    visit.open("train_live?items=256&seeds=1&steps=5000&group=8&all_zero=60", 0)
     press(visit, "start")
     visit.settled(4)
     press(visit, "pause")

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recast.metrics import (
@@ -292,6 +292,7 @@ def test_the_slope_of_the_entropy_is_its_derivative(catalogue, temperature, seed
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(1 / 16, 16.0), st.floats(0.12, 8.0), st.floats(0.5, 40.0))
+@example(16.0, 1.0, 11.0)  # flat at both ends
 def test_the_matched_temperature_is_found_from_wherever_one_looks_first(world, near, true, sharp):
     policy = MLP(8)
     params = policy.init(world.catalogue, 24, (5,), torch.float64)

@@ -162,9 +162,7 @@ def test_training_curves_go_to_the_tracker_that_is_asked_for(
 
     monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Kept)
     assert recast(*words) == 0
-    assert {(1, "train/update_width"), (2, "train/repaired"), (2, "test/hr_at_10")} <= set(
-        Kept.seen
-    )
+    assert {(1, "train/update_width"), (2, "train/repaired"), (2, "test/hr_at_10")} <= set(seen)
     assert (0, "validation/pass_at_1") in seen
     assert seen[-1] == (-1, "finished")
 
