@@ -38,12 +38,19 @@ def test_a_group_of_one_cannot_be_imitated(tmp_path):
 
 
 def test_the_simulated_start_has_the_regimes_of_the_log():
-    found, zero, notes = imitate(Wanted(0.85, 0.02, 16, 0.8, 0.9))
+    found, spec, notes = imitate(Wanted(0.85, 0.02, 16, 0.8, 0.9))
     assert notes == []
-    assert zero == 0.85
+    assert spec.start.all_zero == 0.85
+    assert spec.train.temperature == pytest.approx(found.temperature, abs=1e-4)
     assert found.solved["all_zero"] == pytest.approx(0.85, abs=0.01)
     assert found.solved["multi_hit"] + found.solved["saturated"] == pytest.approx(0.02, abs=0.03)
     assert found.held_out["all_zero"] == pytest.approx(0.85, abs=0.05)
+
+
+def test_a_log_that_is_sparser_than_the_first_world_gets_a_larger_one():
+    found, spec, _ = imitate(Wanted(0.95, 0.01, 32, 0.9, 0.98))
+    assert spec.world.items > 512
+    assert found.solved["all_zero"] == pytest.approx(0.95, abs=0.01)
 
 
 def test_a_simulation_is_a_process_that_ends_when_it_is_called_off(tmp_path):

@@ -30,12 +30,23 @@ from workbench.work import build_policy, build_world
 RIVALS = ("grpo", "repair_only", "recast", "grpo_sft", "sft")
 METRIC = "pass_at_1_matched"
 SEEDS = 6
-ITEMS = 512
 WIDEST = 128
 EDGE = 0.02
-WITHIN = 0.03
-"""How near the share of groups with several hits must come: a log of a few hundred groups knows it
-no better."""
+SCENES: tuple[Mapping[str, Any], ...] = (
+    {"world.items": 512},
+    {"world.items": 2048},
+    {"world.items": 4096},
+    {"world.items": 64, "world.noise": 0.05},
+)
+"""Worlds to try, in this order: more items where hits are rarer, clear tastes where they abound."""
+
+NEAR, WITHIN = 0.03, 0.1
+"""How near the share of groups with several hits should come, and must. The search stops at a tenth
+of `WITHIN`, as a log of a few hundred groups knows its share no better; beyond `NEAR` is noted."""
+
+PATIENCE = 600
+"""SFT steps of one try. Samples too hot to hit often enough would take all there are."""
+
 
 WARNING = (
     "A simulator cannot know your policy, your catalogue, or how far your reward is right. It "
@@ -85,36 +96,55 @@ class Ranking:
     notes: tuple[str, ...]
 
 
-def imitate(wanted: Wanted) -> tuple[Calibration, float, list[str]]:
-    """Solve for a start with these regimes; its calibration, the all-zero share asked of it, notes.
+def imitate(
+    wanted: Wanted, strategies: Sequence[str] = RIVALS, seeds: int = SEEDS
+) -> tuple[Calibration, Experiment, list[str]]:
+    """Solve for a start with these regimes: its calibration, the experiment that begins there, and
+    what to know of it.
 
-    Raises SpecError when no start has that all-zero share.
+    Raises SpecError, saying what stood in the way first, when none of `SCENES` has that all-zero
+    share.
     """
     notes = []
     zero = min(max(wanted.all_zero, EDGE), 1 - EDGE)
     if zero != wanted.all_zero:
         notes.append(f"the all-zero share {wanted.all_zero:.1%} is imitated as {zero:.1%}")
-    spec = _experiment(zero, 1.0, wanted.group, RIVALS, SEEDS)
-    policy, world = build_policy(spec), build_world(spec)
-    fixed: dict[str, Any] = {"all_zero": zero, "group": wanted.group}
-    limits: dict[str, Any] = {
-        "max_steps": spec.start.max_steps,
-        "lr": spec.start.lr,
-        "within": WITHIN,
-    }
-    several = wanted.several if wanted.several + zero < 1 else None
-    try:
-        return calibrate(policy, world, several=several, **fixed, **limits), zero, notes
-    except ValueError as problem:
-        notes.append(f"groups with several hits could not be matched ({problem})")
-    try:
-        return calibrate(policy, world, several=None, **fixed, **limits), zero, notes
-    except ValueError as problem:
-        raise SpecError(f"simulate: {problem}") from None
+    reasons = []
+    for scene in SCENES:
+        spec = _experiment(scene, zero, 1.0, wanted.group, strategies, seeds)
+        policy, world = build_policy(spec), build_world(spec)
+        for several in (wanted.several, None) if wanted.several + zero < 1 else (None,):
+            try:
+                found = calibrate(
+                    policy,
+                    world,
+                    all_zero=zero,
+                    several=several,
+                    group=wanted.group,
+                    max_steps=PATIENCE,
+                    lr=spec.start.lr,
+                    within=WITHIN,
+                )
+            except ValueError as problem:
+                reasons.append(str(problem))
+                continue
+            gap = found.several - wanted.several
+            if abs(gap) > NEAR:
+                more = "more" if gap > 0 else "fewer"
+                notes.append(f"{abs(gap):.0%} {more} groups have several hits than in the log")
+            heat = round(found.temperature, 4)
+            begun = _experiment(scene, zero, heat, wanted.group, strategies, seeds)
+            return found, begun, notes
+    raise SpecError(f"simulate: no world has these regimes; in the first, {reasons[0]}")
 
 
 def _experiment(
-    all_zero: float, temperature: float, group: int, strategies: Sequence[str], seeds: int
+    scene: Mapping[str, Any],
+    all_zero: float,
+    temperature: float,
+    group: int,
+    strategies: Sequence[str],
+    seeds: int,
 ) -> Experiment:
     changes: Mapping[str, Any] = {
         "strategies": tuple(strategies),
@@ -123,7 +153,7 @@ def _experiment(
         "train.group": group,
         "train.temperature": temperature,
         "train.lr": (0.0003, 0.001, 0.003),
-        "world.items": ITEMS,
+        **scene,
     }
     return load_experiment("quick", changes)
 
@@ -141,8 +171,7 @@ def rank(
     Raises SpecError where nothing can be imitated or trained, DiskError when the disk refuses.
     """
     progress(0, 1, "looking for a world with these regimes")
-    found, zero, notes = imitate(wanted)
-    spec = _experiment(zero, round(found.temperature, 4), wanted.group, strategies, seeds)
+    found, spec, notes = imitate(wanted, strategies, seeds)
     kept = Store(store).prepare()
     outcome = run_sweep(Sweep.model_validate(spec.model_dump()), kept, progress, executor)
     if outcome.failures:

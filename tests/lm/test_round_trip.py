@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 import trl_case
 
+from recast.lm.trainer import RLTraining, train
 from recast.regimes import REGIMES
+from recast.strategies import parse_strategy
 from workbench.diagnose import diagnose, regime_table
 from workbench.logs.read import files_of, read_log
+from workbench.rollout_log import RolloutLog
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -45,3 +49,25 @@ def test_the_completions_log_of_the_trl_adapter_has_the_regimes_it_counted(
         dead = found.groups.filter(regime="all_zero")
         assert not dead.is_empty()
         assert set(dead["idle"]) == {3}
+
+
+@pytest.mark.parametrize("search", ["sample", "beam"])
+@pytest.mark.parametrize("strategy", ["recast", "grpo", "visurf"])
+def test_the_log_of_our_own_trainer_has_the_hits_it_counted(strategy, search, tmp_path):
+    job, counted = tiny.job(), []
+    log = RolloutLog(tmp_path)
+
+    def record(step, collected):
+        log.sampled(job.trie, step, collected)
+        counted.append(collected.signal)
+
+    how = RLTraining(steps=2, batch=8, group=4, evaluations=1, search=search)
+    train(job, parse_strategy(strategy), how, record=record)
+    found = diagnose(read_log(files_of([tmp_path])))
+    assert found.steps == [1, 2]
+    assert found.beam == (search == "beam")
+    for step, signal in enumerate(counted, start=1):
+        mine = found.groups.filter(step=step)
+        assert mine["hits"].to_list() == signal.hits.tolist()
+        assert mine["size"].to_list() == signal.valid.tolist()
+    assert found.groups["hits"].sum() > 0
