@@ -154,6 +154,8 @@ def test_random_flips_agree_with_all_flips():
 
 def test_five_seeds_cannot_be_significant_and_equal_strategies_are_not():
     assert stats.sign_flip_p([1.0] * 5) == 2 / 32
+    for pairs in range(1, 9):
+        assert stats.least_p(pairs) == stats.sign_flip_p([1.0] * pairs)
     assert stats.sign_flip_p([1.0] * 20) == 1 / 10_000
     assert stats.sign_flip_p([0.0] * 20) == 1.0
 

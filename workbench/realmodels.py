@@ -31,11 +31,7 @@ COLUMNS: Mapping[Kind, frozenset[str]] = MappingProxyType(
 EXAMPLE = Path(__file__).parent / "example"
 EXAMPLE_COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "real-scores.csv": "recast lm sft DIR --out OUT --epochs 4\n"
-        "recast lm rl DIR --start OUT/model --strategy sft --strategy grpo --strategy recast "
-        "--strategy repair_only --strategy grpo_sft --lr 4e-4 --seeds 5 --steps 40 "
-        "--evaluations 1 --format csv",
-        "real-efficiency.csv": "recast lm efficiency --group 8 --group 32 --group 128 --batch 16 "
+        "real-efficiency.csv": "recast lm efficiency --group 8 --group 32 --batch 16 --repeats 5 "
         "--format csv",
     }
 )

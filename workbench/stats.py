@@ -158,6 +158,11 @@ def paired_difference(
     return Difference(found.value, found.low, found.high, found.n, found.label, p)
 
 
+def least_p(pairs: int) -> float:
+    """The smallest p that `paired_difference` can give with few pairs: all signs agree."""
+    return min(1.0, 2.0 ** (1 - pairs))
+
+
 def relative_gain(
     first: ArrayLike,
     second: ArrayLike,

@@ -21,9 +21,9 @@ from workbench.cells import cell_labels
 from workbench.evidence import with_setting
 from workbench.figures import PAPER_SHARE
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import few_seeds, figure, plain
 from workbench.pages.stored import cached_by_store, store_state, stored_runs
-from workbench.phases import LEVEL, METRICS, phase_table
+from workbench.phases import METRICS, phase_table
 
 CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10
@@ -136,11 +136,7 @@ else:
         "`none` means that somebody does as well."
     )
     seeds = int(judged["seeds"].to_numpy().min())
-    if 2 / 2**seeds > LEVEL:
-        st.caption(
-            f"With {seeds} paired seeds no p is below {2 / 2**seeds:.2g}, whatever the runs say: "
-            "nobody can win here. Read the interval of the margin, or run more seeds."
-        )
+    few_seeds(seeds)
 
 st.header("What does a target cost?")
 lowest = curves["mean"].to_numpy().min() if start is None else start

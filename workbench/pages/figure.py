@@ -59,6 +59,18 @@ def figure(
         )
 
 
+def few_seeds(pairs: int) -> None:
+    """Say so where so few pairs can never be significant, whatever they show."""
+    from workbench.phases import LEVEL
+    from workbench.stats import least_p
+
+    if least_p(pairs) >= LEVEL:
+        st.caption(
+            f"With {pairs} paired seeds no p is below {least_p(pairs):.2g}, whatever they show: "
+            "nothing here can be significant. Read the intervals, or run more seeds."
+        )
+
+
 def plain(text: str) -> str:
     """A user's text, to stand inside Markdown as it was written."""
     return "".join(

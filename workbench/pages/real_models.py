@@ -53,7 +53,7 @@ def origin(found: Found) -> None:
     """Where a table comes from, and how to get it again."""
     if found.command:
         st.caption(f"Data: {plain(found.source)}; regenerate it with")
-        st.code(found.command, language=None)
+        st.code(found.command, language=None, wrap_lines=True)
     else:
         st.caption(f"Data: {plain(found.source)}.")
 
@@ -189,4 +189,5 @@ with st.expander("Run it on your data", expanded=not own):
         f"mkdir -p {folder}\n"
         f"recast lm efficiency --format csv > {folder / 'efficiency.csv'}",
         language=None,
+        wrap_lines=True,
     )

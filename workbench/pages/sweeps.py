@@ -12,7 +12,7 @@ from workbench.cells import cell_labels, varying_fields
 from workbench.compare import Side, compare
 from workbench.pages.address import Address
 from workbench.pages.browse import browse
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import few_seeds, figure, plain
 from workbench.pages.mapping import phase_map
 from workbench.pages.stored import cached_by_store, store_folder, store_state, stored_runs
 from workbench.spec import SpecError
@@ -191,6 +191,7 @@ def comparison(frame: pl.DataFrame) -> None:
     except SpecError as problem:
         st.info(plain(str(problem)))
         return
+    few_seeds(int(table["n"].to_numpy().min()))
     figure(
         charts.differences(
             table.select(
