@@ -58,13 +58,18 @@ bench-signals: .venv-parity/.installed
 
 # Every mutant of every function of the signal modules; docs/mutation.md says how long it takes.
 mutation: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python tools/mutation.py --report docs/mutation.md
+	OMP_NUM_THREADS=1 $(BIN)/python tools/mutation.py --journal build/mutation.jsonl --report docs/mutation.md
 
-# verl declares what its trainers need; its formulas need the few packages named here.
+# verl declares more than it needs here: its formulas need the few packages of the first line, its
+# synchronous trainer those of the second.
 .venv-parity/.installed: constraints-parity.txt
 	test -x $(PARITY)/python || $(PYTHON) -m venv .venv-parity
 	$(PARITY)/python -m pip install -c constraints-parity.txt accelerate codetiming datasets \
 		hypothesis numpy omegaconf pytest ray scipy tensordict torch transformers
+	$(PARITY)/python -m pip install -c constraints-parity.txt --no-deps TransferQueue aiohappyeyeballs \
+		aiohttp aiosignal antlr4-python3-runtime cachetools fastapi frozenlist hydra-core matplotlib \
+		msgspec multidict opentelemetry-api peft pillow propcache pybind11 pyparsing pyzmq starlette \
+		torchdata uvicorn yarl
 	$(PARITY)/python -m pip install --no-deps verl==0.9.1 trl==1.16.0 -e .
 	touch $@
 
@@ -83,12 +88,13 @@ browser:
 
 # The simulator's speed beside JAX, in an environment of its own; docs/performance.md shows the tables.
 bench: .venv-bench/.installed
-	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.simulator peers scaling profile sweep \
+	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.simulator peers scaling profile price sweep \
 		--out docs/images
+	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.evaluation
 
-.venv-bench/.installed: pyproject.toml constraints.txt
+.venv-bench/.installed: pyproject.toml constraints.txt constraints-bench.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install -c constraints.txt -e '.[bench]'
+	.venv-bench/bin/python -m pip install -c constraints.txt -c constraints-bench.txt -e '.[bench]'
 	touch $@
 
 # Pictures of every page, from the packaged example and a race trained on the spot.

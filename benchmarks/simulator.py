@@ -1,6 +1,6 @@
 """Speed of a training step: our fast path, our naive loop, and JAX, in one run on one core.
 
-    python -m benchmarks.simulator peers scaling profile sweep [--out docs/images]
+    python -m benchmarks.simulator peers scaling profile price sweep [--out docs/images]
 
 Each number is the least processor time of many short repetitions, interleaved between the peers, in
 milliseconds per run-step: one optimizer step of one run with everything that belongs to it (draws,
@@ -24,8 +24,12 @@ import numpy as np
 import torch
 
 import sim.step
+from benchmarks.cost_chart import cost_chart
+from benchmarks.measure import Timed, least, table
 from recast import STRATEGIES
 from sim.fast import FastPath
+from sim.memory import keep_freed_memory
+from sim.nodes import segment_products
 from sim.optimizer import Adam
 from sim.policy import MLP, Params
 from sim.rollout import path_logp, path_logp_each, sample, sample_each
@@ -34,9 +38,11 @@ from sim.trainer import train
 from sim.warmstart import warm_start
 from sim.world import SyntheticWorld, World, build_synthetic
 
-Timed = Callable[[], None]
 RATE = 1e-6
 """Small, so that every repetition sees the warm start's share of all-zero groups."""
+
+
+AXES = {"R": "R, runs together", "B": "B, prompts", "N": "N, items", "H": "H, hidden units"}
 
 
 def world_of(items: int = 1024) -> World:
@@ -113,32 +119,6 @@ def jax_peer(world: World, start: Params, name: str, how: Training, steps: int, 
     return lambda: jax.block_until_ready(function(params, state, keys, prompts, rate))
 
 
-def least(timed: dict[str, Timed], per: int, seconds: float) -> dict[str, float]:
-    """Least processor time of each, ms divided by `per`; `seconds` for all of them together."""
-    best = dict.fromkeys(timed, float("inf"))
-    for go in timed.values():
-        go()
-    end = time.monotonic() + seconds
-    rounds = 0
-    print(".", end="", file=sys.stderr, flush=True)
-    while time.monotonic() < end or rounds < 3:
-        for label, go in timed.items():
-            begun = time.process_time()
-            go()
-            best[label] = min(best[label], (time.process_time() - begun) * 1e3 / per)
-        rounds += 1
-    return best
-
-
-def table(title: str, rows: list[dict[str, Any]]) -> None:
-    print(f"\n### {title}\n")
-    print("| " + " | ".join(rows[0]) + " |")
-    print("|" + "---|" * len(rows[0]))
-    for row in rows:
-        cells = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        print("| " + " | ".join(cells) + " |", flush=True)
-
-
 def peers(seconds: float) -> None:
     world, policy, runs = world_of(), MLP(64), 8
     rows = []
@@ -194,6 +174,7 @@ def scaling(seconds: float, out: Path | None) -> None:
         ],
     )
     rows = []
+    others: dict[str, tuple[tuple[int, ...], dict[str, list[float]]]] = {}
     for what, values in {
         "R": (1, 2, 4, 8),
         "B": (8, 32, 128),
@@ -210,7 +191,9 @@ def scaling(seconds: float, out: Path | None) -> None:
             for name in ("grpo", "recast"):
                 timed = {"ours": ours(here, sized, begin, name, how, 1)}
                 runs = value if what == "R" else 8
-                row[f"{name}, ms"] = least(timed, runs, seconds)["ours"]
+                cost = row[f"{name}, ms"] = least(timed, runs, seconds)["ours"]
+                _, lines = others.setdefault(AXES[what], (values, {}))
+                lines.setdefault(name, []).append(cost)
             rows.append(row)
     table("Cost against R, B, N and H at G = 32, ms per run-step (float64)", rows)
     rows = []
@@ -237,7 +220,8 @@ def scaling(seconds: float, out: Path | None) -> None:
         )
     table("With KL, and with several steps per rollout phase (float64, R = 8)", rows)
     if out is not None:
-        (out / "cost_against_group.svg").write_text(chart(groups, by_group), encoding="utf-8")
+        panels = {"G, rollouts per prompt": (groups, by_group), **others}
+        (out / "cost.svg").write_text(cost_chart(panels), encoding="utf-8")
 
 
 def profile() -> None:
@@ -278,24 +262,40 @@ def profile() -> None:
         spy.runcall(go)
         found = pstats.Stats(spy)
         whole: float = found.total_tt  # type: ignore[attr-defined]
-        costs = sorted(found.stats.items(), key=lambda x: -x[1][2])[:12]  # type: ignore[attr-defined]
+        ours_alone = [
+            (where, cost)
+            for where, cost in found.stats.items()  # type: ignore[attr-defined]
+            if "/sim/" in where[0] and "<" not in where[2]
+        ]
+        costs = sorted(ours_alone, key=lambda x: -x[1][3])[:18]
         table(
             f"Where a step of {name} spends its time (cProfile, float64, R = 8, G = 32)",
             [
                 {"function": f"{Path(where[0]).name}:{where[2]}", "calls per step": c[0] / 50}
-                | {"share of time": c[2] / whole}
+                | {"share of time": c[2] / whole, "with what it calls": c[3] / whole}
                 for where, c in costs
             ],
         )
 
 
 def counted_flops(go: Callable[[], object]) -> float:
-    """Floating-point operations of the matrix products inside."""
+    """Floating-point operations of the matrix products inside, numpy's and torch's."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
-        go()
-    return float(counter.get_total_flops())
+    matmul, found = np.matmul, 0.0
+
+    def counting(left: Any, right: Any, **given: Any) -> Any:
+        nonlocal found
+        found += 2.0 * left.size * right.shape[-1]
+        return matmul(left, right, **given)
+
+    np.matmul = counting  # type: ignore[assignment]
+    try:
+        with FlopCounterMode(display=False) as counter:
+            go()
+    finally:
+        np.matmul = matmul  # type: ignore[misc]
+    return found + counter.get_total_flops()
 
 
 def moved(params: Params) -> float:
@@ -303,95 +303,96 @@ def moved(params: Params) -> float:
     return 7 * sum(value.nbytes for value in params.values()) / 1e6
 
 
+def price(seconds: float) -> None:
+    """What the same bits in any company cost: products run by run beside one batched call."""
+    rows, bounds = [], range(0, 24 * 32 + 1, 32)
+    for dtype in (torch.float32, torch.float64):
+        left = torch.randn(24, 32, 64, dtype=dtype)
+        right = torch.randn(24, 64, 16, dtype=dtype)
+        best = least(
+            {
+                "run by run": lambda x=left, y=right: segment_products(x.flatten(0, 1), y, bounds),
+                "bmm": lambda x=left, y=right: torch.bmm(x, y),
+            },
+            1,
+            seconds,
+        )
+        rows.append(
+            {
+                "type": str(dtype).removeprefix("torch."),
+                "run by run, ms": best["run by run"],
+                "torch.bmm, ms": best["bmm"],
+                "run by run / bmm": best["run by run"] / best["bmm"],
+            }
+        )
+    table("The price of determinism: products of a path, R = 8, L = 3, B = 32, H = 64", rows)
+
+
 def sweep(steps: int, seeds: int) -> None:
-    world, policy = build_synthetic(SyntheticWorld()), MLP(64)
+    world, policy = build_synthetic(SyntheticWorld(validation_prompts=256)), MLP(64)
     start = warm(world, policy, seeds, torch.float64)
     names = (
         *("grpo", "dr_grpo", "rloo", "reinforce", "recast", "recast_random_negative"),
         *("repair_only", "contrast_only", "sft", "grpo_sft"),
     )
-    rows, whole = [], time.process_time()
+    rows, whole, looking = [], time.process_time(), 0.0
     for name in names:
-        begun = time.process_time()
-        how = Training(steps=steps, evaluations=max(1, steps // 50))
+        begun, wall = time.process_time(), time.perf_counter()
+        how = Training(steps=steps, evaluations=max(1, steps // 100))
         rates = torch.full((seeds,), 0.003)
-        train(policy, world, start, STRATEGIES[name], tuple(range(seeds)), rates, how)
+        found = train(policy, world, start, STRATEGIES[name], tuple(range(seeds)), rates, how)
         spent = time.process_time() - begun
-        rows.append({"strategy": name, "s": spent, "ms per run-step": spent * 1e3 / steps / seeds})
+        # The evaluation's share of wall time, applied to processor time.
+        evaluating = sum(run.evaluating for run in found) / (time.perf_counter() - wall) * spent
+        looking += evaluating
+        rows.append(
+            {
+                "strategy": name,
+                "s": spent,
+                "ms per run-step": (spent - evaluating) * 1e3 / steps / seeds,
+                "evaluation / training": evaluating / (spent - evaluating),
+            }
+        )
+    total = time.process_time() - whole
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    rows.append({"strategy": "all", "s": time.process_time() - whole, "ms per run-step": "-"})
+    rows.append(
+        {
+            "strategy": "all",
+            "s": total,
+            "ms per run-step": (total - looking) * 1e3 / steps / seeds / len(names),
+            "evaluation / training": looking / (total - looking),
+        }
+    )
     table(
-        f"{len(names)} strategies x {seeds} seeds x {steps} steps with evaluation every 50, "
-        f"processor seconds of one core; peak memory {peak:.2f} GB",
+        f"{len(names)} strategies x {seeds} seeds x {steps} steps with evaluation every 100, "
+        f"processor seconds of one core; on two cores {total / 2:.0f} s at best; peak memory "
+        f"{peak:.2f} GB",
         rows,
     )
 
 
-def chart(groups: tuple[int, ...], costs: dict[str, list[float]]) -> str:
-    """Cost against G as an SVG, both axes logarithmic; every line is named at its end."""
-    left, top, width, height = 70, 50, 420, 300
-    low = 10 ** np.floor(np.log10(min(min(c) for c in costs.values())))
-    high = 10 ** np.ceil(np.log10(max(max(c) for c in costs.values())))
-
-    def x(group: float) -> float:
-        return float(left + width * np.log(group / groups[0]) / np.log(groups[-1] / groups[0]))
-
-    def y(cost: float) -> float:
-        return float(top + height * (1 - np.log(cost / low) / np.log(high / low)))
-
-    parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 420" font-family="sans-serif" '
-        'font-size="12" role="img" aria-label="Cost of a run-step against search width G">',
-        '<rect width="680" height="420" fill="white"/>',
-        '<text x="70" y="26" font-size="15">What does a wider search cost?</text>',
-        '<text x="280" y="408" text-anchor="middle">search width G, rollouts per prompt</text>',
-        '<text transform="translate(18 200) rotate(-90)" text-anchor="middle">'
-        "ms per run-step (float64, R = 8)</text>",
-    ]
-    for group in groups:
-        parts.append(f'<text x="{x(group):.0f}" y="372" text-anchor="middle">{group}</text>')
-        parts.append(f'<path d="M{x(group):.1f} {top}v{height}" stroke="#e5e5e5"/>')
-    tick = low
-    while tick <= high * 1.01:
-        parts.append(f'<text x="62" y="{y(tick) + 4:.0f}" text-anchor="end">{tick:g}</text>')
-        parts.append(f'<path d="M{left} {y(tick):.1f}h{width}" stroke="#e5e5e5"/>')
-        tick *= 10
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555", "#000000")
-    taken: list[float] = []
-    ranked = sorted(zip(colours, costs.items(), strict=False), key=lambda line: -line[1][1][-1])
-    for colour, (name, cost) in ranked:
-        points = [(x(g), y(c)) for g, c in zip(groups, cost, strict=False)]
-        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in points]
-        label = points[-1][1]
-        while any(abs(label - other) < 14 for other in taken):
-            label += 2
-        taken.append(label)
-        parts.append(
-            f'<text x="{points[-1][0] + 8:.0f}" y="{label + 4:.0f}" fill="{colour}">{name}</text>'
-        )
-    return "\n".join([*parts, "</svg>", ""])
+PARTS = ("peers", "scaling", "profile", "price", "sweep")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", nargs="+", choices=["peers", "scaling", "profile", "sweep"])
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each comparison")
+    parser.add_argument("what", nargs="+", choices=list(PARTS))
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each comparison")
     parser.add_argument("--steps", type=int, default=600, help="of the sweep")
     parser.add_argument("--seeds", type=int, default=10, help="of the sweep")
     parser.add_argument("--out", type=Path, help="folder for the chart")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     print(f"torch {torch.__version__}, one thread, {os.cpu_count()} cores; load {os.getloadavg()}")
-    if "peers" in given.what:
-        peers(given.seconds)
-    if "scaling" in given.what:
-        scaling(given.seconds, given.out)
-    if "profile" in given.what:
-        profile()
-    if "sweep" in given.what:
-        sweep(given.steps, given.seeds)
+    for part in given.what:
+        {
+            "peers": lambda: peers(given.seconds),
+            "scaling": lambda: scaling(given.seconds, given.out),
+            "profile": profile,
+            "price": lambda: price(given.seconds),
+            "sweep": lambda: sweep(given.steps, given.seeds),
+        }[part]()
 
 
 if __name__ == "__main__":

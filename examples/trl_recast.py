@@ -35,3 +35,4 @@ trainer = RecastGRPOTrainer(
 )
 trainer.train()
 trainer.save_model()
+trainer.accelerator.end_training()  # closes trackers and, under torchrun, the process group

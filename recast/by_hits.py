@@ -22,6 +22,7 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
+from recast.repair import REPAIRS
 from recast.strategy import Strategy, build_signal
 
 NOT_IN_HITS: Mapping[str, str] = MappingProxyType(
@@ -31,6 +32,7 @@ NOT_IN_HITS: Mapping[str, str] = MappingProxyType(
         "beam_rank": "its groups are beams, whose rollouts are not drawn independently",
     }
 )
+DRAWN = "which of its all-zero groups are repaired is drawn at random"
 CHUNK = 2_000_000
 """Rollouts per call of `build_signal`: bounds the memory of a batch-coupled table."""
 
@@ -69,7 +71,13 @@ class ByHits:
 def why_undefined(strategy: Strategy) -> str | None:
     """Why hits and misses alone do not decide what this strategy learns; None where they do."""
     missing = strategy.needs & set(NOT_IN_HITS)
-    return "; ".join(NOT_IN_HITS[name] for name in sorted(missing)) or None
+    reasons = [NOT_IN_HITS[name] for name in sorted(missing)]
+    return "; ".join([*reasons, *([DRAWN] if draws_repair(strategy) else [])]) or None
+
+
+def draws_repair(strategy: Strategy) -> bool:
+    """Whether chance decides which of the all-zero groups are repaired."""
+    return strategy.stage("repair").stage is REPAIRS["anchor_share"]
 
 
 def sampled_width(strategy: Strategy, group: int) -> int:

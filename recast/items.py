@@ -21,11 +21,13 @@ _CODE = re.compile(r"<([a-z])_(\d+)>")
 
 @dataclass(frozen=True)
 class Interaction:
-    """One logged step: who, what came before (oldest first), what came next."""
+    """One logged step: who, what came before (oldest first), what came next, and for which task
+    (empty where the data names none)."""
 
     user: str
     history: tuple[Codes, ...]
     target: Codes
+    task: str = ""
 
 
 @dataclass(frozen=True)

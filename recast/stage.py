@@ -41,6 +41,13 @@ class Stage:
         names: tuple[str, ...] = code.co_varnames[: code.co_argcount]
         return names[len(names) - len(self.function.__defaults__ or ()) :]
 
+    @cached_property
+    def counts(self) -> frozenset[str]:
+        """Names of the options that are whole numbers, as their defaults are."""
+        defaults = self.function.__defaults__ or ()
+        named = zip(self.options, defaults, strict=True)
+        return frozenset(name for name, default in named if type(default) is int)
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -78,7 +85,13 @@ def bind(kind: str, table: Mapping[str, Stage], text: str) -> Bound:
             positional.append(_number(kind, value, text))
     if any(key not in known for key in named) or len(positional) > len(known):
         raise ValueError(f"{kind}: {name} takes {', '.join(known) or 'no options'}; got {text!r}")
-    return Bound(table[name], named | dict(zip(known, positional, strict=False)))
+    given = named | dict(zip(known, positional, strict=False))
+    for key, value in given.items():
+        if key in table[name].counts:
+            if value != int(value):
+                raise ValueError(f"{kind}: {key}={value:g} in {text!r}; expected a whole number")
+            given[key] = int(value)
+    return Bound(table[name], given)
 
 
 def _number(kind: str, value: str, text: str) -> float | int:

@@ -120,7 +120,8 @@ class Strategy:
             raise ValueError(f"policy_weight: expected a weight >= 0, got {self.policy_weight}")
         for kind in ("repair", "select", "supervised"):
             self._check_options(kind)
-        if self.credit.startswith("pass_at_k") and self.stage("credit").given.get("k", 4) < 1:
+        counts = self.stage("credit").stage in (CREDITS["pass_at_k"], CREDITS["bgae"])
+        if counts and self.stage("credit").given.get("k", 4) < 1:
             raise ValueError(f"credit: {self.credit!r}; expected k >= 1")
         if self.credit == "none" and not self.stage("supervised").stage.needs:
             raise ValueError(
@@ -132,11 +133,10 @@ class Strategy:
             least, most = (1, math.inf) if option == "factor" else (0, math.inf)
             if option == "share":
                 most = 1
-            whole = kind == "select"
-            if not least <= value <= most or (whole and value != int(value)):
+            if not least <= value <= most:
                 raise ValueError(
                     f"{kind}: {option}={value:g} in {getattr(self, kind)!r}; expected "
-                    f"{'a whole number' if whole else 'a number'} >= {least}"
+                    f"{'a whole number' if kind == 'select' else 'a number'} >= {least}"
                     + (f" and <= {most}" if most < math.inf else "")
                 )
 
@@ -357,7 +357,8 @@ def compose(text: str) -> Strategy:
                 f"policy_weight: {chosen['policy_weight']!r} is not a number; expected >= 0"
             ) from None
     strategy = Strategy(**chosen)  # type: ignore[arg-type]  # checked by Strategy itself
-    width = max(16, strategy.width(16) + 1)
+    counted = strategy.stage("credit").given.get("k", 0) if strategy.needs_binary else 0
+    width = max(16, strategy.width(16) + 1, int(counted) + 1)
     if not strategy.learns_from_target and not bool((probe(strategy, width).count > 0).any()):
         raise ValueError(
             f"strategy: {text!r} gives every rollout of every group of binary rewards an advantage "

@@ -24,9 +24,11 @@ def matched_levels(path: Tensor, target: Tensor) -> Tensor:
     return (path == target).to(torch.int64).cumprod(-1).sum(-1)
 
 
-def level_scores(depth: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def level_scores(
+    depth: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+) -> Tensor:
     """phi by number of matched levels 0..L: 0, then 10^(m - L); `[L + 1]`."""
-    steps = torch.arange(depth + 1, dtype=torch.float64)
+    steps = torch.arange(depth + 1, dtype=torch.float64, device=device)
     return torch.where(steps == 0, 0.0, 10.0 ** (steps - depth)).to(dtype)
 
 

@@ -30,6 +30,11 @@ class Bucket:
     live: Tensor
     place: Tensor
 
+    @cached_property
+    def barrier(self) -> Tensor:
+        """What masks logits when added: -inf in dead slots, `[m, w, 1]`."""
+        return torch.zeros(self.dead.shape).masked_fill(self.dead, -torch.inf).unsqueeze(-1)
+
 
 @dataclass(frozen=True)
 class Level:
@@ -51,6 +56,22 @@ class Level:
     @property
     def nodes(self) -> int:
         return self.code.shape[0]
+
+    @cached_property
+    def branching(self) -> Tensor:
+        """The nodes of all buckets, in their order."""
+        return torch.cat([self.parent.new_zeros(0), *(bucket.node for bucket in self.buckets)])
+
+    @cached_property
+    def slot(self) -> Tensor:
+        """`[c]`: where each child stands among the flat slots of all buckets, one after the other;
+        an only child at the row after the last."""
+        last = sum(bucket.code.numel() for bucket in self.buckets)
+        found, start = torch.full_like(self.parent, last), 0
+        for bucket in self.buckets:
+            found[bucket.live] = bucket.place + start
+            start += bucket.code.numel()
+        return found
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,11 @@ class Catalogue:
     @cached_property
     def nodes(self) -> int:
         return sum(level.nodes for level in self.levels)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """`path` among the nodes of all levels; `[N, L]`."""
+        return self.path + torch.tensor([level.offset for level in self.levels])
 
     @cached_property
     def prefixes(self) -> tuple[Tensor, ...]:

@@ -7,15 +7,20 @@ elementwise pass is contiguous. Only nodes that branch cost anything.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sim.catalogue import Bucket, Catalogue
+from sim.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from sim.policy import Params, Policy
+
+
+BLOCK = 64
+"""Nodes whose hidden units are in memory at once; more would leave the cache."""
 
 
 def affine_tanh(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -27,20 +32,39 @@ def affine_tanh(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tenso
     """
     safe = 20.0 if x.dtype == torch.float32 else 170.0
     if max(x.abs().max().item(), shift.abs().max().item()) < safe:
-        half = torch.mul((2 * x).exp(), (2 * shift).exp()).add_(1).reciprocal_()
-        return torch.matmul(weight, half).mul_(-2).add_(bias + weight.sum(-1, keepdim=True))
+        left, right = (2 * x).contiguous().exp_(), (2 * shift).exp()
+        bias, weight = bias + weight.sum(-1, keepdim=True), -2 * weight
+        found = x.new_empty(*weight.shape[:3], x.shape[-1])
+        scratch = x.new_empty(len(x), min(BLOCK, shift.shape[1]), *x.shape[2:])
+        for out, part, by, plus in zip(
+            *(torch.split(v, BLOCK, 1) for v in (found, right, weight, bias)), strict=True
+        ):
+            half = torch.mul(left, part, out=scratch[:, : part.shape[1]]).add_(1).reciprocal_()
+            torch.matmul(by, half, out=out).add_(plus)
+        return found
     return torch.matmul(weight, torch.tanh(x + shift)) + bias
 
 
 @dataclass(frozen=True)
 class Enumeration:
-    """Child logits of one run on P prompts: per level, per bucket, `[m, w, P]`, dead = -inf. A
-    catalogue of one item has no bucket."""
+    """Child logits of one run on P prompts: per level, per bucket, `[m, w, P]`, dead = -inf; root
+    `[1, P]` zeros, the log-probability of getting to the root."""
 
     catalogue: Catalogue
+    root: Tensor
     logits: tuple[tuple[Tensor, ...], ...]
-    prompts: int
-    dtype: torch.dtype
+
+    @cached_property
+    def shifted(self) -> tuple[tuple[Tensor, ...], ...]:
+        """Logits less the largest of their node."""
+        return tuple(
+            tuple(block - block.amax(1, keepdim=True) for block in level) for level in self.logits
+        )
+
+    @cached_property
+    def steps(self) -> tuple[Tensor, ...]:
+        """Log-probability of each child given its parent at T = 1; per level `[c, P]`."""
+        return _steps(self, 1.0)
 
 
 def enumerate_logits(
@@ -52,12 +76,14 @@ def enumerate_logits(
         encoded = policy.encode(params, context.to(dtype).unsqueeze(0))
         found = tuple(
             tuple(
-                _mask(policy.child_logits(params, encoded, catalogue, level, bucket)[0], bucket)
+                policy.child_logits(params, encoded, catalogue, level, bucket)[0].add_(
+                    bucket.barrier.to(dtype)
+                )
                 for bucket in here.buckets
             )
             for level, here in enumerate(catalogue.levels)
         )
-    return Enumeration(catalogue, found, len(context), dtype)
+    return Enumeration(catalogue, torch.zeros(1, len(context), dtype=dtype), found)
 
 
 def item_logp(
@@ -68,45 +94,70 @@ def item_logp(
     beam: give -inf to every item that beam search of this width loses on its way; the `beam` best
     of the rest are what it finds.
     """
-    logp = _roots(enumeration)
-    for here, blocks in zip(enumeration.catalogue.levels, enumeration.logits, strict=True):
+    logp = enumeration.root
+    steps = enumeration.steps if temperature == 1.0 else _steps(enumeration, temperature)
+    for here, step in zip(enumeration.catalogue.levels, steps, strict=True):
         if beam is not None and logp.shape[0] > beam:
             kept = logp.topk(beam, dim=0)
             logp = torch.full_like(logp, -torch.inf).scatter_(0, kept.indices, kept.values)
-        logp = logp.index_select(0, here.parent)
-        for bucket, block in zip(here.buckets, blocks, strict=True):
-            scaled = block if temperature == 1.0 else block / temperature
-            step = torch.log_softmax(scaled, dim=1).flatten(0, 1)
-            logp[bucket.live] += step.index_select(0, bucket.place)
+        logp = logp.index_select(0, here.parent).add_(step)
     return logp
 
 
 def tree_entropy(enumeration: Enumeration, temperature: float = 1.0) -> Tensor:
-    """Entropy over items of each prompt, nats, `[P]`, by the chain rule: the entropy of each
-    node's choice, weighted with the probability of getting there."""
-    reach = torch.ones_like(_roots(enumeration))
-    total = torch.zeros_like(reach[0])
+    """Entropy over items of each prompt, nats, `[P]`, each code sampled at `temperature`."""
+    return entropy_and_slope(enumeration, temperature)[0]
+
+
+def entropy_and_slope(enumeration: Enumeration, temperature: float) -> tuple[Tensor, Tensor]:
+    """Entropy over items of each prompt, nats, and its derivative by log T; `[P]` each.
+
+    By the chain rule: H = sum of reach * h over nodes, with h the entropy of a node's choice and
+    reach the probability of getting there. With s = logits / T, d h / d log T is the variance of s
+    at the node, and d log p(code) / d log T = (mean of s) - s.
+    """
+    reach = torch.ones_like(enumeration.root)
+    change = torch.zeros_like(reach)
+    total, slope = torch.zeros_like(reach[0]), torch.zeros_like(reach[0])
     deepest = len(enumeration.logits) - 1
     for level, here in enumerate(enumeration.catalogue.levels):
-        below = reach.index_select(0, here.parent) if level < deepest else reach
-        for bucket, block in zip(here.buckets, enumeration.logits[level], strict=True):
-            scaled = (block - block.amax(1, keepdim=True)) / temperature
+        parts = []
+        shares, turns = [], []
+        for block in enumeration.shifted[level]:
+            scaled = block / temperature
             weight = scaled.exp()
             mass = weight.sum(1)
-            chosen = (weight * scaled.clamp_(min=-1e4)).sum(1)
-            total += (reach[bucket.node] * (mass.log() - chosen / mass)).sum(0)
+            scaled.clamp_(min=-1e4)
+            first = weight * scaled
+            parts.append((mass, first.sum(1), torch.mul(first, scaled).sum(1)))
             if level < deepest:
-                share = (weight / mass.unsqueeze(1)).flatten(0, 1)
-                below[bucket.live] *= share.index_select(0, bucket.place)
-        reach = below
-    return total
+                shares.append(weight.div_(mass.unsqueeze(1)).flatten(0, 1))
+                mean = parts[-1][1] / mass
+                turns.append(scaled.sub_(mean.unsqueeze(1)).neg_().flatten(0, 1))
+        if parts:
+            mass, mean, square = (torch.cat(part) for part in zip(*parts, strict=True))
+            mean, square = mean.div_(mass), square.div_(mass)
+            entropy, variance = mass.log_().sub_(mean), square.addcmul_(mean, mean, value=-1)
+            here_on, moving = (x.index_select(0, here.branching) for x in (reach, change))
+            total += torch.mul(here_on, entropy).sum(0)
+            slope += moving.mul_(entropy).addcmul_(here_on, variance).sum(0)
+        if level < deepest:
+            # An only child takes its parent's reach, and the change of it, as they are.
+            only = reach.new_ones(1, reach.shape[1])
+            share = torch.cat([*shares, only]).index_select(0, here.slot)
+            turn = torch.cat([*turns, only.zero_()]).index_select(0, here.slot)
+            reach = reach.index_select(0, here.parent).mul_(share)
+            change = change.index_select(0, here.parent).mul_(share).addcmul_(reach, turn)
+    return total, slope
 
 
-def _mask(logits: Tensor, bucket: Bucket) -> Tensor:
-    if not bool(bucket.dead.any()):
-        return logits
-    return logits.masked_fill(bucket.dead.unsqueeze(-1), -torch.inf)
-
-
-def _roots(enumeration: Enumeration) -> Tensor:
-    return torch.zeros(1, enumeration.prompts, dtype=enumeration.dtype)
+def _steps(enumeration: Enumeration, temperature: float) -> tuple[Tensor, ...]:
+    found = []
+    for here, blocks in zip(enumeration.catalogue.levels, enumeration.shifted, strict=True):
+        scaled = blocks if temperature == 1.0 else [block / temperature for block in blocks]
+        parts = [
+            (block - block.exp().sum(1, keepdim=True).log_()).flatten(0, 1) for block in scaled
+        ]
+        # A node with one child leads there with probability 1, the last row.
+        found.append(torch.cat([*parts, enumeration.root]).index_select(0, here.slot))
+    return tuple(found)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recast.by_hits import DRAWN, draws_repair
 from recast.groups import Origin, RolloutGroups
 from recast.loss import LossSettings, pack, strategy_loss
 from recast.strategy import Strategy, build_signal
@@ -128,6 +129,8 @@ def why_not_enumerable(strategy: Strategy, world: ExactWorld, group: int) -> str
     """Why this strategy has no exact update here, in one line; None where it has one."""
     if "beam_rank" in strategy.needs:
         return "its groups are beams, whose rollouts are not drawn independently"
+    if draws_repair(strategy):
+        return DRAWN
     try:
         strategy.check_group(group)
     except ValueError as problem:

@@ -167,8 +167,9 @@ class FastPath:
             reference,
             name_items=name_items,
         )
-        for value in grads.values():
-            value[torch.from_numpy(broken)] = torch.nan
+        if broken.any():
+            for value in grads.values():
+                value[torch.from_numpy(broken)] = torch.nan
         spent, counted = self._account(drawn, runs)
         return Update(grads, spent, counted, drawn, path, walked)
 

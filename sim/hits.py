@@ -108,8 +108,19 @@ def hits_plan(
     strategy: Strategy, group: int, depth: int, table: HitTable, loss: LossSettings
 ) -> Plan:
     """For a strategy whose credit is in `table`."""
-    worth = table.sent & (table.advantage != 0)
-    walked = table.sent if loss.kl_weight else worth
+    advantage = table.advantage.numpy() * table.sent.numpy()
+    sent, anchors = table.sent.numpy().astype(np.int64), table.anchors.numpy().astype(np.int64)
+    worth = sent * (advantage != 0)
+    walked = (sent if loss.kl_weight else worth)[:, 1]
+    # Of every number of hits: hits, misses and anchors, those that reach the actor, those with
+    # credit, and what hits and anchors weigh together.
+    hit_counts = np.arange(group + 1)
+    others = group - hit_counts - anchors * int(table.displaces)
+    sizes = np.stack([hit_counts, others, anchors], 1)
+    rows_of, active_of = (sizes * sent).sum(1), (sizes * worth).sum(1)
+    ends = [0, 2]
+    on_path, carried_of = (sizes * advantage)[:, ends].sum(1), (sizes * sent)[:, ends].sum(1)
+    width = group + int(not table.displaces)
 
     def draw(path: Path, rngs: Generators, prompts: int) -> Drawn:
         p = np.where(path.leave.sum(1) > 0, np.minimum(path.reach[:, -1], 1.0), 1.0)
@@ -117,26 +128,25 @@ def hits_plan(
         hits = np.concatenate(
             [rng.binomial(group, p[a:b]) for rng, (a, b) in zip(rngs, bounds, strict=True)]
         )
-        k = torch.from_numpy(hits)
-        misses = np.where(walked[k, 1].numpy(), group - hits, 0)
+        misses = (group - hits) * walked.take(hits)
         count = draw_misses(rngs, path, misses)
-        anchor = table.anchors[k]
-        if table.displaces:
+        anchor = anchors.take(hits)
+        if table.displaces and anchor.any():
             # The anchor takes the slot of the least informative miss: one of the shallowest.
-            taken = np.flatnonzero(anchor.numpy() & (misses > 0))
+            taken = np.flatnonzero((anchor > 0) & (misses > 0))
             count[taken, (count[taken] > 0).argmax(1)] -= 1
-        others = torch.from_numpy(group - hits) - anchor * int(table.displaces)
-        sizes = torch.stack([k, others, anchor.to(torch.int64)], -1)
-        rows, active = (sizes * table.sent[k]).sum(-1), (sizes * worth[k]).sum(-1)
-        share = share_of(strategy, rows, active, prompts, group + int(not table.displaces), depth)
-        advantage = table.advantage[k] * table.sent[k]
+        k, rows, active = map(torch.from_numpy, (hits, rows_of.take(hits), active_of.take(hits)))
+        share = share_of(strategy, rows, active, prompts, width, depth)
+        scale = -share.numpy()
+        weights = (scale * on_path.take(hits), scale * advantage[:, 1].take(hits))
         like = path.logp
+        hit, miss = (torch.from_numpy(x).to(like.dtype) for x in weights)
         demand = Demand(
-            (-share * (sizes * advantage)[:, [0, 2]].sum(-1)).to(like.dtype),
+            hit,
             count,
-            (-share * advantage[:, 1]).unsqueeze(-1).expand_as(like).to(like.dtype),
-            *kl_terms(loss, share, (sizes * table.sent[k])[:, [0, 2]].sum(-1), like),
+            miss.unsqueeze(-1).expand_as(like),
+            *kl_terms(loss, share, torch.from_numpy(carried_of.take(hits)), like),
         )
-        return Drawn(demand, rows, active, anchor, k)
+        return Drawn(demand, rows, active, torch.from_numpy(anchor > 0), k)
 
     return Plan("hits", draw)

@@ -7,12 +7,14 @@ hits and leaving levels are drawn, the signal is made, and only misses that carr
 on, many at once, with the counts of a node's children drawn as one multinomial.
 
 Shapes: flat prompts P = R B, run after run; L levels, K codes; n rows off the path.
+Bookkeeping is numpy, whose calls cost less than torch's on few numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -94,6 +96,18 @@ class Path:
         return range(0, len(self.leave) + 1, self.prompts)
 
 
+@lru_cache(maxsize=32)
+def _layout(
+    runs: int, prompts: int, depth: int, codes: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """prompt, segment `[R L B]` and first `[P]` of a `Path`; where each row begins in `[n, K]`."""
+    flat = torch.arange(runs * prompts)
+    prompt = flat.view(runs, 1, prompts).expand(-1, depth, -1).reshape(-1)
+    segment = torch.arange(runs * depth).repeat_interleave(prompts)
+    first = flat + prompts * (depth - 1) * torch.arange(runs).repeat_interleave(prompts)
+    return prompt, segment, first, torch.arange(len(prompt)) * codes
+
+
 def score_path(
     policy: NodePolicy,
     params: Params,
@@ -108,16 +122,19 @@ def score_path(
     """
     runs, prompts = target.shape
     depth = catalogue.depth
-    offset = torch.tensor([level.offset for level in catalogue.levels])
-    place = (catalogue.path[target] + offset).transpose(1, 2).reshape(-1)
-    code = catalogue.codes[target].transpose(1, 2).reshape(-1)
-    prompt = torch.arange(runs * prompts).view(runs, 1, prompts).expand(-1, depth, -1).reshape(-1)
-    segment = torch.arange(runs * depth).repeat_interleave(prompts)
+    prompt, segment, first, flat = _layout(runs, prompts, depth, catalogue.n_codes)
+    place, code = (
+        each.index_select(0, target.reshape(-1))
+        .view(runs, prompts, depth)
+        .transpose(1, 2)
+        .reshape(-1)
+        for each in (catalogue.places, catalogue.codes)
+    )
     rows = Rows(prompt, place, segment, range(0, len(prompt) + 1, prompts))
     logits, saved = policy.forward_rows(params, encoded, catalogue, rows)
     softmax = Softmax.of(logits, catalogue, rows)
     heat = softmax.heat(temperature)
-    flat = torch.arange(len(code)) * heat.shape[1] + code
+    flat = flat + code
     off = heat.clone()
     off.view(-1).index_fill_(0, flat, 0.0)
     total = heat.sum(-1)
@@ -130,9 +147,6 @@ def score_path(
     here_on, gone = by_prompt[0].double().numpy(), by_prompt[1].double().numpy()
     reach = np.ones((len(here_on), depth + 1))
     np.cumprod(here_on, axis=1, out=reach[:, 1:])
-    first = torch.arange(runs * prompts) + prompts * (depth - 1) * torch.arange(
-        runs
-    ).repeat_interleave(prompts)
     return Path(
         rows, saved, softmax, off, code, first, by_prompt[2], reach, reach[:, :-1] * gone, prompts
     )
@@ -140,37 +154,44 @@ def score_path(
 
 def draw_misses(rngs: Generators, path: Path, misses: np.ndarray) -> np.ndarray:
     """Levels at which misses leave the path; misses `[P]` int64 -> counts `[P, L]`."""
-    return draw_counts(rngs, misses, torch.from_numpy(path.leave), path.bounds).numpy()
+    return draw_counts(rngs, misses, path.leave, path.bounds)
 
 
-def draw_counts(rngs: Generators, n: np.ndarray, weight: Tensor, bounds: Sequence[int]) -> Tensor:
+def draw_counts(
+    rngs: Generators, n: np.ndarray, weight: np.ndarray, bounds: Sequence[int]
+) -> np.ndarray:
     """Counts `[m, k]` int64 of n `[m]` draws of each row by its weights `[m, k]`, never of a zero
     entry. bounds: where the rows of each generator's run begin.
 
     A few draws invert the cumulative sum, many are one multinomial.
     """
     m, k = weight.shape
-    few = np.where(n <= FEW, n, 0)
-    counts = torch.zeros(m, k, dtype=torch.int64)
-    ends = np.concatenate([[0], np.cumsum(few)])[list(bounds)]
-    if ends[-1]:
-        size = np.diff(ends)
-        point = np.concatenate([rng.random(s) for rng, s in zip(rngs, size, strict=True) if s])
-        row = torch.from_numpy(np.repeat(np.arange(m), few))
-        cdf = weight.cumsum(-1)
-        last = cdf[:, -1].index_select(0, row)
-        at = torch.from_numpy(point).to(cdf.dtype).mul_(last)
-        at = torch.minimum(at, torch.nextafter(last, last.new_zeros(())))
-        code = torch.searchsorted(cdf.index_select(0, row), at.unsqueeze(-1), right=True).view(-1)
-        counts.view(-1).index_add_(0, row * k + code, torch.ones_like(code))
-    many = np.flatnonzero(n > FEW)
-    if many.size:
-        law = weight.numpy()[many].astype(np.float64)
+    if not m:
+        return np.zeros((0, k), dtype=np.int64)
+    large = n > FEW
+    many = np.flatnonzero(large) if large.any() else None
+    few = n if many is None else np.where(large, 0, n)
+    ends = [0, *few.cumsum().tolist()]
+    starts = [ends[bound] for bound in bounds]
+    row = np.arange(m).repeat(few)
+    point = np.empty(len(row))
+    for rng, (a, b) in zip(rngs, pairwise(starts), strict=True):
+        if a < b:
+            rng.random(out=point[a:b])
+    cdf = torch.from_numpy(weight).cumsum(-1)
+    last = cdf[:, -1].numpy().take(row)
+    at = np.minimum(point.astype(weight.dtype, copy=False) * last, np.nextafter(last, 0.0))
+    chosen = cdf.index_select(0, torch.from_numpy(row))
+    code = torch.searchsorted(chosen, torch.from_numpy(at).unsqueeze(-1), right=True).numpy()
+    # Only a NaN lies above every bound; its run is stopped when the gradient shows it.
+    flat = row * k + np.minimum(code[:, 0], k - 1)
+    counts = np.bincount(flat, minlength=m * k).reshape(m, k)
+    if many is not None:
+        law = weight[many].astype(np.float64)
         law /= law.sum(1, keepdims=True)
         for rng, (a, b) in zip(rngs, pairwise(np.searchsorted(many, list(bounds))), strict=True):
             if a < b:
-                found = multinomial(rng, n[many[a:b]], law[a:b])
-                counts[torch.from_numpy(many[a:b])] = torch.from_numpy(found)
+                counts[many[a:b]] = multinomial(rng, n[many[a:b]], law[a:b])
     return counts
 
 
@@ -190,21 +211,47 @@ def multinomial(rng: np.random.Generator, n: np.ndarray, p: np.ndarray) -> np.nd
 
 @dataclass(frozen=True)
 class Walkers:
-    """Misses off the path: prompt, place `[n]` (a node of all levels, or an item at the end), how
-    many are there, and the weight of each."""
+    """Misses off the path, in order of prompt: prompt, place `[n]` (a node of all levels, or an
+    item at the end), how many are there, and the weight of each."""
 
-    prompt: Tensor
-    place: Tensor
-    count: Tensor
-    weight: Tensor
+    prompt: np.ndarray
+    place: np.ndarray
+    count: np.ndarray
+    weight: np.ndarray
 
     @staticmethod
-    def join(parts: Sequence[Walkers]) -> Walkers:
-        """In order of prompt."""
-        columns = zip(*((w.prompt, w.place, w.count, w.weight) for w in parts), strict=True)
-        joined = [torch.cat(column) for column in columns]
-        order = joined[0].argsort(stable=True)
-        return Walkers(*(column.index_select(0, order) for column in joined))
+    def joined(one: Walkers, other: Walkers) -> Walkers:
+        """Both, in order of prompt."""
+        if not len(other.prompt):
+            return one
+        prompt = np.concatenate([one.prompt, other.prompt])
+        order = prompt.argsort(kind="stable")
+        return Walkers(
+            prompt.take(order),
+            *(
+                np.concatenate(pair).take(order)
+                for pair in (
+                    (one.place, other.place),
+                    (one.count, other.count),
+                    (one.weight, other.weight),
+                )
+            ),
+        )
+
+    def children(self, follow: np.ndarray, drawn: np.ndarray) -> Walkers:
+        """Where the draws `[n, K]` of these lead."""
+        codes = drawn.shape[1]
+        flat = drawn.reshape(-1).nonzero()[0]
+        row = flat // codes
+        after = follow.take(self.place.take(row) * codes + (flat - row * codes))
+        return Walkers(
+            self.prompt.take(row), after, drawn.reshape(-1).take(flat), self.weight.take(row)
+        )
+
+    def part(self, chosen: np.ndarray) -> Walkers:
+        """Some of them, by position."""
+        columns = (self.prompt, self.place, self.count, self.weight)
+        return Walkers(*(column.take(chosen) for column in columns))
 
 
 def descend(
@@ -225,126 +272,102 @@ def descend(
 
     name_items: whether the second result names the items that misses reached.
     """
-    runs, prompts = context.shape[:2]
-    depth, dtype = catalogue.depth, path.off.dtype
-    counts = torch.from_numpy(demand.count)
-    on_count = torch.zeros(path.off.shape, dtype=dtype)
-    on_weight = torch.zeros_like(on_count)
-    blocks: list[_Block] = []
-    walkers: Walkers | None = None
+    depth, prompts = catalogue.depth, path.prompts
+    codes = path.off.shape[1]
+    follow = catalogue.follow.numpy().reshape(-1)
+    miss = np.ascontiguousarray(demand.miss.numpy())
+    on_count, on_weight = np.zeros(path.off.shape), np.zeros(path.off.shape)
+    # Where misses leave the path is drawn for all levels at once: nothing depends on the rest.
+    pair = demand.count.reshape(-1).nonzero()[0]
+    prompt = pair // depth
+    level_of = pair - prompt * depth
+    row = path.first.numpy().take(prompt) + prompts * level_of
+    leaving = Walkers(
+        prompt,
+        path.rows.place.numpy().take(row),
+        demand.count.reshape(-1).take(pair),
+        miss.reshape(-1).take(pair),
+    )
+    drawn = draw_counts(
+        rngs,
+        leaving.count,
+        path.off.numpy().take(row, 0),
+        prompt.searchsorted(path.bounds).tolist(),
+    )
+    on_count[row], on_weight[row] = drawn, drawn * leaving.weight[:, None]
+    visits: list[_Visit] = []
+    walkers = leaving.part(pair[:0])
     for level in range(depth):
-        leaving = counts[:, level].nonzero().view(-1)
-        rows_on = path.first[leaving] + prompts * level
-        drawn = draw_counts(
-            rngs,
-            demand.count[leaving.numpy(), level],
-            path.off.index_select(0, rows_on),
-            np.searchsorted(leaving.numpy(), path.bounds).tolist(),
-        )
-        miss = demand.miss[leaving, level]
-        on_count[rows_on] = drawn.to(dtype)
-        on_weight[rows_on] = drawn * miss.unsqueeze(-1)
-        place = path.rows.place.index_select(0, rows_on)
-        going = [_children(catalogue, leaving, place, drawn, miss)]
-        if walkers is not None and len(walkers.prompt):
-            run = walkers.prompt.div(prompts, rounding_mode="floor")
-            rows = Rows.of(walkers.prompt, walkers.place, run * depth + level, runs * depth)
+        going = walkers
+        if len(walkers.prompt):
+            starts = walkers.prompt.searchsorted(path.bounds)
+            rows = _rows_at(walkers, starts, level, depth)
             logits, saved = policy.forward_rows(params, encoded, catalogue, rows)
             softmax = Softmax.of(logits, catalogue, rows)
-            drawn = draw_counts(
-                rngs,
-                walkers.count.numpy(),
-                softmax.heat(temperature),
-                np.searchsorted(walkers.prompt.numpy(), path.bounds).tolist(),
+            found = draw_counts(
+                rngs, walkers.count, softmax.heat(temperature).numpy(), starts.tolist()
             )
-            weight = drawn * walkers.weight.unsqueeze(-1)
-            blocks.append(_Block(rows, saved, softmax, drawn.to(dtype), weight.to(dtype)))
-            going.append(_children(catalogue, walkers.prompt, walkers.place, drawn, walkers.weight))
+            weight = found * walkers.weight[:, None]
+            visits.append(_Visit(rows, saved, softmax, found, weight))
+            if level + 1 < depth or name_items:
+                going = walkers.children(follow, found)
         if level + 1 < depth or name_items:
-            walkers = Walkers.join(going) if len(going) > 1 else going[0]
-    target = _onward(demand.hit, counts * demand.miss)
-    carried = None if demand.kl_hits is None else _onward(demand.kl_hits, counts)
-    wanted = (target != 0).any(1) | counts.any(1)
-    live = (wanted if carried is None else wanted | (carried != 0).any(1)).nonzero().view(-1)
-    through = [target] if carried is None else [target, carried]
-    place = path.first[live].unsqueeze(-1) + prompts * torch.arange(depth)
-    flat = place * path.off.shape[1] + path.code[place]
-    for into, extra in zip((on_weight, on_count), through, strict=False):
-        into.view(-1).index_add_(0, flat.view(-1), extra[live].to(dtype).view(-1))
-    chosen = place.view(-1)
-    every = path.rows
-    softmax_on = Softmax(*(part.index_select(0, chosen) for part in path.softmax))
-    on = _Block(
-        Rows(every.prompt[chosen], every.place[chosen], every.segment[chosen], ()),
-        path.saved.index_select(0, chosen),
-        softmax_on,
-        on_count.index_select(0, chosen),
-        on_weight.index_select(0, chosen),
-    )
-    block = _join([on, *blocks], runs * depth)
-    pull = block.weight
-    if reference is not None and demand.kl is not None:
-        logits, _ = policy.forward_rows(reference.params, reference.encoded, catalogue, block.rows)
-        there = Softmax.of(logits, catalogue, block.rows).logp
-        slope = reference.slope(block.softmax.logp, there)
-        kl = demand.kl[block.rows.prompt].unsqueeze(-1) * block.count * slope
-        pull = pull + kl.masked_fill(block.count == 0, 0.0)
+            mine = (level_of == level).nonzero()[0]
+            fresh = leaving.part(mine).children(follow, drawn.take(mine, 0))
+            walkers = Walkers.joined(fresh, going)
+    through = _onward(demand.hit, demand.count * miss)
+    place = path.first.numpy()[:, None] + prompts * np.arange(depth)
+    flat = place * codes + path.code.numpy().take(place)
+    on_weight.reshape(-1)[flat] += through
+    if demand.kl_hits is not None:
+        on_count.reshape(-1)[flat] += _onward(demand.kl_hits, demand.count)
     grads = {name: torch.zeros_like(value) for name, value in params.items()}
     dencoded = torch.zeros_like(encoded)
-    dlogits = block.softmax.pull(pull)
-    policy.backward_rows(params, catalogue, block.rows, block.saved, dlogits, grads, dencoded)
+    for visit in (_Visit(path.rows, path.saved, path.softmax, on_count, on_weight), *visits):
+        dtype = visit.softmax.weight.dtype
+        pull = torch.from_numpy(visit.weight).to(dtype)
+        if reference is not None and demand.kl is not None:
+            count = torch.from_numpy(visit.count).to(dtype)
+            logits, _ = policy.forward_rows(
+                reference.params, reference.encoded, catalogue, visit.rows
+            )
+            there = Softmax.of(logits, catalogue, visit.rows).logp
+            slope = reference.slope(visit.softmax.logp, there)
+            kl = demand.kl[visit.rows.prompt].unsqueeze(-1) * count * slope
+            pull = pull + kl.masked_fill_(count == 0, 0.0)
+        dlogits = visit.softmax.pull(pull)
+        policy.backward_rows(params, catalogue, visit.rows, visit.saved, dlogits, grads, dencoded)
     policy.encode_backward(context, dencoded, grads)
     return grads, walkers if name_items else None
 
 
 @dataclass(frozen=True)
-class _Block:
+class _Visit:
     """Rows with what their passes need; count `[n, K]`: rollouts that chose each code, weight
     `[n, K]`: derivative of the loss by its log-probability."""
 
     rows: Rows
     saved: Tensor
     softmax: Softmax
-    count: Tensor
-    weight: Tensor
+    count: np.ndarray
+    weight: np.ndarray
 
 
-def _join(blocks: Sequence[_Block], segments: int) -> _Block:
-    """One block, in order of segment."""
-    order = torch.cat([b.rows.segment for b in blocks]).argsort(stable=True)
-
-    def take(column: Callable[[_Block], Tensor]) -> Tensor:
-        return torch.cat([column(b) for b in blocks]).index_select(0, order)
-
-    rows = Rows.of(
-        take(lambda b: b.rows.prompt),
-        take(lambda b: b.rows.place),
-        take(lambda b: b.rows.segment),
-        segments,
-    )
-    softmax = Softmax(
-        take(lambda b: b.softmax.shifted),
-        take(lambda b: b.softmax.weight),
-        take(lambda b: b.softmax.total),
-    )
-    return _Block(
-        rows, take(lambda b: b.saved), softmax, take(lambda b: b.count), take(lambda b: b.weight)
-    )
+def _rows_at(walkers: Walkers, starts: np.ndarray, level: int, depth: int) -> Rows:
+    """The nodes of walkers at one level; starts: where each run's begin, and the end."""
+    per_run = np.diff(starts)
+    ends = np.zeros((len(per_run), depth), dtype=np.int64)
+    ends[:, level] = per_run
+    bounds = [0, *ends.reshape(-1).cumsum().tolist()]
+    segment = np.arange(level, len(per_run) * depth, depth).repeat(per_run)
+    prompt, place, owner = map(torch.from_numpy, (walkers.prompt, walkers.place, segment))
+    return Rows(prompt, place, owner, bounds)
 
 
-def _onward(hit: Tensor, missed: Tensor) -> Tensor:
+def _onward(hit: Tensor, missed: np.ndarray) -> np.ndarray:
     """What goes through the target's code at each level, `[P, L]`: hits, and misses that leave
     further down; hit `[P]` or `[P, L]`, missed `[P, L]`."""
-    later = missed.flip(1).cumsum(1).flip(1)
-    through = (hit if hit.ndim == 2 else hit.unsqueeze(-1)).expand(later.shape).to(later.dtype)
-    through = through.clone()
-    through[:, :-1] += later[:, 1:]
+    later: np.ndarray = missed[:, ::-1].cumsum(1)[:, ::-1] - missed
+    given = hit.numpy()
+    through: np.ndarray = later + (given if given.ndim == 2 else given[:, None])
     return through
-
-
-def _children(
-    catalogue: Catalogue, prompt: Tensor, place: Tensor, drawn: Tensor, weight: Tensor
-) -> Walkers:
-    """Where the draws `[n, K]` of rows lead."""
-    row, code = drawn.nonzero(as_tuple=True)
-    return Walkers(prompt[row], catalogue.follow[place[row], code], drawn[row, code], weight[row])

@@ -8,9 +8,9 @@ aligned in memory, and a run must not feel its siblings.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class Rows:
     place: Tensor
     segment: Tensor
     bounds: Sequence[int]
+    _node: list[Tensor] = field(default_factory=list, repr=False, compare=False)
 
     @staticmethod
     def of(prompt: Tensor, place: Tensor, segment: Tensor, segments: int) -> Rows:
@@ -44,8 +45,10 @@ class Rows:
 
     def node(self, catalogue: Catalogue) -> Tensor:
         """Place of each row's node in a table that stacks the nodes of all runs; `[n]`."""
-        run = self.segment.div(catalogue.depth, rounding_mode="floor")
-        return run.mul_(catalogue.nodes).add_(self.place)
+        if not self._node:
+            run = self.segment.div(catalogue.depth, rounding_mode="floor")
+            self._node.append(run.mul_(catalogue.nodes).add_(self.place))
+        return self._node[0]
 
 
 @runtime_checkable
@@ -79,37 +82,76 @@ class NodePolicy(Protocol):
         """Add the gradient of the encoding to grads."""
 
 
+SMALL = 200_000
+"""Multiplications of one product up to which numpy does it: on one thread, with less overhead than
+torch by far, and with the same bits wherever operands lie. Longer ones are done piece by piece."""
+_quietly = np.errstate(over="ignore", invalid="ignore")
+"""What overflows is seen by its NaN or size, as in torch."""
+
+
+@_quietly
 def product(left: Tensor, right: Tensor) -> Tensor:
     """left @ right for the matrices of one run, bit for bit the same wherever they lie."""
-    return torch.mm(_aligned(left), _aligned(right))
+    out = left.new_empty(left.shape[0], right.shape[1])
+    _product(left.numpy(), right.numpy(), out.numpy())
+    return out
 
 
+@_quietly
 def segment_products(left: Tensor, right: Tensor, bounds: Sequence[int]) -> Tensor:
     """Rows `[n, p]` of each segment times the matrix of that segment, right `[S, p, q]`; `[n, q]`.
 
     Every product is what `product` gives for its segment alone.
     """
     out = left.new_empty(left.shape[0], right.shape[2])
-    if all(_steps_aligned(x) for x in (left, right, out)):
-        for (a, b), matrix in zip(pairwise(bounds), right.unbind(0), strict=True):
-            if a < b:
-                torch.mm(left[a:b], matrix, out=out[a:b])
+    a, b, to = left.numpy(), right.numpy(), out.numpy()
+    if _even(bounds) and bounds.step * right.shape[1] * right.shape[2] <= SMALL:
+        shape = (len(b), bounds.step, -1)
+        np.matmul(a.reshape(shape), b, out=to.reshape(shape))
         return out
-    for (a, b), matrix in zip(pairwise(bounds), right.unbind(0), strict=True):
-        if a < b:
-            out[a:b] = product(left[a:b], matrix)
+    for i, (first, last) in enumerate(pairwise(bounds)):
+        if first < last:
+            _product(a[first:last], b[i], to[first:last])
     return out
 
 
+@_quietly
 def segment_outer(left: Tensor, right: Tensor, bounds: Sequence[int], out: Tensor) -> None:
-    """Write left^T right of each segment's rows, left `[n, p]`, right `[n, q]`, to out
-    `[S, p, q]`; segments without rows are left as they are."""
-    plain = all(_steps_aligned(x) for x in (left, right, out))
-    for (a, b), to in zip(pairwise(bounds), out.unbind(0), strict=True):
-        if a < b and plain:
-            torch.mm(left[a:b].t(), right[a:b], out=to)
-        elif a < b:
-            to.copy_(product(left[a:b].t(), right[a:b]))
+    """Add left^T right of each segment's rows, left `[n, p]`, right `[n, q]`, to out `[S, p, q]`;
+    segments without rows are left as they are."""
+    a, b, to = left.numpy(), right.numpy(), out.numpy()
+    per_row = left.shape[1] * right.shape[1]
+    if _even(bounds) and bounds.step * per_row <= SMALL:
+        shape = (len(to), bounds.step, -1)
+        to += np.matmul(a.reshape(shape).transpose(0, 2, 1), b.reshape(shape))
+        return
+    piece = max(1, SMALL // per_row)
+    for i, (first, last) in enumerate(pairwise(bounds)):
+        for start in range(first, last, piece):
+            part = slice(start, min(start + piece, last))
+            to[i] += (
+                _large(a[part].T, b[part]) if per_row > SMALL else np.matmul(a[part].T, b[part])
+            )
+
+
+def _product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+    per_row = right.shape[0] * right.shape[1]
+    if per_row > SMALL:
+        out[:] = _large(left, right)
+        return
+    piece = SMALL // per_row
+    for start in range(0, len(left), piece):
+        np.matmul(left[start : start + piece], right, out=out[start : start + piece])
+
+
+def _large(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """By torch, whose bits depend on how operands lie: so they are copied where they must be."""
+    return torch.mm(*(_aligned(torch.from_numpy(x)) for x in (left, right))).numpy()
+
+
+def _even(bounds: Sequence[int]) -> TypeGuard[range]:
+    """Whether all segments have the same number of rows, by construction."""
+    return isinstance(bounds, range)
 
 
 def tanh_(x: Tensor) -> Tensor:
@@ -118,11 +160,6 @@ def tanh_(x: Tensor) -> Tensor:
     out = x.numpy()
     np.tanh(out, out=out)
     return x
-
-
-def _steps_aligned(x: Tensor) -> bool:
-    """Whether every slice along the first axis starts on a 64-byte boundary."""
-    return not (x.data_ptr() % ALIGNMENT or (x.stride(0) * x.element_size()) % ALIGNMENT)
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""Adam over the run axis: one learning rate per run, elementwise, so runs never mix."""
+"""Adam over the run axis: one learning rate per run, run by run in one pass over memory each, so
+that runs never mix."""
 
 from __future__ import annotations
 
@@ -19,12 +20,30 @@ class Adam:
     def step(self, params: Params, grads: Params, rate: Tensor) -> Params:
         """New parameters after one update; rate `[R]`."""
         self._steps += 1
-        first, second = 1 - 0.9**self._steps, 1 - 0.999**self._steps
-        updated = {}
-        for name, value in params.items():
-            grad, mean, square = grads[name], self._mean[name], self._square[name]
-            mean.lerp_(grad, 0.1)
-            square.mul_(0.999).addcmul_(grad, grad, value=0.001)
-            scale = rate.view(-1, *[1] * (value.ndim - 1)) / first
-            updated[name] = value - scale * mean / ((square / second).sqrt() + 1e-8)
+        updated = {name: value.clone() for name, value in params.items()}
+        count = [torch.tensor(float(self._steps))] * len(updated)
+        parts = zip(
+            *(
+                zip(*(each[name].unbind(0) for name in updated), strict=True)
+                for each in (updated, grads, self._mean, self._square)
+            ),
+            rate.tolist(),
+            strict=True,
+        )
+        for value, grad, mean, square, lr in parts:
+            torch.ops.aten._fused_adam_(
+                value,
+                grad,
+                mean,
+                square,
+                [],
+                count,
+                lr=lr,
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=0.0,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
         return updated

@@ -19,8 +19,9 @@ from sim.world import Prompts, World
 RECENT = 10
 
 
-def load_replay(folder: Path, seed: int = 0) -> World:
-    """Build the world of a data folder.
+def load_replay(folder: Path, seed: int = 0, test_sample: int = 0) -> World:
+    """Build the world of a data folder. test_sample: how many of the test prompts are kept, a
+    random sample that `seed` fixes; 0 = all of them.
 
     The context is a multi-hot of the codes of the last 10 history items, weighted 1, 1/2, 1/3, ...
     from the latest backwards, beside the codes of the latest alone. Slices: `seen` (the target
@@ -39,6 +40,10 @@ def load_replay(folder: Path, seed: int = 0) -> World:
         seen = torch.tensor([row.target in known for row in rows])
         return Prompts(_context(rows, data), target, slices={"seen": seen, "new": ~seen})
 
+    shown = data.test
+    if 0 < test_sample < len(shown):
+        picked = stream(seed, "test sample").permutation(len(shown))[:test_sample]
+        shown = tuple(shown[i] for i in sorted(picked))
     test_users = {row.user for row in data.test}
     overlap = len(test_users & set(users))
     learning = tuple(row for row in data.valid if row.user not in tuning)
@@ -49,12 +54,12 @@ def load_replay(folder: Path, seed: int = 0) -> World:
         sft=prompts(data.train),
         train=prompts(learning),
         validation=prompts(held_out),
-        test=prompts(data.test),
+        test=prompts(shown),
         notes=(
             f"{data.items} items, {len(data.sids)} distinct semantic IDs, "
             f"{data.collisions} collisions (a hit means the ID, not the item)",
             f"prompts: {len(data.train)} SFT, {len(learning)} RL, {len(held_out)} tuning, "
-            f"{len(data.test)} test",
+            f"{len(shown)} of {len(data.test)} test",
             f"the split is temporal, not user-disjoint: {overlap} of {len(test_users)} test users "
             "are validation users too",
         ),

@@ -8,8 +8,9 @@ autograd, the evaluation) sees one run at a time, in memory of its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,10 +40,12 @@ Row = dict[str, float | int | str | None]
 class TrainedRun:
     """rows: one mapping per (evaluation, split, slice). diverged_at: the step at which a
     parameter became NaN or larger than `LARGEST`; None for a healthy run. A diverged run is stopped
-    there: it spends nothing more, and its later rows repeat the last healthy parameters."""
+    there: it spends nothing more, and its later rows repeat the last healthy parameters.
+    evaluating: wall seconds of its evaluations, the opening one excluded; no result."""
 
     rows: tuple[Row, ...]
     diverged_at: int | None
+    evaluating: float = field(default=0.0, compare=False)
 
 
 def train(
@@ -108,9 +111,11 @@ def train(
     rows: list[list[Row]] = [[] for _ in seeds]
     state: State = start_state((runs,), len(world.train)) if strategy.gate != "none" else {}
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
+    before, evaluating = [now.temperature for now in opening], [0.0] * runs
 
     def evaluate(step: int) -> None:
         for run in range(runs):
+            began = time.perf_counter()
             now = opening[run]
             if step:
                 now = snapshot(
@@ -121,8 +126,10 @@ def train(
                     curve_prompts=how.curve_prompts,
                     full=step == how.steps,
                     matching=now.entropy,
+                    near=before[run],
                     sampled_at=how.temperature,
                 )
+                before[run] = now.temperature
             for split, (found,) in now.found.items():
                 for label, values in found.items():
                     rows[run].append(
@@ -137,6 +144,7 @@ def train(
                             **teaching.means(run),
                         }
                     )
+            evaluating[run] += time.perf_counter() - began
         teaching.clear()
         for run in range(runs):
             watch(run, [row for row in rows[run] if row["step"] == step])
@@ -146,8 +154,8 @@ def train(
         nonlocal params
         after = optimizer.step(params, grads, rates.to(dtype))
         # NaN compares false. Beyond the limit a product of parameters may overflow unseen.
-        within = [(v.flatten(1).abs() <= LARGEST).all(-1) for v in after.values()]
-        healthy = torch.stack(within).all(0)
+        ends = [torch.stack(v.flatten(1).aminmax(dim=1)).abs() for v in after.values()]
+        healthy = (torch.cat(ends) <= LARGEST).all(0)
         for run in (~healthy).nonzero().view(-1).tolist():
             if diverged[run] is None:
                 diverged[run] = step + 1
@@ -184,7 +192,8 @@ def train(
         progress(runs)
         if step + 1 in grid:
             evaluate(step + 1)
-    return [TrainedRun(tuple(r), d) for r, d in zip(rows, diverged, strict=True)]
+    found = zip(rows, diverged, evaluating, strict=True)
+    return [TrainedRun(tuple(r), d, seconds) for r, d, seconds in found]
 
 
 def open_run(policy: Policy, start: Params, world: World, how: Training) -> Snapshot:

@@ -117,7 +117,8 @@ class SyntheticWorld:
     """Recipe of a synthetic world. task: `plain` (one target, `noise` as given), a name of `TASKS`,
     or `mixed`: all of them, told apart by the context; noise: temperature of the true preferences
     of the plain task, and what every other task's noise is scaled by (relative to .2); popularity:
-    exponent of the popularity prior; drift in [0, 1]: how far tastes have turned away from the
+    exponent of the popularity prior; heterogeneity: how much users differ in the strength of their
+    taste, see `strengths`; drift in [0, 1]: how far tastes have turned away from the
     SFT log when the test users come (RL and tuning prompts lie half-way); sizes in prompts."""
 
     items: int = 1024
@@ -129,6 +130,7 @@ class SyntheticWorld:
     task: str = "plain"
     noise: float = 0.2
     popularity: float = 0.3
+    heterogeneity: float = 0.0
     drift: float = 0.0
     sft_prompts: int = 16384
     train_prompts: int = 16384
@@ -182,6 +184,8 @@ def build_synthetic(recipe: SyntheticWorld) -> World:
     def draw(split: str, size: int, keep_preference: bool) -> Prompts:
         users = stream(recipe.seed, f"users/{split}")
         z = torch.from_numpy(users.standard_normal((size, recipe.latent)))
+        if recipe.heterogeneity:
+            z = z * strengths(z, recipe.heterogeneity, stream(recipe.seed, f"strengths/{split}"))
         u = torch.from_numpy(users.random((size, 1)))
         more = stream(recipe.seed, f"tasks/{split}")
         share = np.array([task.share for task in tasks.values()])
@@ -222,6 +226,20 @@ def build_synthetic(recipe: SyntheticWorld) -> World:
         validation=draw("validation", recipe.validation_prompts, keep_preference=False),
         test=with_popularity(draw("test", recipe.test_prompts, keep_preference=True), sft),
     )
+
+
+def strengths(z: Tensor, heterogeneity: float, rng: np.random.Generator) -> Tensor:
+    """By how much each user's taste z `[P, D]` is scaled; `[P, 1]`.
+
+    Above 0 by a log-normal factor with that standard deviation of its logarithm and mean square 1:
+    few users know what they want, most take anything, and hits concentrate on few prompts. Below 0
+    by (|z| / sqrt D)^heterogeneity, down to -1, where every taste is equally strong.
+    """
+    if heterogeneity > 0:
+        power = heterogeneity * rng.standard_normal((len(z), 1)) - heterogeneity**2
+        return torch.from_numpy(np.exp(power))
+    size: Tensor = z.norm(dim=-1, keepdim=True) / z.shape[1] ** 0.5
+    return size.pow(heterogeneity)
 
 
 def with_popularity(prompts: Prompts, log: Prompts) -> Prompts:

@@ -1,4 +1,5 @@
-"""A tiny made-up data folder in MiniOneRec's layout, and where real data may live."""
+"""A tiny made-up data folder in MiniOneRec's layout, where real data may live, and how properties
+are searched: the same examples in every run; `--hypothesis-profile=default` searches anew."""
 
 from __future__ import annotations
 
@@ -8,6 +9,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture

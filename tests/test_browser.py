@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import planted
 import pytest
 
 from workbench.realmodels import packaged
@@ -402,7 +403,7 @@ def ended(visit: Visit, server: Server, module: str) -> bool:
 def test_a_race_starts_streams_stops_and_leaves_no_process_when_the_tab_closes(
     visit: Visit, server: Server
 ) -> None:
-    visit.open("train_live?items=256&seeds=1&steps=600&group=8&all_zero=60", 0)
+    visit.open("train_live?items=256&seeds=1&steps=5000&group=8&all_zero=60", 0)
     press(visit, "start")
     visit.settled(4)
     visit.changes(lambda: None)  # nobody touches it: the next points come in by themselves
@@ -422,7 +423,7 @@ def test_a_race_starts_streams_stops_and_leaves_no_process_when_the_tab_closes(
 def test_a_race_pauses_goes_on_and_a_killed_worker_is_reported_with_what_it_left(
     visit: Visit, server: Server
 ) -> None:
-    visit.open("train_live?items=256&seeds=1&steps=600&group=8&all_zero=60", 0)
+    visit.open("train_live?items=256&seeds=1&steps=5000&group=8&all_zero=60", 0)
     press(visit, "start")
     visit.settled(4)
     press(visit, "pause")
@@ -494,6 +495,37 @@ def test_a_sweep_is_checked_started_watched_browsed_and_deleted(
     visit.tab.get_by_text("4 runs deleted").wait_for()
     assert list((server.store / "runs").iterdir()) == []
     visit.healthy()
+
+
+def test_a_log_is_uploaded_and_diagnosed_and_hostile_files_stay_text(
+    visit: Visit, tmp_path: Path
+) -> None:
+    visit.tab.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
+    visit.open("your_rollouts", 0)
+    visit.tab.get_by_role("button", name="Show me an example").click()
+    visit.tab.get_by_text("Starved.").wait_for()
+    visit.settled(4)
+    visit.tab.wait_for_url("**/your_rollouts?example=yes")
+    text = "<img src=x onerror=alert(1)>"
+    log = planted.as_jsonl(
+        [{**row, "task": text, "prompt": text + row["prompt"]} for row in planted.log(steps=4)],
+        tmp_path / f"{text}.jsonl",
+    )
+    with log.open("a") as stream:
+        stream.write(f"{text}\n")
+    drop = visit.tab.locator('[data-testid="stFileUploader"] input[type="file"]')
+    drop.set_input_files(str(log))
+    visit.tab.get_by_text("Nothing that this page knows is wrong").wait_for()
+    visit.tab.get_by_text("1 of 513 rows").wait_for()
+    visit.settled(4)
+    nudge(visit, "Learnable groups wanted", "PageUp")
+    visit.tab.wait_for_url("**learnable=*")
+    assert visit.tab.locator('img[src="x"]').count() == 0
+    visit.healthy()
+    (tmp_path / "empty.csv").write_bytes(b"")
+    drop.set_input_files([str(tmp_path / "empty.csv")])
+    visit.tab.get_by_text("and 1 file could not be read").wait_for()
+    assert visit.complaints == []
 
 
 def test_a_claim_is_one_click_away_from_its_rule_and_its_command(visit: Visit) -> None:

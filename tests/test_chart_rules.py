@@ -50,6 +50,23 @@ EFFICIENCY = pl.DataFrame(
         )
     ]
 )
+LOG = pl.DataFrame(
+    [
+        {"step": step, "task": task, "groups": 10}
+        | dict.fromkeys(("all_zero", "single_hit", "multi_hit", "saturated"), 0.25)
+        for step, task in itertools.product((1, 5, 9), ("ad", "video"))
+    ]
+)
+OTHER_G = pl.DataFrame(
+    [
+        {"group": group, "learnable": 0.1, "learnable_low": 0.05, "learnable_high": 0.2}
+        | {"cost": cost and 10 * cost, "cost_low": cost and 5 * cost, "cost_high": cost}
+        for group, cost in ((1, None), (2, 20.0), (8, 80.0))
+    ]
+)
+WHAT_IF = pl.DataFrame(
+    {"strategy": KNOWN, "learnable": [0.1, 1.0, None], "update_width": [8.0, 2.0, None]}
+)
 SCORES = pl.DataFrame(
     {
         "strategy": ["start", *NAMES],
@@ -58,20 +75,6 @@ SCORES = pl.DataFrame(
         "greedy_low": [None, 0.1, 0.2, 0.1, None],
         "greedy_high": [None, 0.3, 0.4, 0.3, None],
     }
-)
-LOG = pl.DataFrame(
-    [
-        {"task": task, "step": step, "groups": 8}
-        | dict.fromkeys(("all_zero", "single_hit", "multi_hit", "saturated"), 0.25)
-        for task, step in itertools.product(("ad", "video"), (1, 2))
-    ]
-)
-WIDER = pl.DataFrame(
-    [
-        {"group": group, "learnable": 0.2, "learnable_low": 0.1, "learnable_high": 0.3}
-        | {"cost": 40.0, "cost_low": 30.0, "cost_high": 50.0}
-        for group in (8, 32)
-    ]
 )
 LEFT = pl.concat(
     over("x", [0.0, 1.0]).with_columns(measure=pl.lit(name))
@@ -92,7 +95,7 @@ DRAWN = {
     "final_scores": charts.final_scores(SCORES, "greedy"),
     "learning_curves": charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.4),
     "logged_regimes": charts.logged_regimes(LOG),
-    "other_widths": charts.other_widths(WIDER, 8, 0.2),
+    "other_widths": charts.other_widths(OTHER_G, 8, 0.12),
     "pareto_front": charts.pareto_front(FRONT, "pass_at_1", "recall_at_10", "at equal cost"),
     "performance_profiles": charts.performance_profiles(
         over("threshold", [0.1, 0.2], "share"), "greedy"
@@ -107,11 +110,7 @@ DRAWN = {
     "trade_off": charts.trade_off(RACE, "pass_at_1", "recall_at_10"),
     "update_ratio": charts.update_ratio(EFFICIENCY, "grpo", "recast"),
     "waiting_curves": charts.waiting_curves(over("budget", [0.0, 9.0], "waiting"), "rollouts", 0.2),
-    "what_if": charts.what_if(
-        pl.DataFrame(
-            {"strategy": KNOWN, "learnable": [0.1, 1.0, 1.0], "update_width": [1.0, 2.0, 1.0]}
-        )
-    ),
+    "what_if": charts.what_if(WHAT_IF),
     "weights": charts.weights(theory.weight_frame(KNOWN, 0.01, 8), 0.01, "shape"),
     "what_width_buys": charts.what_width_buys(theory.reach_frame(KNOWN, 0.01, 0.5, [2, 8])),
 }

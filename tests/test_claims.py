@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench import phases, questions, search
@@ -26,7 +26,15 @@ from workbench.claims import (
 from workbench.evidence import Evidence, read_efficiency, with_setting
 from workbench.measures import drawdown
 from workbench.spec import SpecError
-from workbench.verdicts import Measured, judge_level, judge_number, judge_trend, side, together
+from workbench.verdicts import (
+    Measured,
+    judge_all,
+    judge_level,
+    judge_number,
+    judge_trend,
+    side,
+    together,
+)
 
 SEEDS = 10
 STEPS = (0, 10, 20, 30, 40)
@@ -302,6 +310,22 @@ def test_c11_needs_both_the_drawdown_and_the_spread():
     assert (spread.setting, spread.p) == ("the whole sweep, seed SD", None)
 
 
+@pytest.mark.parametrize(
+    ("found", "verdict"), [("RR", "reproduced"), ("RI", "inconclusive"), ("RN", "not reproduced")]
+)
+def test_stability_needs_both_of_its_trends(found, verdict):
+    words = {"R": "reproduced", "N": "not reproduced", "I": "inconclusive"}
+    assert judge_all([words[letter] for letter in found]) == verdict
+
+
+def test_c11_is_not_claimed_by_a_drawdown_alone():
+    shaky = {**GRPO, "greedy": [0.2, 0.3, 0.3, 0.2, 0.3]}
+    curves = {"grpo": shaky, "recast": BETTER}
+    drop, spread = judged("C11", main(frame(curves))).rows
+    assert drop.low > 0
+    assert (drop.verdict, spread.verdict) == ("inconclusive", "inconclusive")
+
+
 def test_a_drawdown_looks_at_the_last_half_only():
     values = [0.9, 0.1, 0.3, 0.5, 0.2, 0.4]
     assert drawdown(pl.DataFrame({"greedy": values})) == pytest.approx(0.3)
@@ -373,6 +397,16 @@ def test_a_baseline_below_its_start_or_a_rate_on_an_edge_decides_nothing():
         assert text in found.rows[0].note
 
 
+def test_c2_is_refuted_when_no_run_ever_gets_there():
+    stuck = {**BETTER, "greedy": [0.2, 0.2, 0.2, 0.2, 0.2]}
+    found = judged("C2", main(frame({"grpo": GRPO, "recast": stuck}, noise=1e-4)))
+    (row,) = found.rows
+    assert (found.verdict, row.value, row.high) == ("not reproduced", None, None)
+    assert row.low == pytest.approx(1.0)
+    few = main(frame({"grpo": GRPO, "recast": stuck}, noise=1e-4, seeds=4))
+    assert judged("C2", few).verdict == "inconclusive"
+
+
 def test_c2_shows_how_many_prompts_supervision_needs():
     curves = {"grpo": GRPO, "recast": BETTER, "sft": {"greedy": [0.2, 0.3, 0.3, 0.3, 0.3]}}
     ours, control = judged("C2", main(frame(curves, noise=1e-4))).rows
@@ -390,6 +424,7 @@ def test_c9_leaves_out_a_setting_that_begins_outside():
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1))
+@settings(deadline=None)
 def test_an_interval_lies_on_one_side_exactly_when_the_number_is_missed(low, width, paper, span):
     figure = (paper, paper + span)
     missed = judge_number(low, low + width, figure, 99.0) == "not reproduced"
@@ -477,6 +512,7 @@ PLANTED = search.points(
 
 
 @given(st.floats(-1, 1), st.sampled_from(["recast", "rloo"]))
+@settings(deadline=None)
 def test_the_choice_of_candidates_never_looks_at_the_worlds_that_judge(shift, name):
     moved = PLANTED.with_columns(
         pl.when((pl.col("world.seed") % 2 == 1) & (pl.col("strategy") == name))
@@ -508,6 +544,12 @@ def test_tempered_sft_is_a_row_of_its_own_and_changes_pass_at_1_alone():
     assert cold["pass_at_1"].unique().to_list() == [0.9]
     assert cold["greedy"].to_list() == warm["greedy"].to_list()
     assert cold["pass_at_32"].null_count() == cold.height
+
+
+def test_without_worlds_that_judge_nobody_is_judged():
+    runs = search.points(searched({"sft": 0.3, "grpo": 0.2, "new": 0.4}, worlds=1), "rollouts")
+    assert search.chosen(runs) == ["new"]
+    assert search.dominance(runs, ["new"]).is_empty()
 
 
 def test_a_front_holds_what_nothing_dominates():

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recast.metrics import (
@@ -25,7 +25,13 @@ from recast.metrics import (
 )
 from sim.beam import beam
 from sim.catalogue import Catalogue, build_catalogue
-from sim.enumerate import affine_tanh, enumerate_logits, item_logp, tree_entropy
+from sim.enumerate import (
+    affine_tanh,
+    entropy_and_slope,
+    enumerate_logits,
+    item_logp,
+    tree_entropy,
+)
 from sim.evaluate import curve_sample, matched_temperature, mean_entropy, metrics, snapshot
 from sim.loglinear import LogLinear
 from sim.policy import MLP, Policy, Tabular
@@ -269,3 +275,61 @@ def test_the_curve_is_measured_on_the_same_prompts_every_time_and_the_end_on_all
     assert {tuple(v) for r in whole.found["test_all"] for v in r.values()} == {
         tuple(whole.found["test_all"][0]["all"])
     }
+
+
+@settings(max_examples=30, deadline=None)
+@given(uneven_catalogues(), st.floats(0.2, 4.0), st.integers(0, 99))
+def test_the_slope_of_the_entropy_is_its_derivative(catalogue, temperature, seed):
+    policy = Tabular()
+    params = policy.init(catalogue, 3, (seed,), torch.float64)
+    params = {name: 90 * value for name, value in params.items()}
+    logits = enumerate_logits(policy, params, catalogue, torch.eye(3, dtype=torch.float64))
+    _, slope = entropy_and_slope(logits, temperature)
+    step = 1e-5
+    high, low = (tree_entropy(logits, temperature * math.exp(x)) for x in (step, -step))
+    torch.testing.assert_close(slope, (high - low) / (2 * step), rtol=1e-6, atol=1e-7)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1 / 16, 16.0), st.floats(0.12, 8.0), st.floats(0.5, 40.0))
+@example(16.0, 1.0, 11.0)  # flat at both ends
+def test_the_matched_temperature_is_found_from_wherever_one_looks_first(world, near, true, sharp):
+    policy = MLP(8)
+    params = policy.init(world.catalogue, 24, (5,), torch.float64)
+    params["head"] = sharp * params["head"]
+    logits = enumerate_logits(policy, params, world.catalogue, world.validation.context)
+    wanted = tree_entropy(logits, true).mean().view(1)
+    found = matched_temperature(policy, params, world, wanted, near=torch.tensor([near]))
+    reached = tree_entropy(logits, found.item()).mean()
+    assert abs(reached - wanted.item()) < 2e-3
+    # Where entropy hardly moves any temperature will do.
+    _, slope = entropy_and_slope(logits, true)
+    if slope.mean() > 0.1:
+        assert math.log(found.item()) == pytest.approx(math.log(true), abs=4e-3)
+
+
+@pytest.mark.parametrize("sick", [math.nan, math.inf, 1e15, -1e15, 1e300])
+def test_a_run_whose_entropy_has_no_root_takes_no_sibling_down(world, sick):
+    policy = MLP(8)
+    params = policy.init(world.catalogue, 24, (1, 2, 3), torch.float64)
+    params["head"][1] *= sick
+    wanted = torch.tensor([2.0, 2.0, 2.0], dtype=torch.float64)
+    found = snapshot(policy, params, world, 8, matching=wanted)
+    for run in (0, 2):
+        one = {name: value[run : run + 1].clone() for name, value in params.items()}
+        alone = snapshot(policy, one, world, 8, matching=wanted[:1])
+        assert alone.found["test_all"][0] == found.found["test_all"][run]
+        assert alone.temperature[0] == found.temperature[run]
+    assert 1 / 16.01 < found.temperature[1] < 16.01
+    if math.isnan(sick):
+        assert found.temperature[1] == 1.0
+
+
+def test_the_test_split_of_a_whole_evaluation_is_that_of_all_prompts_in_order(world):
+    policy = MLP(8)
+    params = policy.init(world.catalogue, 24, (1,), torch.float64)
+    whole = snapshot(policy, params, world, 8, curve_prompts=16, dtype=torch.float64)
+    plain = metrics(policy, params, world, world.test, 8, whole.temperature)[0]
+    for label, values in plain.items():
+        for name, value in values.items():
+            assert whole.found["test_all"][0][label][name] == pytest.approx(value, rel=1e-12)

@@ -16,6 +16,7 @@ from recast.strategies import parse_strategy
 from sim.exact import _table, exact_update, exact_world
 from sim.expected import ExpectedPath, why_not_expected
 from sim.fast import FastPath
+from sim.free import free_world
 from sim.loglinear import LogLinear
 from sim.policy import MLP, Tabular
 from sim.seeds import normals
@@ -119,6 +120,19 @@ def test_sampled_steps_have_the_expected_step_as_their_mean(world, name):
             # A group that is saturated once in thousands may never have been seen.
             seen = torch.stack([getattr(d, part)[key].double() for d in drawn])
             check(seen, value, rare=how.group * 3 / times)
+
+
+def test_free_decoding_has_an_expected_step_too(world):
+    policy, strategy, times = LogLinear(), STRATEGIES["recast"], 250
+    few = free_world(replace(world, train=world.train.take(torch.arange(6))))
+    params, how = rough(policy, few), Training(batch=6, group=5)
+    expected = ExpectedPath(policy, few, strategy, params, (0,), how).step(params, 0).grads
+    fast = FastPath.of(policy, few, strategy, params, (0,), how)
+    drawn = [fast.step(params, 0).grads["weight"] for _ in range(times)]
+    error = torch.stack(drawn).std(0) / times**0.5
+    gap = (torch.stack(drawn).mean(0) - expected["weight"]).abs()
+    assert bool((gap <= 4 * error + 1e-12).all())
+    assert float(expected["weight"].abs().max()) > float(error.max())
 
 
 def test_an_expected_run_takes_nothing_from_the_stream_of_rollouts(world):

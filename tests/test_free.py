@@ -28,10 +28,11 @@ from sim.step import Training, collect, updates
 from sim.trainer import train
 from sim.transformer import Transformer
 from sim.world import SyntheticWorld, World, build_synthetic
+from workbench.added import ADDED
 from workbench.cli import cli
 from workbench.spec import load_experiment
 from workbench.store import Store
-from workbench.sweep import Sweep
+from workbench.sweep import Run, Sweep
 
 POLICIES: dict[str, Policy] = {
     "mlp": MLP(4), "tabular": Tabular(), "loglinear": LogLinear(), "transformer": Transformer(4),
@@ -92,6 +93,22 @@ def test_every_prefix_that_leads_nowhere_is_one_dead_end():
 @pytest.fixture(scope="module")
 def world() -> World:
     return free_world(build_synthetic(TINY))
+
+
+def test_several_targets_and_true_preferences_move_with_the_items():
+    world = build_synthetic(replace(TINY, task="product"))
+    free = free_world(world)
+    assert bool((world.train.targets < 0).any())
+    for name in ("sft", "train", "validation", "test"):
+        old, new = getattr(world, name), getattr(free, name)
+        assert torch.equal(old.targets < 0, new.targets < 0)
+        for before, after in ((old.targets, new.targets), (old.target, new.target)):
+            known = before >= 0
+            moved = free.catalogue.codes[after[known]]
+            assert torch.equal(world.catalogue.codes[before[known]], moved)
+    items = places(world.catalogue, free.catalogue)
+    assert torch.equal(free.test.preference[:, items], world.test.preference)
+    assert float(free.test.preference.sum()) == pytest.approx(float(world.test.preference.sum()))
 
 
 def test_sampled_rollouts_leave_the_catalogue_as_often_as_the_enumeration_says(world):
@@ -182,19 +199,23 @@ def test_a_catalogue_with_too_many_dead_ends_is_refused():
         free_catalogue(build_catalogue(codes, 256))
 
 
-def test_free_decoding_is_part_of_a_runs_name_and_its_start_and_the_trie_is_not():
-    def names(**train: str) -> tuple[str, str]:
-        spec = load_experiment("quick", {f"train.{k}": v for k, v in train.items()})
-        run = Sweep.model_validate(spec.model_dump()).runs()[0]
-        return run.key, run.start
+def test_a_field_that_came_later_renames_no_run_that_it_does_not_change():
+    def run(**fields: object) -> Run:
+        spec = load_experiment("quick", {k.replace("__", "."): v for k, v in fields.items()})
+        return Sweep.model_validate(spec.model_dump()).runs()[0]
 
-    plain = names()
-    # These names were given before there was a choice; stored runs are found by them.
-    assert plain == ("e598e38a6dab1faf6ac7", "5f474446f41d5880cdda")
-    assert names(decoding="trie") == plain
-    free = names(decoding="free")
-    assert free[0] != plain[0]
-    assert free[1] != plain[1]
+    plain = run()
+    for part, added in ADDED.items():
+        assert not set(added) & set(plain.config[part])
+        for field, value in added.items():
+            same = run(**{f"{part.removesuffix('_spec')}__{field}": value})
+            assert (same.key, same.start, same.config) == (plain.key, plain.start, plain.config)
+    free = run(train__decoding="free")
+    assert free.config["train_spec"]["decoding"] == "free"
+    assert len({plain.key, free.key, run(train__updates="expected").key}) == 3
+    # Supervised training meets the dead ends too; how RL updates is nothing to it.
+    assert free.start != plain.start == run(train__updates="expected").start
+    assert run(world__heterogeneity=0.5).start != plain.start
 
 
 SPEC = """

@@ -10,8 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("recast", "sim", "workbench")
-# What the real-model path and the adapters may import besides torch: the optional extra [lm].
-EXTRAS = {"accelerate", "datasets", "peft", "pyarrow", "safetensors", "transformers", "trl"}
+# What the real-model path and the adapters may import besides torch: the extras [lm] and [verl].
+EXTRAS = {
+    "accelerate", "datasets", "peft", "pyarrow", "safetensors", "tensordict", "transformers",
+    "trl", "verl",
+}  # fmt: skip
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [*(p for name in PACKAGES for p in (ROOT / name).rglob("*.py")), ROOT / "app.py"]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import get_args
 
 import oracles
 import pytest
@@ -23,6 +24,7 @@ from recast import (
     structural_score,
     supervised_loss,
 )
+from recast.strategy import Denominator
 
 quick = settings(max_examples=40, deadline=None)
 estimators = pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
@@ -274,3 +276,18 @@ def test_a_signal_without_active_rows_costs_nothing():
         divisor = denominator(signal, kind, 2)
         loss = policy_loss(logp, logp.detach(), signal.advantage, signal.rows, divisor)
         assert loss.tolist() == [0.0]
+
+
+def test_a_kl_weight_without_a_reference_changes_nothing():
+    logp, old, _, advantage, rows = random_rows(7)
+    divisor = torch.ones(2, dtype=torch.float64)
+    plain = policy_loss(logp, old, advantage, rows, divisor)
+    assert torch.equal(plain, policy_loss(logp, old, advantage, rows, divisor, kl_weight=0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", get_args(Denominator))
+def test_a_denominator_has_the_type_of_the_advantages(kind, dtype):
+    groups = RolloutGroups.of(torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=dtype))
+    signal = build_signal(STRATEGIES["grpo"], groups)
+    assert denominator(signal, kind, length=3).dtype == dtype

@@ -1,5 +1,6 @@
 """The mutation tool breaks every function, sees tests that cannot fail, and keeps its notes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,12 +71,12 @@ def run(tmp_path):
 def test_good_tests_kill_all_but_the_mutants_that_change_nothing(run, tmp_path):
     done = run(GOOD, "--threshold", "0.8")
     assert done.returncode == 0, done.stdout + done.stderr
-    survivors = [line for line in done.stderr.splitlines() if line.startswith("survived")]
+    survivors = {line for line in done.stderr.splitlines() if line.startswith("survived")}
     # At value = limit both branches return the limit.
-    assert survivors == [
+    assert survivors == {
         "survived: subject.clipped, line 9: value > limit -> value >= limit",
         "survived: subject.clipped, line 11: value < -limit -> value <= -limit",
-    ]
+    }
     report = (tmp_path / "report.md").read_text()
     for operator in ("comparison", "condition", "constant", "mask", "sign"):
         assert f"| {operator} |" in report
@@ -95,6 +96,30 @@ def test_an_explanation_survives_a_rerun(run, tmp_path):
     report.write_text(report.read_text().replace("unexplained", "both branches agree"))
     run(GOOD)
     assert report.read_text().count("both branches agree") == 2
+
+
+def test_a_pass_goes_on_where_it_was_stopped_and_reruns_what_changed(run, tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    options = ("--journal", "journal.jsonl", "--threshold", "0.8")
+    stopped = run(GOOD, *options, "--minutes", "0")
+    assert stopped.returncode == 1
+    assert "0 of 0 mutants" in stopped.stdout
+    whole = run(GOOD, *options)
+    assert whole.returncode == 0
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([*lines[:-1], lines[-1][:20]]))  # the last line cut short
+    again = run(GOOD, *options)
+    assert again.stdout == whole.stdout
+    assert len(journal.read_text().splitlines()) == len(lines) + 1
+    assert "survived" not in again.stderr or again.stderr.count("survived:") <= 1
+    subject = tmp_path / "subject.py"
+    subject.write_text(SUBJECT.replace("self.left & self.right", "self.right & self.left"))
+    before = len(journal.read_text().splitlines())
+    run(GOOD, *options)
+    rerun = journal.read_text().splitlines()[before:]
+    assert {json.loads(line).get("where", "subject.Pair.both") for line in rerun} == {
+        "subject.Pair.both"
+    }
 
 
 def test_tests_that_fail_on_unbroken_code_stop_the_pass(run):

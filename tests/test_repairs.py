@@ -1,11 +1,14 @@
 """What each repair writes into a group, slot by slot and input by input."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from recast import Origin, RolloutGroups
 from recast.repair import (
     anchor,
+    anchor_share,
     anchored,
     append,
     drop_constant,
@@ -211,3 +214,34 @@ def test_a_repair_stays_on_its_device():
         }
     )
     assert overwrite_last(moved).reward.is_meta
+
+
+def test_a_dead_group_whose_every_rollout_looks_perfect_is_repaired_and_an_empty_one_is_not():
+    valid = torch.tensor([[True, True], [False, False]])
+    perfect = RolloutGroups.of(torch.zeros(2, 2), score=torch.ones(2, 2), valid=valid)
+    assert (anchor(perfect).origin == ANCHOR).tolist() == [[True, False], [False, False]]
+
+
+def test_half_of_the_dead_groups_are_repaired_by_the_fraction_of_their_keys_sum():
+    keys = torch.tensor([[0.2, 0.2], [0.9, 0.7], [0.75, 0.75], [0.1, 0.4]], dtype=torch.float64)
+    dead = RolloutGroups.of(torch.zeros(4, 2, dtype=torch.float64), tie_key=keys)
+    # The fractions are .4, .6, .5 and .5.
+    assert anchored(anchor_share(dead)).tolist() == [True, False, False, False]
+    assert anchored(anchor_share(dead, 0.55)).tolist() == [True, False, True, True]
+    assert anchored(anchor_share(dead, 0.0)).tolist() == [False] * 4
+    assert anchored(anchor_share(dead, 1.0)).tolist() == [True] * 4
+    known = torch.tensor([False, True, True, True])
+    kept = anchor_share(replace(dead, has_target=known), 1.0)
+    assert anchored(kept).tolist() == known.tolist()
+
+
+def test_uniform_keys_repair_the_share_that_was_asked_for():
+    rng = torch.Generator().manual_seed(0)
+    keys = torch.rand(20_000, 7, generator=rng, dtype=torch.float64)
+    dead = RolloutGroups.of(torch.zeros(20_000, 7, dtype=torch.float64), tie_key=keys)
+    repaired = anchor_share(dead, 0.3)
+    assert anchored(repaired).double().mean().item() == pytest.approx(0.3, abs=0.012)
+    # Which slot is taken does not depend on whether the group was drawn.
+    slots = repaired.origin.argmax(-1)[anchored(repaired)]
+    counts = torch.bincount(slots, minlength=7).double()
+    assert (counts / counts.sum() - 1 / 7).abs().max() < 0.02

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import io
 import json
 import re
 import shutil
@@ -15,13 +17,15 @@ import pytest
 from click.testing import CliRunner
 
 from workbench import charts, phases, search, sweep
-from workbench.claims import SWEEPS
+from workbench.claims import MAIN, SWEEPS
 from workbench.cli import cli
-from workbench.figures import Figure
+from workbench.evidence import conditions, gather
+from workbench.figures import PARTS, Figure
 from workbench.questions import QUESTIONS
 from workbench.report import Report, export_charts, page
 from workbench.spec import SpecError
 from workbench.store import Store
+from workbench.sweep import load_sweep
 from workbench.verdicts import Verdict
 
 TINY = """
@@ -152,6 +156,28 @@ def test_a_dry_run_says_what_is_missing_and_how_long_it_takes(
     assert not (tmp_path / "none").exists()
 
 
+def test_a_cell_that_lacks_a_run_is_left_out_named_and_not_measured(tiny, filled, tmp_path):
+    shutil.copytree(filled, tmp_path / "s")
+    store, plan = Store(tmp_path / "s"), load_sweep("claims-start")
+    (gone,) = [
+        run
+        for run in plan.runs()
+        if (run.experiment.start.all_zero, run.strategy, run.lr, run.seed)
+        == (0.5, "grpo", 0.001, 3)
+    ]
+    store.delete([gone.key])
+    evidence = gather(["claims-start"], store, {})
+    assert evidence.settings("claims-start") == ["all zero 0.55"]
+    assert evidence.absent == {"claims-start": ("all zero 0.5",)}
+    assert evidence.gaps[0].startswith("1 of 120 runs of the sweep claims-start")
+    text = recast(
+        "claims", "--no-run", "--claim", "C12", "--show", "settings", "--format", "csv",
+        store=store.root,
+    )  # fmt: skip
+    table = pl.read_csv(io.StringIO(text))
+    assert table.filter(verdict="not measured")["setting"].to_list() == ["all zero 0.5"]
+
+
 def test_a_question_is_answered_from_the_store_alone(tiny, filled, tmp_path):
     before = Store(filled).files()
     for name in QUESTIONS:
@@ -198,9 +224,14 @@ class _Page(HTMLParser):
 def test_the_report_is_one_file_that_asks_the_network_for_nothing(written):
     parsed = _Page()
     parsed.feed(written.read_text())
+    named = {attributes.get("id") for _, attributes in parsed.tags}
     for tag, attributes in parsed.tags:
         assert tag not in ("link", "iframe", "img", "object", "embed"), tag
-        assert not attributes.keys() & {"src", "href", "srcset", "action"}
+        assert not attributes.keys() & {"src", "srcset", "action"}
+        target = attributes.get("href", "#")
+        assert target[:1] == "#"
+        assert target == "#" or target[1:] in named
+    assert sum(tag == "a" for tag, _ in parsed.tags) == 4 + len(PARTS)
     policies = [a["content"] for t, a in parsed.tags if a.get("http-equiv")]
     assert policies[0].startswith("default-src 'none'")
     assert "connect-src" not in policies[0]
@@ -210,17 +241,43 @@ def test_the_report_is_one_file_that_asks_the_network_for_nothing(written):
 def test_every_chart_of_the_report_has_its_data_its_command_and_alt_text(written, tiny):
     text = written.read_text()
     specs = json.loads(re.search(r'<script id="specs"[^>]*>(.*?)</script>', text, re.S)[1])
-    assert len(specs) == text.count("<figure") == text.count("<details") >= 15
+    assert len(specs) == text.count("<figure ") == text.count("<summary>Data: ") >= 15
     assert all(spec["title"] and spec["description"] for spec in specs.values())
     for command in ("recast sweep claims", "recast phase-map", "recast search"):
         assert f"<code>{command}" in text
-    for key in SWEEPS[:2]:
+    for key in MAIN.values():
         assert f'<figure id="{key}-1-budget"' in text
+
+
+def test_the_report_says_what_was_run_and_under_which_conditions(written, filled):
+    text = written.read_text()
+    for heading in ("Which claims hold?", "How is each claim judged?", "What was run?", *PARTS):
+        assert f"{html.escape(heading)}</h2>" in text
+    assert "<h1>What of ReCast" in text
+    assert "<strong>Of 12 claims: " in text
+    shown, _, rest = text.partition("What stands beside, and what is not judged?")
+    assert "control: sft" not in shown.partition("What was measured in each setting?</h2>")[2]
+    assert "control: sft" in rest
+    table = conditions(gather(SWEEPS, Store(filled), {}))
+    assert table["sweep"].to_list() == list(SWEEPS)
+    first = table.row(0, named=True)
+    assert first["runs"] >= 60
+    assert (first["seeds"], first["steps"], first["test_prompts"]) == ("5", "4", "16")
+    assert first["rates"].startswith("0.0001 to") or first["rates"].endswith("to 0.1")
+    assert table.filter(sweep="claims-start")["settings"][0] == "all zero 0.5; all zero 0.55"
+
+
+def test_many_cautions_are_all_there_and_the_first_are_in_sight():
+    texts = [f"caution number {i}" for i in range(11)]
+    markup = page(Report("", texts, [], []))
+    shown, _, rest = markup.partition("<summary>3 more</summary>")
+    assert [text in shown for text in texts] == [True] * 8 + [False] * 3
+    assert all(text in rest for text in texts[8:])
 
 
 def test_every_chart_of_the_report_is_exported(written, tiny):
     files = sorted((tiny / "charts").iterdir())
-    assert len(files) == written.read_text().count("<figure")
+    assert len(files) == written.read_text().count("<figure ")
     assert all(path.read_bytes().startswith(b"<svg") for path in files)
 
 

@@ -444,6 +444,13 @@ def test_the_text_of_a_strategy_parses_back_to_its_stages(name):
     assert parse_strategy(strategy.text) == replace(strategy, **labels)
 
 
+def test_a_wide_pass_at_k_is_refused_by_the_groups_and_not_before():
+    strategy = parse_strategy("credit=pass_at_k(20)")
+    assert build_signal(strategy, RolloutGroups.of(torch.eye(24))).active.all()
+    with pytest.raises(ValueError, match=r"^credit=pass_at_k\(20\) needs G >= k = 20, got G = 8$"):
+        build_signal(strategy, RolloutGroups.of(torch.eye(8)))
+
+
 def test_a_composition_parses_to_its_stages():
     text = "repair=anchor, select=pair, credit=sign(negative_weight=0.5), supervised=sft(0.1)"
     expected = Strategy(
@@ -480,6 +487,13 @@ def test_a_composition_parses_to_its_stages():
         ("policy_weight=-1", "expected a weight >= 0"),
         ("anchor_ratio=two", "anchor_ratio: unknown 'two'"),
         ("select=pods(2.5)", "expected a whole number"),
+        ("credit=pass_at_k(2.5)", "k=2.5 in 'pass_at_k(2.5)'; expected a whole number"),
+        ("credit=bgae(0)", "expected k >= 1"),
+        (
+            "repair=anchor_share(1.5)",
+            "share=1.5 in 'anchor_share(1.5)'; expected a number >= 0 and",
+        ),
+        ("repair=keep_distinct(0.5)", "factor=0.5 in 'keep_distinct(0.5)'; expected a number >= 1"),
         ("select=positives, credit=grpo", "an advantage of 0"),
         ("select=positives, credit=shortfall", "an advantage of 0"),
         ("select=negatives, credit=rloo", "an advantage of 0"),

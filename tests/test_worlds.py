@@ -13,14 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recast import STRATEGIES
-from sim.calibrate import calibrate
+from sim.calibrate import calibrate, not_held_out
 from sim.ceilings import ceilings, recall_share
 from sim.evaluate import metrics
 from sim.policy import MLP
+from sim.seeds import stream
 from sim.step import Training, collect
 from sim.trainer import train
 from sim.warmstart import all_zero_share, warm_start
-from sim.world import TASKS, Prompts, SyntheticWorld, World, build_synthetic, with_popularity
+from sim.world import (
+    TASKS,
+    Prompts,
+    SyntheticWorld,
+    World,
+    build_synthetic,
+    strengths,
+    with_popularity,
+)
 from workbench.cli import cli
 from workbench.spec import load_experiment, preset_names
 from workbench.work import build_world
@@ -234,6 +243,57 @@ def test_a_warm_start_does_not_depend_on_the_seeds_beside_it():
         assert torch.equal(value[0], both.params[name][2])
 
 
+def test_heterogeneity_scales_tastes_and_leaves_the_world_as_it_was_at_zero():
+    z = torch.from_numpy(stream(1, "z").standard_normal((20_000, 12)))
+    equal = z * strengths(z, -1.0, stream(0, "s"))
+    assert torch.allclose(equal.norm(dim=-1), torch.tensor(12.0, dtype=torch.float64).sqrt())
+    unequal = strengths(z, 0.8, stream(0, "s"))
+    assert unequal.square().mean().item() == pytest.approx(1.0, rel=0.2)
+    assert unequal.log().std().item() == pytest.approx(0.8, rel=0.02)
+    plain, same = build_synthetic(SMALL), build_synthetic(replace(SMALL, heterogeneity=0.0))
+    assert torch.equal(plain.test.preference, same.test.preference)
+    peaks = [
+        build_synthetic(replace(SMALL, heterogeneity=h)).test.preference.amax(-1).std().item()
+        for h in (-1.0, 0.0, 1.0)
+    ]
+    assert peaks[0] < peaks[1] < peaks[2]
+
+
+@pytest.mark.drill
+def test_heterogeneity_reaches_a_triple_that_no_temperature_does():
+    recipe = SyntheticWorld(
+        items=256, codes=8, sft_prompts=4096, train_prompts=2048, test_prompts=8192
+    )
+    ask = {"all_zero": 0.7, "several": 0.135, "group": 16, "max_steps": 400}
+    world = build_synthetic(recipe)
+    with pytest.raises(ValueError, match=r"out of reach: the nearest was 0\.1\d+ at temperature"):
+        calibrate(MLP(16), world, **ask)
+    found = calibrate(
+        MLP(16),
+        world,
+        worlds=lambda h: build_synthetic(replace(recipe, heterogeneity=h)),
+        **ask,
+    )
+    assert found.heterogeneity > 0.3
+    for shares in (found.solved, found.held_out):
+        assert shares["all_zero"] == pytest.approx(0.7, abs=0.01)
+        assert shares["multi_hit"] + shares["saturated"] == pytest.approx(0.135, abs=0.01)
+
+
+def test_a_start_that_does_not_hold_on_other_prompts_is_refused():
+    """The test users' tastes have turned, so what the solver met is not what they see."""
+    world = build_synthetic(
+        SyntheticWorld(
+            items=256, codes=8, drift=1.0, sft_prompts=4096, train_prompts=2048, test_prompts=4096
+        )
+    )
+    found = calibrate(MLP(16), world, all_zero=0.7, several=None, group=16)
+    assert found.solved["all_zero"] == pytest.approx(0.7, abs=0.002)
+    reason = not_held_out(found, 0.7, None)
+    assert reason
+    assert "but held-out prompts show 0.9" in reason
+
+
 def test_a_triple_is_met_within_a_point_or_refused_with_the_nearest():
     world = build_synthetic(
         SyntheticWorld(items=256, codes=8, sft_prompts=4096, train_prompts=2048, test_prompts=4096)
@@ -271,13 +331,16 @@ def test_a_mixed_world_run_reports_per_task_with_ceilings(tmp_path):
     slices = {row["slice"] for row in json.loads(done.stdout)}
     assert slices == {"all", "popular", "rare", *TASKS}
     text = CliRunner().invoke(cli, base).output
-    assert "ceiling_recall_at_10 of short_video" in text
+    bounds = text[text.index("What no policy can exceed") :]
+    assert "ceiling_recall_at_10" in bounds
+    assert {line.split()[0] for line in bounds.splitlines() if line.split()} >= {"all", *TASKS}
 
 
 def test_calibrate_prints_what_it_achieved_and_refuses_in_one_line(tmp_path):
     spec = tmp_path / "tiny.toml"
     spec.write_text(
-        'strategies = ["grpo"]\n[world]\nitems = 64\n[policy]\nwidth = 8\n[train]\ngroup = 8\n'
+        'strategies = ["grpo"]\n[world]\nitems = 64\nseed = 2\n[policy]\nwidth = 8\n'
+        "[train]\ngroup = 8\n"
     )
     base = ["calibrate", "--preset", str(spec), "--all-zero", "0.6"]
     done = CliRunner().invoke(cli, [*base, "--format", "json"])

@@ -2,7 +2,7 @@
 
     python tools/mutation.py --report docs/mutation.md     every mutant, and a page about them
     python tools/mutation.py --sample 60                   a fixed random sample
-    python tools/mutation.py --journal build/mutation.jsonl        goes on where it was stopped
+    python tools/mutation.py --journal build/mutation.jsonl --minutes 30    goes on where it stopped
 
 The tests are collected once. Each mutant is a forked child that swaps the code of one live
 function, then runs the tests that entered that function in an unbroken run, until one fails: first
@@ -28,6 +28,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import os
 import random
 import re
@@ -378,7 +379,10 @@ class Journal:
         self.path = path
         self.mutants: dict[tuple[str, str], str | None] = {}
         self.baselines: dict[str, dict[str, Baseline]] = {}
-        for line in path.read_text().splitlines() if path and path.exists() else ():
+        text = path.read_text() if path and path.exists() else ""
+        if path and text and not text.endswith("\n"):
+            path.write_text(text + "\n")
+        for line in text.splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:  # a line cut short when the pass was stopped
@@ -414,9 +418,11 @@ class Session:
         budget: float = 60.0,
         journal: Journal | None = None,
         again: bool = False,
+        minutes: float = math.inf,
     ) -> None:
         self.modules, self.jobs, self.examples, self.choose = modules, jobs, examples, choose
         self.budget, self.journal, self.again = budget, journal or Journal(None), again
+        self.minutes = minutes
         self.failures: list[str] = []
         self.outcomes: list[Outcome] = []
         self.total = 0
@@ -483,16 +489,18 @@ class Session:
                 killers[outcome.mutant.where][outcome.killer] += 1
         done = {(m.where, m.digest) for m in old}
         chosen = [m for m in chosen if (m.where, m.digest) not in done]
+        random.Random(0).shuffle(chosen)  # so that what has run by any time is a random sample
         tasks = [functools.partial(work, mutant) for mutant in chosen]
-        for mutant, killer in zip(chosen, _in_children(tasks, self.jobs), strict=True):
+        deadline = time.monotonic() + 60 * self.minutes
+        for mutant, killer in zip(chosen, _in_children(tasks, self.jobs, deadline), strict=False):
             self.outcomes.append(Outcome(mutant, killer or None))
             entry = {"where": mutant.where, "digest": mutant.digest, "killer": killer or None}
             self.journal.write(entry)
             killers[mutant.where][killer] += 1
             if not killer:
                 _say(f"survived: {mutant.where}, line {mutant.line}: {mutant.change}\n")
-            if len(self.outcomes) % 50 == 0 or len(self.outcomes) == len(chosen) + len(old):
-                everyone = len(chosen) + len(old)
+            everyone = len(chosen) + len(old)
+            if len(self.outcomes) % 50 == 0 or len(self.outcomes) == everyone:
                 _say(f"{len(self.outcomes)} of {everyone} mutants, {self.survived} survived\n")
         place = {mutant.digest + mutant.where: i for i, mutant in enumerate(mutants)}
         self.outcomes.sort(key=lambda o: place[o.mutant.digest + o.mutant.where])
@@ -568,20 +576,27 @@ def _passes(item: pytest.Item) -> bool:
     return all(report.outcome != "failed" for report in reports)
 
 
-def _in_children(tasks: Sequence[Callable[[], str]], jobs: int) -> Iterator[str]:
+def _in_children(
+    tasks: Sequence[Callable[[], str]], jobs: int, deadline: float = math.inf
+) -> Iterator[str]:
     """What each task returns, in order, each run in a forked child of its own.
 
-    A child that dies yields its status as a text.
+    A child that dies yields its status as a text. No child starts after the
+    deadline (`time.monotonic`).
     """
     waiting = list(reversed(list(enumerate(tasks))))
     running: dict[int, tuple[int, int, list[bytes]]] = {}
     done: dict[int, str] = {}
     shown = 0
     while waiting or running:
+        if time.monotonic() > deadline:
+            waiting.clear()
         while waiting and len(running) < jobs:
             number, task = waiting.pop()
             end, pid = _fork(task)
             running[end] = (number, pid, [])
+        if not running:
+            return
         for end in select.select(list(running), [], [])[0]:
             number, pid, chunks = running[end]
             if chunk := os.read(end, 1 << 16):
@@ -673,6 +688,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=60, help="seconds of tests per mutant")
     parser.add_argument("--journal", type=Path, help="remember here what ran, and go on from it")
     parser.add_argument("--again", action="store_true", help="run known survivors again")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no more after this")
     parser.add_argument("--threshold", type=float, default=0.9, help="least share to be killed")
     parser.add_argument("--report", type=Path, help="write the page here, keep its explanations")
     options = parser.parse_args(arguments)
@@ -695,6 +711,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.budget,
         Journal(options.journal),
         options.again,
+        options.minutes,
     )
     quiet = ["-qq", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:xdist"]
     status = pytest.main([*quiet, "-m", "not drill", *options.tests], plugins=[session])

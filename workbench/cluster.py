@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from sim.memory import keep_freed_memory
 from workbench.executors import Event, OnStep, perform
 from workbench.spec import SpecError
 from workbench.work import Task
@@ -40,6 +41,7 @@ def _perform(task: Task, ticket: int, counts: Any) -> Any:
     import ray
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     pending, last = 0, -math.inf
 
     def report(steps: int) -> None:

@@ -97,7 +97,7 @@ def compare(
     ):
         common = {f: cell[f][0] for f in varying}
         price = {f"ratio_{name}": _ratio(cell[name], cell[f"{name}_second"]) for name in COST}
-        for metric in metrics:
+        for metric in (name for name in metrics if name in cell.columns):
             usable = cell.filter(
                 pl.col(metric).is_finite() & pl.col(f"{metric}_second").is_finite()
             )

@@ -240,7 +240,8 @@ def _slots(kind: str, name: str, signal: Signal, row: int) -> list[dict[str, Any
     advantage = advantage.sum(-1) if advantage.ndim > 1 else advantage
     found = []
     for slot in range(advantage.shape[-1]):
-        if not bool(signal.groups.valid[row, slot]):
+        sampled = slot < signal.sampled.valid.shape[-1] and bool(signal.sampled.valid[row, slot])
+        if not sampled and not bool(signal.groups.valid[row, slot]):
             continue
         anchor = int(signal.groups.origin[row, slot]) == int(Origin.ANCHOR)
         sent = bool(signal.rows[row, slot])

@@ -77,7 +77,8 @@ def regime_table(found: Diagnosis) -> pl.DataFrame:
     """Regime shares overall and per task, over the whole log.
 
     Columns: task ("all" first), groups, rollouts, `REGIMES`, learnable (single-hit and multi-hit),
-    constant (groups of equal rewards), pass_at_1, pass_at_g, distinct (mean per group).
+    constant (groups of equal rewards), pass_at_1, pass_at_g; means over groups of distinct
+    predictions, entropy (per token) and logp (per rollout), nats, null where none is logged.
     """
     tasks = [name for name in found.tasks if name != "all"]
     parts = [("all", found.groups)]
@@ -120,6 +121,8 @@ def _shares(groups: pl.DataFrame) -> dict[str, Any]:
         "pass_at_1": int(groups["hits"].sum()) / rollouts,
         "pass_at_g": 1 - of["all_zero"],
         "distinct": groups["distinct"].mean(),
+        "entropy": groups["entropy"].mean(),
+        "logp": groups["logp"].mean(),
     }
 
 

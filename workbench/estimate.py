@@ -121,6 +121,7 @@ def _training(part: list[Run]) -> float:
 def _start_step(spec: Experiment) -> float:
     """Seconds of one supervised step of a warm start of one seed."""
     short = _with(spec, {"start.max_steps": _MORE})
+    world_of(short)  # built once per process, not once per step
     began = time.process_time()
     try:
         (start,) = make_starts(StartTask(short, (0,)), lambda _: None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,8 @@ import polars as pl
 from workbench.budget import cautions
 from workbench.spec import SpecError
 from workbench.stats import Floats, pair_by_seed
-from workbench.store import Store
-from workbench.sweep import Sweep, load_sweep, sweep_names
+from workbench.store import Store, flat_config
+from workbench.sweep import Run, Sweep, beyond_the_edge, load_sweep, sweep_names
 from workbench.tables import reported
 from workbench.tuning import mark_tuned
 
@@ -26,13 +25,15 @@ WHOLE = "the whole sweep"
 class Evidence:
     """Frames by sweep, each with `tuned` marked and a `setting` per cell; absent = not run.
 
-    gaps: one line per sweep that is missing or incomplete in the store. efficiency: rows that
-    `recast lm efficiency` printed, empty without them.
+    gaps: one line per sweep that is missing or incomplete in the store. absent: labels of the cells
+    that lack a run, by sweep; they are not in its frame. efficiency: rows that `recast lm
+    efficiency` printed, empty without them.
     """
 
     sweeps: Mapping[str, pl.DataFrame]
     gaps: tuple[str, ...] = field(default=())
     efficiency: pl.DataFrame = field(default_factory=pl.DataFrame)
+    absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, sweep: str) -> pl.DataFrame:
         """Every row of a sweep; empty when it was not run."""
@@ -130,41 +131,59 @@ def run_and_gather(
 
 
 def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> Evidence:
-    """Read what a store holds of packaged sweeps; nothing is run, what is missing is said."""
-    frames, gaps = {}, _not_packaged(names)
+    """Read what a store holds of packaged sweeps, cell by cell; nothing is run.
+
+    A cell that lacks a run of the written grid is left out and named in `absent`.
+    """
+    frames, gaps, lacking = {}, _not_packaged(names), {}
     for name in dict.fromkeys(n for n in names if n in sweep_names()):
         plan = load_sweep(name, changes)
-        wanted = [run.key for run in plan.runs()]
-        held = [key for key in dict.fromkeys([*wanted, *_recorded(plan, store)]) if store.has(key)]
-        absent = sum(not store.has(key) for key in wanted)
-        if absent:
+        wanted = plan.runs()
+        missing = [run for run in wanted if not store.has(run.key)]
+        cells = {run.config["cell"]: run for run in missing}
+        whole = [run for run in wanted if run.config["cell"] not in cells]
+        if missing:
             gaps.append(
-                f"{absent} of {len(wanted)} runs of the sweep {name} are not in the store: "
+                f"{len(missing)} of {len(wanted)} runs of the sweep {name} are not in the store: "
                 f"recast sweep {name} --store {store.root}"
             )
-        if held and not absent:
-            frames[name] = _prepared(plan, store.load(held))
-    return Evidence(frames, tuple(gaps))
+            lacking[name] = _labels(plan, list(cells.values()))
+        if whole:
+            frames[name] = _prepared(plan, _with_further_rates(plan, whole, store))
+    return Evidence(frames, tuple(gaps), absent=lacking)
+
+
+def _labels(plan: Sweep, runs: Sequence[Run]) -> tuple[str, ...]:
+    """The labels of the cells of these runs."""
+    frame = pl.DataFrame([flat_config(run.config) for run in runs], infer_schema_length=None)
+    return tuple(with_setting(frame, plan.varying())["setting"])
 
 
 def _not_packaged(names: Collection[str]) -> list[str]:
     return [f"the sweep {name} is not packaged" for name in names if name not in sweep_names()]
 
 
-def _recorded(plan: Sweep, store: Store) -> list[str]:
-    """Runs that a finished sweep recorded, rates beyond its written grid included."""
-    keys: list[str] = []
-    for path in sorted((store.root / "sweeps").glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["sweep"] == json.loads(plan.model_dump_json()):
-                keys += [str(key) for key in content["runs"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return keys
+def _with_further_rates(plan: Sweep, runs: list[Run], store: Store) -> pl.DataFrame:
+    """The stored rows of these runs and of the rates by which their grids were extended, as far as
+    every seed of such a rate is stored."""
+    frame = store.load(run.key for run in runs)
+    for _ in range(plan.tune.extend if plan.tune else 0):
+        assert plan.tune is not None
+        more = beyond_the_edge(runs, frame, plan.tune)
+        absent = {(r.config["cell"], r.strategy, r.lr) for r in more if not store.has(r.key)}
+        more = [r for r in more if (r.config["cell"], r.strategy, r.lr) not in absent]
+        if not more:
+            break
+        runs = runs + more
+        frame = pl.concat([frame, store.load(r.key for r in more)], how="diagonal_relaxed")
+    return frame
 
 
 def _prepared(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows in the order of the plan's cells, whatever order the store has, labelled."""
+    cells = dict.fromkeys(run.config["cell"] for run in plan.runs())
+    place = pl.col("cell").replace_strict({cell: i for i, cell in enumerate(cells)})
+    frame = frame.sort(place, maintain_order=True)
     metric = plan.tune.metric if plan.tune else plan.train.tune_metric
     return with_setting(mark_tuned(frame, metric), plan.varying())
 
@@ -176,6 +195,42 @@ def last_rows(frame: pl.DataFrame) -> pl.DataFrame:
     return reported(frame).filter(
         (pl.col("slice") == "all") & (pl.col("step") == pl.col("step").max().over("run"))
     )
+
+
+def conditions(evidence: Evidence) -> pl.DataFrame:
+    """What stands behind the figures, one row per sweep: sweep, runs, settings, strategies, seeds,
+    steps, prompts_per_step, group, rollouts, rates (lowest and highest tried), test_prompts,
+    generation (of the simulator's numbers)."""
+    seeds = pl.col("seed").n_unique()
+    facts = {
+        "steps": "train.steps",
+        "prompts_per_step": "train.batch",
+        "group": "train.group",
+        "rollouts": "train.rollouts",
+        "test_prompts": "world.test_prompts",
+        "generation": "engine",
+    }
+    return pl.DataFrame(
+        [
+            {
+                "sweep": name,
+                "runs": frame["run"].n_unique(),
+                "settings": "; ".join(evidence.settings(name)),
+                "strategies": ", ".join(frame["strategy"].unique(maintain_order=True)),
+                "seeds": _values(frame.group_by("setting", "strategy").agg(seeds)["seed"]),
+                "rates": " to ".join(f"{lr:g}" for lr in (min(frame["lr"]), max(frame["lr"]))),
+                **{
+                    label: _values(frame[field]) for label, field in facts.items() if field in frame
+                },
+            }
+            for name, frame in evidence.sweeps.items()
+        ]
+    )
+
+
+def _values(column: pl.Series) -> str:
+    """Every value that occurs, in order."""
+    return ", ".join(str(value) for value in column.unique().sort())
 
 
 def with_setting(frame: pl.DataFrame, varying: Sequence[str]) -> pl.DataFrame:

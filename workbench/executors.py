@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from sim.memory import keep_freed_memory
 from workbench.spec import SpecError
 from workbench.work import Report, StartTask, Task, make_runs, make_starts
 
@@ -88,6 +89,7 @@ class Serial:
         self._waiting: list[tuple[int, Task]] = []
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
+        keep_freed_memory()
 
     def submit(self, ticket: int, task: Task) -> None:
         self._waiting.append((ticket, task))
@@ -207,6 +209,7 @@ def _worker(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    keep_freed_memory()
     with contextlib.suppress(EOFError, OSError):
         while True:
             _serve(pipe)

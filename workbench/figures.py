@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import polars as pl
 
@@ -21,7 +22,7 @@ from workbench.charts.efficiency import update_ratio
 from workbench.claims import MAIN
 from workbench.evidence import Evidence
 from workbench.exact import exact_table
-from workbench.measures import BASELINE, METHOD, METRIC
+from workbench.measures import BASELINE, CONTROL, METHOD, METRIC
 from workbench.stats import performance_profile
 
 PAPER_SHARE = 0.041
@@ -32,21 +33,24 @@ HIT_RATES = (0.02, 0.1, 0.4)
 @dataclass(frozen=True)
 class Figure:
     """key: a name fit for a file; chart; data: the rows behind it; command: what prints or redraws
-    them; note: what a reader must know."""
+    them; note: what a reader must know; part: the heading of the report that it stands under."""
 
     key: str
     chart: charts.Chart
     data: pl.DataFrame
     command: str
     note: str = ""
+    part: str = ""
 
 
 def figures(evidence: Evidence) -> list[Figure]:
     """Every figure that the evidence carries, in the order of the report."""
-    found: list[Figure] = []
-    for draw in (_claims, _questions, _efficiency, _gradients, _phase_map, _search):
-        found += draw(evidence)
-    return found
+    return [
+        replace(figure, part=part)
+        for part, drawn in PARTS.items()
+        for draw in drawn
+        for figure in draw(evidence)
+    ]
 
 
 def _claims(evidence: Evidence) -> list[Figure]:
@@ -66,7 +70,7 @@ def _claims(evidence: Evidence) -> list[Figure]:
                     charts.learning_curves(lines, METRIC, "rollouts"),
                     lines,
                     command,
-                    note,
+                    f"{note} What rolls nothing out, such as sft, has no place on this axis.",
                 )
             )
             shares = budget_table(here, METRIC, "rollouts", BASELINE)
@@ -138,7 +142,13 @@ def _questions(evidence: Evidence) -> list[Figure]:
             "question-1-supervision",
             "supervision",
             lambda t: charts.differences(t, questions.QUESTIONS["supervision"][0]),
-            "After the same number of updates; p corrected (Holm) over all rows.",
+            f"{place} After the same number of updates; p corrected (Holm) over all settings.",
+        ),
+        (
+            "question-1-settings",
+            "supervision",
+            lambda t: charts.differences(t, "Is ReCast ahead of supervision in any setting?"),
+            "After the same number of updates; p corrected (Holm) over all comparisons.",
         ),
         ("question-2-rate", "rate", lambda t: charts.against_rate(t, METRIC), place),
         (
@@ -159,9 +169,15 @@ def _questions(evidence: Evidence) -> list[Figure]:
         ("question-6-diversity", "diversity", charts.against_k, place),
         ("question-6-entropy", "entropy", charts.remaining, place),
     )
+    keep = {
+        "question-1-supervision": pl.col("setting") == first,
+        "question-1-settings": pl.col("label").str.starts_with(f"{METHOD} - {CONTROL}:"),
+    }
     found = []
     for key, name, draw, text in wanted:
         table = questions.QUESTIONS[name][1](evidence, first)
+        if key in keep and not table.is_empty():
+            table = table.filter(keep[key])
         if not table.is_empty():
             found.append(Figure(key, draw(table), table, f"recast questions {name}", text))
     return found
@@ -255,3 +271,14 @@ def _search(evidence: Evidence) -> list[Figure]:
                 )
             )
     return found
+
+
+PARTS: Mapping[str, tuple[Callable[[Evidence], list[Figure]], ...]] = MappingProxyType(
+    {
+        "Curves and budgets behind the claims": (_claims,),
+        "Questions beyond the paper": (_questions, _efficiency, _gradients),
+        "Which strategy wins where, at equal budget?": (_phase_map,),
+        "Is there something better than supervision and GRPO?": (_search,),
+    }
+)
+"""The report's headings, and what draws the figures under each."""

@@ -13,27 +13,16 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-
-from pydantic import BaseModel
 
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
+from workbench.added import dumped
 from workbench.spec import Experiment, SpecError
 
-ENGINE = 3
+ENGINE = 4
 """Generation of the simulator's numbers. Raise it whenever the same configuration gives other
 numbers than before (other draws, another formula), so that old and new runs are never mixed."""
-
-ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "world_spec": {"heterogeneity": 0.0},
-        "train_spec": {"decoding": "trie", "updates": "sampled"},
-    }
-)
-"""Fields younger than ENGINE with the value under which a run is what it was before them. At that
-value they stand in no configuration, so that older runs keep their names."""
 
 _DERIVED = ("cell", "world", "group")
 _LABELS = ("meaning", "source", "all_zero")
@@ -50,7 +39,7 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
     cell = {
         "engine": ENGINE,
         **_prepared(spec),
-        "train_spec": _dumped(spec.train, "train_spec", {"lr", "tune_metric"}),
+        "train_spec": dumped(spec.train, "train_spec", {"lr", "tune_metric"}),
     }
     return {
         **cell,
@@ -84,7 +73,7 @@ def start_key(spec: Experiment, seed: int) -> str:
 
 
 def _prepared(spec: Experiment) -> dict[str, Any]:
-    world = _dumped(spec.world, "world_spec")
+    world = dumped(spec.world, "world_spec")
     if spec.world.data is not None:
         world["data"] = folder_fingerprint(spec.world.data)
     return {
@@ -92,13 +81,6 @@ def _prepared(spec: Experiment) -> dict[str, Any]:
         "policy_spec": spec.policy.model_dump(mode="json"),
         "start_spec": spec.start.model_dump(mode="json"),
     }
-
-
-def _dumped(part: BaseModel, name: str, left_out: set[str] | None = None) -> dict[str, Any]:
-    """One table of a specification without the `ADDED` fields that change nothing."""
-    added = ADDED.get(name, {})
-    dumped = part.model_dump(mode="json", exclude=left_out)
-    return {k: v for k, v in dumped.items() if k not in added or v != added[k]}
 
 
 def folder_fingerprint(folder: str) -> str:

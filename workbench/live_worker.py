@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from recast.strategies import parse_strategy
+from sim.memory import keep_freed_memory
 from sim.policy import Params
 from sim.trainer import train
 from sim.world import World
@@ -157,10 +158,11 @@ def _train_one(
                 shown = [row for row in rows if row["split"] == "test" and row["slice"] == "all"]
                 voice.say("rows", strategy=name, seed=seeds[run], rows=shown, world=facts)
 
+            dtype = getattr(torch, spec.train.precision)
             results = train(
                 build_policy(spec),
                 world,
-                {key: value.clone() for key, value in start.items()},
+                {key: value.to(dtype, copy=True) for key, value in start.items()},
                 parse_strategy(name),
                 seeds,
                 torch.full((len(seeds),), rate, dtype=torch.float64),
@@ -201,6 +203,7 @@ def _listen(words: IO[str], turns: Turns) -> None:
 def main() -> None:
     """Serve one race."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     voice = Voice(sys.stdout)
     voice.say("ready")
     line = sys.stdin.readline()

@@ -19,6 +19,7 @@ from workbench.budget import cautions, final_value, reach_events
 from workbench.evidence import Evidence, pairs, per_run
 from workbench.stats import (
     CONFIDENCE,
+    FEWEST,
     Difference,
     Floats,
     estimate,
@@ -28,7 +29,15 @@ from workbench.stats import (
     paired_difference,
     relative_gain,
 )
-from workbench.verdicts import Measured, Verdict, judge_level, judge_number, judge_trend, side
+from workbench.verdicts import (
+    Measured,
+    Verdict,
+    judge_all,
+    judge_level,
+    judge_number,
+    judge_trend,
+    side,
+)
 
 METRIC = "greedy"
 """What the claims call Pass@1: the hit of the first item, as a beam-search evaluation reads it.
@@ -99,6 +108,9 @@ def budget_share(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -
                     None if end is None else end / reach.total
                     for end in interval(reach.runs, survival.median, None, confidence)
                 )
+                if low is None and reach.runs.shape[1] >= FEWEST:
+                    # Hardly a run gets there: the median lies beyond all that was spent.
+                    low = float(reach.runs[0].min()) / reach.total
                 number = judge_number(low, high, paper, 1.0)
                 row = Measured(
                     mode,
@@ -134,7 +146,8 @@ def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
         for name, reach in reaches.items():
             if reach is not None:
                 value = finite(float(survival.median(reach.runs)) / reach.total)
-                shares.append(shown(mode, name, value, reach.runs.shape[1], (None, None)))
+                share = shown(mode, name, value, reach.runs.shape[1], (None, None))
+                shares.append(replace(share, note=reach.text))
         small, large = reaches[cells[0]], reaches[cells[-1]]
         if small is None or large is None or small.runs.shape != large.runs.shape:
             found.append(missing(mode, label))
@@ -146,19 +159,13 @@ def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
         note = "; ".join(
             filter(None, (_unfair(evidence, sweep, name) for name in (cells[0], cells[-1])))
         )
-        found.append(
-            Measured(
-                mode,
-                label,
-                finite(value),
-                low,
-                high,
-                both.shape[1],
-                None,
-                "inconclusive" if note else judge_trend(low, high),
-                note,
+        verdict: Verdict = "inconclusive" if note else judge_trend(low, high)
+        if finite(value) is None:
+            note = "; ".join(
+                filter(None, (note, "half of the runs or more never reach the target"))
             )
-        )
+        n = both.shape[1]
+        found.append(Measured(mode, label, finite(value), low, high, n, None, verdict, note))
     return found + _beside("budget share", shares)
 
 
@@ -228,7 +235,10 @@ def repair_fades(evidence: Evidence, modes: Modes) -> list[Measured]:
 
 
 def steadier(evidence: Evidence, modes: Modes) -> list[Measured]:
-    """C11: largest drawdown over the last half, baseline minus method; log ratio of seed SDs."""
+    """C11: largest drawdown over the last half, baseline minus method; log ratio of seed SDs.
+
+    A setting needs both: its two rows share one verdict.
+    """
     found = []
     for mode, sweep in modes.items():
         curves, settings = evidence.curves(sweep), evidence.settings(sweep)
@@ -242,34 +252,18 @@ def steadier(evidence: Evidence, modes: Modes) -> list[Measured]:
                 continue
             worst = [[fall[s] for s in seeds] for fall in falls]
             gap = paired_difference(worst[0], worst[1], confidence=confidence)
-            found.append(
-                Measured(
-                    mode,
-                    f"{setting}, drawdown",
-                    gap.value,
-                    gap.low,
-                    gap.high,
-                    gap.n,
-                    gap.p,
-                    judge_trend(gap.low, gap.high),
-                    gap.label,
-                )
-            )
             spread = np.stack([theirs, ours])
+            ratio, n = finite(float(_log_spread(spread))), len(theirs)
             low, high = interval(spread, _log_spread, None, confidence)
-            found.append(
+            both = judge_all([judge_trend(gap.low, gap.high), judge_trend(low, high)])
+            falling, varying = f"{setting}, drawdown", f"{setting}, seed SD"
+            text = "log ratio of standard deviations"
+            found += [
                 Measured(
-                    mode,
-                    f"{setting}, seed SD",
-                    finite(float(_log_spread(spread))),
-                    low,
-                    high,
-                    len(theirs),
-                    None,
-                    judge_trend(low, high),
-                    "log ratio of standard deviations",
-                )
-            )
+                    mode, falling, gap.value, gap.low, gap.high, gap.n, gap.p, both, gap.label
+                ),
+                Measured(mode, varying, ratio, low, high, n, None, both, text),
+            ]
     return found
 
 

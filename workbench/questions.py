@@ -18,7 +18,13 @@ from workbench.stats import Difference, estimate, holm, paired_difference
 
 SWEEP = "claims"
 METRICS = ("greedy", "pass_at_1", "pass_at_1_matched", "recall_at_10", "pass_at_32")
-COMPARISONS = (("recast", "sft"), ("recast", "grpo_sft"), ("repair_only", "sft"))
+COMPARISONS = (
+    ("recast", "sft"),
+    ("recast", "grpo_sft"),
+    ("repair_only", "sft"),
+    ("recast_prefix_mask", "sft"),
+    ("recast_prefix_mask", "recast"),
+)
 SID_TOKENS = 3
 PROMPT_TOKENS = (1, 8, 32, 128, 512, 2048, 8192)
 

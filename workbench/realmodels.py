@@ -29,10 +29,18 @@ COLUMNS: Mapping[Kind, frozenset[str]] = MappingProxyType(
     }
 )
 EXAMPLE = Path(__file__).parent / "example"
+_STUDY = (
+    "recast lm study DIR --out OUT --steps 40 --stops 2 --eval-prompts 2433 --strategy sft "
+    "--strategy sft_train_targets --strategy grpo --strategy recast "
+    "--strategy recast_random_negative --strategy contrast_only --strategy repair_only "
+    "--strategy grpo_sft --strategy target_power --format csv"
+)
 EXAMPLE_COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "real-efficiency.csv": "recast lm efficiency --group 8 --group 32 --batch 16 --repeats 5 "
-        "--format csv",
+        "real-scores.csv": _STUDY,
+        "real-differences.csv": f"{_STUDY} --show differences",
+        "real-efficiency.csv": "recast lm efficiency --group 8 --group 32 --group 128 --batch 8 "
+        "--repeats 2 --format csv",
     }
 )
 _LARGEST = 5_000_000

@@ -23,8 +23,8 @@ from workbench.files import Claim, replace, sha256
 from workbench.spec import Experiment, SpecError
 from workbench.starts import Starts
 from workbench.store import Store
-from workbench.sweep import Run, Sweep, Tune
-from workbench.tuning import next_rate, tried
+from workbench.sweep import Run, Sweep, Tune, beyond_the_edge
+from workbench.tuning import tried
 from workbench.work import StartTask, Task, Trained, TrainTask, build_world
 
 Progress = Callable[[int, int, str], None]
@@ -95,7 +95,8 @@ def run_sweep(
     outcome = run_all(runs, store, progress, executor, workers)
     for _ in range(sweep.tune.extend if sweep.tune else 0):
         assert sweep.tune is not None
-        more = _beyond_the_edge(runs, store, sweep.tune)
+        held = [run for run in runs if store.has(run.key)]
+        more = beyond_the_edge(held, store.load(run.key for run in held), sweep.tune)
         if not more:
             break
         runs += more
@@ -355,24 +356,8 @@ class _Session:
 
 def _record(run: Run, result: Trained) -> tuple[RunRecord, dict[str, Any]]:
     record = RunRecord(run.config, tuple(result.rows), result.world, result.diverged_at)
-    return record, {"seconds": round(result.seconds, 3), "data": run.experiment.world.data}
-
-
-def _beyond_the_edge(runs: list[Run], store: Store, tune: Tune) -> list[Run]:
-    """The runs one learning rate further, where the best rate sits on the edge of its grid."""
-    held = {run.key: run for run in runs if store.has(run.key)}
-    if not held:
-        return []
-    table = tried(store.load(held), tune.metric, tune.split)
-    more: list[Run] = []
-    for cell, strategy, lr in table.filter("chosen").select("cell", "strategy", "lr").iter_rows():
-        here = [r for r in held.values() if (r.config["cell"], r.strategy) == (cell, strategy)]
-        further = next_rate(tuple({run.lr for run in here}), lr)
-        if further is not None:
-            more += [
-                Run(run.experiment, run.strategy, further, run.seed) for run in here if run.lr == lr
-            ]
-    return more
+    took = {"seconds": round(result.seconds, 3), "evaluating": round(result.evaluating, 3)}
+    return record, {**took, "data": run.experiment.world.data}
 
 
 def record_sweep(sweep: Sweep, store: Store, outcome: Outcome) -> None:

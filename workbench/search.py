@@ -138,7 +138,7 @@ def dominance(runs: pl.DataFrame, candidates: Sequence[str]) -> pl.DataFrame:
     """
     here = runs.filter(pl.col(_WORLD) % 2 == 1)
     found: list[dict[str, Any]] = []
-    for candidate in candidates:
+    for candidate in candidates if here.height else ():
         for control in CONTROLS:
             for metric in METRICS:
                 both = pair_by_seed(here.drop_nulls(metric), metric, candidate, control, _WORLD)

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,9 @@ from pydantic import (
 from recast.stage import nearest
 from recast.strategies import parse_strategy
 from recast.strategy import require_inputs
+
+if TYPE_CHECKING:
+    from sim.step import Training
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -47,8 +50,11 @@ class _Strict(BaseModel):
 
 class WorldSpec(_Strict):
     """Which world. data: folder of a replay world; task: of a synthetic one, `plain`, one of five
-    or all of them mixed; noise: temperature of true preferences, .2 = each task's own; drift:
-    how far tastes have turned between the SFT log and the test users, 0 = not, 1 = wholly."""
+    or all of them mixed; noise: temperature of true preferences, .2 = each task's own;
+    heterogeneity: how unequal users are in the strength of their taste, 0 = as drawn, -1 = equal,
+    above 0 more unequal; drift: how far tastes have turned between the SFT log and the test users,
+    0 = not, 1 = wholly; test_sample: a fixed sample of so many of a replay world's test prompts,
+    0 = all of them."""
 
     kind: Literal["synthetic", "replay"] = "synthetic"
     data: str | None = None
@@ -57,9 +63,11 @@ class WorldSpec(_Strict):
     )
     items: Annotated[int, Field(ge=2, le=4096)] = 1024
     noise: Annotated[float, Field(gt=0, le=100)] = 0.2
+    heterogeneity: Annotated[float, Field(ge=-1, le=3)] = 0.0
     drift: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
+    test_sample: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -106,7 +114,8 @@ class TrainSpec(_Strict):
     mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
     kl_weight, kl_estimator: the loss; updates: from sampled groups, or their expectation, free of
     sampling noise, where credit follows from hits and the boundary pair; curve_prompts: test
-    prompts behind each point of a learning curve, 0 = all of them."""
+    prompts behind each point of a learning curve, 0 = all of them; precision: of parameters,
+    gradients and moments while training; in either, a run's bits do not depend on its company."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -122,8 +131,16 @@ class TrainSpec(_Strict):
     updates: Literal["sampled", "expected"] = "sampled"
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
+    precision: Literal["float64", "float32"] = "float64"
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
     tune_metric: TuneMetric = "pass_at_1_matched"
+
+    def training(self) -> Training:
+        """What the simulator's training needs of it."""
+        from sim.step import Training
+
+        others = {"lr", "tune_metric", "decoding", "precision"}
+        return Training(**self.model_dump(exclude=others))
 
 
 class Experiment(_Strict):
@@ -151,14 +168,13 @@ class Experiment(_Strict):
     def _expected(self) -> None:
         """Raise ValueError where a strategy has no expected update."""
         from sim.expected import why_not_expected
-        from sim.step import Training
 
         if self.policy.kind == "transformer":
             raise ValueError(
                 "train.updates: expected updates need a policy with hand-written passes; "
                 "expected policy.kind mlp, tabular or loglinear"
             )
-        how = Training(**self.train.model_dump(exclude={"lr", "tune_metric", "decoding"}))
+        how = self.train.training()
         for name in self.strategies:
             reason = why_not_expected(parse_strategy(name), how, DEPTH)
             if reason:

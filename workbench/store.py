@@ -31,9 +31,9 @@ import polars as pl
 import torch
 
 from recast.ledger import RunRecord
+from workbench.added import completed
 from workbench.files import DiskError, publish, remove_old_drafts, replace, set_aside, sha256
 from workbench.files import StoreError as StoreError
-from workbench.keys import ADDED
 from workbench.tuning import mark_tuned as mark_tuned
 
 SCHEMA_VERSION = 2
@@ -221,7 +221,7 @@ class Store:
     def _parsed(self, held: Contents) -> pl.LazyFrame:
         if not held.good:
             return pl.LazyFrame()
-        return _completed(self._rows(held))
+        return completed(self._rows(held))
 
     def _rows(self, held: Contents) -> pl.LazyFrame:
         sums = {key: _checksum(path) for key, (path, _) in held.good.items()}
@@ -332,19 +332,6 @@ def _together(contents: list[bytes]) -> pl.LazyFrame:
     except pl.exceptions.PolarsError:
         frames = [pl.read_parquet(io.BytesIO(c)) for c in contents]
         return pl.concat(frames, how="diagonal_relaxed").lazy()
-
-
-def _completed(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Runs of the simulator with the fields that their configuration leaves out (`keys.ADDED`),
-    where other runs beside them have these fields."""
-    columns = rows.collect_schema().names()
-    simulated = pl.col("world").is_in(["synthetic", "replay"])
-    return rows.with_columns(
-        pl.when(simulated).then(pl.col(name).fill_null(value)).otherwise(pl.col(name)).alias(name)
-        for part, fields in ADDED.items()
-        for name, value in ((f"{part.removesuffix('_spec')}.{k}", v) for k, v in fields.items())
-        if name in columns and "world" in columns
-    )
 
 
 def _encoded(key: str, record: RunRecord, provenance: Mapping[str, Any]) -> bytes:

@@ -126,8 +126,9 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
     for name in (*REGIME, *COST):
         values[name] = float(rows[name].to_numpy().mean())
     for name in DETAIL:
-        known = name in rows.columns and not rows[name].null_count()
-        values[name] = float(rows[name].to_numpy().mean()) if known else None
+        if name in rows.columns:
+            known = not rows[name].null_count()
+            values[name] = float(rows[name].to_numpy().mean()) if known else None
     return values
 
 
@@ -172,7 +173,7 @@ def as_text(table: pl.DataFrame, title: str) -> str:
     for row in table.iter_rows(named=True):
         shown.add_row(*(_cell(row, name) for name in names))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 40 + 24 * len(names)
-    console = Console(width=width, no_color=True)
+    console = Console(width=width, no_color=True, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(shown)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

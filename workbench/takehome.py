@@ -5,7 +5,7 @@ from __future__ import annotations
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 
-TRAINERS = {"trl": "TRL", "pytorch": "Plain PyTorch", "run": "Try it here first"}
+TRAINERS = {"trl": "TRL", "verl": "verl", "pytorch": "Plain PyTorch", "run": "Try it here first"}
 
 _TRL = """\
 # pip install 'recast-workbench[lm]'
@@ -21,6 +21,17 @@ trainer = RecastGRPOTrainer(
     processing_class=tokenizer,
 )
 trainer.train()
+"""
+
+_VERL = """\
+# pip install 'recast-workbench[verl]'; data needs a column target_ids; see docs/adapters.md.
+VERL_USE_EXTERNAL_MODULES=recast.adapters.verl_trainer python -m verl.trainer.main_ppo \\
+    trainer.v1.trainer_mode=recast_sync \\
+    +trainer.v1.recast_sync.strategy={strategy} \\
+    +trainer.v1.recast_sync.divisor=strategy \\
+    algorithm.adv_estimator=grpo \\
+    actor_rollout_ref.rollout.n={group} \\
+    trainer.rollout_data_dir=rollouts  # `recast diagnose rollouts` reads the log again
 """
 
 _PYTORCH = """\
@@ -60,6 +71,8 @@ def snippet(trainer: str, strategy: str, group: int, all_zero: float) -> str:
     chosen = parse_strategy(strategy)
     if trainer == "trl":
         return _TRL.format(strategy=strategy, group=group)
+    if trainer == "verl":
+        return _VERL.format(strategy=strategy, group=group)
     if trainer == "run":
         more = "" if strategy in ("grpo", "sft") else f' --strategy "{strategy}"'
         share = min(max(all_zero, 0.02), 0.98)
@@ -77,6 +90,13 @@ def mind(trainer: str, strategy: str) -> str:
         return f"TRL's adapter cannot do repair={chosen.repair}; use `recast lm rl`."
     if trainer == "trl" and chosen.gate != "none":
         return f"TRL's adapter cannot do gate={chosen.gate}; use `recast lm rl`."
+    if trainer == "verl" and (chosen.learns_from_target or not chosen.needs_rollouts):
+        return "verl's adapter has no supervised term; use the PyTorch loop, or `recast lm rl`."
+    refused = ("append", "drop_constant", "keep_distinct")
+    if trainer == "verl" and chosen.repair.split("(")[0] in refused:
+        return f"verl's adapter cannot do repair={chosen.repair}; use `recast lm rl`."
+    if trainer == "verl" and chosen.gate != "none":
+        return f"verl's adapter cannot do gate={chosen.gate}; use `recast lm rl`."
     if trainer == "pytorch" and chosen.learns_from_target:
         return "Pass the target's log-probabilities as `evidence` to strategy_loss."
     return ""

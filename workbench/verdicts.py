@@ -99,6 +99,13 @@ def together(rows: Sequence[Measured]) -> tuple[Verdict, str]:
     return "inconclusive", ""
 
 
+def judge_all(found: Sequence[Verdict]) -> Verdict:
+    """A claim that needs all of several trends: one refuted refutes it."""
+    if all(verdict == "reproduced" for verdict in found):
+        return "reproduced"
+    return "not reproduced" if "not reproduced" in found else "inconclusive"
+
+
 def side(low: float | None, high: float | None, paper: tuple[float, float]) -> str:
     """Where the interval lies when it misses the paper's figure; empty when it does not."""
     if low is None and high is None:

@@ -70,12 +70,13 @@ Task = StartTask | TrainTask
 @dataclass(frozen=True)
 class Trained:
     """What one run gave. world: numbers about its world and start; seconds: its share of the
-    task's wall time."""
+    task's wall time; evaluating: seconds of these that its evaluations took."""
 
     rows: tuple[Mapping[str, Any], ...]
     world: Mapping[str, float | None]
     diverged_at: int | None
     seconds: float
+    evaluating: float
 
 
 def build_world(spec: Experiment) -> World:
@@ -97,7 +98,7 @@ def _constrained(world: WorldSpec) -> World:
         if world.data is None:
             raise SpecError("world.data: a replay world needs a folder; give --data DIR")
         try:
-            return load_replay(Path(world.data), seed=world.seed)
+            return load_replay(Path(world.data), seed=world.seed, test_sample=world.test_sample)
         except ValueError as problem:
             raise SpecError(str(problem)) from None
     return build_synthetic(
@@ -105,6 +106,7 @@ def _constrained(world: WorldSpec) -> World:
             items=world.items,
             task=world.task,
             noise=world.noise,
+            heterogeneity=world.heterogeneity,
             drift=world.drift,
             validation_prompts=world.validation_prompts,
             test_prompts=world.test_prompts,
@@ -126,7 +128,7 @@ def build_policy(spec: Experiment) -> Policy:
 
 def build_training(spec: Experiment) -> Training:
     """How an experiment trains."""
-    return Training(**spec.train.model_dump(exclude={"lr", "tune_metric", "decoding"}))
+    return spec.train.training()
 
 
 _WORLDS: dict[str, World] = {}
@@ -185,8 +187,11 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
     """Train a task's runs in one tensor program."""
     began = time.perf_counter()
     spec, world = task.experiment, world_of(task.experiment)
+    dtype = getattr(torch, spec.train.precision)
     start = {
-        name: torch.stack([torch.from_numpy(np.array(s.params[name])) for s in task.starts])
+        name: torch.stack([torch.from_numpy(np.array(s.params[name])) for s in task.starts]).to(
+            dtype
+        )
         for name in task.starts[0].params
     }
     try:
@@ -212,6 +217,7 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             {**ceilings, "warm_start_steps": float(begun.steps)},
             result.diverged_at,
             seconds,
+            result.evaluating,
         )
         for result, begun in zip(results, task.starts, strict=True)
     ]

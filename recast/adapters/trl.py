@@ -1,11 +1,13 @@
 """Strategies inside TRL's GRPOTrainer, for accelerate, DDP, FSDP, DeepSpeed, PEFT and vLLM.
 
-Three private methods of trl 1.16 are overridden, so other versions are refused at import:
+Private methods of trl 1.16 are overridden, so other versions are refused at import:
 
 - `_generate_single_turn`: roll out, score, repair and credit, BEFORE any log-probability;
 - `_get_per_token_logps_and_entropies`: without gradient (old and reference policy) score the rows
   that reach the actor alone; with a trie, renormalise over the codes that may follow;
-- `_generate_and_score_completions`: put the strategy's advantages in place and keep active rows.
+- `_generate_and_score_completions`: put the strategy's advantages in place and keep active rows;
+- `_prepare_inputs`: put the kept rows into as few full micro-batches as they need, the last ones of
+  the phase, and leave the others empty; `_compute_loss`: 0 for an empty one, without a forward.
 
 Groups may be split across ranks: outcomes are gathered, every rank builds the same signal with its
 own generator (TRL's and torch's are not touched) and takes its slice. `reward` and
@@ -23,7 +25,9 @@ import torch
 import trl
 from torch import Tensor
 from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
 
+from recast.adapters.microbatches import EMPTY, packed
 from recast.groups import Origin, RolloutGroups, regime
 from recast.lm.decode import sample
 from recast.lm.extra import LMError
@@ -86,6 +90,13 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         self._outcome: list[float] = []
         self._rows: Tensor | None = None
         self._phase = (-1, 0)
+        self._unpacked = False
+        self._buffered_inputs: Any = None  # TRL's
+        self._items: set[tuple[int, ...]] | None = None
+        if trie is not None and vocabulary is not None:
+            table = vocabulary.table()
+            tokens = [table[lv][trie.codes[:, lv].cpu()] for lv in range(trie.depth)]
+            self._items = {tuple(row) for row in torch.stack(tokens, 1).tolist()}
         super().__init__(*args, reward_funcs=self._reward, **kwargs)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -100,6 +111,13 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._targets = [list(row["target_ids"]) for row in inputs]
+        if self._items is not None:
+            for target in self._targets:
+                if tuple(target) not in self._items:
+                    raise LMError(
+                        f"target_ids: {target} is not an item of the trie; build the trie from the "
+                        "data folder that the rows come from"
+                    )
         training = self.model.training
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not training or self._signal is None or self._rows is None:
@@ -139,7 +157,37 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         if self.loss_type in ("grpo", "dr_grpo"):
             # These take a mean over rows: fewer rows, so smaller advantages give the same sum.
             output["advantages"] = output["advantages"] * (size / total)
+        self._unpacked = True
         return output
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        inputs: dict[str, Any] = super()._prepare_inputs(generation_batch)
+        if not self._unpacked:
+            return inputs
+        self._unpacked = False
+        steps = self.args.steps_per_generation
+        if steps <= self.args.gradient_accumulation_steps:
+            count = sum(int(p["completion_mask"].any(-1).sum()) for p in self._buffered_inputs)
+            mine = torch.tensor([count], device=self.accelerator.device)
+            self._buffered_inputs = packed(
+                self._buffered_inputs,
+                most=max(1, int(self.accelerator.gather(mine).max())),
+                size=self.args.per_device_train_batch_size,
+                row_means=self.loss_type in ("grpo", "dr_grpo"),
+            )
+        filled: dict[str, Any] = self._buffered_inputs[self._step % steps]
+        return filled
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        if EMPTY in inputs:
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        loss = super()._compute_loss(model, inputs)
+        if not bool(loss.isfinite()):
+            raise LMError(
+                f"the loss became {loss.item()} at step {self.state.global_step + 1}; lower "
+                "learning_rate; the checkpoints in output_dir stay"
+            )
+        return loss
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
@@ -217,18 +265,27 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         name = f"rollouts/{self.accelerator.process_index}"
         shape = (len(prompt_ids), 1, self.trie.depth)
         draws = uniforms(self.args.seed, name, self._counter, shape)
-        model = self.accelerator.unwrap_model(self.model)
-        training = model.training
-        model.eval()
-        rolled = sample(
-            model,
-            self.vocabulary,
-            self.trie.to(device),
-            Prompts(ids, length).to(device),
-            draws.to(device),
-            self.temperature,
-        )
-        model.train(training)
+        # As TRL generates: sharded parameters are gathered, checkpointing pauses.
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            training = model.training
+            model.eval()
+            rolled = sample(
+                model,
+                self.vocabulary,
+                self.trie.to(device),
+                Prompts(ids, length).to(device),
+                draws.to(device),
+                self.temperature,
+            )
+            model.train(training)
         table = self.vocabulary.table()
         codes = rolled.codes[:, 0].cpu()
         return torch.stack([table[lv][codes[:, lv]] for lv in range(codes.shape[1])], 1).tolist()
@@ -261,14 +318,19 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         trie, tokens = self.trie.to(device), self.vocabulary.table(device)
         places = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         with self.accelerator.autocast():
-            out = model(input_ids=input_ids, attention_mask=attention_mask, position_ids=places)
+            out = model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=places,
+                logits_to_keep=depth + 1,
+            )
         logits = out.logits[:, -depth - 1 : -1].float() / self.temperature
         chosen = input_ids[:, -depth:]
         node = torch.zeros(len(input_ids), dtype=torch.int64, device=device)
         logps, entropies = [], []
         for level in range(depth):
             step = torch.log_softmax(
-                allowed_logits(logits[:, level], tokens, trie, level, node), -1
+                allowed_logits(logits[:, level, tokens[level]], trie, level, node), -1
             )
             same = tokens[level][trie.code[level][node]] == chosen[:, level : level + 1]
             slot = (same & trie.allowed[level][node]).to(torch.uint8).argmax(-1)

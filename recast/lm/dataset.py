@@ -53,8 +53,9 @@ class LMData:
         return hashlib.sha256(json.dumps([self.codebook, self.sids]).encode()).hexdigest()[:16]
 
     def slices(self, rows: Sequence[Interaction]) -> dict[str, list[bool]]:
-        """Which rows belong to each slice: seen / new targets, and popular / rare ones among the
-        seen."""
+        """Which rows belong to each slice: seen / new targets, popular / rare ones among the seen,
+        and each task by its name where the data names several."""
+        tasks = sorted({row.task for row in rows})
         seen = [row.target in self.seen for row in rows]
         popular = [row.target in self.popular for row in rows]
         return {
@@ -62,6 +63,11 @@ class LMData:
             "new": [not s for s in seen],
             "popular": popular,
             "rare": [s and not p for s, p in zip(seen, popular, strict=True)],
+            **{
+                f"task {task or 'unnamed'}": [row.task == task for row in rows]
+                for task in tasks
+                if len(tasks) > 1
+            },
         }
 
 
@@ -112,7 +118,8 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
     """Files `*train*.parquet`, `*valid*.parquet`, `*test*.parquet` with uuid and messages.
 
     The IDs of the user's messages are the history, each ID of the assistant's a target: a row with
-    several targets becomes one interaction per target. The catalogue is every ID that occurs, so
+    several targets becomes one interaction per target. `source`, where there is such a column, is
+    the task. The catalogue is every ID that occurs, so
     it has no collisions to report. Raises LMError, one line with file and row.
     """
     parquet = require("pyarrow.parquet")
@@ -124,7 +131,9 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
         rows: list[Interaction] = []
         for path in found:
             try:
-                table = parquet.read_table(path, columns=["uuid", "messages"]).to_pylist()
+                names = set(parquet.read_schema(path).names)
+                wanted = ["uuid", "messages", *({"source"} & names)]
+                table = parquet.read_table(path, columns=wanted).to_pylist()
             except (OSError, ValueError, KeyError) as problem:
                 reason = " ".join(str(problem).split())[:200]
                 raise LMError(f"{path}: not RecIF parquet (uuid, messages): {reason}") from None
@@ -159,7 +168,8 @@ def _recif_row(row: dict[str, Any], where: str, codebook: int) -> list[Interacti
     answers = _recif_ids((t for r, t in texts if r == "assistant"), where, codebook)
     if not answers:
         raise LMError(f"{where}: the assistant's message holds no <|sid_begin|>...<|sid_end|>")
-    return [Interaction(str(row["uuid"]), asked, target) for target in answers]
+    task = str(row.get("source") or "")
+    return [Interaction(str(row["uuid"]), asked, target, task) for target in answers]
 
 
 def _text(content: Any) -> str:

@@ -20,7 +20,7 @@ from recast.lm.prefix import (
     CausalLM,
     allowed_logits,
     backbone,
-    head,
+    code_head,
     hidden_states,
     last_state,
     prompt_mask,
@@ -52,12 +52,13 @@ class _Shared:
 
     def step(self, codes: Tensor, level: int, sees: Tensor) -> Tensor:
         """Feed codes `[B, G]` of `level`; sees `[B, G, S]`: which earlier blocks' codes, its own
-        included, each may attend to. Returns logits `[B, G, V]`."""
+        included, each may attend to. Returns the next level's logits `[B, G, K]`."""
         prompt = self.real.unsqueeze(1).expand(-1, codes.shape[1], -1)
         mask = torch.cat([prompt, sees], -1).unsqueeze(1)
         position = (self.prompts.length.unsqueeze(-1) + level).expand_as(codes)
         ids = self.tokens[level][codes]
-        return head(self.model, hidden_states(self.model, ids, position, mask, self.cache))
+        states = hidden_states(self.model, ids, position, mask, self.cache)
+        return code_head(self.model, states, self.tokens[level + 1])
 
 
 def _start(model: CausalLM, vocabulary: Vocabulary, prompts: Prompts) -> _Shared:
@@ -65,8 +66,8 @@ def _start(model: CausalLM, vocabulary: Vocabulary, prompts: Prompts) -> _Shared
     real, among = prompt_mask(prompts.length, prompts.ids.shape[1])
     place = torch.arange(prompts.ids.shape[1], device=prompts.ids.device).expand_as(prompts.ids)
     states = hidden_states(model, prompts.ids, place, among.unsqueeze(1), cache)
-    logits = head(model, last_state(states, prompts.length))
     tokens = vocabulary.table(prompts.ids.device)
+    logits = code_head(model, last_state(states, prompts.length), tokens[0])
     return _Shared(model, prompts, tokens, cache, real, logits)
 
 
@@ -91,7 +92,7 @@ def sample(
     logits = shared.logits.unsqueeze(1).expand(-1, group, -1)
     codes, logps, entropies = [], [], []
     for level in range(depth):
-        open_logits = allowed_logits(logits, shared.tokens, trie, level, node) / temperature
+        open_logits = allowed_logits(logits, trie, level, node) / temperature
         logp = torch.log_softmax(open_logits, -1)
         cdf = logp.double().exp().cumsum(-1)
         draw = uniforms[..., level].to(cdf.device) * cdf[..., -1]
@@ -128,7 +129,7 @@ def beams(
     logits = shared.logits.unsqueeze(1)
     sees = torch.zeros(batch, 1, 0, dtype=torch.bool, device=device)
     for level in range(trie.depth):
-        open_logits = allowed_logits(logits, shared.tokens, trie, level, node)
+        open_logits = allowed_logits(logits, trie, level, node)
         every = (total.unsqueeze(-1) + torch.log_softmax(open_logits, -1)).flatten(1)
         # A dead beam's children are -inf - inf = NaN: keep them dead.
         every = every.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
@@ -190,7 +191,7 @@ def enumerate_nodes(
     for level in range(trie.depth):
         every_row.append(rows)
         node = rows.expand(batch, -1)
-        every_logit.append(allowed_logits(logits, shared.tokens, trie, level, node))
+        every_logit.append(allowed_logits(logits, trie, level, node))
         if level + 1 == trie.depth:
             break
         allowed, child = trie.allowed[level], trie.child[level]

@@ -23,9 +23,10 @@ import torch
 from recast.lm.models import SmallModel, build_small
 from recast.lm.optimizer import Adam
 from recast.lm.prefix import CausalLM
-from recast.lm.signal import Collected, Roller, collect
-from recast.lm.trainer import Job, RLTraining, update
-from recast.lm.trie import build_trie
+from recast.lm.signal import Collected, collect
+from recast.lm.trainer import roller
+from recast.lm.trie import Codes, Trie, build_trie
+from recast.lm.update import Job, RLTraining, update
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
 from recast.strategies import STRATEGIES
 from recast.strategy import Strategy
@@ -64,7 +65,7 @@ class _Case:
 def measure(
     shapes: Shapes, shape: SmallModel | None = None, progress: Progress = lambda *_: None
 ) -> list[Row]:
-    """One row per case, seconds as medians over the repeats.
+    """One row per case, seconds (of `clock`) as medians over the repeats.
 
     Columns: strategy, prefix, group, prompt_tokens, micro_rows, batch, rows, tokens,
     update_seconds, step_seconds, peak_mib, gflop, mfu; ratio (the baseline's update_seconds over
@@ -99,20 +100,44 @@ def measure(
 
 
 def matrix_rate(size: int = 768, seconds: float = 0.2) -> float:
-    """FLOP per second of a large float32 matrix product on this machine's default threads."""
+    """FLOP per second, of `clock`, of a large float32 matrix product."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     a @ b
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
+    began, count = clock(), 0
+    while clock() - began < seconds:
         a @ b
         count += 1
-    return 2.0 * size**3 * count / (time.perf_counter() - began)
+    return 2.0 * size**3 * count / (clock() - began)
+
+
+def clock() -> float:
+    """Processor seconds of this process on a CPU, so that what else runs there does not count; wall
+    seconds with a GPU, when its queue is empty."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def token_model(prompt: int, group: int, width: int, depth: int = DEPTH) -> float:
     """(P + (L - 1) G) / (P + (L - 1) U): how many times fewer tokens U rows cost than G, with a
     shared prefix."""
     return (prompt + (depth - 1) * group) / (prompt + (depth - 1) * width)
+
+
+def made_up(
+    tokens: int, batch: int, vocabulary: Vocabulary
+) -> tuple[Trie, list[list[Codes]], list[Codes]]:
+    """A random catalogue, and the history and target of each of `batch` prompts of at most
+    `tokens` tokens."""
+    draw = random.Random(0)
+    sids = set[Codes]()
+    while len(sids) < ITEMS:
+        sids.add(tuple(draw.randrange(CODEBOOK) for _ in range(DEPTH)))
+    known = sorted(sids)
+    items = max(1, (tokens - len(vocabulary.before)) // DEPTH)
+    histories = [[draw.choice(known) for _ in range(items)] for _ in range(batch)]
+    return build_trie(known), histories, [draw.choice(known) for _ in range(batch)]
 
 
 def _case(
@@ -125,22 +150,15 @@ def _case(
     vocabulary: Vocabulary,
     shape: SmallModel,
 ) -> _Case:
-    draw = random.Random(0)
-    sids = set[tuple[int, ...]]()
-    while len(sids) < ITEMS:
-        sids.add(tuple(draw.randrange(CODEBOOK) for _ in range(DEPTH)))
-    trie = build_trie(sorted(sids))
-    items = max(1, (tokens - len(vocabulary.before)) // DEPTH)
-    rows = [[draw.choice(trie.codes.tolist()) for _ in range(items)] for _ in range(shapes.batch)]
-    prompts = vocabulary.prompts([[tuple(sid) for sid in row] for row in rows])
+    trie, histories, targets = made_up(tokens, shapes.batch, vocabulary)
     model = build_small(vocabulary, shape, seed=0)
     job = Job(
         model=model,
         reference=build_small(vocabulary, shape, seed=0),
         vocabulary=vocabulary,
         trie=trie,
-        prompts=prompts,
-        target=trie.codes[torch.tensor([draw.randrange(ITEMS) for _ in rows])],
+        prompts=vocabulary.prompts(histories),
+        target=torch.tensor(targets),
         evaluation={},
     )
     how = RLTraining(
@@ -157,28 +175,19 @@ def _case(
 def _turn(case: _Case, turn: int) -> None:
     """One step; turn 0 warms up and is not counted."""
     job, how = case.job, case.how
-    roller = Roller(
-        model=job.model,
-        vocabulary=job.vocabulary,
-        trie=job.trie,
-        prompts=job.prompts,
-        target=job.target,
-        batch=how.batch,
-        group=how.group,
-        search=how.search,
-        temperature=how.temperature,
-        seed=how.seed,
-    )
-    began = time.perf_counter()
-    collected = collect(roller, case.strategy, turn, {})
-    rolled = time.perf_counter()
+    began = clock()
+    collected = collect(roller(job, how), case.strategy, turn, {})
+    rolled = clock() - began
+    case.collected = collected
+    # Once untimed: memory that the case before gave back is mapped anew, at the wrong one's cost.
+    _update(case)
+    began = clock()
     update(job, case.strategy, how, collected, 0.0)
     case.optimizer.step(1e-6, how.clip_norm)
-    done = time.perf_counter()
-    case.collected = collected
+    done = clock()
     if turn:
-        case.rollouts.append(rolled - began)
-        case.updates.append(done - rolled)
+        case.rollouts.append(rolled)
+        case.updates.append(done - began)
 
 
 def _rows(
@@ -187,7 +196,8 @@ def _rows(
     found: list[Row] = []
     for case in cases:
         parameters = sum(p.numel() for p in case.job.model.parameters())
-        rows, cost = _tokens(case)
+        assert case.collected is not None
+        rows, cost = tokens_of(case.job, case.strategy, case.how, case.collected)
         seconds = statistics.median(case.updates)
         flop = 6.0 * parameters * cost
         found.append(
@@ -228,19 +238,20 @@ def _update(case: _Case) -> None:
     case.job.model.zero_grad(set_to_none=True)
 
 
-def _tokens(case: _Case) -> tuple[int, int]:
-    """Rows, and tokens of the actor's forward pass, of the last collected batch."""
-    assert case.collected is not None
-    signal, length = case.collected.signal, case.collected.prompts.length
-    extra = int(case.strategy.learns_from_target)
+def tokens_of(
+    job: Job, strategy: Strategy, how: RLTraining, collected: Collected
+) -> tuple[int, int]:
+    """Rows, and tokens of the actor's forward pass, of one collected batch."""
+    signal, length = collected.signal, collected.prompts.length
+    extra = int(strategy.learns_from_target)
     width = (signal.rows.sum(-1) if signal is not None else torch.zeros_like(length)) + extra
-    depth = case.job.trie.depth
+    depth = job.trie.depth
     used = width > 0
-    if case.how.shared_prefix:
-        cost = (length + (depth - 1) * width)[used]
+    if how.shared_prefix:
+        tokens = (length + (depth - 1) * width)[used]
     else:
-        cost = (width * (length + depth - 1))[used]
-    return int(width.sum()), int(cost.sum())
+        tokens = (width * (length + depth - 1))[used]
+    return int(width.sum()), int(tokens.sum())
 
 
 def peak_memory(model: CausalLM, call: Callable[[], None]) -> float:

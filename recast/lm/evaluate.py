@@ -46,6 +46,13 @@ class EvaluationSet:
     def __len__(self) -> int:
         return len(self.users)
 
+    def first(self, count: int) -> EvaluationSet:
+        """The first so many of its prompts."""
+        slices = {name: flags[:count] for name, flags in self.slices.items()}
+        users = self.users[:count]
+        part = slice(0, count)
+        return EvaluationSet(self.prompts[part], self.item[part], self.codes[part], slices, users)
+
 
 def evaluation_set(
     vocabulary: Vocabulary,

@@ -11,6 +11,7 @@ codes that can follow), without one those of the model's whole vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,34 +74,61 @@ def head(model: CausalLM, states: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def allowed_logits(logits: Tensor, tokens: Tensor, trie: Trie, level: int, node: Tensor) -> Tensor:
+def code_head(model: CausalLM, states: Tensor, tokens: Tensor) -> Tensor:
+    """Logits of one level's codes alone, float32: states `[..., d]`, tokens `[K]` -> `[..., K]`.
+
+    A plain output layer is applied to these K rows of its weight; any other one in full.
+    """
+    output = backbone(model).get_output_embeddings()
+    if type(output) is torch.nn.Linear:
+        bias = None if output.bias is None else output.bias[tokens]
+        logits = torch.nn.functional.linear(states, output.weight[tokens], bias)
+    else:
+        logits = output(states)[..., tokens]
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def allowed_logits(logits: Tensor, trie: Trie, level: int, node: Tensor) -> Tensor:
     """Logits of the codes that may follow each node, `[..., W]`, -inf on padding.
 
-    logits `[..., V]`; tokens `[L, K]`; node `[...]` indexes depth `level`.
+    logits `[..., K]`, of the level's codes; node `[...]` indexes depth `level`.
     """
-    here = tokens[level][trie.code[level][node]]
+    here = trie.code[level][node]
     return logits.gather(-1, here).masked_fill(~trie.allowed[level][node], -torch.inf)
 
 
-def _chosen(
-    states: Tensor,
-    model: CausalLM,
+def level_logits(
+    model: CausalLM, states: Sequence[Tensor], tokens: Tensor, trie: Trie | None
+) -> list[Tensor]:
+    """What chooses each code of a path: per level, logits of the level's codes, or of the whole
+    vocabulary without a trie."""
+    if trie is None:
+        return [head(model, level) for level in states]
+    return [code_head(model, level, tokens[lv]) for lv, level in enumerate(states)]
+
+
+def chosen_logp(
+    logits: Sequence[Tensor],
     tokens: Tensor,
     codes: Tensor,
     trie: Trie | None,
     temperature: float,
 ) -> Tensor:
-    """Log-probability of each chosen code: states `[B, U, L, d]` -> `[B, U, L]`."""
-    logits = head(model, states) / temperature
-    if trie is None:
-        chosen = torch.stack([tokens[lv][codes[..., lv]] for lv in range(codes.shape[-1])], -1)
-        return torch.log_softmax(logits, -1).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
-    nodes, slots, _ = trie.walk(codes)
+    """Log-probability of each chosen code, `[B, U, L]`; codes `[B, U, L]`.
+
+    logits: as from `level_logits`, `[B, U, ...]` per level, or `[B, 1, ...]` where a prompt's rows
+    share them.
+    """
+    rows = codes.shape[1]
     found = []
-    for level in range(codes.shape[-1]):
-        open_logits = allowed_logits(logits[..., level, :], tokens, trie, level, nodes[..., level])
-        logp = torch.log_softmax(open_logits, -1)
-        found.append(logp.gather(-1, slots[..., level, None]).squeeze(-1))
+    nodes, slots = (codes, codes) if trie is None else trie.walk(codes)[:2]
+    for level, here in enumerate(logits):
+        open_logits, chosen = here, tokens[level][codes[..., level]]
+        if trie is not None:
+            node = nodes[:, : here.shape[1], level]
+            open_logits, chosen = allowed_logits(here, trie, level, node), slots[..., level]
+        logp = torch.log_softmax(open_logits / temperature, -1).expand(-1, rows, -1)
+        found.append(logp.gather(-1, chosen.unsqueeze(-1)).squeeze(-1))
     return torch.stack(found, -1)
 
 
@@ -113,6 +141,16 @@ def packed_logp(
     temperature: float = 1.0,
 ) -> Tensor:
     """Log-probabilities of code paths `[B, U, L]` with one prompt forward per group."""
+    states = packed_states(model, vocabulary, prompts, codes)
+    tokens = vocabulary.table(prompts.ids.device)
+    return chosen_logp(level_logits(model, states, tokens, trie), tokens, codes, trie, temperature)
+
+
+def packed_states(
+    model: CausalLM, vocabulary: Vocabulary, prompts: Prompts, codes: Tensor
+) -> list[Tensor]:
+    """The states that predict each code of the paths `[B, U, L]`, per level: `[B, 1, d]` for the
+    first, which the rows of a prompt share, then `[B, U, d]`."""
     rows, depth = codes.shape[1:]
     device = prompts.ids.device
     tokens = vocabulary.table(device)
@@ -132,10 +170,8 @@ def packed_logp(
     place = torch.arange(width, device=device).expand(len(prompts), -1)
     after = [(prompts.length.unsqueeze(-1) + b).expand(-1, rows) for b in range(blocks)]
     states = hidden_states(model, ids, torch.cat([place, *after], 1), mask.unsqueeze(1))
-    first = last_state(states, prompts.length).unsqueeze(1).expand(-1, rows, -1)
-    levels = [states[:, width + b * rows : width + (b + 1) * rows] for b in range(blocks)]
-    stacked = torch.stack([first, *levels], 2)
-    return _chosen(stacked, model, tokens, codes, trie, temperature)
+    first = last_state(states, prompts.length).unsqueeze(1)
+    return [first, *torch.split(states[:, width:], rows, 1)]
 
 
 def reencoded_logp(
@@ -166,6 +202,5 @@ def reencoded_logp(
     _, mask = prompt_mask(length + depth - 1, width + depth - 1)
     place = torch.arange(width + depth - 1, device=device).expand(len(ids), -1)
     states = hidden_states(model, ids, place, mask.unsqueeze(1))
-    picked = torch.stack([states[line, length - 1 + level] for level in range(depth)], 1)
-    stacked = picked.view(batch, rows, depth, -1)
-    return _chosen(stacked, model, tokens, codes, trie, temperature)
+    picked = [states[line, length - 1 + lv].view(batch, rows, -1) for lv in range(depth)]
+    return chosen_logp(level_logits(model, picked, tokens, trie), tokens, codes, trie, temperature)

@@ -22,7 +22,15 @@ from recast.lm import checkpoint
 from recast.lm.decode import beams
 from recast.lm.extra import LMError
 from recast.lm.optimizer import Adam
-from recast.lm.prefix import CausalLM, head, hidden_states, packed_logp, prompt_mask
+from recast.lm.prefix import (
+    CausalLM,
+    chosen_logp,
+    head,
+    hidden_states,
+    level_logits,
+    packed_states,
+    prompt_mask,
+)
 from recast.lm.seeds import batch_indices
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
@@ -94,18 +102,32 @@ def target_logp(
     temperature: float = 1.0,
 ) -> Tensor:
     """log p(target) of the constrained policy, `[B]`, exact; target `[B, L]` codes."""
-    found = [
-        packed_logp(
-            model,
-            vocabulary,
-            prompts[start : start + chunk],
-            target[start : start + chunk].unsqueeze(1),
-            trie,
-            temperature,
-        ).sum((-2, -1))
-        for start in range(0, len(prompts), chunk)
-    ]
-    return torch.cat(found)
+    return target_logps(model, vocabulary, trie, prompts, target, (temperature,), chunk)[0]
+
+
+@torch.no_grad()
+def target_logps(
+    model: CausalLM,
+    vocabulary: Vocabulary,
+    trie: Trie,
+    prompts: Prompts,
+    target: Tensor,
+    temperatures: Sequence[float],
+    chunk: int = 256,
+) -> Tensor:
+    """`target_logp` at several temperatures from one forward pass, `[T, B]`."""
+    tokens = vocabulary.table(prompts.ids.device)
+    found = []
+    for start in range(0, len(prompts), chunk):
+        part, codes = prompts[start : start + chunk], target[start : start + chunk].unsqueeze(1)
+        states = packed_states(model, vocabulary, part, codes)
+        logits = level_logits(model, states, tokens, trie)
+        found.append(
+            torch.stack(
+                [chosen_logp(logits, tokens, codes, trie, t).sum((-2, -1)) for t in temperatures]
+            )
+        )
+    return torch.cat(found, 1)
 
 
 def fine_tune(

@@ -71,11 +71,11 @@ def given(search: Search) -> frozenset[str]:
 
 def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Collected:
     """Roll out, judge, repair and credit the prompts of one step."""
-    total = len(roller.prompts)
-    index = batch_indices(roller.seed, "prompts", step, roller.batch, total)
+    total, device = len(roller.prompts), roller.target.device
+    index = batch_indices(roller.seed, "prompts", step, roller.batch, total).to(device)
     skipped, visit = 0, None
     if strategy.needs_rollouts and strategy.gate != "none":
-        draw = uniforms(roller.seed, "gate", step, (roller.batch,))
+        draw = uniforms(roller.seed, "gate", step, (roller.batch,)).to(device)
         visit = Visit(index, draw, step < total // roller.batch)
         keep = strategy.stage("gate")(visit, state)
         index, skipped = index[keep], int((~keep).sum())
@@ -116,7 +116,7 @@ def roll_out(
     The reward is 1 for the target's semantic ID; refill names a further round of the same step.
     """
     roller.model.eval()
-    trie, prompts = roller.trie, roller.prompts[index]
+    trie, prompts, device = roller.trie, roller.prompts[index], roller.target.device
     shape = (len(index), strategy.sampled(roller.group))
     name, counter = ("/refill", step * REFILLS + refill) if refill else ("", step)
     optional: dict[str, Any] = {}
@@ -125,7 +125,7 @@ def roll_out(
         valid = item >= 0
         item = item.clamp(min=0)
         codes = trie.codes[item]
-        optional["beam_rank"] = torch.arange(shape[1]).expand(shape)
+        optional["beam_rank"] = torch.arange(shape[1], device=device).expand(shape)
     else:
         draws = uniforms(roller.seed, f"rollouts{name}", counter, (*shape, trie.depth))
         rolled = sample(roller.model, roller.vocabulary, trie, prompts, draws, roller.temperature)
@@ -136,10 +136,10 @@ def roll_out(
     matched = matched_levels(codes, roller.target[index].unsqueeze(1))
     groups = RolloutGroups.of(
         (matched == trie.depth).float(),
-        score=level_scores(trie.depth)[matched],
+        score=level_scores(trie.depth, device=device)[matched],
         valid=valid,
-        tie_key=uniforms(roller.seed, f"ties{name}", counter, shape).float(),
-        length=torch.full(shape, float(trie.depth)),
+        tie_key=uniforms(roller.seed, f"ties{name}", counter, shape).float().to(device),
+        length=torch.full(shape, float(trie.depth), device=device),
         matched=matched,
         item=item,
         depth=trie.depth,
@@ -174,7 +174,7 @@ def _refilled(
             counter = step * REFILLS + refill
             index = batch_indices(
                 roller.seed, "prompts/refill", counter, roller.batch, len(roller.prompts)
-            )
+            ).to(roller.target.device)
         groups, codes = roll_out(roller, strategy, index, step, refill)
         rollouts += int(groups.valid.sum())
         first = first or (index, groups, codes)

@@ -134,11 +134,54 @@ def test_a_local_pretrained_model_learns_with_lora(data_folder, tmp_path, capsys
     assert "has no chat template" in capsys.readouterr().err
 
 
+def test_training_curves_go_to_the_tracker_that_is_asked_for(
+    started, data_folder, tmp_path, monkeypatch, capsys
+):
+    from accelerate import tracking
+
+    words = ["rl", data_folder, "--start", started, "--strategy", "recast", "--steps", 2]
+    words += ["--evaluations", 1, "--batch", 8, "--group", 4, "--eval-prompts", 8]
+    words += ["--report-to", "tensorboard", "--store", tmp_path / "store"]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    capsys.readouterr()
+    assert recast(*words) == 2
+    assert "install it with: pip install tensorboard" in capsys.readouterr().err
+
+    seen: list[tuple[int, str]] = []
+
+    class Kept(tracking.TensorBoardTracker):
+        def start(self):
+            assert Path(self.logging_dir_param) == tmp_path / "store" / "tracking"
+
+        def log(self, values, step=None, **_):
+            seen.extend((step, name) for name in values)
+
+        def finish(self):
+            seen.append((-1, "finished"))
+
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Kept)
+    assert recast(*words) == 0
+    assert {(1, "train/update_width"), (2, "train/repaired"), (2, "test/hr_at_10")} <= set(seen)
+    assert (0, "validation/pass_at_1") in seen
+    assert seen[-1] == (-1, "finished")
+
+
+def test_an_unknown_semantic_id_is_named_with_its_row(data_folder, tmp_path, capsys):
+    path = next((data_folder / "train").glob("*.csv"))
+    lines = path.read_text().splitlines()
+    lines[3] = lines[3].rsplit(",", 1)[0] + ",<a_2><b_2><c_7>"
+    path.write_text("\n".join(lines) + "\n")
+    assert recast("sft", data_folder, "--out", tmp_path / "o") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "row 4: <a_2><b_2><c_7> is not in the index" in line
+
+
 def test_the_study_states_its_time_and_stops_when_asked(started, data_folder, tmp_path, capsys):
     words = ["study", data_folder, "--start", started, "--batch", 8, "--group", 4, "--time-only"]
-    assert recast(*words, "--eval-prompts", 8, "--store", tmp_path / "s", "--steps", 4) == 0
-    assert "runs to do, about" in capsys.readouterr().err
-    assert not Store(tmp_path / "s").files()
+    assert recast(*words, "--eval-prompts", 8, "--out", tmp_path / "s", "--steps", 4) == 0
+    assert "66 tuning and 110 reporting runs to do, about" in capsys.readouterr().err
+    assert not Store(tmp_path / "s" / "store").files()
 
 
 def test_efficiency_prints_ratios_and_draws_the_chart(tmp_path, capsys):
@@ -157,6 +200,20 @@ def test_efficiency_prints_ratios_and_draws_the_chart(tmp_path, capsys):
     assert float(again["token_ratio"]) == 8 / 2
     assert float(shared["peak_mib"]) > 0
     assert "vega" in (tmp_path / "e.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
+def test_efficiency_inside_trl_prints_ratios_and_nothing_else(capsys):
+    words = ["efficiency", "--engine", "trl", "--group", 4, "--batch", 2, "--micro-rows", 4]
+    words += ["--repeats", 1, "--prompt-tokens", 10]
+    assert recast(*words, "--format", "csv") == 0
+    grpo, ours = table(capsys.readouterr().out)
+    assert (grpo["rows"], ours["rows"]) == ("8", "4")
+    assert float(ours["ratio"]) > 1
+    assert recast(*words, "--chart", "x.html") == 2
+    assert "leave out --engine trl" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -92,9 +93,18 @@ def test_recif_rows_become_one_interaction_per_target(as_text, tmp_path):
     data = read_any(tmp_path)
     assert data.sids == ((1, 2, 3), (4, 5, 6))
     assert data.train == (
-        Interaction("u1", ((1, 2, 3),), (4, 5, 6)),
-        Interaction("u1", ((1, 2, 3),), (1, 2, 3)),
+        Interaction("u1", ((1, 2, 3),), (4, 5, 6), "s"),
+        Interaction("u1", ((1, 2, 3),), (1, 2, 3), "s"),
     )
+
+
+def test_each_task_of_several_is_a_slice_of_its_own(data_folder):
+    data = load_data(data_folder)
+    rows = [replace(row, task=f"t{i % 2}") for i, row in enumerate(data.test[:5])]
+    found = data.slices(rows)
+    assert found["task t0"] == [True, False, True, False, True]
+    assert found["task t1"] == [False, True, False, True, False]
+    assert list(data.slices(data.test)) == ["seen", "new", "popular", "rare"]
 
 
 @pytest.mark.parametrize(

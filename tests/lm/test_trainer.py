@@ -11,10 +11,12 @@ import torch
 from recast.gate import start as start_state
 from recast.groups import Origin, RolloutGroups
 from recast.lm import trainer
+from recast.lm import update as updating
 from recast.lm.extra import LMError
 from recast.lm.optimizer import Adam
-from recast.lm.signal import Collected, given, learn_from
-from recast.lm.trainer import RLTraining, train, update
+from recast.lm.signal import Collected, collect, given, learn_from
+from recast.lm.trainer import train
+from recast.lm.update import RLTraining, update
 from recast.strategies import STRATEGIES
 from recast.strategy import require_inputs
 
@@ -69,24 +71,21 @@ def roller_step(job, how, name):
 
 
 def collected_of(job, how, name):
-    roller = trainer.Roller(
-        job.model, job.vocabulary, job.trie, job.prompts, job.target,
-        how.batch, how.group, how.search, how.temperature, how.seed,
-    )  # fmt: skip
-    return trainer.collect(roller, STRATEGIES[name], 0, start_state((), len(job.prompts)))
+    memory = start_state((), len(job.prompts))
+    return collect(trainer.roller(job, how), STRATEGIES[name], 0, memory)
 
 
 def test_only_active_rows_are_scored_and_only_after_repair(monkeypatch):
     job, how = tiny.job(), replace(SHORT, kl_weight=0.1, batch=16)
     collected = collected_of(job, how, "contrast_only")
     seen = []
-    real = trainer.packed_logp
+    real = updating.packed_logp
 
     def spy(model, vocabulary, prompts, codes, *rest):
         seen.append((model is job.reference, codes))
         return real(model, vocabulary, prompts, codes, *rest)
 
-    monkeypatch.setattr(trainer, "packed_logp", spy)
+    monkeypatch.setattr(updating, "packed_logp", spy)
     update(job, STRATEGIES["contrast_only"], how, collected, 0.0)
     with_rows = collected.signal.rows.any(-1)
     assert 0 < int(with_rows.sum()) < 16  # some groups are all-zero: their prompts never come up
@@ -197,3 +196,20 @@ def test_learning_from_the_target_raises_its_probability():
 
 def test_collected_without_rollouts_has_no_signal():
     assert Collected(tiny.job().prompts, tiny.job().target).signal is None
+
+
+@pytest.mark.parametrize("search", ["sample", "beam"])
+@pytest.mark.parametrize("name", ["grpo", "recast", "repair_only", "grpo_sft", "greso"])
+def test_every_tensor_of_a_step_is_made_on_the_devices_of_the_job(name, search):
+    """With `meta` as the default device, a tensor made without a device spoils the step: on a GPU
+    it would have been a CPU tensor among the GPU's."""
+    found = []
+    for default in ("cpu", "meta"):
+        job = tiny.job()
+        how = replace(SHORT, search=search, kl_weight=0.1)
+        optimizer = Adam(dict(job.model.named_parameters()), how.lr)
+        memory = trainer.memory_of(job, STRATEGIES[name])
+        with torch.device(default):
+            trainer.train_step(job, STRATEGIES[name], how, optimizer, 0, memory)
+        found.append(torch.cat([p.detach().flatten() for p in job.model.parameters()]))
+    assert torch.equal(found[0], found[1])

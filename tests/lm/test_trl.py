@@ -115,6 +115,74 @@ def test_the_strategys_own_divisor_gives_the_librarys_loss(tmp_path):
     assert norms["strategy"] == pytest.approx(norms["trl"] * (16 * 3) / 4, rel=1e-3)
 
 
+def test_active_rows_fill_as_few_micro_batches_as_they_need_and_the_last_ones(tmp_path):
+    """16 rollouts, 8 active rows, micro-batches of 4: two empty ones, then two full ones."""
+    it = trl_case.trainer(
+        tmp_path, "recast", per_device_train_batch_size=4, gradient_accumulation_steps=4
+    )
+    seen = []
+    loss = it._compute_loss
+
+    def spy(model, inputs):
+        seen.append(len(inputs.get("completion_ids", ())))
+        return loss(model, inputs)
+
+    it._compute_loss = spy
+    it.train()
+    assert seen == [0, 0, 4, 4]
+
+
+def test_rows_stay_spread_when_a_phase_spans_several_optimizer_steps(tmp_path):
+    it = trl_case.trainer(
+        tmp_path, "recast", per_device_train_batch_size=4, gradient_accumulation_steps=1,
+        steps_per_generation=4, max_steps=4,
+    )  # fmt: skip
+    seen = []
+    loss = it._compute_loss
+
+    def spy(model, inputs):
+        seen.append(len(inputs["completion_ids"]))
+        return loss(model, inputs)
+
+    it._compute_loss = spy
+    it.train()
+    assert seen == [2, 2, 2, 2]
+
+
+def test_a_target_outside_the_trie_is_one_line(tmp_path):
+    it = trl_case.trainer(tmp_path, "recast")
+    it.train_dataset = it.train_dataset.map(lambda row: {"target_ids": [3, 8, 3]})
+    with pytest.raises(
+        LMError, match=r"target_ids: \[3, 8, 3\] is not an item of the trie"
+    ) as caught:
+        it.train()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_that_is_not_finite_is_one_line(tmp_path):
+    it = trl_case.trainer(tmp_path, "recast")
+    with torch.no_grad():
+        it.model.model.norm.weight.fill_(float("nan"))
+    it._down_the_trie = lambda ids: [list(target) for target in it._targets]
+    with pytest.raises(LMError, match="the loss became nan at step 1; lower learning_rate"):
+        it.train()
+
+
+def test_the_cost_inside_trl_counts_what_reaches_the_actor(capsys):
+    from recast.lm.efficiency import Shapes
+    from recast.lm.models import SmallModel
+    from recast.lm.trlcost import measure_trl
+
+    shapes = Shapes(groups=(8,), prompt_tokens=(10,), micro_rows=(8,), batch=4, repeats=1)
+    grpo, recast = measure_trl(shapes, SmallModel(1, 16, 2, 16))
+    assert (grpo["rows"], recast["rows"]) == (4 * 8, 4 * 2)
+    assert capsys.readouterr().out == ""
+    assert grpo["ratio"] == 1.0
+    assert recast["ratio"] == grpo["update_seconds"] / recast["update_seconds"]
+    with pytest.raises(LMError, match="no multiple of 5; expected a divisor"):
+        measure_trl(Shapes(groups=(8,), micro_rows=(5,), batch=4))
+
+
 def test_trie_scores_are_those_of_the_engine(tmp_path):
     it = trl_case.trainer(tmp_path, "recast")
     prompts = tiny.prompts(trl_case.VOCAB, trl_case.TRIE, 5, 3)

@@ -10,8 +10,8 @@ import transformers
 
 from recast.items import Interaction
 from recast.lm.evaluate import evaluation_set
-from recast.lm.trainer import Job
 from recast.lm.trie import Trie, build_trie
+from recast.lm.update import Job
 from recast.lm.vocabulary import Prompts, Vocabulary, small_vocabulary
 
 CODEBOOK = 5

@@ -11,6 +11,7 @@ BATCHES = 700  # of each kind of reward
 # TRL's `scale_rewards`: the same formula here.
 SAME = {
     "group": STRATEGIES["grpo_trl"],
+    "batch": STRATEGIES["grpo_trl_batch"],
     "none": STRATEGIES["dr_grpo"],
 }
 

@@ -46,32 +46,30 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
     base = alt.Chart(shares)
     several = frame["step"].n_unique() > 1
     marks = base.mark_area(stroke="white", strokeWidth=1) if several else base.mark_bar(size=40)
+    drawn = marks.encode(
+        x=alt.X("step:Q" if several else "step:O", title="Step of the log").axis(
+            tickCount=5, labelAngle=0
+        ),
+        y=alt.Y("bottom:Q", title="Share of groups")
+        .axis(format="%", tickCount=5)
+        .scale(domain=[0, 1]),
+        y2="top:Q",
+        color=alt.Color("regime:N", title=None, legend=alt.Legend(orient="top")).scale(
+            domain=labels, range=[colour for colour, _ in REGIME_STYLE]
+        ),
+        tooltip=[
+            "task:N",
+            "step:Q",
+            "regime:N",
+            alt.Tooltip("share:Q", format=".1%"),
+            alt.Tooltip("groups:Q", title="groups", format=","),
+        ],
+    )
     panels = (
-        marks.encode(
-            x=alt.X("step:Q" if several else "step:O", title="Step of the log").axis(
-                tickCount=5, labelAngle=0
-            ),
-            y=alt.Y("bottom:Q", title="Share of groups")
-            .axis(format="%", tickCount=5)
-            .scale(domain=[0, 1]),
-            y2="top:Q",
-            color=alt.Color("regime:N", title=None, legend=alt.Legend(orient="top")).scale(
-                domain=labels, range=[colour for colour, _ in REGIME_STYLE]
-            ),
-            tooltip=[
-                "task:N",
-                "step:Q",
-                "regime:N",
-                alt.Tooltip("share:Q", format=".1%"),
-                alt.Tooltip("groups:Q", title="groups", format=","),
-            ],
-        )
-        .properties(width=300 if len(order) > 1 else 640, height=180)
-        .facet(
-            facet=alt.Facet("task:N", title=None, sort=order.to_list()).header(
-                labels=len(order) > 1
-            ),
-            columns=2,
+        alt.layer(drawn).properties(width=640, height=180)
+        if len(order) == 1
+        else drawn.properties(width=270, height=180).facet(
+            facet=alt.Facet("task:N", title=None, sort=order.to_list()), columns=2
         )
     )
     return titled(
@@ -118,8 +116,8 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
     own = mark.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
     text = mark.mark_text(align="left", dx=10, dy=10, color=INK).encode(text="label:N")
     known = frame.drop_nulls(["cost", "cost_low", "cost_high"])
-    left = (panel(frame, "learnable", share, ".1%") + own + text).properties(width=290, height=240)
-    right = panel(known, "cost", cost, ",.1f").properties(width=290, height=240)
+    left = (panel(frame, "learnable", share, ".1%") + own + text).properties(width=270, height=240)
+    right = panel(known, "cost", cost, ",.1f").properties(width=270, height=240)
     return titled(
         left | right,
         "What would another G buy?",

@@ -161,7 +161,9 @@ def remaining(frame: pl.DataFrame) -> alt.HConcatChart:
             .encode(y=alt.Y("strategy:N", title=None, sort=order))
         )
         bars = (
-            base.transform_filter("isValid(datum.low)").mark_rule().encode(x="low:Q", x2="high:Q")
+            base.transform_filter("isValid(datum.low)")
+            .mark_rule()
+            .encode(x="low:Q", x2="high:Q", color=colour)
         )
         points = base.mark_point(filled=True, size=70, opacity=1).encode(
             x=alt.X("mean:Q", title=label).scale(zero=True),

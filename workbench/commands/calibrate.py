@@ -1,12 +1,17 @@
-"""`recast calibrate`: which SFT length and temperature give a wanted mix of regimes."""
+"""`recast calibrate`: which SFT length, temperature and heterogeneity give a wanted mix."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import click
 import polars as pl
 
 from workbench.commands.output import FORMAT, emit
-from workbench.spec import SpecError, load_experiment
+from workbench.spec import Experiment, SpecError, change, load_experiment, validated
+
+HELD_OUT = 8192
+"""Test users of a synthetic world on which a calibrated start is measured, at least."""
 
 
 @click.command()
@@ -28,8 +33,11 @@ def calibrate(
 ) -> None:
     """Find the start whose groups are mixed as asked, e.g. --all-zero .85 --multi-hit .02.
 
+    Knobs: how long SFT goes, the temperature of the rollouts, and how unequal users are in the
+    strength of their taste. What was found must hold within a point on held-out users as well.
+
     Columns: prompts (solver: seen by the solver; held_out: validation and test), all_zero,
-    single_hit, multi_hit, saturated, temperature of the rollouts, sft_steps.
+    single_hit, multi_hit, saturated, temperature of the rollouts, heterogeneity, sft_steps.
     """
     changes = {
         "start.all_zero": all_zero,
@@ -39,8 +47,13 @@ def calibrate(
     }
     spec = load_experiment(preset, changes)
     from sim.calibrate import calibrate as solve
+    from sim.calibrate import not_held_out
     from workbench.work import build_policy, build_world
 
+    synthetic = spec.world.kind == "synthetic"
+    if synthetic:
+        # A share of rare groups is known to a point only on many users.
+        spec = _changed(spec, {"world.test_prompts": max(HELD_OUT, spec.world.test_prompts)})
     try:
         found = solve(
             build_policy(spec),
@@ -50,15 +63,31 @@ def calibrate(
             group=spec.train.group,
             max_steps=spec.start.max_steps,
             lr=spec.start.lr,
+            heterogeneity=spec.world.heterogeneity,
+            worlds=(lambda h: build_world(_changed(spec, {"world.heterogeneity": h})))
+            if synthetic
+            else None,
         )
     except ValueError as problem:
         raise SpecError(str(problem)) from None
-    knobs = {"temperature": found.temperature, "sft_steps": found.steps}
+    fault = not_held_out(found, all_zero, multi_hit)
+    if fault:
+        raise SpecError(fault)
+    knobs = {
+        "temperature": found.temperature,
+        "heterogeneity": found.heterogeneity,
+        "sft_steps": found.steps,
+    }
     rows = [("solver", found.solved), ("held_out", found.held_out)]
     table = pl.DataFrame([{"prompts": name, **shares, **knobs} for name, shares in rows])
     emit(table, style, f"Regimes of the calibrated start, G = {spec.train.group}, seed 0")
     if style == "table":
         click.echo(
             f"use it with: start.all_zero = {all_zero:g}, "
-            f"train.temperature = {found.temperature:.4g}"
+            f"train.temperature = {found.temperature:.4g}, "
+            f"world.heterogeneity = {found.heterogeneity:.4g}"
         )
+
+
+def _changed(spec: Experiment, changes: Mapping[str, float]) -> Experiment:
+    return validated(Experiment, change(spec.model_dump(), changes))

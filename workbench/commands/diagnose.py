@@ -22,7 +22,7 @@ from workbench.diagnose import (
 from workbench.diagnose import diagnose as take_apart
 from workbench.doctor import examine
 from workbench.logs.layout import Choice
-from workbench.logs.problems import LogError
+from workbench.logs.problems import LogError, plain_line
 from workbench.logs.read import FORMATS, Log, files_of, read_log
 from workbench.spec import SpecError
 from workbench.worth import again, best_group, savings
@@ -47,6 +47,14 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
     help="Share of learnable groups that G should reach.",
 )
 @click.option("--table", type=click.Choice(TABLES), default="findings", help="What json/csv hold.")
+@click.option(
+    "--html",
+    "target",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Write one self-contained HTML file as well.",
+)
 @click.option("--simulate", is_flag=True, help="Rank strategies in a world with these regimes.")
 @STORE
 @FORMAT
@@ -60,6 +68,7 @@ def diagnose(
     strategies: tuple[str, ...],
     share: float,
     table: str,
+    target: Path | None,
     simulate: bool,
     store_path: str,
     style: str,
@@ -75,10 +84,19 @@ def diagnose(
             parse_strategy(name)
     except ValueError as problem:
         raise SpecError(str(problem)) from None
+    if target is not None and (
+        target.suffix.lower() not in (".html", ".htm")
+        or target.is_dir()
+        or not target.parent.is_dir()
+    ):
+        raise SpecError(
+            f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
+            "exists"
+        )
     log = _read(paths, log_format or "", Choice(rewards, outcome))
     found = take_apart(log, threshold, tolerance)
     tables: dict[str, Callable[[], pl.DataFrame]] = {
-        "findings": lambda: findings_table(found),
+        "findings": lambda: _findings(found),
         "regimes": lambda: regime_table(found),
         "training": lambda: over_training(found),
         "predictions": lambda: predictions(found),
@@ -86,6 +104,11 @@ def diagnose(
         "again": lambda: again(found),
         "strategies": lambda: counterfactual(found, names),
     }
+    if target is not None:
+        from workbench.log_report import write_log_report
+
+        write_log_report(found, names, share, target)
+        click.echo(f"report: {target}", err=True)
     if style != "table":
         if simulate:
             _simulate(found, Path(store_path), style)
@@ -95,8 +118,8 @@ def diagnose(
     click.echo(summary_line(found))
     click.echo(trend(found))
     _say_findings(found)
-    emit(tables["regimes"](), style, "How many groups can teach anything?")
-    emit(_few(tables["training"]()), style, "Does that change over training?")
+    emit(_known(tables["regimes"]()), style, "How many groups can teach anything?")
+    emit(_known(_few(tables["training"]())), style, "Does that change over training?")
     if not tables["predictions"]().is_empty():
         emit(tables["predictions"](), style, "What would another G give? (last third of the steps)")
     click.echo(best_group(found, share))
@@ -108,12 +131,10 @@ def diagnose(
         _simulate(found, Path(store_path), style)
 
 
-def findings_table(found: Diagnosis) -> pl.DataFrame:
-    """One row per finding: name, level, says, do."""
-    return pl.DataFrame(
-        [vars(one) for one in examine(found)],
-        schema={"name": pl.String, "level": pl.String, "says": pl.String, "do": pl.String},
-    )
+def _findings(found: Diagnosis) -> pl.DataFrame:
+    from workbench.log_report import findings_table
+
+    return findings_table(found)
 
 
 def _say_findings(found: Diagnosis) -> None:
@@ -131,15 +152,14 @@ def _read(paths: tuple[Path, ...], form: str, choice: Choice) -> Log:
         raise SpecError(str(problem)) from None
     for line in log.problems.lines():
         click.echo(f"warning: {line}", err=True)
-    if log.problems.unreadable or log.problems.files:
-        files = f" and {log.problems.files} files" if log.problems.files else ""
-        click.echo(
-            f"warning: {log.problems.unreadable:,} of "
-            f"{log.problems.read + log.problems.unreadable:,} rows ({log.problems.share:.2%})"
-            f"{files} could not be read; the rest is diagnosed",
-            err=True,
-        )
+    if log.problems.summary():
+        click.echo(f"warning: {log.problems.summary()}", err=True)
     return log
+
+
+def _known(table: pl.DataFrame) -> pl.DataFrame:
+    """Without columns of which the log says nothing."""
+    return table.select(c for c in table.columns if table[c].count())
 
 
 def _few(table: pl.DataFrame, rows: int = 8) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import polars as pl
 from workbench import phases, search
 from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
 from workbench.commands.output import EFFICIENCY, existing_store
-from workbench.evidence import gather, read_efficiency
+from workbench.evidence import conditions, gather, read_efficiency
 from workbench.figures import figures
 from workbench.measures import BASELINE, METRIC
 from workbench.report import FORMATS, Format, Report, export_charts, write_report
@@ -66,20 +66,43 @@ def report(
         )
     evidence = replace(evidence, efficiency=measured)
     checked = [check(claim, evidence) for claim in CLAIMS]
+    verdicts = claims_table(checked)
+    measured_rows = settings_table(checked)
+    judged = pl.col("decides") & (pl.col("verdict") != "not testable here")
     drawn = figures(evidence)
     write_report(
         Report(
             f"Runs: {store.root}",
             [*evidence.gaps, *evidence.warnings(METRIC, BASELINE)],
             [
-                ("Which claims hold?", claims_table(checked), "recast claims"),
+                (
+                    "Which claims hold?",
+                    verdicts.select(
+                        "claim", "says", "paper", "verdict", "where", "measured", "beside"
+                    ),
+                    "recast claims",
+                ),
+                (
+                    "How is each claim judged?",
+                    verdicts.select("claim", "statistic", "threshold", "analogue", "sweeps"),
+                    "recast claims --format csv",
+                ),
+                ("What was run?", conditions(evidence), "recast sweep NAME --show tuning"),
                 (
                     "What was measured in each setting?",
-                    settings_table(checked),
+                    measured_rows.filter(judged).drop("beside", "decides"),
                     "recast claims --show settings",
                 ),
             ],
             drawn,
+            summary=_counted(verdicts["verdict"]),
+            folded=[
+                (
+                    "What stands beside, and what is not judged?",
+                    measured_rows.filter(~judged),
+                    "recast claims --show settings",
+                )
+            ],
         ),
         path,
     )
@@ -89,3 +112,9 @@ def report(
         click.echo(f"{folder}: {len(written)} files")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
+
+
+def _counted(verdicts: pl.Series) -> str:
+    counts = verdicts.value_counts(sort=True)
+    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.iter_rows())
+    return f"Of {len(verdicts)} claims: {listed}."

@@ -127,6 +127,8 @@ def run(
         emit(added, style, f"What was equal? Runs {mode}")
     print_ceilings(built.ceilings_by_slice())
     click.echo(DEFINITIONS)
+    if table["slice"].n_unique() > 1:
+        click.echo("Every metric of every slice: --format csv.")
     click.echo(
         f"Learning rates chosen per strategy by {spec.train.tune_metric} on validation prompts."
     )

@@ -56,6 +56,11 @@ def print_results(table: pl.DataFrame, history: pl.DataFrame, spec: Experiment, 
         f"Group regimes at G = {spec.train.group}: at the start, then at the end",
     )
     _show(history, "Over training: regimes at that step, and what groups taught since the last one")
+    if spec.train.rollouts == "beam":
+        click.echo(
+            "Regimes are those of independent samples; the groups here are beam sets of distinct "
+            "items,\nwhich hit more often: repaired is the share of beam sets without a hit."
+        )
     _show(trained.select("strategy", *SIGNAL, *COST), "What taught, and what did it cost?")
     if "invalid_share" in trained.columns:
         shares = ("invalid_share_start", "invalid_share_training", "invalid_share")

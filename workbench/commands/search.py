@@ -71,6 +71,10 @@ def search(
         verdicts = table.select("matched", "candidate", "outcome").unique(maintain_order=True)
         for matched, name, outcome in verdicts.iter_rows():
             click.echo(f"{MATCHED[matched]}: {name} {outcome}")
+        for matched, words in MATCHED.items():
+            here = verdicts.filter(pl.col("matched") == matched)["outcome"]
+            if len(here) and not here.str.starts_with("beats").any():
+                click.echo(f"{words}: no candidate dominates both controls")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
 

@@ -18,8 +18,9 @@ def group_table(
 
     rollouts: as in a `Log`. Columns: key, part, step, prompt, task, size, hits, regime (of
     `REGIMES`), spread (largest less smallest reward), constant (spread within the tolerance),
-    reward (mean), distinct (predictions that differ; null where none is logged), targets (ground
-    truths that differ), idle (rollouts without a logged advantage; null where none is logged).
+    reward, entropy, logp (means), distinct (predictions that differ; null where none is logged),
+    targets (ground truths that differ), idle (rollouts without a logged advantage; null where none
+    is logged).
     """
     hit = pl.col("outcome") > threshold + tolerance
     grouped = rollouts.group_by("key", "part").agg(
@@ -34,6 +35,8 @@ def group_table(
         distinct=pl.when(pl.col("prediction").count() == pl.len()).then(
             pl.col("prediction").n_unique().cast(pl.Int64)
         ),
+        entropy=pl.col("entropy").mean().cast(pl.Float64),
+        logp=pl.col("logp").mean().cast(pl.Float64),
         targets=pl.col("target").drop_nulls().n_unique().cast(pl.Int64),
         idle=pl.when(pl.col("advantage").count() == pl.len()).then(
             (pl.col("advantage").abs() <= tolerance).sum().cast(pl.Int64)

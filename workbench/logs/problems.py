@@ -61,6 +61,17 @@ class Problems:
         more = self.kinds - Counter(problem.what for problem in self.first)
         return found + [f"and {count:,} more: {what}" for what, count in more.most_common(5)]
 
+    def summary(self) -> str:
+        """How much could not be read, in one line; empty when everything could."""
+        if not self.unreadable and not self.files:
+            return ""
+        files = f" and {self.files} file{'s' if self.files > 1 else ''}" if self.files else ""
+        total = self.read + self.unreadable
+        return (
+            f"{self.unreadable:,} of {total:,} rows ({self.share:.2%}){files} could not be read; "
+            "the rest is diagnosed"
+        )
+
     def _note(self, problem: Problem) -> None:
         self.kinds[problem.what] += 1
         if len(self.first) < SHOWN:

@@ -22,8 +22,8 @@ FORMATS: dict[str, LogFormat] = {
     form.FORMAT.name: form.FORMAT for form in (trl, verl, openrlhf, generic)
 }
 AS_LOGGED = Choice()
-MOST = 2_000_000
-"""Rollouts kept in memory; about 150 bytes each while they are put together."""
+MOST = 1_000_000
+"""Rollouts kept in memory; some 300 bytes each while they are put together and diagnosed."""
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".json", ".ndjson")
 Progress = Callable[[int, int, str], None]

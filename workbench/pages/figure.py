@@ -66,8 +66,8 @@ def few_seeds(pairs: int) -> None:
 
     if least_p(pairs) >= LEVEL:
         st.caption(
-            f"With {pairs} paired seeds no p is below {least_p(pairs):.2g}, whatever they show: "
-            "nothing here can be significant. Read the intervals, or run more seeds."
+            f"With {pairs} paired seeds no p is below {least_p(pairs):.2g}, whatever the runs "
+            "show: nothing here can be significant. Read the intervals, or run more seeds."
         )
 
 

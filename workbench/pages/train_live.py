@@ -83,7 +83,7 @@ all_zero = boxes[1].slider(
 )
 group = boxes[2].slider("Rollouts per group, G", 2, 64, **view.number("group", 32, low=2, high=64))
 steps = boxes[3].slider(
-    "Optimizer steps", 20, 600, step=20, **view.number("steps", 120, low=20, high=600)
+    "Optimizer steps", 20, 5000, step=20, **view.number("steps", 120, low=20, high=5000)
 )
 seeds = boxes[4].slider("Seeds", 1, 10, **view.number("seeds", 5, low=1, high=10))
 with st.expander("Learning rate of each strategy"):

@@ -158,16 +158,22 @@ if isinstance(said, str):
     st.stop()
 found, problems = said.diagnosis, said.diagnosis.log.problems
 st.write(plain(f"{summary_line(found)}. {trend(found)}"))
-if problems.unreadable or problems.files:
-    st.warning(
-        plain(
-            f"{problems.unreadable:,} of {problems.read + problems.unreadable:,} rows "
-            f"({problems.share:.2%}) and {problems.files} files could not be read; the rest is "
-            "diagnosed."
-        )
-    )
+if problems.summary():
+    st.warning(plain(f"{problems.summary()}."))
     with st.expander("What could not be read"):
         st.code("\n".join(problems.lines()), language=None)
+
+whole, late = said.regimes.row(0, named=True), found.late()
+teaching = late.filter(pl.col("regime").is_in(["single_hit", "multi_hit"])).height / late.height
+zero = late.filter(pl.col("regime") == "all_zero").height / late.height
+numbers = {
+    "Groups without a hit, now": f"{zero:.0%}",
+    "Groups that can teach, now": f"{teaching:.0%}",
+    "Rollouts per such group": f"{found.group / teaching:,.0f}" if teaching else "none teaches",
+    "Pass@1, whole log": f"{whole['pass_at_1']:.2%}",
+}
+for column, (label, value) in zip(st.columns(4), numbers.items(), strict=True):
+    column.metric(label, value)
 
 st.header("What is wrong?")
 for finding in said.findings:
@@ -192,7 +198,7 @@ figure(
     width="content",
 )
 st.dataframe(
-    said.regimes,
+    said.regimes.select(name for name in said.regimes.columns if said.regimes[name].count()),
     hide_index=True,
     column_config={
         **{
@@ -204,6 +210,8 @@ st.dataframe(
         "pass_at_1": st.column_config.NumberColumn("Pass@1", format="percent"),
         "pass_at_g": st.column_config.NumberColumn("Pass@G", format="percent"),
         "distinct": st.column_config.NumberColumn("distinct per group", format="%.1f"),
+        "entropy": st.column_config.NumberColumn("entropy (nats)", format="%.3f"),
+        "logp": st.column_config.NumberColumn("log-probability (nats)", format="%.3f"),
     },
     alt="Regime shares of the whole log, overall and per task",
 )
@@ -219,8 +227,8 @@ if not said.predictions.is_empty():
     if len(tasks) > 1:
         task = st.selectbox("Task", tasks, **view.one_of("task", tasks))
     mine = said.predictions.filter(pl.col("task") == task)
-    late = found.late() if task == "all" else found.late().filter(pl.col("task") == task)
-    teaches = late.filter(pl.col("regime").is_in(["single_hit", "multi_hit"])).height / late.height
+    part = late if task == "all" else late.filter(pl.col("task") == task)
+    teaches = part.filter(pl.col("regime").is_in(["single_hit", "multi_hit"])).height / part.height
     figure(
         charts.other_widths(mine, found.group, teaches),
         mine,
@@ -300,11 +308,9 @@ trainer = right.selectbox(
     "Trainer", list(TRAINERS), format_func=TRAINERS.__getitem__,
     **view.one_of("trainer", list(TRAINERS)),
 )  # fmt: skip
-late = found.late()
-zero = late.filter(pl.col("regime") == "all_zero").height / late.height
 st.code(
     snippet(trainer, strategy, found.group, zero),
-    language="bash" if trainer == "run" else "python",
+    language="bash" if trainer in ("run", "verl") else "python",
 )
 if reason := mind(trainer, strategy):
     st.info(plain(reason))

@@ -7,8 +7,9 @@ import click
 from workbench.commands.lm.data import data
 from workbench.commands.lm.efficiency import efficiency
 from workbench.commands.lm.evaluate import evaluate
-from workbench.commands.lm.rl import rl, study
+from workbench.commands.lm.rl import rl
 from workbench.commands.lm.sft import sft
+from workbench.commands.lm.study import study
 
 
 @click.group("lm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import polars as pl
@@ -10,6 +11,9 @@ import polars as pl
 from workbench.commands.lm.session import one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.spec import SpecError
+
+if TYPE_CHECKING:
+    from recast.lm.efficiency import Shapes
 
 
 @click.command()
@@ -29,6 +33,13 @@ from workbench.spec import SpecError
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--kl", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["own", "trl"]),
+    default="own",
+    show_default=True,
+    help="Our own loop, or TRL's trainer with our adapter (prompts re-encoded per rollout).",
+)
 @click.option("--chart", type=click.Path(path_type=Path), default=None, help="An .html file.")
 @FORMAT
 def efficiency(
@@ -39,6 +50,7 @@ def efficiency(
     batch: int,
     repeats: int,
     kl: float,
+    engine: str,
     chart: Path | None,
     style: str,
 ) -> None:
@@ -47,7 +59,9 @@ def efficiency(
     The default small model on this machine; the first strategy is the baseline of every ratio.
     Columns: strategy, prefix, group, prompt_tokens, micro_rows (0 = whole batch), batch, rows,
     tokens, update_seconds, step_seconds, peak_mib, gflop, mfu, ratio, token_ratio, step_ratio,
-    memory_ratio, prefix_speedup.
+    memory_ratio, prefix_speedup. With --engine trl: engine, strategy, group, prompt_tokens,
+    micro_rows, batch, rows, update_seconds, step_seconds, ratio, step_ratio. Seconds are processor
+    time on a CPU, wall time with a GPU.
     """
     from recast.lm.efficiency import Shapes, measure
     from recast.stage import nearest
@@ -58,8 +72,13 @@ def efficiency(
             raise SpecError(f"--strategy: unknown {name!r}; {nearest(name, STRATEGIES)}")
     if chart is not None and chart.suffix != ".html":
         raise SpecError(f"--chart: {chart.name!r}; expected a file name ending in .html")
+    shapes = Shapes(strategies, groups, prompts, micros, batch, repeats, kl)
+    if engine == "trl":
+        if chart is not None:
+            raise SpecError("--chart: draws the own engine; leave out --engine trl")
+        _inside_trl(shapes, style)
+        return
     with one_line("transformers"), progress_bar() as progress:
-        shapes = Shapes(strategies, groups, prompts, micros, batch, repeats, kl)
         frame = pl.DataFrame(measure(shapes, progress=progress))
     emit(frame, style, f"Cost of one actor update, {batch} prompts, median of {repeats}")
     if chart is not None and len(strategies) > 1:
@@ -74,3 +93,12 @@ def efficiency(
             "Memory ratios hold for the named micro-batch only; peak_mib on a CPU: tensors kept "
             "for the backward pass, weights, gradient and Adam."
         )
+
+
+def _inside_trl(shapes: Shapes, style: str) -> None:
+    with one_line("trl", "datasets", "accelerate"), progress_bar() as progress:
+        from recast.lm.trlcost import measure_trl
+
+        frame = pl.DataFrame(measure_trl(shapes, progress=progress))
+    title = f"Cost of one actor update inside TRL, {shapes.batch} prompts, median of steps"
+    emit(frame, style, title)

@@ -1,0 +1,127 @@
+"""Strategies as advantage estimators of verl.
+
+Importing this module registers every strategy that verl's estimators can serve, as `recast.NAME`.
+In a run, `VERL_USE_EXTERNAL_MODULES=recast.adapters.verl` makes verl import it in each process, and
+`algorithm.adv_estimator=recast.pods` chooses one. A module of your own that calls `register` adds
+compositions the same way.
+
+An estimator sees rewards, the response mask and the groups, nothing else. What needs more, or edits
+groups, is refused by `why_not`; `recast.adapters.verl_trainer` does repair and dropping. The loss
+stays verl's: set its `loss_agg_mode` as docs/adapters.md says for each denominator.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import verl
+from torch import Tensor
+from verl.trainer.ppo.core_algos import register_adv_est
+
+from recast.adapters.verl_batch import places
+from recast.groups import RolloutGroups
+from recast.repair import REPAIRS
+from recast.selection import SELECTIONS
+from recast.strategies import STRATEGIES, parse_strategy
+from recast.strategy import Strategy, build_signal
+
+SUPPORTED = "0.9"
+SEEN = frozenset({"length"})
+"""Optional inputs that an estimator can fill: lengths come from the response mask."""
+
+BY_STRUCTURE = ("pair", "near_misses")
+
+if verl.__version__.split(".")[:2] != SUPPORTED.split("."):
+    raise ImportError(
+        f"recast.adapters.verl works with verl {SUPPORTED}.x, found {verl.__version__}; "
+        f"install it with: pip install 'verl=={SUPPORTED}.*'"
+    )
+
+Estimator = Callable[..., tuple[Tensor, Tensor]]
+
+
+def why_not(strategy: Strategy) -> str | None:
+    """Why verl's estimators cannot serve a strategy, in one line; None where they can."""
+    stage = strategy.stage("select").stage
+    reasons = {
+        "its gate skips prompts before they are rolled out": strategy.gate != "none",
+        "it remembers earlier batches": strategy.coupling == "state",
+        "it learns from the ground truth": strategy.learns_from_target,
+        "it puts the ground truth into groups; use recast.adapters.verl_trainer": strategy.anchors,
+        "it samples more rollouts than it keeps": (
+            strategy.stage("repair").stage is REPAIRS["keep_distinct"]
+        ),
+        "it ranks misses by structural score; use recast.adapters.verl_trainer": any(
+            stage is SELECTIONS[name] for name in BY_STRUCTURE
+        ),
+    }
+    missing = sorted(strategy.needs - SEEN - {"target", "reference"})
+    reasons[f"it needs {', '.join(missing)}"] = bool(missing)
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def estimator(strategy: Strategy) -> Estimator:
+    """An advantage estimator of verl that computes a strategy's advantages.
+
+    It takes token_level_rewards `[N, T]` (summed to the outcome), response_mask `[N, T]` and index
+    `[N]` (labels), and returns advantages and returns `[N, T]`, both the advantage on every token
+    of a response. A response without tokens is padding: it takes no part and gets 0.
+    Raises ValueError, one line, for a strategy that `why_not` refuses.
+    """
+    reason = why_not(strategy)
+    if reason is not None:
+        raise ValueError(f"strategy {strategy.text!r} cannot be an estimator of verl: {reason}")
+
+    least = next(width for width in itertools.count(1) if _wide_enough(strategy, width))
+
+    def estimate(
+        token_level_rewards: Tensor, response_mask: Tensor, index: Any, **_: Any
+    ) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled():
+            token_level_rewards = token_level_rewards.detach()
+        group, place = places(index.tolist() if hasattr(index, "tolist") else index)
+        where = group.to(token_level_rewards.device), place.to(token_level_rewards.device)
+        # Rollouts may be missing: a step whose widest group is too narrow is padded, not refused.
+        shape = int(group.max()) + 1, max(int(place.max()) + 1, least)
+        tokens = response_mask.sum(-1)
+
+        def grid(flat: Tensor) -> Tensor:
+            return flat.new_zeros(shape).index_put(where, flat)
+
+        length = grid(tokens)
+        groups = RolloutGroups.of(
+            grid(token_level_rewards.sum(-1)), valid=length > 0, length=length.clamp(min=1)
+        )
+        signal = build_signal(strategy, groups)
+        advantage = (signal.advantage * signal.rows)[where].unsqueeze(-1) * response_mask
+        return advantage, advantage
+
+    return estimate
+
+
+def _wide_enough(strategy: Strategy, width: int) -> bool:
+    try:
+        strategy.check_group(width)
+    except ValueError:
+        return False
+    return True
+
+
+def register(strategy: str | Strategy, name: str) -> None:
+    """Register a strategy (a name or a composition) as verl's estimator `name`.
+
+    Raises ValueError, one line, for one that verl's estimators cannot serve, or a name that is
+    taken.
+    """
+    chosen = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+    register_adv_est(name)(estimator(chosen))
+
+
+ESTIMATORS = tuple(name for name, strategy in STRATEGIES.items() if why_not(strategy) is None)
+"""Strategies that are registered as `recast.NAME`."""
+
+for _name in ESTIMATORS:
+    register(STRATEGIES[_name], f"recast.{_name}")

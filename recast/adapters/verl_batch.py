@@ -1,0 +1,171 @@
+"""What a strategy makes of a batch that verl sampled: repair, rows to keep, advantages.
+
+Pure functions over token ids and rewards, without verl; `recast.adapters.verl_trainer` calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recast.groups import Origin, RolloutGroups, regime
+from recast.loss import denominator
+from recast.regimes import REGIMES
+from recast.repair import REPAIRS, anchored
+from recast.strategy import Signal, State, Strategy, build_signal, require_inputs
+from recast.structure import level_scores
+
+MODE = "recast_sync"
+"""Name of the trainer, and of its options under `trainer.v1`."""
+
+GIVEN = frozenset({"target", "tie_key", "length", "matched", "depth"})
+
+
+def places(index: Iterable[Hashable]) -> tuple[Tensor, Tensor]:
+    """Group of each rollout and its place inside it, from labels that are equal inside a group;
+    int64 `[N]` each. Groups are numbered in the order in which they appear."""
+    seen: dict[Hashable, int] = {}
+    sizes: list[int] = []
+    group, place = [], []
+    for label in index:
+        number = seen.setdefault(label, len(seen))
+        if number == len(sizes):
+            sizes.append(0)
+        group.append(number)
+        place.append(sizes[number])
+        sizes[number] += 1
+    return torch.tensor(group, dtype=torch.int64), torch.tensor(place, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """What a strategy makes of a sampled batch of N rollouts, in the order of its keys.
+
+    signal: its groups; keep: bool `[N]`, reaches the actor; advantage `[N]` or `[N, L]`; repaired:
+    bool `[N]`, to be overwritten by the ground truth; divisor: what the strategy itself divides
+    the summed loss by.
+    """
+
+    signal: Signal
+    keep: Tensor
+    advantage: Tensor
+    repaired: Tensor
+    divisor: float
+
+
+def shape_batch(
+    strategy: Strategy,
+    uid: Sequence[str],
+    responses: Sequence[Tensor],
+    targets: Sequence[Sequence[int]],
+    outcome: Tensor,
+    tie_key: Tensor,
+    state: State | None = None,
+) -> Shaped:
+    """The signal of N rollouts; outcome, tie_key `[N]`, responses and targets token ids of each.
+
+    Raises ValueError, one line, for targets of several lengths.
+    """
+    lengths = {len(target) for target in targets}
+    if len(lengths) != 1:
+        raise ValueError(
+            f"target_ids: expected one length in every row, got {sorted(lengths)}; pad or drop rows"
+        )
+    (depth,) = lengths
+    group, place = places(uid)
+    where, shape = (group, place), (int(group.max()) + 1, int(place.max()) + 1)
+
+    def grid(flat: Tensor) -> Tensor:
+        return flat.new_zeros(shape).index_put(where, flat)
+
+    matched = torch.tensor(
+        [_leading(r.tolist(), t) for r, t in zip(responses, targets, strict=True)]
+    )
+    length = torch.tensor([max(len(response), 1) for response in responses])
+    groups = RolloutGroups.of(
+        grid(outcome),
+        score=grid(level_scores(depth)[matched]),
+        valid=grid(torch.ones(len(matched), dtype=torch.bool)),
+        tie_key=grid(tie_key),
+        length=grid(length),
+        matched=grid(matched),
+        depth=depth,
+    )
+    signal = build_signal(strategy, groups, state)
+    advantage = signal.advantage
+    alive = signal.rows if advantage.ndim == signal.rows.ndim else signal.rows.unsqueeze(-1)
+    return Shaped(
+        signal=signal,
+        keep=signal.rows[where],
+        advantage=(advantage * alive)[where],
+        repaired=(signal.groups.origin == int(Origin.ANCHOR))[where],
+        divisor=float(denominator(signal, strategy.denominator, depth)),
+    )
+
+
+def _leading(response: Sequence[int], target: Sequence[int]) -> int:
+    same = 0
+    for ours, theirs in zip(response, target, strict=False):
+        if ours != theirs:
+            break
+        same += 1
+    return same
+
+
+def refuse(strategy: Strategy, config: Any) -> None:
+    """Raise ValueError, one line, for what this trainer cannot do with verl's configuration."""
+    stage = strategy.stage("repair").stage
+    known = (REPAIRS[name] for name in ("none", "anchor", "anchor_share", "overwrite_last"))
+    if strategy.learns_from_target or not strategy.sends_rows:
+        raise ValueError(f"{MODE}: verl's actor has no supervised term; choose another strategy")
+    if strategy.gate != "none" or not any(stage is row for row in known):
+        raise ValueError(
+            f"{MODE} cannot do gate={strategy.gate}, repair={strategy.repair}; it does "
+            "repair=none, anchor, anchor_share and overwrite_last"
+        )
+    if strategy.anchor_ratio != "one":
+        raise ValueError(
+            f"{MODE}: verl recomputes the old policy's log-probabilities, so an anchor's ratio "
+            f"starts at 1; anchor_ratio={strategy.anchor_ratio} is not possible"
+        )
+    actor, algorithm = config.actor_rollout_ref.actor, config.algorithm
+    correction = algorithm.get("rollout_correction", None)
+    filtering = algorithm.get("filter_groups", None)
+    rollout = config.actor_rollout_ref.rollout
+    refused = {
+        "algorithm.filter_groups evicts the groups that repair is for; disable it": (
+            filtering is not None and bool(filtering.get("enable", False))
+        ),
+        "the ground truth has no rollout probability; set rollout_correction.bypass_mode=False": (
+            strategy.anchors and bool(correction) and bool(correction.get("bypass_mode", False))
+        ),
+        "the ground truth has no rollout probability; set rollout.calculate_log_probs=False": (
+            strategy.anchors and bool(rollout.calculate_log_probs)
+        ),
+        "the number of rows varies; set actor.use_dynamic_bsz=True": not actor.use_dynamic_bsz,
+        "the outcome must stay the outcome; set algorithm.use_kl_in_reward=False": (
+            bool(algorithm.use_kl_in_reward)
+        ),
+    }
+    for problem, holds in refused.items():
+        if holds:
+            raise ValueError(f"{MODE}: {problem}")
+    require_inputs(strategy, GIVEN, config.actor_rollout_ref.rollout.n)
+
+
+def described(signal: Signal) -> dict[str, float]:
+    """What the rollouts were before repair, and what is left of them."""
+    sampled = signal.sampled
+    kinds = regime(sampled.hit, sampled.valid)
+    found = {
+        f"recast/{name}": float((kinds == place).double().mean())
+        for place, name in enumerate(REGIMES)
+    }
+    found["recast/raw_reward"] = float(sampled.reward.sum() / sampled.valid.sum())
+    found["recast/repaired"] = float(anchored(signal.groups).double().mean())
+    found["recast/update_width"] = float(signal.rows.sum(-1).double().mean())
+    return found

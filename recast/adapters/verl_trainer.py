@@ -1,0 +1,210 @@
+"""Repair and dropping inside verl's synchronous trainer, registered as `recast_sync`.
+
+    VERL_USE_EXTERNAL_MODULES=recast.adapters.verl_trainer python -m verl.trainer.main_ppo \\
+        trainer.v1.trainer_mode=recast_sync +trainer.v1.recast_sync.strategy=recast ...
+
+Four methods of verl 0.9's `PPOTrainerSync` are overridden, so other versions are refused at import:
+
+- `_balance_batch`, the first to see a sampled batch: write the ground truth into repaired slots
+  and drop the rollouts that do not reach the actor, BEFORE any log-probability is computed;
+- `_get_required_batch_multiple` and `_update_actor`: mini-batches of the rows that are left, as
+  many optimizer steps as without dropping;
+- `_compute_advantage`: the strategy's advantages.
+
+The outcome is verl's own reward (`rm_scores`, summed over a response). Structure, for the repair
+slot and the hardest negative, is the number of leading tokens that a response shares with the
+ground truth, in the column `target_ids` of the data set: token ids as the policy would emit them,
+end of sequence included, all of one length L.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from verl.trainer.ppo.v1 import register_trainer, trainer_base
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from recast.adapters.verl import SUPPORTED as SUPPORTED  # refuses other versions
+from recast.adapters.verl_batch import MODE, described, refuse, shape_batch
+from recast.strategies import parse_strategy
+from recast.strategy import State
+
+FIELDS = ("uid", "prompts", "responses", "rm_scores")
+
+
+class _Resized:
+    """A worker group whose actor update runs over mini-batches of another size."""
+
+    def __init__(self, group: Any, size: int) -> None:
+        self._group, self._size = group, size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._group, name)
+
+    def update_actor(self, batch: Any) -> Any:
+        batch.extra_info.update(global_batch_size=self._size, mini_batch_size=self._size)
+        return self._group.update_actor(batch)
+
+
+@register_trainer(MODE)
+class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional and untyped
+    """verl's synchronous trainer, its learning signal a strategy of this library.
+
+    Options under `trainer.v1.recast_sync`: strategy, a name or a composition (default recast);
+    target, the column of target token ids (default target_ids); divisor: "verl" keeps verl's
+    normalisation over all rollouts, so that dropping rows equals masking them (no KL term),
+    "strategy" divides by the strategy's own denominator (loss_agg_mode seq-mean-token-sum);
+    seed of the random ties.
+    Raises ValueError, one line, for what `refuse` names.
+    """
+
+    actor_rollout_wg: Any
+
+    def __init__(self, config: Any) -> None:
+        options = config.trainer.v1.get(MODE, {}) or {}
+        self.strategy = parse_strategy(str(options.get("strategy", "recast")))
+        self.target = str(options.get("target", "target_ids"))
+        self.divisor = str(options.get("divisor", "verl"))
+        self.seed = int(options.get("seed", 0))
+        mode = config.actor_rollout_ref.actor.loss_agg_mode
+        if self.divisor not in ("verl", "strategy"):
+            raise ValueError(f"{MODE}.divisor: {self.divisor!r}; expected verl or strategy")
+        if self.divisor == "strategy" and mode != "seq-mean-token-sum":
+            raise ValueError(
+                f"{MODE}.divisor=strategy needs actor.loss_agg_mode=seq-mean-token-sum, got {mode}"
+            )
+        refuse(self.strategy, config)
+        self._memory: State = {}
+        self._advantage: dict[str, Tensor] = {}
+        self._sampled = (0, 0, 0.0)  # rollouts, their tokens, the strategy's divisor
+        super().__init__(config)
+
+    def _build_replay_buffer(self) -> Any:
+        self.trainer_mode = "sync"  # it chooses the buffer of the synchronous trainer
+        return super()._build_replay_buffer()
+
+    def _balance_batch(self, batch: Any, metrics: dict[str, Any], **options: Any) -> Any:
+        return super()._balance_batch(self._shape(batch, metrics), metrics, **options)
+
+    def _shape(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """Repair and drop; returns the batch of the rows that are left."""
+        tq = trainer_base.tq
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=[*FIELDS, self.target]
+        )
+        responses, prompts = _rows(data["responses"]), _rows(data["prompts"])
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_steps)
+        shaped = shape_batch(
+            self.strategy,
+            [str(label) for label in _plain(data["uid"])],
+            responses,
+            [[int(token) for token in target] for target in _plain(data[self.target])],
+            torch.stack([scores.float().sum() for scores in _rows(data["rm_scores"])]),
+            torch.rand(len(batch), generator=generator),
+            self._memory,
+        )
+        self._memory = shaped.signal.state
+        self._write_targets(batch, shaped.repaired, prompts, _plain(data[self.target]))
+        metrics.update(described(shaped.signal))
+        kept = [key for key, keep in zip(batch.keys, shaped.keep.tolist(), strict=True) if keep]
+        kept = kept or batch.keys[:1]  # verl needs one row; its advantage is 0
+        dropped = sorted(set(batch.keys) - set(kept))
+        tokens = sum(len(response) for response in responses)
+        self._sampled = (len(batch), tokens, shaped.divisor)
+        self._advantage = dict(zip(batch.keys, shaped.advantage, strict=True))
+        if dropped:
+            tq.kv_clear(keys=dropped, partition_id=batch.partition_id)
+        return batch.select_keys(kept)
+
+    def _write_targets(
+        self, batch: Any, repaired: Tensor, prompts: list[Tensor], targets: Sequence[Sequence[int]]
+    ) -> None:
+        rows = []
+        for place in repaired.nonzero().flatten().tolist():
+            response = torch.tensor([int(t) for t in targets[place]], dtype=torch.int64)
+            ids = torch.cat([prompts[place], response])
+            scores = torch.zeros(len(response))
+            scores[-1] = 1.0
+            rows.append(
+                {
+                    "responses": response,
+                    "input_ids": ids,
+                    "attention_mask": torch.ones_like(ids),
+                    "position_ids": torch.arange(len(ids)),
+                    "response_mask": torch.ones_like(response),
+                    "loss_mask": torch.ones_like(response),
+                    "rm_scores": scores,
+                }
+            )
+            batch.tags[place].update(response_len=len(response), seq_len=len(ids))
+        if rows:
+            from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+            places = repaired.nonzero().flatten().tolist()
+            trainer_base.tq.kv_batch_put(
+                keys=[batch.keys[i] for i in places],
+                partition_id=batch.partition_id,
+                fields=list_of_dict_to_tensordict(rows),
+                tags=[batch.tags[i] for i in places],
+            )
+
+    @property
+    def _steps(self) -> int:
+        """Optimizer steps that verl would take over all the rollouts of the batch."""
+        actor = self.config.actor_rollout_ref
+        return int(max(1, self._sampled[0] // (actor.actor.ppo_mini_batch_size * actor.rollout.n)))
+
+    def _get_required_batch_multiple(self, dp_size: int) -> int:
+        return int(dp_size * self._steps)
+
+    def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        del metrics
+        tq = trainer_base.tq
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"]
+        )
+        masks = [mask.float() for mask in _rows(data["response_mask"])]
+        scale = self._scale(len(batch), int(sum(mask.sum() for mask in masks)))
+        rows = []
+        for key, mask in zip(batch.keys, masks, strict=True):
+            advantage = self._advantage.get(key, torch.zeros(())) * scale
+            row = torch.zeros_like(mask)
+            row[: len(mask)] = advantage[: len(mask)] if advantage.ndim else advantage
+            rows.append(row * mask)
+        nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+        from tensordict import TensorDict
+
+        fields = TensorDict({"advantages": nested, "returns": nested}, batch_size=len(batch))
+        return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+
+    def _scale(self, rows: int, tokens: int) -> float:
+        """Factor that turns verl's mean over the rows at hand into the mean that is meant."""
+        rollouts, sampled_tokens, divisor = self._sampled
+        if self.divisor == "strategy":
+            return rows / divisor
+        if self.config.actor_rollout_ref.actor.loss_agg_mode == "token-mean":
+            return tokens / max(sampled_tokens, 1)
+        return rows / rollouts
+
+    def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        whole = self.actor_rollout_wg
+        self.actor_rollout_wg = _Resized(whole, len(batch) // self._steps)
+        try:
+            return super()._update_actor(batch, metrics)
+        finally:
+            self.actor_rollout_wg = whole
+
+
+def _rows(value: Any) -> list[Tensor]:
+    """The rows of a nested or a plain tensor."""
+    return list(value.unbind(0))
+
+
+def _plain(value: Any) -> list[Any]:
+    """The entries of a field that may be a tensor, a nested tensor, or a stack of anything."""
+    if isinstance(value, Tensor):
+        return [row.tolist() for row in value.unbind(0)]
+    return list(value)

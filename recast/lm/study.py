@@ -1,0 +1,205 @@
+"""The measured comparison on a real model: what its runs are, and what one run measures.
+
+Every entry starts from the same SFT checkpoints and meets the same prompts in the same order. Rate
+and checkpoint of an entry are chosen together on the tuning users, over seeds of their own; then
+the paired seeds train to that checkpoint, and the test split is read once, at their end.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recast.ledger import CostLedger
+from recast.lm.decode import beams
+from recast.lm.efficiency import clock, peak_memory, tokens_of
+from recast.lm.evaluate import (
+    EvaluationSet,
+    entropy_curve,
+    from_probability,
+    from_rank,
+    matched_temperature,
+)
+from recast.lm.optimizer import Adam
+from recast.lm.sft import target_logps
+from recast.lm.signal import collect, given
+from recast.lm.trainer import memory_of, roller, train_step
+from recast.lm.update import Job, RLTraining, update
+from recast.strategy import Strategy, require_inputs
+
+WIDTH = 10
+CHUNK = 256
+MATCHING = 32
+TEMPERATURES = (0.25, 0.35, 0.5, 0.7)
+METRICS = ("hr_at_1", "hr_at_10", "ndcg_at_10", "pass_at_1", "pass_at_1_matched", "pass_at_32")
+TUNABLE = ("ndcg_at_10", "hr_at_1", "hr_at_10", "pass_at_1", "pass_at_32")
+Targets = Literal["learning", "train"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the comparison. strategy: a name or composition of the library; targets: whose
+    prompts and targets it learns from, the RL users' ("learning") or the SFT split's ("train")."""
+
+    label: str
+    strategy: str
+    targets: Targets = "learning"
+
+
+ENTRIES = (
+    Entry("sft", "sft"),
+    Entry("sft_train_targets", "sft", targets="train"),
+    Entry("grpo", "grpo"),
+    Entry("dr_grpo", "dr_grpo"),
+    Entry("rloo", "rloo"),
+    Entry("recast", "recast"),
+    Entry("recast_random_negative", "recast_random_negative"),
+    Entry("contrast_only", "contrast_only"),
+    Entry("repair_only", "repair_only"),
+    Entry("grpo_sft", "grpo_sft"),
+    Entry("target_power", "target_power"),
+)
+"""The comparison without the start, the tempered row and what a search found."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A run after `step` optimizer steps: what it has cost, and the means of its steps since the
+    last stop (learnable, signal_count, update_width, repaired, update_seconds, step_seconds)."""
+
+    step: int
+    ledger: CostLedger
+    means: Mapping[str, float]
+
+
+def run(job: Job, strategy: Strategy, how: RLTraining, stops: Sequence[int]) -> Iterator[Stop]:
+    """Train `job.model` in place to the last stop, yielding at each.
+
+    Schedules run over `how.steps`, so an early stop is a checkpoint of the whole run. Raises
+    ValueError for a strategy that this path cannot run, and Diverged.
+    """
+    require_inputs(strategy, given(how.search), how.group)
+    named = {n: p for n, p in job.model.named_parameters() if p.requires_grad}
+    optimizer = Adam(named, how.lr)
+    memory = memory_of(job, strategy)
+    ledger, tally = CostLedger(), list[dict[str, float]]()
+    for step in range(max(stops)):
+        spent, counted, memory = train_step(job, strategy, how, optimizer, step, memory)
+        ledger = CostLedger(**{k: v + spent[k] for k, v in asdict(ledger).items()})
+        tally.append(counted)
+        if step + 1 in stops:
+            means = {name: statistics.fmean(t[name] for t in tally) for name in tally[0]}
+            yield Stop(step + 1, ledger, means)
+            tally = []
+
+
+@torch.no_grad()
+def measure(
+    job: Job, data: EvaluationSet, group: int, matched: float = 1.0, *, report: bool = False
+) -> dict[str, Tensor]:
+    """Every metric of every prompt, float64 `[n]`; definitions as in `recast.lm.evaluate`, with
+    `WIDTH` beams, so ranks beyond them are misses.
+
+    matched: temperature of `pass_at_1_matched`; report: add pass_at_1_t.. and
+    pass_at_32_t.. at `TEMPERATURES`.
+    """
+    job.model.eval()
+    model, vocabulary, trie = job.model, job.vocabulary, job.trie
+    temperatures = (1.0, matched, *(TEMPERATURES if report else ()))
+    # Prompts of like length together: less padding, the same numbers.
+    order = torch.argsort(data.prompts.length, stable=True)
+    parts = [(data.prompts[index], data.codes[index]) for index in torch.split(order, CHUNK)]
+    back = torch.argsort(order)
+    logp = torch.cat(
+        [target_logps(model, vocabulary, trie, p, codes, temperatures) for p, codes in parts], 1
+    ).double()[:, back]
+    items = torch.cat([beams(model, vocabulary, trie, p, WIDTH)[0] for p, _ in parts])[back]
+    where = items == data.item.unsqueeze(-1)
+    rank = torch.where(where.any(-1), where.to(torch.uint8).argmax(-1), WIDTH)
+    ranked = {k: v for k, v in from_rank(rank).items() if k not in ("hr_at_50", "recall_at_32")}
+    found = {
+        **from_probability(logp[0].exp(), group),
+        "pass_at_1_matched": logp[1].exp(),
+        **ranked,
+    }
+    for place, temperature in enumerate(temperatures[2:], 2):
+        cold = from_probability(logp[place].exp(), group)
+        name = temperature_name(temperature)
+        found |= {f"{m}_{name}": cold[m] for m in ("pass_at_1", "pass_at_32")}
+    return found
+
+
+def temperature_name(temperature: float) -> str:
+    """The end of a column read at that temperature: 0.25 -> t025."""
+    return f"t{round(100 * temperature):03d}"
+
+
+def policy_entropy(job: Job, wanted: float | None = None) -> tuple[float, float]:
+    """Entropy in nats on `MATCHING` tuning prompts (all items enumerated), and the temperature at
+    which it is `wanted` (1 without one)."""
+    prompts = job.evaluation["validation"].prompts[:MATCHING]
+    curve = entropy_curve(job.model, job.vocabulary, job.trie, prompts)
+    return curve(1.0), 1.0 if wanted is None else matched_temperature(curve, wanted)
+
+
+Tuned = tuple[float, int]
+"""A learning rate and a checkpoint (optimizer steps)."""
+
+
+def choose(tried: Mapping[Tuned, Sequence[float]]) -> Tuned:
+    """The (rate, step) with the highest mean over tuning seeds; ties go to the smaller rate, then
+    the earlier step. A rate that diverged for one seed is out, unless all did."""
+    means = {
+        at: statistics.fmean(values) if all(map(math.isfinite, values)) else -math.inf
+        for at, values in tried.items()
+    }
+    return max(sorted(means), key=lambda at: (means[at], -at[0], -at[1]))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One step at the start: processor seconds of the update and of the whole step (medians),
+    rows and tokens of the actor's forward pass, and what the backward pass keeps in MiB (see
+    `recast.lm.efficiency`)."""
+
+    update_cpu: float
+    step_cpu: float
+    rows: int
+    tokens: int
+    peak_mib: float
+
+
+def cost(job: Job, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cost:
+    """Measure steps of a strategy without keeping them: `job.model` ends as it began."""
+    kept = {name: value.detach().clone() for name, value in job.model.named_parameters()}
+    named = {n: p for n, p in job.model.named_parameters() if p.requires_grad}
+    optimizer = Adam(named, how.lr)
+    how = replace(how, lr=1e-6, skip_idle=False)
+    memory = memory_of(job, strategy)
+    updates, steps = [], []
+    for turn in range(repeats + 1):
+        began = clock()
+        collected = collect(roller(job, how), strategy, turn, memory)
+        rolled = clock()
+        update(job, strategy, how, collected, 0.0)
+        optimizer.step(how.lr, how.clip_norm)
+        done = clock()
+        if turn:
+            updates.append(done - rolled)
+            steps.append(done - began)
+
+    def again() -> None:
+        update(job, strategy, how, collected, 0.0)
+        job.model.zero_grad(set_to_none=True)
+
+    rows, tokens = tokens_of(job, strategy, how, collected)
+    peak = peak_memory(job.model, again) / 2**20
+    for name, value in job.model.named_parameters():
+        value.data.copy_(kept[name])
+    return Cost(statistics.median(updates), statistics.median(steps), rows, tokens, peak)

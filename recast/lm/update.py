@@ -1,0 +1,211 @@
+"""The update of the RL loop: one batch's loss and gradient, in micro-batches, and what it cost.
+
+Only rows that carry a signal are scored and updated, and each group's prompt is encoded once.
+Micro-batches are whole groups whose gradients add up to that of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recast.ledger import CostLedger
+from recast.lm.evaluate import EvaluationSet
+from recast.lm.extra import LMError
+from recast.lm.prefix import CausalLM, packed_logp, reencoded_logp
+from recast.lm.signal import Collected, Search, take
+from recast.lm.trie import Trie
+from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.loss import KLEstimator, LossSettings, denominator, pack, strategy_loss
+from recast.repair import anchored
+from recast.strategy import Strategy
+from recast.supervised import Evidence
+
+
+class Diverged(LMError):
+    """Loss or gradient is not finite; what was saved before stays."""
+
+
+@dataclass(frozen=True)
+class RLTraining:
+    """batch: prompts per step; group: rollouts per prompt G; lr: Adam's, constant; micro_rows:
+    rollouts per micro-batch (memory, not result); shared_prefix: False encodes each prompt again
+    for every rollout; evaluations: how many after the start, evenly spaced in steps;
+    skip_idle: leave groups without any advantage out of the update (time, not result; only
+    without KL)."""
+
+    steps: int = 120
+    batch: int = 32
+    group: int = 32
+    lr: float = 2e-4
+    temperature: float = 1.0
+    search: Search = "sample"
+    kl_weight: float = 0.001
+    kl_estimator: KLEstimator = "k3"
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    clip_norm: float = 1.0
+    micro_rows: int = 1024
+    shared_prefix: bool = True
+    evaluations: int = 4
+    seed: int = 0
+    skip_idle: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run meets: the policy, its frozen reference, the trie, RL prompts and their
+    target codes `[n, L]`, and the sets to evaluate on by split."""
+
+    model: CausalLM
+    reference: CausalLM
+    vocabulary: Vocabulary
+    trie: Trie
+    prompts: Prompts
+    target: Tensor
+    evaluation: Mapping[str, EvaluationSet]
+
+
+def update(
+    job: Job, strategy: Strategy, how: RLTraining, collected: Collected, progress: float
+) -> float:
+    """Add the gradient of one batch's loss to the parameters; returns the loss.
+
+    Micro-batches are whole groups, at least one and at most `micro_rows` rows together; each term
+    is weighted so that they add up to the loss of the whole batch.
+    Raises Diverged for a loss that is not finite.
+    """
+    total = 0.0
+    job.model.train()
+    for batch, index in _batches(strategy, how, collected):
+        signal, extra = batch.signal, int(strategy.learns_from_target)
+        width = int(signal.rows[index].sum(-1).max()) if signal is not None and len(index) else 0
+        for part in torch.split(index, max(1, how.micro_rows // max(1, width + extra))):
+            if not len(part):
+                continue
+            loss = _part_loss(job, strategy, how, batch, part, progress)
+            if not bool(loss.isfinite()):
+                raise Diverged(
+                    f"RL: the loss became {loss.item()} (lr {how.lr:g}); lower --lr; the state of "
+                    "the last evaluation is kept"
+                )
+            torch.autograd.backward(loss)
+            total += loss.item()
+    # A batch that teaches nothing has a gradient of 0: the optimizer's momentum moves on.
+    for parameter in job.model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return total
+
+
+def _batches(
+    strategy: Strategy, how: RLTraining, collected: Collected
+) -> list[tuple[Collected, Tensor]]:
+    """Which prompts go through the actor, and with which signal; together they are the batch."""
+    signal, index = (
+        collected.signal,
+        torch.arange(len(collected.prompts), device=collected.target.device),
+    )
+    if signal is None:
+        return [(collected, index if strategy.learns_from_target else index[:0])]
+    plain = strategy.stage("supervised").stage.needs <= {"target"}
+    if not how.skip_idle or how.kl_weight or not plain:
+        keep = index if strategy.learns_from_target else index[signal.rows.any(-1)]
+        return [(collected, keep)]
+    live = signal.active.any(-1)
+    found = [(collected, index[live])]
+    if strategy.learns_from_target:
+        found.append((replace(collected, signal=None, codes=None), index[~live]))
+    return found
+
+
+def _part_loss(
+    job: Job,
+    strategy: Strategy,
+    how: RLTraining,
+    collected: Collected,
+    part: Tensor,
+    progress: float,
+) -> Tensor:
+    """What one micro-batch adds to the loss; rows and target share one prompt forward."""
+    score = packed_logp if how.shared_prefix else reencoded_logp
+    prompts, target = collected.prompts[part], collected.target[part].unsqueeze(1)
+    whole = collected.signal
+    signal, rows, codes = None, None, target[:, :0]
+    if whole is not None and collected.codes is not None:
+        signal = take(whole, part)
+        rows = pack(signal, int(signal.rows.sum(-1).max()))
+        wide = rows.index.unsqueeze(-1).expand(-1, -1, target.shape[-1])
+        codes = collected.codes[part].gather(1, wide)
+    if strategy.learns_from_target:
+        codes = torch.cat([codes, target], 1)
+    logp = score(job.model, job.vocabulary, prompts, codes, job.trie, how.temperature)
+    frozen = None
+    if how.kl_weight or "reference" in strategy.needs:
+        with torch.no_grad():
+            frozen = score(job.reference, job.vocabulary, prompts, codes, job.trie, how.temperature)
+    evidence = None
+    if strategy.learns_from_target:
+        evidence = Evidence(logp[:, -1], None if frozen is None else frozen[:, -1], progress)
+        logp, frozen = logp[:, :-1], None if frozen is None else frozen[:, :-1]
+    share = len(part) / len(collected.prompts)
+    if signal is None or rows is None or whole is None:
+        assert evidence is not None
+        alone: Tensor = strategy.stage("supervised")(evidence)
+        return share * alone.mean(-1)
+    settings = LossSettings(how.clip_low, how.clip_high, how.kl_weight, how.kl_estimator)
+    known: dict[str, Any] = {"length": job.trie.depth, "settings": settings}
+    if logp.shape[1]:
+        known |= {"logp": logp, "old_logp": logp.detach(), "ref_logp": frozen}
+    loss = logp.new_zeros(())
+    if strategy.credit != "none":
+        policy = replace(strategy, supervised="none")
+        mine, everyone = (
+            denominator(s, strategy.denominator, job.trie.depth) for s in (signal, whole)
+        )
+        loss = loss + strategy_loss(policy, signal, rows, **known) * (mine / everyone)
+    if strategy.learns_from_target:
+        supervised = replace(strategy, credit="none")
+        term = strategy_loss(supervised, signal, rows, evidence=evidence, **known)
+        loss = loss + share * term
+    return loss
+
+
+def account(strategy: Strategy, collected: Collected) -> tuple[dict[str, int], dict[str, float]]:
+    """What one step cost, by the ledger's names, and how much of its groups taught."""
+    signal = collected.signal
+    supervised = len(collected.prompts) if strategy.learns_from_target else 0
+    if signal is None:
+        spent = CostLedger(
+            updated_rows=supervised,
+            optimizer_steps=1,
+            labels=supervised,
+            skipped_prompts=collected.skipped,
+        )
+        taught = float(bool(supervised))
+        return asdict(spent), {
+            "learnable": taught,
+            "signal_count": taught,
+            "update_width": taught,
+            "repaired": 0.0,
+        }
+    width = signal.rows.sum(-1) + int(signal.supervised)
+    repaired = anchored(signal.groups)
+    spent = CostLedger(
+        rollouts=collected.rollouts,
+        scored_rows=collected.rollouts,
+        updated_rows=int(width.sum()),
+        optimizer_steps=1,
+        labels=supervised or int(repaired.sum()),
+        skipped_prompts=int((width == 0).sum()) + collected.skipped,
+    )
+    return asdict(spent), {
+        "learnable": float((signal.count > 0).double().mean()),
+        "signal_count": float(signal.count.double().mean()),
+        "update_width": float(width.double().mean()),
+        "repaired": float(repaired.double().mean()),
+    }

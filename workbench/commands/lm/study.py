@@ -1,0 +1,252 @@
+"""`recast lm study`: the measured comparison on a real model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import polars as pl
+
+from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.estimate import duration
+from workbench.spec import SpecError
+from workbench.stats import ENOUGH
+from workbench.store import Store
+from workbench.tuning import mark_tuned
+
+if TYPE_CHECKING:
+    from recast.lm.dataset import LMData
+    from recast.lm.study import Entry
+    from workbench.realstudy import Study
+
+RATES = (3e-4, 1e-3, 3e-3)
+SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
+
+
+@click.command()
+@DATA
+@CODEBOOK
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="All of it goes here.")
+@click.option("--starts", "count", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--start",
+    "starts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="SFT checkpoint; repeatable (seed s starts from number s modulo their count). "
+    "Default: trains --starts small ones.",
+)
+@click.option("--layers", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--width", type=click.IntRange(32), default=64, show_default=True)
+@click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
+@click.option("--found", default=None, help="One more row: what a search found in the simulator.")
+@click.option("--lr", "rates", type=float, multiple=True, default=RATES, help="Repeatable.")
+@click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
+@click.option(
+    "--stops", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to choose."
+)
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--group", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--kl", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--tuning-seeds", type=click.IntRange(1), default=2, show_default=True)
+@click.option(
+    "--tune-metric",
+    type=click.Choice(["ndcg_at_10", "hr_at_1", "hr_at_10", "pass_at_1", "pass_at_32"]),
+    default="ndcg_at_10",
+    show_default=True,
+)
+@click.option(
+    "--eval-prompts", type=click.IntRange(8), default=None, help="Default: every test prompt."
+)
+@click.option(
+    "--simulated",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A store of `recast run --world replay --data DIR`: does it rank strategies alike?",
+)
+@click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
+@click.option("--read-only", is_flag=True, help="Print what is finished; run nothing.")
+@click.option("--show", type=click.Choice(SHOWS), default="scores", help="For csv and json.")
+@FORMAT
+def study(
+    folder: Path,
+    codebook: int | None,
+    out: Path,
+    count: int,
+    starts: tuple[Path, ...],
+    layers: int,
+    width: int,
+    names: tuple[str, ...],
+    found: str | None,
+    rates: tuple[float, ...],
+    steps: int,
+    stops: int,
+    batch: int,
+    group: int,
+    kl: float,
+    micro_rows: int,
+    seeds: int,
+    tuning_seeds: int,
+    tune_metric: str,
+    eval_prompts: int | None,
+    simulated: Path | None,
+    time_only: bool,
+    read_only: bool,
+    show: str,
+    style: str,
+) -> None:
+    """The measured comparison: tuned on tuning users, paired seeds, the test split read once.
+
+    Rate and checkpoint of every row are chosen together by --tune-metric over the tuning seeds.
+    States its time first; the same command resumes, a run that was cut is done again.
+    Columns: docs/columns.md.
+    """
+    from recast.lm.dataset import load_data
+    from recast.lm.update import RLTraining
+    from workbench.realstudy import Plan, Study, run_missing, train_starts
+
+    if any(not 0 < rate < 10 for rate in rates):
+        raise SpecError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
+    entries = _entries(names, found)
+    with one_line("transformers", "safetensors"), progress_bar() as progress:
+        data = load_data(folder, codebook)
+        made = starts or train_starts(data, out, count, layers, width, progress)
+        plan = Plan(
+            folder=out,
+            starts=made,
+            how=RLTraining(
+                steps=steps,
+                batch=batch,
+                group=group,
+                kl_weight=kl,
+                micro_rows=micro_rows,
+                skip_idle=True,
+            ),
+            entries=entries,
+            rates=tuple(sorted(rates)),
+            stops=tuple(sorted({max(1, round(steps * (i + 1) / stops)) for i in range(stops)})),
+            seeds=seeds,
+            tuning=tuning_seeds,
+            metric=tune_metric,
+            eval_prompts=eval_prompts,
+        )
+        whole = Study(plan, data)
+        if not read_only:
+            tasks = whole.tuning_tasks()
+            left, chosen = whole.missing(tasks), whole.chosen()
+            report = (
+                whole.missing(whole.report_tasks(chosen)) if chosen else seeds * len(plan.entries)
+            )
+            count = report if isinstance(report, int) else len(report)
+            if left or count:
+                seconds = whole.seconds(left, report)
+                click.echo(
+                    f"{len(left)} tuning and {count} reporting runs to do, about "
+                    f"{duration(seconds)} of one core (a step of every row and an evaluation "
+                    "measured); the same command resumes",
+                    err=True,
+                )
+            if time_only:
+                return
+            for _ in run_missing(whole, tasks, progress):
+                pass
+            chosen = whole.chosen()
+            assert chosen is not None
+            for _ in run_missing(whole, whole.report_tasks(chosen), progress):
+                pass
+        _print(whole, data, simulated, show, style)
+
+
+def _entries(names: tuple[str, ...], found: str | None) -> tuple[Entry, ...]:
+    from recast.lm.study import ENTRIES, Entry
+    from recast.stage import nearest
+    from recast.strategies import parse_strategy
+
+    known = {entry.label: entry for entry in ENTRIES}
+    for name in names:
+        if name not in known:
+            raise SpecError(f"--strategy: unknown row {name!r}; {nearest(name, known)}")
+    entries = tuple(entry for entry in ENTRIES if not names or entry.label in names)
+    if found is None:
+        return entries
+    try:
+        parse_strategy(found)
+    except ValueError as problem:
+        raise SpecError(f"--found: {problem}") from None
+    return (*entries, Entry("found_in_simulator", found))
+
+
+def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:
+    from workbench.realtables import (
+        against_simulator,
+        collect,
+        costs,
+        differences,
+        scores,
+        sentences,
+        wide,
+    )
+
+    plan = whole.plan
+    chosen = whole.chosen()
+    if chosen is None:
+        raise SpecError(
+            f"{plan.folder}: tuning is not finished; give the command without --read-only"
+        )
+    measured = collect(whole, chosen)
+    if measured is None:
+        raise SpecError(f"{plan.folder}: no seed is finished; give the command without --read-only")
+    gaps = differences(measured)
+    tables = {
+        "scores": scores(measured, chosen, ("all", "seen", "new")),
+        "differences": gaps,
+        "costs": costs(whole.costs(), plan.how.micro_rows),
+        "tuning": whole.tuning_table(),
+    }
+    if simulated is not None:
+        store = Store(simulated)
+        frame = mark_tuned(store.load(), plan.metric)
+        if frame.is_empty():
+            raise SpecError(f"{simulated}: no runs in this store; recast run --world replay")
+        tables["simulator"] = against_simulator(measured, frame)
+    if style != "table":
+        if show not in tables:
+            raise SpecError("--show simulator: give the store with --simulated")
+        emit(tables[show], style, "")
+        return
+    seeds = measured.seeds
+    emit(
+        tables["scores"].filter(slice="all").drop("slice"),
+        style,
+        f"{data.name}: {len(measured.users)} test prompts, {seeds} seeds, mean [95% interval over "
+        "users and seeds together]",
+    )
+    apart = tables["scores"].filter(pl.col("slice") != "all").drop("lr", "step", "seeds")
+    emit(apart, style, "Seen and newly introduced targets")
+    for control in gaps["control"].unique(maintain_order=True):
+        title = f"Minus {control}; * real: corrected p < .05 over this table, {seeds} seeds"
+        emit(wide(gaps, control), style, title)
+    emit(
+        tables["costs"],
+        style,
+        f"One step at the start, {plan.how.batch} prompts, G = {plan.how.group}, shared prefix",
+    )
+    if simulated is not None:
+        emit(tables["simulator"], style, "Does the replay world rank the strategies alike?")
+    for line in sentences(gaps, seeds):
+        click.echo(line)
+    click.echo(
+        f"sft_tempered: sft sampled at T = {measured.tempered:g}, chosen on the tuning users. "
+        f"Rate and checkpoint: by {plan.metric} on {len(data.tuning)} tuning prompts, "
+        f"{plan.tuning} tuning seeds, rates {', '.join(f'{r:g}' for r in plan.rates)}, "
+        f"checkpoints {', '.join(map(str, plan.stops))}."
+    )
+    edge = [n for n, (lr, _) in chosen.items() if lr in (plan.rates[0], plan.rates[-1])]
+    if edge and len(plan.rates) > 1:
+        click.echo(f"note: chosen rate on the edge of the grid: {', '.join(edge)}")
+    if seeds < ENOUGH:
+        click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
