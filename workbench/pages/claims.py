@@ -78,7 +78,7 @@ with st.expander(f"What is missing ({len(evidence.gaps)} sweeps)"):
     for gap in evidence.gaps:
         text, _, command = gap.rpartition(": ")
         st.write(plain(text))
-        st.code(command, language=None)
+        st.code(command, language=None, wrap_lines=True)
 
 keys = [claim.key for claim in CLAIMS]
 key = st.radio("Claim", keys, horizontal=True, **view.one_of("claim", keys))
@@ -95,7 +95,7 @@ st.table(
         "Sweeps": ", ".join(claim.modes.values()) or "none",
     }
 )
-st.code(f"recast claims --claim {claim.key} --show settings", language=None)
+st.code(f"recast claims --claim {claim.key} --show settings", language=None, wrap_lines=True)
 settings = settings_table([chosen])
 if settings.is_empty():
     st.info("Nothing measured for this claim.")
