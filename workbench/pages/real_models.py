@@ -101,12 +101,20 @@ def differences(found: Found) -> None:
     """Paired differences to a control."""
     origin(found)
     controls = found.table["control"].unique(maintain_order=True).to_list()
-    control = st.selectbox("Compared with", controls, **view.one_of("control", controls))
-    rows = found.table.filter(pl.col("control") == control)
+    boxes = st.columns(2)
+    control = boxes[0].selectbox("Compared with", controls, **view.one_of("control", controls))
+    known = found.table["metric"].unique(maintain_order=True).to_list()
+    metric = boxes[1].selectbox(
+        "Metric of the difference",
+        known,
+        format_func=lambda name: charts.METRICS.get(name, name),
+        **view.one_of("difference", known),
+    )
+    rows = found.table.filter((pl.col("control") == control) & (pl.col("metric") == metric))
     figure(
         charts.differences(
             rows.select(
-                label=pl.format("{}: {}", "strategy", "metric"),
+                label="strategy",
                 setting=pl.format("minus {}", "control"),
                 value="difference",
                 low="difference_low",
@@ -118,7 +126,7 @@ def differences(found: Found) -> None:
         rows,
         name="real-differences",
         read="Right of zero: better than the control. Hollow: not told apart at .05 after "
-        "correction over all rows.",
+        "correction over all strategies and metrics.",
     )
 
 
