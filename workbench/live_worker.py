@@ -18,12 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 
 from recast.strategies import parse_strategy
 from sim.memory import keep_freed_memory
-from sim.policy import Params
 from sim.trainer import train
 from sim.world import World
 from workbench.child import Voice
@@ -31,7 +29,15 @@ from workbench.files import StoreError
 from workbench.keys import start_key
 from workbench.spec import Experiment, SpecError
 from workbench.starts import Starts
-from workbench.work import Start, StartTask, build_policy, build_training, make_starts, world_of
+from workbench.work import (
+    Start,
+    StartTask,
+    abreast,
+    build_policy,
+    build_training,
+    make_starts,
+    world_of,
+)
 
 
 class Stopped(Exception):
@@ -111,10 +117,6 @@ def race(
     world = world_of(spec)
     starts = starts_of(spec, store, voice)
     voice.say("phase", text="First evaluation")
-    stacked = {
-        name: torch.stack([torch.from_numpy(np.array(start.params[name])) for start in starts])
-        for name in starts[0].params
-    }
     facts = {
         "ceiling_pass_at_1": None,
         "ceiling_recall_at_10": None,
@@ -123,7 +125,7 @@ def race(
     threads = [
         threading.Thread(
             target=_train_one,
-            args=(spec, name, rates[name], world, stacked, starts, facts, voice, turns),
+            args=(spec, name, rates[name], world, starts, facts, voice, turns),
         )
         for name in spec.strategies
     ]
@@ -138,7 +140,6 @@ def _train_one(
     name: str,
     rate: float,
     world: World,
-    start: Params,
     starts: list[Start],
     facts: dict[str, float | None],
     voice: Voice,
@@ -158,11 +159,10 @@ def _train_one(
                 shown = [row for row in rows if row["split"] == "test" and row["slice"] == "all"]
                 voice.say("rows", strategy=name, seed=seeds[run], rows=shown, world=facts)
 
-            dtype = getattr(torch, spec.train.precision)
             results = train(
                 build_policy(spec),
                 world,
-                {key: value.to(dtype, copy=True) for key, value in start.items()},
+                abreast(starts, spec),
                 parse_strategy(name),
                 seeds,
                 torch.full((len(seeds),), rate, dtype=torch.float64),

@@ -7,7 +7,7 @@ not depend on which runs share its task.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from recast.strategies import parse_strategy
 from sim.evaluate import Snapshot
 from sim.free import free_world
 from sim.loglinear import LogLinear
-from sim.policy import MLP, Policy, Tabular
+from sim.policy import MLP, Params, Policy, Tabular
 from sim.replay import load_replay
 from sim.step import Training
 from sim.trainer import open_run, train
@@ -183,22 +183,26 @@ def make_starts(task: StartTask, report: Report) -> list[Start]:
     return starts
 
 
+def abreast(starts: Sequence[Start], spec: Experiment) -> Params:
+    """Parameters of one run per start, [R, ...], at the experiment's precision."""
+    dtype = getattr(torch, spec.train.precision)
+    return {
+        name: torch.stack([torch.from_numpy(np.array(one.params[name])) for one in starts]).to(
+            dtype
+        )
+        for name in starts[0].params
+    }
+
+
 def make_runs(task: TrainTask, report: Report) -> list[Trained]:
     """Train a task's runs in one tensor program."""
     began = time.perf_counter()
     spec, world = task.experiment, world_of(task.experiment)
-    dtype = getattr(torch, spec.train.precision)
-    start = {
-        name: torch.stack([torch.from_numpy(np.array(s.params[name])) for s in task.starts]).to(
-            dtype
-        )
-        for name in task.starts[0].params
-    }
     try:
         results = train(
             build_policy(spec),
             world,
-            start,
+            abreast(task.starts, spec),
             parse_strategy(task.strategy),
             task.seeds,
             torch.tensor(task.rates, dtype=torch.float64),

@@ -53,13 +53,19 @@ def rollouts(
             "world.task": task,
         },
     )
-    import numpy as np
     import torch
 
     from recast.strategies import parse_strategy
     from sim.trainer import train
     from workbench.rollout_log import RolloutLog
-    from workbench.work import StartTask, build_policy, build_training, make_starts, world_of
+    from workbench.work import (
+        StartTask,
+        abreast,
+        build_policy,
+        build_training,
+        make_starts,
+        world_of,
+    )
 
     with progress_bar() as show:
         show(0, spec.train.steps, "warm start")
@@ -74,7 +80,7 @@ def rollouts(
         train(
             build_policy(spec),
             world,
-            {n: torch.from_numpy(np.array(v)).unsqueeze(0) for n, v in begun.params.items()},
+            abreast([begun], spec),
             parse_strategy(strategy),
             (seed,),
             torch.tensor([lr], dtype=torch.float64),

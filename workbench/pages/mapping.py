@@ -21,7 +21,7 @@ COMMAND = "recast sweep phase-map"
 def nothing(text: str) -> None:
     """Why there is no map, and how to get one."""
     st.info(text)
-    st.code(f"{COMMAND} --dry-run\n{COMMAND}", language=None)
+    st.code(f"{COMMAND} --dry-run\n{COMMAND}", language=None, wrap_lines=True)
 
 
 def phase_map(view: Address, state: State, frame: pl.DataFrame) -> None:

@@ -11,6 +11,7 @@ from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import store_folder, stored_runs
 from workbench.realmodels import Found, metrics_of, packaged, saved_tables, stored_scores
+from workbench.stats import ENOUGH
 
 SLICES = {
     "all": "All targets",
@@ -79,10 +80,10 @@ def quality(found: Found) -> None:
     )
     rows = table.filter(pl.col("slice") == part)
     seeds = rows["seeds"].drop_nulls().cast(pl.Int64).to_list()
-    if seeds and min(seeds) < 10:
+    if seeds and min(seeds) < ENOUGH:
         st.warning(
             f"{min(seeds)} seeds: intervals this wide tell no two strategies apart for sure; a "
-            "claim needs ten seeds or more.",
+            f"claim needs {ENOUGH} seeds or more.",
             icon=":material/balance:",
         )
     shown = [c for m in metrics for c in (m, f"{m}_low", f"{m}_high")]

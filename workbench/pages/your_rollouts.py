@@ -162,7 +162,7 @@ st.write(plain(f"{summary_line(found)}. {trend(found)}"))
 if problems.summary():
     st.warning(plain(f"{problems.summary()}."))
     with st.expander("What could not be read"):
-        st.code("\n".join(problems.lines()), language=None)
+        st.code("\n".join(problems.lines()), language=None, wrap_lines=True)
 
 whole, late = said.regimes.row(0, named=True), found.late()
 teaching = late.filter(TEACHES).height / late.height
@@ -312,6 +312,7 @@ trainer = right.selectbox(
 st.code(
     snippet(trainer, strategy, found.group, zero),
     language="bash" if trainer in ("run", "verl") else "python",
+    wrap_lines=True,
 )
 if reason := mind(trainer, strategy):
     st.info(plain(reason))
