@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 
+import numpy as np
 import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -158,6 +159,23 @@ def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:
     chosen = frame.filter(pl.col("tuned")).select("strategy", "lr").unique(maintain_order=True)
     edge = [s for s, lr in chosen.iter_rows() if lr in (min(grid), max(grid))]
     return [f"tuned learning rate on the edge of the grid: {', '.join(edge)}"] if edge else []
+
+
+def start_warnings(frame: pl.DataFrame, all_zero: float) -> list[str]:
+    """Whether held-out prompts, of test and validation together, begin over a point away from the
+    all-zero share that was asked for."""
+    start = pl.concat([reported(frame), frame.filter(split="validation")]).filter(
+        step=0, slice="all"
+    )
+    prompts = start.unique(["run", "split"]).group_by("run").agg(pl.col("prompts").sum())
+    share = np.average(start["all_zero"].to_numpy(), weights=start["prompts"].to_numpy())
+    if abs(share - all_zero) <= 0.01:
+        return []
+    return [
+        f"{share:.1%} of groups have no hit at the start on {prompts['prompts'][0]:.0f} held-out "
+        f"prompts; {all_zero:.1%} were asked for, and met on training prompts (`recast calibrate` "
+        "looks for a start that holds)"
+    ]
 
 
 def as_text(table: pl.DataFrame, title: str) -> str:

@@ -20,7 +20,7 @@ from workbench.commands.output import (
 from workbench.commands.run_output import DEFINITIONS, print_ceilings, print_results
 from workbench.spec import SpecError, assignments, load_experiment, preset_names
 from workbench.store import Store
-from workbench.tables import edge_warnings, over_time, summary
+from workbench.tables import edge_warnings, over_time, start_warnings, summary
 from workbench.tuning import mark_tuned
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def run(
     click.echo(
         f"Learning rates chosen per strategy by {spec.train.tune_metric} on validation prompts."
     )
-    for note in (*notes, *built.notes, *edge_warnings(frame, spec.train.lr)):
+    warnings = start_warnings(frame, spec.start.all_zero) + edge_warnings(frame, spec.train.lr)
+    for note in (*notes, *built.notes, *warnings):
         click.echo(f"note: {note}")
     click.echo(f"runs: {len(keys)} in {store.root}")
 
