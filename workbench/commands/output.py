@@ -79,28 +79,28 @@ def existing_store(path: str) -> Store:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar(unit: str = "run-steps") -> Iterator[Callable[[int, int, str], None]]:
     """A bar that moves with every step on a terminal, a plain line every tenth elsewhere; stderr.
 
-    Yields what to call with run-steps done, run-steps in all, and what is going on. An
-    interruption inside becomes click's.
+    Yields what to call with units done, units in all, and what is going on. An interruption inside
+    becomes click's.
     """
     try:
-        with _shown() as show:
+        with _shown(unit) as show:
             yield show
     except KeyboardInterrupt:
         raise click.Abort from None
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[int, int, str], None]]:
+def _shown(unit: str) -> Iterator[Callable[[int, int, str], None]]:
     if not sys.stderr.isatty():
-        yield _plain_lines()
+        yield _plain_lines(unit)
         return
     bar = Progress(
         BarColumn(30),
         MofNCompleteColumn(),
-        TextColumn("run-steps"),
+        TextColumn(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.description}", markup=False),
         console=Console(stderr=True),
@@ -112,7 +112,7 @@ def _shown() -> Iterator[Callable[[int, int, str], None]]:
         )
 
 
-def _plain_lines() -> Callable[[int, int, str], None]:
+def _plain_lines(unit: str) -> Callable[[int, int, str], None]:
     began, last = time.monotonic(), -1
 
     def show(done: int, total: int, text: str) -> None:
@@ -122,6 +122,6 @@ def _plain_lines() -> Callable[[int, int, str], None]:
             last = tenth
             seconds = time.monotonic() - began
             left = f", about {duration(seconds * (total - done) / done)} left" if done else ""
-            click.echo(f"{done / max(total, 1):4.0%} of {total} run-steps{left}: {text}", err=True)
+            click.echo(f"{done / max(total, 1):4.0%} of {total} {unit}{left}: {text}", err=True)
 
     return show

@@ -67,7 +67,7 @@ def rollouts(
         world_of,
     )
 
-    with progress_bar() as show:
+    with progress_bar("steps") as show:
         show(0, spec.train.steps, "warm start")
         begun = make_starts(StartTask(spec, (seed,)), lambda _: None)[0]
         world, done = world_of(spec), 0

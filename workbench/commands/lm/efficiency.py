@@ -78,7 +78,7 @@ def efficiency(
             raise SpecError("--chart: draws the own engine; leave out --engine trl")
         _inside_trl(shapes, style)
         return
-    with one_line("transformers"), progress_bar() as progress:
+    with one_line("transformers"), progress_bar("measurements") as progress:
         frame = pl.DataFrame(measure(shapes, progress=progress))
     emit(frame, style, f"Cost of one actor update, {batch} prompts, median of {repeats}")
     if chart is not None and len(strategies) > 1:
@@ -96,7 +96,7 @@ def efficiency(
 
 
 def _inside_trl(shapes: Shapes, style: str) -> None:
-    with one_line("trl", "datasets", "accelerate"), progress_bar() as progress:
+    with one_line("trl", "datasets", "accelerate"), progress_bar("measurements") as progress:
         from recast.lm.trlcost import measure_trl
 
         frame = pl.DataFrame(measure_trl(shapes, progress=progress))

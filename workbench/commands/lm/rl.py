@@ -131,7 +131,7 @@ def rl(
             config = run_config(data, manifest, how, name, rate, seed, eval_prompts)
             jobs[run_key(config)] = config
         missing = [key for key in jobs if not store.has(key)]
-        with progress_bar() as show:
+        with progress_bar("steps") as show:
             for place, key in enumerate(missing):
                 config = jobs[key]
                 kept = Kept(out, logs, report_to)

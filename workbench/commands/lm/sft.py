@@ -102,7 +102,7 @@ def sft(
             stop_on=stop_on,
             seed=seed,
         )
-        with progress_bar() as progress:
+        with progress_bar("steps") as progress:
             outcome = fine_tune(
                 model,
                 vocabulary,

@@ -112,7 +112,7 @@ def study(
     if any(not 0 < rate < 10 for rate in rates):
         raise SpecError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
     entries = _entries(names, found)
-    with one_line("transformers", "safetensors"), progress_bar() as progress:
+    with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
         data = load_data(folder, codebook)
         made = starts or train_starts(data, out, count, layers, width, progress)
         plan = Plan(
