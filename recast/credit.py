@@ -69,8 +69,7 @@ def opo(groups: RolloutGroups) -> Tensor:
     Source: arXiv 2505.23585; verl `compute_opo_outcome_advantage`.
     """
     length = _length(groups)
-    total = length.sum(-1, keepdim=True)
-    baseline = (groups.reward * length).sum(-1, keepdim=True) / total.clamp(min=1)
+    baseline = (groups.reward * length).sum(-1, keepdim=True) / length.sum(-1, keepdim=True)
     return (groups.reward - baseline).masked_fill(_constant(groups) | ~groups.valid, 0.0)
 
 
@@ -79,7 +78,7 @@ def reinforce(groups: RolloutGroups) -> Tensor:
 
     Negative on an all-zero group as soon as another group of the batch has a hit.
     """
-    count = groups.valid.sum((-2, -1), keepdim=True).clamp(min=1)
+    count = groups.valid.sum((-2, -1), keepdim=True)
     baseline = _kept_reward(groups).sum((-2, -1), keepdim=True) / count
     return (groups.reward - baseline).masked_fill(~groups.valid, 0.0)
 
@@ -93,17 +92,17 @@ def reinforce_pp(groups: RolloutGroups, eps: float = 1e-8) -> Tensor:
     """
     length, reward = _length(groups), _kept_reward(groups)
     tokens = length.sum((-2, -1), keepdim=True)
-    mean = (length * reward).sum((-2, -1), keepdim=True) / tokens.clamp(min=1)
+    mean = (length * reward).sum((-2, -1), keepdim=True) / tokens
     centred = (reward - mean).masked_fill(~groups.valid, 0.0)
     # In units of the largest deviation, for the same reason as in `_spread`.
     largest = centred.abs().amax((-2, -1), keepdim=True)
-    size = torch.where(largest > 0, largest, 1.0)
-    square = (length * (centred / size).square()).sum((-2, -1), keepdim=True)
-    spread = (square / (tokens - 1).clamp(min=1)).sqrt() * size
+    square = (length * (centred / largest).square()).sum((-2, -1), keepdim=True)
+    spread = (square / (tokens - 1)).sqrt() * largest
     root = torch.hypot(spread, torch.full_like(spread, eps**0.5))
     present = None if groups.present is None else groups.present.flatten(-2)
     varied = _deviations(reward.flatten(-2), present)[1].unsqueeze(-1) > 0
-    return _over(torch.where(varied, centred, 0.0), root)
+    # Without variance the root is NaN or the mere eps, and what is divided by it does not count.
+    return torch.where(varied, centred / root, 0.0)
 
 
 def gpg(groups: RolloutGroups) -> Tensor:
@@ -137,19 +136,18 @@ def pass_at_k(groups: RolloutGroups, k: int = 4) -> Tensor:
     sigma = sqrt(rho (1 - rho)); 0 where sigma is 0 or n < k. Binary rewards.
     Source: arXiv 2508.10751; RUCAIBox `passk_adv.py`.
     """
-    reward = groups.reward
-    n = groups.valid.sum(-1, keepdim=True).to(reward.dtype)
-    c = groups.hit.sum(-1, keepdim=True).to(reward.dtype)
+    n = groups.valid.sum(-1, keepdim=True)
+    c = groups.hit.sum(-1, keepdim=True).to(groups.reward.dtype)
     fail = torch.ones_like(n)
     for j in range(k):
-        fail = fail * ((n - c - j) / (n - j).clamp(min=1)).clamp(min=0)
+        fail = fail * ((n - c - j) / (n - j))
     without = torch.ones_like(n)
     for j in range(k - 1):
-        without = without * ((n - 1 - c - j) / (n - 1 - j).clamp(min=1)).clamp(min=0)
+        without = without * ((n - 1 - c - j) / (n - 1 - j))
     sigma = (fail * (1 - fail)).sqrt()
-    live = (sigma > 0) & (n >= k)
-    value = torch.where(groups.hit, fail, fail - without) / torch.where(live, sigma, 1.0)
-    return value.masked_fill(~live | ~groups.valid, 0.0)
+    # Where n < k a factor is 0 / 0 or 0 x inf: sigma is NaN, which is not above 0 either.
+    live = groups.valid & (sigma > 0)
+    return torch.where(live, torch.where(groups.hit, fail, fail - without) / sigma, 0.0)
 
 
 def maxrl(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
@@ -157,7 +155,7 @@ def maxrl(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
 
     Source: arXiv 2602.02710.
     """
-    count = groups.valid.sum(-1, keepdim=True).clamp(min=1)
+    count = groups.valid.sum(-1, keepdim=True)
     mean = _kept_reward(groups).sum(-1, keepdim=True) / count
     return _over(_centred(groups), mean + eps)
 
@@ -246,9 +244,11 @@ def a_grae(groups: RolloutGroups, alpha: float = 1.0, eps: float = 1e-6) -> Tens
     count = groups.valid.sum(-1, keepdim=True)
     mean = _kept_reward(groups).sum(-1, keepdim=True) / count.clamp(min=1)
     live = count > 0
-    level = mean.sum(-2, keepdim=True) / live.sum(-2, keepdim=True).clamp(min=1)
+    level = mean.sum(-2, keepdim=True) / live.sum(-2, keepdim=True)
     root = mean.sqrt()
     mixed = (1 - level) * 0.5 * value / (1 - root + eps) + level * 0.5 * value / (root + eps)
+    # Dead and saturated groups divide 0 by eps, which may be 0, and an empty batch has no level.
+    mixed = mixed.masked_fill(value == 0, 0.0)
     return torch.where(mixed > 0, mixed * (level / alpha).clamp(max=1), mixed)
 
 
@@ -292,7 +292,7 @@ def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
         raise ValueError("credit=rank_penalty needs `beam_rank` in the groups")
     discount = 1 / (groups.beam_rank.to(groups.reward.dtype) + 2).log2()
     discount = discount.masked_fill(~groups.valid, 0.0)
-    share = discount / discount.sum(-1, keepdim=True).clamp(min=1e-12)
+    share = discount / discount.sum(-1, keepdim=True)
     penalised = groups.miss & groups.hit.any(-1, keepdim=True)
     value = _kept_reward(groups) - share.masked_fill(~penalised, 0.0)
     return _standardised(value, groups.present, eps)
@@ -340,14 +340,14 @@ def _deviations(value: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, 
     """
     if present is None:
         count = torch.full_like(value[..., :1], value.shape[-1])
-        mean = value.sum(-1, keepdim=True) / count.clamp(min=1)
+        mean = value.sum(-1, keepdim=True) / count
         centred = value - mean
     else:
         count = present.sum(-1, keepdim=True)
         mean = (value * present).sum(-1, keepdim=True) / count.clamp(min=1)
         centred = (value - mean).mul_(present)
     high, low = centred.amax(-1, keepdim=True), centred.amin(-1, keepdim=True)
-    size = torch.maximum((mean + high).abs(), (mean + low).abs())
+    size = torch.maximum(mean + high, -low - mean)
     live = number(high - low > 1e-6 * size, value.dtype)
     return centred, torch.maximum(high, -low) * live, count
 
@@ -364,7 +364,7 @@ def _spread(centred: Tensor, largest: Tensor, count: Tensor, ddof: int) -> Tenso
 
 
 def _over(value: Tensor, scale: Tensor) -> Tensor:
-    """value / scale in place, and 0 where both are: a constant group stays at exactly 0."""
+    """value / scale in place. A value over 0, or over the NaN of an empty group, is 0 and stays."""
     return value.div_(torch.where(scale > 0, scale, 1.0))
 
 

@@ -51,7 +51,6 @@ def pack(signal: Signal, width: int) -> Rows:
     width: at least the most rows of any group, as `Strategy.width` gives. No host synchronisation.
     """
     group = signal.rows.shape[-1]
-    width = min(width, group)
     slot = torch.arange(group, device=signal.rows.device)
     # Distinct keys: active slots first, each kind in slot order.
     index = (slot + group * ~signal.rows).argsort(-1)[..., :width]
@@ -150,7 +149,7 @@ def _constant(signal: Signal, length: int) -> Tensor:
 
 
 def _live_groups(signal: Signal, length: int) -> Tensor:
-    live = signal.active.any(-1).sum(-1).clamp(min=1).to(signal.advantage.dtype)
+    live = signal.active.any(-1).sum(-1).clamp(min=1)
     filled = signal.groups.valid.any(-1).sum(-1).clamp(min=1)
     return _rollouts(signal, length) * (live.double() / filled)
 

@@ -71,15 +71,15 @@ def append(groups: RolloutGroups) -> RolloutGroups:
     Its reward is 1, but the mean of the group's rewards as soon as one rollout reaches 1: the
     anchor disables itself. Source: ViSurf, arXiv 2510.10606.
     """
-    count = groups.valid.sum(-1).clamp(min=1)
-    best = groups.reward.masked_fill(~groups.valid, -torch.inf).amax(-1)
-    own = torch.where(best >= 1.0, groups.reward.sum(-1) / count, 1.0)
+    # Padding carries reward 0, which is no hit and adds nothing.
+    mean = groups.reward.sum(-1) / groups.valid.sum(-1)
+    own = torch.where(groups.reward.amax(-1) >= 1.0, mean, 1.0)
     present = _targeted(groups) & groups.valid.any(-1)
     policy, anchored_ = int(Origin.POLICY), int(Origin.ANCHOR)
     origin = torch.where(present, anchored_, policy).to(groups.origin.dtype)
     extra: dict[str, Tensor | None] = {
         "reward": torch.where(present, own, 0.0),
-        "score": present.to(groups.score.dtype),
+        "score": present,
         "valid": present,
         "origin": origin,
         # The anchor loses every tie: it comes last, as its index says.
@@ -112,7 +112,7 @@ def drop_constant(groups: RolloutGroups) -> RolloutGroups:
     valid = groups.valid
     high = groups.reward.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True)
     low = groups.reward.masked_fill(~valid, torch.inf).amin(-1, keepdim=True)
-    varied = high - low > 1e-6 * torch.maximum(high.abs(), low.abs())
+    varied = high - low > 1e-6 * torch.maximum(high, -low)
     return replace(groups, valid=valid & varied)
 
 
@@ -129,7 +129,7 @@ def keep_distinct(groups: RolloutGroups, factor: float = 1.5) -> RolloutGroups:
     same = (item.unsqueeze(-1) == item.unsqueeze(-2)) & groups.valid.unsqueeze(-2)
     earlier = order.unsqueeze(-2) < order.unsqueeze(-1)
     repeat = (same & earlier).any(-1)
-    priority = torch.where(groups.hit, 0, 1 + repeat.to(torch.int64))
+    priority = torch.where(groups.hit, 0, 1 + repeat)
     count = (groups.valid.sum(-1, keepdim=True) / factor).round().clamp(min=1)
     return replace(groups, valid=first_by(priority, groups.valid, order, count))
 
@@ -145,7 +145,7 @@ def _inject(groups: RolloutGroups, slot: Tensor, where: Tensor) -> RolloutGroups
 
     def put(tensor: Tensor, value: float) -> Tensor:
         kept = tensor.gather(-1, slot)
-        return tensor.scatter(-1, slot, torch.where(where, value, kept).to(tensor.dtype))
+        return tensor.scatter(-1, slot, torch.where(where, value, kept))
 
     def raised(tensor: Tensor) -> Tensor:
         """`put` of 1 into numbers of at most 1, at least 0: the larger of the two, in one pass."""
@@ -157,9 +157,14 @@ def _inject(groups: RolloutGroups, slot: Tensor, where: Tensor) -> RolloutGroups
         reward=raised(groups.reward) if groups.binary else put(groups.reward, 1.0),
         score=raised(groups.score),
         origin=raised(groups.origin),
-        matched=None if matched is None else put(matched, torch.iinfo(torch.int16).max),
+        matched=None if matched is None else put(matched, _every(matched.dtype)),
         item=None if item is None else put(item, -1),
     )
+
+
+def _every(dtype: torch.dtype) -> int:
+    """More matched codes than any ID has, in integers of any size."""
+    return min(torch.iinfo(torch.int16).max, torch.iinfo(dtype).max)
 
 
 REPAIRS: Mapping[str, Stage] = MappingProxyType(

@@ -81,29 +81,29 @@ def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
     count = valid.sum(-1, keepdim=True)
     # Ascending by reward; among equal rewards those that a tie favours stand last.
     order = tie_order(groups).argsort(-1, descending=True)
-    ranked = reward.masked_fill(~valid, torch.inf).gather(-1, order).argsort(dim=-1, stable=True)
+    ranked = reward.masked_fill(~valid, torch.inf).gather(-1, order).argsort(stable=True)
     order = order.gather(-1, ranked)
     present = valid.gather(-1, order)
     value = reward.gather(-1, order).masked_fill(~present, 0.0)
     # Centred, in units of the largest deviation: squares of large or tiny rewards would be lost.
-    value = (value - value.sum(-1, keepdim=True) / count.clamp(min=1)).masked_fill(~present, 0.0)
+    value = (value - value.sum(-1, keepdim=True) / count).masked_fill(~present, 0.0)
     value = value / value.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(value.dtype).tiny)
     top = torch.arange(m + 1, device=reward.device)
-    end = count.expand(*count.shape[:-1], m + 1)
     moments = []
     for power in (value, value.square()):
         sums = torch.nn.functional.pad(power.cumsum(-1), (1, 0))
         lowest = sums[..., : m + 1].flip(-1)
-        moments.append(lowest + sums.gather(-1, end) - sums.gather(-1, (end - top).clamp(min=0)))
+        below = sums.gather(-1, (count - top).clamp(min=0))
+        moments.append(lowest + sums.gather(-1, count) - below)
     spread = m * moments[1] - moments[0].square()
     best = spread.amax(-1, keepdim=True)
     # In units of the largest deviation a spread is of the order of m^2, and rounding far below it.
     alike = spread >= best - 1e-6 * m * m
     fewest = first_marked(alike.to(value.dtype))[0]
     chosen = torch.where(alike[..., -1:], m, fewest)
-    place = torch.arange(reward.shape[-1], device=reward.device).expand_as(reward)
-    kept = (place < m - chosen) | (place >= count - chosen) | (count <= m)
-    return torch.zeros_like(valid).scatter(-1, order, kept) & valid
+    place = torch.arange(reward.shape[-1], device=reward.device)
+    kept = (place < m - chosen) | (place >= count - chosen)
+    return valid.scatter(-1, order, kept) & valid
 
 
 def _pair(groups: RolloutGroups, score: Tensor) -> Tensor:
@@ -127,9 +127,7 @@ def _strongest(groups: RolloutGroups) -> Tensor:
 
 def _hardest(groups: RolloutGroups, k: int) -> Tensor:
     order = tie_order(groups)
-    by_score = groups.score.gather(-1, order.argsort(-1)).argsort(
-        dim=-1, descending=True, stable=True
-    )
+    by_score = groups.score.gather(-1, order.argsort(-1)).argsort(descending=True, stable=True)
     place = order.argsort(-1).gather(-1, by_score).argsort(-1)
     return _first(groups.miss, place, k)
 

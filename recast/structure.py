@@ -33,7 +33,7 @@ def matched_levels(path: Tensor, target: Tensor) -> Tensor:
         raise ValueError(
             f"semantic IDs have different depths: {path.shape[-1]} and {target.shape[-1]}"
         )
-    return (path == target).to(torch.int64).cumprod(-1).sum(-1)
+    return (path == target).cumprod(-1).sum(-1)
 
 
 def level_scores(

@@ -191,6 +191,16 @@ def constant(rewards: list[float]) -> bool:
     return max(rewards) - min(rewards) <= 1e-6 * max(map(abs, rewards))
 
 
+# Pairs whose difference is below, exactly and above a millionth of the larger: the last two differ
+# in what the millionth is of, by less than the difference itself.
+AROUND_A_MILLIONTH = [
+    (1.0, 1.0 + 0.5e-6),
+    (999_999.0, 1_000_000.0),
+    (1.0, 1.0 + 1e-6 * (1 + 0.5e-6)),
+    (1.0, 1.0 + 1e-6 * (1 + 1.5e-6)),
+]
+
+
 def grpo(rewards: list[float], eps: float = 1e-6, ddof: int = 1) -> list[float]:
     if len(rewards) < 2 or constant(rewards):
         return [0.0] * len(rewards)

@@ -1,12 +1,15 @@
 """What each repair writes into a group, slot by slot and input by input."""
 
-from dataclasses import replace
+import itertools
+from dataclasses import fields, replace
 
+import oracles
 import pytest
 import torch
 
 from recast import Origin, RolloutGroups
 from recast.repair import (
+    REPAIRS,
     anchor,
     anchor_share,
     anchored,
@@ -89,6 +92,41 @@ def test_the_last_valid_slot_is_overwritten_in_every_group_that_has_a_target():
     assert everywhere.origin.tolist() == [[POLICY, ANCHOR]] * 2
 
 
+def test_the_slot_that_is_overwritten_is_the_last_valid_one_of_any_group():
+    masks = list(itertools.product([False, True], repeat=3))
+    after = overwrite_last(groups([[0.0] * 3] * len(masks), valid=torch.tensor(masks)))
+    for mask, origin in zip(masks, after.origin.tolist(), strict=True):
+        last = max((i for i in range(3) if mask[i]), default=None)
+        assert origin == [ANCHOR if i == last else POLICY for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    "integer", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64]
+)
+@pytest.mark.parametrize("real", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", sorted(REPAIRS))
+def test_a_repair_keeps_the_type_of_every_input(name, real, integer):
+    slot = torch.arange(4).expand(3, 4)
+    before = RolloutGroups.of(
+        torch.tensor([[0.0] * 4, [0.0, 1.0, 0.0, 0.0], [0.0] * 4], dtype=real),
+        valid=slot < torch.tensor([[4], [3], [0]]),
+        tie_key=(slot / 8).to(real),
+        length=slot + 1,
+        entropy=torch.ones(3, 4, 2),
+        beam_rank=slot.to(integer),
+        matched=(slot % 3).to(integer),
+        item=slot,
+    )
+    after = REPAIRS[name].function(before)
+    tensors = [f.name for f in fields(before) if torch.is_tensor(getattr(before, f.name))]
+    assert {n: getattr(after, n).dtype for n in tensors} == {
+        n: getattr(before, n).dtype for n in tensors
+    }
+    if name in ("anchor", "overwrite_last"):
+        # An anchor matches every code, however deep the IDs are.
+        assert (after.matched[after.origin == ANCHOR] >= torch.iinfo(torch.int8).max).all()
+
+
 def test_an_appended_ground_truth_fills_every_input_of_its_slot():
     valid = torch.tensor([[True, True, False], [True, True, True]])
     before = full([[0.0, 0.5, 0.0], [1.0, 0.0, 0.0]], valid=valid)
@@ -168,6 +206,13 @@ def test_a_group_without_variance_is_dropped_whole(reward, stays):
     assert after.valid.tolist() == [[stays] * 2, [True] * 2]
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("pair", oracles.AROUND_A_MILLIONTH)
+def test_a_difference_of_up_to_a_millionth_of_the_largest_reward_is_no_variance(pair, sign):
+    reward = [sign * r for r in pair]
+    assert drop_constant(groups([reward])).valid.any().item() != oracles.constant(reward)
+
+
 def test_padding_does_not_count_as_variance():
     valid = torch.tensor([[True, True, False], [True, True, False]])
     after = drop_constant(groups([[2.0, 2.0, 0.0], [-2.0, -2.0, 0.0]], valid=valid))
@@ -203,6 +248,11 @@ def test_padding_is_neither_kept_nor_the_original_of_a_repeat():
 def test_keeping_distinct_items_needs_to_know_the_items():
     with pytest.raises(ValueError, match="keep_distinct needs `item`"):
         keep_distinct(groups([[0.0, 1.0]]))
+
+
+def test_repairing_a_share_needs_the_draws():
+    with pytest.raises(ValueError, match="anchor_share needs `tie_key`"):
+        anchor_share(groups([[0.0, 0.0]]))
 
 
 def test_a_repair_stays_on_its_device():

@@ -1,6 +1,7 @@
 """Each selection with an option against a slow statement of it, over ragged groups with ties."""
 
 import math
+import random
 import statistics
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recast import RolloutGroups
-from recast.selection import near_misses, negatives, pods, random_pair
+from recast.selection import boundary_pair, near_misses, negatives, pods, random_pair
 
 quick = settings(max_examples=60, deadline=None)
 
@@ -76,6 +77,25 @@ def test_pods_finds_the_variance_of_very_small_and_very_large_rewards(scale):
     reward = torch.tensor([[0.0, 1.0, 2.0, 10.0]]) * scale
     assert chosen(pods(RolloutGroups.of(reward), 2)[0]) == [0, 3]
     assert chosen(pods(RolloutGroups.of(-reward), 2)[0]) == [0, 3]
+    padded = torch.cat([torch.zeros(1, 2), reward, torch.zeros(1, 1)], -1)
+    valid = torch.tensor([[False, False, True, True, True, True, False]])
+    assert chosen(pods(RolloutGroups.of(padded, valid=valid), 2)[0]) == [2, 5]
+
+
+def test_what_a_repair_dropped_does_not_move_the_choice_of_pods():
+    groups = RolloutGroups.of(torch.tensor([[0.0, 3.0, 4.0, 5.0, 1e9]], dtype=torch.float64))
+    kept = replace(groups, valid=groups.reward < 10)
+    assert chosen(pods(kept, 3)[0]) == [0, 2, 3]
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.9, [0, 1, 4]), (1.1, [0, 3, 4])])
+def test_pods_calls_spreads_alike_up_to_a_millionth_of_m_deviations_squared(share, kept):
+    m, reward = 3, [0.0, 0.1, 0.9, 0.9, 1.0]
+    largest = max(abs(r - statistics.fmean(reward)) for r in reward)
+    # The squared differences of 0, x and 1 sum to 2 x^2 - 2 x + 2, whose slope at .9 is 1.6.
+    reward[3] += share * 1e-6 * (m * largest) ** 2 / 1.6
+    groups = RolloutGroups.of(torch.tensor([reward], dtype=torch.float64))
+    assert chosen(pods(groups, m)[0]) == kept
 
 
 @pytest.mark.parametrize("offset", [1e8, -1e8])
@@ -139,6 +159,29 @@ def test_a_random_pair_ignores_the_score(groups):
         hits = sorted((i for i in slots if reward[i] > 0), key=lambda i: (-reward[i], rank[i]))
         misses = sorted((i for i in slots if reward[i] <= 0), key=lambda i: rank[i])
         assert chosen(mask[place]) == (sorted([hits[0], misses[0]]) if hits and misses else [])
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("rewards", [(0.0, 1.0), (0.0, 0.5, 1.0)])
+def test_a_pair_is_the_best_hit_and_the_miss_of_the_largest_score_by_key_then_index(rewards, keyed):
+    rng = random.Random(0)
+    width, prompts = 5, 40
+    reward = [[rng.choice(rewards) for _ in range(width)] for _ in range(prompts)]
+    score = [[rng.choice((0.0, 0.1)) for _ in range(width)] for _ in range(prompts)]
+    keys = [rng.sample(range(width), width) for _ in range(prompts)]
+    groups = RolloutGroups.of(
+        torch.tensor(reward), score=torch.tensor(score), tie_key=torch.tensor(keys) / 8
+    )
+    mask = boundary_pair(without_keys(groups, keyed))
+    for b in range(prompts):
+        rank = keys[b] if keyed else list(range(width))
+        hits = [i for i in range(width) if reward[b][i] > 0]
+        misses = [i for i in range(width) if reward[b][i] <= 0]
+        expected = []
+        if hits and misses:
+            best = min(hits, key=lambda i: (-reward[b][i], rank[i]))
+            expected = sorted([best, min(misses, key=lambda i: (-score[b][i], rank[i]))])
+        assert chosen(mask[b]) == expected
 
 
 def test_the_options_have_the_documented_defaults():

@@ -222,6 +222,37 @@ def test_an_empty_batch_is_divided_by_one():
     assert denominator(signal, "constant", 4).tolist() == [24.0]
 
 
+@pytest.mark.parametrize(("prompts", "width"), [(1, 1), (1, 4), (4, 1)])
+def test_a_denominator_needs_no_second_prompt_and_no_second_rollout(prompts, width):
+    groups = RolloutGroups.of(torch.ones(prompts, width))
+    signal = build_signal(Strategy(credit="raw"), groups)
+    slots = prompts * width
+    expected = {
+        "rollouts": slots,
+        "active": slots,
+        "tokens": 3 * slots,
+        "prompts": prompts,
+        "constant": 3 * slots,
+        "live_groups": slots,
+    }
+    for kind, count in expected.items():
+        found = denominator(signal, kind, 3)
+        assert found.shape == ()
+        assert found.item() == count
+
+
+def test_live_groups_is_the_exact_share_of_the_groups_that_hold_rollouts():
+    reward = torch.zeros(4, 7, dtype=torch.float64)
+    reward[0, 0] = 1.0
+    valid = torch.ones(4, 7, dtype=torch.bool)
+    valid[3] = False
+    signal = build_signal(Strategy(credit="dr_grpo"), RolloutGroups.of(reward, valid=valid))
+    assert denominator(signal, "live_groups", 1).item() == pytest.approx(21 / 3, rel=1e-14)
+    valid[1:] = False
+    signal = build_signal(Strategy(credit="dr_grpo"), RolloutGroups.of(reward, valid=valid))
+    assert denominator(signal, "live_groups", 1).item() == 7.0
+
+
 def test_the_defaults_of_the_policy_loss_are_the_published_clip_and_no_kl():
     logp = torch.tensor([[[[0.5, -0.5]]]], dtype=torch.float64)
     old = torch.zeros_like(logp)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recast import matched_levels, structural_score
-from recast.structure import level_scores
+from recast.structure import leading, level_scores
 
 quick = settings(max_examples=100, deadline=None)
 
@@ -69,6 +69,13 @@ def test_matched_levels_counts_leading_codes_only(prompt):
         assert levels == oracles.matched_levels(path, target)
 
 
+def test_leading_is_the_length_of_the_longest_common_beginning():
+    lists = [list(p) for n in range(4) for p in itertools.product("ab", repeat=n)]
+    for one, other in itertools.product(lists, repeat=2):
+        shorter = min(len(one), len(other))
+        assert leading(one, other) == max(n for n in range(shorter + 1) if one[:n] == other[:n])
+
+
 def test_a_perfect_path_scores_one_and_a_wrong_first_code_scores_zero():
     paths = torch.tensor([[[1, 2, 3]], [[0, 2, 3]], [[1, 2, 0]], [[1, 0, 3]]])
     score = structural_score(paths, torch.tensor([[1, 2, 3]]))
@@ -87,6 +94,8 @@ def test_the_scores_of_the_levels_are_the_published_ones_in_the_asked_type():
     assert level_scores(3).dtype == torch.float32
     assert level_scores(2, torch.float64).tolist() == [0.0, 0.1, 1.0]
     assert level_scores(2, torch.float64).dtype == torch.float64
+    assert level_scores(2).device == torch.device("cpu")
+    assert level_scores(2, device=torch.device("meta")).is_meta
 
 
 def test_each_prompt_of_a_batch_has_its_own_targets_and_its_own_mask():
