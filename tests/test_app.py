@@ -15,6 +15,7 @@ from recast.ledger import RunRecord
 from workbench import charts
 from workbench.charts import looks as style
 from workbench.pages import browse, stored
+from workbench.regimes import regime_frame
 from workbench.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -230,6 +231,13 @@ def test_a_family_shares_a_hue_that_shows_on_both_themes_and_its_first_fourteen_
     for look in looks:
         assert contrast(look.colour, "#FFFFFF") >= 3
         assert contrast(look.colour, "#0E1117") >= 3
+
+
+def test_what_most_pictures_show_differs_in_colour_and_mark():
+    looks = [charts.STYLE[name] for name in style._FIRST]
+    assert len({(look.colour, look.shape) for look in looks}) == len(looks)
+    legend = charts.regimes_by_group(regime_frame(0.01, 0.5, [2, 8])).to_dict()
+    assert "'symbolType': 'stroke'" in str(legend)  # a dash frays a dot
 
 
 def test_no_two_families_share_a_mark():

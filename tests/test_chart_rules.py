@@ -230,6 +230,12 @@ def test_an_estimate_is_drawn_with_its_interval(name: str) -> None:
     assert any(field.endswith(("high", "end")) for field in ends)
 
 
+def test_a_page_leaves_the_regimes_of_one_task_their_height() -> None:
+    spec = charts.logged_regimes(LOG.filter(task="ad")).to_dict()
+    assert spec["height"] == 180
+    assert spec["autosize"] == "pad"  # Streamlit's own "fit" counts legend and axis in
+
+
 def test_the_start_and_the_ceiling_are_drawn_and_named() -> None:
     spec = str(DRAWN["learning_curves"].to_dict())
     assert "'label': 'start'" in spec

@@ -334,6 +334,10 @@ def test_unreadable_parts_are_named_and_the_rest_is_diagnosed(path, capsys, monk
     assert code == 0
     assert "log.jsonl: row 3073: no valid JSON" in err
     assert "1 of 3,073 rows (0.03%) could not be read; the rest is diagnosed" in err
+    (path.parent / "empty.csv").write_bytes(b"")
+    path.write_text(path.read_text().removesuffix("nonsense\n"))
+    err = spoken([path, path.parent / "empty.csv"], capsys, monkeypatch)[2]
+    assert "warning: 1 file could not be read; the rest is diagnosed" in err
     assert "problem: starved" in out
 
 

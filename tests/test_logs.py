@@ -105,6 +105,13 @@ def test_the_raw_outcome_goes_before_the_shaped_reward(rows, tmp_path):
     assert other.words == "reward: tokens + reward; outcome: tokens"
 
 
+@pytest.mark.parametrize("choice", [Choice(reward=("rewrad",)), Choice(outcome="rewrad")])
+def test_a_column_that_no_row_has_is_refused_by_name(choice, rows, tmp_path):
+    path = planted.as_jsonl(rows[:64], tmp_path / "log.jsonl")
+    with pytest.raises(LogError, match=r"^no column rewrad; the log has step, prompt, .*reward"):
+        read_log([path], choice=choice)
+
+
 def test_verls_uid_tells_groups_apart_that_share_a_prompt(tmp_path):
     entries = [
         {"input": "same", "output": f"{u}{g}", "score": float(u == 0), "step": 1,

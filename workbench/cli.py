@@ -94,3 +94,7 @@ def _fail(message: str, code: int) -> NoReturn:
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
     click.echo(line, err=True)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

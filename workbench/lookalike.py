@@ -130,8 +130,10 @@ def imitate(
                 continue
             gap = found.several - wanted.several
             if abs(gap) > NEAR:
-                more = "more" if gap > 0 else "fewer"
-                notes.append(f"{abs(gap):.0%} {more} groups have several hits than in the log")
+                notes.append(
+                    f"{found.several:.1%} of the groups have several hits, {wanted.several:.1%} of "
+                    "the log's"
+                )
             heat = round(found.temperature, 4)
             begun = _experiment(scene, zero, heat, wanted.group, strategies, seeds)
             return found, begun, notes

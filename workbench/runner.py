@@ -309,7 +309,7 @@ class _Session:
         self._flying[ticket] = flight
         first = flight.runs[0]
         if isinstance(flight.task, StartTask):
-            self._text = f"warm start to {first.experiment.start.all_zero:g} all-zero groups"
+            self._text = f"warm start to {first.experiment.start.all_zero:.3g} all-zero groups"
         else:
             self._text = f"{first.strategy}, lr {first.lr:g}, {len(flight.runs)} runs"
         executor.submit(ticket, flight.task)

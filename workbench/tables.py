@@ -203,11 +203,16 @@ def _cell(row: dict[str, object], name: str) -> str:
         return "-"
     if not isinstance(value, float):
         return str(value)
-    text = f"{value:.0f}" if name in COST else f"{value:.3g}" if name == "lr" else f"{value:.4f}"
+    text = f"{value:.0f}" if name in COST else f"{value:.3g}" if name == "lr" else _four(value)
     if low is None or not isinstance(low, float) or not isinstance(high, float):
         return text
     return f"{text} [{_short(low)}, {_short(high)}]"
 
 
 def _short(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0")
+    return _four(value).removeprefix("0")
+
+
+def _four(value: float) -> str:
+    """Four decimals; one where the number is large."""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"

@@ -8,7 +8,7 @@ from recast.strategy import Strategy
 TRAINERS = {"trl": "TRL", "verl": "verl", "pytorch": "Plain PyTorch", "run": "Try it here first"}
 
 _TRL = """\
-# pip install 'recast-workbench[lm]'
+# In a checkout of this project: pip install -c constraints.txt -c constraints-lm.txt -e '.[lm]'
 from trl import GRPOConfig
 from recast.adapters.trl import RecastGRPOTrainer
 
@@ -24,7 +24,8 @@ trainer.train()
 """
 
 _VERL = """\
-# pip install 'recast-workbench[verl]'; data needs a column target_ids; see docs/adapters.md.
+# In a checkout of this project: pip install -e '.[verl]'
+# Data needs a column target_ids; see docs/adapters.md.
 VERL_USE_EXTERNAL_MODULES=recast.adapters.verl_trainer python -m verl.trainer.main_ppo \\
     trainer.v1.trainer_mode=recast_sync \\
     +trainer.v1.recast_sync.strategy={strategy} \\

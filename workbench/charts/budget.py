@@ -54,11 +54,13 @@ def learning_curves(
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")
             layers.append(mark.mark_rule(color=INK, strokeDash=[3, 3]))
-            layers.append(
-                mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(
-                    x=alt.value(0), text="label:N"
-                )
+            # All curves leave from the start: its name stands where they have risen.
+            text = (
+                mark.mark_text(align="right", dx=-4, dy=-6, color=INK).encode(x=alt.value("width"))
+                if name == "start"
+                else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.value(0))
             )
+            layers.append(text.encode(text="label:N"))
     return titled(
         alt.layer(*layers),
         "How good is each strategy after the same budget?",

@@ -54,9 +54,9 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
         .axis(format="%", tickCount=5)
         .scale(domain=[0, 1]),
         y2="top:Q",
-        color=alt.Color("regime:N", title=None, legend=alt.Legend(orient="top")).scale(
-            domain=labels, range=[colour for colour, _ in REGIME_STYLE]
-        ),
+        color=alt.Color("regime:N", title=None)
+        .legend(orient="top", symbolStrokeWidth=0)
+        .scale(domain=labels, range=[colour for colour, _ in REGIME_STYLE]),
         tooltip=[
             "task:N",
             "step:Q",
@@ -66,7 +66,8 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
         ],
     )
     panels = (
-        alt.layer(drawn).properties(width=640, height=180)
+        # Padded: a page that fits the whole drawing into 180 pixels leaves none for the areas.
+        alt.layer(drawn).properties(width=620, height=180, autosize="pad")
         if len(order) == 1
         else drawn.properties(width=270, height=180).facet(
             facet=alt.Facet("task:N", title=None, sort=order.to_list()), columns=2

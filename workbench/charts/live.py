@@ -42,9 +42,9 @@ def regimes_over_training(frame: pl.DataFrame, columns: int = 4, width: int = 13
             .axis(format="%", tickCount=3)
             .scale(domain=[0, 1]),
             y2="top:Q",
-            color=alt.Color("regime:N", title=None, legend=alt.Legend(orient="top")).scale(
-                domain=labels, range=[colour for colour, _ in REGIME_STYLE]
-            ),
+            color=alt.Color("regime:N", title=None)
+            .legend(orient="top", symbolStrokeWidth=0)
+            .scale(domain=labels, range=[colour for colour, _ in REGIME_STYLE]),
             tooltip=["strategy:N", "step:Q", "regime:N", alt.Tooltip("share:Q", format=".2%")],
         )
         .properties(width=width, height=100)

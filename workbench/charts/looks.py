@@ -30,25 +30,33 @@ class _Family(NamedTuple):
 
 _WIDE, _TALL = "M-1,-.5H1V.5H-1Z", "M-.5,-1H.5V1H-.5Z"
 _STAR = "M0,-1L.3,-.3H1L.45,.15L.65,.9L0,.45L-.65,.9L-.45,.15L-1,-.3H-.3Z"
+_PENTAGON = "M0,-1L.95,-.3L.6,.8H-.6L-.95,-.3Z"
+_HEXAGON = "M-.5,-.85H.5L1,0L.5,.85H-.5L-1,0Z"
 _HOURGLASS, _BOWTIE = "M-.9,-.9H.9L-.9,.9H.9Z", "M-.9,-.9V.9L.9,-.9V.9Z"
 _SALTIRE = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
 
 FAMILIES: Mapping[str, _Family] = MappingProxyType(
     {
         "credit": _Family(("#006AB1", "#0092F3", "#007CCF"), ("circle", "square", _WIDE, _TALL)),
-        "repair": _Family(("#D24D00", "#B34200", "#F65A00"), ("diamond", "triangle-up", _STAR)),
+        "repair": _Family(
+            ("#D24D00", "#B34200", "#F65A00"), ("diamond", "triangle-up", _STAR, _PENTAGON)
+        ),
         "selection": _Family(("#A13DA1", "#C76CC7", "#BA4ABA"), ("triangle-down", _HOURGLASS)),
         "supervised": _Family(("#007652", "#00A271", "#008A61"), ("cross", _SALTIRE)),
         "gate": _Family(("#836200", "#B48700", "#997300"), ("triangle-left", "triangle-right")),
-        "other": _Family(("#676767", "#8E8E8E", "#797979"), (_BOWTIE, "wedge")),
+        "other": _Family(("#676767", "#8E8E8E", "#797979"), (_BOWTIE, _HEXAGON)),
     }
 )
 # Seven dashes, and never a multiple of seven marks: walking both in step repeats no pair before
 # all are used up.
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 3], [4, 2], [8, 2, 2, 2, 2, 2])
 
-# The strategies that most pictures show get their family's first look.
-_SOLID = ("grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft")
+# The strategies that most pictures show get their family's first looks: each its own colour and
+# mark, which is what a legend shows.
+_FIRST = (
+    *("grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft"),
+    *("dr_grpo", "maxrl", "pass_at_k", "ngrpo"),
+)
 
 
 def family(strategy: Strategy) -> str:
@@ -77,7 +85,8 @@ def _registry() -> dict[str, Style]:
     as new strategies come after the others of their family."""
     seen: Counter[str] = Counter()
     looks = {}
-    for name in sorted(STRATEGIES, key=lambda name: name not in _SOLID):
+    first = {name: place for place, name in enumerate(_FIRST)}
+    for name in sorted(STRATEGIES, key=lambda name: first.get(name, len(first))):
         kind = family(STRATEGIES[name])
         looks[name] = _look(kind, seen[kind])
         seen[kind] += 1

@@ -24,16 +24,17 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
     """
     labels = [REGIME_LABELS[name] for name in REGIMES]
     named = frame.with_columns(pl.col("regime").replace_strict(dict(REGIME_LABELS)))
+    key = alt.Legend(symbolType="stroke", symbolSize=600, symbolStrokeWidth=2)
     lines = (
         alt.Chart(named)
         .mark_line(point=alt.OverlayMarkDef(size=25))
         .encode(
             x=alt.X("group:Q", title="Rollouts per group, G").scale(type="log", base=2),
             y=alt.Y("share:Q", title="Share of groups").axis(format="%").scale(domain=[0, 1]),
-            color=alt.Color("regime:N", title="Regime").scale(
+            color=alt.Color("regime:N", title="Regime", legend=key).scale(
                 domain=labels, range=[colour for colour, _ in REGIME_STYLE]
             ),
-            strokeDash=alt.StrokeDash("regime:N", title="Regime").scale(
+            strokeDash=alt.StrokeDash("regime:N", title="Regime", legend=key).scale(
                 domain=labels, range=[dash for _, dash in REGIME_STYLE]
             ),
             tooltip=["group:Q", "regime:N", alt.Tooltip("share:Q", format=".2%")],

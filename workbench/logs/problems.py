@@ -65,12 +65,10 @@ class Problems:
         """How much could not be read, in one line; empty when everything could."""
         if not self.unreadable and not self.files:
             return ""
-        files = f" and {self.files} file{'s' if self.files > 1 else ''}" if self.files else ""
         total = self.read + self.unreadable
-        return (
-            f"{self.unreadable:,} of {total:,} rows ({self.share:.2%}){files} could not be read; "
-            "the rest is diagnosed"
-        )
+        said = [f"{self.unreadable:,} of {total:,} rows ({self.share:.2%})"] * bool(self.unreadable)
+        said += [f"{self.files} file{'s' if self.files > 1 else ''}"] * bool(self.files)
+        return f"{' and '.join(said)} could not be read; the rest is diagnosed"
 
     def _note(self, problem: Problem) -> None:
         self.kinds[problem.what] += 1

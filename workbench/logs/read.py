@@ -25,6 +25,7 @@ AS_LOGGED = Choice()
 MOST = 1_000_000
 """Rollouts kept in memory; some 300 bytes each while they are put together and diagnosed."""
 
+MOST_NAMED = 20
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".json", ".ndjson")
 Progress = Callable[[int, int, str], None]
 
@@ -84,7 +85,7 @@ def read_log(
 
     names: how to call the files in messages, their own names by default. progress: called with
     bytes done, bytes in all and the file's name.
-    Raises LogError, one line, when nothing in them is readable.
+    Raises LogError, one line, when nothing in them is readable, or a chosen column is not there.
     """
     problems = Problems()
     reader: Reader | None = None
@@ -123,6 +124,8 @@ def read_log(
                 kept = [pl.concat(kept).filter(pl.col("key") < limit)]
                 rows = kept[0].height
         used += problems.read > before
+    if reader is not None:
+        _know(choice, reader)
     if reader is None or not rows:
         first = problems.lines()[0] if problems.first else "no file"
         raise LogError(f"nothing readable: {first}")
@@ -135,6 +138,17 @@ def read_log(
 def recognise(columns: Sequence[str]) -> LogFormat:
     """The format of rows with these columns; the generic one where no other fits."""
     return next(form for form in FORMATS.values() if form.fits(columns))
+
+
+def _know(choice: Choice, reader: Reader) -> None:
+    """Raises LogError for a column that was asked for and that no row has."""
+    there = list(dict.fromkeys(name for shape in reader.layouts for name in shape))
+    for name in (*choice.reward, choice.outcome):
+        if name and name not in there:
+            raise LogError(
+                f"no column {plain_line(name, 40)}; the log has "
+                f"{', '.join(plain_line(column, 40) for column in there[:MOST_NAMED])}"
+            )
 
 
 def _parts(table: pl.DataFrame, ordered: bool) -> pl.DataFrame:

@@ -12,6 +12,26 @@ from workbench.pages.stored import store_folder
 from workbench.spec import SpecError
 from workbench.store import Store, StoreError
 
+COLUMNS = (
+    ("pass_at_1_matched", "Pass@1", "%.4f"),
+    ("pass_at_1_matched_low", "Pass@1, 95% low", "%.4f"),
+    ("pass_at_1_matched_high", "95% high", "%.4f"),
+    ("difference", f"Less {RIVALS[0]}'s", "%.4f"),
+    ("difference_low", "95% low", "%.4f"),
+    ("difference_high", "95% high", "%.4f"),
+    ("p_holm", "p, corrected", "%.3f"),
+    ("recall_at_10", "Recall@10", "%.4f"),
+    ("recall_at_10_low", "Recall@10, 95% low", "%.4f"),
+    ("recall_at_10_high", "95% high", "%.4f"),
+)
+SHARES = {
+    "all_zero": "all-zero (no hit)",
+    "all_zero_low": "95% low",
+    "all_zero_high": "95% high",
+    "single_hit": "single-hit",
+    "several_hits": "two hits or more",
+}
+
 
 class Desk:
     """The one simulation of a browser tab."""
@@ -57,7 +77,8 @@ def simulate(found: Diagnosis) -> None:
     """Start, watch and stop a simulation; show its ranking."""
     st.write(
         f"Solves for a simulated start whose groups are mixed like those of your last third, then "
-        f"trains {', '.join(RIVALS)} there with {SEEDS} paired seeds, each at its own best rate."
+        f"trains {', '.join(RIVALS)} there with {SEEDS} paired seeds, each at its own best rate. "
+        "This takes some minutes; you can go on reading."
     )
     moving = _moving()
 
@@ -95,21 +116,33 @@ def _show() -> None:
                 hide_index=True,
                 placeholder="-",
                 key="ranking",
+                column_order=[
+                    "strategy",
+                    *("pass_at_1_matched", "difference", "difference_low", "difference_high"),
+                    *("p_holm", "label", "recall_at_10", "pass_at_1_matched_low"),
+                    *("pass_at_1_matched_high", "recall_at_10_low", "recall_at_10_high"),
+                    *("lr", "seeds"),
+                ],
                 column_config={
-                    "pass_at_1_matched": st.column_config.NumberColumn("Pass@1", format="%.4f"),
-                    "recall_at_10": st.column_config.NumberColumn("Recall@10", format="%.4f"),
-                    "difference": st.column_config.NumberColumn(
-                        f"Pass@1 less {RIVALS[0]}'s", format="%.4f"
-                    ),
-                    "p_holm": st.column_config.NumberColumn("p, corrected", format="%.3f"),
+                    name: st.column_config.NumberColumn(title, format=form)
+                    for name, title, form in COLUMNS
                 },
                 alt="Strategies by Pass@1 in the simulated world, with intervals",
+            )
+            st.caption(
+                f"Pass@1 is taken at matched entropy: what a strategy gains by sharpening alone "
+                f"does not count. The difference is to {RIVALS[0]}, paired by seed; an interval "
+                "around zero means that they are not told apart."
             )
             st.dataframe(
                 ranking.regimes,
                 hide_index=True,
                 placeholder="-",
                 key="lookalike",
+                column_config={
+                    name: st.column_config.NumberColumn(title, format="percent")
+                    for name, title in SHARES.items()
+                },
                 alt="Regime shares of the log and of the simulated start",
             )
             for note in ranking.notes:

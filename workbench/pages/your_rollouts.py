@@ -112,7 +112,6 @@ st.write(
 )
 files = st.file_uploader(
     "Files of one log",
-    type=["parquet", "jsonl", "ndjson", "json", "csv"],
     accept_multiple_files=True,
     max_upload_size=LARGEST_MB,
     key="upload",
@@ -245,8 +244,8 @@ st.dataframe(
     column_config={
         "how": "Way to run",
         "cost": st.column_config.NumberColumn("Rollouts per learnable group", format="%.1f"),
-        "cost_low": st.column_config.NumberColumn("low", format="%.1f"),
-        "cost_high": st.column_config.NumberColumn("high", format="%.1f"),
+        "cost_low": st.column_config.NumberColumn("95% low", format="%.1f"),
+        "cost_high": st.column_config.NumberColumn("95% high", format="%.1f"),
         "updated": st.column_config.NumberColumn("Rows updated for it", format="%.1f"),
         "updated_low": None,
         "updated_high": None,
@@ -272,8 +271,8 @@ if "learnable" in table.columns and table["learnable"].count():
         charts.what_if(table),
         table,
         name="what-if",
-        read="The strategies' own code on the logged groups, raw outcomes as rewards. It says what "
-        "one step would have seen, not where training would lead.",
+        read="The strategies' own code on the groups of the whole log, raw outcomes as rewards. It "
+        "says what one step would have seen, not where training would lead.",
         width="content",
     )
 for row in table.filter(pl.col("note") != "").iter_rows(named=True):
