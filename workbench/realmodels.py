@@ -30,10 +30,10 @@ COLUMNS: Mapping[Kind, frozenset[str]] = MappingProxyType(
 )
 EXAMPLE = Path(__file__).parent / "example"
 _STUDY = (
-    "recast lm study DIR --out OUT --steps 40 --stops 2 --eval-prompts 2433 --strategy sft "
-    "--strategy sft_train_targets --strategy grpo --strategy recast "
-    "--strategy recast_random_negative --strategy contrast_only --strategy repair_only "
-    "--strategy grpo_sft --strategy target_power --format csv"
+    "recast lm study DIR --out OUT --strategy sft --strategy sft_train_targets --strategy grpo "
+    "--strategy dr_grpo --strategy rloo --strategy recast --strategy recast_random_negative "
+    "--strategy contrast_only --strategy repair_only --strategy grpo_sft --strategy target_power "
+    "--found add_gt --lr 3e-5 --lr 1e-4 --lr 3e-4 --lr 1e-3 --format csv"
 )
 EXAMPLE_COMMANDS: Mapping[str, str] = MappingProxyType(
     {
