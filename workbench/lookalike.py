@@ -133,8 +133,8 @@ def imitate(
             gap = found.several - wanted.several
             if abs(gap) > NEAR:
                 notes.append(
-                    f"{found.several:.1%} of the groups have several hits, {wanted.several:.1%} of "
-                    "the log's"
+                    f"{found.several:.1%} of the simulated groups have several hits, "
+                    f"{wanted.several:.1%} of the log's"
                 )
             heat = round(found.temperature, 4)
             begun = _experiment(scene, zero, heat, wanted.group, strategies, seeds)

@@ -78,7 +78,7 @@ def simulate(found: Diagnosis) -> None:
     st.write(
         f"Solves for a simulated start whose groups are mixed like those of your last third, then "
         f"trains {', '.join(RIVALS)} there with {SEEDS} paired seeds, each at its own best rate. "
-        "This takes some minutes; you can go on reading."
+        "This takes some minutes; its runs are kept in the store."
     )
     moving = _moving()
 
