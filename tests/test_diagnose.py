@@ -381,6 +381,7 @@ def test_the_html_file_stands_alone_and_escapes(path, tmp_path):
     assert "What is wrong with this run" in text
     assert "starved" in text
     assert "</script><b>x" not in text
+    assert ".. recast-workbench" not in text
     assert "http://" not in text.replace("http://www.w3.org", "")
 
 

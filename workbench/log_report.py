@@ -61,7 +61,7 @@ def write_log_report(
     lines = found.log.problems.lines()
     write_report(
         Report(
-            f"{summary_line(found)}. {trend(found)} {best_group(found, share)}",
+            f"{summary_line(found)}. {trend(found)} {best_group(found, share).removesuffix('.')}",
             lines,
             [(title, rows, f"{COMMAND} --table {name}") for title, rows, name in tables],
             figures,

@@ -18,12 +18,13 @@ from sim.calibrate import Calibration, calibrate, several_hits
 from workbench.compare import Side, compare
 from workbench.diagnose import Diagnosis
 from workbench.fit import binomial_share
+from workbench.phases import LEVEL
 from workbench.runner import run_sweep
 from workbench.spec import Experiment, SpecError, load_experiment
-from workbench.stats import holm
+from workbench.stats import holm, least_p
 from workbench.store import Store
 from workbench.sweep import Sweep
-from workbench.tables import summary
+from workbench.tables import edge_warnings, summary
 from workbench.tuning import mark_tuned
 from workbench.work import build_policy, build_world
 
@@ -89,7 +90,8 @@ def wanted_of(found: Diagnosis) -> Wanted:
 @dataclass(frozen=True)
 class Ranking:
     """regimes: log, world (the four shares, and the log's interval of the all-zero share); table:
-    strategies, best first; notes: what to know of the calibration."""
+    strategies, best first; notes: what to know of the calibration, of
+    the learning rates and of the p-values."""
 
     regimes: pl.DataFrame
     table: pl.DataFrame
@@ -131,8 +133,8 @@ def imitate(
             gap = found.several - wanted.several
             if abs(gap) > NEAR:
                 notes.append(
-                    f"{found.several:.1%} of the groups have several hits, {wanted.several:.1%} of "
-                    "the log's"
+                    f"{found.several:.1%} of the simulated groups have several hits, "
+                    f"{wanted.several:.1%} of the log's"
                 )
             heat = round(found.temperature, 4)
             begun = _experiment(scene, zero, heat, wanted.group, strategies, seeds)
@@ -179,6 +181,10 @@ def rank(
     if outcome.failures:
         raise SpecError(f"simulate: {outcome.first_failure()}")
     frame = kept.load(outcome.keys)
+    notes += edge_warnings(mark_tuned(frame, METRIC), spec.train.lr)
+    least = min(1.0, least_p(seeds) * (len(strategies) - 1))
+    if least >= LEVEL:
+        notes.append(f"with {seeds} seeds no corrected p can be below {least:.3g}: see intervals")
     return Ranking(_regimes(wanted, found), _table(frame, strategies), tuple(notes))
 
 

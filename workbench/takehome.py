@@ -8,7 +8,8 @@ from recast.strategy import Strategy
 TRAINERS = {"trl": "TRL", "verl": "verl", "pytorch": "Plain PyTorch", "run": "Try it here first"}
 
 _TRL = """\
-# In a checkout of this project: pip install -c constraints.txt -c constraints-lm.txt -e '.[lm]'
+# In a checkout of this project:
+# pip install -c constraints.txt -c constraints-lm.txt -e '.[lm]'
 from trl import GRPOConfig
 from recast.adapters.trl import RecastGRPOTrainer
 

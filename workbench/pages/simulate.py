@@ -78,7 +78,7 @@ def simulate(found: Diagnosis) -> None:
     st.write(
         f"Solves for a simulated start whose groups are mixed like those of your last third, then "
         f"trains {', '.join(RIVALS)} there with {SEEDS} paired seeds, each at its own best rate. "
-        "This takes some minutes; you can go on reading."
+        "This takes some minutes; its runs are kept in the store."
     )
     moving = _moving()
 
@@ -126,13 +126,14 @@ def _show() -> None:
                 column_config={
                     name: st.column_config.NumberColumn(title, format=form)
                     for name, title, form in COLUMNS
-                },
+                }
+                | {"label": "Mind"},
                 alt="Strategies by Pass@1 in the simulated world, with intervals",
             )
             st.caption(
                 f"Pass@1 is taken at matched entropy: what a strategy gains by sharpening alone "
-                f"does not count. The difference is to {RIVALS[0]}, paired by seed; an interval "
-                "around zero means that they are not told apart."
+                f"does not count. The difference is to {RIVALS[0]}, paired by seed; where its "
+                "interval holds zero, the two are not told apart."
             )
             st.dataframe(
                 ranking.regimes,
