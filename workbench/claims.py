@@ -1,6 +1,6 @@
 """The paper's claims C1..C12 as checks: statistic, threshold and analogue fixed before measuring.
 
-Source: arXiv 2604.22169; figures marked (s) come from public summaries of it. A number is
+Source: arXiv 2604.22169; some figures come from public summaries of it. A number is
 reproduced when the paper's value lies inside the interval and "no effect" outside; a trend when the
 corrected interval excludes 0. What needs a GPU cluster is not testable here: its analogue in the
 simulator's ledger is shown and never judged.
@@ -108,7 +108,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "C5",
         "whole step",
-        "4.83x less (371.54 s -> 77.00 s) (s)",
+        "4.83x less (371.54 s -> 77.00 s; from a public summary)",
         "GRPO's row passes over ReCast's: 1 per rollout + 3 per updated row",
         _NO_GPU,
         f"row passes, from the ledger; {_REAL}",
@@ -118,7 +118,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "C6",
         "effective tokens in the actor update",
-        "14.7x less (6.93M -> 0.47M) (s)",
+        "14.7x less (6.93M -> 0.47M; from a public summary)",
         "GRPO's rows in the update over ReCast's; every row is one semantic ID long",
         _NO_GPU,
         f"rows in the update, prompts not counted; {_REAL}",
@@ -148,7 +148,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "C9",
         "the baseline stays in all-zero / single-hit throughout training",
-        "trend (98% at the start (s))",
+        "trend (98% at the start; from a public summary)",
         "GRPO's smallest all-zero + single-hit share at any evaluation (exact, i.i.d. groups)",
         "interval at or above 95%",
         "the simulator's groups of the same width; of beam sets, what i.i.d. groups would have",
