@@ -56,7 +56,7 @@ view.presets(
         "Quality for labels": {"metric": sharp, "axis": "labels"},
     }
 )
-choices = st.columns(4)
+choices = st.columns([5, 3, 4, 3])
 metric = choices[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
 )
