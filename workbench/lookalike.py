@@ -18,10 +18,9 @@ from sim.calibrate import Calibration, calibrate, several_hits
 from workbench.compare import Side, compare
 from workbench.diagnose import Diagnosis
 from workbench.fit import binomial_share
-from workbench.phases import LEVEL
 from workbench.runner import run_sweep
 from workbench.spec import Experiment, SpecError, load_experiment
-from workbench.stats import holm, least_p
+from workbench.stats import LEVEL, holm, least_p
 from workbench.store import Store
 from workbench.sweep import Sweep
 from workbench.tables import edge_warnings, summary
@@ -90,8 +89,8 @@ def wanted_of(found: Diagnosis) -> Wanted:
 @dataclass(frozen=True)
 class Ranking:
     """regimes: log, world (the four shares, and the log's interval of the all-zero share); table:
-    strategies, best first; notes: what to know of the calibration, of
-    the learning rates and of the p-values."""
+    strategies, best first; notes: what to know of the calibration, of the learning rates and of
+    the p-values."""
 
     regimes: pl.DataFrame
     table: pl.DataFrame

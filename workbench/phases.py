@@ -14,13 +14,12 @@ from typing import Any
 import polars as pl
 
 from workbench.evidence import last_rows, pairs
-from workbench.stats import holm, paired_difference
+from workbench.stats import LEVEL, holm, paired_difference
 
 SWEEP = "phase-map"
 FIELDS = ("start.all_zero", "world.noise", "train.group", "policy.width")
 METRICS = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
 NOBODY = "none"
-LEVEL = 0.05
 
 
 def phase_table(

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from workbench.joint import Draws, percentiles, rank_correlation, two_sided
-from workbench.stats import ENOUGH, FEWEST, Floats, holm
+from workbench.stats import ENOUGH, FEWEST, LEVEL, Floats, holm
 from workbench.tables import reported
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 METRICS = ("hr_at_1", "hr_at_10", "ndcg_at_10", "pass_at_1", "pass_at_1_matched", "pass_at_32")
 CONTROLS = ("start", "sft", "grpo")
 START = "start"
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)

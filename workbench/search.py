@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from workbench.evidence import last_rows
-from workbench.stats import estimate, holm, pair_by_seed, paired_difference
+from workbench.stats import LEVEL, estimate, holm, pair_by_seed, paired_difference
 
 SWEEP = "search"
 METRICS = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
@@ -28,7 +28,6 @@ FRONTS = tuple(
     for y in ("recall_at_10", "pass_at_32")
 )
 CONTROLS = ("sft", "grpo")
-LEVEL = 0.05
 Matched = Literal["rollouts", "updated_rows"]
 MATCHED = {"rollouts": "at equal rollouts", "updated_rows": "at equal updated rows"}
 _WORLD = "world.seed"

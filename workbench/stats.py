@@ -32,6 +32,9 @@ Statistic: TypeAlias = Callable[[Floats], Floats]
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
 FEWEST = 5
+LEVEL = 0.05
+"""A corrected p-value below it tells two strategies apart."""
+
 ENOUGH = 10
 SEED = 20_260_422
 _BEYOND = 4

@@ -167,12 +167,12 @@ def start_warnings(frame: pl.DataFrame, all_zero: float) -> list[str]:
     start = pl.concat([reported(frame), frame.filter(split="validation")]).filter(
         step=0, slice="all"
     )
-    prompts = start.unique(["run", "split"]).group_by("run").agg(pl.col("prompts").sum())
+    prompts = start["prompts"].sum() / start["run"].n_unique()
     share = np.average(start["all_zero"].to_numpy(), weights=start["prompts"].to_numpy())
     if abs(share - all_zero) <= 0.01:
         return []
     return [
-        f"{share:.1%} of groups have no hit at the start on {prompts['prompts'][0]:.0f} held-out "
+        f"{share:.1%} of groups have no hit at the start on {prompts:.0f} held-out "
         f"prompts; {all_zero:.1%} were asked for, and met on training prompts (`recast calibrate` "
         "looks for a start that holds)"
     ]
