@@ -23,16 +23,8 @@ from recast.selection import SELECTIONS
 from recast.strategy import Strategy
 from sim.bylevel import depends_on_levels_alone, levels_plan
 from sim.hits import hit_table, hits_plan
-from sim.lazy import (
-    KL_SLOPES,
-    Path,
-    Reference,
-    Walkers,
-    descend,
-    score_path,
-    set_broken_aside,
-    spoil,
-)
+from sim import lazy
+from sim.lazy import KL_SLOPES, Path, Reference, Walkers, set_broken_aside, spoil
 from sim.nodes import NodePolicy, Params
 from sim.pair import pair_plan
 from sim.plan import Drawn, Plan, supervise, target_plan
@@ -105,6 +97,12 @@ class FastPath:
         self._rngs = tuple(stream(seed, "lazy rollouts") for seed in seeds)
         dtype = next(iter(reference.values())).dtype
         self._context = world.train.context.to(dtype)
+        self._score, self._descend = lazy.score_path, lazy.descend
+        if how.kernel == "compiled":
+            from sim import compiled
+
+            if compiled.serves(policy, world.catalogue):
+                self._score, self._descend = compiled.score_path, compiled.descend
 
     @staticmethod
     def of(
@@ -145,7 +143,7 @@ class FastPath:
         index = minibatch(self._seeds, "prompts", step, how.batch, len(self._world.train))
         context, target = self._context[index], self._world.train.target[index]
         encoded = policy.encode_rows(params, context)
-        path = score_path(policy, params, catalogue, encoded, target, how.temperature)
+        path = self._score(policy, params, catalogue, encoded, target, how.temperature)
         broken = set_broken_aside(path)
         drawn = self.plan.draw(path, self._rngs, how.batch)
         demand = drawn.demand
@@ -157,7 +155,7 @@ class FastPath:
         if demand.kl is not None:
             encoded_ref = policy.encode_rows(self._reference, context)
             reference = Reference(self._reference, encoded_ref, KL_SLOPES[how.kl_estimator])
-        grads, walked = descend(
+        grads, walked = self._descend(
             policy,
             params,
             catalogue,

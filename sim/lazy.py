@@ -115,7 +115,7 @@ def spoil(grads: Params, broken: np.ndarray) -> None:
 
 
 @lru_cache(maxsize=32)
-def _layout(
+def layout(
     runs: int, prompts: int, depth: int, codes: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """prompt, segment `[R L B]` and first `[P]` of a `Path`; where each row begins in `[n, K]`."""
@@ -140,7 +140,7 @@ def score_path(
     """
     runs, prompts = target.shape
     depth = catalogue.depth
-    prompt, segment, first, flat = _layout(runs, prompts, depth, catalogue.n_codes)
+    prompt, segment, first, flat = layout(runs, prompts, depth, catalogue.n_codes)
     place, code = (
         each.index_select(0, target.reshape(-1))
         .view(runs, prompts, depth)
@@ -327,12 +327,12 @@ def descend(
             mine = (level_of == level).nonzero()[0]
             fresh = leaving.part(mine).children(follow, drawn.take(mine, 0))
             walkers = Walkers.joined(fresh, going)
-    through = _onward(demand.hit, demand.count * miss)
+    through = onward(demand.hit, demand.count * miss)
     place = path.first.numpy()[:, None] + prompts * np.arange(depth)
     flat = place * codes + path.code.numpy().take(place)
     on_weight.reshape(-1)[flat] += through
     if demand.kl_hits is not None:
-        on_count.reshape(-1)[flat] += _onward(demand.kl_hits, demand.count)
+        on_count.reshape(-1)[flat] += onward(demand.kl_hits, demand.count)
     grads = {name: torch.zeros_like(value) for name, value in params.items()}
     dencoded = torch.zeros_like(encoded)
     for visit in (_Visit(path.rows, path.saved, path.softmax, on_count, on_weight), *visits):
@@ -376,7 +376,7 @@ def _rows_at(walkers: Walkers, starts: np.ndarray, level: int, depth: int) -> Ro
     return Rows(prompt, place, owner, bounds)
 
 
-def _onward(hit: Tensor, missed: np.ndarray) -> np.ndarray:
+def onward(hit: Tensor, missed: np.ndarray) -> np.ndarray:
     """What goes through the target's code at each level, `[P, L]`: hits, and misses that leave
     further down; hit `[P]` or `[P, L]`, missed `[P, L]`."""
     later: np.ndarray = missed[:, ::-1].cumsum(1)[:, ::-1] - missed

@@ -38,7 +38,8 @@ class Training:
     i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
     loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; updates: from sampled groups, or expected over everything a group may draw
-    (`sim.expected`); evaluations: how many after the start, evenly spaced in steps; curve_prompts:
+    (`sim.expected`); kernel: of the fast path's heavy parts, `compiled` is `sim.compiled`;
+    evaluations: how many after the start, evenly spaced in steps; curve_prompts:
     test prompts behind each point of the curve (0 = all); start and end are measured on all as
     well."""
 
@@ -53,6 +54,7 @@ class Training:
     kl_estimator: KLEstimator = "k3"
     mini_batch: int = 0
     updates: Literal["sampled", "expected"] = "sampled"
+    kernel: Literal["torch", "compiled"] = "torch"
     evaluations: int = 10
     curve_prompts: int = 128
 

@@ -1,0 +1,492 @@
+"""The fast path's two heavy parts as a compiled kernel, for MLP policies: `sim.lazy` in numba.
+
+An option: it needs the extra `fast`. `score_path` and `descend` take and return what those of
+`sim.lazy` do, and a step draws from the same laws, with other numbers: which kernel trained a run
+is part of its name. A run is walked on its own, in pieces of a fixed size, so that its bits do not
+depend on its company. exp and tanh are made here, since the compiler turns them into vector code.
+
+Shapes: as in `sim.lazy`; H hidden units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
+from torch import Tensor
+
+from sim import lazy
+from sim.catalogue import Catalogue
+from sim.lazy import Demand, Generators, Path, Reference, Walkers, layout, onward
+from sim.nodes import SMALL, NodePolicy, Params, Rows
+from sim.policy import MLP
+from sim.tree import Softmax
+
+P = ParamSpec("P")
+T = TypeVar("T")
+CONTRACT = {"fastmath": {"contract"}, "error_model": "numpy"}
+"""A multiplication and an addition may be one instruction; sums keep their order."""
+
+
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """A function in machine code, kept on disk from its first call on."""
+    made: Callable[P, T] = njit(cache=True, **CONTRACT)(function)
+    return made
+
+
+def serves(policy: NodePolicy, catalogue: Catalogue) -> bool:
+    """Whether this kernel trains the policy: an MLP whose single row is a small product."""
+    return isinstance(policy, MLP) and policy.width * catalogue.n_codes <= SMALL
+
+
+def score_path(
+    policy: NodePolicy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    target: Tensor,
+    temperature: float,
+) -> Path:
+    """As `sim.lazy.score_path`."""
+    del policy
+    (runs, prompts), depth, codes = target.shape, catalogue.depth, catalogue.n_codes
+    prompt, segment, first, _ = layout(runs, prompts, depth, codes)
+    place, code = (torch.empty_like(prompt) for _ in range(2))
+    saved = encoded.new_empty(len(prompt), encoded.shape[1])
+    shifted, weight, off = (encoded.new_empty(len(prompt), codes) for _ in range(3))
+    total = encoded.new_empty(len(prompt), 1)
+    logp = encoded.new_empty(runs * prompts, depth)
+    reach, leave = np.ones((len(logp), depth + 1)), np.empty((len(logp), depth))
+    out = (place, code, saved, shifted, weight, total, off, logp)
+    _score(
+        *_arrays(encoded, *_network(params), catalogue.dead, catalogue.places, catalogue.codes),
+        target.numpy(),
+        temperature,
+        *_arrays(*out),
+        reach,
+        leave,
+    )
+    rows = Rows(prompt, place, segment, range(0, len(prompt) + 1, prompts))
+    softmax = Softmax(shifted, weight, total)
+    return Path(rows, saved, softmax, off, code, first, logp, reach, leave, prompts)
+
+
+def descend(
+    policy: NodePolicy,
+    params: Params,
+    catalogue: Catalogue,
+    context: Tensor,
+    encoded: Tensor,
+    path: Path,
+    demand: Demand,
+    rngs: Generators,
+    temperature: float,
+    reference: Reference | None = None,
+    *,
+    name_items: bool = False,
+) -> tuple[Params, Walkers | None]:
+    """As `sim.lazy.descend`, which serves a KL term."""
+    if reference is not None:
+        return lazy.descend(
+            policy,
+            params,
+            catalogue,
+            context,
+            encoded,
+            path,
+            demand,
+            rngs,
+            temperature,
+            reference,
+            name_items=name_items,
+        )
+    miss = np.ascontiguousarray(demand.miss.numpy())
+    through = onward(demand.hit, demand.count * miss).astype(miss.dtype)
+    # A miss that leaves at one level draws a code there and at every level below.
+    draws = (demand.count * np.arange(catalogue.depth, 0, -1)).sum(1)
+    parts = pairwise(path.bounds)
+    uniform = [rng.random(draws[a:b].sum()) for rng, (a, b) in zip(rngs, parts, strict=True)]
+    ends = np.cumsum([0, *map(len, uniform)])
+    grads = {name: torch.zeros_like(value) for name, value in params.items()}
+    found = _walk(
+        *_arrays(context, encoded, *_network(params), catalogue.dead, catalogue.follow),
+        *_arrays(path.rows.place, path.code, path.saved, path.softmax.weight, path.softmax.total),
+        path.off.numpy(),
+        through,
+        demand.count,
+        miss,
+        np.concatenate(uniform),
+        ends,
+        temperature,
+        *_arrays(grads["input"], *_network(grads)),
+        name_items,
+    )
+    if not name_items:
+        return grads, None
+    order = found[0].argsort(kind="stable")
+    return grads, Walkers(*(column.take(order) for column in found))
+
+
+def _network(params: Params) -> tuple[Tensor, Tensor, Tensor]:
+    return params["node"], params["head"], params["bias"]
+
+
+def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    return tuple(tensor.contiguous().numpy() for tensor in tensors)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _two_to_the(typing: Any, shifted: Any) -> Any:
+    """2^n for a whole number n, from 1.5 x 2^m + n, whose last bits are those of n; m: bits of the
+    mantissa."""
+    bits, bias, mantissa = (64, 1023, 52) if shifted == types.float64 else (32, 127, 23)
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole = ir.IntType(bits)
+        exponent = builder.add(builder.bitcast(args[0], whole), whole(bias))
+        return builder.bitcast(builder.shl(exponent, whole(mantissa)), args[0].type)
+
+    return shifted(shifted), write
+
+
+def _exp(x: Any) -> Any:
+    """e^x of a number that is not positive, to the last bits; 0 where the type would lose digits."""
+    raise NotImplementedError
+
+
+@overload(_exp, jit_options=CONTRACT)  # type: ignore[untyped-decorator]
+def _exp_of(x: Any) -> Any:
+    kind: Any = np.float64 if x == types.float64 else np.float32
+    wide = kind is np.float64
+    least, shift = kind(-708.0 if wide else -87.0), kind(1.5 * 2.0 ** (52 if wide else 23))
+    # ln 2 in two parts, the first with so few bits that n times it is exact.
+    cut = 32 if wide else 12
+    high = kind(np.floor(np.log(2.0) * 2.0**cut) / 2.0**cut)
+    low = kind(0.6931471805599453 - float(high) + 2.3190468138462996e-17)
+    per = kind(1.4426950408889634)
+    factor = np.cumprod([1.0, *range(1, 13)])
+    c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12 = (kind(1.0 / f) for f in factor[2:])
+    one, zero = kind(1.0), kind(0.0)
+
+    def exp64(x: Any) -> Any:
+        shifted = x * per + shift
+        n = shifted - shift
+        r = x - n * high - n * low
+        tail = c7 + r * (c8 + r * (c9 + r * (c10 + r * (c11 + r * c12))))
+        middle = c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * tail))))
+        found = (one + (r + r * r * middle)) * _two_to_the(shifted)
+        return zero if x < least else found
+
+    def exp32(x: Any) -> Any:
+        shifted = x * per + shift
+        n = shifted - shift
+        r = x - n * high - n * low
+        middle = c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * c7))))
+        found = (one + (r + r * r * middle)) * _two_to_the(shifted)
+        return zero if x < least else found
+
+    return exp64 if wide else exp32
+
+
+@compiled
+def _tanh(x: Any, one: Any) -> Any:
+    """one: 1 in the type of x; a plain 1 would turn it into float64."""
+    e = _exp(-abs(x + x))
+    size = (one - e) / (one + e)
+    return -size if x < 0 else size
+
+
+@compiled
+def _hidden(encoded: Any, node: Any, place: Any, prompt: Any, hidden: Any) -> None:
+    """tanh of encoded prompt plus node, row by row."""
+    one = hidden.dtype.type(1)
+    for i in range(len(place)):
+        own, there, to = encoded[prompt[i]], node[place[i]], hidden[i]
+        for j in range(len(to)):
+            to[j] = _tanh(own[j] + there[j], one)
+
+
+@compiled
+def _softmax(logits: Any, bias: Any, dead: Any, shifted: Any, weight: Any) -> Any:
+    """Of one row of products: fills shifted and weight as in `sim.tree.Softmax`; returns total."""
+    nothing = logits.dtype.type(-np.inf)
+    for k in range(len(logits)):
+        shifted[k] = nothing if dead[k] else logits[k] + bias[k]
+    top = nothing
+    for k in range(len(logits)):
+        top = max(top, shifted[k])
+    for k in range(len(logits)):
+        shifted[k] -= top
+        weight[k] = _exp(shifted[k])
+    total = weight[0]
+    for k in range(1, len(logits)):
+        total += weight[k]
+    return total
+
+
+@compiled
+def _heated(shifted: Any, weight: Any, dead: Any, temperature: Any, heat: Any) -> None:
+    """Sampling weights of one row."""
+    for k in range(len(heat)):
+        if temperature == 1.0 or dead[k]:
+            heat[k] = weight[k]
+        else:
+            heat[k] = _exp(shifted[k] / heat.dtype.type(temperature))
+
+
+@compiled
+def _draw(uniform: Any, weight: Any, cdf: Any, found: Any) -> None:
+    """Count how many uniforms fall to each code, by weight; never to one without weight."""
+    whole = 0.0
+    for k in range(len(weight)):
+        whole += weight[k]
+        cdf[k], found[k] = whole, 0
+    last = np.nextafter(whole, 0.0)
+    for u in uniform:
+        point = min(u * whole, last)
+        code = 0
+        for k in range(len(cdf)):
+            code += cdf[k] <= point
+        # Only a NaN lies above every bound; its run is stopped when the gradient shows it.
+        found[min(code, len(cdf) - 1)] += 1
+
+
+@compiled
+def _score(
+    encoded: Any,
+    node: Any,
+    head: Any,
+    bias: Any,
+    dead: Any,
+    places: Any,
+    codes: Any,
+    target: Any,
+    temperature: Any,
+    place: Any,
+    code: Any,
+    saved: Any,
+    shifted: Any,
+    weight: Any,
+    total: Any,
+    off: Any,
+    logp: Any,
+    reach: Any,
+    leave: Any,
+) -> None:
+    runs, prompts = target.shape
+    depth, width, n_codes = head.shape[1:]
+    piece = max(1, SMALL // (width * n_codes))
+    heat = np.empty(n_codes, off.dtype)
+    owner = np.arange(runs * prompts)
+    for run in range(runs):
+        for level in range(depth):
+            begin = (run * depth + level) * prompts
+            for b in range(prompts):
+                place[begin + b] = places[target[run, b], level]
+                code[begin + b] = codes[target[run, b], level]
+            mine = owner[run * prompts : (run + 1) * prompts]
+            end = begin + prompts
+            _hidden(encoded, node[run], place[begin:end], mine, saved[begin:end])
+            for start in range(begin, end, piece):
+                stop = min(start + piece, end)
+                np.dot(saved[start:stop], head[run, level], shifted[start:stop])
+            for b in range(prompts):
+                row, prompt = begin + b, run * prompts + b
+                closed, chosen = dead[place[row]], code[row]
+                total[row, 0] = _softmax(
+                    shifted[row], bias[run, level], closed, shifted[row], weight[row]
+                )
+                _heated(shifted[row], weight[row], closed, temperature, heat)
+                off[row] = heat
+                off[row, chosen] = 0
+                gone = off[row].sum()
+                whole = heat.sum()
+                logp[prompt, level] = shifted[row, chosen] - np.log(total[row, 0])
+                reach[prompt, level + 1] = reach[prompt, level] * (heat[chosen] / whole)
+                leave[prompt, level] = reach[prompt, level] * (gone / whole)
+
+
+@compiled
+def _backward(
+    hidden: Any,
+    dlogits: Any,
+    head: Any,
+    place: Any,
+    prompt: Any,
+    inside: Any,
+    outer: Any,
+    g_node: Any,
+    g_head: Any,
+    g_bias: Any,
+    dencoded: Any,
+) -> None:
+    """Add the gradient of some rows of one run and level."""
+    np.dot(hidden.T, dlogits, outer)
+    g_head += outer
+    one = hidden.dtype.type(1)
+    np.dot(dlogits, head.T, inside)
+    for i in range(len(place)):
+        slope, here, there, back = inside[i], hidden[i], g_node[place[i]], dencoded[prompt[i]]
+        for k in range(len(g_bias)):
+            g_bias[k] += dlogits[i, k]
+        for j in range(len(slope)):
+            pull = slope[j] * (one - here[j] * here[j])
+            there[j] += pull
+            back[j] += pull
+
+
+@compiled
+def _walk(
+    context: Any,
+    encoded: Any,
+    node: Any,
+    head: Any,
+    bias: Any,
+    dead: Any,
+    follow: Any,
+    path_place: Any,
+    path_code: Any,
+    path_hidden: Any,
+    path_weight: Any,
+    path_total: Any,
+    off: Any,
+    through: Any,
+    count: Any,
+    miss: Any,
+    uniform: Any,
+    ends: Any,
+    temperature: Any,
+    g_input: Any,
+    g_node: Any,
+    g_head: Any,
+    g_bias: Any,
+    name_items: Any,
+) -> Any:
+    """The gradient of all runs, added to the last arrays; prompt, item, count and weight of the
+    misses that were walked, where items are to be named."""
+    runs, prompts, _ = context.shape
+    depth, width, n_codes = head.shape[1:]
+    piece = max(1, SMALL // (width * n_codes))
+    most = 1 + max([count[r * prompts : (r + 1) * prompts].sum() for r in range(runs)])
+    # Walkers of this level and of the next: prompt, place, count; weight.
+    now, after = np.empty((3, most), np.int64), np.empty((3, most), np.int64)
+    now_weight, after_weight = np.empty(most, miss.dtype), np.empty(most, miss.dtype)
+    hidden, inside = np.empty((piece, width), head.dtype), np.empty((piece, width), head.dtype)
+    logits, dlogits = np.empty((piece, n_codes), head.dtype), np.empty((piece, n_codes), head.dtype)
+    outer = np.empty((width, n_codes), head.dtype)
+    shifted, weight, heat = (
+        np.empty(n_codes, head.dtype),
+        np.empty(n_codes, head.dtype),
+        np.empty(n_codes, head.dtype),
+    )
+    cdf, drawn = np.empty(n_codes), np.empty(n_codes, np.int64)
+    on_path = np.empty((prompts, n_codes), head.dtype)
+    dencoded = np.empty((prompts, width), head.dtype)
+    everyone = np.arange(runs * prompts)
+    named = np.empty((3, len(uniform) * int(name_items)), np.int64)
+    named_weight = np.empty(named.shape[1], miss.dtype)
+    finished = 0
+    for run in range(runs):
+        at = ends[run]
+        dencoded[:] = 0
+        here = everyone[:prompts]
+        whose = encoded[run * prompts : (run + 1) * prompts]
+        walkers = 0
+        for level in range(depth):
+            going = level + 1 < depth or name_items
+            fresh = 0
+            for start in range(0, walkers, piece):
+                n = min(piece, walkers - start)
+                prompt, place = now[0, start : start + n], now[1, start : start + n]
+                _hidden(whose, node[run], place, prompt, hidden[:n])
+                np.dot(hidden[:n], head[run, level], logits[:n])
+                for i in range(n):
+                    closed, number = dead[place[i]], now[2, start + i]
+                    total = _softmax(logits[i], bias[run, level], closed, shifted, weight)
+                    _heated(shifted, weight, closed, temperature, heat)
+                    _draw(uniform[at : at + number], heat, cdf, drawn)
+                    at += number
+                    worth = now_weight[start + i]
+                    share = number * worth / total
+                    for k in range(n_codes):
+                        dlogits[i, k] = drawn[k] * worth - weight[k] * share
+                    if going:
+                        for k in range(n_codes):
+                            if drawn[k]:
+                                after[0, fresh] = prompt[i]
+                                after[1, fresh] = follow[place[i], k]
+                                after[2, fresh] = drawn[k]
+                                after_weight[fresh] = worth
+                                fresh += 1
+                _backward(
+                    hidden[:n],
+                    dlogits[:n],
+                    head[run, level],
+                    place,
+                    prompt,
+                    inside[:n],
+                    outer,
+                    g_node[run],
+                    g_head[run, level],
+                    g_bias[run, level],
+                    dencoded,
+                )
+            begin = (run * depth + level) * prompts
+            for b in range(prompts):
+                row, one = begin + b, run * prompts + b
+                number, worth = count[one, level], miss[one, level]
+                passed = through[one, level]
+                share = (passed + number * worth) / path_total[row, 0]
+                for k in range(n_codes):
+                    on_path[b, k] = -path_weight[row, k] * share
+                on_path[b, path_code[row]] += passed
+                if number:
+                    _draw(uniform[at : at + number], off[row], cdf, drawn)
+                    at += number
+                    for k in range(n_codes):
+                        if drawn[k]:
+                            on_path[b, k] += drawn[k] * worth
+                            if going:
+                                after[0, fresh], after[2, fresh] = b, drawn[k]
+                                after[1, fresh] = follow[path_place[row], k]
+                                after_weight[fresh] = worth
+                                fresh += 1
+            for start in range(0, prompts, piece):
+                stop = min(start + piece, prompts)
+                _backward(
+                    path_hidden[begin + start : begin + stop],
+                    on_path[start:stop],
+                    head[run, level],
+                    path_place[begin + start : begin + stop],
+                    here[start:stop],
+                    inside[: stop - start],
+                    outer,
+                    g_node[run],
+                    g_head[run, level],
+                    g_bias[run, level],
+                    dencoded,
+                )
+            now, after = after, now
+            now_weight, after_weight = after_weight, now_weight
+            walkers = fresh
+        if name_items:
+            named[0, finished : finished + walkers] = now[0, :walkers] + run * prompts
+            named[1:, finished : finished + walkers] = now[1:, :walkers]
+            named_weight[finished : finished + walkers] = now_weight[:walkers]
+            finished += walkers
+        _outer(context[run], dencoded, g_input[run])
+    return named[0, :finished], named[1, :finished], named[2, :finished], named_weight[:finished]
+
+
+@compiled
+def _outer(context: Any, dencoded: Any, g_input: Any) -> None:
+    """Add context^T dencoded of one run, in pieces."""
+    piece = max(1, SMALL // g_input.size)
+    for start in range(0, len(context), piece):
+        g_input += np.dot(context[start : start + piece].T, dencoded[start : start + piece])
