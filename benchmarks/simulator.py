@@ -17,6 +17,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def ours(world: World, policy: MLP, start: Params, name: str, how: Training, ste
     dtype = next(iter(start.values())).dtype
     fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(runs)), how)
     assert fast is not None
-    rate, adam = torch.full((runs,), RATE, dtype=dtype), Adam(start)
+    rate, adam = torch.full((runs,), RATE, dtype=dtype), Adam(start, how.kernel)
 
     def go() -> None:
         params = start
@@ -132,6 +133,9 @@ def peers(seconds: float) -> None:
                     "jax vmap": jax_peer(world, start, name, how, steps, "vmap"),
                     "jax map": jax_peer(world, start, name, how, steps, "map"),
                     "ours": ours(world, policy, start, name, how, steps),
+                    "compiled": ours(
+                        world, policy, start, name, replace(how, kernel="compiled"), steps
+                    ),
                 }
                 best = least(timed, steps * runs, seconds)
                 peer = min(best["jax vmap"], best["jax map"])
@@ -143,6 +147,7 @@ def peers(seconds: float) -> None:
                         **{f"{k}, ms": v for k, v in best.items()},
                         "jax against naive": best["naive"] / peer,
                         "ours against jax": peer / best["ours"],
+                        "compiled against jax": peer / best["compiled"],
                         "ours, M rollouts/s": how.batch * group / best["ours"] / 1e3,
                     }
                 )

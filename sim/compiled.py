@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,16 +28,13 @@ from sim.nodes import SMALL, NodePolicy, Params, Rows
 from sim.policy import MLP
 from sim.tree import Softmax
 
-P = ParamSpec("P")
-T = TypeVar("T")
-CONTRACT = {"fastmath": {"contract"}, "error_model": "numpy"}
+CONTRACT: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
 """A multiplication and an addition may be one instruction; sums keep their order."""
 
 
-def compiled(function: Callable[P, T]) -> Callable[P, T]:
+def compiled(function: Callable[..., Any]) -> Any:
     """A function in machine code, kept on disk from its first call on."""
-    made: Callable[P, T] = njit(cache=True, **CONTRACT)(function)
-    return made
+    return njit(cache=True, **CONTRACT)(function)
 
 
 def serves(policy: NodePolicy, catalogue: Catalogue) -> bool:
@@ -133,6 +130,29 @@ def descend(
     return grads, Walkers(*(column.take(order) for column in found))
 
 
+def adam(
+    value: Tensor,
+    grad: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rate: Tensor,
+    steps: int,
+    betas: tuple[float, float],
+    eps: float,
+) -> Tensor:
+    """One update of a parameter `[R, ...]`, the moments in place; rate `[R]`."""
+    after = torch.empty_like(value)
+    bias = [1 - beta**steps for beta in betas]
+    _adam(
+        *(x.view(len(x), -1).numpy() for x in (value.contiguous(), grad, mean, square, after)),
+        rate.double().numpy() / bias[0],
+        bias[1] ** -0.5,
+        *betas,
+        eps,
+    )
+    return after
+
+
 def _network(params: Params) -> tuple[Tensor, Tensor, Tensor]:
     return params["node"], params["head"], params["bias"]
 
@@ -156,7 +176,7 @@ def _two_to_the(typing: Any, shifted: Any) -> Any:
 
 
 def _exp(x: Any) -> Any:
-    """e^x of a number that is not positive, to the last bits; 0 where the type would lose digits."""
+    """e^x of a number that is not positive, to the last bits; 0 for what is too small."""
     raise NotImplementedError
 
 
@@ -490,3 +510,28 @@ def _outer(context: Any, dencoded: Any, g_input: Any) -> None:
     piece = max(1, SMALL // g_input.size)
     for start in range(0, len(context), piece):
         g_input += np.dot(context[start : start + piece].T, dencoded[start : start + piece])
+
+
+@compiled
+def _adam(
+    value: Any,
+    grad: Any,
+    mean: Any,
+    square: Any,
+    after: Any,
+    rate: Any,
+    scale: Any,
+    beta1: Any,
+    beta2: Any,
+    eps: Any,
+) -> None:
+    kind = value.dtype.type
+    keep, take = kind(beta1), kind(1 - beta1)
+    keep2, take2, scale, eps = kind(beta2), kind(1 - beta2), kind(scale), kind(eps)
+    for run in range(len(value)):
+        old, new, slope, m, v = value[run], after[run], grad[run], mean[run], square[run]
+        lr = kind(rate[run])
+        for i in range(len(old)):
+            m[i] = keep * m[i] + take * slope[i]
+            v[i] = keep2 * v[i] + take2 * slope[i] * slope[i]
+            new[i] = old[i] - lr * m[i] / (np.sqrt(v[i]) * scale + eps)

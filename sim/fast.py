@@ -21,9 +21,9 @@ from recast.loss import LossSettings
 from recast.repair import REPAIRS
 from recast.selection import SELECTIONS
 from recast.strategy import Strategy
+from sim import lazy
 from sim.bylevel import depends_on_levels_alone, levels_plan
 from sim.hits import hit_table, hits_plan
-from sim import lazy
 from sim.lazy import KL_SLOPES, Path, Reference, Walkers, set_broken_aside, spoil
 from sim.nodes import NodePolicy, Params
 from sim.pair import pair_plan

@@ -3,16 +3,21 @@ that runs never mix."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from sim.policy import Params
 
+BETAS, EPS = (0.9, 0.999), 1e-8
+
 
 class Adam:
-    """Adam, arXiv 1412.6980, betas .9 / .999, eps 1e-8."""
+    """Adam, arXiv 1412.6980, betas .9 / .999, eps 1e-8. kernel: as in `Training`."""
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, kernel: Literal["torch", "compiled"] = "torch") -> None:
+        self._kernel = kernel
         self._mean = {name: torch.zeros_like(value) for name, value in params.items()}
         self._square = {name: torch.zeros_like(value) for name, value in params.items()}
         self._steps = 0
@@ -20,6 +25,22 @@ class Adam:
     def step(self, params: Params, grads: Params, rate: Tensor) -> Params:
         """New parameters after one update; rate `[R]`."""
         self._steps += 1
+        if self._kernel == "compiled":
+            from sim.compiled import adam
+
+            return {
+                name: adam(
+                    value,
+                    grads[name],
+                    self._mean[name],
+                    self._square[name],
+                    rate,
+                    self._steps,
+                    BETAS,
+                    EPS,
+                )
+                for name, value in params.items()
+            }
         updated = {name: value.clone() for name, value in params.items()}
         count = [torch.tensor(float(self._steps))] * len(updated)
         parts = zip(
@@ -39,10 +60,10 @@ class Adam:
                 [],
                 count,
                 lr=lr,
-                beta1=0.9,
-                beta2=0.999,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
                 weight_decay=0.0,
-                eps=1e-8,
+                eps=EPS,
                 amsgrad=False,
                 maximize=False,
             )

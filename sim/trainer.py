@@ -103,7 +103,7 @@ def train(
         return finished
     dtype = next(iter(start.values())).dtype
     runs = len(seeds)
-    params, optimizer = start, Adam(start)
+    params, optimizer = start, Adam(start, how.kernel)
     if opening is None:
         opening = [open_run(policy, _one(start, run), world, how) for run in range(runs)]
     diverged: list[int | None] = [None] * runs

@@ -27,6 +27,7 @@ RECIPE = SyntheticWorld(
 )  # fmt: skip
 HOW = Training(steps=3, batch=9, group=7, evaluations=1)
 SEEDS = (0, 1, 2, 3)
+both_kernels = pytest.mark.parametrize("kernel", ["torch", "compiled"])
 SERVED_BY = {
     "grpo": "hits", "recast": "pair", "recast_random_negative": "levels", "sft": "target",
     "rl_zvp": "general", "greso": "general",
@@ -53,17 +54,19 @@ def run(
     return dict(zip(seeds, found, strict=True))
 
 
-def in_a_process(name: str, seeds: tuple[int, ...]) -> dict[int, TrainedRun]:
+def in_a_process(name: str, seeds: tuple[int, ...], how: Training) -> dict[int, TrainedRun]:
     torch.set_num_threads(1)
-    return run(build_synthetic(RECIPE), name, seeds)
+    return run(build_synthetic(RECIPE), name, seeds, how=how)
 
 
+@both_kernels
 @pytest.mark.parametrize("name", SERVED_BY)
-def test_a_run_is_bitwise_the_same_in_any_company_order_and_chunking(world, name):
-    together = run(world, name, SEEDS)
+def test_a_run_is_bitwise_the_same_in_any_company_order_and_chunking(world, name, kernel):
+    how = replace(HOW, kernel=kernel)
+    together = run(world, name, SEEDS, how=how)
     for chunks in [[(3,)], [(2, 0, 3, 1)], [(7, 1), (3, 0, 9)]]:
         for chunk in chunks:
-            for seed, found in run(world, name, chunk).items():
+            for seed, found in run(world, name, chunk, how=how).items():
                 if seed in together:
                     assert found == together[seed], (chunk, seed)
 
@@ -76,11 +79,22 @@ def test_precision_and_policy_do_not_weaken_the_promise(world, name, dtype):
         assert run(world, name, (1,), dtype, policy)[1] == both[1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["grpo", "recast", "reinforce", "grpo_sft"])
+def test_the_compiled_kernel_keeps_the_promise_in_both_precisions_and_in_pieces(world, name, dtype):
+    # At width 4,999 a product is cut after every eighth row.
+    for policy in (MLP(3), MLP(64), MLP(4999)):
+        how = replace(HOW, kernel="compiled", steps=2)
+        both = run(world, name, (0, 1, 2), dtype, policy, how)
+        assert run(world, name, (1,), dtype, policy, how)[1] == both[1]
+
+
+@both_kernels
 @pytest.mark.parametrize("name", ["grpo", "recast", "rl_zvp"])
-def test_free_decoding_does_not_weaken_the_promise(world, name):
-    free = free_world(world)
-    both = run(free, name, (0, 1, 2))
-    assert run(free, name, (1,))[1] == both[1]
+def test_free_decoding_does_not_weaken_the_promise(world, name, kernel):
+    free, how = free_world(world), replace(HOW, kernel=kernel)
+    both = run(free, name, (0, 1, 2), how=how)
+    assert run(free, name, (1,), how=how)[1] == both[1]
 
 
 @pytest.mark.parametrize("kl_weight", [0.0, 0.05])
@@ -91,21 +105,24 @@ def test_kl_and_several_steps_do_not_weaken_the_promise(world, kl_weight):
 
 
 def test_a_worker_process_returns_the_same_bits(world):
+    kernels = [HOW, replace(HOW, kernel="compiled")]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = {
-            (name, chunk): pool.submit(in_a_process, name, chunk)
+            (name, chunk, how): pool.submit(in_a_process, name, chunk, how)
             for name in ("grpo", "recast", "rl_zvp")
             for chunk in ((0, 3), (1,))
+            for how in kernels
         }
-        for (name, _), future in waiting.items():
+        for (name, _, how), future in waiting.items():
             for seed, found in future.result().items():
-                assert found == run(world, name, (seed,))[seed], (name, seed)
+                assert found == run(world, name, (seed,), how=how)[seed], (name, seed, how.kernel)
 
 
+@both_kernels
 @pytest.mark.parametrize("name", SERVED_BY)
-def test_a_run_that_turns_nan_stops_and_its_siblings_do_not_feel_it(world, name):
+def test_a_run_that_turns_nan_stops_and_its_siblings_do_not_feel_it(world, name, kernel):
     rates = {1: float("nan"), 3: 1e300}
-    how = replace(HOW, evaluations=3)
+    how = replace(HOW, evaluations=3, kernel=kernel)
     company = run(world, name, SEEDS, rates=rates, how=how)
     assert company[1].diverged_at == 1
     assert company[3].diverged_at is not None
@@ -121,14 +138,15 @@ def test_a_run_that_turns_nan_stops_and_its_siblings_do_not_feel_it(world, name)
     assert first["optimizer_steps"] == 0
 
 
-def test_overflowing_probabilities_give_a_nan_gradient_and_spare_the_sibling(world):
-    policy = MLP(11)
+@both_kernels
+def test_overflowing_probabilities_give_a_nan_gradient_and_spare_the_sibling(world, kernel):
+    policy, how = MLP(11), replace(HOW, kernel=kernel)
     start = policy.init(world.catalogue, RECIPE.features, (0, 1), torch.float64)
     good = {name: value[1:].clone() for name, value in start.items()}
     start["head"][0], start["bias"][0] = 1e308, 1e308
     for name in ("grpo", "recast", "reinforce", "sft"):
         paths = [
-            FastPath.of(policy, world, STRATEGIES[name], params, seeds, HOW)
+            FastPath.of(policy, world, STRATEGIES[name], params, seeds, how)
             for params, seeds in ((start, (0, 1)), (good, (1,)))
         ]
         both, alone = (

@@ -38,6 +38,7 @@ from sim.world import Prompts, World
 GROUP, BATCH, STEPS, TARGET = 3, 40, 60, 4
 CODES = [(0, 0, 0), (0, 0, 1), (0, 2, 1), (2, 0, 2), (2, 2, 0), (2, 2, 1), (3, 1, 1)]
 POLICY = MLP(4)
+both_kernels = pytest.mark.parametrize("kernel", ["torch", "compiled"])
 
 
 def one_prompt() -> tuple[World, dict[str, torch.Tensor], np.ndarray]:
@@ -84,14 +85,15 @@ def check_frequencies(seen: Counter, law: dict, draws: int) -> None:
     assert chisquare(observed, np.array(expected) * sum(observed) / sum(expected)).pvalue > 1e-3
 
 
+@both_kernels
 @pytest.mark.parametrize(
     "name",
     ["recast", "contrast_only", "recast_random_negative", "grpo", "repair_only", "nsr", "visurf",
      "care", "add_gt"],
 )  # fmt: skip
-def test_walked_misses_follow_the_law_of_iid_groups(name):
+def test_walked_misses_follow_the_law_of_iid_groups(name, kernel):
     world, params, p = one_prompt()
-    how = Training(steps=STEPS, batch=BATCH, group=GROUP)
+    how = Training(steps=STEPS, batch=BATCH, group=GROUP, kernel=kernel)
     fast = FastPath.of(POLICY, world, STRATEGIES[name], params, (3,), how)
     seen: Counter[tuple[int, ...]] = Counter()
     for step in range(STEPS):
@@ -100,9 +102,10 @@ def test_walked_misses_follow_the_law_of_iid_groups(name):
     check_frequencies(seen, law_of_walked(name, world, p), STEPS * BATCH)
 
 
-def test_hits_of_a_group_are_binomial():
+@both_kernels
+def test_hits_of_a_group_are_binomial(kernel):
     world, params, p = one_prompt()
-    how = Training(steps=STEPS, batch=BATCH, group=5)
+    how = Training(steps=STEPS, batch=BATCH, group=5, kernel=kernel)
     fast = FastPath.of(POLICY, world, STRATEGIES["grpo"], params, (3,), how)
     seen = Counter(k for step in range(STEPS) for k in fast.step(params, step).drawn.hits.tolist())
     hit = p[TARGET]
@@ -150,11 +153,15 @@ def test_the_law_of_hit_and_hardest_miss_is_that_of_every_group_enumerated(group
 
 
 @settings(max_examples=25, deadline=None)
-@given(catalogue=catalogues(), name=st.sampled_from(["recast", "grpo", "pods", "repair_only"]))
-def test_shortcuts_hold_on_uneven_tries_single_items_and_unused_codes(catalogue, name):
+@given(
+    catalogue=catalogues(),
+    name=st.sampled_from(["recast", "grpo", "pods", "repair_only"]),
+    kernel=st.sampled_from(["torch", "compiled"]),
+)
+def test_shortcuts_hold_on_uneven_tries_single_items_and_unused_codes(catalogue, name, kernel):
     world = made_world(catalogue.codes.tolist(), catalogue.n_codes)
     params, reference = (rough(POLICY, world.catalogue, (4, 9), label) for label in ("a", "b"))
-    how = Training(steps=9, batch=5, group=8)
+    how = Training(steps=9, batch=5, group=8, kernel=kernel)
     fast = FastPath.of(POLICY, world, STRATEGIES[name], reference, (4, 9), how)
     check_one_step(fast, POLICY, params, reference, world, STRATEGIES[name], how, 0)
 

@@ -17,7 +17,12 @@ from pydantic import BaseModel
 ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "world_spec": {"heterogeneity": 0.0},
-        "train_spec": {"decoding": "trie", "updates": "sampled", "precision": "float64"},
+        "train_spec": {
+            "decoding": "trie",
+            "updates": "sampled",
+            "precision": "float64",
+            "kernel": "torch",
+        },
     }
 )
 """Table of a configuration -> field -> the value at which it changes nothing."""

@@ -6,6 +6,7 @@ import copy
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -115,7 +116,8 @@ class TrainSpec(_Strict):
     kl_weight, kl_estimator: the loss; updates: from sampled groups, or their expectation, free of
     sampling noise, where credit follows from hits and the boundary pair; curve_prompts: test
     prompts behind each point of a learning curve, 0 = all of them; precision: of parameters,
-    gradients and moments while training; in either, a run's bits do not depend on its company."""
+    gradients and moments while training; in either, a run's bits do not depend on its company;
+    kernel: of the heavy parts of a step, compiled is faster and needs the extra `fast`."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -132,6 +134,7 @@ class TrainSpec(_Strict):
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
     precision: Literal["float64", "float32"] = "float64"
+    kernel: Literal["torch", "compiled"] = "torch"
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
     tune_metric: TuneMetric = "pass_at_1_matched"
 
@@ -163,6 +166,8 @@ class Experiment(_Strict):
                 raise ValueError(f"strategy {name!r}: {problem}") from None
         if self.train.updates == "expected":
             self._expected()
+        if self.train.kernel == "compiled":
+            self._compiled()
         return self
 
     def _expected(self) -> None:
@@ -179,6 +184,19 @@ class Experiment(_Strict):
             reason = why_not_expected(parse_strategy(name), how, DEPTH)
             if reason:
                 raise ValueError(f"strategy {name!r}: no expected update: {reason}")
+
+    def _compiled(self) -> None:
+        """Raise ValueError where the compiled kernel cannot be had."""
+        if self.policy.kind != "mlp" or self.train.updates != "sampled":
+            raise ValueError(
+                "train.kernel: compiled serves sampled updates of an MLP; expected torch, or "
+                "policy.kind mlp with train.updates sampled"
+            )
+        if find_spec("numba") is None:
+            raise ValueError(
+                "train.kernel: compiled needs numba; pip install 'recast-workbench[fast]', "
+                "or use torch"
+            )
 
     @field_validator("strategies")
     @classmethod

@@ -1,0 +1,162 @@
+"""The compiled kernel beside the torch path: its own functions, and what chooses it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from test_fast import SEEDS, check_one_step, made_world, rough
+
+from recast import STRATEGIES
+from sim import compiled, lazy
+from sim.fast import FastPath
+from sim.optimizer import Adam
+from sim.policy import MLP
+from sim.step import Training
+from workbench import spec as spec_module
+from workbench.spec import SpecError, load_experiment
+from workbench.sweep import Sweep
+
+
+@njit
+def each(function, x, out):
+    for i in range(len(x)):
+        out[i] = function(x[i])
+    return out
+
+
+@njit
+def exp_of(x):
+    return compiled._exp(x)
+
+
+@njit
+def tanh_of(x):
+    return compiled._tanh(x, np.float64(1))
+
+
+@njit
+def tanh_of_single(x):
+    return compiled._tanh(x, np.float32(1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_and_tanh_are_exact_to_a_few_last_bits(dtype):
+    eps = np.finfo(dtype).eps
+    least = -80 if dtype is np.float32 else -700
+    x = np.concatenate([-np.geomspace(1e-12, -least, 4000), [0.0]]).astype(dtype)
+    np.testing.assert_allclose(each(exp_of, x, x.copy()), np.exp(x), rtol=4 * eps, atol=0)
+    x = np.concatenate([x, -x])
+    tanh = tanh_of_single if dtype is np.float32 else tanh_of
+    np.testing.assert_allclose(each(tanh, x, x.copy()), np.tanh(x), rtol=0, atol=4 * eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_is_nothing_where_there_is_nothing_and_nan_stays_nan(dtype):
+    x = np.array([-np.inf, -1e30, -1e4, np.nan, 0.0], dtype)
+    assert each(exp_of, x, x.copy()).tolist()[:3] == [0, 0, 0]
+    assert np.isnan(each(exp_of, x, x.copy())[3])
+    assert each(exp_of, x, x.copy())[4] == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    weight=st.lists(st.sampled_from([0.0, 1e-300, 0.3, 1.0, 5.0]), min_size=1, max_size=9),
+    u=st.lists(st.sampled_from([0.0, 0.25, 0.5, np.nextafter(1.0, 0.0)]), max_size=20),
+)
+def test_a_draw_inverts_the_cumulative_weights_and_never_takes_what_has_none(weight, u):
+    weight, u = np.array([*weight, 0.5]), np.array(u)
+    found, cdf = np.empty(len(weight), np.int64), np.empty(len(weight))
+    compiled._draw(u, weight, cdf, found)
+    points = np.minimum(u * weight.cumsum()[-1], np.nextafter(weight.cumsum()[-1], 0.0))
+    wanted = np.searchsorted(weight.cumsum(), points, side="right")
+    assert found.tolist() == np.bincount(wanted, minlength=len(weight)).tolist()
+    assert found.sum() == len(u)
+    assert not found[weight == 0].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_adam_takes_the_steps_of_torch(dtype):
+    rng = torch.Generator().manual_seed(0)
+    params = {"a": torch.randn(3, 5, 2, generator=rng).to(dtype), "b": torch.ones(3, 1).to(dtype)}
+    rate = torch.tensor([1e-3, 0.5, 0.0], dtype=dtype)
+    adams = [Adam(params), Adam(params, "compiled")]
+    found = [params, params]
+    for _ in range(5):
+        grads = {name: torch.randn(v.shape, generator=rng).to(dtype) for name, v in params.items()}
+        found = [adam.step(p, grads, rate) for adam, p in zip(adams, found, strict=True)]
+    for name in params:
+        torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-6, atol=1e-7)
+    assert torch.equal(found[1]["a"][2], params["a"][2])
+
+
+@pytest.mark.parametrize("name", ["recast", "grpo", "reinforce", "target_power"])
+@pytest.mark.parametrize("width", [9000, 20_000])
+def test_products_in_pieces_have_the_gradient_of_the_whole(name, width):
+    """Four rows at a time, and two; 5 prompts."""
+    policy, world, strategy = MLP(width), made_world(), STRATEGIES[name]
+    params = rough(policy, world.catalogue, SEEDS)
+    how = Training(steps=9, batch=5, group=9, kernel="compiled")
+    fast = FastPath.of(policy, world, strategy, params, SEEDS, how)
+    check_one_step(fast, policy, params, params, world, strategy, how, 0)
+
+
+@pytest.mark.parametrize("name", ["recast", "grpo", "repair_only", "sft"])
+def test_in_float32_the_gradient_is_that_of_float64_up_to_rounding(name):
+    policy, world, strategy = MLP(7), made_world(), STRATEGIES[name]
+    single = {k: v.float() for k, v in rough(policy, world.catalogue, SEEDS).items()}
+    params = {k: v.double() for k, v in single.items()}
+    how = Training(steps=9, batch=5, group=9, kernel="compiled")
+    fast = FastPath.of(policy, world, strategy, single, SEEDS, how)
+
+    class Single:
+        """Steps from float32 parameters, with a gradient to compare in float64."""
+
+        plan, _rngs = fast.plan, fast._rngs
+
+        def step(self, _, step, *, name_items):
+            update = fast.step(single, step, name_items=name_items)
+            for key, value in update.grads.items():
+                assert value.dtype == torch.float32
+                update.grads[key] = value.double()
+            return update
+
+    check_one_step(Single(), policy, params, params, world, strategy, how, 0, within=1e-6)
+
+
+def test_a_policy_that_it_does_not_serve_takes_the_torch_path():
+    world = made_world()
+    how = Training(batch=5, group=9, kernel="compiled")
+    for policy, mine in ((MLP(40_000), compiled), (MLP(40_001), lazy)):
+        params = policy.init(world.catalogue, 3, (0,), torch.float64)
+        fast = FastPath.of(policy, world, STRATEGIES["grpo"], params, (0,), how)
+        assert fast is not None
+        assert (fast._score, fast._descend) == (mine.score_path, mine.descend)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"policy.kind": "tabular"}, {"train.updates": "expected", "strategies": ["grpo"]}]
+)
+def test_a_specification_that_it_cannot_serve_is_refused(changes):
+    with pytest.raises(SpecError, match=r"^train\.kernel: compiled serves sampled .*"):
+        load_experiment("quick", {"train.kernel": "compiled", **changes})
+
+
+def test_without_numba_a_hint_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(spec_module, "find_spec", lambda name: None)
+    with pytest.raises(SpecError, match=r"pip install 'recast-workbench\[fast\]', or use torch$"):
+        load_experiment("quick", {"train.kernel": "compiled"})
+    load_experiment("quick", {"train.kernel": "torch"})
+
+
+def test_the_kernel_is_part_of_a_runs_name_and_not_of_its_starts():
+    torch_run, compiled_run = (
+        Sweep.model_validate(load_experiment("quick", {"train.kernel": k}).model_dump()).runs()[0]
+        for k in ("torch", "compiled")
+    )
+    assert torch_run.key != compiled_run.key
+    assert torch_run.start == compiled_run.start
+    assert compiled_run.config["train_spec"]["kernel"] == "compiled"
