@@ -267,13 +267,13 @@ def _draw(uniform: Any, weight: Any, cdf: Any, found: Any) -> None:
     for k in range(len(weight)):
         whole += weight[k]
         cdf[k], found[k] = whole, 0
-    last = np.nextafter(whole, 0.0)
     for u in uniform:
-        point = min(u * whole, last)
+        # Below the last bound in float64, since u is below 1.
+        point = u * whole
         code = 0
         for k in range(len(cdf)):
             code += cdf[k] <= point
-        # Only a NaN lies above every bound; its run is stopped when the gradient shows it.
+        # Nothing checks this index but the line itself.
         found[min(code, len(cdf) - 1)] += 1
 
 

@@ -64,15 +64,14 @@ def test_exp_is_nothing_where_there_is_nothing_and_nan_stays_nan(dtype):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    weight=st.lists(st.sampled_from([0.0, 1e-300, 0.3, 1.0, 5.0]), min_size=1, max_size=9),
+    weight=st.lists(st.sampled_from([0.0, 1e-300, 0.3, 0.5, 1.0]), min_size=1, max_size=9),
     u=st.lists(st.sampled_from([0.0, 0.25, 0.5, np.nextafter(1.0, 0.0)]), max_size=20),
 )
 def test_a_draw_inverts_the_cumulative_weights_and_never_takes_what_has_none(weight, u):
-    weight, u = np.array([*weight, 0.5]), np.array(u)
+    weight, u = np.array([0.5, *weight]), np.array(u)
     found, cdf = np.empty(len(weight), np.int64), np.empty(len(weight))
     compiled._draw(u, weight, cdf, found)
-    points = np.minimum(u * weight.cumsum()[-1], np.nextafter(weight.cumsum()[-1], 0.0))
-    wanted = np.searchsorted(weight.cumsum(), points, side="right")
+    wanted = np.searchsorted(weight.cumsum(), u * weight.cumsum()[-1], side="right")
     assert found.tolist() == np.bincount(wanted, minlength=len(weight)).tolist()
     assert found.sum() == len(u)
     assert not found[weight == 0].any()

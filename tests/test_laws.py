@@ -41,7 +41,7 @@ POLICY = MLP(4)
 both_kernels = pytest.mark.parametrize("kernel", ["torch", "compiled"])
 
 
-def one_prompt() -> tuple[World, dict[str, torch.Tensor], np.ndarray]:
+def one_prompt(temperature: float = 1.0) -> tuple[World, dict[str, torch.Tensor], np.ndarray]:
     """A world that asks one prompt again and again, and the exact probability of each item."""
     catalogue = build_catalogue(np.array(CODES), 4)
     context = torch.tensor([[0.4, -1.0, 0.7]], dtype=torch.float64)
@@ -49,8 +49,16 @@ def one_prompt() -> tuple[World, dict[str, torch.Tensor], np.ndarray]:
     params = rough(POLICY, catalogue, (3,))
     items = torch.arange(catalogue.items).view(1, 1, -1)
     encoded = POLICY.encode(params, context.unsqueeze(0))
-    p = path_logp_each(POLICY, params, catalogue, encoded, items).sum(-1).exp().view(-1)
-    return World("one prompt", catalogue, again, again, again, again), params, p.numpy()
+    logp = path_logp_each(POLICY, params, catalogue, encoded, items)[0, 0].numpy()
+    p = np.ones(catalogue.items)
+    for level in range(catalogue.depth):
+        # Each code of a node, once, whatever number of items lies behind it.
+        heat = {codes[: level + 1]: np.exp(logp[i, level] / temperature)
+                for i, codes in enumerate(CODES)}  # fmt: skip
+        for i, codes in enumerate(CODES):
+            here = sum(h for prefix, h in heat.items() if prefix[:level] == codes[:level])
+            p[i] *= heat[codes[: level + 1]] / here
+    return World("one prompt", catalogue, again, again, again, again), params, p
 
 
 def law_of_walked(name: str, world: World, p: np.ndarray) -> dict[tuple[int, ...], float]:
@@ -94,6 +102,20 @@ def check_frequencies(seen: Counter, law: dict, draws: int) -> None:
 def test_walked_misses_follow_the_law_of_iid_groups(name, kernel):
     world, params, p = one_prompt()
     how = Training(steps=STEPS, batch=BATCH, group=GROUP, kernel=kernel)
+    fast = FastPath.of(POLICY, world, STRATEGIES[name], params, (3,), how)
+    seen: Counter[tuple[int, ...]] = Counter()
+    for step in range(STEPS):
+        update = fast.step(params, step, name_items=True)
+        seen.update(tuple(sorted(walked_items(update, prompt))) for prompt in range(BATCH))
+    check_frequencies(seen, law_of_walked(name, world, p), STEPS * BATCH)
+
+
+@both_kernels
+@pytest.mark.parametrize("name", ["recast", "repair_only", "recast_random_negative"])
+def test_walked_misses_follow_the_law_at_another_temperature(name, kernel):
+    world, params, p = one_prompt(0.4)
+    assert np.abs(p - one_prompt()[2]).max() > 0.05
+    how = Training(steps=STEPS, batch=BATCH, group=GROUP, temperature=0.4, kernel=kernel)
     fast = FastPath.of(POLICY, world, STRATEGIES[name], params, (3,), how)
     seen: Counter[tuple[int, ...]] = Counter()
     for step in range(STEPS):
