@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555", "#000000")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555")
+DASHES = {"compiled": "7 3", "naive loop": "2 3"}
+"""What follows a strategy's name -> how its line is broken; the colour is the strategy's."""
 WIDTH, HEIGHT, LEFT, TOP, GAP = 250, 190, 64, 58, 130
 
 Panels = dict[str, tuple[tuple[int, ...], dict[str, list[float]]]]
@@ -15,7 +17,7 @@ def cost_chart(panels: Panels) -> str:
     """An SVG, three panels to a row; every line is named at its end, costs share one scale."""
     costs = [c for _, lines in panels.values() for line in lines.values() for c in line]
     low, high = 10 ** np.floor(np.log10(min(costs))), 10 ** np.ceil(np.log10(max(costs)))
-    names = list(dict.fromkeys(name for _, lines in panels.values() for name in lines))
+    names = list(dict.fromkeys(_parts(name)[0] for _, lines in panels.values() for name in lines))
     colour = dict(zip(names, COLOURS, strict=False))
     rows = -(-len(panels) // 3)
     width, height = LEFT + 3 * (WIDTH + GAP), TOP + rows * (HEIGHT + 70)
@@ -61,17 +63,26 @@ def _panel(
         at = f'x="{left - 8}" y="{y(tick) + 4:.0f}"'
         parts.append(f'<text {at} text-anchor="end">{tick:g}</text>')
     taken: list[float] = []
-    for name, cost in sorted(lines.items(), key=lambda line: line[1][-1], reverse=True):
+    for name, cost in sorted(lines.items(), key=lambda line: line[1][-1]):
         points = [(x(v), y(c)) for v, c in zip(values, cost, strict=False)]
         line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-        stroke = f'fill="none" stroke="{colour[name]}" stroke-width="2"'
+        strategy, kind = _parts(name)
+        dash = DASHES.get(kind, "none")
+        stroke = f'fill="none" stroke="{colour[strategy]}" stroke-width="2"'
+        stroke += f' stroke-dasharray="{dash}"'
         parts.append(f'<polyline points="{line}" {stroke}/>')
-        dot = f'r="3" fill="{colour[name]}"'
+        dot = f'r="3" fill="{colour[strategy]}"'
         parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" {dot}/>' for a, b in points]
         at = points[-1][1]
         while any(abs(at - other) < 14 for other in taken):
-            at += 2
+            at -= 2
         taken.append(at)
         where = f'x="{points[-1][0] + 8:.0f}" y="{at + 4:.0f}"'
-        parts.append(f'<text {where} fill="{colour[name]}">{name}</text>')
+        parts.append(f'<text {where} fill="{colour[strategy]}">{name}</text>')
     return parts
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """`grpo, compiled`: the strategy, and what is special about its line."""
+    strategy, _, kind = name.partition(", ")
+    return strategy, kind

@@ -1,4 +1,5 @@
-"""Speed of a training step: our fast path, our naive loop, and JAX, in one run on one core.
+"""Speed of a training step: our fast path with either kernel, our naive loop, and JAX, in one run
+on one core.
 
     python -m benchmarks.simulator peers scaling profile price sweep [--out docs/images]
 
@@ -127,7 +128,7 @@ def peers(seconds: float) -> None:
         start = warm(world, policy, runs, dtype)
         for group in (32, 512):
             for name in ("grpo", "recast"):
-                how, steps = Training(steps=1000, group=group), 4 if group == 32 else 1
+                how, steps = Training(steps=1000, group=group), 16 if group == 32 else 4
                 timed = {
                     "naive": general(world, policy, start, name, how, steps, tree=False),
                     "jax vmap": jax_peer(world, start, name, how, steps, "vmap"),
@@ -165,6 +166,11 @@ def scaling(seconds: float, out: Path | None) -> None:
         for group in groups:
             timed = {"ours": ours(world, policy, start, name, Training(steps=99, group=group), 1)}
             by_group.setdefault(name, []).append(least(timed, 8, seconds)["ours"])
+    for name in ("grpo", "recast"):
+        for group in groups:
+            how = Training(steps=99, group=group, kernel="compiled")
+            timed = {"ours": ours(world, policy, start, name, how, 1)}
+            by_group.setdefault(f"{name}, compiled", []).append(least(timed, 8, seconds)["ours"])
     for group in groups[:3]:
         how = Training(steps=99, group=group)
         timed = {"naive": general(world, policy, start, "grpo", how, 1, tree=False)}
