@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-
 EVERY = 0.1
 """Seconds between two looks."""
 
