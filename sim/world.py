@@ -151,6 +151,10 @@ class SyntheticWorld:
         return {name: replace(TASKS[name], noise=scale * TASKS[name].noise) for name in names}
 
 
+ROWS = 256
+"""Prompts whose preferences over all items are worked out together: from so many to fewer than
+twice as many, or all of a smaller split."""
+
 AGE = {"sft": 0.0, "train": 0.5, "validation": 0.5, "test": 1.0}
 
 
@@ -194,26 +198,34 @@ def build_synthetic(recipe: SyntheticWorld) -> World:
         turned = recipe.drift * AGE[split]
         taste = (1 - turned**2) ** 0.5 * z + turned * (z @ rotation) if turned else z
         noise = torch.tensor([task.noise for task in tasks.values()], dtype=z.dtype)
-        logits = taste @ items.T / noise[kind].unsqueeze(-1) + prior
         labelled = torch.tensor([task.labelled for task in tasks.values()])[kind]
-        outside = labelled.unsqueeze(-1) & (label_of != label.unsqueeze(-1))
-        preference = torch.softmax(logits.masked_fill(outside, -torch.inf), dim=-1)
         draws = torch.tensor([task.draws for task in tasks.values()])[kind]
         most = int(draws.max())
         u = torch.cat([u, torch.from_numpy(more.random((size, most - 1)))], dim=-1)
-        cdf = preference.cumsum(-1)
-        taken = torch.searchsorted(cdf / cdf[:, -1:], u, right=True)
+
+        def preferences(some: Tensor) -> Tensor:
+            logits = taste[some] @ items.T / noise[kind[some]].unsqueeze(-1) + prior
+            outside = labelled[some].unsqueeze(-1) & (label_of != label[some].unsqueeze(-1))
+            return torch.softmax(logits.masked_fill(outside, -torch.inf), dim=-1)
+
+        taken, kept = [], []
+        for some in blocks(size):
+            preference = preferences(some)
+            taken.append(_take(preference, u[some]))
+            if keep_preference:
+                kept.append(preference)
         context = [torch.tanh(z @ mixing + bias)]
         if len(tasks) > 1:
             context.append(one_hot(kind, len(tasks)).to(z.dtype))
         if bool(labelled.any()):
             context.append(one_hot(label, LABELS).to(z.dtype) * labelled.unsqueeze(-1))
+        targets = torch.cat(taken)
         return Prompts(
             torch.cat(context, dim=-1),
-            taken[:, 0],
-            preference if keep_preference else None,
+            targets[:, 0],
+            torch.cat(kept) if keep_preference else None,
             {name: kind == i for i, name in enumerate(tasks)} if len(tasks) > 1 else {},
-            targets=_distinct(taken, draws) if most > 1 else None,
+            targets=_distinct(targets, draws) if most > 1 else None,
             draws=draws,
         )
 
@@ -226,6 +238,12 @@ def build_synthetic(recipe: SyntheticWorld) -> World:
         validation=draw("validation", recipe.validation_prompts, keep_preference=False),
         test=with_popularity(draw("test", recipe.test_prompts, keep_preference=True), sft),
     )
+
+
+def blocks(size: int) -> tuple[Tensor, ...]:
+    """Positions of `size` prompts, `ROWS` at a time; the last block takes the rest as well, since a
+    matrix product of one to three rows may differ in its last bits from that of many."""
+    return torch.arange(size).tensor_split(tuple(range(ROWS, size - ROWS + 1, ROWS)))
 
 
 def strengths(z: Tensor, heterogeneity: float, rng: np.random.Generator) -> Tensor:
@@ -253,6 +271,12 @@ def with_popularity(prompts: Prompts, log: Prompts) -> Prompts:
     head[order[(2 * before < len(log)) & (count[order] > 0)]] = True
     popular = head[prompts.target]
     return replace(prompts, slices={**prompts.slices, "popular": popular, "rare": ~popular})
+
+
+def _take(preference: Tensor, u: Tensor) -> Tensor:
+    """Items `[B, M]` that uniform numbers `u` of that shape draw from `preference` `[B, N]`."""
+    cdf = preference.cumsum(-1)
+    return torch.searchsorted(cdf / cdf[:, -1:], u, right=True)
 
 
 def _distinct(taken: Tensor, draws: Tensor) -> Tensor:
