@@ -57,7 +57,7 @@ def score_path(
     place, code = (torch.empty_like(prompt) for _ in range(2))
     saved = encoded.new_empty(len(prompt), encoded.shape[1])
     shifted, weight, off = (encoded.new_empty(len(prompt), codes) for _ in range(3))
-    total = encoded.new_empty(len(prompt), 1)
+    total = encoded.new_empty(len(prompt))
     logp = encoded.new_empty(runs * prompts, depth)
     reach, leave = np.ones((len(logp), depth + 1)), np.empty((len(logp), depth))
     out = (place, code, saved, shifted, weight, total, off, logp)
@@ -70,7 +70,7 @@ def score_path(
         leave,
     )
     rows = Rows(prompt, place, segment, range(0, len(prompt) + 1, prompts))
-    softmax = Softmax(shifted, weight, total)
+    softmax = Softmax(shifted, weight, total.unsqueeze(-1))
     return Path(rows, saved, softmax, off, code, first, logp, reach, leave, prompts)
 
 
@@ -233,31 +233,49 @@ def _hidden(encoded: Any, node: Any, place: Any, prompt: Any, hidden: Any) -> No
 
 
 @compiled
-def _softmax(logits: Any, bias: Any, dead: Any, shifted: Any, weight: Any) -> Any:
-    """Of one row of products: fills shifted and weight as in `sim.tree.Softmax`; returns total."""
-    nothing = logits.dtype.type(-np.inf)
-    for k in range(len(logits)):
-        shifted[k] = nothing if dead[k] else logits[k] + bias[k]
-    top = nothing
-    for k in range(len(logits)):
-        top = max(top, shifted[k])
-    for k in range(len(logits)):
-        shifted[k] -= top
-        weight[k] = _exp(shifted[k])
-    total = weight[0]
-    for k in range(1, len(logits)):
-        total += weight[k]
-    return total
+def _sum(row: Any) -> Any:
+    found = row[0]
+    for k in range(1, len(row)):
+        found += row[k]
+    return found
 
 
 @compiled
-def _heated(shifted: Any, weight: Any, dead: Any, temperature: Any, heat: Any) -> None:
-    """Sampling weights of one row."""
-    for k in range(len(heat)):
-        if temperature == 1.0 or dead[k]:
-            heat[k] = weight[k]
-        else:
-            heat[k] = _exp(shifted[k] / heat.dtype.type(temperature))
+def _exp_all(x: Any, out: Any) -> None:
+    """Of contiguous arrays as one long row, since rows are short."""
+    x, out = x.reshape(-1), out.reshape(-1)
+    for i in range(len(x)):
+        out[i] = _exp(x[i])
+
+
+@compiled
+def _softmax(shifted: Any, bias: Any, dead: Any, place: Any, weight: Any, total: Any) -> None:
+    """Of some rows of products, in shifted: as in `sim.tree.Softmax`."""
+    nothing = shifted.dtype.type(-np.inf)
+    for i in range(len(shifted)):
+        row, closed, top = shifted[i], dead[place[i]], nothing
+        for k in range(len(row)):
+            row[k] = nothing if closed[k] else row[k] + bias[k]
+        for k in range(len(row)):
+            top = max(top, row[k])
+        for k in range(len(row)):
+            row[k] -= top
+    _exp_all(shifted, weight)
+    for i in range(len(weight)):
+        total[i] = _sum(weight[i])
+
+
+@compiled
+def _heat(shifted: Any, weight: Any, temperature: Any, heat: Any) -> None:
+    """Sampling weights of some rows."""
+    if temperature == 1.0:
+        heat[:] = weight
+        return
+    degrees = heat.dtype.type(temperature)
+    for i in range(len(shifted)):
+        for k in range(shifted.shape[1]):
+            heat[i, k] = shifted[i, k] / degrees
+    _exp_all(heat, heat)
 
 
 @compiled
@@ -302,7 +320,6 @@ def _score(
     runs, prompts = target.shape
     depth, width, n_codes = head.shape[1:]
     piece = max(1, SMALL // (width * n_codes))
-    heat = np.empty(n_codes, off.dtype)
     owner = np.arange(runs * prompts)
     for run in range(runs):
         for level in range(depth):
@@ -316,20 +333,24 @@ def _score(
             for start in range(begin, end, piece):
                 stop = min(start + piece, end)
                 np.dot(saved[start:stop], head[run, level], shifted[start:stop])
+            _softmax(
+                shifted[begin:end],
+                bias[run, level],
+                dead,
+                place[begin:end],
+                weight[begin:end],
+                total[begin:end],
+            )
+            _heat(shifted[begin:end], weight[begin:end], temperature, off[begin:end])
             for b in range(prompts):
                 row, prompt = begin + b, run * prompts + b
-                closed, chosen = dead[place[row]], code[row]
-                total[row, 0] = _softmax(
-                    shifted[row], bias[run, level], closed, shifted[row], weight[row]
-                )
-                _heated(shifted[row], weight[row], closed, temperature, heat)
-                off[row] = heat
+                chosen = code[row]
+                stays = off[row, chosen]
                 off[row, chosen] = 0
-                gone = off[row].sum()
-                whole = heat.sum()
-                logp[prompt, level] = shifted[row, chosen] - np.log(total[row, 0])
-                reach[prompt, level + 1] = reach[prompt, level] * (heat[chosen] / whole)
-                leave[prompt, level] = reach[prompt, level] * (gone / whole)
+                gone = _sum(off[row])
+                logp[prompt, level] = shifted[row, chosen] - np.log(total[row])
+                reach[prompt, level + 1] = reach[prompt, level] * (stays / (gone + stays))
+                leave[prompt, level] = reach[prompt, level] * (gone / (gone + stays))
 
 
 @compiled
@@ -400,12 +421,10 @@ def _walk(
     hidden, inside = np.empty((piece, width), head.dtype), np.empty((piece, width), head.dtype)
     logits, dlogits = np.empty((piece, n_codes), head.dtype), np.empty((piece, n_codes), head.dtype)
     outer = np.empty((width, n_codes), head.dtype)
-    shifted, weight, heat = (
-        np.empty(n_codes, head.dtype),
-        np.empty(n_codes, head.dtype),
-        np.empty(n_codes, head.dtype),
-    )
-    cdf, drawn = np.empty(n_codes), np.empty(n_codes, np.int64)
+    weight, heat = np.empty((piece, n_codes), head.dtype), np.empty((piece, n_codes), head.dtype)
+    total = np.empty(piece, head.dtype)
+    cdf, drawn = np.empty(n_codes), np.empty(n_codes, head.dtype)
+    kind = head.dtype.type
     on_path = np.empty((prompts, n_codes), head.dtype)
     dencoded = np.empty((prompts, width), head.dtype)
     everyone = np.arange(runs * prompts)
@@ -426,16 +445,15 @@ def _walk(
                 prompt, place = now[0, start : start + n], now[1, start : start + n]
                 _hidden(whose, node[run], place, prompt, hidden[:n])
                 np.dot(hidden[:n], head[run, level], logits[:n])
+                _softmax(logits[:n], bias[run, level], dead, place, weight[:n], total[:n])
+                _heat(logits[:n], weight[:n], temperature, heat[:n])
                 for i in range(n):
-                    closed, number = dead[place[i]], now[2, start + i]
-                    total = _softmax(logits[i], bias[run, level], closed, shifted, weight)
-                    _heated(shifted, weight, closed, temperature, heat)
-                    _draw(uniform[at : at + number], heat, cdf, drawn)
+                    number, worth = now[2, start + i], now_weight[start + i]
+                    _draw(uniform[at : at + number], heat[i], cdf, drawn)
                     at += number
-                    worth = now_weight[start + i]
-                    share = number * worth / total
+                    share = kind(number) * worth / total[i]
                     for k in range(n_codes):
-                        dlogits[i, k] = drawn[k] * worth - weight[k] * share
+                        dlogits[i, k] = drawn[k] * worth - weight[i, k] * share
                     if going:
                         for k in range(n_codes):
                             if drawn[k]:
@@ -462,7 +480,7 @@ def _walk(
                 row, one = begin + b, run * prompts + b
                 number, worth = count[one, level], miss[one, level]
                 passed = through[one, level]
-                share = (passed + number * worth) / path_total[row, 0]
+                share = (passed + kind(number) * worth) / path_total[row, 0]
                 for k in range(n_codes):
                     on_path[b, k] = -path_weight[row, k] * share
                 on_path[b, path_code[row]] += passed
