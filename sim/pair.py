@@ -26,16 +26,18 @@ def pair_law(path: Path, group: int) -> np.ndarray:
     shallowest, index 0: no miss at all. Source: all G rollouts are hits or leave at level m or
     before with probability (p + sum of leave up to m)^G, and the same without p.
     """
-    p = path.reach[:, -1:]
-    shallow = np.cumsum(np.concatenate([np.zeros_like(p), path.leave], axis=1), axis=1)
-    total = p + shallow[:, -1:]
+    (prompts, levels), p = path.leave.shape, path.reach[:, -1]
+    at_most = np.zeros((prompts, 2, levels + 1))
+    np.cumsum(path.leave, axis=1, out=at_most[:, 0, 1:])
+    np.add(at_most[:, 0], p[:, None], out=at_most[:, 1])
     with np.errstate(divide="ignore"):
-        without, either = (
-            np.exp(group * (np.log(x) - np.log(total))) for x in (shallow, p + shallow)
-        )
-    some = either - without
-    law = np.stack([without, some], axis=1)
-    return np.maximum(np.diff(law, axis=2, prepend=0.0), 0.0)
+        power = np.log(at_most)
+    power -= power[:, 1:, -1:]
+    power *= group
+    law = np.exp(power, out=power)
+    law[:, 1] -= law[:, 0]
+    law[:, :, 1:] -= law[:, :, :-1].copy()
+    return np.maximum(law, 0.0, out=law)
 
 
 def pair_weights(strategy: Strategy) -> tuple[float, float, int, int]:
@@ -59,9 +61,10 @@ def pair_plan(strategy: Strategy, group: int, loss: LossSettings) -> Plan:
             1, keepdims=True
         )
         cdf = np.cumsum(law, axis=1)
-        cell = (point >= cdf[:, :-1]).sum(1)
+        cell = np.count_nonzero(point >= cdf[:, :-1], axis=1)
+        impossible = np.flatnonzero(law[np.arange(len(cell)), cell] <= 0)
         # Rounding must not choose what cannot happen.
-        cell = np.where(law[np.arange(len(cell)), cell] > 0, cell, law.argmax(1))
+        cell[impossible] = law[impossible].argmax(1)
         hit, hardest = cell > depth, cell % (depth + 1) - 1
         repaired = ~hit if anchors else np.zeros_like(hit)
         # At G = 1 the anchor takes the only slot, and no miss is left.
@@ -69,7 +72,8 @@ def pair_plan(strategy: Strategy, group: int, loss: LossSettings) -> Plan:
         count = np.zeros((len(cell), depth), dtype=np.int64)
         count[usable, hardest[usable]] = 1
         pairs = torch.from_numpy(usable.astype(np.int64))
-        share = share_of(strategy, sent * pairs, fed * pairs, prompts, group, depth)
+        rows, active = sent * pairs, fed * pairs
+        share = share_of(strategy, rows, active, prompts, group, depth)
         like = path.logp
         demand = Demand(
             (-positive * share * pairs).to(like.dtype),
@@ -79,8 +83,8 @@ def pair_plan(strategy: Strategy, group: int, loss: LossSettings) -> Plan:
         )
         return Drawn(
             demand,
-            sent * pairs,
-            fed * pairs,
+            rows,
+            active,
             torch.from_numpy(repaired),
             torch.from_numpy(hit.astype(np.int64)),
         )
