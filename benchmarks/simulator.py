@@ -175,12 +175,17 @@ def scaling(seconds: float, out: Path | None) -> None:
         how = Training(steps=99, group=group)
         timed = {"naive": general(world, policy, start, "grpo", how, 1, tree=False)}
         by_group.setdefault("grpo, naive loop", []).append(least(timed, 8, seconds)["naive"])
+    nodes: dict[str, list[float]] = {
+        name: [scored_nodes(world, policy, start, name, group) for group in (32, 1024)]
+        for name in names
+    }
     table(
-        "Cost against G, ms per run-step (float64, R = 8)",
+        "Cost against G, ms per run-step (float64, R = 8), and nodes of the trie that it scores",
         [
             {"strategy": name}
             | {f"G = {g}": v for g, v in zip(groups, [*cost, "-"], strict=False)}
             | {"G = 1024 / G = 32": cost[3] / cost[0] if len(cost) == 4 else "-"}
+            | dict(zip(("nodes, G = 32", "nodes, G = 1024"), nodes.get(name, "--"), strict=True))
             for name, cost in by_group.items()
         ],
     )
@@ -265,9 +270,13 @@ def profile() -> None:
                 }
             )
     table("Share of a roofline, G = 32", rows)
-    start = warm(world, policy, 8, torch.float64)
-    for name in ("grpo", "recast"):
-        go = ours(world, policy, start, name, Training(steps=99), 50)
+    for dtype, name, group in (
+        (torch.float64, "grpo", 32),
+        (torch.float64, "recast", 32),
+        (torch.float32, "grpo", 512),
+    ):
+        start = warm(world, policy, 8, dtype)
+        go = ours(world, policy, start, name, Training(steps=99, group=group), 50)
         go()
         spy = cProfile.Profile(time.process_time)
         spy.runcall(go)
@@ -279,8 +288,9 @@ def profile() -> None:
             if "/sim/" in where[0] and "<" not in where[2]
         ]
         costs = sorted(ours_alone, key=lambda x: -x[1][3])[:18]
+        kind = str(dtype).removeprefix("torch.")
         table(
-            f"Where a step of {name} spends its time (cProfile, float64, R = 8, G = 32)",
+            f"Where a step of {name} spends its time (cProfile, {kind}, R = 8, G = {group})",
             [
                 {"function": f"{Path(where[0]).name}:{where[2]}", "calls per step": c[0] / 50}
                 | {"share of time": c[2] / whole, "with what it calls": c[3] / whole}
@@ -307,6 +317,24 @@ def counted_flops(go: Callable[[], object]) -> float:
     finally:
         np.matmul = matmul  # type: ignore[misc]
     return found + counter.get_total_flops()
+
+
+def scored_nodes(world: World, policy: MLP, start: Params, name: str, group: int) -> float:
+    """Nodes whose logits a run-step of the torch path computes, those of targets included."""
+    runs, found = len(next(iter(start.values()))), 0
+    forward = MLP.forward_rows
+
+    def counting(self: MLP, params: Params, encoded: Any, catalogue: Any, rows: Any) -> Any:
+        nonlocal found
+        found += rows.bounds[-1]
+        return forward(self, params, encoded, catalogue, rows)
+
+    MLP.forward_rows = counting  # type: ignore[method-assign]
+    try:
+        ours(world, policy, start, name, Training(steps=99, group=group), 8)()
+    finally:
+        MLP.forward_rows = forward  # type: ignore[method-assign]
+    return found / runs / 8
 
 
 def moved(params: Params) -> float:
