@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sim.catalogue import Catalogue
 from sim.nodes import NodePolicy, Params, Rows
-from sim.tree import Softmax
+from sim.tree import Softmax, invert
 
 Generators = tuple[np.random.Generator, ...]
 FEW = 32
@@ -196,13 +196,8 @@ def draw_counts(
     for rng, (a, b) in zip(rngs, pairwise(starts), strict=True):
         if a < b:
             rng.random(out=point[a:b])
-    cdf = torch.from_numpy(weight).cumsum(-1)
-    last = cdf[:, -1].numpy().take(row)
-    at = np.minimum(point.astype(weight.dtype, copy=False) * last, np.nextafter(last, 0.0))
-    chosen = cdf.index_select(0, torch.from_numpy(row))
-    code = torch.searchsorted(chosen, torch.from_numpy(at).unsqueeze(-1), right=True).numpy()
-    # Only a NaN lies above every bound; its run is stopped when the gradient shows it.
-    flat = row * k + np.minimum(code[:, 0], k - 1)
+    cdf = torch.from_numpy(weight).cumsum(-1).numpy()
+    flat = row * k + invert(cdf, row, point)
     counts = np.bincount(flat, minlength=m * k).reshape(m, k)
     if many is not None:
         law = weight[many].astype(np.float64)

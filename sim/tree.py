@@ -72,6 +72,28 @@ Pick = Callable[[int, Softmax, Tensor], Tensor]
 """(level, softmax of the rows, row of each rollout) -> code of each rollout."""
 
 
+def invert(cdf: np.ndarray, row: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Codes `[n]` that draws in [0, 1) give: uniform `[n]`, each by the cumulative weights of its
+    row of cdf `[m, K]`; never a code without weight.
+
+    A binary search of all draws together, several times faster than torch's on short rows.
+    """
+    last = cdf[:, -1]
+    below = np.nextafter(last, np.zeros_like(last))
+    point = uniform.astype(cdf.dtype, copy=False) * last.take(row)
+    point = np.minimum(point, below.take(row), out=point)
+    codes = cdf.shape[1]
+    wide = 1 << (codes - 1).bit_length()
+    if wide > codes:
+        cdf = np.pad(cdf, ((0, 0), (0, wide - codes)), constant_values=np.inf)
+    bounds, start = cdf.reshape(-1), row * wide - 1
+    place, step = start, wide // 2
+    while step:
+        place = place + step * (bounds.take(place + step) <= point)
+        step //= 2
+    return place - start
+
+
 def sample_items(
     policy: NodePolicy,
     params: Params,
@@ -83,13 +105,8 @@ def sample_items(
     """Items `[R, B, M]` from draws `[R, B, M, L]` in [0, 1), each code at `temperature`."""
 
     def pick(level: int, softmax: Softmax, at: Tensor) -> Tensor:
-        cdf = softmax.heat(temperature).cumsum(-1)
-        last = cdf[:, -1].index_select(0, at)
-        point = uniform[..., level].reshape(-1).to(cdf.dtype) * last
-        point = torch.minimum(point, torch.nextafter(last, last.new_zeros(())))
-        found = torch.searchsorted(cdf.index_select(0, at), point.unsqueeze(-1), right=True)
-        # Only a NaN lies above every bound; its run is stopped when the gradient shows it.
-        return found.view(-1).clamp_(max=cdf.shape[1] - 1)
+        cdf = softmax.heat(temperature).cumsum(-1).numpy()
+        return torch.from_numpy(invert(cdf, at.numpy(), uniform[..., level].reshape(-1).numpy()))
 
     items, _ = walk(policy, params, catalogue, encoded, uniform.shape[:3], pick)
     return items

@@ -13,6 +13,7 @@ from sim.loglinear import LogLinear
 from sim.policy import MLP, Policy, Tabular
 from sim.rollout import path_logp, path_logp_each, sample, sample_each
 from sim.seeds import normals, uniforms
+from sim.tree import invert
 
 POLICIES: dict[str, Policy] = {"mlp": MLP(5), "tabular": Tabular(), "loglinear": LogLinear()}
 FEATURES = 3
@@ -125,3 +126,29 @@ def test_node_rows_are_shared_only_inside_a_prompt():
         1.0,
     )
     assert torch.equal(both, swapped.flip(1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weight=st.lists(
+        st.lists(st.sampled_from([0.0, 1e-30, 0.3, 1.0, 5.0]), min_size=1, max_size=7),
+        min_size=1,
+        max_size=4,
+    ),
+    wide=st.integers(1, 17),
+    single=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_draw_is_inverted_as_by_searching_its_row_from_the_left(weight, wide, single, seed):
+    rng = np.random.default_rng(seed)
+    kind = np.float32 if single else np.float64
+    rows = np.array([np.resize(row, wide) for row in weight], kind)
+    rows[:, seed % wide] += 0.5
+    cdf = rows.cumsum(1)
+    row = rng.integers(0, len(rows), 30)
+    u = np.where(rng.random(30) < 0.3, np.nextafter(1.0, 0.0), rng.random(30))
+    found = invert(cdf, row, u)
+    for where, draw, code in zip(row, u, found, strict=True):
+        point = min(kind(draw) * cdf[where, -1], np.nextafter(cdf[where, -1], kind(0)))
+        assert code == np.searchsorted(cdf[where], point, side="right")
+        assert rows[where, code] > 0
