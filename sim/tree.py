@@ -91,7 +91,8 @@ def invert(cdf: np.ndarray, row: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     while step:
         place = place + step * (bounds.take(place + step) <= point)
         step //= 2
-    return place - start
+    found: np.ndarray = place - start
+    return found
 
 
 def sample_items(
