@@ -416,7 +416,7 @@ PARTS = ("peers", "scaling", "profile", "price", "sweep")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", nargs="+", choices=list(PARTS))
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each comparison")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each comparison")
     parser.add_argument("--steps", type=int, default=600, help="of the sweep")
     parser.add_argument("--seeds", type=int, default=10, help="of the sweep")
     parser.add_argument("--out", type=Path, help="folder for the chart")
