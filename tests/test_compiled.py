@@ -11,7 +11,7 @@ from numba import njit
 from test_fast import SEEDS, check_one_step, made_world, rough
 
 from recast import STRATEGIES
-from sim import compiled, lazy
+from sim import compiled, kernels, lazy
 from sim.fast import FastPath
 from sim.optimizer import Adam
 from sim.policy import MLP
@@ -30,17 +30,17 @@ def each(function, x, out):
 
 @njit
 def exp_of(x):
-    return compiled._exp(x)
+    return kernels._exp(x)
 
 
 @njit
 def tanh_of(x):
-    return compiled._tanh(x, np.float64(1))
+    return kernels._tanh(x, np.float64(1))
 
 
 @njit
 def tanh_of_single(x):
-    return compiled._tanh(x, np.float32(1))
+    return kernels._tanh(x, np.float32(1))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -62,6 +62,17 @@ def test_exp_is_nothing_where_there_is_nothing_and_nan_stays_nan(dtype):
     assert each(exp_of, x, x.copy())[4] == 1
 
 
+def test_where_no_folder_can_hold_compiled_code_it_is_compiled_anew(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        njit(cache=True)(added_one)
+    assert kernels.compiled(added_one)(1) == 2
+
+
+def added_one(x):
+    return x + 1
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     weight=st.lists(st.sampled_from([0.0, 1e-300, 0.3, 0.5, 1.0]), min_size=1, max_size=9),
@@ -70,7 +81,7 @@ def test_exp_is_nothing_where_there_is_nothing_and_nan_stays_nan(dtype):
 def test_a_draw_inverts_the_cumulative_weights_and_never_takes_what_has_none(weight, u):
     weight, u = np.array([0.5, *weight]), np.array(u)
     found, cdf = np.empty(len(weight), np.int64), np.empty(len(weight))
-    compiled._draw(u, weight, cdf, found)
+    kernels._draw(u, weight, cdf, found)
     wanted = np.searchsorted(weight.cumsum(), u * weight.cumsum()[-1], side="right")
     assert found.tolist() == np.bincount(wanted, minlength=len(weight)).tolist()
     assert found.sum() == len(u)
