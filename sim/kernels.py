@@ -190,8 +190,8 @@ def score(
     """Fill the arrays of a `sim.lazy.Path`, from place `[R L B]` on, in its order of rows.
 
     encoded `[P, H]`; node `[R, nodes, H]`, head `[R, L, H, K]`, bias `[R, L, K]`; dead
-    `[nodes, K]`; places, codes `[items, L]`; target `[R, B]`; piece: rows of one product. reach comes
-    filled with ones.
+    `[nodes, K]`; places, codes `[items, L]`; target `[R, B]`; piece: rows of one product. reach
+    comes filled with ones.
     """
     runs, prompts = target.shape
     depth = head.shape[1]
