@@ -14,7 +14,6 @@ import argparse
 import cProfile
 import os
 import pstats
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -393,7 +392,6 @@ def sweep(steps: int, seeds: int) -> None:
             }
         )
     total = time.process_time() - whole
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     rows.append(
         {
             "strategy": "all",
@@ -404,8 +402,7 @@ def sweep(steps: int, seeds: int) -> None:
     )
     table(
         f"{len(names)} strategies x {seeds} seeds x {steps} steps with evaluation every 100, "
-        f"processor seconds of one core; on two cores {total / 2:.0f} s at best; peak memory "
-        f"{peak:.2f} GB",
+        f"processor seconds of one core; on two cores {total / 2:.0f} s at best",
         rows,
     )
 

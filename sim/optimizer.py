@@ -52,7 +52,7 @@ class Adam:
             strict=True,
         )
         for value, grad, mean, square, lr in parts:
-            torch.ops.aten._fused_adam_(
+            torch._fused_adam_(
                 value,
                 grad,
                 mean,

@@ -85,7 +85,8 @@ def invert(cdf: np.ndarray, row: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     codes = cdf.shape[1]
     wide = 1 << (codes - 1).bit_length()
     if wide > codes:
-        cdf = np.pad(cdf, ((0, 0), (0, wide - codes)), constant_values=np.inf)
+        narrow, cdf = cdf, np.full((len(cdf), wide), np.inf, cdf.dtype)
+        cdf[:, :codes] = narrow
     bounds, start = cdf.reshape(-1), row * wide - 1
     place, step = start, wide // 2
     while step:
