@@ -155,6 +155,9 @@ def peers(seconds: float) -> None:
     table("One training step, R = 8, B = 32, H = 64, KL 0, one step per phase", rows)
 
 
+NODES = ("nodes, G = 32", "nodes, G = 1024")
+
+
 def scaling(seconds: float, out: Path | None) -> None:
     world, policy, dtype = world_of(), MLP(64), torch.float64
     start = warm(world, policy, 8, dtype)
@@ -184,7 +187,9 @@ def scaling(seconds: float, out: Path | None) -> None:
             {"strategy": name}
             | {f"G = {g}": v for g, v in zip(groups, [*cost, "-"], strict=False)}
             | {"G = 1024 / G = 32": cost[3] / cost[0] if len(cost) == 4 else "-"}
-            | dict(zip(("nodes, G = 32", "nodes, G = 1024"), nodes.get(name, "--"), strict=True))
+            | dict(
+                zip(("nodes, G = 32", "nodes, G = 1024"), nodes.get(name, ["-", "-"]), strict=True)
+            )
             for name, cost in by_group.items()
         ],
     )

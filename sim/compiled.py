@@ -44,15 +44,27 @@ def score_path(
     total = encoded.new_empty(len(prompt))
     logp = encoded.new_empty(runs * prompts, depth)
     reach, leave = np.ones((len(logp), depth + 1)), np.empty((len(logp), depth))
-    out = (place, code, saved, shifted, weight, total, off, logp)
     kernels.score(
-        *_arrays(encoded, *_network(params), catalogue.dead, catalogue.places, catalogue.codes),
-        target.numpy(),
-        temperature,
-        _piece(params["head"]),
-        *_arrays(*out),
-        reach,
-        leave,
+        encoded=_array(encoded),
+        node=_array(params["node"]),
+        head=_array(params["head"]),
+        bias=_array(params["bias"]),
+        dead=_array(catalogue.dead),
+        places=_array(catalogue.places),
+        codes=_array(catalogue.codes),
+        target=_array(target),
+        temperature=temperature,
+        piece=_piece(params["head"]),
+        place=place.numpy(),
+        code=code.numpy(),
+        saved=saved.numpy(),
+        shifted=shifted.numpy(),
+        weight=weight.numpy(),
+        total=total.numpy(),
+        off=off.numpy(),
+        logp=logp.numpy(),
+        reach=reach,
+        leave=leave,
     )
     rows = Rows(prompt, place, segment, range(0, len(prompt) + 1, prompts))
     softmax = Softmax(shifted, weight, total.unsqueeze(-1))
@@ -88,28 +100,42 @@ def descend(
             reference,
             name_items=name_items,
         )
-    miss = np.ascontiguousarray(demand.miss.numpy())
-    through = onward(demand.hit, demand.count * miss).astype(miss.dtype)
+    count = np.ascontiguousarray(demand.count)
+    miss = _array(demand.miss)
+    through = onward(demand.hit, count * miss).astype(miss.dtype)
     # A miss that leaves at one level draws a code there and at every level below.
-    draws = (demand.count * np.arange(catalogue.depth, 0, -1)).sum(1)
+    draws = (count * np.arange(catalogue.depth, 0, -1)).sum(1)
     parts = pairwise(path.bounds)
     uniform = [rng.random(draws[a:b].sum()) for rng, (a, b) in zip(rngs, parts, strict=True)]
     ends = np.cumsum([0, *map(len, uniform)])
-    grads = {name: torch.zeros_like(value) for name, value in params.items()}
+    grads = {name: value.new_zeros(value.shape) for name, value in params.items()}
     found = kernels.walk(
-        *_arrays(context, encoded, *_network(params), catalogue.dead, catalogue.follow),
-        *_arrays(path.rows.place, path.code, path.saved, path.softmax.weight, path.softmax.total),
-        path.off.numpy(),
-        through,
-        demand.count,
-        miss,
-        np.concatenate(uniform),
-        ends,
-        temperature,
-        _piece(params["head"]),
-        _piece(params["input"]),
-        *_arrays(grads["input"], *_network(grads)),
-        name_items,
+        context=_array(context),
+        encoded=_array(encoded),
+        node=_array(params["node"]),
+        head=_array(params["head"]),
+        bias=_array(params["bias"]),
+        dead=_array(catalogue.dead),
+        follow=_array(catalogue.follow),
+        path_place=_array(path.rows.place),
+        path_code=_array(path.code),
+        path_hidden=_array(path.saved),
+        path_weight=_array(path.softmax.weight),
+        path_total=_array(path.softmax.total),
+        off=_array(path.off),
+        through=through,
+        count=count,
+        miss=miss,
+        uniform=np.concatenate(uniform),
+        ends=ends,
+        temperature=temperature,
+        piece=_piece(params["head"]),
+        input_piece=_piece(params["input"]),
+        g_input=grads["input"].numpy(),
+        g_node=grads["node"].numpy(),
+        g_head=grads["head"].numpy(),
+        g_bias=grads["bias"].numpy(),
+        name_items=name_items,
     )
     if not name_items:
         return grads, None
@@ -128,24 +154,26 @@ def adam(
     eps: float,
 ) -> Tensor:
     """One update of a parameter `[R, ...]`, the moments in place; rate `[R]`."""
-    after = torch.empty_like(value)
+    after = value.new_empty(value.shape)
     bias = [1 - beta**steps for beta in betas]
     kernels.adam(
-        *(x.view(len(x), -1).numpy() for x in (value.contiguous(), grad, mean, square, after)),
-        rate.double().numpy() / bias[0],
-        bias[1] ** -0.5,
-        *betas,
-        eps,
+        value=_array(value.flatten(1)),
+        grad=_array(grad.flatten(1)),
+        mean=mean.view(len(value), -1).numpy(),
+        square=square.view(len(value), -1).numpy(),
+        after=after.view(len(value), -1).numpy(),
+        rate=rate.double().numpy() / bias[0],
+        scale=bias[1] ** -0.5,
+        beta1=betas[0],
+        beta2=betas[1],
+        eps=eps,
     )
     return after
 
 
-def _network(params: Params) -> tuple[Tensor, Tensor, Tensor]:
-    return params["node"], params["head"], params["bias"]
-
-
-def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
-    return tuple(tensor.contiguous().numpy() for tensor in tensors)
+def _array(tensor: Tensor) -> np.ndarray:
+    """What a kernel reads: one specialisation serves all, since all are contiguous."""
+    return tensor.contiguous().numpy()
 
 
 def _piece(matrices: Tensor) -> int:

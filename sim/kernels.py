@@ -85,7 +85,8 @@ def _exp_of(x: Any) -> Any:
 
 @compiled
 def _tanh(x: Any, one: Any) -> Any:
-    """one: 1 in the type of x; a plain 1 would turn it into float64."""
+    """To a few last bits of 1, not of a small result. one: 1 in the type of x; a plain 1 would turn
+    it into float64."""
     e = _exp(-abs(x + x))
     size = (one - e) / (one + e)
     return -size if x < 0 else size
@@ -160,7 +161,7 @@ def _draw(uniform: Any, weight: Any, cdf: Any, found: Any) -> None:
         code = 0
         for k in range(len(cdf)):
             code += cdf[k] <= point
-        # Nothing checks this index but the line itself.
+        # numba checks no index: a NaN must not lead out of the row.
         found[min(code, len(cdf) - 1)] += 1
 
 
@@ -258,6 +259,25 @@ def _backward(
 
 
 @compiled
+def _branch(
+    drawn: Any,
+    children: Any,
+    prompt: Any,
+    worth: Any,
+    after: Any,
+    after_weight: Any,
+    fresh: Any,
+) -> Any:
+    """Write down, from place `fresh` on, the walkers that drew each code; return the next place."""
+    for k in range(len(drawn)):
+        if drawn[k]:
+            after[0, fresh], after[1, fresh], after[2, fresh] = prompt, children[k], drawn[k]
+            after_weight[fresh] = worth
+            fresh += 1
+    return fresh
+
+
+@compiled
 def walk(
     context: Any,
     encoded: Any,
@@ -336,13 +356,9 @@ def walk(
                     for k in range(n_codes):
                         dlogits[i, k] = drawn[k] * worth - weight[i, k] * share
                     if going:
-                        for k in range(n_codes):
-                            if drawn[k]:
-                                after[0, fresh] = prompt[i]
-                                after[1, fresh] = follow[place[i], k]
-                                after[2, fresh] = drawn[k]
-                                after_weight[fresh] = worth
-                                fresh += 1
+                        fresh = _branch(
+                            drawn, follow[place[i]], prompt[i], worth, after, after_weight, fresh
+                        )
                 _backward(
                     hidden[:n],
                     dlogits[:n],
@@ -369,13 +385,11 @@ def walk(
                     _draw(uniform[at : at + number], off[row], cdf, drawn)
                     at += number
                     for k in range(n_codes):
-                        if drawn[k]:
-                            on_path[b, k] += drawn[k] * worth
-                            if going:
-                                after[0, fresh], after[2, fresh] = b, drawn[k]
-                                after[1, fresh] = follow[path_place[row], k]
-                                after_weight[fresh] = worth
-                                fresh += 1
+                        on_path[b, k] += drawn[k] * worth
+                    if going:
+                        fresh = _branch(
+                            drawn, follow[path_place[row]], b, worth, after, after_weight, fresh
+                        )
             for start in range(0, prompts, piece):
                 stop = min(start + piece, prompts)
                 _backward(

@@ -18,8 +18,8 @@ class Adam:
 
     def __init__(self, params: Params, kernel: Literal["torch", "compiled"] = "torch") -> None:
         self._kernel = kernel
-        self._mean = {name: torch.zeros_like(value) for name, value in params.items()}
-        self._square = {name: torch.zeros_like(value) for name, value in params.items()}
+        self._mean = {name: value.new_zeros(value.shape) for name, value in params.items()}
+        self._square = {name: value.new_zeros(value.shape) for name, value in params.items()}
         self._steps = 0
 
     def step(self, params: Params, grads: Params, rate: Tensor) -> Params:

@@ -74,7 +74,8 @@ Pick = Callable[[int, Softmax, Tensor], Tensor]
 
 def invert(cdf: np.ndarray, row: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Codes `[n]` that draws in [0, 1) give: uniform `[n]`, each by the cumulative weights of its
-    row of cdf `[m, K]`; never a code without weight.
+    row of cdf `[m, K]`. Never a code without weight, unless the row has none or a NaN, as only runs
+    do that are about to be stopped; then any code.
 
     A binary search of all draws together, several times faster than torch's on short rows.
     """
@@ -92,7 +93,7 @@ def invert(cdf: np.ndarray, row: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     while step:
         place = place + step * (bounds.take(place + step) <= point)
         step //= 2
-    found: np.ndarray = place - start
+    found: np.ndarray = np.minimum(place - start, codes - 1)
     return found
 
 
@@ -190,7 +191,7 @@ def walk(
         softmax = Softmax.of(logits, catalogue, rows)
         code = pick(level, softmax, at)
         visits.append(Visit(rows, saved, softmax, at, code))
-        # A dead code is reached through NaN alone, and leads somewhere; see `sample_items`.
+        # A dead code is reached through NaN alone, and leads somewhere; see `invert`.
         place = catalogue.follow[place, code]
     return place.view(shape), visits
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +21,7 @@ from sim.fast import FastPath
 from sim.optimizer import Adam
 from sim.policy import MLP
 from sim.step import Training
-from workbench import spec as spec_module
+from workbench import estimate
 from workbench.spec import SpecError, load_experiment
 from workbench.sweep import Sweep
 
@@ -44,7 +49,7 @@ def tanh_of_single(x):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_exp_and_tanh_are_exact_to_a_few_last_bits(dtype):
+def test_exp_is_exact_to_a_few_last_bits_and_tanh_to_a_few_of_1(dtype):
     eps = np.finfo(dtype).eps
     least = -80 if dtype is np.float32 else -700
     x = np.concatenate([-np.geomspace(1e-12, -least, 4000), [0.0]]).astype(dtype)
@@ -95,12 +100,43 @@ def test_adam_takes_the_steps_of_torch(dtype):
     rate = torch.tensor([1e-3, 0.5, 0.0], dtype=dtype)
     adams = [Adam(params), Adam(params, "compiled")]
     found = [params, params]
-    for _ in range(5):
-        grads = {name: torch.randn(v.shape, generator=rng).to(dtype) for name, v in params.items()}
+    for size in (1.0, 1.0, 1e-9, 1.0, 0.0):
+        grads = {
+            name: (size * torch.randn(v.shape, generator=rng)).to(dtype)
+            for name, v in params.items()
+        }
+        grads["a"][0, 2] = 0
         found = [adam.step(p, grads, rate) for adam, p in zip(adams, found, strict=True)]
     for name in params:
-        torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-6, atol=1e-7)
+        bits = 20 * torch.finfo(dtype).eps
+        torch.testing.assert_close(found[1][name], found[0][name], rtol=bits, atol=bits)
     assert torch.equal(found[1]["a"][2], params["a"][2])
+    assert torch.equal(found[1]["a"][0, 2], params["a"][0, 2])
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-7])
+def test_adam_divides_by_eps_where_gradients_are_tiny(size):
+    params = {"a": torch.zeros(1, 4, dtype=torch.float64)}
+    grads = {"a": torch.full((1, 4), size, dtype=torch.float64)}
+    found = Adam(params, "compiled").step(params, grads, torch.ones(1, dtype=torch.float64))["a"]
+    wanted = torch.full_like(found, -size / (size + 1e-8))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+
+
+def test_parameters_may_lie_in_memory_in_any_order():
+    policy, world, how = MLP(5), made_world(), Training(batch=5, group=9, kernel="compiled")
+    straight = rough(policy, world.catalogue, SEEDS)
+    turned = {k: v.transpose(-1, -2).contiguous().transpose(-1, -2) for k, v in straight.items()}
+    assert not turned["head"].is_contiguous()
+    rate, found = torch.full((2,), 0.1, dtype=torch.float64), []
+    for params in (straight, turned):
+        fast = FastPath.of(policy, world, STRATEGIES["grpo"], params, SEEDS, how)
+        grads = fast.step(params, 0).grads
+        found.append((grads, Adam(params, "compiled").step(params, grads, rate)))
+    for key in straight:
+        assert torch.equal(found[0][0][key], found[1][0][key])
+        assert torch.equal(found[0][1][key], found[1][1][key])
+    assert bool(found[0][0]["head"].any())
 
 
 @pytest.mark.parametrize("name", ["recast", "grpo", "reinforce", "target_power"])
@@ -156,10 +192,89 @@ def test_a_specification_that_it_cannot_serve_is_refused(changes):
 
 
 def test_without_numba_a_hint_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(spec_module, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(SpecError, match=r"pip install 'recast-workbench\[fast\]', or use torch$"):
         load_experiment("quick", {"train.kernel": "compiled"})
     load_experiment("quick", {"train.kernel": "torch"})
+
+
+def test_nothing_but_the_kernel_needs_numba():
+    """A run in a process that cannot import numba."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
+
+
+WITHOUT = """
+import sys
+sys.modules["numba"] = sys.modules["llvmlite"] = None
+import torch
+from recast import STRATEGIES
+from sim.policy import MLP
+from sim.trainer import Training, train
+from sim.world import SyntheticWorld, build_synthetic
+import workbench.cli, workbench.work
+recipe = SyntheticWorld(items=20, codes=4, features=5, sft_prompts=20, train_prompts=20,
+                        validation_prompts=4, test_prompts=4)
+world, how = build_synthetic(recipe), Training(steps=2, batch=4, group=4, evaluations=1)
+start = MLP(4).init(world.catalogue, 5, (0,), torch.float64)
+train(MLP(4), world, start, STRATEGIES["grpo"], (0,), torch.tensor([.01]), how)
+print("trained")
+"""
+
+
+CHECKED = """
+import numpy as np, torch
+from recast import STRATEGIES
+from test_fast import SEEDS, made_world, rough
+from sim.fast import FastPath
+from sim.policy import MLP
+from sim.step import Training
+for codes in ([(0, 0, 0), (0, 1, 2), (0, 2, 1), (1, 1, 1), (2, 0, 0)], [(0,), (2,)], [(1, 1)]):
+    world, policy = made_world(codes, 3), MLP(5)
+    for dtype in (torch.float32, torch.float64):
+        params = {k: v.to(dtype) for k, v in rough(policy, world.catalogue, SEEDS).items()}
+        for name in ("grpo", "recast", "repair_only", "reinforce", "sft"):
+            for group in (1, 2, 300):
+                how = Training(batch=4, group=group, kernel="compiled", temperature=0.7)
+                fast = FastPath.of(policy, world, STRATEGIES[name], params, SEEDS, how)
+                for spoilt in (0.0, float("nan"), float("inf")):
+                    bad = {k: v.clone() for k, v in params.items()}
+                    bad["head"][0] += spoilt
+                    fast.step(bad, 1, name_items=True)
+print("inside")
+"""
+
+
+@pytest.mark.drill
+def test_no_index_of_the_machine_code_leaves_its_array(tmp_path):
+    """With numba's own checks on, and nothing taken from the cache of unchecked code."""
+    environment = {
+        **os.environ,
+        "NUMBA_BOUNDSCHECK": "1",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CHECKED], capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stdout) == (0, "inside\n"), done.stderr
+
+
+def test_a_dry_run_leaves_out_what_compiling_takes(monkeypatch):
+    clock = [0.0]
+    trained = []
+
+    def make_runs(task, report):
+        """100 s for the first task; then 5 s for the evaluation and 2 s for each step."""
+        clock[0] += 100.0 if not trained else 5.0 + 2.0 * task.experiment.train.steps
+        trained.append(task)
+
+    monkeypatch.setattr(estimate, "make_runs", make_runs)
+    monkeypatch.setattr(estimate.time, "process_time", lambda: clock[0])
+    changes = {"train.kernel": "compiled", "train.steps": 7, "train.evaluations": 1}
+    spec = load_experiment("quick", changes | {"world.items": 30, "world.validation_prompts": 8})
+    part = Sweep.model_validate(spec.model_dump()).runs()[:2]
+    assert estimate._training(part) == pytest.approx((7 * 2.0 + 5.0) / 2)
 
 
 def test_the_kernel_is_part_of_a_runs_name_and_not_of_its_starts():

@@ -97,9 +97,14 @@ def test_free_decoding_does_not_weaken_the_promise(world, name, kernel):
     assert run(free, name, (1,), how=how)[1] == both[1]
 
 
+@both_kernels
+@pytest.mark.parametrize("mini_batch", [0, 12])
 @pytest.mark.parametrize("kl_weight", [0.0, 0.05])
-def test_kl_and_several_steps_do_not_weaken_the_promise(world, kl_weight):
-    how = Training(steps=2, batch=8, group=6, evaluations=1, kl_weight=kl_weight, mini_batch=12)
+def test_kl_and_several_steps_do_not_weaken_the_promise(world, kl_weight, mini_batch, kernel):
+    how = Training(
+        steps=2, batch=8, group=6, evaluations=1, kl_weight=kl_weight, mini_batch=mini_batch,
+        kernel=kernel,
+    )  # fmt: skip
     both = run(world, "grpo", (0, 1, 2), how=how)
     assert run(world, "grpo", (2,), how=how)[2] == both[2]
 

@@ -108,6 +108,8 @@ def _training(part: list[Run]) -> float:
         make_runs(TrainTask(short, part[0].strategy, rates, seeds, starts), lambda _: None)
         return time.process_time() - began
 
+    if spec.train.kernel == "compiled":
+        seconds(_FEW)  # the first step of a process compiles
     few, more = seconds(_FEW), seconds(_MORE)
     step = max(more - few, 0.0) / (_MORE - _FEW)
     # The short trainings evaluate once, at their end and in full; a point of the curve is cheaper.

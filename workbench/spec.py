@@ -6,7 +6,7 @@ import copy
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -192,11 +192,13 @@ class Experiment(_Strict):
                 "train.kernel: compiled serves sampled updates of an MLP; expected torch, or "
                 "policy.kind mlp with train.updates sampled"
             )
-        if find_spec("numba") is None:
+        try:
+            import_module("numba")
+        except ImportError as problem:
             raise ValueError(
-                "train.kernel: compiled needs numba; pip install 'recast-workbench[fast]', "
-                "or use torch"
-            )
+                f"train.kernel: compiled needs numba ({str(problem).splitlines()[0]}); "
+                "pip install 'recast-workbench[fast]', or use torch"
+            ) from None
 
     @field_validator("strategies")
     @classmethod

@@ -210,7 +210,7 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             report,
             opening=[start.opening for start in task.starts],
         )
-    except ValueError as problem:
+    except (ValueError, ImportError) as problem:
         raise SpecError(str(problem)) from None
     unknown = dict.fromkeys(("ceiling_pass_at_1", "ceiling_hr_at_10", "ceiling_recall_at_10"))
     ceilings = {**unknown, **world.ceilings}

@@ -15,7 +15,7 @@ from workbench.pages.browse import browse
 from workbench.pages.figure import few_seeds, figure, plain
 from workbench.pages.mapping import phase_map
 from workbench.pages.stored import cached_by_store, store_folder, store_state, stored_runs
-from workbench.spec import SpecError
+from workbench.spec import SpecError, validated
 from workbench.store import Store
 from workbench.sweep import Sweep
 from workbench.sweep_watch import Watch, check_sweep, missing, packaged, recorded
@@ -76,7 +76,12 @@ def finished() -> None:
         key="resume-recorded",
         disabled=not (row["missing"] + row["failed"]) or running(),
     ):
-        begin(Sweep.model_validate(json.loads(row["sweep"])))
+        try:
+            plan = validated(Sweep, json.loads(row["sweep"]))
+        except SpecError as problem:
+            st.error(plain(str(problem)))
+        else:
+            begin(plan)
 
 
 def running() -> bool:
