@@ -147,9 +147,10 @@ class RolloutGroups:
             entropy=None
             if entropy is None
             else entropy.to(reward.dtype).masked_fill(~valid.unsqueeze(-1), 0.0),
-            beam_rank=beam_rank,
+            # Wide and signed: an anchor is item -1, and ranks behind every beam.
+            beam_rank=None if beam_rank is None else beam_rank.long(),
             matched=matched,
-            item=item,
+            item=None if item is None else item.long(),
             depth=depth,
             binary=bool(((reward == 0) | (reward == 1)).all()),
         )

@@ -115,7 +115,7 @@ def test_a_repair_keeps_the_type_of_every_input(name, real, integer):
         entropy=torch.ones(3, 4, 2),
         beam_rank=slot.to(integer),
         matched=(slot % 3).to(integer),
-        item=slot,
+        item=slot.to(integer),
     )
     after = REPAIRS[name].function(before)
     tensors = [f.name for f in fields(before) if torch.is_tensor(getattr(before, f.name))]
@@ -125,6 +125,14 @@ def test_a_repair_keeps_the_type_of_every_input(name, real, integer):
     if name in ("anchor", "overwrite_last"):
         # An anchor matches every code, however deep the IDs are.
         assert (after.matched[after.origin == ANCHOR] >= torch.iinfo(torch.int8).max).all()
+        assert (after.item[after.origin == ANCHOR] == -1).all()
+
+
+def test_an_appended_anchor_ranks_behind_beams_held_in_bytes():
+    rank = torch.arange(200).unsqueeze(0)
+    before = RolloutGroups.of(torch.zeros(1, 200), beam_rank=rank.to(torch.uint8))
+    after = REPAIRS["append"].function(before)
+    assert after.beam_rank[0, -1] == 200 == 1 + after.beam_rank[0, :-1].max()
 
 
 def test_an_appended_ground_truth_fills_every_input_of_its_slot():
