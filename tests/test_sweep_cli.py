@@ -103,6 +103,17 @@ def test_a_dry_run_counts_runs_estimates_time_and_trains_nothing(there, recast, 
     assert "36 runs in 2 cells, 0 missing" in recast("sweep", "tiny.toml", "--dry-run")[1]
 
 
+def test_any_other_field_of_a_sweep_can_be_set(there, recast):
+    more = ("--set", "train.batch=3", "--set", "policy.width=S", "--dry-run")
+    assert "36 runs in 2 cells, 36 missing" in recast("sweep", "tiny.toml", *more)[1]
+    code, out, err = recast("sweep", "tiny.toml", "--set", "train.group=4", "--dry-run")
+    assert (code, out) == (2, "")
+    assert err == "error: --set train.group: the sweep's grid varies it; expected another field\n"
+    code, _, err = recast("sweep", "tiny.toml", "--set", "train.bath=4", "--dry-run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "train.bath: unknown key; did you mean" in err
+
+
 def test_the_tuning_table_shows_every_tried_rate_and_the_choice(there, recast):
     _, out, _ = recast("sweep", "fair.toml", "--show", "tuning", "--format", "csv")
     table = pl.read_csv(io.StringIO(out))

@@ -11,12 +11,13 @@ from workbench.commands.forecast import forecast, slots
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,
+    SET,
     STORE,
     WORKERS,
     emit,
     progress_bar,
 )
-from workbench.spec import SpecError
+from workbench.spec import SpecError, assignments
 from workbench.store import Store
 from workbench.sweep import Sweep, Tune, load_sweep, sweep_names
 from workbench.tables import QUALITY, summary
@@ -44,6 +45,7 @@ SHOWN = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32
     default="results",
     help="Which table to print: results per cell, every rate tried, or the runs.",
 )
+@SET
 @EXECUTOR
 @WORKERS
 @STORE
@@ -57,12 +59,14 @@ def sweep(
     tune: bool | None,
     dry_run: bool,
     show: str,
+    settings: tuple[str, ...],
     executor: str,
     workers: int | None,
     store_path: str,
     style: str,
 ) -> None:
     """Run what is missing of SWEEP, a packaged sweep's name or a TOML file."""
+    changes = assignments(settings)
     plan = load_sweep(
         source,
         {
@@ -70,8 +74,12 @@ def sweep(
             "seeds": seeds,
             "train.steps": steps,
             "world.data": data,
+            **changes,
         },
     )
+    for field in changes:
+        if field in plan.grid:
+            raise SpecError(f"--set {field}: the sweep's grid varies it; expected another field")
     if tune is not None:
         plan = plan.model_copy(update={"tune": (plan.tune or Tune()) if tune else None})
     if dry_run:
