@@ -100,22 +100,19 @@ def check_frequencies(seen: Counter, law: dict, draws: int) -> None:
      "care", "add_gt"],
 )  # fmt: skip
 def test_walked_misses_follow_the_law_of_iid_groups(name, kernel):
-    world, params, p = one_prompt()
-    how = Training(steps=STEPS, batch=BATCH, group=GROUP, kernel=kernel)
-    fast = FastPath.of(POLICY, world, STRATEGIES[name], params, (3,), how)
-    seen: Counter[tuple[int, ...]] = Counter()
-    for step in range(STEPS):
-        update = fast.step(params, step, name_items=True)
-        seen.update(tuple(sorted(walked_items(update, prompt))) for prompt in range(BATCH))
-    check_frequencies(seen, law_of_walked(name, world, p), STEPS * BATCH)
+    check_walked(name, kernel, 1.0)
 
 
 @both_kernels
 @pytest.mark.parametrize("name", ["recast", "repair_only", "recast_random_negative"])
 def test_walked_misses_follow_the_law_at_another_temperature(name, kernel):
-    world, params, p = one_prompt(0.4)
-    assert np.abs(p - one_prompt()[2]).max() > 0.05
-    how = Training(steps=STEPS, batch=BATCH, group=GROUP, temperature=0.4, kernel=kernel)
+    assert np.abs(one_prompt(0.4)[2] - one_prompt()[2]).max() > 0.05
+    check_walked(name, kernel, 0.4)
+
+
+def check_walked(name: str, kernel: str, temperature: float) -> None:
+    world, params, p = one_prompt(temperature)
+    how = Training(steps=STEPS, batch=BATCH, group=GROUP, temperature=temperature, kernel=kernel)
     fast = FastPath.of(POLICY, world, STRATEGIES[name], params, (3,), how)
     seen: Counter[tuple[int, ...]] = Counter()
     for step in range(STEPS):
