@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from sim.catalogue import Bucket, Catalogue
-from sim.enumerate import affine_tanh
 from sim.nodes import Params as Params
 from sim.nodes import (
     Rows,
@@ -47,6 +46,32 @@ class Policy(Protocol):
     ) -> Tensor:
         """Logits of the children of one bucket's nodes, for enumeration; `[R, m, w, B]`, prompts
         last, dead slots unmasked."""
+
+
+BLOCK = 64
+"""Nodes whose hidden units are in memory at once; more would leave the cache."""
+
+
+def affine_tanh(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """weight @ tanh(x + shift) + bias with one exponential per input instead of one per sum.
+
+    tanh(x + s) = 1 - 2 / (1 + e^2x e^2s), so the sum over hidden units needs only reciprocals.
+    x `[R, 1, H, P]`, shift `[R, m, H, 1]`, weight `[R, m, w, H]`, bias `[R, m, w, 1]` ->
+    `[R, m, w, P]`. Falls back to tanh where the product of exponentials could overflow.
+    """
+    safe = 20.0 if x.dtype == torch.float32 else 170.0
+    if max(x.abs().max().item(), shift.abs().max().item()) < safe:
+        left, right = (2 * x).contiguous().exp_(), (2 * shift).exp()
+        bias, weight = bias + weight.sum(-1, keepdim=True), -2 * weight
+        found = x.new_empty(*weight.shape[:3], x.shape[-1])
+        scratch = x.new_empty(len(x), min(BLOCK, shift.shape[1]), *x.shape[2:])
+        for out, part, by, plus in zip(
+            *(torch.split(v, BLOCK, 1) for v in (found, right, weight, bias)), strict=True
+        ):
+            half = torch.mul(left, part, out=scratch[:, : part.shape[1]]).add_(1).reciprocal_()
+            torch.matmul(by, half, out=out).add_(plus)
+        return found
+    return torch.matmul(weight, torch.tanh(x + shift)) + bias
 
 
 @dataclass(frozen=True)

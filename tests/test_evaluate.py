@@ -26,7 +26,6 @@ from recast.metrics import (
 from sim.beam import beam
 from sim.catalogue import Catalogue, build_catalogue
 from sim.enumerate import (
-    affine_tanh,
     entropy_and_slope,
     enumerate_logits,
     item_logp,
@@ -34,7 +33,7 @@ from sim.enumerate import (
 )
 from sim.evaluate import curve_sample, matched_temperature, mean_entropy, metrics, snapshot
 from sim.loglinear import LogLinear
-from sim.policy import MLP, Policy, Tabular
+from sim.policy import MLP, Policy, Tabular, affine_tanh
 from sim.rollout import path_logp
 from sim.transformer import Transformer
 from sim.world import SyntheticWorld, World, build_synthetic
