@@ -187,9 +187,7 @@ def scaling(seconds: float, out: Path | None) -> None:
             {"strategy": name}
             | {f"G = {g}": v for g, v in zip(groups, [*cost, "-"], strict=False)}
             | {"G = 1024 / G = 32": cost[3] / cost[0] if len(cost) == 4 else "-"}
-            | dict(
-                zip(("nodes, G = 32", "nodes, G = 1024"), nodes.get(name, ["-", "-"]), strict=True)
-            )
+            | dict(zip(NODES, nodes.get(name, ["-", "-"]), strict=True))
             for name, cost in by_group.items()
         ],
     )

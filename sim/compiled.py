@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim import kernels, lazy
+from sim import kernels
 from sim.catalogue import Catalogue
-from sim.lazy import Demand, Generators, Path, Reference, Walkers, layout, onward
+from sim.lazy import Demand, Generators, Path, Walkers, layout, onward
 from sim.nodes import SMALL, NodePolicy, Params, Rows
 from sim.policy import MLP
 from sim.tree import Softmax
@@ -81,25 +81,11 @@ def descend(
     demand: Demand,
     rngs: Generators,
     temperature: float,
-    reference: Reference | None = None,
     *,
     name_items: bool = False,
 ) -> tuple[Params, Walkers | None]:
-    """As `sim.lazy.descend`, which serves a KL term."""
-    if reference is not None:
-        return lazy.descend(
-            policy,
-            params,
-            catalogue,
-            context,
-            encoded,
-            path,
-            demand,
-            rngs,
-            temperature,
-            reference,
-            name_items=name_items,
-        )
+    """As `sim.lazy.descend`, for a demand without a KL term."""
+    del policy
     count = np.ascontiguousarray(demand.count)
     miss = _array(demand.miss)
     through = onward(demand.hit, count * miss).astype(miss.dtype)

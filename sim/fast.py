@@ -12,7 +12,9 @@ never from its name:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -97,7 +99,8 @@ class FastPath:
         self._rngs = tuple(stream(seed, "lazy rollouts") for seed in seeds)
         dtype = next(iter(reference.values())).dtype
         self._context = world.train.context.to(dtype)
-        self._score, self._descend = lazy.score_path, lazy.descend
+        self._score = lazy.score_path
+        self._descend: Callable[..., tuple[Params, Walkers | None]] = lazy.descend
         if how.kernel == "compiled":
             from sim import compiled
 
@@ -151,11 +154,12 @@ class FastPath:
             progress = step / max(1, how.steps - 1)
             taught = supervise(strategy, path, drawn.hits, how.group, how.batch, progress)
             demand = demand.taught(taught)
-        reference = None
+        descend = self._descend
         if demand.kl is not None:
             encoded_ref = policy.encode_rows(self._reference, context)
             reference = Reference(self._reference, encoded_ref, KL_SLOPES[how.kl_estimator])
-        grads, walked = self._descend(
+            descend = partial(lazy.descend, reference=reference)
+        grads, walked = descend(
             policy,
             params,
             catalogue,
@@ -165,7 +169,6 @@ class FastPath:
             demand,
             self._rngs,
             how.temperature,
-            reference,
             name_items=name_items,
         )
         spoil(grads, broken)

@@ -63,24 +63,18 @@ def _exp_of(x: Any) -> Any:
     c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12 = (kind(1.0 / f) for f in factor[2:])
     one, zero = kind(1.0), kind(0.0)
 
-    def exp64(x: Any) -> Any:
+    def exp(x: Any) -> Any:
         shifted = x * per + shift
         n = shifted - shift
         r = x - n * high - n * low
-        tail = c7 + r * (c8 + r * (c9 + r * (c10 + r * (c11 + r * c12))))
+        tail = c7
+        if wide:
+            tail = c7 + r * (c8 + r * (c9 + r * (c10 + r * (c11 + r * c12))))
         middle = c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * tail))))
         found = (one + (r + r * r * middle)) * _two_to_the(shifted)
         return zero if x < least else found
 
-    def exp32(x: Any) -> Any:
-        shifted = x * per + shift
-        n = shifted - shift
-        r = x - n * high - n * low
-        middle = c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * c7))))
-        found = (one + (r + r * r * middle)) * _two_to_the(shifted)
-        return zero if x < least else found
-
-    return exp64 if wide else exp32
+    return exp
 
 
 @compiled
@@ -196,16 +190,16 @@ def score(
     """
     runs, prompts = target.shape
     depth = head.shape[1]
-    owner = np.arange(runs * prompts)
+    everyone = np.arange(prompts)
     for run in range(runs):
+        whose = encoded[run * prompts : (run + 1) * prompts]
         for level in range(depth):
             begin = (run * depth + level) * prompts
             for b in range(prompts):
                 place[begin + b] = places[target[run, b], level]
                 code[begin + b] = codes[target[run, b], level]
-            mine = owner[run * prompts : (run + 1) * prompts]
             end = begin + prompts
-            _hidden(encoded, node[run], place[begin:end], mine, saved[begin:end])
+            _hidden(whose, node[run], place[begin:end], everyone, saved[begin:end])
             for start in range(begin, end, piece):
                 stop = min(start + piece, end)
                 np.dot(saved[start:stop], head[run, level], shifted[start:stop])

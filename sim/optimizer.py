@@ -10,14 +10,19 @@ from torch import Tensor
 
 from sim.policy import Params
 
+Kernel = Literal["torch", "compiled"]
 BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 class Adam:
     """Adam, arXiv 1412.6980, betas .9 / .999, eps 1e-8. kernel: as in `Training`."""
 
-    def __init__(self, params: Params, kernel: Literal["torch", "compiled"] = "torch") -> None:
-        self._kernel = kernel
+    def __init__(self, params: Params, kernel: Kernel = "torch") -> None:
+        self._update = None
+        if kernel == "compiled":
+            from sim.compiled import adam
+
+            self._update = adam
         self._mean = {name: value.new_zeros(value.shape) for name, value in params.items()}
         self._square = {name: value.new_zeros(value.shape) for name, value in params.items()}
         self._steps = 0
@@ -25,11 +30,9 @@ class Adam:
     def step(self, params: Params, grads: Params, rate: Tensor) -> Params:
         """New parameters after one update; rate `[R]`."""
         self._steps += 1
-        if self._kernel == "compiled":
-            from sim.compiled import adam
-
+        if self._update is not None:
             return {
-                name: adam(
+                name: self._update(
                     value,
                     grads[name],
                     self._mean[name],

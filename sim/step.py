@@ -21,6 +21,7 @@ from recast.strategy import Signal, State, Strategy, build_signal
 from recast.structure import level_scores, matched_levels
 from recast.supervised import Evidence
 from sim.beam import beam
+from sim.optimizer import Kernel
 from sim.policy import Params, Policy
 from sim.rollout import path_entropy, path_logp, sample
 from sim.seeds import minibatch, uniforms
@@ -54,7 +55,7 @@ class Training:
     kl_estimator: KLEstimator = "k3"
     mini_batch: int = 0
     updates: Literal["sampled", "expected"] = "sampled"
-    kernel: Literal["torch", "compiled"] = "torch"
+    kernel: Kernel = "torch"
     evaluations: int = 10
     curve_prompts: int = 128
 
