@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
+from streamlit.testing.v1 import AppTest
 from test_fast import SEEDS, check_one_step, made_world, rough
 
 from recast import STRATEGIES
@@ -22,7 +23,9 @@ from sim.optimizer import Adam
 from sim.policy import MLP
 from sim.step import Training
 from workbench import estimate
+from workbench.runner import Outcome, record_sweep
 from workbench.spec import SpecError, load_experiment
+from workbench.store import Store
 from workbench.sweep import Sweep
 
 
@@ -196,6 +199,21 @@ def test_without_numba_a_hint_says_what_to_install(monkeypatch):
     with pytest.raises(SpecError, match=r"pip install 'recast-workbench\[fast\]', or use torch$"):
         load_experiment("quick", {"train.kernel": "compiled"})
     load_experiment("quick", {"train.kernel": "torch"})
+
+
+def test_a_stored_sweep_that_cannot_be_resumed_without_numba_says_so(monkeypatch, tmp_path):
+    spec = load_experiment("quick", {"train.kernel": "compiled"})
+    store = Store(tmp_path).prepare()
+    record_sweep(
+        Sweep.model_validate(spec.model_dump()), store, Outcome(["a"], failures={"a": "lost"})
+    )
+    monkeypatch.setenv("RECAST_STORE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "numba", None)
+    page = Path(__file__).parents[1] / "workbench" / "pages" / "sweeps.py"
+    app = AppTest.from_file(str(page), default_timeout=60).run()
+    app.button(key="resume-recorded").click().run()
+    assert not app.exception
+    assert "pip install" in app.error[0].value
 
 
 def test_nothing_but_the_kernel_needs_numba():
