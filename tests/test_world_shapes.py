@@ -1,4 +1,4 @@
-"""Worlds of every shape, and sampling whose counts follow the laws that the theory gives."""
+"""Worlds of every shape, built in blocks; sampling whose counts follow the laws of the theory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import sim.world
 from recast import STRATEGIES
 from recast.groups import Origin
 from recast.structure import matched_levels
@@ -28,7 +30,7 @@ from sim.seeds import normals, stream, uniforms
 from sim.step import Training, collect
 from sim.trainer import train
 from sim.transformer import Transformer
-from sim.world import Prompts, World
+from sim.world import ROWS, Prompts, SyntheticWorld, World, build_synthetic
 
 FEATURES = 3
 POLICIES: dict[str, Policy] = {
@@ -241,3 +243,57 @@ def test_the_fast_path_draws_hits_and_leaving_levels_from_the_same_laws(name):
         counts = torch.from_numpy(drawn.demand.count).sum(0)
         leaves = torch.tensor(law[:3]) / sum(law[:3])
         assert chi_square(counts, leaves) > 1e-4
+
+
+def splits(world: World) -> dict[str, Prompts]:
+    return {name: getattr(world, name) for name in ("sft", "train", "validation", "test")}
+
+
+@pytest.mark.parametrize(("task", "drift"), [("plain", 0.0), ("mixed", 0.5), ("label", 0.0)])
+def test_a_world_built_in_blocks_has_the_bits_of_one_built_at_once(task, drift, monkeypatch):
+    recipe = SyntheticWorld(
+        items=40, codes=5, task=task, drift=drift, heterogeneity=0.5,
+        sft_prompts=1025, train_prompts=770, validation_prompts=258, test_prompts=515,
+    )  # fmt: skip
+    assert len(sim.world.blocks(515)) == 2
+    parts = splits(build_synthetic(recipe))
+    monkeypatch.setattr(sim.world, "ROWS", 2000)
+    assert len(sim.world.blocks(1025)) == 1
+    for name, whole in splits(build_synthetic(recipe)).items():
+        part = parts[name]
+        assert torch.equal(part.context, whole.context)
+        assert torch.equal(part.all_targets, whole.all_targets)
+        assert torch.equal(part.draws, whole.draws)
+        assert (part.preference is None) == (whole.preference is None) == (name != "test")
+        assert part.preference is None or torch.equal(part.preference, whole.preference)
+        assert all(torch.equal(part.slices[s], whole.slices[s]) for s in whole.slices)
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 511, 512, 600, 1023, 4096])
+def test_blocks_cover_every_prompt_in_order_and_none_is_small(size):
+    found = sim.world.blocks(size)
+    assert torch.cat(found).tolist() == list(range(size))
+    assert all(min(size, ROWS) <= len(some) < 2 * ROWS for some in found)
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that any operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.elements = max(self.elements, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("task", ["plain", "mixed"])
+def test_building_a_world_never_makes_a_matrix_of_all_prompts_and_items(task):
+    recipe = SyntheticWorld(
+        items=400, codes=8, task=task, sft_prompts=3000, train_prompts=3000,
+        validation_prompts=64, test_prompts=200,
+    )  # fmt: skip
+    with Largest() as largest:
+        build_synthetic(recipe)
+    assert ROWS * 400 <= largest.elements < 2 * ROWS * 400

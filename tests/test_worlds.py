@@ -11,9 +11,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
-import sim.world
 from recast import STRATEGIES
 from sim.calibrate import calibrate, not_held_out
 from sim.ceilings import ceilings, recall_share
@@ -24,7 +22,6 @@ from sim.step import Training, collect
 from sim.trainer import train
 from sim.warmstart import all_zero_share, warm_start
 from sim.world import (
-    ROWS,
     TASKS,
     Prompts,
     SyntheticWorld,
@@ -108,57 +105,6 @@ def test_targets_of_a_prompt_are_distinct(mixed):
     for row in mixed.train.all_targets.tolist():
         known = [t for t in row if t >= 0]
         assert len(known) == len(set(known))
-
-
-def splits(world: World) -> dict[str, Prompts]:
-    return {name: getattr(world, name) for name in ("sft", "train", "validation", "test")}
-
-
-@pytest.mark.parametrize(("task", "drift"), [("plain", 0.0), ("mixed", 0.5), ("label", 0.0)])
-def test_a_world_built_in_blocks_has_the_bits_of_one_built_at_once(task, drift, monkeypatch):
-    recipe = SyntheticWorld(
-        items=40, codes=5, task=task, drift=drift, heterogeneity=0.5,
-        sft_prompts=1025, train_prompts=770, validation_prompts=258, test_prompts=515,
-    )  # fmt: skip
-    assert len(sim.world.blocks(515)) == 2
-    parts = splits(build_synthetic(recipe))
-    monkeypatch.setattr(sim.world, "ROWS", 2000)
-    assert len(sim.world.blocks(1025)) == 1
-    for name, whole in splits(build_synthetic(recipe)).items():
-        part = parts[name]
-        assert torch.equal(part.context, whole.context)
-        assert torch.equal(part.all_targets, whole.all_targets)
-        assert torch.equal(part.draws, whole.draws)
-        assert (part.preference is None) == (whole.preference is None) == (name != "test")
-        assert part.preference is None or torch.equal(part.preference, whole.preference)
-        assert all(torch.equal(part.slices[s], whole.slices[s]) for s in whole.slices)
-
-
-@pytest.mark.parametrize("size", [1, 255, 256, 257, 511, 512, 600, 1023, 4096])
-def test_blocks_cover_every_prompt_in_order_and_none_is_small(size):
-    found = sim.world.blocks(size)
-    assert torch.cat(found).tolist() == list(range(size))
-    assert all(min(size, ROWS) <= len(some) < 2 * ROWS for some in found)
-
-
-class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation returns."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        if isinstance(made, torch.Tensor):
-            self.elements = max(self.elements, made.numel())
-        return made
-
-
-@pytest.mark.parametrize("task", ["plain", "mixed"])
-def test_building_a_world_never_makes_a_matrix_of_all_prompts_and_items(task):
-    recipe = replace(SMALL, items=400, codes=8, task=task, sft_prompts=3000, train_prompts=3000)
-    with Largest() as largest:
-        build_synthetic(recipe)
-    assert ROWS * 400 <= largest.elements < 2 * ROWS * 400
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -1,0 +1,96 @@
+"""Who is timed: our fast path with either kernel, our general path or naive loop, and JAX."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+
+import sim.step
+from benchmarks.measure import Timed
+from recast import STRATEGIES
+from sim.fast import FastPath
+from sim.optimizer import Adam
+from sim.policy import MLP, Params
+from sim.rollout import path_logp, path_logp_each, sample, sample_each
+from sim.step import Training, collect, updates
+from sim.warmstart import warm_start
+from sim.world import SyntheticWorld, World, build_synthetic
+
+RATE = 1e-6
+"""Small, so that every repetition sees the warm start's share of all-zero groups."""
+
+
+def world_of(items: int = 1024) -> World:
+    return build_synthetic(
+        SyntheticWorld(items=items, sft_prompts=4096, validation_prompts=128, test_prompts=128)
+    )
+
+
+def warm(world: World, policy: MLP, runs: int, dtype: torch.dtype, share: float = 0.85) -> Params:
+    """A start with `share` all-zero groups at G = 32."""
+    found = warm_start(policy, world, tuple(range(runs)), all_zero=share, group=32)
+    return {name: value.to(dtype) for name, value in found.params.items()}
+
+
+def ours(world: World, policy: MLP, start: Params, name: str, how: Training, steps: int) -> Timed:
+    runs = len(next(iter(start.values())))
+    dtype = next(iter(start.values())).dtype
+    fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(runs)), how)
+    assert fast is not None
+    rate, adam = torch.full((runs,), RATE, dtype=dtype), Adam(start, how.kernel)
+
+    def go() -> None:
+        params = start
+        for step in range(steps):
+            params = adam.step(params, fast.step(params, step).grads, rate)
+
+    return go
+
+
+def general(
+    world: World, policy: MLP, start: Params, name: str, how: Training, steps: int, *, tree: bool
+) -> Timed:
+    """The general path: every rollout through autograd, or on the shared tree."""
+    runs = len(next(iter(start.values())))
+    rate, adam = torch.full((runs,), RATE, dtype=next(iter(start.values())).dtype), Adam(start)
+    seeds, strategy = tuple(range(runs)), STRATEGIES[name]
+
+    def go() -> None:
+        sim.step.sample, sim.step.path_logp = (  # type: ignore[attr-defined]
+            (sample, path_logp) if tree else (sample_each, path_logp_each)
+        )
+        params = start
+        for step in range(steps):
+            phase = collect(policy, params, world, strategy, seeds, step, how, {})
+            for loss_of in updates(policy, params, start, world, strategy, how, phase, 0.0):
+                leaves = {k: v.detach().requires_grad_() for k, v in params.items()}
+                slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
+                params = adam.step(params, dict(zip(leaves, slopes, strict=True)), rate)
+        sim.step.sample, sim.step.path_logp = sample, path_logp  # type: ignore[attr-defined]
+
+    return go
+
+
+def jax_peer(world: World, start: Params, name: str, how: Training, steps: int, mode: str) -> Timed:
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    import jax
+    import jax.numpy as jnp
+
+    from benchmarks.jax_peer import make_steps, start_state
+
+    jax.config.update("jax_enable_x64", True)
+    dtype = str(next(iter(start.values())).dtype).removeprefix("torch.")
+    runs = len(next(iter(start.values())))
+    params, state = start_state({k: v.numpy() for k, v in start.items()}, dtype)
+    context = world.train.context.numpy().astype(dtype)
+    function = make_steps(
+        world.catalogue, context, world.train.target.numpy(), name, how.group, mode
+    )
+    keys = jax.random.split(jax.random.key(0), runs)
+    rng = np.random.default_rng(0)
+    prompts = jnp.asarray(rng.integers(0, len(world.train), (steps, runs, how.batch)))
+    rate = jnp.full((runs,), RATE, dtype=dtype)
+    jax.block_until_ready(function(params, state, keys, prompts, rate))
+    return lambda: jax.block_until_ready(function(params, state, keys, prompts, rate))
