@@ -18,7 +18,7 @@ from browser import CHART, DRAWN, app, tab
 
 from recast.ledger import RunRecord
 from workbench import charts
-from workbench.store import Store
+from workbench.store.runs import Store
 
 REDRAWN = f"""before => {{
     const drawn = document.querySelector('{CHART} svg')?.innerHTML;

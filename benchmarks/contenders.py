@@ -7,16 +7,16 @@ import os
 import numpy as np
 import torch
 
-import sim.step
+import sim.training.step
 from benchmarks.measure import Timed
 from recast import STRATEGIES
-from sim.fast import FastPath
-from sim.optimizer import Adam
-from sim.policy import MLP, Params
-from sim.rollout import path_logp, path_logp_each, sample, sample_each
-from sim.step import Training, collect, updates
-from sim.warmstart import warm_start
-from sim.world import SyntheticWorld, World, build_synthetic
+from sim.decoding.sample import path_logp, path_logp_each, sample, sample_each
+from sim.policies.protocol import MLP, Params
+from sim.shortcuts.choose import FastPath
+from sim.training.optimizer import Adam
+from sim.training.step import Training, collect, updates
+from sim.training.warm_start import warm_start
+from sim.worlds.world import SyntheticWorld, World, build_synthetic
 
 RATE = 1e-6
 """Small, so that every repetition sees the warm start's share of all-zero groups."""
@@ -58,7 +58,7 @@ def general(
     seeds, strategy = tuple(range(runs)), STRATEGIES[name]
 
     def go() -> None:
-        sim.step.sample, sim.step.path_logp = (  # type: ignore[attr-defined]
+        sim.training.step.sample, sim.training.step.path_logp = (  # type: ignore[attr-defined]
             (sample, path_logp) if tree else (sample_each, path_logp_each)
         )
         params = start
@@ -68,7 +68,7 @@ def general(
                 leaves = {k: v.detach().requires_grad_() for k, v in params.items()}
                 slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
                 params = adam.step(params, dict(zip(leaves, slopes, strict=True)), rate)
-        sim.step.sample, sim.step.path_logp = sample, path_logp  # type: ignore[attr-defined]
+        sim.training.step.sample, sim.training.step.path_logp = sample, path_logp  # type: ignore[attr-defined]
 
     return go
 

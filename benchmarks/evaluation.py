@@ -17,9 +17,8 @@ import torch
 
 from benchmarks.measure import table
 from sim.memory import keep_freed_memory
-from sim.trainer import open_run
-from workbench.spec import Experiment, load_experiment, preset_names
-from workbench.work import (
+from sim.training.trainer import open_run
+from workbench.execution.tasks import (
     StartTask,
     TrainTask,
     build_policy,
@@ -28,6 +27,7 @@ from workbench.work import (
     make_starts,
     world_of,
 )
+from workbench.spec.experiment import Experiment, load_experiment, preset_names
 
 PRESETS = ("quick", "openonerec_iid", "mixed")
 

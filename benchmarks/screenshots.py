@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from browser import DRAWN, ROOT, app, tab
 
-from workbench.realmodels import packaged
+from workbench.real.saved import packaged
 
 PAGES = {
     "learnability": ("", 4),

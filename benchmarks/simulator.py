@@ -28,13 +28,13 @@ from benchmarks.contenders import general, jax_peer, ours, warm, world_of
 from benchmarks.cost_chart import cost_chart
 from benchmarks.measure import least, table
 from recast import STRATEGIES
-from sim.fast import FastPath
 from sim.memory import keep_freed_memory
-from sim.nodes import segment_products
-from sim.policy import MLP, Params
-from sim.step import Training
-from sim.trainer import train
-from sim.world import SyntheticWorld, World, build_synthetic
+from sim.policies.nodes import segment_products
+from sim.policies.protocol import MLP, Params
+from sim.shortcuts.choose import FastPath
+from sim.training.step import Training
+from sim.training.trainer import train
+from sim.worlds.world import SyntheticWorld, World, build_synthetic
 
 AXES = {"R": "R, runs together", "B": "B, prompts", "N": "N, items", "H": "H, hidden units"}
 

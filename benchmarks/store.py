@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
-import workbench.files
+import workbench.store.files
 from recast.ledger import RunRecord
-from workbench.keys import run_config, run_key
-from workbench.spec import load_experiment
-from workbench.store import Store
-from workbench.tables import COST, QUALITY, REGIME, SIGNAL
+from workbench.analysis.summary import COST, QUALITY, REGIME, SIGNAL
+from workbench.spec.experiment import load_experiment
+from workbench.spec.keys import run_config, run_key
+from workbench.store.runs import Store
 
 EVALUATIONS = 12
 
@@ -42,7 +42,7 @@ def main(runs: int) -> None:
     """Fill a store and time its readers."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder)).prepare()
-        with patch.object(workbench.files.os, "fsync"):
+        with patch.object(workbench.store.files.os, "fsync"):
             began = time.perf_counter()
             for seed in range(runs):
                 record = made_up(seed)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
         supervised_loss,
     )
     from recast.regimes import REGIMES
+    from recast.stages.supervised import Evidence
     from recast.strategies import STRATEGIES, parse_strategy
     from recast.strategy import Signal, Strategy, build_signal, require_inputs
     from recast.structure import matched_levels, structural_score
-    from recast.supervised import Evidence
 else:
     __getattr__ = lazily(
         __name__,

@@ -1,6 +1,6 @@
 """The cost ledger and the record of a finished run, shared by the simulator and the LM path.
 
-Neither writes files: `workbench.store` does.
+Neither writes files: `workbench.store.runs` does.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from recast.groups import Origin
 from recast.stage import bind
+from recast.stages.supervised import Evidence
 from recast.strategy import ANCHOR_RATIOS, Denominator, RatioLevel, Signal, Strategy
-from recast.supervised import Evidence
 
 KLEstimator = Literal["k1", "k2", "k3"]
 

@@ -1,6 +1,6 @@
 """`STRATEGIES`: every published signal, ablation and control by name, each one row.
 
-A new one is one row here, and one function where its formula is new (`recast.credit`, say).
+A new one is one row here, and one function where its formula is new (`recast.stages.credit`, say).
 docs/sources.md says how each row was checked against its source.
 """
 

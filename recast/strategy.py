@@ -17,14 +17,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from recast.credit import CREDITS, HISTORY, batch_mean
-from recast.gate import GATES
-from recast.gate import State as State
 from recast.groups import RolloutGroups
-from recast.repair import REPAIRS
-from recast.selection import SELECTIONS
 from recast.stage import Bound, Coupling, Stage, bind, nearest
-from recast.supervised import SUPERVISED
+from recast.stages.credit import CREDITS, HISTORY, batch_mean
+from recast.stages.gate import GATES
+from recast.stages.gate import State as State
+from recast.stages.repair import REPAIRS
+from recast.stages.selection import SELECTIONS
+from recast.stages.supervised import SUPERVISED
 
 AllZero = Literal["zero", "negative", "anchored", "supervised", "shaped", "unstated"]
 Denominator = Literal["rollouts", "active", "tokens", "prompts", "constant", "live_groups"]

@@ -6,7 +6,7 @@ value at T = .5. `greedy` is the hit of greedy decoding (the T -> 0 limit of Pas
 the most probable item, `beam_pass_at_1` of the top beam of a beam search of width 32.
 Metrics are computed in float32 (relative error about 1e-6) unless told otherwise.
 
-With free decoding (`sim.free`) Pass@k, greedy and beams face the dead ends as well, `invalid_share`
+With free decoding (`sim.worlds.free_decoding`) Pass@k, greedy and beams face the dead ends as well, `invalid_share`
 is the chance that a rollout ends in one, and lists of the most probable items hold items alone.
 
 Splits: `test` is a fixed sample of the test prompts, the same at every evaluation; `test_all` is
@@ -34,18 +34,18 @@ from recast.metrics import (
     target_ranks,
     total_variation,
 )
-from sim.catalogue import Catalogue
-from sim.enumerate import (
+from sim.decoding.dead_ends import covered, invalid_share, valid_logp
+from sim.decoding.enumerate import (
     Enumeration,
     entropy_and_slope,
     enumerate_logits,
     item_logp,
     tree_entropy,
 )
-from sim.invalid import covered, invalid_share, valid_logp
-from sim.policy import Params, Policy
+from sim.policies.protocol import Params, Policy
 from sim.seeds import stream
-from sim.world import Prompts, World
+from sim.worlds.catalogue import Catalogue
+from sim.worlds.world import Prompts, World
 
 CHUNK = 256
 MATCHING_USERS = 64

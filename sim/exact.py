@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recast.by_hits import DRAWN, draws_repair
 from recast.groups import Origin, RolloutGroups
 from recast.loss import LossSettings, pack, strategy_loss
+from recast.stages.supervised import Evidence
 from recast.strategy import Strategy, build_signal
 from recast.structure import level_scores, matched_levels
-from recast.supervised import Evidence
-from sim.catalogue import Catalogue, build_catalogue
-from sim.policy import Params, Tabular
-from sim.rollout import path_entropy, path_logp_each
+from recast.theory.by_hits import DRAWN, draws_repair
+from sim.decoding.sample import path_entropy, path_logp_each
+from sim.policies.protocol import Params, Tabular
 from sim.seeds import stream
+from sim.worlds.catalogue import Catalogue, build_catalogue
 
 CODES = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 0), (0, 1, 1), (1, 0, 1), (1, 1, 1))
 LIMIT = 20_000_000

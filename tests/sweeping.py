@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
-from workbench.spec import PolicySpec, StartSpec, TrainSpec, WorldSpec
-from workbench.store import Store
-from workbench.sweep import Sweep
+from workbench.spec.experiment import PolicySpec, StartSpec, TrainSpec, WorldSpec
+from workbench.spec.sweep import Sweep
+from workbench.store.runs import Store
 
 TINY = Sweep(
     name="tiny",

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import planted
 import pytest
 
-from workbench.realmodels import packaged
+from workbench.real.saved import packaged
 
 pytestmark = pytest.mark.browser
 
@@ -413,11 +413,11 @@ def test_a_race_starts_streams_stops_and_leaves_no_process_when_the_tab_closes(
     assert "Stopped" in visit.tab.get_by_test_id("stAlert").first.inner_text()
     press(visit, "start")
     visit.settled(4)
-    assert len(server.children("workbench.live_worker")) == 1
+    assert len(server.children("workbench.jobs.race_worker")) == 1
     visit.tab.close()
     other = visit.tab.context.new_page()
     other.set_default_timeout(PATIENCE)
-    assert ended(Visit(other, server), server, "workbench.live_worker")
+    assert ended(Visit(other, server), server, "workbench.jobs.race_worker")
 
 
 def test_a_race_pauses_goes_on_and_a_killed_worker_is_reported_with_what_it_left(
@@ -430,7 +430,7 @@ def test_a_race_pauses_goes_on_and_a_killed_worker_is_reported_with_what_it_left
     visit.tab.get_by_text("Paused.").wait_for()
     press(visit, "resume")
     visit.changes(lambda: None)
-    (worker,) = server.children("workbench.live_worker")
+    (worker,) = server.children("workbench.jobs.race_worker")
     os.kill(worker, signal.SIGKILL)
     visit.tab.get_by_text("ended unexpectedly").wait_for()
     visit.tab.locator(".st-key-start button:enabled").wait_for()

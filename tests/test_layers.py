@@ -74,20 +74,20 @@ def test_every_package_is_looked_at() -> None:
     ("file", "source"),
     [
         ("recast/groups.py", "import numpy as np"),
-        ("recast/groups.py", "from sim.world import World"),
+        ("recast/groups.py", "from sim.worlds.world import World"),
         ("recast/groups.py", "def f():\n    import polars"),
         ("recast/groups.py", "import transformers"),
         ("recast/groups.py", "from recast.lm import trie"),
         ("recast/lm/models.py", "import numpy"),
-        ("recast/lm/models.py", "from sim.world import World"),
-        ("sim/world.py", "from workbench import spec"),
-        ("sim/world.py", "import workbench.store"),
-        ("sim/world.py", "import streamlit as st"),
+        ("recast/lm/models.py", "from sim.worlds.world import World"),
+        ("sim/worlds/world.py", "from workbench.spec import experiment as spec"),
+        ("sim/worlds/world.py", "import workbench.store.runs"),
+        ("sim/worlds/world.py", "import streamlit as st"),
         ("workbench/charts.py", "from streamlit import cache_data"),
         ("workbench/cli.py", "from workbench import pages"),
         ("workbench/cli.py", "from . import pages"),
         ("workbench/cli.py", "from .pages.budget import page"),
-        ("workbench/figures.py", "def f():\n    from workbench.commands.exact import exact"),
+        ("workbench/report/figures.py", "def f():\n    from workbench.commands.exact import exact"),
         ("workbench/pages/claims.py", "from workbench.cli import cli"),
     ],
 )
@@ -100,8 +100,11 @@ def test_a_wrong_import_is_found(file: str, source: str) -> None:
     [
         ("recast/loss.py", "import math\nimport torch\nfrom recast.groups import RolloutGroups"),
         ("recast/lm/models.py", "import transformers\nfrom recast.groups import regime"),
-        ("sim/world.py", "import numpy\nfrom recast import RolloutGroups"),
-        ("workbench/runner.py", "from sim.trainer import train\nfrom workbench import spec"),
+        ("sim/worlds/world.py", "import numpy\nfrom recast import RolloutGroups"),
+        (
+            "workbench/execution/runner.py",
+            "from sim.training.trainer import train\nfrom workbench.spec import experiment as spec",
+        ),
         ("workbench/pages/budget.py", "import streamlit as st\nfrom ..charts import curve"),
         ("app.py", "import streamlit as st\nfrom workbench.pages import budget"),
         ("workbench/cli.py", "from workbench.commands.exact import exact"),
@@ -152,7 +155,7 @@ def test_the_first_picture_of_the_start_page_needs_no_torch_and_no_scipy() -> No
         "import sys\n"
         "from workbench import charts\n"
         "from workbench.pages import address, figure\n"
-        "from workbench.regimes import regime_frame\n"
+        "from workbench.theory.regimes import regime_frame\n"
         "charts.regimes_by_group(regime_frame(0.01, 0.5, [8])).to_dict()\n"
         "print([m for m in ('torch', 'scipy', 'pydantic') if m in sys.modules])"
     )

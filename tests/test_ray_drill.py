@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sweeping import TINY, TOML, payload_bytes
 
-from workbench.runner import run_sweep
-from workbench.store import Store
+from workbench.execution.runner import run_sweep
+from workbench.store.runs import Store
 
 pytestmark = [
     pytest.mark.drill,
@@ -34,10 +34,10 @@ import sys
 import ray
 from pathlib import Path
 from ray.cluster_utils import Cluster
-import workbench.runner
-from workbench.runner import run_sweep
-from workbench.store import Store
-from workbench.sweep import load_sweep
+import workbench.execution.runner
+from workbench.execution.runner import run_sweep
+from workbench.store.runs import Store
+from workbench.spec.sweep import load_sweep
 
 folder = Path(sys.argv[1])
 cluster = Cluster()
@@ -69,9 +69,9 @@ PROGRESS = """
 import sys
 import ray
 from pathlib import Path
-from workbench.runner import run_sweep
-from workbench.store import Store
-from workbench.sweep import load_sweep
+from workbench.execution.runner import run_sweep
+from workbench.store.runs import Store
+from workbench.spec.sweep import load_sweep
 
 ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
 store, within = Store(Path(sys.argv[1]) / "ray").prepare(), []

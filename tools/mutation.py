@@ -47,16 +47,22 @@ from typing import Any, TypedDict
 import pytest
 from _pytest.runner import runtestprotocol
 
-MODULES = ("recast.structure", "recast.repair", "recast.selection", "recast.credit", "recast.loss")
+MODULES = (
+    "recast.structure",
+    "recast.stages.repair",
+    "recast.stages.selection",
+    "recast.stages.credit",
+    "recast.loss",
+)
 TESTS = (
-    "tests/test_structure.py",
-    "tests/test_repairs.py",
-    "tests/test_selections.py",
-    "tests/test_signal_pins.py",
-    "tests/test_strategy_loss.py",
-    "tests/test_credits.py",
-    "tests/test_signals.py",
-    "tests/test_loss.py",
+    "tests/recast/test_structure.py",
+    "tests/recast/stages/test_repair.py",
+    "tests/recast/stages/test_selection.py",
+    "tests/recast/test_signal_pins.py",
+    "tests/recast/test_strategy_loss.py",
+    "tests/recast/stages/test_credit.py",
+    "tests/recast/test_strategy.py",
+    "tests/recast/test_loss.py",
 )
 GRACE_S = 60  # of processor time, beyond the budget, for the test that is running
 

@@ -26,8 +26,8 @@ from workbench.commands.search import search
 from workbench.commands.store import store
 from workbench.commands.strategies import strategies
 from workbench.commands.sweep import sweep, sweeps
-from workbench.files import DiskError, StoreError
-from workbench.spec import SpecError
+from workbench.spec.experiment import SpecError
+from workbench.store.files import DiskError, StoreError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recast.groups import regime
 from recast.regimes import REGIMES
-from recast.repair import anchored
+from recast.stages.repair import anchored
 from recast.strategy import Signal
 
 GIVEN = frozenset({"target", "tie_key", "length", "matched", "depth"})

@@ -23,8 +23,8 @@ from verl.trainer.ppo.core_algos import register_adv_est
 
 from recast.adapters.verl_batch import places
 from recast.groups import RolloutGroups
-from recast.repair import REPAIRS
-from recast.selection import SELECTIONS
+from recast.stages.repair import REPAIRS
+from recast.stages.selection import SELECTIONS
 from recast.strategies import STRATEGIES, parse_strategy
 from recast.strategy import Strategy, build_signal
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from recast.adapters.sampled import GIVEN
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
-from recast.repair import REPAIRS
+from recast.stages.repair import REPAIRS
 from recast.strategy import Signal, State, Strategy, build_signal, require_inputs
 from recast.structure import leading, level_scores
 

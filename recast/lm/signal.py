@@ -14,14 +14,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from recast.gate import Visit, after
 from recast.groups import Origin, RolloutGroups
 from recast.lm.decode import beams, sample
 from recast.lm.prefix import CausalLM
 from recast.lm.seeds import batch_indices, uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
-from recast.repair import REPAIRS
+from recast.stages.gate import Visit, after
+from recast.stages.repair import REPAIRS
 from recast.strategy import Signal, State, Strategy, build_signal
 from recast.structure import level_scores, matched_levels
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from torch import Tensor
 
-from recast.gate import start as start_state
 from recast.ledger import CostLedger
 from recast.lm import checkpoint
 from recast.lm.evaluate import (
@@ -31,6 +30,7 @@ from recast.lm.extra import LMError
 from recast.lm.optimizer import Adam, trainable
 from recast.lm.signal import Collected, Roller, collect, given
 from recast.lm.update import Diverged, Job, RLTraining, account, update
+from recast.stages.gate import start as start_state
 from recast.strategy import State, Strategy, require_inputs
 
 Progress = Callable[[int, int, str], None]

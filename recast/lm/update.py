@@ -21,9 +21,9 @@ from recast.lm.signal import Collected, Search, take
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.loss import KLEstimator, LossSettings, denominator, pack, strategy_loss
-from recast.repair import anchored
+from recast.stages.repair import anchored
+from recast.stages.supervised import Evidence
 from recast.strategy import Strategy
-from recast.supervised import Evidence
 
 
 class Diverged(LMError):

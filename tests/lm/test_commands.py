@@ -17,7 +17,7 @@ from test_data import word_tokenizer
 
 from recast.lm.vocabulary import code_name
 from workbench.cli import main
-from workbench.store import Store
+from workbench.store.runs import Store
 
 LM = ["lm"]
 

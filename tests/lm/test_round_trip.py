@@ -9,9 +9,9 @@ import trl_case
 from recast.lm.trainer import RLTraining, train
 from recast.regimes import REGIMES
 from recast.strategies import parse_strategy
-from workbench.diagnose import diagnose, regime_table
-from workbench.logs.read import files_of, read_log
-from workbench.rollout_log import RolloutLog
+from workbench.diagnosis.diagnosis import diagnose, regime_table
+from workbench.diagnosis.logs.read import files_of, read_log
+from workbench.diagnosis.logs.write import RolloutLog
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

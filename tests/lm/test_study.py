@@ -19,8 +19,8 @@ from recast.lm.sft import target_logp, target_logps
 from recast.lm.study import choose, cost, measure, policy_entropy, run
 from recast.lm.update import RLTraining
 from recast.strategies import parse_strategy
-from workbench import realstudy
-from workbench.store import Store
+from workbench.real import study as realstudy
+from workbench.store.runs import Store
 
 SHORT = RLTraining(steps=4, batch=8, group=4, lr=1e-2, kl_weight=0.0, micro_rows=12)
 PLAIN = ("grpo", "dr_grpo", "rloo", "contrast_only", "recast", "repair_only", "grpo_sft", "sft")

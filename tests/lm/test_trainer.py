@@ -8,7 +8,6 @@ import pytest
 import tiny
 import torch
 
-from recast.gate import start as start_state
 from recast.groups import Origin, RolloutGroups
 from recast.lm import trainer
 from recast.lm import update as updating
@@ -17,6 +16,7 @@ from recast.lm.optimizer import Adam
 from recast.lm.signal import Collected, collect, given, learn_from
 from recast.lm.trainer import train
 from recast.lm.update import RLTraining, update
+from recast.stages.gate import start as start_state
 from recast.strategies import STRATEGIES
 from recast.strategy import require_inputs
 

@@ -169,9 +169,9 @@ def test_a_loss_that_is_not_finite_is_one_line(tmp_path):
 
 
 def test_the_cost_inside_trl_counts_what_reaches_the_actor(capsys):
+    from recast.adapters.trl_cost import measure_trl
     from recast.lm.efficiency import Shapes
     from recast.lm.models import SmallModel
-    from recast.lm.trlcost import measure_trl
 
     shapes = Shapes(groups=(8,), prompt_tokens=(10,), micro_rows=(8,), batch=4, repeats=1)
     grpo, recast = measure_trl(shapes, SmallModel(1, 16, 2, 16))

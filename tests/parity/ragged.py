@@ -1,7 +1,7 @@
 """Random ragged batches, in the project's layout and in the flat one that trainers use.
 
 Every drawn group holds at least two rollouts: verl keeps the raw reward of a lone rollout as its
-advantage and others give NaN, while here it gets 0 (`tests/test_signals.py` tests that).
+advantage and others give NaN, while here it gets 0 (`tests/recast/test_strategy.py` tests that).
 """
 
 from __future__ import annotations

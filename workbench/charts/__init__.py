@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
-    from workbench.charts.front import pareto_front, phase_map
     from workbench.charts.learnability import signal_counts, weights, what_width_buys
     from workbench.charts.live import regimes_over_training, trade_off
-    from workbench.charts.looks import STYLE, in_order
     from workbench.charts.questions import (
         against_k,
         against_rate,
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
+    from workbench.charts.strategy_style import STYLE, in_order
     from workbench.charts.style import (
         COUNTS,
         INK,
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
         REGIME_LABELS,
         Chart,
     )
+    from workbench.charts.trade_offs import pareto_front, phase_map
 else:
     __getattr__ = lazily(
         __name__,

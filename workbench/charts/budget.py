@@ -5,8 +5,8 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.budget import AXES
-from workbench.charts.looks import scales
+from workbench.analysis.budget import AXES
+from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, METRICS, Chart, titled, tooltip
 
 _FAR = 2.5

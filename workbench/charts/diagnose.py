@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from recast import REGIMES
-from workbench.charts.looks import scales
+from workbench.charts.strategy_style import scales
 from workbench.charts.style import (
     INK,
     REGIME_LABELS,

@@ -7,7 +7,7 @@ from typing import Literal
 import altair as alt
 import polars as pl
 
-from workbench.charts.looks import scales
+from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.looks import scales
+from workbench.charts.strategy_style import scales
 from workbench.charts.style import COUNTS, INK, Chart, titled
 
 _LEAVES = {

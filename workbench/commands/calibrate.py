@@ -8,7 +8,7 @@ import click
 import polars as pl
 
 from workbench.commands.output import FORMAT, emit
-from workbench.spec import Experiment, SpecError, change, load_experiment, validated
+from workbench.spec.experiment import Experiment, SpecError, change, load_experiment, validated
 
 HELD_OUT = 8192
 """Test users of a synthetic world on which a calibrated start is measured, at least."""
@@ -46,9 +46,9 @@ def calibrate(
         "world.data": data,
     }
     spec = load_experiment(preset, changes)
-    from sim.calibrate import calibrate as solve
-    from sim.calibrate import not_held_out
-    from workbench.work import build_policy, build_world
+    from sim.training.calibrate import calibrate as solve
+    from sim.training.calibrate import not_held_out
+    from workbench.execution.tasks import build_policy, build_world
 
     synthetic = spec.world.kind == "synthetic"
     if synthetic:

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import polars as pl
 
-from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
 from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EFFICIENCY,
@@ -20,8 +19,9 @@ from workbench.commands.output import (
     existing_store,
     progress_bar,
 )
-from workbench.evidence import gather, read_efficiency, run_and_gather
-from workbench.store import Store
+from workbench.store.runs import Store
+from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
+from workbench.studies.evidence import gather, read_efficiency, run_and_gather
 
 _LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "analogue")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 import polars as pl
 
+from workbench.analysis.compare import compare as compared
+from workbench.analysis.compare import parse_side
+from workbench.analysis.summary import COST, QUALITY
 from workbench.commands.output import FORMAT, emit, existing_store
-from workbench.compare import compare as compared
-from workbench.compare import parse_side
-from workbench.spec import SpecError
-from workbench.tables import COST, QUALITY
+from workbench.spec.experiment import SpecError
 
 
 @click.command()

@@ -10,8 +10,8 @@ import polars as pl
 
 from recast.strategies import parse_strategy
 from workbench.commands.output import FORMAT, STORE, emit, progress_bar
-from workbench.counterfactual import DEFAULT, counterfactual
-from workbench.diagnose import (
+from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
+from workbench.diagnosis.diagnosis import (
     Diagnosis,
     over_training,
     predictions,
@@ -19,13 +19,13 @@ from workbench.diagnose import (
     summary_line,
     trend,
 )
-from workbench.diagnose import diagnose as take_apart
-from workbench.doctor import examine
-from workbench.logs.layout import Choice
-from workbench.logs.problems import LogError, plain_line
-from workbench.logs.read import FORMATS, Log, files_of, read_log
-from workbench.spec import SpecError
-from workbench.worth import again, best_group, savings
+from workbench.diagnosis.diagnosis import diagnose as take_apart
+from workbench.diagnosis.findings import examine
+from workbench.diagnosis.logs.layout import Choice
+from workbench.diagnosis.logs.problems import LogError, plain_line
+from workbench.diagnosis.logs.read import FORMATS, Log, files_of, read_log
+from workbench.diagnosis.savings import again, best_group, savings
+from workbench.spec.experiment import SpecError
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
 
@@ -105,7 +105,7 @@ def diagnose(
         "strategies": lambda: counterfactual(found, names),
     }
     if target is not None:
-        from workbench.log_report import write_log_report
+        from workbench.report.log import write_log_report
 
         write_log_report(found, names, share, target)
         click.echo(f"report: {target}", err=True)
@@ -133,7 +133,7 @@ def diagnose(
 
 
 def _findings(found: Diagnosis) -> pl.DataFrame:
-    from workbench.log_report import findings_table
+    from workbench.report.log import findings_table
 
     return findings_table(found)
 
@@ -170,7 +170,7 @@ def _few(table: pl.DataFrame, rows: int = 8) -> pl.DataFrame:
 
 
 def _simulate(found: Diagnosis, store: Path, style: str) -> None:
-    from workbench.lookalike import RIVALS, WARNING, rank, wanted_of
+    from workbench.diagnosis.lookalike import RIVALS, WARNING, rank, wanted_of
 
     with progress_bar() as show:
         ranking = rank(wanted_of(found), store, show)

@@ -10,9 +10,9 @@ import polars as pl
 from recast.strategies import STRATEGIES, parse_strategy
 from sim.exact import exact_world
 from workbench.commands.output import FORMAT, emit
-from workbench.exact import exact_table
-from workbench.files import replace
-from workbench.spec import SpecError
+from workbench.spec.experiment import SpecError
+from workbench.store.files import replace
+from workbench.theory.enumeration import exact_table
 
 SUFFIXES = (".svg", ".png", ".html")
 

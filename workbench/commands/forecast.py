@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from workbench.estimate import estimate
-from workbench.executors import cores
-from workbench.store import Store
-from workbench.sweep import Sweep, load_sweep
+from workbench.execution.executors import cores
+from workbench.execution.forecast import estimate
+from workbench.spec.sweep import Sweep, load_sweep
+from workbench.store.runs import Store
 
 DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Say how many runs are missing and about how long they take."

@@ -13,11 +13,11 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from workbench.estimate import duration
-from workbench.executors import NAMES
-from workbench.spec import SpecError
-from workbench.store import Store
-from workbench.tables import as_text
+from workbench.analysis.summary import as_text
+from workbench.execution.executors import NAMES
+from workbench.execution.forecast import duration
+from workbench.spec.experiment import SpecError
+from workbench.store.runs import Store
 
 FORMAT = click.option(
     "--format",

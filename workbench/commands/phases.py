@@ -16,9 +16,9 @@ from workbench.commands.output import (
     existing_store,
     progress_bar,
 )
-from workbench.evidence import gather, run_and_gather
-from workbench.phases import FIELDS, METRICS, SWEEP, phase_table
-from workbench.store import Store
+from workbench.store.runs import Store
+from workbench.studies.evidence import gather, run_and_gather
+from workbench.studies.phase_map import FIELDS, METRICS, SWEEP, phase_table
 
 
 @click.command("phase-map")

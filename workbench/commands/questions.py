@@ -6,9 +6,9 @@ import click
 
 from recast.stage import nearest
 from workbench.commands.output import FORMAT, emit, existing_store
-from workbench.evidence import gather
-from workbench.questions import QUESTIONS, SWEEP
-from workbench.spec import SpecError
+from workbench.spec.experiment import SpecError
+from workbench.studies.evidence import gather
+from workbench.studies.questions import QUESTIONS, SWEEP
 
 
 @click.command()

@@ -9,14 +9,15 @@ from typing import get_args
 import click
 import polars as pl
 
-from workbench import phases, search
-from workbench.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
 from workbench.commands.output import EFFICIENCY, existing_store
-from workbench.evidence import conditions, gather, read_efficiency
-from workbench.figures import figures
-from workbench.measures import BASELINE, METRIC
-from workbench.report import FORMATS, Format, Report, export_charts, write_report
-from workbench.spec import SpecError
+from workbench.report.figures import figures
+from workbench.report.html import FORMATS, Format, Report, export_charts, write_report
+from workbench.spec.experiment import SpecError
+from workbench.studies import phase_map as phases
+from workbench.studies import search
+from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
+from workbench.studies.evidence import conditions, gather, read_efficiency
+from workbench.studies.measures import BASELINE, METRIC
 
 
 @click.command()

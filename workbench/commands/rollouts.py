@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from workbench.commands.output import progress_bar
-from workbench.spec import SpecError, load_experiment
+from workbench.spec.experiment import SpecError, load_experiment
 
 
 @click.command()
@@ -56,9 +56,9 @@ def rollouts(
     import torch
 
     from recast.strategies import parse_strategy
-    from sim.trainer import train
-    from workbench.rollout_log import RolloutLog
-    from workbench.work import (
+    from sim.training.trainer import train
+    from workbench.diagnosis.logs.write import RolloutLog
+    from workbench.execution.tasks import (
         StartTask,
         abreast,
         build_policy,

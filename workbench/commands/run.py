@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
+from workbench.analysis.summary import edge_warnings, over_time, start_warnings, summary
+from workbench.analysis.tuning import mark_tuned
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,
@@ -18,13 +20,11 @@ from workbench.commands.output import (
     progress_bar,
 )
 from workbench.commands.run_output import DEFINITIONS, print_ceilings, print_results
-from workbench.spec import SpecError, assignments, load_experiment, preset_names
-from workbench.store import Store
-from workbench.tables import edge_warnings, over_time, start_warnings, summary
-from workbench.tuning import mark_tuned
+from workbench.spec.experiment import SpecError, assignments, load_experiment, preset_names
+from workbench.store.runs import Store
 
 if TYPE_CHECKING:
-    from workbench.equal import Equal
+    from workbench.execution.equal_budget import Equal
 
 
 @click.command()
@@ -97,8 +97,8 @@ def run(
             **assignments(settings),
         },
     )
-    from workbench.equal import run_equal
-    from workbench.runner import run_experiment
+    from workbench.execution.equal_budget import run_equal
+    from workbench.execution.runner import run_experiment
 
     if budget is not None and equal is None:
         raise SpecError("--budget: expected with --equal, which says a budget of what")

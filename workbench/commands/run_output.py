@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import click
 import polars as pl
 
+from workbench.analysis.summary import COST, REGIME, SIGNAL, TEMPERATURES
 from workbench.commands.output import emit
-from workbench.spec import Experiment
-from workbench.tables import COST, REGIME, SIGNAL, TEMPERATURES
+from workbench.spec.experiment import Experiment
 
 DEFINITIONS = """\
 pass_at_1: expected hit of one sample at T = 1; pass_at_1_matched: the same at the temperature at

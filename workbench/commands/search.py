@@ -17,9 +17,9 @@ from workbench.commands.output import (
     existing_store,
     progress_bar,
 )
-from workbench.evidence import gather, run_and_gather
-from workbench.search import FRONTS, MATCHED, SWEEP, chosen, dominance, front, points
-from workbench.store import Store
+from workbench.store.runs import Store
+from workbench.studies.evidence import gather, run_and_gather
+from workbench.studies.search import FRONTS, MATCHED, SWEEP, chosen, dominance, front, points
 
 
 @click.command()

@@ -9,9 +9,9 @@ import click
 import polars as pl
 
 from workbench.commands.output import FORMAT, emit, existing_store
-from workbench.files import replace
-from workbench.spec import SpecError
-from workbench.store import complaints
+from workbench.spec.experiment import SpecError
+from workbench.store.files import replace
+from workbench.store.runs import complaints
 
 
 @click.group("store")

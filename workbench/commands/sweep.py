@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 import polars as pl
 
+from workbench.analysis.summary import QUALITY, summary
+from workbench.analysis.tuning import mark_tuned, tried
 from workbench.commands.forecast import forecast, slots
 from workbench.commands.output import (
     EXECUTOR,
@@ -17,11 +19,9 @@ from workbench.commands.output import (
     emit,
     progress_bar,
 )
-from workbench.spec import SpecError, assignments
-from workbench.store import Store
-from workbench.sweep import Sweep, Tune, load_sweep, sweep_names
-from workbench.tables import QUALITY, summary
-from workbench.tuning import mark_tuned, tried
+from workbench.spec.experiment import SpecError, assignments
+from workbench.spec.sweep import Sweep, Tune, load_sweep, sweep_names
+from workbench.store.runs import Store
 
 SHOWN = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
 
@@ -85,7 +85,7 @@ def sweep(
     if dry_run:
         _dry_run(plan, Path(store_path), executor, workers, show, style)
         return
-    from workbench.runner import run_sweep
+    from workbench.execution.runner import run_sweep
 
     store = Store(Path(store_path)).prepare()
     with progress_bar() as progress:
@@ -104,7 +104,7 @@ def sweep(
 
 def results(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
     """One row per (cell, strategy, slice), and per rate where the sweep does not tune: the fields
-    in which cells differ, then `workbench.tables.summary` on the test split."""
+    in which cells differ, then `workbench.analysis.summary.summary` on the test split."""
     if plan.tune:
         frame = mark_tuned(frame, plan.tune.metric)
         parts = ["cell"]

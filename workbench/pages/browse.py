@@ -6,11 +6,11 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.cells import cell_labels, run_table
+from workbench.analysis.cells import cell_labels, run_table
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
 from workbench.pages.stored import State, cached_by_store, store_folder
-from workbench.store import Store, StoreError
+from workbench.store.runs import Store, StoreError
 
 ROWS = 100
 

@@ -7,7 +7,7 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.budget import (
+from workbench.analysis.budget import (
     AXES,
     budget_table,
     cautions,
@@ -17,13 +17,13 @@ from workbench.budget import (
     survival_table,
     tuned_test_rows,
 )
-from workbench.cells import cell_labels
-from workbench.evidence import with_setting
-from workbench.figures import PAPER_SHARE
+from workbench.analysis.cells import cell_labels
 from workbench.pages.address import Address
 from workbench.pages.figure import few_seeds, figure, plain
 from workbench.pages.stored import cached_by_store, store_state, stored_runs
-from workbench.phases import METRICS, phase_table
+from workbench.report.figures import PAPER_SHARE
+from workbench.studies.evidence import with_setting
+from workbench.studies.phase_map import METRICS, phase_table
 
 CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from workbench.claims import CLAIMS, SWEEPS, Checked, check, claims_table, settings_table
-from workbench.evidence import Evidence, gather
-from workbench.figures import figures
-from workbench.measures import BASELINE, METRIC
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import cached_by_store, store_folder, store_state
-from workbench.spec import SpecError
-from workbench.store import Store, StoreError
-from workbench.sweep import sweep_names
+from workbench.report.figures import figures
+from workbench.spec.experiment import SpecError
+from workbench.spec.sweep import sweep_names
+from workbench.store.runs import Store, StoreError
+from workbench.studies.claims import CLAIMS, SWEEPS, Checked, check, claims_table, settings_table
+from workbench.studies.evidence import Evidence, gather
+from workbench.studies.measures import BASELINE, METRIC
 
 MARKS = {
     "reproduced": ":material/check_circle:",

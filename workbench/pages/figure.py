@@ -61,7 +61,7 @@ def figure(
 
 def few_seeds(pairs: int) -> None:
     """Say so where so few pairs can never be significant, whatever they show."""
-    from workbench.stats import LEVEL, least_p
+    from workbench.stats.seeds import LEVEL, least_p
 
     if least_p(pairs) >= LEVEL:
         st.caption(

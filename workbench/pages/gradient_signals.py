@@ -7,8 +7,11 @@ import streamlit as st
 
 from recast import STRATEGIES
 from workbench import charts
-from workbench.budget import curve_table, tuned_test_rows
-from workbench.microscope import (
+from workbench.analysis.budget import curve_table, tuned_test_rows
+from workbench.pages.address import Address
+from workbench.pages.figure import figure, plain
+from workbench.pages.stored import stored_runs
+from workbench.theory.microscope import (
     DEPTH,
     read_group,
     sample_group,
@@ -16,9 +19,6 @@ from workbench.microscope import (
     tree_frames,
     write_group,
 )
-from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
-from workbench.pages.stored import stored_runs
 
 FIRST = ["grpo", "repair_only", "recast", "contrast_only", "sft", "grpo_sft"]
 PRESETS = {

@@ -16,10 +16,10 @@ import streamlit as st
 from workbench import charts
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
-from workbench.regimes import regime_frame
+from workbench.theory.regimes import regime_frame
 
 if TYPE_CHECKING:
-    from workbench.fit import BetaFit
+    from workbench.stats.beta_binomial import BetaFit
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 FIRST = ["grpo", "dr_grpo", "pass_at_k", "maxrl", "repair_only", "recast", "contrast_only", "sft"]
@@ -44,7 +44,7 @@ def frames(
     names: tuple[str, ...], mean: float, cv: float, group: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """What width buys, weights, their summary, counts; computed once per setting."""
-    from workbench import theory
+    from workbench.theory import frames as theory
 
     return (
         theory.reach_frame(names, mean, cv, WIDTHS),
@@ -129,7 +129,7 @@ figure(
 
 with st.spinner("Loading the strategies' code, once per server"):
     from recast import STRATEGIES
-    from workbench import theory
+    from workbench.theory import frames as theory
 
 names = charts.in_order(
     st.multiselect(
@@ -220,7 +220,7 @@ with st.expander("Have you counted hits already? Fit them"):
     typed = st.text_area("Hits per prompt", placeholder="0 0 1 0 2 0 ...", key="hits")
     rolled = int(st.number_input("Rollouts per prompt", 1, 4096, 32, key="hits_group"))
     if typed.strip():
-        from workbench.fit import fit_hit_counts
+        from workbench.stats.beta_binomial import fit_hit_counts
 
         try:
             words = re.split(r"[\s,;]+", typed.strip())

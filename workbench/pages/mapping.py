@@ -8,12 +8,12 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.cells import varying_fields
-from workbench.evidence import with_setting
+from workbench.analysis.cells import varying_fields
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import State, cached_by_store
-from workbench.phases import METRICS, phase_table
+from workbench.studies.evidence import with_setting
+from workbench.studies.phase_map import METRICS, phase_table
 
 COMMAND = "recast sweep phase-map"
 

@@ -10,8 +10,8 @@ from workbench.charts.efficiency import PAPER_RATIO
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import store_folder, stored_runs
-from workbench.realmodels import Found, metrics_of, packaged, saved_tables, stored_scores
-from workbench.stats import ENOUGH
+from workbench.real.saved import Found, metrics_of, packaged, saved_tables, stored_scores
+from workbench.stats.seeds import ENOUGH
 
 SLICES = {
     "all": "All targets",

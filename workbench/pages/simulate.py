@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from workbench.diagnose import Diagnosis
-from workbench.lookalike import RIVALS, SEEDS, WARNING, wanted_of
-from workbench.lookalike_watch import Lookalike
+from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.lookalike import RIVALS, SEEDS, WARNING, wanted_of
+from workbench.jobs.lookalike import Lookalike
 from workbench.pages.figure import plain
 from workbench.pages.stored import store_folder
-from workbench.spec import SpecError
-from workbench.store import Store, StoreError
+from workbench.spec.experiment import SpecError
+from workbench.store.runs import Store, StoreError
 
 COLUMNS = (
     ("pass_at_1_matched", "Pass@1", "%.4f"),

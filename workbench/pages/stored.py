@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import polars as pl
 import streamlit as st
 
-from workbench import store
+from workbench.store import runs as store
 
 State = tuple[str, str]
 

@@ -8,17 +8,17 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.cells import cell_labels, varying_fields
-from workbench.compare import Side, compare
+from workbench.analysis.cells import cell_labels, varying_fields
+from workbench.analysis.compare import Side, compare
+from workbench.jobs.sweep import Watch, check_sweep, missing, packaged, recorded
 from workbench.pages.address import Address
 from workbench.pages.browse import browse
 from workbench.pages.figure import few_seeds, figure, plain
 from workbench.pages.mapping import phase_map
 from workbench.pages.stored import cached_by_store, store_folder, store_state, stored_runs
-from workbench.spec import SpecError, validated
-from workbench.store import Store
-from workbench.sweep import Sweep
-from workbench.sweep_watch import Watch, check_sweep, missing, packaged, recorded
+from workbench.spec.experiment import SpecError, validated
+from workbench.spec.sweep import Sweep
+from workbench.store.runs import Store
 
 VIEWS = {
     "browse": "Browse",

@@ -9,13 +9,13 @@ import streamlit as st
 
 from recast import REGIMES, STRATEGIES
 from workbench import charts
-from workbench.budget import curve_table
-from workbench.live import Race, Worker
+from workbench.analysis.budget import curve_table
+from workbench.jobs.race import Race, Worker
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import store_folder
-from workbench.spec import Experiment, SpecError, validated
-from workbench.store import Store, StoreError
+from workbench.spec.experiment import Experiment, SpecError, validated
+from workbench.store.runs import Store, StoreError
 
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 WORLDS = (256, 512, 1024, 2048)

@@ -12,8 +12,14 @@ import streamlit as st
 
 from recast import REGIMES, STRATEGIES
 from workbench import charts
-from workbench.counterfactual import DEFAULT, Logged, counterfactual, example_groups, logged
-from workbench.diagnose import (
+from workbench.diagnosis.counterfactual import (
+    DEFAULT,
+    Logged,
+    counterfactual,
+    example_groups,
+    logged,
+)
+from workbench.diagnosis.diagnosis import (
     Diagnosis,
     diagnose,
     over_training,
@@ -22,16 +28,16 @@ from workbench.diagnose import (
     summary_line,
     trend,
 )
-from workbench.doctor import Finding, examine
-from workbench.logs.groups import TEACHES
-from workbench.logs.layout import Choice
-from workbench.logs.problems import LogError
-from workbench.logs.read import FORMATS, read_log
+from workbench.diagnosis.findings import Finding, examine
+from workbench.diagnosis.logs.groups import TEACHES
+from workbench.diagnosis.logs.layout import Choice
+from workbench.diagnosis.logs.problems import LogError
+from workbench.diagnosis.logs.read import FORMATS, read_log
+from workbench.diagnosis.savings import best_group, savings
+from workbench.diagnosis.snippets import TRAINERS, mind, snippet
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.simulate import simulate
-from workbench.takehome import TRAINERS, mind, snippet
-from workbench.worth import best_group, savings
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
 LARGEST_MB = 50

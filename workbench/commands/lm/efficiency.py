@@ -10,7 +10,7 @@ import polars as pl
 
 from workbench.commands.lm.session import one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
-from workbench.spec import SpecError
+from workbench.spec.experiment import SpecError
 
 if TYPE_CHECKING:
     from recast.lm.efficiency import Shapes
@@ -97,7 +97,7 @@ def efficiency(
 
 def _inside_trl(shapes: Shapes, style: str) -> None:
     with one_line("trl", "datasets", "accelerate"), progress_bar("measurements") as progress:
-        from recast.lm.trlcost import measure_trl
+        from recast.adapters.trl_cost import measure_trl
 
         frame = pl.DataFrame(measure_trl(shapes, progress=progress))
     title = f"Cost of one actor update inside TRL, {shapes.batch} prompts, median of steps"

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import polars as pl
 
+from workbench.analysis.summary import COST, QUALITY, REGIME, SIGNAL, summary
+from workbench.analysis.tuning import mark_tuned
 from workbench.commands.lm.session import CODEBOOK, DATA, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
-from workbench.keys import run_key
-from workbench.lmruns import build_job, run_config, world_values
-from workbench.rollout_log import RolloutLog
-from workbench.spec import SpecError
-from workbench.stats import ENOUGH
-from workbench.store import Store
-from workbench.tables import COST, QUALITY, REGIME, SIGNAL, summary
-from workbench.tuning import mark_tuned
+from workbench.diagnosis.logs.write import RolloutLog
+from workbench.real.runs import build_job, run_config, world_values
+from workbench.spec.experiment import SpecError
+from workbench.spec.keys import run_key
+from workbench.stats.seeds import ENOUGH
+from workbench.store.runs import Store
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from recast.lm.extra import LMError
-from workbench.spec import SpecError
+from workbench.spec.experiment import SpecError
 
 CODEBOOK = click.option(
     "--codebook",

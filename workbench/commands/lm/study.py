@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
+from workbench.analysis.tuning import mark_tuned
 from workbench.commands.lm.session import CODEBOOK, DATA, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
-from workbench.estimate import duration
-from workbench.spec import SpecError
-from workbench.stats import ENOUGH
-from workbench.store import Store
-from workbench.tuning import mark_tuned
+from workbench.execution.forecast import duration
+from workbench.spec.experiment import SpecError
+from workbench.stats.seeds import ENOUGH
+from workbench.store.runs import Store
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
     from recast.lm.study import Entry
-    from workbench.realstudy import Study
+    from workbench.real.study import Study
 
 RATES = (3e-4, 1e-3, 3e-3)
 SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
@@ -107,7 +107,7 @@ def study(
     """
     from recast.lm.dataset import load_data
     from recast.lm.update import RLTraining
-    from workbench.realstudy import Plan, Study, run_missing, train_starts
+    from workbench.real.study import Plan, Study, run_missing, train_starts
 
     if any(not 0 < rate < 10 for rate in rates):
         raise SpecError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
@@ -181,7 +181,7 @@ def _entries(names: tuple[str, ...], found: str | None) -> tuple[Entry, ...]:
 
 
 def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:
-    from workbench.realtables import (
+    from workbench.real.tables import (
         against_simulator,
         collect,
         costs,

@@ -1,0 +1,1 @@
+"""The stages of a strategy: gate, repair, selection, credit, supervised term."""

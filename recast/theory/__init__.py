@@ -1,0 +1,1 @@
+"""What a strategy makes of a group, worked out exactly."""

@@ -1,0 +1,98 @@
+"""Rollouts: i.i.d. items sampled down the trie, and log-probabilities of given items.
+
+A policy with hand-written node passes walks the shared tree of `sim.decoding.shared_tree`; any other one, and the
+tests, use `sample_each` and `path_logp_each`, which pay for every rollout at every level.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sim.decoding.shared_tree import sample_items, tree_logp
+from sim.policies.nodes import NodePolicy, Params
+from sim.policies.protocol import Policy
+from sim.worlds.catalogue import Catalogue
+
+
+def sample(
+    policy: Policy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    uniform: Tensor,
+    temperature: float,
+) -> Tensor:
+    """Sample G items per prompt, trie-constrained, each code at the given temperature.
+
+    encoded `[R, B, ...]`; uniform `[R, B, G, L]` draws in [0, 1). Returns items `[R, B, G]`.
+    """
+    if isinstance(policy, NodePolicy):
+        with torch.no_grad():
+            flat = encoded.flatten(0, 1)
+            return sample_items(policy, params, catalogue, flat, uniform, temperature)
+    return sample_each(policy, params, catalogue, encoded, uniform, temperature)
+
+
+def path_logp(
+    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
+) -> Tensor:
+    """Log-probability of each code of given items at T = 1; `[R, B, M]` -> `[R, B, M, L]`."""
+    if isinstance(policy, NodePolicy):
+        return tree_logp(policy, params, catalogue, encoded, item)
+    return path_logp_each(policy, params, catalogue, encoded, item)
+
+
+def sample_each(
+    policy: Policy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    uniform: Tensor,
+    temperature: float,
+) -> Tensor:
+    """`sample`, rollout by rollout: the reference."""
+    runs, prompts, group, _ = uniform.shape
+    node = torch.zeros(runs, prompts, group, dtype=torch.int64)
+    for level, here in enumerate(catalogue.levels):
+        at = node[:, :, :1] if level == 0 else node
+        logits = policy.node_logits(params, encoded, catalogue, level, at) / temperature
+        weight = torch.softmax(logits.masked_fill(~here.allowed[at], -torch.inf), dim=-1)
+        cdf = weight.cumsum(-1)
+        point = uniform[..., level].to(cdf.dtype).unsqueeze(-1) * cdf[..., -1:]
+        point = torch.minimum(point, torch.nextafter(cdf[..., -1:], cdf.new_zeros(())))
+        code = (cdf <= point).sum(-1)
+        # A dead code is reached through NaN alone; its run is stopped when the gradient shows it.
+        node = here.next[node, code].clamp(min=0)
+    return node
+
+
+def path_logp_each(
+    policy: Policy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    item: Tensor,
+    temperature: float = 1.0,
+) -> Tensor:
+    """`path_logp`, rollout by rollout through autograd: the reference; at any temperature."""
+    steps = []
+    for level, here in enumerate(catalogue.levels):
+        node = catalogue.path[item, level]
+        logits = policy.node_logits(params, encoded, catalogue, level, node) / temperature
+        logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
+        steps.append(logp.gather(-1, catalogue.codes[item, level].unsqueeze(-1)).squeeze(-1))
+    return torch.stack(steps, dim=-1)
+
+
+def path_entropy(
+    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
+) -> Tensor:
+    """Entropy of the policy at T = 1 at each node of given items' paths, nats; `[R, B, M, L]`."""
+    steps = []
+    for level, here in enumerate(catalogue.levels):
+        node = catalogue.path[item, level]
+        logits = policy.node_logits(params, encoded, catalogue, level, node)
+        logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
+        steps.append(-(logp.exp() * logp.clamp(min=-1e4)).sum(-1))
+    return torch.stack(steps, dim=-1)

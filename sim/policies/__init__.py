@@ -1,0 +1,1 @@
+"""Small policies with the run axis first."""

@@ -1,0 +1,1 @@
+"""Training steps without the rollouts that carry no signal."""

@@ -1,0 +1,1 @@
+"""The loop over steps, its parts, and the start it begins from."""

@@ -1,0 +1,1 @@
+"""Catalogues, users and targets."""

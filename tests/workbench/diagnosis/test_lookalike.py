@@ -1,0 +1,110 @@
+"""A simulated world with a log's regimes: what is asked, what is found, and its process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import planted
+import pytest
+from click.testing import CliRunner
+
+from workbench.commands.diagnose import diagnose as command
+from workbench.diagnosis.diagnosis import diagnose
+from workbench.diagnosis.logs.read import read_log
+from workbench.diagnosis.lookalike import RIVALS, WARNING, Wanted, imitate, rank, wanted_of
+from workbench.jobs.lookalike import Lookalike
+from workbench.spec.experiment import SpecError
+
+
+def taken_apart(rows, tmp_path):
+    return diagnose(read_log([planted.as_jsonl(rows, tmp_path / "log.jsonl")]))
+
+
+def test_what_is_asked_is_the_last_third_of_the_log(tmp_path):
+    rows = planted.log(mean=0.9, steps=8) + [
+        {**row, "step": row["step"] + 8} for row in planted.log(1, mean=0.05, steps=4)
+    ]
+    wanted = wanted_of(taken_apart(rows, tmp_path))
+    late = planted.regimes_of([row for row in rows if row["step"] > 8])
+    assert wanted.all_zero == pytest.approx(late["all_zero"])
+    assert wanted.several == pytest.approx(late["multi_hit"] + late["saturated"])
+    assert wanted.group == 8
+    assert wanted.low < wanted.all_zero < wanted.high
+
+
+def test_a_group_of_one_cannot_be_imitated(tmp_path):
+    with pytest.raises(SpecError, match="groups of 1; expected 2 to 128"):
+        wanted_of(taken_apart(planted.log(group=1), tmp_path))
+
+
+def test_the_simulated_start_has_the_regimes_of_the_log():
+    found, spec, notes = imitate(Wanted(0.85, 0.02, 16, 0.8, 0.9))
+    assert notes == []
+    assert spec.start.all_zero == 0.85
+    assert spec.train.temperature == pytest.approx(found.temperature, abs=1e-4)
+    assert found.solved["all_zero"] == pytest.approx(0.85, abs=0.01)
+    assert found.solved["multi_hit"] + found.solved["saturated"] == pytest.approx(0.02, abs=0.03)
+    assert found.held_out["all_zero"] == pytest.approx(0.85, abs=0.05)
+
+
+def test_a_log_that_is_sparser_than_the_first_world_gets_a_larger_one():
+    found, spec, _ = imitate(Wanted(0.95, 0.01, 32, 0.9, 0.98))
+    assert spec.world.items > 512
+    assert found.solved["all_zero"] == pytest.approx(0.95, abs=0.01)
+
+
+def test_a_simulation_is_a_process_that_ends_when_it_is_called_off(tmp_path):
+    one = Lookalike(Wanted(0.85, 0.02, 16, 0.8, 0.9), tmp_path)
+    assert one.look().state == "running"
+    one.stop()
+    assert one.state == "stopped"
+    assert one._child.code() == 1
+    assert one.look().state == "stopped"
+    one.close()
+
+
+def test_a_killed_simulation_is_reported(tmp_path):
+    one = Lookalike(Wanted(0.85, 0.02, 16, 0.8, 0.9), tmp_path)
+    one._child._process.kill()
+    one._child._collector.join()
+    assert one.look().state == "lost"
+    assert "code -9" in one.text
+    one.close()
+
+
+def test_what_the_process_says_becomes_a_ranking(tmp_path):
+    one = Lookalike(Wanted(0.85, 0.02, 16, 0.8, 0.9), tmp_path)
+    one._take_in({"kind": "progress", "done": 1, "total": 4, "text": "sft"})
+    assert (one.share, one.text) == (0.25, "sft")
+    row = {"strategy": "sft", "lr": 0.1}
+    one._take_in({"kind": "end", "regimes": [asdict(one.wanted)], "table": [row], "notes": ["x"]})
+    assert one.state == "finished"
+    assert one.ranking is not None
+    assert one.ranking.table.to_dicts() == [row]
+    assert one.ranking.notes == ("x",)
+    one.close()
+
+
+@pytest.mark.drill
+def test_strategies_are_ranked_with_paired_differences(tmp_path):
+    rows = planted.log(mean=0.02, group=8, batch=32, spread=0.02)
+    path = planted.as_jsonl(rows, tmp_path / "log.jsonl")
+    done = CliRunner().invoke(command, [str(path), "--simulate", "--store", str(tmp_path / "s")])
+    assert done.exit_code == 0, done.output
+    assert WARNING in done.stdout
+    wanted = wanted_of(taken_apart(rows, tmp_path))
+    ranking = rank(wanted, tmp_path / "s", executor="serial")  # every run is in the store
+    table = ranking.table
+    assert set(table["strategy"]) == {"start", *RIVALS}
+    assert table["pass_at_1_matched"].is_sorted(descending=True)
+    assert table.drop_nulls("difference").height == len(RIVALS) - 1
+    grpo = table.filter(strategy="grpo")["pass_at_1_matched"][0]
+    for row in table.drop_nulls("difference").iter_rows(named=True):
+        assert row["difference"] == pytest.approx(row["pass_at_1_matched"] - grpo)
+    edge = [row["strategy"] for row in table.iter_rows(named=True) if row["lr"] in (0.0003, 0.003)]
+    said = [note for note in ranking.notes if "edge of the grid" in note]
+    assert bool(said) == bool(edge)
+    assert all(name in said[0] for name in edge)
+    assert any("no corrected p can be below 0.125" in note for note in ranking.notes)
+    shares = {row["groups"]: row["all_zero"] for row in ranking.regimes.iter_rows(named=True)}
+    assert shares["simulated start"] == pytest.approx(shares["log"], abs=0.05)

@@ -1,0 +1,197 @@
+"""The page Your rollouts: what goes in, what it says, and what it does with hostile files."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from pathlib import Path
+
+import planted
+import polars as pl
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from recast import STRATEGIES
+from workbench.diagnosis.snippets import TRAINERS, mind, snippet
+
+PAGE = Path(__file__).parents[3] / "workbench" / "pages" / "your_rollouts.py"
+ROWS = planted.log(mean=0.02, batch=32, steps=6)
+
+
+@pytest.fixture(autouse=True)
+def _store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RECAST_STORE", str(tmp_path / "store"))
+
+
+def page() -> AppTest:
+    return healthy(AppTest.from_file(str(PAGE), default_timeout=120).run())
+
+
+def healthy(app: AppTest) -> AppTest:
+    assert not app.exception
+    return app
+
+
+def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    given = [(name, content, "application/octet-stream") for name, content in files]
+    app.file_uploader[0].set_value(given)
+    return healthy(app.run())
+
+
+def jsonl(rows: planted.Rows, folder: Path) -> bytes:
+    return planted.as_jsonl(rows, folder / "x.jsonl").read_bytes()
+
+
+def said(app: AppTest) -> str:
+    parts = [*app.warning, *app.info, *app.error, *app.success, *app.markdown, *app.caption]
+    return "\n".join(part.value.replace("\\", "") for part in parts)
+
+
+def test_an_empty_page_says_what_to_do():
+    app = page()
+    assert "press the example" in said(app)
+    assert not app.header
+
+
+def test_the_example_is_one_click_away_and_answers_the_four_questions():
+    app = page()
+    app.button(key="preset Show me an example: a stuck TRL run").click()
+    healthy(app.run())
+    assert dict(app.query_params) == {"example": "yes"}
+    words = said(app)
+    assert "Starved." in words
+    assert "does not move beyond chance" in words
+    assert "is the smallest that makes 50% of the groups learnable" in words
+    assert [header.value for header in app.header] == [
+        "What is wrong?",
+        "How many groups can teach anything?",
+        "What G is worth paying for?",
+        "What would each strategy change?",
+        "Which strategy learns most in a world like this?",
+        "How do I plug it in?",
+    ]
+    assert "RecastGRPOTrainer" in app.code[-1].value
+    assert len(app.get("vega_lite_chart")) == 4
+
+
+def test_an_uploaded_log_is_diagnosed_and_its_options_are_in_the_address(tmp_path):
+    app = upload(page(), ("log.jsonl", jsonl(ROWS, tmp_path)))
+    assert "192 groups of usually 8 independent rollouts" in said(app)
+    assert "Starved." in said(app)
+    app.number_input(key="threshold").set_value(1.0)
+    healthy(app.run())
+    assert app.query_params["threshold"] == "1.0"
+    assert app.metric[0].value == "100%"
+    app.selectbox(key="trainer").set_value("pytorch")
+    app.selectbox(key="strategy").set_value("maxrl")
+    healthy(app.run())
+    assert "parse_strategy('maxrl')" in app.code[-1].value
+    assert app.query_params["strategy"] == "maxrl"
+
+
+def test_a_saturated_log_has_other_advice(tmp_path):
+    app = upload(page(), ("l.jsonl", jsonl(planted.log(mean=0.97, batch=32), tmp_path)))
+    assert "Saturated." in said(app)
+    assert "Starved." not in said(app)
+
+
+def test_a_clean_log_is_told_so(tmp_path):
+    app = upload(page(), ("l.jsonl", jsonl(planted.log(), tmp_path)))
+    assert "Nothing that this page knows is wrong" in said(app)
+
+
+def test_a_page_of_trl_files_is_one_log(tmp_path):
+    folder = planted.as_trl(ROWS, tmp_path / "log")
+    files = [(path.name, path.read_bytes()) for path in sorted(folder.iterdir())]
+    app = upload(page(), *files)
+    assert "trl log: 192 groups" in said(app)
+    assert "6 steps from 1 to 6" in said(app)
+
+
+def test_hostile_files_are_text_and_one_line(tmp_path):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as inside:
+        inside.writestr("../../evil.jsonl", "{}")
+    name = "<img src=x onerror=alert(1)>.jsonl"
+    for content, words in (
+        (archive.getvalue(), "a zip archive; unpack it first"),
+        (b"", "the file is empty"),
+        (b"\x00\x01\x02", "neither parquet, JSONL nor CSV"),
+        (b'{"prompt": ', "truncated line"),
+    ):
+        app = upload(page(), (name, content))
+        (problem,) = app.error
+        assert words in problem.value.replace("\\", "")
+        assert "\\<img" in problem.value  # Markdown shows it as text
+        assert not app.header
+
+
+def test_what_is_readable_beside_hostile_rows_is_diagnosed(tmp_path):
+    text = "</script><script>alert(1)</script> [x](javascript:alert(1)) **bold**"
+    rows = [{**row, "task": text, "prompt": text + row["prompt"]} for row in ROWS]
+    content = jsonl(rows, tmp_path) + b'{"prompt": "\xff"}\n{"step": 1}\n'
+    app = upload(page(), ("log.jsonl", content))
+    assert "2 of 1,538 rows" in said(app)
+    assert "row 1537: no UTF-8 text" in app.code[0].value
+    assert not [part for part in app.markdown if "<script>" in part.value]
+
+
+def test_an_outcome_column_can_be_named(tmp_path):
+    rows = [{**row, "mine": 1 - row["reward"]} for row in ROWS]
+    app = upload(page(), ("log.jsonl", jsonl(rows, tmp_path)))
+    app.text_input(key="outcome").set_value("mine")
+    healthy(app.run())
+    assert "outcome: mine" in said(app)
+    assert "Starved." not in said(app)
+
+
+def test_a_simulation_starts_runs_and_can_be_called_off(tmp_path):
+    app = upload(page(), ("log.jsonl", jsonl(ROWS, tmp_path)))
+    app.button(key="simulate").click()
+    healthy(app.run())
+    assert not app.button(key="cancel-simulation").disabled
+    app.button(key="cancel-simulation").click()
+    healthy(app.run())
+    assert "Stopped; finished runs are kept." in said(app)
+    assert app.button(key="cancel-simulation").disabled
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_snippet_is_a_program_that_names_the_strategy(trainer, strategy):
+    text = snippet(trainer, strategy, 16, 0.9)
+    assert strategy in text
+    if trainer in ("trl", "pytorch"):
+        compile(text, "snippet", "exec")
+    assert "\n" not in mind(trainer, strategy)
+
+
+def test_the_verl_snippet_names_options_that_the_adapter_documents():
+    documented = (PAGE.parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
+    example = (PAGE.parents[2] / "examples" / "verl_openonerec.sh").read_text(encoding="utf-8")
+    for option in re.findall(r"\+?([\w.]+)=", snippet("verl", "recast", 16, 0.9)):
+        assert option in example or option == "trainer.rollout_data_dir"
+    assert "recast_sync" in documented
+
+
+def test_the_pytorch_snippet_runs():
+    import torch
+
+    reward = torch.tensor([[0.0, 0, 0, 0], [0, 1, 0, 0]])
+    score = torch.tensor([[0.01, 0.1, 0, 0.01], [0.1, 1, 0.01, 0]])
+    weight = torch.zeros((), requires_grad=True)
+
+    def log_probs(policy, index):
+        return weight - 2 * torch.ones(*index.shape, 3)
+
+    for name in ("recast", "grpo", "repair_only", "maxrl", "dynamic_sampling"):
+        here = {"reward": reward, "score": score, "log_probs": log_probs, "policy": None}
+        exec(compile(snippet("pytorch", name, 4, 0.9), name, "exec"), here)
+        assert torch.isfinite(weight.grad)
+
+
+def test_the_frame_of_the_example_has_no_surprise():
+    frame = pl.read_parquet(PAGE.parents[1] / "example" / "rollouts.parquet")
+    assert frame.columns == ["step", "prompt", "completion", "hit_reward", "target", "advantage"]
+    assert frame["prompt"].str.starts_with("simulated user ").all()

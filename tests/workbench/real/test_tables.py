@@ -1,0 +1,98 @@
+"""Tables of the measured comparison, from values whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from workbench.real.tables import (
+    METRICS,
+    Measured,
+    against_simulator,
+    differences,
+    scores,
+    sentences,
+    wide,
+)
+from workbench.stats.two_way import Draws, two_sided
+
+ROWS = ("start", "sft", "grpo", "recast")
+
+
+def measured(seeds: int = 10, gain: float = 0.1, prompts: int = 60) -> Measured:
+    """sft is above everything else by `gain`, the rest is the same noise."""
+    rng = np.random.default_rng(3)
+    base = rng.random((1, len(METRICS), 1, prompts))
+    noise = 0.01 * rng.normal(size=(len(ROWS), len(METRICS), seeds, prompts))
+    values = base + noise
+    values[1] += gain
+    users = tuple(f"u{i // 2}" for i in range(prompts))
+    seen = np.arange(prompts) < 40
+    return Measured(ROWS, values, users, {"seen": seen, "new": ~seen}, seeds, 0.5)
+
+
+def test_a_real_difference_is_named_and_noise_is_not():
+    found = measured()
+    gaps = differences(found)
+    verdicts = {(r["control"], r["strategy"]): r["verdict"] for r in gaps.iter_rows(named=True)}
+    assert verdicts["start", "sft"] == "above"
+    assert verdicts["sft", "grpo"] == verdicts["sft", "recast"] == "below"
+    assert verdicts["start", "recast"] == verdicts["grpo", "recast"] == "not told apart"
+    told = sentences(gaps, found.seeds)
+    assert "hr_at_1 against start: above: sft; not told apart: grpo, recast." in told
+    cell = wide(gaps, "start").filter(strategy="sft")["hr_at_10"][0]
+    assert cell.endswith("*")
+    assert cell.startswith("+0.0994 [+0.0977")
+
+
+def test_below_ten_seeds_nothing_is_claimed():
+    gaps = differences(measured(seeds=9))
+    assert set(gaps["verdict"]) == {"no claim"}
+    assert sentences(gaps, 9) == ["9 seeds: no claim of a seed-level difference is made."]
+    assert scores(measured(seeds=4), {})["hr_at_1_low"].null_count() == len(ROWS)
+
+
+def test_p_values_are_corrected_over_all_rows_and_metrics_of_one_control():
+    """One metric of one row, real at .05 alone, among 3 rows x 6 metrics of pure noise."""
+    found = measured(gain=0.0)
+    rng = np.random.default_rng(5)
+    noise = rng.normal(size=found.values.shape[-1])
+    found.values[1, 0] += 0.018 + 0.06 * (noise - noise.mean())
+    _, drawn = Draws.of(found.users, found.seeds).means(found.values)
+    raw = float(two_sided(drawn[1, 0] - drawn[0, 0]))
+    row = differences(found).filter(control="start", strategy="sft", metric="hr_at_1")
+    assert 0.001 < raw < 0.05 < row["p_holm"][0]
+    assert row["verdict"][0] == "not told apart"
+
+
+def test_scores_are_the_means_of_each_slice():
+    found = measured()
+    table = scores(found, {"grpo": (1e-3, 30)}, ("all", "seen", "new"))
+    for label, keep in (("all", slice(None)), ("seen", slice(0, 40)), ("new", slice(40, None))):
+        row = table.filter(slice=label, strategy="grpo").row(0, named=True)
+        mean = found.values[2, 3][:, keep].mean()
+        assert row["pass_at_1"] == pytest.approx(mean)
+        assert row["pass_at_1_low"] < mean < row["pass_at_1_high"]
+        assert (row["lr"], row["step"]) == (1e-3, 30)
+    assert table.filter(strategy="start")["step"].to_list() == [0, 0, 0]
+
+
+def test_the_simulators_ranking_is_compared_by_name_over_shared_strategies():
+    found = measured()
+    order = {"start": None, "sft": 0.9, "recast": 0.2, "grpo": 0.1, "maxrl": 0.5}
+    rows = [
+        {
+            "run": f"{name}-{seed}", "strategy": name, "seed": seed, "split": "test",
+            "slice": "all", "step": 10, "tuned": True,
+            **dict.fromkeys(METRICS, value + 0.001 * seed),
+        }
+        for name, value in order.items()
+        if value is not None
+        for seed in range(3)
+    ]  # fmt: skip
+    table = against_simulator(found, pl.DataFrame(rows))
+    assert table["strategies"].to_list() == [3] * len(METRICS)
+    mine = found.values[1:, 0].mean((-2, -1))
+    wanted = np.corrcoef(np.argsort(np.argsort(mine)), [2, 0, 1])[0, 1]
+    assert table["rho"][0] == pytest.approx(wanted)

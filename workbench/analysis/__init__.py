@@ -1,0 +1,1 @@
+"""From stored rows to tables: which rows are compared, tuned rates, budgets, comparisons."""

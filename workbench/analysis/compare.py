@@ -1,0 +1,163 @@
+"""Two sides, paired by seed: what differs, by how much, how surely, and at what price.
+
+A side is written `STRATEGY` or `STRATEGY@field=value@field=value`, with any dotted field of an
+experiment, or `lr`. Without `lr` a side is read at its own best rate, chosen on validation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from recast.stage import nearest
+from workbench.analysis.summary import COST, QUALITY, reported
+from workbench.analysis.tuning import mark_tuned
+from workbench.spec.experiment import SpecError, plain_text
+from workbench.stats.seeds import holm, paired_difference
+
+_NOT_FIELDS = ("engine",)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison. fields: dotted field (or `lr`) -> value."""
+
+    strategy: str
+    fields: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As it was written."""
+        return "@".join([self.strategy, *(f"{k}={v}" for k, v in self.fields.items())])
+
+
+def parse_side(text: str) -> Side:
+    """`grpo@train.group=32` -> a side. Raises SpecError for a field without a value."""
+    strategy, *rest = (part.strip() for part in text.split("@"))
+    fields: dict[str, Any] = {}
+    for part in rest:
+        field, equals, value = part.partition("=")
+        if not (field and equals and value):
+            raise SpecError(f"{text!r}: expected STRATEGY@field=value, got {part!r} after @")
+        try:
+            fields[field] = json.loads(value)
+        except ValueError:
+            fields[field] = value
+    return Side(plain_text(strategy), fields)
+
+
+def compare(
+    frame: pl.DataFrame,
+    first: Side,
+    second: Side,
+    metrics: Sequence[str] = QUALITY,
+    tune_metric: str = "pass_at_1_matched",
+    label: str = "all",
+) -> pl.DataFrame:
+    """First minus second after the last step on the test split, one row per cell and metric.
+
+    Columns: the fields in which the compared cells differ, metric, first, second (means),
+    difference, low, high (95%, null below five pairs), p (sign flips), p_holm (corrected over all
+    rows of the table), n (pairs), unpaired (runs without a twin), label, lr_first, lr_second, and
+    ratio_<ledger> = first / second of what both spent (null where second spent nothing).
+    A pair shares seed, world, and every field that neither side names.
+    Raises SpecError when a side has no runs, or nothing pairs up.
+    """
+    fields = [
+        c for c in frame.columns if ("." in c or c in ("world", "group")) and c not in _NOT_FIELDS
+    ]
+    marked = mark_tuned(frame, tune_metric)
+    sides = [_rows(marked, side, fields, label) for side in (first, second)]
+    named = {*first.fields, *second.fields} | (
+        {"group"} if "train.group" in (*first.fields, *second.fields) else set()
+    )
+    shared = [f for f in fields if f not in named]
+    pairs = sides[0].join(
+        sides[1], on=[*shared, "seed"], suffix="_second", nulls_equal=True, how="inner"
+    )
+    if pairs.is_empty():
+        raise SpecError(
+            f"{first.name} and {second.name}: no pair shares seed and cell; "
+            "name the differing field on both sides, as in grpo@train.group=32"
+        )
+    total = sides[0].height + sides[1].height - 2 * pairs.height
+    if pairs.select(*shared, "seed").is_duplicated().any():
+        raise SpecError(
+            f"{first.name} and {second.name}: more than one run of a seed on a side; name lr or "
+            f"another field ({', '.join(_varying(pairs, fields) or ['lr'])})"
+        )
+    varying = [f for f in _varying(pairs, shared) if f != "group"]
+    rows: list[dict[str, Any]] = []
+    for _, cell in pairs.sort(*varying, "seed").group_by(
+        varying or [pl.lit(0)], maintain_order=True
+    ):
+        common = {f: cell[f][0] for f in varying}
+        price = {f"ratio_{name}": _ratio(cell[name], cell[f"{name}_second"]) for name in COST}
+        for metric in (name for name in metrics if name in cell.columns):
+            usable = cell.filter(
+                pl.col(metric).is_finite() & pl.col(f"{metric}_second").is_finite()
+            )
+            if usable.is_empty():
+                continue
+            one, two = usable[metric].to_numpy(), usable[f"{metric}_second"].to_numpy()
+            found = paired_difference(one, two)
+            rows.append(
+                {
+                    **common,
+                    "metric": metric,
+                    "first": float(one.mean()),
+                    "second": float(two.mean()),
+                    "difference": found.value,
+                    "low": found.low,
+                    "high": found.high,
+                    "p": found.p,
+                    "p_holm": None,
+                    "n": usable.height,
+                    "unpaired": total + 2 * (cell.height - usable.height),
+                    "label": found.label,
+                    "lr_first": cell["lr"][0],
+                    "lr_second": cell["lr_second"][0],
+                    **price,
+                }
+            )
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = p
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _rows(frame: pl.DataFrame, side: Side, fields: list[str], label: str) -> pl.DataFrame:
+    """The last test row of each run of one side."""
+    known = [*fields, "lr"]
+    rows = frame.filter(pl.col("strategy") == side.strategy)
+    if rows.is_empty():
+        names = frame["strategy"].unique().sort().to_list()
+        raise SpecError(
+            f"{side.strategy!r}: no runs in this store; {nearest(side.strategy, names)}"
+        )
+    for field, value in side.fields.items():
+        if field not in known:
+            raise SpecError(f"{side.name}: unknown field {field!r}; {nearest(field, known)}")
+        seen = rows[field].unique().sort().to_list()
+        if value not in seen:
+            text = ", ".join(str(v) for v in seen[:12])
+            raise SpecError(f"{side.name}: no runs with {field} = {value!r}; there are {text}")
+        rows = rows.filter(pl.lit(value) == pl.col(field))
+    if "lr" not in side.fields:
+        rows = rows.filter("tuned")
+    rows = reported(rows).filter(pl.col("slice") == label)
+    if rows.is_empty():
+        raise SpecError(f"{side.name}: no test rows of slice {label!r}")
+    return rows.filter(pl.col("step") == pl.col("step").max().over("run"))
+
+
+def _varying(frame: pl.DataFrame, fields: Sequence[str]) -> list[str]:
+    return [f for f in fields if f in frame.columns and frame[f].n_unique() > 1]
+
+
+def _ratio(one: pl.Series, two: pl.Series) -> float | None:
+    spent = float(two.sum())
+    return float(one.sum()) / spent if spent else None

@@ -1,0 +1,218 @@
+"""Tables that commands print: stable column names, as text, JSON or CSV."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import numpy as np
+import polars as pl
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from workbench.stats.seeds import interval, mean
+
+QUALITY = (
+    "pass_at_1",
+    "pass_at_1_matched",
+    "greedy",
+    "hr_at_1",
+    "hr_at_5",
+    "hr_at_10",
+    "recall_at_10",
+    "ndcg_at_10",
+    "pass_at_32",
+    "entropy",
+)
+TEMPERATURES = tuple(
+    f"pass_at_1_t{hundredths:03d}" for hundredths in (10, 20, 30, 50, 70, 85, 120, 150, 200)
+)
+DETAIL = (
+    *TEMPERATURES,
+    *(f"pass_at_{k}" for k in (2, 4, 8, 16, 64)),
+    "recall_at_5",
+    "recall_at_50",
+    "ndcg_at_5",
+    "beam_pass_at_1",
+    "beam_hit_at_32",
+    "coverage_at_10",
+    "total_variation",
+)
+"""Metrics of all test prompts that come as a mean alone; null where a run did not measure them."""
+REGIME = ("all_zero", "single_hit", "multi_hit", "saturated")
+SIGNAL = ("learnable", "signal_count", "update_width", "repaired")
+COST = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", "skipped_prompts")
+
+
+def reported(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows that a run reports: on all test prompts (`test_all`), or on `test` where that is
+    all of them. Learning curves come from `test`, which may be a sample."""
+    whole = (pl.col("split") == "test_all").any().over("run")
+    return frame.filter(
+        pl.col("split") == pl.when(whole).then(pl.lit("test_all")).otherwise(pl.lit("test"))
+    )
+
+
+BY_POPULARITY = ("popular", "rare")
+"""Slices that every synthetic world has; tables show them when asked to."""
+
+
+def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
+    """One row per (strategy, slice): final means over seeds at the tuned learning rate, on all
+    test prompts. popularity: the slices `popular` and `rare` as well.
+
+    frame: the runs' rows with `tuned` marked. Each quality metric m comes as m, m_low, m_high: a
+    95% bootstrap interval over seeds, null below five seeds. `start` is the state before RL;
+    *_start columns are the regime shares there.
+    """
+    if not popularity:
+        frame = frame.filter(~pl.col("slice").is_in(BY_POPULARITY))
+    rows, curve = reported(frame.filter("tuned")), frame.filter("tuned", split="test", slice="all")
+    order = {
+        name: place for place, name in enumerate(frame["strategy"].unique(maintain_order=True))
+    }
+    found = []
+    for (strategy, label), group in rows.group_by("strategy", "slice", maintain_order=True):
+        first = group.filter(pl.col("step") == 0)
+        last = group.filter(pl.col("step") == pl.col("step").max())
+        if order[strategy] == 0:
+            found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
+        taught = curve.filter(pl.col("strategy") == strategy, pl.col("step") > 0)
+        shares = taught.select(pl.col(SIGNAL).mean()).row(0, named=True)
+        free = invalid(curve.filter(pl.col("strategy") == strategy), first, last)
+        found.append(
+            {
+                "strategy": strategy,
+                "slice": label,
+                "lr": last["lr"][0],
+                **_means(last),
+                **{f"{name}_start": first[name].mean() for name in REGIME},
+                **shares,
+                **free,
+            }
+        )
+    return pl.DataFrame(found, infer_schema_length=None).sort(
+        pl.col("slice") != "all", "slice", maintain_order=True
+    )
+
+
+def invalid(curve: pl.DataFrame, first: pl.DataFrame, last: pl.DataFrame) -> dict[str, float]:
+    """Share of rollouts that are no item: at the start, on the curve over training (trapezoids over
+    steps) and at the end; empty where decoding is not free."""
+    if "invalid_share" not in curve.columns or curve["invalid_share"].null_count():
+        return {}
+    mean = curve.group_by("step").agg(pl.col("invalid_share").mean()).sort("step")
+    steps, share = mean["step"].to_numpy(), mean["invalid_share"].to_numpy()
+    area = float(((share[1:] + share[:-1]) / 2 * (steps[1:] - steps[:-1])).sum())
+    return {
+        "invalid_share_start": float(first["invalid_share"].to_numpy().mean()),
+        "invalid_share_training": area / float(steps[-1] - steps[0]),
+        "invalid_share": float(last["invalid_share"].to_numpy().mean()),
+    }
+
+
+def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
+    rows = rows.sort("seed")
+    values: dict[str, float | int | None] = {
+        "seeds": rows.height,
+        "diverged": rows["diverged_at"].count(),
+    }
+    for name in QUALITY:
+        if name not in rows.columns:
+            continue
+        column = rows[name].to_numpy()
+        low, high = interval(column, mean)
+        values |= {name: float(column.mean()), f"{name}_low": low, f"{name}_high": high}
+    for name in (*REGIME, *COST):
+        values[name] = float(rows[name].to_numpy().mean())
+    for name in DETAIL:
+        if name in rows.columns:
+            known = not rows[name].null_count()
+            values[name] = float(rows[name].to_numpy().mean()) if known else None
+    return values
+
+
+def over_time(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row per (strategy, step): the regimes of a group then, and what groups taught since the
+    evaluation before; means over seeds at the tuned rate, on the prompts of the curve.
+
+    Columns strategy, step, rollouts, updated_rows, all_zero, single_hit, multi_hit, saturated,
+    repaired, learnable, signal_count, and invalid_share where decoding is free. What groups taught
+    is null at step 0.
+    """
+    rows = frame.filter("tuned", split="test", slice="all")
+    free = ["invalid_share"] if "invalid_share" in rows.columns else []
+    names = ["rollouts", "updated_rows", *REGIME, "repaired", "learnable", "signal_count", *free]
+    order = {name: i for i, name in enumerate(frame["strategy"].unique(maintain_order=True))}
+    return (
+        rows.group_by("strategy", "step")
+        .agg(pl.col(name).cast(pl.Float64).mean() for name in names)
+        .sort(pl.col("strategy").replace_strict(order), "step")
+    )
+
+
+def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:
+    """Strategies whose tuned learning rate sits on the edge of the grid."""
+    if len(grid) < 2:
+        return ["one learning rate only: strategies are not compared at their own best rate"]
+    chosen = frame.filter(pl.col("tuned")).select("strategy", "lr").unique(maintain_order=True)
+    edge = [s for s, lr in chosen.iter_rows() if lr in (min(grid), max(grid))]
+    return [f"tuned learning rate on the edge of the grid: {', '.join(edge)}"] if edge else []
+
+
+def start_warnings(frame: pl.DataFrame, all_zero: float) -> list[str]:
+    """Whether held-out prompts, of test and validation together, begin over a point away from the
+    all-zero share that was asked for."""
+    start = pl.concat([reported(frame), frame.filter(split="validation")]).filter(
+        step=0, slice="all"
+    )
+    prompts = start["prompts"].sum() / start["run"].n_unique()
+    share = np.average(start["all_zero"].to_numpy(), weights=start["prompts"].to_numpy())
+    if abs(share - all_zero) <= 0.01:
+        return []
+    return [
+        f"{share:.1%} of groups have no hit at the start on {prompts:.0f} held-out "
+        f"prompts; {all_zero:.1%} were asked for, and met on training prompts (`recast calibrate` "
+        "looks for a start that holds)"
+    ]
+
+
+def as_text(table: pl.DataFrame, title: str) -> str:
+    """A plain table; a metric with an interval is printed as `mean [low, high]`.
+
+    As wide as the terminal; as wide as it likes where the output is no terminal.
+    """
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    names = [c for c in table.columns if not c.endswith(("_low", "_high"))]
+    for name in names:
+        text = table.schema[name] == pl.String
+        shown.add_column(name, justify="left" if text else "right", overflow="fold")
+    for row in table.iter_rows(named=True):
+        shown.add_row(*(_cell(row, name) for name in names))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 40 + 24 * len(names)
+    console = Console(width=width, no_color=True, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(shown)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _cell(row: dict[str, object], name: str) -> str:
+    value, low, high = row[name], row.get(f"{name}_low"), row.get(f"{name}_high")
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    text = f"{value:.0f}" if name in COST else f"{value:.3g}" if name == "lr" else _four(value)
+    if low is None or not isinstance(low, float) or not isinstance(high, float):
+        return text
+    return f"{text} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    return _four(value).removeprefix("0")
+
+
+def _four(value: float) -> str:
+    """Four decimals; one where the number is large."""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"

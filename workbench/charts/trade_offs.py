@@ -1,0 +1,105 @@
+"""Charts of trade-offs: fronts of two metrics, and who wins where."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from workbench.charts.strategy_style import scales
+from workbench.charts.style import INK, METRICS, Chart, titled
+
+
+def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
+    """Two metrics against each other, the strategies that nothing dominates joined by a line.
+
+    frame: strategy, x, x_low, x_high, y, y_low, y_high (intervals null below five seeds), on_front.
+    x, y: names of the metrics; matched: what all strategies have spent alike, in words.
+    """
+    order, colour, _, shape = scales(frame)
+    base = alt.Chart(frame)
+    at_x = alt.X("x:Q", title=METRICS.get(x, x)).scale(zero=False)
+    at_y = alt.Y("y:Q", title=METRICS.get(y, y)).scale(zero=False)
+    across = base.transform_filter("isValid(datum.x_low)").mark_rule(opacity=0.5)
+    along = base.transform_filter("isValid(datum.y_low)").mark_rule(opacity=0.5)
+    front = (
+        alt.Chart(frame.filter("on_front").sort("x"))
+        .mark_line(interpolate="step-before", color=INK, strokeDash=[4, 3])
+        .encode(x=at_x, y=at_y, order="x:Q")
+    )
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(
+        x=at_x,
+        y=at_y,
+        color=colour,
+        shape=shape,
+        tooltip=[
+            "strategy:N",
+            alt.Tooltip("x:Q", format=".4f"),
+            alt.Tooltip("y:Q", format=".4f"),
+            "on_front:N",
+        ],
+    )
+    named = frame.filter(pl.col("on_front") | pl.col("strategy").is_in(["sft", "grpo", "recast"]))
+    names = (
+        alt.Chart(named)
+        .mark_text(align="left", dx=8, dy=-6, fontSize=9, color=INK)
+        .encode(x=at_x, y=at_y, text="strategy:N")
+    )
+    return titled(
+        alt.layer(
+            across.encode(x="x_low:Q", x2="x_high:Q", y=at_y, color=colour),
+            along.encode(x=at_x, y="y_low:Q", y2="y_high:Q", color=colour),
+            front,
+            points,
+            names,
+        ),
+        f"Does any strategy win on both, {matched}?",
+        f"{METRICS.get(y, y)} against {METRICS.get(x, x)}, one mark per strategy "
+        f"({', '.join(order)}) with 95% intervals; the dashed line joins those that no other "
+        "strategy beats on both.",
+    )
+
+
+def phase_map(
+    frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row: str
+) -> alt.FacetChart:
+    """Which strategy wins in each cell, a name in every tile.
+
+    frame: one row per cell: the fields named by x, y, column, row, winner (a strategy or "none")
+    and margin (its lead over the runner-up, null for "none").
+    """
+    shown = frame.with_columns(
+        pl.col(x).cast(pl.String).alias("at_x"),
+        pl.col(y).cast(pl.String).alias("at_y"),
+        pl.col(column).alias("at_column"),
+        pl.col(row).alias("at_row"),
+        pl.col("winner").alias("strategy"),
+    )
+    order, colour, _, _ = scales(shown)
+    base = alt.Chart(shown).encode(
+        x=alt.X("at_x:O", title=x, sort=_sorted(frame, x)).axis(labelAngle=0),
+        y=alt.Y("at_y:O", title=y, sort=_sorted(frame, y)),
+    )
+    tiles = base.mark_rect(stroke="white").encode(
+        color=colour.title("Winner"),
+        tooltip=["winner:N", alt.Tooltip("margin:Q", format=".4f"), "at_x:N", "at_y:N"],
+    )
+    names = base.mark_text(fontSize=11, fontWeight="bold", color="white").encode(text="winner:N")
+    chart = (
+        (tiles + names)
+        .properties(width=200, height=150)
+        .facet(
+            column=alt.Column("at_column:O", title=column),
+            row=alt.Row("at_row:O", title=row),
+        )
+    )
+    found: alt.FacetChart = chart.properties(
+        title=f"Which strategy wins on {METRICS.get(metric, metric)}, and where?",
+        description=f"One tile per cell of {x}, {y}, {column} and {row}, named after the strategy "
+        "that is best there with a corrected p-value below .05 against the runner-up, or none. "
+        f"Winners that occur: {', '.join(order)}.",
+    )
+    return found
+
+
+def _sorted(frame: pl.DataFrame, name: str) -> list[str]:
+    return [str(value) for value in frame[name].unique().sort().to_list()]

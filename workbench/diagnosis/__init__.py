@@ -1,0 +1,1 @@
+"""What somebody's own training log says."""

@@ -1,0 +1,108 @@
+"""From rollouts to groups: hits, regime, variance, distinct predictions; beam sets; repeats."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from recast import REGIMES
+from workbench.diagnosis.logs.read import Log
+
+TEACHES = pl.col("regime").is_in(REGIMES[1:3])
+"""Groups with hits and misses both."""
+
+TOLERANCE = 1e-6
+"""Rewards that differ by less are equal, and an outcome must lie this far above the threshold."""
+
+
+def group_table(
+    rollouts: pl.DataFrame, threshold: float = 0.0, tolerance: float = TOLERANCE
+) -> pl.DataFrame:
+    """One row per group, in the order of the log.
+
+    rollouts: as in a `Log`. Columns: key, part, step, prompt, task, size, hits, regime (of
+    `REGIMES`), spread (largest less smallest reward), constant (spread within the tolerance),
+    reward, entropy, logp (means), distinct (predictions that differ; null where none is logged),
+    targets (ground truths that differ), idle (rollouts without a logged advantage; null where none
+    is logged).
+    """
+    hit = pl.col("outcome") > threshold + tolerance
+    grouped = rollouts.group_by("key", "part").agg(
+        first=pl.col("order").first(),
+        step=pl.col("step").first(),
+        prompt=pl.col("prompt").first(),
+        task=pl.col("task").first().cast(pl.String),
+        size=pl.len().cast(pl.Int64),
+        hits=hit.sum().cast(pl.Int64),
+        spread=pl.col("reward").max() - pl.col("reward").min(),
+        reward=pl.col("reward").mean(),
+        distinct=pl.when(pl.col("prediction").count() == pl.len()).then(
+            pl.col("prediction").n_unique().cast(pl.Int64)
+        ),
+        entropy=pl.col("entropy").mean().cast(pl.Float64),
+        logp=pl.col("logp").mean().cast(pl.Float64),
+        targets=pl.col("target").drop_nulls().n_unique().cast(pl.Int64),
+        idle=pl.when(pl.col("advantage").count() == pl.len()).then(
+            (pl.col("advantage").abs() <= tolerance).sum().cast(pl.Int64)
+        ),
+    )
+    return (
+        grouped.sort("first")
+        .drop("first")
+        .with_columns(
+            constant=pl.col("spread") <= tolerance,
+            regime=pl.when(pl.col("hits") == 0)
+            .then(pl.lit(REGIMES[0]))
+            .when(pl.col("hits") == pl.col("size"))
+            .then(pl.lit(REGIMES[3]))
+            .when(pl.col("hits") == 1)
+            .then(pl.lit(REGIMES[1]))
+            .otherwise(pl.lit(REGIMES[2])),
+        )
+    )
+
+
+def is_beam(rollouts: pl.DataFrame, groups: pl.DataFrame) -> bool:
+    """Whether groups are beam sets rather than independent draws.
+
+    They are where beam ranks are logged, and where predictions never repeat inside a group though
+    independent draws from the log's own mixture would have repeated at least ten times. (A prompt's
+    own distribution is at least as concentrated as the mixture, on average.)
+    """
+    if rollouts["beam_rank"].count() == rollouts.height:
+        return True
+    known = groups.filter(pl.col("distinct").is_not_null())
+    if known.is_empty() or (known["distinct"] < known["size"]).any():
+        return False
+    total = rollouts["prediction"].count()
+    counts = rollouts["prediction"].drop_nulls().value_counts()["count"].cast(pl.Float64)
+    if total < 2:
+        return False
+    again = float((counts * (counts - 1)).sum()) / (total * (total - 1))
+    size = known["size"].cast(pl.Float64)
+    return again * float((size * (size - 1)).sum()) / 2 >= 10
+
+
+def without_repeats(log: Log) -> tuple[pl.DataFrame, list[int]]:
+    """The rollouts without batches that were logged again, and the steps that were left out.
+
+    A step is a repeat when all its rollouts, two groups or more, equal those of the step logged
+    before it: prompt, prediction and reward, one by one. A log of a sample of groups is left alone.
+    """
+    rollouts = log.rollouts
+    if log.kept < 1 or rollouts["prediction"].null_count():
+        return rollouts, []
+    content = pl.struct("prompt", "prediction", "reward").hash()
+    steps = (
+        rollouts.group_by("step", maintain_order=True)
+        .agg(content=content, groups=pl.col("key").n_unique())
+        .sort("step")
+    )
+    repeats, before = [], None
+    for step, said, groups in steps.iter_rows():
+        if before is not None and groups > 1 and said == before:
+            repeats.append(step)
+        before = said
+    return rollouts.filter(~pl.col("step").is_in(repeats)) if repeats else rollouts, repeats
+
+
+__all__ = ["TEACHES", "TOLERANCE", "group_table", "is_beam", "without_repeats"]

@@ -1,0 +1,227 @@
+"""A simulated world with a log's regimes, and how strategies rank there.
+
+SFT's length and the sampling temperature are solved (`sim.training.calibrate`) for the all-zero share of the
+log's last third and, where it can be reached, for its share of groups with two hits or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recast.regimes import REGIMES
+from sim.training.calibrate import Calibration, calibrate, several_hits
+from workbench.analysis.compare import Side, compare
+from workbench.analysis.summary import edge_warnings, summary
+from workbench.analysis.tuning import mark_tuned
+from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.execution.runner import run_sweep
+from workbench.execution.tasks import build_policy, build_world
+from workbench.spec.experiment import Experiment, SpecError, load_experiment
+from workbench.spec.sweep import Sweep
+from workbench.stats.beta_binomial import binomial_share
+from workbench.stats.seeds import LEVEL, holm, least_p
+from workbench.store.runs import Store
+
+RIVALS = ("grpo", "repair_only", "recast", "grpo_sft", "sft")
+METRIC = "pass_at_1_matched"
+SEEDS = 6
+WIDEST = 128
+EDGE = 0.02
+SCENES: tuple[Mapping[str, Any], ...] = (
+    {"world.items": 512},
+    {"world.items": 2048},
+    {"world.items": 4096},
+    {"world.items": 64, "world.noise": 0.05},
+)
+"""Worlds to try, in this order: more items where hits are rarer, clear tastes where they abound."""
+
+NEAR, WITHIN = 0.03, 0.1
+"""How near the share of groups with several hits should come, and must. The search stops at a tenth
+of `WITHIN`, as a log of a few hundred groups knows its share no better; beyond `NEAR` is noted."""
+
+PATIENCE = 600
+"""SFT steps of one try. Samples too hot to hit often enough would take all there are."""
+
+
+WARNING = (
+    "A simulator cannot know your policy, your catalogue, or how far your reward is right. It "
+    "holds small policies in a made-up world whose groups are mixed like yours at the start, and "
+    "trains them briefly. Take its ranking as a reason to try something, not as a result."
+)
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The regimes to imitate: shares of all-zero groups and of those with two hits or more, at G
+    rollouts; low, high: the interval of the all-zero share in the log."""
+
+    all_zero: float
+    several: float
+    group: int
+    low: float
+    high: float
+
+    def order(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def wanted_of(found: Diagnosis) -> Wanted:
+    """What the last third of a log asks of a world.
+
+    Raises SpecError, one line, for groups that no world here can have.
+    """
+    if not 2 <= found.group <= WIDEST:
+        raise SpecError(f"simulate: groups of {found.group}; expected 2 to {WIDEST} rollouts")
+    late = found.late()
+    zero = late.filter(pl.col("regime") == REGIMES[0]).height
+    more = late.filter(pl.col("regime").is_in(REGIMES[2:])).height
+    share = binomial_share(zero, late.height)
+    return Wanted(share.value, more / late.height, found.group, share.low, share.high)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """regimes: log, world (the four shares, and the log's interval of the all-zero share); table:
+    strategies, best first; notes: what to know of the calibration, of the learning rates and of
+    the p-values."""
+
+    regimes: pl.DataFrame
+    table: pl.DataFrame
+    notes: tuple[str, ...]
+
+
+def imitate(
+    wanted: Wanted, strategies: Sequence[str] = RIVALS, seeds: int = SEEDS
+) -> tuple[Calibration, Experiment, list[str]]:
+    """Solve for a start with these regimes: its calibration, the experiment that begins there, and
+    what to know of it.
+
+    Raises SpecError, saying what stood in the way first, when none of `SCENES` has that all-zero
+    share.
+    """
+    notes = []
+    zero = min(max(wanted.all_zero, EDGE), 1 - EDGE)
+    if zero != wanted.all_zero:
+        notes.append(f"the all-zero share {wanted.all_zero:.1%} is imitated as {zero:.1%}")
+    reasons = []
+    for scene in SCENES:
+        spec = _experiment(scene, zero, 1.0, wanted.group, strategies, seeds)
+        policy, world = build_policy(spec), build_world(spec)
+        for several in (wanted.several, None) if wanted.several + zero < 1 else (None,):
+            try:
+                found = calibrate(
+                    policy,
+                    world,
+                    all_zero=zero,
+                    several=several,
+                    group=wanted.group,
+                    max_steps=PATIENCE,
+                    lr=spec.start.lr,
+                    within=WITHIN,
+                )
+            except ValueError as problem:
+                reasons.append(str(problem))
+                continue
+            gap = found.several - wanted.several
+            if abs(gap) > NEAR:
+                notes.append(
+                    f"{found.several:.1%} of the simulated groups have several hits, "
+                    f"{wanted.several:.1%} of the log's"
+                )
+            heat = round(found.temperature, 4)
+            begun = _experiment(scene, zero, heat, wanted.group, strategies, seeds)
+            return found, begun, notes
+    raise SpecError(f"simulate: no world has these regimes; in the first, {reasons[0]}")
+
+
+def _experiment(
+    scene: Mapping[str, Any],
+    all_zero: float,
+    temperature: float,
+    group: int,
+    strategies: Sequence[str],
+    seeds: int,
+) -> Experiment:
+    changes: Mapping[str, Any] = {
+        "strategies": tuple(strategies),
+        "seeds": seeds,
+        "start.all_zero": all_zero,
+        "train.group": group,
+        "train.temperature": temperature,
+        "train.lr": (0.0003, 0.001, 0.003),
+        **scene,
+    }
+    return load_experiment("quick", changes)
+
+
+def rank(
+    wanted: Wanted,
+    store: Path,
+    progress: Progress = lambda *_: None,
+    strategies: Sequence[str] = RIVALS,
+    seeds: int = SEEDS,
+    executor: str = "process",
+) -> Ranking:
+    """Imitate, train, and rank by Pass@1 at matched entropy; runs are kept in the store.
+
+    Raises SpecError where nothing can be imitated or trained, DiskError when the disk refuses.
+    """
+    progress(0, 1, "looking for a world with these regimes")
+    found, spec, notes = imitate(wanted, strategies, seeds)
+    kept = Store(store).prepare()
+    outcome = run_sweep(Sweep.model_validate(spec.model_dump()), kept, progress, executor)
+    if outcome.failures:
+        raise SpecError(f"simulate: {outcome.first_failure()}")
+    frame = kept.load(outcome.keys)
+    notes += edge_warnings(mark_tuned(frame, METRIC), spec.train.lr)
+    least = min(1.0, least_p(seeds) * (len(strategies) - 1))
+    if least >= LEVEL:
+        notes.append(f"with {seeds} seeds no corrected p can be below {least:.3g}: see intervals")
+    return Ranking(_regimes(wanted, found), _table(frame, strategies), tuple(notes))
+
+
+def _regimes(wanted: Wanted, found: Calibration) -> pl.DataFrame:
+    asked = {
+        "all_zero": wanted.all_zero,
+        "all_zero_low": wanted.low,
+        "all_zero_high": wanted.high,
+        "single_hit": 1 - wanted.all_zero - wanted.several,
+        "several_hits": wanted.several,
+    }
+    there = {
+        "all_zero": found.held_out["all_zero"],
+        "single_hit": found.held_out["single_hit"],
+        "several_hits": several_hits(found.held_out),
+    }
+    return pl.DataFrame([{"groups": "log", **asked}, {"groups": "simulated start", **there}])
+
+
+def _table(frame: pl.DataFrame, strategies: Sequence[str]) -> pl.DataFrame:
+    """Columns: strategy, lr, seeds, pass_at_1_matched and recall_at_10 with intervals, difference
+    (of Pass@1 to the first strategy, with difference_low, difference_high), p_holm, label."""
+    table = summary(mark_tuned(frame, METRIC)).filter(pl.col("slice") == "all")
+    metrics = [c for m in (METRIC, "recall_at_10") for c in (m, f"{m}_low", f"{m}_high")]
+    rows = table.select("strategy", "lr", "seeds", *metrics)
+    against = []
+    for name in strategies[1:]:
+        pair = compare(frame, Side(name, {}), Side(strategies[0], {}), (METRIC,), METRIC)
+        said = pair.select(
+            "difference",
+            pl.col("low").alias("difference_low"),
+            pl.col("high").alias("difference_high"),
+            "p",
+            "label",
+        ).row(0, named=True)
+        against.append({"strategy": name, **said})
+    differences = pl.DataFrame(against, infer_schema_length=None)
+    differences = differences.with_columns(p_holm=pl.Series(holm(list(differences["p"])))).drop("p")
+    return rows.join(differences, on="strategy", how="left", maintain_order="left").sort(
+        METRIC, descending=True
+    )

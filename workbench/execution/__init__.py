@@ -1,0 +1,1 @@
+"""Who trains what is missing, where, and who writes it down."""

@@ -1,0 +1,227 @@
+"""The two pieces of work of a sweep, as pure functions that any executor can call anywhere.
+
+A task is plain data, a result too; nothing here reads or writes the store. What a run gives does
+not depend on which runs share its task.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recast.strategies import parse_strategy
+from sim.evaluate import Snapshot
+from sim.policies.loglinear import LogLinear
+from sim.policies.protocol import MLP, Params, Policy, Tabular
+from sim.policies.transformer import Transformer
+from sim.training.step import Training
+from sim.training.trainer import open_run, train
+from sim.training.warm_start import warm_start
+from sim.worlds.free_decoding import free_world
+from sim.worlds.replay import load_replay
+from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from workbench.spec.experiment import Experiment, SpecError, WorldSpec
+from workbench.spec.keys import folder_fingerprint
+
+Report = Callable[[int], None]
+"""Called often with the run-steps done since the last call; it may raise to stop the work."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One warm start: parameters without the run axis, the all-zero share reached, SFT steps, and
+    its evaluation, shared by every run that begins here."""
+
+    params: Mapping[str, NDArray[np.float64]]
+    all_zero: float
+    steps: int
+    opening: Snapshot
+
+
+@dataclass(frozen=True)
+class StartTask:
+    """Warm-start these seeds of a cell."""
+
+    experiment: Experiment
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """Train one strategy of a cell: run i has rates[i], seeds[i] and starts[i]."""
+
+    experiment: Experiment
+    strategy: str
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    starts: tuple[Start, ...]
+
+
+Task = StartTask | TrainTask
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one run gave. world: numbers about its world and start; seconds: its share of the
+    task's wall time; evaluating: seconds of these that its evaluations took."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    world: Mapping[str, float | None]
+    diverged_at: int | None
+    seconds: float
+    evaluating: float
+
+
+def build_world(spec: Experiment) -> World:
+    """The world of an experiment, with its dead ends where decoding is free.
+
+    Raises SpecError for data that cannot be used.
+    """
+    world = _constrained(spec.world)
+    if spec.train.decoding == "trie":
+        return world
+    try:
+        return free_world(world)
+    except ValueError as problem:
+        raise SpecError(f"train.decoding: {problem}") from None
+
+
+def _constrained(world: WorldSpec) -> World:
+    if world.kind == "replay":
+        if world.data is None:
+            raise SpecError("world.data: a replay world needs a folder; give --data DIR")
+        try:
+            return load_replay(Path(world.data), seed=world.seed, test_sample=world.test_sample)
+        except ValueError as problem:
+            raise SpecError(str(problem)) from None
+    return build_synthetic(
+        SyntheticWorld(
+            items=world.items,
+            task=world.task,
+            noise=world.noise,
+            heterogeneity=world.heterogeneity,
+            drift=world.drift,
+            validation_prompts=world.validation_prompts,
+            test_prompts=world.test_prompts,
+            seed=world.seed,
+        )
+    )
+
+
+def build_policy(spec: Experiment) -> Policy:
+    """The policy of an experiment."""
+    kinds: dict[str, Callable[[int], Policy]] = {
+        "mlp": MLP,
+        "tabular": lambda _: Tabular(),
+        "loglinear": lambda _: LogLinear(),
+        "transformer": Transformer,
+    }
+    return kinds[spec.policy.kind](spec.policy.width)
+
+
+def build_training(spec: Experiment) -> Training:
+    """How an experiment trains."""
+    return spec.train.training()
+
+
+_WORLDS: dict[str, World] = {}
+_KEPT = 2
+
+
+def world_of(spec: Experiment) -> World:
+    """`build_world`, remembered for the last two worlds of this process."""
+    content = folder_fingerprint(spec.world.data) if spec.world.data is not None else ""
+    key = spec.world.model_dump_json() + content + spec.train.decoding
+    if key not in _WORLDS:
+        while len(_WORLDS) >= _KEPT:
+            del _WORLDS[next(iter(_WORLDS))]
+        _WORLDS[key] = build_world(spec)
+    return _WORLDS[key]
+
+
+def make_starts(task: StartTask, report: Report) -> list[Start]:
+    """The warm starts of a task's seeds. Raises SpecError for a request out of reach."""
+    spec, world = task.experiment, world_of(task.experiment)
+    if spec.train.batch > len(world.train):
+        raise SpecError(
+            f"train.batch: {spec.train.batch} prompts asked for, the world has {len(world.train)}"
+        )
+    try:
+        warm = warm_start(
+            build_policy(spec),
+            world,
+            task.seeds,
+            all_zero=spec.start.all_zero,
+            group=spec.train.group,
+            temperature=spec.train.temperature,
+            max_steps=spec.start.max_steps,
+            lr=spec.start.lr,
+            progress=lambda _: report(0),
+        )
+    except ValueError as problem:
+        raise SpecError(str(problem)) from None
+    starts, how = [], build_training(spec)
+    for i in range(len(task.seeds)):
+        # A tensor of its own: what a run gives may not depend on where it lies in a larger one.
+        own = {name: value[i : i + 1].clone() for name, value in warm.params.items()}
+        report(0)
+        starts.append(
+            Start(
+                {name: value[0].numpy() for name, value in own.items()},
+                float(warm.all_zero[i]),
+                int(warm.steps[i]),
+                open_run(build_policy(spec), own, world, how),
+            )
+        )
+    return starts
+
+
+def abreast(starts: Sequence[Start], spec: Experiment) -> Params:
+    """Parameters of one run per start, [R, ...], at the experiment's precision."""
+    dtype = getattr(torch, spec.train.precision)
+    return {
+        name: torch.stack([torch.from_numpy(np.array(one.params[name])) for one in starts]).to(
+            dtype
+        )
+        for name in starts[0].params
+    }
+
+
+def make_runs(task: TrainTask, report: Report) -> list[Trained]:
+    """Train a task's runs in one tensor program."""
+    began = time.perf_counter()
+    spec, world = task.experiment, world_of(task.experiment)
+    try:
+        results = train(
+            build_policy(spec),
+            world,
+            abreast(task.starts, spec),
+            parse_strategy(task.strategy),
+            task.seeds,
+            torch.tensor(task.rates, dtype=torch.float64),
+            build_training(spec),
+            report,
+            opening=[start.opening for start in task.starts],
+        )
+    except (ValueError, ImportError) as problem:
+        raise SpecError(str(problem)) from None
+    unknown = dict.fromkeys(("ceiling_pass_at_1", "ceiling_hr_at_10", "ceiling_recall_at_10"))
+    ceilings = {**unknown, **world.ceilings}
+    seconds = (time.perf_counter() - began) / len(results)
+    return [
+        Trained(
+            result.rows,
+            {**ceilings, "warm_start_steps": float(begun.steps)},
+            result.diverged_at,
+            seconds,
+            result.evaluating,
+        )
+        for result, begun in zip(results, task.starts, strict=True)
+    ]

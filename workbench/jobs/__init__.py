@@ -1,0 +1,1 @@
+"""Work in processes of their own, watched by the app."""

@@ -1,0 +1,54 @@
+"""The process behind "simulate my regime": `python -m workbench.jobs.lookalike_worker`.
+
+Reads one order from stdin, then the word `stop`; writes JSON lines to stdout. It ends itself as
+soon as stdin closes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+from workbench.diagnosis.lookalike import Wanted, rank
+from workbench.jobs.process import Voice
+from workbench.spec.experiment import SpecError
+from workbench.store.files import StoreError
+
+
+def _listen(words: IO[str]) -> None:
+    for _ in words:  # `stop`: stored runs are whole, and the same order goes on from them
+        break
+    os._exit(1)
+
+
+def main() -> None:
+    """Serve one order."""
+    voice = Voice(sys.stdout)
+    line = sys.stdin.readline()
+    if not line:
+        return
+    order = json.loads(line)
+    threading.Thread(target=_listen, args=(sys.stdin,), daemon=True).start()
+    try:
+        found = rank(
+            Wanted(**order["wanted"]),
+            Path(order["store"]),
+            lambda done, total, text: voice.say("progress", done=done, total=total, text=text),
+            executor="serial",
+        )
+        voice.say(
+            "end",
+            regimes=found.regimes.to_dicts(),
+            table=found.table.to_dicts(),
+            notes=list(found.notes),
+        )
+    except (SpecError, StoreError) as problem:
+        voice.say("refused", text=str(problem))
+
+
+if __name__ == "__main__":
+    main()

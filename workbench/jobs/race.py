@@ -1,0 +1,155 @@
+"""A race as the app sees it: a worker process, what it has told so far, and how to steer it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from recast.ledger import RunRecord
+from workbench.jobs.process import Child
+from workbench.spec.experiment import Experiment
+from workbench.spec.keys import run_config, run_key
+from workbench.store.runs import Store
+
+State = Literal["idle", "running", "paused", "finished", "stopped", "refused", "lost"]
+
+
+@dataclass
+class Race:
+    """One race, from order to end.
+
+    rows: test rows so far, one per (strategy, seed, evaluation). records: finished runs by key.
+    steps: optimizer steps done per strategy. failures: one line per strategy that gave up.
+    """
+
+    spec: Experiment
+    rates: Mapping[str, float]
+    state: State = "running"
+    text: str = "Starting"
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    records: dict[str, RunRecord] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state not in ("running", "paused")
+
+    @property
+    def share(self) -> float:
+        """How much of all steps is done, 0 to 1."""
+        return sum(self.steps.values()) / (len(self.spec.strategies) * self.spec.train.steps)
+
+    @property
+    def complete(self) -> list[str]:
+        """Strategies all of whose seeds are finished, in the order of the experiment."""
+        counts = [record.config["strategy"] for record in self.records.values()]
+        return [name for name in self.spec.strategies if counts.count(name) == self.spec.seeds]
+
+    def frame(self) -> pl.DataFrame:
+        """The rows so far, with the columns of a stored frame that charts need."""
+        return pl.DataFrame(self.rows, infer_schema_length=None)
+
+    def keep(self, store: Store) -> int:
+        """Put the finished runs into a store, as a sweep would; returns how many.
+
+        Raises StoreError when the disk refuses.
+        """
+        store.prepare()
+        for key, record in self.records.items():
+            store.write(key, record)
+        return len(self.records)
+
+    def take_in(self, event: dict[str, Any]) -> None:
+        """Note one event of the worker."""
+        match event["kind"]:
+            case "phase":
+                self.text = event["text"]
+            case "steps":
+                self.text = "Training" if not self.text.startswith("Stopping") else self.text
+                self.steps[event["strategy"]] = event["done"]
+            case "rows":
+                name, seed = event["strategy"], event["seed"]
+                tags = {"strategy": name, "seed": seed, "run": f"{name} {seed}", "cell": "live"}
+                self.rows += [{**row, **tags, **event["world"]} for row in event["rows"]]
+            case "finished":
+                config = run_config(
+                    self.spec, event["strategy"], self.rates[event["strategy"]], event["seed"]
+                )
+                self.records[run_key(config)] = RunRecord(
+                    config, tuple(event["rows"]), event["world"], event["diverged_at"]
+                )
+            case "failed":
+                self.failures[event["strategy"]] = event["text"]
+            case "refused":
+                self.state, self.text = "refused", event["text"]
+            case "end" if not self.over:
+                whole = len(self.complete) + len(self.failures) == len(self.spec.strategies)
+                self.state = "finished" if whole else "stopped"
+
+
+class Worker:
+    """A process that waits for one race. Started early, it imports while the user chooses."""
+
+    def __init__(self) -> None:
+        self.race: Race | None = None
+        self._child = Child("workbench.jobs.race_worker")
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._child.pid
+
+    def start(self, spec: Experiment, rates: Mapping[str, float], store: Path) -> Race:
+        """Send it off; once per worker. rates: learning rate per strategy."""
+        self.race = Race(spec, dict(rates))
+        order = {
+            "experiment": spec.model_dump(mode="json"),
+            "rates": dict(rates),
+            "store": str(store),
+        }
+        self._child.say(json.dumps(order))
+        return self.race
+
+    def pause(self) -> None:
+        """Hold everyone after the step under way."""
+        self._steer("pause", "running", "paused")
+
+    def resume(self) -> None:
+        """Go on."""
+        self._steer("resume", "paused", "running")
+
+    def stop(self) -> None:
+        """Call it off after the step under way; what is finished stays."""
+        if self.race is not None:
+            self.race.text = "Stopping after the step under way"
+        self._child.say("stop")
+
+    def look(self) -> Race | None:
+        """Take in what the worker has said since the last look; None before a start."""
+        for event in self._child.heard():
+            if self.race is None:
+                continue
+            if event is not None:
+                self.race.take_in(event)
+            elif not self.race.over:
+                self.race.state = "lost"
+                self.race.text = (
+                    f"The training process ended unexpectedly (code {self._child.code()})."
+                )
+        return self.race
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._child.close()
+
+    def _steer(self, word: str, before: State, after: State) -> None:
+        if self.race is not None and self.race.state == before:
+            self._child.say(word)
+            self.race.state = after

@@ -1,0 +1,224 @@
+"""The process behind a race: `python -m workbench.jobs.race_worker`, spoken to in JSON lines.
+
+Reads one order from stdin, then words: `pause`, `resume`, `stop`. Writes events to stdout. It ends
+itself as soon as stdin closes, so that it never outlives whoever started it.
+
+Each strategy trains in a thread of its own, and one step at a time passes from thread to thread:
+everyone has taken equally many steps, and what a run gives does not depend on the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from recast.strategies import parse_strategy
+from sim.memory import keep_freed_memory
+from sim.training.trainer import train
+from sim.worlds.world import World
+from workbench.execution.tasks import (
+    Start,
+    StartTask,
+    abreast,
+    build_policy,
+    build_training,
+    make_starts,
+    world_of,
+)
+from workbench.execution.warm_starts import Starts
+from workbench.jobs.process import Voice
+from workbench.spec.experiment import Experiment, SpecError
+from workbench.spec.keys import start_key
+from workbench.store.files import StoreError
+
+
+class Stopped(Exception):
+    """The race was called off."""
+
+
+class Turns:
+    """One step at a time, in a fixed order, among the threads that take part."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._waiting = list(names)
+        self._turn = 0
+        self._paused = self._stopped = False
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Callable[[], None]]:
+        """Take part as `name`: the block starts at its turn, and calls what it gets to pass on."""
+        self._await(name)
+        try:
+            yield lambda: self._pass_on(name)
+        finally:
+            with self._changed:
+                place = self._waiting.index(name)
+                del self._waiting[place]
+                self._turn = place % len(self._waiting) if self._waiting else 0
+                self._changed.notify_all()
+
+    def pause(self, paused: bool) -> None:
+        with self._changed:
+            self._paused = paused
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _pass_on(self, name: str) -> None:
+        with self._changed:
+            self._turn = (self._turn + 1) % len(self._waiting)
+            self._changed.notify_all()
+        self._await(name)
+
+    def _await(self, name: str) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopped or (not self._paused and self._waiting[self._turn] == name)
+            )
+            if self._stopped:
+                raise Stopped
+
+
+def starts_of(spec: Experiment, store: Path, voice: Voice) -> list[Start]:
+    """The warm starts of a race, from the store where they are, else trained and kept there."""
+    kept, found = Starts(store), {}
+    for seed in range(spec.seeds):
+        start = kept.load(start_key(spec, seed))
+        if start is not None:
+            found[seed] = start
+    missing = tuple(seed for seed in range(spec.seeds) if seed not in found)
+    if missing:
+        voice.say("phase", text=f"Warm start of {len(missing)} seeds (kept for the next time)")
+        for seed, start in zip(
+            missing, make_starts(StartTask(spec, missing), _ignore), strict=True
+        ):
+            kept.save(start_key(spec, seed), start)
+            found[seed] = start
+    return [found[seed] for seed in range(spec.seeds)]
+
+
+def race(
+    spec: Experiment, rates: dict[str, float], store: Path, voice: Voice, turns: Turns
+) -> None:
+    """Train every strategy of the experiment side by side, and say what happens."""
+    voice.say("phase", text="Building the world")
+    world = world_of(spec)
+    starts = starts_of(spec, store, voice)
+    voice.say("phase", text="First evaluation")
+    facts = {
+        "ceiling_pass_at_1": None,
+        "ceiling_recall_at_10": None,
+        **world.ceilings,
+    }
+    threads = [
+        threading.Thread(
+            target=_train_one,
+            args=(spec, name, rates[name], world, starts, facts, voice, turns),
+        )
+        for name in spec.strategies
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _train_one(
+    spec: Experiment,
+    name: str,
+    rate: float,
+    world: World,
+    starts: list[Start],
+    facts: dict[str, float | None],
+    voice: Voice,
+    turns: Turns,
+) -> None:
+    seeds, done = tuple(range(spec.seeds)), 0
+    try:
+        with turns.part(name) as pass_on:
+
+            def progress(steps: int) -> None:
+                nonlocal done
+                done += steps
+                voice.say("steps", strategy=name, done=done // spec.seeds)
+                pass_on()
+
+            def watch(run: int, rows: list[dict[str, Any]]) -> None:
+                shown = [row for row in rows if row["split"] == "test" and row["slice"] == "all"]
+                voice.say("rows", strategy=name, seed=seeds[run], rows=shown, world=facts)
+
+            results = train(
+                build_policy(spec),
+                world,
+                abreast(starts, spec),
+                parse_strategy(name),
+                seeds,
+                torch.full((len(seeds),), rate, dtype=torch.float64),
+                build_training(spec),
+                progress,
+                watch,
+            )
+    except Stopped:
+        return
+    except ValueError as problem:
+        voice.say("failed", strategy=name, text=str(problem))
+        return
+    for seed, result in zip(seeds, results, strict=True):
+        voice.say(
+            "finished",
+            strategy=name,
+            seed=seed,
+            rows=list(result.rows),
+            world={**facts, "warm_start_steps": float(starts[seed].steps)},
+            diverged_at=result.diverged_at,
+        )
+
+
+def _ignore(_: int) -> None:
+    return None
+
+
+def _listen(words: IO[str], turns: Turns) -> None:
+    """Obey until stdin closes, then end the process at once."""
+    for word in words:
+        if word.strip() == "stop":
+            turns.stop()
+        else:
+            turns.pause(word.strip() == "pause")
+    os._exit(1)
+
+
+def main() -> None:
+    """Serve one race."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    voice = Voice(sys.stdout)
+    voice.say("ready")
+    line = sys.stdin.readline()
+    if not line:
+        return
+    order = json.loads(line)
+    spec = Experiment.model_validate(order["experiment"])
+    turns = Turns(spec.strategies)
+    threading.Thread(target=_listen, args=(sys.stdin, turns), daemon=True).start()
+    try:
+        race(spec, order["rates"], Path(order["store"]), voice, turns)
+    except (SpecError, StoreError) as problem:
+        voice.say("refused", text=str(problem))
+    voice.say("end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Sweeps as the app sees them: checked from edited text, planned, watched, and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from recast.stage import nearest
+from workbench.jobs.process import Child
+from workbench.spec.experiment import PRESETS, SpecError, preset_names
+from workbench.spec.sweep import SWEEPS, Sweep, load_sweep, sweep_names
+from workbench.store.runs import Store
+
+LONGEST = 20_000
+
+
+def packaged() -> dict[str, str]:
+    """The text of every packaged sweep and preset, by name."""
+    found = {name: SWEEPS / f"{name}.toml" for name in sweep_names()}
+    found |= {name: PRESETS / f"{name}.toml" for name in preset_names()}
+    return {name: path.read_text(encoding="utf-8") for name, path in found.items()}
+
+
+def check_sweep(text: str) -> Sweep:
+    """A sweep from edited TOML.
+
+    Raises SpecError, one line: what is wrong, where, and what would be right; also for a base that
+    is not packaged and for a data folder other than the one that RECAST_DATA names.
+    """
+    if len(text) > LONGEST:
+        raise SpecError(f"sweep: {len(text)} characters; expected at most {LONGEST}")
+    try:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as problem:
+        raise SpecError(f"sweep: not readable TOML: {problem}") from None
+    base = raw.get("base")
+    if base is not None and base not in preset_names():
+        raise SpecError(
+            f"base: {base!r}: not a packaged preset; {nearest(str(base), preset_names())}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sweep.toml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            plan = load_sweep(str(path))
+        except SpecError as problem:
+            raise SpecError(str(problem).replace(str(path), "sweep")) from None
+    folders = {plan.world.data, *plan.grid.get("world.data", ())}
+    folders |= {folder for rule in plan.include for folder in rule.get("world.data", ())}
+    allowed = os.environ.get("RECAST_DATA")
+    if folders - {None, allowed}:
+        raise SpecError(
+            "world.data: the app reads no folder but the one that RECAST_DATA names; use "
+            "`recast sweep` for others"
+        )
+    return plan
+
+
+def missing(plan: Sweep, store: Store) -> tuple[int, int]:
+    """Runs of a sweep, and how many of them the store lacks."""
+    keys = [run.key for run in plan.runs()]
+    return len(keys), sum(not store.has(key) for key in keys)
+
+
+def recorded(store: Store) -> pl.DataFrame:
+    """Sweeps that a store has seen end: name, strategies, runs, missing, failed, sweep as JSON.
+
+    A record that cannot be read is left out.
+    """
+    rows = []
+    for path in sorted((store.root / "sweeps").glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            rows.append(
+                {
+                    "name": path.stem,
+                    "strategies": ", ".join(content["sweep"]["strategies"]),
+                    "runs": len(content["runs"]),
+                    "missing": sum(not store.has(str(key)) for key in content["runs"]),
+                    "failed": len(content["failures"]),
+                    "sweep": json.dumps(content["sweep"]),
+                }
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return pl.DataFrame(
+        rows,
+        schema={
+            "name": pl.String,
+            "strategies": pl.String,
+            "runs": pl.Int64,
+            "missing": pl.Int64,
+            "failed": pl.Int64,
+            "sweep": pl.String,
+        },
+    )
+
+
+@dataclass
+class Watch:
+    """A sweep in a process of its own. share: of all steps that were missing, 0 to 1."""
+
+    plan: Sweep
+    store: Path
+    state: Literal["running", "finished", "stopped", "refused", "lost"] = "running"
+    text: str = "Starting"
+    share: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._child = Child("workbench.jobs.sweep_worker")
+        order = {"sweep": self.plan.model_dump(mode="json"), "store": str(self.store)}
+        self._child.say(json.dumps(order))
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._child.pid
+
+    def look(self) -> Watch:
+        """Take in what the process has said."""
+        for event in self._child.heard():
+            if event is None:
+                if self.state == "running":
+                    self.state = "lost"
+                    self.text = f"The process ended unexpectedly (code {self._child.code()})."
+            else:
+                self._take_in(event)
+        return self
+
+    def stop(self) -> None:
+        """Ask it to end after the work in flight."""
+        self.text = "Stopping after the work in flight"
+        self._child.say("stop")
+
+    def close(self) -> None:
+        """End it at once."""
+        self._child.close()
+
+    def _take_in(self, event: dict[str, Any]) -> None:
+        match event["kind"]:
+            case "progress":
+                self.share = event["done"] / max(event["total"], 1)
+                if not self.text.startswith("Stopping"):
+                    self.text = event["text"]
+            case "end":
+                self.state = "finished"
+                self.text = f"{event['trained']} runs trained, {event['reused']} were there before."
+                if event["failures"]:
+                    self.text += f" Failed: {'; '.join(event['failures'][:3])}"
+            case "refused":
+                self.state, self.text = "refused", event["text"]
+            case "stopped":
+                self.state, self.text = "stopped", "Stopped; finished runs are kept."

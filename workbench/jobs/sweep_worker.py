@@ -1,0 +1,60 @@
+"""The process behind a sweep that the app started: `python -m workbench.jobs.sweep_worker`.
+
+Reads one order from stdin, then the word `stop`; writes JSON lines to stdout. It ends itself as
+soon as stdin closes. Whatever ends it, stored runs are complete and the same order goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+from workbench.execution.runner import run_sweep
+from workbench.jobs.process import Voice
+from workbench.spec.experiment import SpecError
+from workbench.spec.sweep import Sweep
+from workbench.store.files import StoreError
+from workbench.store.runs import Store
+
+
+def _listen(words: IO[str]) -> None:
+    for word in words:
+        if word.strip() == "stop":
+            os.kill(os.getpid(), signal.SIGTERM)  # as from a terminal: after the work in flight
+    os._exit(1)
+
+
+def main() -> None:
+    """Serve one sweep."""
+    voice = Voice(sys.stdout)
+    line = sys.stdin.readline()
+    if not line:
+        return
+    order = json.loads(line)
+    sweep = Sweep.model_validate(order["sweep"])
+    threading.Thread(target=_listen, args=(sys.stdin,), daemon=True).start()
+    try:
+        outcome = run_sweep(
+            sweep,
+            Store(Path(order["store"])).prepare(),
+            lambda done, total, text: voice.say("progress", done=done, total=total, text=text),
+        )
+        voice.say(
+            "end",
+            trained=outcome.trained,
+            reused=outcome.reused,
+            failures=list(dict.fromkeys(outcome.failures.values())),
+        )
+    except (SpecError, StoreError) as problem:
+        voice.say("refused", text=str(problem))
+    except KeyboardInterrupt:
+        voice.say("stopped")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Runs on real language models, and what they came to."""

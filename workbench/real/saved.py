@@ -1,0 +1,127 @@
+"""What was found on real models, as the app shows it: runs of a store, and saved tables.
+
+`recast lm rl` writes runs into a store. The other `recast lm` commands print tables; saved as CSV
+or JSON under `STORE/real/`, they are told apart by their columns. Nothing of one's own: the
+packaged example, with the commands that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import polars as pl
+
+from workbench.analysis.summary import QUALITY, summary
+from workbench.studies.evidence import EFFICIENCY
+
+Kind = Literal["scores", "differences", "efficiency"]
+COLUMNS: Mapping[Kind, frozenset[str]] = MappingProxyType(
+    {
+        "scores": frozenset({"slice", "strategy", "seeds"}),
+        "differences": frozenset(
+            {"control", "strategy", "metric", "difference", "difference_low", "p_holm"}
+        ),
+        "efficiency": frozenset(EFFICIENCY),
+    }
+)
+EXAMPLE = Path(__file__).parents[1] / "example"
+_STUDY = (
+    "recast lm study DIR --out OUT --strategy sft --strategy sft_train_targets --strategy grpo "
+    "--strategy dr_grpo --strategy rloo --strategy recast --strategy recast_random_negative "
+    "--strategy contrast_only --strategy repair_only --strategy grpo_sft --strategy target_power "
+    "--found add_gt --lr 3e-5 --lr 1e-4 --lr 3e-4 --lr 1e-3 --format csv"
+)
+EXAMPLE_COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "real-scores.csv": _STUDY,
+        "real-differences.csv": f"{_STUDY} --show differences",
+        "real-efficiency.csv": "recast lm efficiency --group 8 --group 32 --group 128 --batch 8 "
+        "--repeats 2 --format csv",
+    }
+)
+_LARGEST = 5_000_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """One table. source: where it comes from, in words; command: what prints it again, "" where
+    only its owner knows."""
+
+    kind: Kind
+    table: pl.DataFrame
+    source: str
+    command: str = ""
+
+
+def metrics_of(table: pl.DataFrame) -> list[str]:
+    """The quality metrics that a table of scores carries, each with an interval's two columns."""
+    return [
+        name
+        for name in QUALITY
+        if {name, f"{name}_low", f"{name}_high"} <= set(table.columns) and table[name].count()
+    ]
+
+
+def stored_scores(frame: pl.DataFrame) -> list[Found]:
+    """A table of scores for each cell of real-model runs in a store's rows (`tuned` marked)."""
+    if frame.is_empty():
+        return []
+    real = frame.filter(pl.col("world").str.starts_with("lm:"))
+    found = []
+    for (world, cell), rows in real.group_by("world", "cell", maintain_order=True):
+        name = str(world).removeprefix("lm:")
+        source = f"your store: {name}, G = {rows['group'][0]} ({cell})"
+        found.append(Found("scores", summary(rows), source))
+    return found
+
+
+def saved_tables(folder: Path) -> tuple[list[Found], list[str]]:
+    """The tables saved in a folder, and one line for each file that is none."""
+    found, faults = [], []
+    for path in sorted([*folder.glob("*.csv"), *folder.glob("*.json")]):
+        try:
+            table = _read(path)
+            found.append(Found(_kind(table), table, f"your file {path}"))
+        except ValueError as problem:
+            faults.append(f"{path}: {problem}")
+    return found, faults
+
+
+def packaged() -> list[Found]:
+    """The packaged example's tables, for whoever has none yet."""
+    return [
+        Found(_kind(table), table, "packaged example, not your data", command)
+        for name, command in EXAMPLE_COMMANDS.items()
+        if (EXAMPLE / name).exists()
+        for table in [_read(EXAMPLE / name)]
+    ]
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"larger than {_LARGEST:,} bytes; expected a table of `recast lm`")
+        return (
+            pl.read_csv(path, infer_schema_length=None)
+            if path.suffix == ".csv"
+            else pl.read_json(path, infer_schema_length=None)
+        )
+    except (OSError, pl.exceptions.PolarsError) as problem:
+        reason = " ".join(str(problem).split())[:120]
+        raise ValueError(f"cannot be read ({reason})") from None
+
+
+def _kind(table: pl.DataFrame) -> Kind:
+    for kind, columns in COLUMNS.items():
+        if columns <= set(table.columns) and table.height:
+            if kind == "scores" and not metrics_of(table):
+                continue
+            return kind
+    raise ValueError(
+        "not a table of scores, differences or efficiency as `recast lm` prints them with "
+        "--format csv or json"
+    )

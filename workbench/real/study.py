@@ -1,0 +1,386 @@
+"""The measured comparison on a real model: plan, run, resume.
+
+Everything lives below one folder: `starts/` (SFT checkpoints), `tuning/` (one JSON file per tuning
+run), `prompts/` (one Parquet file per measured policy: every metric of every test prompt), and a
+store of the reporting runs. A file exists entirely or not at all; what exists is not done again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from workbench.real.runs import build_job, run_config, world_values
+from workbench.spec.keys import run_key
+from workbench.store.files import replace as write_whole
+from workbench.store.runs import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from recast.ledger import RunRecord
+    from recast.lm.dataset import LMData
+    from recast.lm.study import Cost, Entry, Tuned
+    from recast.lm.update import Job, RLTraining
+
+Progress = Callable[[int, int, str], None]
+TUNING_SEED = 1000
+"""Seeds of tuning runs start here, so that no reporting run shares its draws with one."""
+_TIMED_PROMPTS = 128
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the comparison consists of.
+
+    starts: SFT checkpoints; seed s starts from number s modulo their count. how: training without
+    rate and seed. stops: checkpoints to choose among. tuning: how many tuning seeds.
+    """
+
+    folder: Path
+    starts: tuple[Path, ...]
+    how: RLTraining
+    entries: tuple[Entry, ...]
+    rates: tuple[float, ...]
+    stops: tuple[int, ...]
+    seeds: int
+    tuning: int
+    metric: str
+    eval_prompts: int | None
+
+    @property
+    def store(self) -> Store:
+        """Where the reporting runs lie."""
+        return Store(self.folder / "store")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run. stop: its checkpoint, None for a tuning run, which passes all of them."""
+
+    entry: Entry
+    lr: float
+    seed: int
+    config: dict[str, Any]
+    stop: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The run's name."""
+        return run_key(self.config)
+
+
+class Study:
+    """A plan on a data folder, with its models loaded once."""
+
+    def __init__(self, plan: Plan, data: LMData) -> None:
+        from recast.lm import checkpoint
+
+        self.plan, self.data = plan, data
+        self.manifests = [checkpoint.read_manifest(path)[1] for path in plan.starts]
+        self._jobs: dict[int, Job] = {}
+        self._kept: dict[int, dict[str, Tensor]] = {}
+
+    def tuning_tasks(self) -> list[Task]:
+        """Every entry at every rate over the tuning seeds."""
+        seeds = range(TUNING_SEED, TUNING_SEED + self.plan.tuning)
+        return [
+            Task(entry, lr, seed, self._config(entry, lr, seed, None))
+            for seed in seeds
+            for entry in self.plan.entries
+            for lr in self.plan.rates
+        ]
+
+    def chosen(self) -> dict[str, Tuned] | None:
+        """Rate and checkpoint of each entry, or None before every tuning run is there."""
+        from recast.lm.study import choose
+
+        tried: dict[str, dict[Tuned, list[float]]] = {e.label: {} for e in self.plan.entries}
+        for task in self.tuning_tasks():
+            found = self._tuned(task)
+            if found is None:
+                return None
+            for stop in self.plan.stops:
+                value = found.get(str(stop), {}).get(self.plan.metric, math.nan)
+                tried[task.entry.label].setdefault((task.lr, stop), []).append(value)
+        return {label: choose(values) for label, values in tried.items()}
+
+    def tuning_table(self) -> pl.DataFrame:
+        """strategy, lr, step, value (mean of the metric over tuning seeds), seeds, chosen."""
+        chosen = self.chosen() or {}
+        found: dict[tuple[str, float, int], list[float]] = {}
+        for task in self.tuning_tasks():
+            tuned = self._tuned(task) or {}
+            for stop in self.plan.stops:
+                value = tuned.get(str(stop), {}).get(self.plan.metric)
+                if value is not None:
+                    found.setdefault((task.entry.label, task.lr, stop), []).append(value)
+        return pl.DataFrame(
+            [
+                {
+                    "strategy": label,
+                    "lr": lr,
+                    "step": step,
+                    "value": sum(values) / len(values),
+                    "seeds": len(values),
+                    "chosen": chosen.get(label) == (lr, step),
+                }
+                for (label, lr, step), values in found.items()
+            ]
+        )
+
+    def report_tasks(self, chosen: dict[str, Tuned]) -> list[Task]:
+        """The paired runs, seed by seed, so that a cut study has whole seeds."""
+        found = []
+        for seed in range(self.plan.seeds):
+            for entry in self.plan.entries:
+                lr, stop = chosen[entry.label]
+                found.append(Task(entry, lr, seed, self._config(entry, lr, seed, stop), stop))
+        return found
+
+    def missing(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those that are not done."""
+        return [
+            task
+            for task in tasks
+            if not (self._tuning_file(task) if task.stop is None else self._prompts(task)).exists()
+            or (task.stop is not None and not self.plan.store.has(task.key))
+        ]
+
+    def tune(self, task: Task) -> None:
+        """One tuning run: every metric on the tuning users at every checkpoint."""
+        from recast.lm.study import measure, run
+        from recast.lm.update import Diverged
+        from recast.strategies import parse_strategy
+
+        job, how = self._fresh(task)
+        found: dict[str, dict[str, float]] = {}
+        try:
+            for stop in run(job, parse_strategy(task.entry.strategy), how, self.plan.stops):
+                table = measure(job, job.evaluation["validation"], how.group)
+                found[str(stop.step)] = {k: float(v.mean()) for k, v in table.items()}
+        except Diverged:
+            pass  # the checkpoints it did not reach count as failed
+        write_whole(json.dumps(found).encode(), self._tuning_file(task))
+
+    def report(self, task: Task) -> None:
+        """One paired run: the test split at its end, kept per prompt and in the store."""
+        from recast.ledger import CostLedger, RunRecord
+        from recast.lm.evaluate import summarise
+        from recast.lm.study import measure, policy_entropy, run
+        from recast.strategies import parse_strategy
+
+        assert task.stop is not None
+        start, wanted = self.start(task.seed)
+        job, how = self._fresh(task)
+        (last,) = run(job, parse_strategy(task.entry.strategy), how, (task.stop,))
+        entropy, matched = policy_entropy(job, wanted)
+        rows: list[dict[str, Any]] = []
+        for split, data in job.evaluation.items():
+            table = measure(job, data, how.group, matched, report=True)
+            if split == "test":
+                self._write_prompts(self._prompts(task), table)
+            ends = (
+                (0, CostLedger(), dict.fromkeys(last.means), 1.0, wanted, start[split]),
+                (last.step, last.ledger, last.means, matched, entropy, table),
+            )
+            for step, ledger, means, temperature, nats, values in ends:
+                for label, quality in summarise(values, data.slices).items():
+                    rows.append(
+                        {
+                            "split": split,
+                            "slice": label,
+                            "step": step,
+                            **asdict(ledger),
+                            **quality,
+                            "entropy": nats,
+                            "temperature_matched": temperature,
+                            "prompts": len(data),
+                            **means,
+                        }
+                    )
+        record: RunRecord = RunRecord(task.config, tuple(rows), world_values(job))
+        self.plan.store.prepare().write(task.key, record)
+
+    def start(self, seed: int) -> tuple[dict[str, dict[str, Tensor]], float]:
+        """The metrics of the start of this seed by split, and its entropy; measured once."""
+        import torch
+
+        from recast.lm.study import measure, policy_entropy
+
+        place = seed % len(self.plan.starts)
+        job = self.job(place)
+        files = {split: self._start_file(place, split) for split in job.evaluation}
+        note = self._start_file(place, "entropy").with_suffix(".json")
+        if not note.exists():
+            for split, data in job.evaluation.items():
+                table = measure(job, data, self.plan.how.group, report=True)
+                self._write_prompts(files[split], table)
+            write_whole(json.dumps(policy_entropy(job)[0]).encode(), note)
+        tables = {
+            split: {
+                name: torch.tensor(column.to_numpy()).double()
+                for name, column in pl.read_parquet(path).to_dict().items()
+            }
+            for split, path in files.items()
+        }
+        return tables, float(json.loads(note.read_text()))
+
+    def values(self, task: Task | int) -> pl.DataFrame:
+        """Every metric of every test prompt of a reporting run, or of the start of a seed."""
+        if isinstance(task, Task):
+            return pl.read_parquet(self._prompts(task))
+        return pl.read_parquet(self._start_file(task % len(self.plan.starts), "test"))
+
+    def costs(self) -> dict[str, Cost]:
+        """What one step of each entry costs at the start, measured once and kept."""
+        from recast.lm.study import Cost, cost
+        from recast.strategies import parse_strategy
+
+        found = {}
+        for entry in self.plan.entries:
+            task = Task(entry, 1e-6, 0, self._config(entry, 1e-6, 0, None))
+            path = self.plan.folder / "costs" / f"{task.key}.json"
+            if not path.exists():
+                job, how = self._fresh(task)
+                measured = cost(job, parse_strategy(entry.strategy), how)
+                write_whole(json.dumps(asdict(measured)).encode(), path)
+            found[entry.label] = Cost(**json.loads(path.read_text()))
+        return found
+
+    def seconds(self, tuning: Sequence[Task], report: Sequence[Task] | int) -> float:
+        """Processor seconds of these runs, from the measured steps and a measured evaluation.
+
+        report: the runs themselves, or how many there will be, each with the longest checkpoint.
+        """
+        from recast.lm.study import measure
+
+        costs, longest = self.costs(), max(self.plan.stops)
+        job = self.job(0)
+        data = job.evaluation["validation"]
+        part = data.first(_TIMED_PROMPTS)
+        began = time.process_time()
+        measure(job, part, self.plan.how.group)
+        per_prompt = (time.process_time() - began) / len(part)
+        total = 0.0
+        for task in tuning:
+            step = costs[task.entry.label].step_cpu
+            total += step * longest + per_prompt * len(data) * len(self.plan.stops)
+        mean_step = sum(c.step_cpu for c in costs.values()) / len(costs)
+        both = 1.3 * per_prompt * (len(data) + len(job.evaluation["test"]))
+        if isinstance(report, int):
+            return total + report * (mean_step * longest + both)
+        return total + sum(costs[t.entry.label].step_cpu * (t.stop or 0) + both for t in report)
+
+    def _config(self, entry: Entry, lr: float, seed: int, stop: int | None) -> dict[str, Any]:
+        manifest = self.manifests[seed % len(self.manifests)]
+        prompts = self.plan.eval_prompts or 0
+        found = run_config(self.data, manifest, self.plan.how, entry.strategy, lr, seed, prompts)
+        # Runs of one study are one cell, whichever start their seed has.
+        starts = [run_key({"files": m["files"]}) for m in self.manifests]
+        found["start_spec"] = {"weights": starts}
+        found["train_spec"] |= {"stop": stop, "targets": entry.targets}
+        cell = {k: found[k] for k in ("lm_engine", "world_spec", "policy_spec", "start_spec")}
+        how = {k: v for k, v in found["train_spec"].items() if k not in ("stop", "targets")}
+        return {**found, "strategy": entry.label, "cell": run_key({**cell, **how})[:8]}
+
+    def _fresh(self, task: Task) -> tuple[Job, RLTraining]:
+        """The start of the task's seed with its own prompts, and how to train it."""
+        import torch
+
+        job = self.job(task.seed % len(self.plan.starts))
+        if task.entry.targets == "train":
+            rows = self.data.sft
+            prompts = job.vocabulary.prompts([row.history for row in rows])
+            target = torch.tensor([row.target for row in rows])
+            job = replace(job, prompts=prompts, target=target)
+        return job, replace(self.plan.how, lr=task.lr, seed=task.seed)
+
+    def job(self, place: int) -> Job:
+        """The job of one start, its weights as they were."""
+        if place not in self._jobs:
+            job = build_job(self.plan.starts[place], self.data, self.plan.eval_prompts)
+            self._jobs[place] = job
+            self._kept[place] = {k: v.detach().clone() for k, v in job.model.named_parameters()}
+        job = self._jobs[place]
+        for name, value in job.model.named_parameters():
+            value.data.copy_(self._kept[place][name])
+            value.grad = None
+        return job
+
+    def _tuning_file(self, task: Task) -> Path:
+        return self.plan.folder / "tuning" / f"{task.key}.json"
+
+    def _tuned(self, task: Task) -> dict[str, dict[str, float]] | None:
+        path = self._tuning_file(task)
+        if not path.exists():
+            return None
+        found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def _prompts(self, task: Task) -> Path:
+        return self.plan.folder / "prompts" / f"{task.key}.parquet"
+
+    def _start_file(self, place: int, split: str) -> Path:
+        files = {"files": self.manifests[place]["files"], "prompts": self.plan.eval_prompts}
+        return self.plan.folder / "prompts" / f"start-{run_key(files)}-{split}.parquet"
+
+    def _write_prompts(self, path: Path, table: dict[str, Tensor]) -> None:
+        frame = pl.DataFrame({name: value.float().numpy() for name, value in table.items()})
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer)
+        write_whole(buffer.getvalue(), path)
+
+
+def train_starts(
+    data: LMData, folder: Path, count: int, layers: int, width: int, progress: Progress
+) -> tuple[Path, ...]:
+    """SFT checkpoints of small models, seeds 0, 1, ...; those that exist are kept."""
+    from recast.lm import checkpoint
+    from recast.lm.models import SmallModel, build_small, default_vocabulary
+    from recast.lm.sft import Tuning, fine_tune
+    from recast.lm.trie import build_trie
+
+    trie = build_trie(data.sids)
+    found = []
+    for seed in range(count):
+        place = folder / "starts" / f"{layers}x{width}-{seed}"
+        if not (place / "model").exists():
+            vocabulary = default_vocabulary(data.depth, data.codebook)
+            shape = SmallModel(layers, width, max(1, width // 32), 3 * width)
+            model = build_small(vocabulary, shape, seed)
+            how = Tuning(lr=START_RATE, history_loss=True, seed=seed)
+
+            def show(done: int, total: int, text: str, seed: int = seed) -> None:
+                progress(seed * total + done, count * total, f"start {seed + 1}, {text}")
+
+            found_best = fine_tune(
+                model, vocabulary, trie, data.sft, data.tuning, how, place, data.fingerprint, show
+            )
+            meta = {"history": found_best.history, "best": found_best.best, "data": data.name}
+            checkpoint.save_model(place / "model", model, vocabulary, data.fingerprint, meta)
+        found.append(place / "model")
+    return tuple(found)
+
+
+START_RATE = 2e-3
+"""Learning rate of the small models' SFT."""
+
+
+def run_missing(study: Study, tasks: Sequence[Task], progress: Progress) -> Iterator[Task]:
+    """Do what is missing, one run after the other, yielding each that is done."""
+    todo = study.missing(tasks)
+    for place, task in enumerate(todo):
+        kind = "tuning" if task.stop is None else "reporting"
+        progress(place, len(todo), f"{kind} {task.entry.label} lr {task.lr:g} seed {task.seed}")
+        (study.tune if task.stop is None else study.report)(task)
+        yield task
+    progress(len(todo), len(todo), "done")

@@ -1,0 +1,255 @@
+"""Tables of the measured comparison: scores, differences that are real, costs, and the simulator.
+
+Columns are listed in docs/columns.md. Every interval resamples users and seeds together
+(`workbench.stats.two_way`); p-values are corrected (Holm) over all rows and metrics against one control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from workbench.analysis.summary import reported
+from workbench.stats.seeds import ENOUGH, FEWEST, LEVEL, Floats, holm
+from workbench.stats.two_way import Draws, percentiles, rank_correlation, two_sided
+
+if TYPE_CHECKING:
+    from recast.lm.study import Cost, Tuned
+    from workbench.real.study import Study, Task
+
+METRICS = ("hr_at_1", "hr_at_10", "ndcg_at_10", "pass_at_1", "pass_at_1_matched", "pass_at_32")
+CONTROLS = ("start", "sft", "grpo")
+START = "start"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Values `[rows, metrics, seeds, prompts]` of the finished seeds, users and slices `[prompts]`
+    of the test split. tempered: the temperature at which the last row was read."""
+
+    rows: tuple[str, ...]
+    values: Floats
+    users: tuple[str, ...]
+    slices: Mapping[str, Floats]
+    seeds: int
+    tempered: float
+
+
+def collect(study: Study, chosen: Mapping[str, Tuned]) -> Measured | None:
+    """Read what is finished: the seeds that every entry has. None before the first.
+
+    The tempered row is `sft`, each code sampled at the temperature whose Pass@1 on the tuning users
+    is highest, over all seeds; its ranked list is that of `sft`, and so is Pass@1 at matched
+    entropy.
+    """
+    from recast.lm.evaluate import evaluation_set
+    from recast.lm.trie import build_trie
+
+    tasks = study.report_tasks(dict(chosen))
+    left = {task.seed for task in study.missing(tasks)}
+    by_seed: dict[int, list[Task]] = {}
+    for task in tasks:
+        if task.seed not in left:
+            by_seed.setdefault(task.seed, []).append(task)
+    if not by_seed:
+        return None
+    labels = [task.entry.label for task in next(iter(by_seed.values()))]
+    temperature = _tempered(study, [t for ts in by_seed.values() for t in ts])
+    found = []
+    for seed, mine in by_seed.items():
+        tables = [study.values(seed), *(study.values(task) for task in mine)]
+        rows = [[frame[m].to_numpy() for m in METRICS] for frame in tables]
+        if temperature is not None:
+            frame = tables[1 + labels.index("sft")]
+            ends = {m: f"{m}_{temperature[1]}" for m in ("pass_at_1", "pass_at_32")}
+            rows.append([frame[ends.get(m, m)].to_numpy() for m in METRICS])
+        found.append(rows)
+    names = (START, *labels, *([] if temperature is None else ["sft_tempered"]))
+    data = study.data
+    vocabulary = study.job(0).vocabulary
+    chosen_set = evaluation_set(
+        vocabulary,
+        build_trie(data.sids),
+        data.test,
+        data.slices(data.test),
+        study.plan.eval_prompts,
+    )
+    return Measured(
+        names,
+        np.asarray(found).transpose(1, 2, 0, 3),
+        chosen_set.users,
+        {name: flags.numpy() for name, flags in chosen_set.slices.items()},
+        len(by_seed),
+        1.0 if temperature is None else temperature[0],
+    )
+
+
+def _tempered(study: Study, tasks: Sequence[Task]) -> tuple[float, str] | None:
+    from recast.lm.study import TEMPERATURES, temperature_name
+
+    keys = [task.key for task in tasks if task.entry.label == "sft"]
+    if not keys:
+        return None
+    frame = study.plan.store.load(keys).filter(split="validation", slice="all")
+    frame = frame.filter(pl.col("step") > 0)
+    means = {t: frame[f"pass_at_1_{temperature_name(t)}"].mean() for t in TEMPERATURES}
+    best = max(means, key=lambda t: (float(means[t]), t))  # type: ignore[arg-type]
+    return best, temperature_name(best)
+
+
+def scores(
+    measured: Measured,
+    chosen: Mapping[str, Tuned],
+    slices: Sequence[str] = ("all",),
+) -> pl.DataFrame:
+    """slice, strategy, lr, step, seeds, prompts, and each metric m with m_low, m_high."""
+    draws = Draws.of(measured.users, measured.seeds)
+    found: list[dict[str, Any]] = []
+    for label in slices:
+        keep = None if label == "all" else measured.slices[label]
+        mean, drawn = draws.means(measured.values, keep)
+        low, high = percentiles(drawn)
+        for i, name in enumerate(measured.rows):
+            lr, step = chosen.get("sft" if name == "sft_tempered" else name, (None, 0))
+            row: dict[str, Any] = {"slice": label, "strategy": name, "lr": lr, "step": step}
+            row |= {"seeds": measured.seeds}
+            row |= {"prompts": len(measured.users) if keep is None else int(keep.sum())}
+            for j, metric in enumerate(METRICS):
+                enough = measured.seeds >= FEWEST
+                row |= {
+                    metric: float(mean[i, j]),
+                    f"{metric}_low": float(low[i, j]) if enough else None,
+                    f"{metric}_high": float(high[i, j]) if enough else None,
+                }
+            found.append(row)
+    return pl.DataFrame(found, infer_schema_length=None)
+
+
+def differences(measured: Measured) -> pl.DataFrame:
+    """control, strategy, metric, difference (strategy minus control), difference_low,
+    difference_high, p_holm, verdict: "above", "below", "not told apart", or "no claim" below ten
+    seeds."""
+    draws = Draws.of(measured.users, measured.seeds)
+    _, drawn = draws.means(measured.values)
+    mean = measured.values.mean((-2, -1))
+    found: list[dict[str, Any]] = []
+    for control in CONTROLS:
+        if control not in measured.rows:
+            continue
+        base = measured.rows.index(control)
+        family: list[dict[str, Any]] = []
+        for i, name in enumerate(measured.rows):
+            if i == base or name == START:
+                continue
+            for j, metric in enumerate(METRICS):
+                gap = drawn[i, j] - drawn[base, j]
+                low, high = percentiles(gap)
+                family.append(
+                    {
+                        "control": control,
+                        "strategy": name,
+                        "metric": metric,
+                        "difference": float(mean[i, j] - mean[base, j]),
+                        "difference_low": float(low),
+                        "difference_high": float(high),
+                        "p_holm": float(two_sided(gap)),
+                    }
+                )
+        for row, p in zip(family, holm([r["p_holm"] for r in family]), strict=True):
+            row["p_holm"] = p
+            row["verdict"] = _verdict(row["difference"], p, measured.seeds)
+        found += family
+    return pl.DataFrame(found, infer_schema_length=None)
+
+
+def _verdict(difference: float, p: float, seeds: int) -> str:
+    if seeds < ENOUGH:
+        return "no claim"
+    return "not told apart" if p >= LEVEL else "above" if difference > 0 else "below"
+
+
+def sentences(table: pl.DataFrame, seeds: int) -> list[str]:
+    """Which differences are real, one sentence per control and metric."""
+    if seeds < ENOUGH:
+        return [f"{seeds} seeds: no claim of a seed-level difference is made."]
+    found = []
+    for (control, metric), rows in table.group_by("control", "metric", maintain_order=True):
+        parts = [
+            f"{verdict}: {', '.join(names)}"
+            for verdict in ("above", "below", "not told apart")
+            if (names := rows.filter(verdict=verdict)["strategy"].to_list())
+        ]
+        found.append(f"{metric} against {control}: {'; '.join(parts)}.")
+    return found
+
+
+def wide(table: pl.DataFrame, control: str) -> pl.DataFrame:
+    """The differences to one control, a row per strategy; a star marks what is real."""
+    found = []
+    rows = table.filter(control=control)
+    for (name,), mine in rows.group_by("strategy", maintain_order=True):
+        cells = {
+            r["metric"]: f"{r['difference']:+.4f} [{r['difference_low']:+.4f}, "
+            f"{r['difference_high']:+.4f}]{'*' if r['verdict'] in ('above', 'below') else ''}"
+            for r in mine.iter_rows(named=True)
+        }
+        found.append({"strategy": str(name), **cells})
+    return pl.DataFrame(found)
+
+
+def costs(found: Mapping[str, Cost], micro_rows: int) -> pl.DataFrame:
+    """strategy, rows, tokens, update_cpu_ms, step_cpu_ms, peak_mib, micro_rows; of one step."""
+    return pl.DataFrame(
+        [
+            {
+                "strategy": label,
+                "rows": cost.rows,
+                "tokens": cost.tokens,
+                "update_cpu_ms": 1000 * cost.update_cpu,
+                "step_cpu_ms": 1000 * cost.step_cpu,
+                "peak_mib": cost.peak_mib,
+                "micro_rows": micro_rows,
+            }
+            for label, cost in found.items()
+        ]
+    )
+
+
+def against_simulator(measured: Measured, simulated: pl.DataFrame) -> pl.DataFrame:
+    """metric, rho (Spearman, over strategies), rho_low, rho_high, p, strategies.
+
+    simulated: rows of a store with `tuned` marked; each side's final test means over seeds. The
+    interval resamples users and seeds of the real model and seeds of the simulator.
+    """
+    last = reported(simulated.filter("tuned")).filter(pl.col("slice") == "all")
+    last = last.filter(pl.col("step") == pl.col("step").max().over("run"))
+    known = set(last["strategy"])
+    shared = [name for name in measured.rows if name in known]
+    draws = Draws.of(measured.users, measured.seeds)
+    mean, drawn = draws.means(measured.values[[measured.rows.index(n) for n in shared]])
+    table = [
+        last.filter(strategy=name).sort("seed").select(METRICS).to_numpy().T for name in shared
+    ]
+    seeds = min(t.shape[1] for t in table)
+    other = np.stack([t[:, :seeds] for t in table])
+    weights = Draws.of([str(s) for s in range(seeds)], 1, drawn.shape[-1]).users
+    other_drawn = other @ weights.T / seeds
+    found = []
+    for j, metric in enumerate(METRICS):
+        fit = rank_correlation(mean[:, j], other[:, j].mean(-1), drawn[:, j], other_drawn[:, j])
+        found.append(
+            {
+                "metric": metric,
+                "rho": fit.rho,
+                "rho_low": fit.low,
+                "rho_high": fit.high,
+                "p": fit.p,
+                "strategies": fit.n,
+                "simulator_seeds": seeds,
+            }
+        )
+    return pl.DataFrame(found)

@@ -1,0 +1,76 @@
+"""A diagnosis as one self-contained HTML file: findings, tables, charts and their data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from workbench import charts
+from workbench.diagnosis.counterfactual import counterfactual
+from workbench.diagnosis.diagnosis import (
+    Diagnosis,
+    over_training,
+    predictions,
+    regime_table,
+    summary_line,
+    trend,
+)
+from workbench.diagnosis.findings import examine
+from workbench.diagnosis.logs.groups import TEACHES
+from workbench.diagnosis.savings import again, best_group, savings
+from workbench.report.figures import Figure
+from workbench.report.html import Report, write_report
+
+COMMAND = "recast diagnose PATH"
+
+
+def findings_table(found: Diagnosis) -> pl.DataFrame:
+    """One row per finding: name, level, says, do."""
+    return pl.DataFrame(
+        [vars(one) for one in examine(found)],
+        schema={"name": pl.String, "level": pl.String, "says": pl.String, "do": pl.String},
+    )
+
+
+def write_log_report(
+    found: Diagnosis, strategies: Sequence[str], share: float, target: Path
+) -> None:
+    """Write the HTML file, whole or not at all. share: learnable groups that G should reach.
+
+    Raises SpecError when vl-convert-python is missing, DiskError when the disk refuses.
+    """
+    training, other = over_training(found), predictions(found)
+    what_if = counterfactual(found, strategies)
+    tables = [
+        ("What is wrong?", findings_table(found), "findings"),
+        ("How many groups can teach anything?", regime_table(found), "regimes"),
+        ("What does one learnable group cost?", savings(found), "savings"),
+        ("Is a constant group constant at its prompt's next visit?", again(found), "again"),
+    ]
+    figures = [_figure("regimes", charts.logged_regimes(training), training, "training")]
+    if not other.is_empty():
+        whole = other.filter(pl.col("task") == "all")
+        late = found.late()
+        teaching = late.filter(TEACHES).height
+        chart = charts.other_widths(whole, found.group, teaching / late.height)
+        figures.append(_figure("other-g", chart, whole, "predictions"))
+    if "learnable" in what_if.columns and what_if["learnable"].count():
+        figures.append(_figure("what-if", charts.what_if(what_if), what_if, "strategies"))
+    lines = found.log.problems.lines()
+    write_report(
+        Report(
+            f"{summary_line(found)}. {trend(found)} {best_group(found, share).removesuffix('.')}",
+            lines,
+            [(title, rows, f"{COMMAND} --table {name}") for title, rows, name in tables],
+            figures,
+            heading="What is wrong with this run, and what would help?",
+            scope="Everything here is counted in the log, or predicted from it with 95% intervals.",
+        ),
+        target,
+    )
+
+
+def _figure(key: str, chart: charts.Chart, rows: pl.DataFrame, table: str) -> Figure:
+    return Figure(key, chart, rows, f"{COMMAND} --table {table}")

@@ -1,0 +1,1 @@
+"""What a person writes down: experiments and sweeps, their names and packaged presets."""

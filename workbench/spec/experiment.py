@@ -1,0 +1,377 @@
+"""What a person writes: an `Experiment`, from a packaged preset, a TOML file and flags."""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from recast.stage import nearest
+from recast.strategies import parse_strategy
+from recast.strategy import require_inputs
+
+if TYPE_CHECKING:
+    from sim.training.step import Training
+
+PRESETS = Path(__file__).parent / "presets"
+Positive = Annotated[int, Field(ge=1, le=10_000_000)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+Model = TypeVar("Model", bound=BaseModel)
+TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
+
+
+DEPTH = 3
+"""Code levels of the simulator's worlds."""
+
+GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "depth", "reference"})
+"""Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
+
+
+class SpecError(Exception):
+    """A specification that cannot be used; the message is one line for the user."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class WorldSpec(_Strict):
+    """Which world. data: folder of a replay world; task: of a synthetic one, `plain`, one of five
+    or all of them mixed; noise: temperature of true preferences, .2 = each task's own;
+    heterogeneity: how unequal users are in the strength of their taste, 0 = as drawn, -1 = equal,
+    above 0 more unequal; drift: how far tastes have turned between the SFT log and the test users,
+    0 = not, 1 = wholly; test_sample: a fixed sample of so many of a replay world's test prompts,
+    0 = all of them."""
+
+    kind: Literal["synthetic", "replay"] = "synthetic"
+    data: str | None = None
+    task: Literal["plain", "short_video", "ad", "product", "interactive", "label", "mixed"] = (
+        "plain"
+    )
+    items: Annotated[int, Field(ge=2, le=4096)] = 1024
+    noise: Annotated[float, Field(gt=0, le=100)] = 0.2
+    heterogeneity: Annotated[float, Field(ge=-1, le=3)] = 0.0
+    drift: Annotated[float, Field(ge=0, le=1)] = 0.0
+    test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
+    validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
+    test_sample: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+WIDTHS = {"S": 32, "M": 64, "L": 128, "XL": 256}
+"""The width ladder: names for numbers of hidden units."""
+
+
+def _width(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in WIDTHS:
+            named = ", ".join(f"{name} ({width})" for name, width in WIDTHS.items())
+            raise ValueError(f"got {value!r}; expected a whole number or one of {named}")
+        return WIDTHS[value]
+    return value
+
+
+class PolicySpec(_Strict):
+    """Which policy. width: hidden units of the MLP or the transformer, a number or a name of
+    `WIDTHS`; tabular and log-linear policies have none."""
+
+    kind: Literal["mlp", "tabular", "loglinear", "transformer"] = "mlp"
+    width: Annotated[int, Field(ge=1, le=4096), BeforeValidator(_width)] = 64
+
+    @model_validator(mode="after")
+    def _shared_by_heads(self) -> PolicySpec:
+        if self.kind == "transformer" and self.width % 2:
+            raise ValueError(f"width {self.width}: expected an even number for two attention heads")
+        return self
+
+
+class StartSpec(_Strict):
+    """The warm start. all_zero: requested share of all-zero groups at `train.group`."""
+
+    all_zero: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    max_steps: Positive = 2000
+    lr: Annotated[float, Field(gt=0, le=1)] = 0.003
+
+
+class TrainSpec(_Strict):
+    """steps: rollout phases; batch: prompts per phase; group: rollouts per prompt G; lr: the grid
+    from which each strategy's rate is chosen on the validation split by `tune_metric`;
+    rollouts: i.i.d. samples at `temperature`, or the distinct items of a beam search;
+    decoding: down the trie of items, or free, so that a rollout may be no item and earns nothing;
+    mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
+    kl_weight, kl_estimator: the loss; updates: from sampled groups, or their expectation, free of
+    sampling noise, where credit follows from hits and the boundary pair; curve_prompts: test
+    prompts behind each point of a learning curve, 0 = all of them; precision: of parameters,
+    gradients and moments while training; in either, a run's bits do not depend on its company;
+    kernel: of the heavy parts of a step, compiled is faster and needs the extra `fast`."""
+
+    steps: Positive = 300
+    batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    group: Annotated[int, Field(ge=1, le=4096)] = 32
+    rollouts: Literal["sample", "beam"] = "sample"
+    decoding: Literal["trie", "free"] = "trie"
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(ge=0, le=100)] = 0.28
+    kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    mini_batch: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    updates: Literal["sampled", "expected"] = "sampled"
+    evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
+    curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
+    precision: Literal["float64", "float32"] = "float64"
+    kernel: Literal["torch", "compiled"] = "torch"
+    lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
+    tune_metric: TuneMetric = "pass_at_1_matched"
+
+    def training(self) -> Training:
+        """What the simulator's training needs of it."""
+        from sim.training.step import Training
+
+        others = {"lr", "tune_metric", "decoding", "precision"}
+        return Training(**self.model_dump(exclude=others))
+
+
+class Experiment(_Strict):
+    """One table's worth of runs: strategies x learning rates x seeds in one world."""
+
+    strategies: Annotated[tuple[str, ...], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 5
+    world: WorldSpec = WorldSpec()
+    policy: PolicySpec = PolicySpec()
+    start: StartSpec = StartSpec()
+    train: TrainSpec = TrainSpec()
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Experiment:
+        for name in self.strategies:
+            try:
+                beams = {"beam_rank"} if self.train.rollouts == "beam" else set()
+                require_inputs(parse_strategy(name), GIVEN | beams, self.train.group)
+            except ValueError as problem:
+                raise ValueError(f"strategy {name!r}: {problem}") from None
+        if self.train.updates == "expected":
+            self._expected()
+        if self.train.kernel == "compiled":
+            self._compiled()
+        return self
+
+    def _expected(self) -> None:
+        """Raise ValueError where a strategy has no expected update."""
+        from sim.shortcuts.expected import why_not_expected
+
+        if self.policy.kind == "transformer":
+            raise ValueError(
+                "train.updates: expected updates need a policy with hand-written passes; "
+                "expected policy.kind mlp, tabular or loglinear"
+            )
+        how = self.train.training()
+        for name in self.strategies:
+            reason = why_not_expected(parse_strategy(name), how, DEPTH)
+            if reason:
+                raise ValueError(f"strategy {name!r}: no expected update: {reason}")
+
+    def _compiled(self) -> None:
+        """Raise ValueError where the compiled kernel cannot be had."""
+        if self.policy.kind != "mlp" or self.train.updates != "sampled":
+            raise ValueError(
+                "train.kernel: compiled serves sampled updates of an MLP; expected torch, or "
+                "policy.kind mlp with train.updates sampled"
+            )
+        try:
+            import_module("numba")
+        except ImportError as problem:
+            raise ValueError(
+                f"train.kernel: compiled needs numba ({str(problem).splitlines()[0]}); "
+                "pip install 'recast-workbench[fast]', or use torch"
+            ) from None
+
+    @field_validator("strategies")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(plain_text(name) for name in names)
+        for name in names:
+            parse_strategy(name)
+        if len(set(names)) != len(names):
+            raise ValueError("a strategy is named twice")
+        return names
+
+
+def plain_text(strategy: str) -> str:
+    """A strategy's text as it is stored: one space after each comma, none elsewhere around it."""
+    return ", ".join(part.strip() for part in strategy.split(","))
+
+
+def preset_names() -> list[str]:
+    """The packaged presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def load_experiment(source: str, changes: Mapping[str, Any]) -> Experiment:
+    """An experiment from a preset's name or a TOML file, with dotted changes on top.
+
+    changes: `{"train.group": 16}`; None leaves a field as it is.
+    Raises SpecError, one line: the field, what is wrong, what would be right.
+    """
+    return validated(Experiment, change(read_toml(source, PRESETS, "preset"), changes))
+
+
+def read_toml(source: str, folder: Path, kind: str) -> dict[str, Any]:
+    """The raw content of a packaged file of `folder`, by its name, or of any TOML file.
+
+    Raises SpecError when it cannot be found or read.
+    """
+    names = sorted(path.stem for path in folder.glob("*.toml"))
+    path = folder / f"{source}.toml" if source in names else Path(source)
+    try:
+        if not path.is_file():
+            raise SpecError(
+                f"{kind} {source!r}: not a packaged {kind} nor a file; {nearest(source, names)}"
+            )
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, OSError, ValueError, RecursionError) as problem:
+        raise SpecError(f"{path}: not readable TOML: {problem}") from None
+
+
+def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested tables with dotted fields replaced; None leaves a field as it is.
+
+    Raises SpecError when a dotted field runs through something that is not a table.
+    """
+    result = copy.deepcopy(dict(raw))
+    for dotted, value in changes.items():
+        if value is None:
+            continue
+        *parents, leaf = dotted.split(".")
+        place = result
+        for depth, parent in enumerate(parents):
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                where = ".".join(parents[: depth + 1])
+                raise SpecError(f"{where}: expected a table, got {place!r}")
+        place[leaf] = value
+    return result
+
+
+def assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Dotted changes from texts such as `train.group=16` or `policy.width=S`.
+
+    A value is read as TOML (a number, true, a list, "a text") and as plain text where it is none.
+    Raises SpecError for a text without a field.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        field, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", field):
+            raise SpecError(f"--set {text!r}: expected FIELD=VALUE, such as train.group=16")
+        try:
+            found[field] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[field] = value
+    return found
+
+
+def validated(model: type[Model], raw: Mapping[str, Any]) -> Model:
+    """A checked specification. Raises SpecError, one line, for the first fault."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as problem:
+        raise SpecError(_one_line(model, problem)) from None
+
+
+def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
+    first = problem.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(model, first["loc"][:-1])
+        return f"{where}: unknown key; {nearest(str(first['loc'][-1]), known)}"
+    if first["type"] == "value_error":
+        message = first["msg"].removeprefix("Value error, ")
+        return f"{where}: {message}" if where else message
+    if first["type"] == "missing":
+        return f"{where}: missing; expected {expected(model, first['loc'])}"
+    if first["loc"][-1] in _BRANCHES:
+        where = ".".join(str(part) for part in first["loc"][:-1])
+    given = repr(first["input"])
+    given = given if len(given) <= 80 else f"{given[:77]}..."
+    return f"{where}: got {given}; expected {expected(model, first['loc'])}"
+
+
+def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
+    schema = model.model_json_schema()
+    return list(_inside(schema, where).get("properties", schema["properties"]))
+
+
+def expected(model: type[BaseModel], where: tuple[int | str, ...]) -> str:
+    """What a field accepts, in words: `an integer >= 1 and <= 4096`."""
+    return _words(model.model_json_schema(), _inside(model.model_json_schema(), where))
+
+
+def _inside(schema: dict[str, Any], where: tuple[int | str, ...]) -> dict[str, Any]:
+    """The JSON schema of a field; the nearest enclosing one when the path leaves the schema."""
+    here = _resolved(schema, schema)
+    for part in where:
+        options = [_resolved(schema, o) for o in here.get("anyOf", [here])]
+        for option in options:
+            if part in option.get("properties", {}):
+                here = _resolved(schema, option["properties"][part])
+                break
+            inner = option.get("items" if isinstance(part, int) else "additionalProperties")
+            if isinstance(inner, dict):
+                here = _resolved(schema, inner)
+                break
+    return here
+
+
+def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in part:
+        part = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
+    return part
+
+
+_BRANCHES = ("bool", "int", "float", "str")
+"""What pydantic appends to the place of a value that may have several types."""
+
+_NOUNS = {
+    "integer": "an integer",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
+
+
+def _words(schema: dict[str, Any], part: dict[str, Any]) -> str:
+    if "anyOf" in part:
+        options = [_words(schema, _resolved(schema, option)) for option in part["anyOf"]]
+        return " or ".join(dict.fromkeys(o for o in options if o != "nothing"))
+    if "enum" in part or "const" in part:
+        return "one of " + ", ".join(repr(v) for v in part.get("enum", [part.get("const")]))
+    text = _NOUNS.get(part.get("type", ""), "a value")
+    if part.get("type") == "array":
+        text = "a list of at least one value" if part.get("minItems") else text
+        items = _resolved(schema, part.get("items", {}))
+        return f"{text}, each {_words(schema, items)}" if items else text
+    if "pattern" in part:
+        return f"{text} that matches {part['pattern']}"
+    low, high = part.get("minimum"), part.get("maximum")
+    above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")
+    lower = f">= {low}" if low is not None else f"> {above}" if above is not None else ""
+    upper = f"<= {high}" if high is not None else f"< {below}" if below is not None else ""
+    return " and ".join(filter(None, (f"{text} {lower}".rstrip(), upper)))

@@ -1,0 +1,262 @@
+"""A sweep: many cells and seeds, from a grid over any field of an experiment.
+
+A sweep file is an experiment file with a `[grid]`, `[[include]]`, `[[exclude]]` and `[tune]` on
+top; every preset is a sweep of one cell. Expansion is pure: the same sweep gives the same runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import Field, field_validator, model_validator
+
+from recast.stage import nearest
+from recast.strategies import parse_strategy
+from workbench.analysis.tuning import next_rate, tried
+from workbench.spec.experiment import (
+    PRESETS,
+    WIDTHS,
+    Experiment,
+    Rate,
+    SpecError,
+    TuneMetric,
+    _Strict,
+    change,
+    plain_text,
+    read_toml,
+    validated,
+)
+from workbench.spec.keys import run_config, run_key, start_key
+
+SWEEPS = Path(__file__).parent / "sweeps"
+Scalar = bool | int | float | str
+Values = Annotated[tuple[Scalar, ...], Field(min_length=1)]
+_OWN = ("name", "grid", "include", "exclude", "tune")
+_RUN_FIELDS = ("strategy", "lr", "seed")
+MOST_RUNS = 1_000_000
+
+
+class Tune(_Strict):
+    """The fair comparison: every strategy and cell at its own best learning rate.
+
+    lr: the rates tried; metric: what decides, its mean over seeds after the last step; split: where
+    it is read, never the test users; extend: how often a grid whose best rate sits on its edge
+    grows by one rate beyond it, by the step between its last two rates.
+    """
+
+    lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.0003, 0.001, 0.003, 0.01, 0.03)
+    metric: TuneMetric = "pass_at_1_matched"
+    split: Literal["validation"] = "validation"
+    extend: Annotated[int, Field(ge=0, le=8)] = 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """One configuration and seed; of `experiment` only world, policy, start and train count."""
+
+    experiment: Experiment
+    strategy: str
+    lr: float
+    seed: int
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Everything that determines the run; see `workbench.spec.keys.run_config`."""
+        return run_config(self.experiment, self.strategy, self.lr, self.seed)
+
+    @cached_property
+    def key(self) -> str:
+        """The run's name in a store."""
+        return run_key(self.config)
+
+    @cached_property
+    def start(self) -> str:
+        """The name of the warm start that the run needs."""
+        return start_key(self.experiment, self.seed)
+
+
+class Sweep(Experiment):
+    """An experiment and a grid over its fields.
+
+    grid: dotted field -> values, crossed with each other, the strategies, rates and seeds.
+    exclude: rules that remove what matches all their fields (a value, or a list of values).
+    include: small grids of their own on top of the experiment, added after the exclusions; they may
+    name a strategy. Rules may name strategy, lr and seed beside dotted fields.
+    tune: choose a learning rate per strategy and cell; without it each rate is reported.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,99}$")] = "sweep"
+    grid: dict[str, Values] = Field(default_factory=dict)
+    include: tuple[dict[str, Values], ...] = ()
+    exclude: tuple[dict[str, Values], ...] = ()
+    tune: Tune | None = None
+
+    @field_validator("grid", "include", "exclude", mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _numbered(_flattened(value))
+        if isinstance(value, list | tuple):
+            return [cls._flat(r) if isinstance(r, Mapping) else r for r in value]
+        return value
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> Sweep:
+        fields = sorted(_flattened(self.experiment.model_dump(), wrap=False))
+        fields = [f for f in fields if f not in ("strategies", "seeds", "train.tune_metric")]
+        grid_fields = [f for f in fields if f != "train.lr"]
+        _check("grid", self.grid, grid_fields)
+        for i, rule in enumerate(self.include):
+            _check(f"include.{i}", rule, [*grid_fields, "strategy"])
+            for name in rule.get("strategy", ()):
+                parse_strategy(str(name))
+        for i, rule in enumerate(self.exclude):
+            _check(f"exclude.{i}", rule, [*grid_fields, *_RUN_FIELDS])
+            if not rule:
+                raise ValueError(f"exclude.{i}: an empty rule would exclude everything")
+        return self
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment under the grid."""
+        return Experiment.model_validate(self.model_dump(exclude=set(_OWN)))
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates to train."""
+        return tuple(dict.fromkeys(self.tune.lr if self.tune else self.train.lr))
+
+    def cells(self) -> Iterator[tuple[Experiment, tuple[str, ...], bool]]:
+        """Each cell's experiment, its strategies, and whether an include rule brought it.
+
+        Raises SpecError naming the grid's field when a value is out of its range.
+        """
+        base = self.experiment.model_dump()
+        for point in _points(self.grid):
+            yield _at(base, point, "grid"), self.strategies, False
+        for i, rule in enumerate(self.include):
+            names = tuple(plain_text(str(s)) for s in rule.get("strategy", self.strategies))
+            for point in _points({k: v for k, v in rule.items() if k != "strategy"}):
+                yield _at(base, point, f"include.{i}"), names, True
+
+    def runs(self) -> list[Run]:
+        """Every run of the sweep, each once, in a fixed order.
+
+        Raises SpecError for a value out of range, an empty sweep, or more than a million runs.
+        """
+        size = len(self.strategies) * len(self.rates) * self.seeds
+        for values in self.grid.values():
+            size *= len(values)
+        if size > MOST_RUNS:
+            raise SpecError(f"grid: {size} runs; expected at most {MOST_RUNS}")
+        found: dict[tuple[Any, ...], Run] = {}
+        for experiment, strategies, included in self.cells():
+            fields = _flattened(experiment.model_dump(), wrap=False)
+            for name, lr, seed in itertools.product(strategies, self.rates, range(self.seeds)):
+                labels = {**fields, "strategy": name, "lr": lr, "seed": seed}
+                if included or not any(_matches(rule, labels) for rule in self.exclude):
+                    run = Run(experiment, name, lr, seed)
+                    found.setdefault((experiment, name, lr, seed), run)
+        if not found:
+            raise SpecError("exclude: the rules leave no run")
+        return list(found.values())
+
+    def varying(self) -> list[str]:
+        """The dotted fields in which cells differ by design, in order of mention."""
+        named = [*self.grid, *(f for rule in self.include for f in rule if f != "strategy")]
+        return list(dict.fromkeys(named))
+
+
+def beyond_the_edge(runs: Sequence[Run], frame: pl.DataFrame, tune: Tune) -> list[Run]:
+    """The runs one learning rate further, where the best rate sits on the edge of its grid.
+
+    frame: the stored rows of `runs`.
+    """
+    if frame.is_empty():
+        return []
+    more: list[Run] = []
+    chosen = tried(frame, tune.metric, tune.split).filter("chosen")
+    for cell, strategy, lr in chosen.select("cell", "strategy", "lr").iter_rows():
+        here = [run for run in runs if (run.config["cell"], run.strategy) == (cell, strategy)]
+        further = next_rate(tuple({run.lr for run in here}), lr)
+        if further is not None:
+            more += [Run(r.experiment, r.strategy, further, r.seed) for r in here if r.lr == lr]
+    return more
+
+
+def sweep_names() -> list[str]:
+    """The packaged sweeps."""
+    return sorted(path.stem for path in SWEEPS.glob("*.toml"))
+
+
+def load_sweep(source: str, changes: Mapping[str, Any] | None = None) -> Sweep:
+    """A sweep from a packaged name or a TOML file, with dotted changes on top.
+
+    `base = "quick"` in the file starts from a preset's fields. Raises SpecError, one line.
+    """
+    raw = read_toml(source, SWEEPS, "sweep")
+    base = raw.pop("base", None)
+    if base is not None:
+        if not isinstance(base, str):
+            raise SpecError(f"base: expected the name of a preset, got {base!r}")
+        raw = _merged(read_toml(base, PRESETS, "preset"), raw)
+    if "name" not in raw:
+        raw["name"] = Path(source).stem
+    return validated(Sweep, change(raw, changes or {}))
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            both[key] = _merged(below[key], above[key])
+    return both
+
+
+def _flattened(table: Mapping[str, Any], above: str = "", wrap: bool = True) -> dict[str, Any]:
+    """Nested tables as dotted fields; `wrap` turns a single value into a list of one."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flattened(value, f"{above}{key}.", wrap)
+        else:
+            single = wrap and not isinstance(value, list | tuple)
+            flat[f"{above}{key}"] = [value] if single else value
+    return flat
+
+
+def _numbered(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule with the named widths as numbers, which is what experiments hold."""
+    widths = rule.get("policy.width")
+    if isinstance(widths, list | tuple):
+        named = [WIDTHS.get(w, w) if isinstance(w, str) else w for w in widths]
+        return {**rule, "policy.width": named}
+    return rule
+
+
+def _check(where: str, rule: Mapping[str, Any], fields: list[str]) -> None:
+    for field in rule:
+        if field not in fields:
+            raise ValueError(f"{where}.{field}: unknown field; {nearest(field, fields)}")
+
+
+def _points(grid: Mapping[str, tuple[Scalar, ...]]) -> Iterator[dict[str, Scalar]]:
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def _at(base: Mapping[str, Any], point: Mapping[str, Scalar], where: str) -> Experiment:
+    try:
+        return validated(Experiment, change(base, point))
+    except SpecError as problem:
+        raise SpecError(f"{where}.{problem}") from None
+
+
+def _matches(rule: Mapping[str, tuple[Scalar, ...]], labels: Mapping[str, Any]) -> bool:
+    return all(labels[field] in values for field, values in rule.items())

@@ -1,0 +1,1 @@
+"""Intervals, p-values and fits: frames and arrays in, numbers out."""

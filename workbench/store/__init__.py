@@ -1,0 +1,1 @@
+"""Result files: written once, checksummed, never changed."""

@@ -1,0 +1,399 @@
+"""The store: one immutable Parquet file per finished run, written atomically and checksummed.
+
+Layout: `STORE/runs/<key>/<sha256>.v2.parquet`. The key is a hash of the run's configuration, the
+file name is the SHA-256 of its bytes and the version of its schema. A run is published by renaming
+a whole folder, so it exists entirely or not at all, and a second writer of the same run loses the
+race without harm. Configuration and provenance travel in the file's own metadata.
+
+Every reader verifies every checksum. A damaged file is named and left out, the rest is read.
+`STORE/parts` holds what earlier readers parsed, for speed only: a part is used for exactly those
+runs whose verified checksums it carries, so it can be deleted at any time and is never stale.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from recast.ledger import RunRecord
+from workbench.analysis.tuning import mark_tuned as mark_tuned
+from workbench.spec.later_fields import completed
+from workbench.store.files import DiskError, publish, remove_old_drafts, replace, set_aside, sha256
+from workbench.store.files import StoreError as StoreError
+
+SCHEMA_VERSION = 2
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+EXAMPLE = Path(__file__).parents[1] / "example" / "quick.parquet"
+EXAMPLE_COMMAND = "recast run --preset quick --store example && recast store export example FILE"
+_NAME = re.compile(r"(?P<sha>[0-9a-f]{64})(?:\.v(?P<version>\d+))?\.parquet")
+_WORTH_A_PART = 256
+_MOST_PARTS = 8
+_log = logging.getLogger("recast")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A stored file that cannot be used. fault: one phrase; path: the file, or its folder."""
+
+    path: Path
+    fault: str
+
+    @property
+    def key(self) -> str:
+        """The run's key."""
+        return self.path.parent.name if self.path.suffix else self.path.name
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.fault}"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a store holds. good: key -> (file, verified bytes); damaged and old: what is left out,
+    by reason; foreign: written by a later version."""
+
+    good: Mapping[str, tuple[Path, bytes]] = field(default_factory=dict)
+    damaged: tuple[Damage, ...] = ()
+    old: tuple[Path, ...] = ()
+    foreign: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of finished runs."""
+
+    root: Path
+
+    @property
+    def _runs(self) -> Path:
+        return self.root / "runs"
+
+    def prepare(self) -> Store:
+        """Create the folders. Raises StoreError when the path is not a writable folder."""
+        try:
+            self._runs.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.root, prefix=".write-test-"):
+                pass
+            remove_old_drafts(self.root)
+        except OSError as problem:
+            kind = DiskError if problem.errno in _FULL else StoreError
+            raise kind(
+                f"store {self.root}: not a writable folder ({problem.strerror}); "
+                "choose another with --store"
+            ) from None
+        except ValueError as problem:
+            raise StoreError(f"store {str(self.root)!r}: not a path ({problem})") from None
+        return self
+
+    def has(self, key: str) -> bool:
+        """Whether this run is finished and stored."""
+        return (self._runs / key).is_dir()
+
+    def write(self, key: str, record: RunRecord, provenance: Mapping[str, Any] = {}) -> Path:
+        """Publish one finished run; returns its file. A run that is already there is kept.
+
+        Raises DiskError when the disk refuses; nothing half-written stays visible.
+        """
+        content = _encoded(key, record, {**_versions(), **provenance})
+        return publish(content, self._runs / key, f".v{SCHEMA_VERSION}.parquet", self.root)
+
+    def files(self) -> list[Path]:
+        """Every stored run's file, in key order."""
+        return sorted(self._runs.glob("*/*.parquet"))
+
+    def contents(self, keys: Iterable[str] | None = None) -> Contents:
+        """Read and verify every file, or those of some runs. Raises StoreError when the folder
+        itself cannot be read."""
+        good: dict[str, tuple[Path, bytes]] = {}
+        damaged: list[Damage] = []
+        old: list[Path] = []
+        foreign: list[Path] = []
+        for folder in self._folders(keys):
+            try:
+                names = _listed(folder)
+            except OSError as problem:
+                damaged.append(Damage(Path(folder), f"cannot be read ({problem.strerror})"))
+                continue
+            if len(names) != 1 or (name := _NAME.fullmatch(names[0])) is None:
+                listed = ", ".join(names[:3]) or "none"
+                damaged.append(Damage(Path(folder), f"expected one run file, found {listed}"))
+                continue
+            path = Path(folder, names[0])
+            try:
+                content = path.read_bytes()
+            except OSError as problem:
+                damaged.append(Damage(path, f"cannot be read ({problem.strerror})"))
+                continue
+            schema = int(name["version"] or 1)
+            if sha256(content) != name["sha"]:
+                damaged.append(Damage(path, f"checksum differs ({len(content)} bytes)"))
+            elif schema < SCHEMA_VERSION:
+                old.append(path)
+            elif schema > SCHEMA_VERSION:
+                foreign.append(path)
+            else:
+                good[path.parent.name] = (path, content)
+        return Contents(good, tuple(damaged), tuple(old), tuple(foreign))
+
+    def damaged(self) -> list[Path]:
+        """Files (or folders) that cannot be used."""
+        return [fault.path for fault in self.contents().damaged]
+
+    def quarantine(self, faults: Iterable[Damage]) -> dict[str, Path]:
+        """Move damaged runs out of the readers' way, to `STORE/quarantine`; the next sweep redoes
+        them. Returns where each key went. Raises DiskError."""
+        return {
+            fault.key: set_aside(self._runs / fault.key, self.root / "quarantine")
+            for fault in faults
+            if self.has(fault.key)
+        }
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Remove finished runs for good; returns how many there were. Raises DiskError.
+
+        A run is renamed out of sight first, so that no reader meets half of it.
+        """
+        removed = 0
+        for key in set(keys) & {Path(folder).name for folder in self._folders(None)}:
+            try:
+                place = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.root))
+                (self._runs / key).rename(place / key)
+                shutil.rmtree(place, ignore_errors=True)
+            except FileNotFoundError:
+                continue  # another process was faster
+            except OSError as problem:
+                raise DiskError(f"{self._runs / key}: cannot delete ({problem.strerror})") from None
+            removed += 1
+        return removed
+
+    def scan(self, keys: Iterable[str] | None = None) -> pl.LazyFrame:
+        """All runs, or some, lazily: one row per (run, evaluation, split, slice).
+
+        Names what is left out on the log `recast`, which prints to stderr unless configured
+        otherwise. No columns for an empty store.
+        """
+        held = self.contents(keys)
+        for text in complaints(self.root, held):
+            _log.warning(text)
+        return self._parsed(held)
+
+    def load(self, keys: Iterable[str] | None = None) -> pl.DataFrame:
+        """`scan`, collected; an empty frame for an empty store."""
+        return self.scan(keys).collect()
+
+    def migrate(self) -> int:
+        """Rewrite runs of older schemas under the current one; returns how many. Their keys stay,
+        so that a sweep never takes them for runs of today's simulator. Raises DiskError."""
+        old = self.contents().old
+        for path in old:
+            frame = pl.read_parquet(path)
+            content = _migrated(path.parent.name, frame)
+            set_aside(path.parent, self.root / "retired")
+            publish(content, path.parent, f".v{SCHEMA_VERSION}.parquet", self.root)
+        return len(old)
+
+    def _folders(self, keys: Iterable[str] | None) -> list[str]:
+        runs = str(self._runs)
+        if keys is not None:
+            return [f"{runs}/{key}" for key in keys if self.has(key)]
+        if not self._runs.is_dir():
+            return []
+        try:
+            return sorted(f"{runs}/{name}" for name in _listed(runs) if name[0] != ".")
+        except OSError as problem:
+            raise StoreError(f"store {self.root}: cannot be read ({problem.strerror})") from None
+
+    def _parsed(self, held: Contents) -> pl.LazyFrame:
+        if not held.good:
+            return pl.LazyFrame()
+        return completed(self._rows(held))
+
+    def _rows(self, held: Contents) -> pl.LazyFrame:
+        sums = {key: _checksum(path) for key, (path, _) in held.good.items()}
+        frames: list[pl.LazyFrame] = []
+        used: list[Path] = []
+        for path, rows, manifest in self._parts():
+            known = [key for key in sums if manifest.get(key) == sums[key]]
+            for key in known:
+                del sums[key]
+            if known:
+                whole = len(known) == len(manifest)
+                frames.append(rows if whole else rows.filter(pl.col("run").is_in(known)))
+                used.append(path)
+        if sums:
+            rest = _together([held.good[key][1] for key in sums])
+            if len(sums) >= _WORTH_A_PART:
+                self._keep_part(rest.collect(), sums)
+            frames.append(rest)
+        whole_frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
+        if len(used) > _MOST_PARTS:
+            frame = whole_frame.collect()
+            everything = {key: _checksum(path) for key, (path, _) in held.good.items()}
+            if self._keep_part(frame, everything):
+                for path in used:
+                    path.unlink(missing_ok=True)
+            return frame.lazy()
+        return whole_frame
+
+    def _parts(self) -> Iterator[tuple[Path, pl.LazyFrame, dict[str, str]]]:
+        """Rows parsed earlier, verified, each with the checksums of the runs it stands for."""
+        for path in sorted((self.root / "parts").glob("*.parquet")):
+            try:
+                content = path.read_bytes()
+                if sha256(content) != path.stem:
+                    continue
+                manifest = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["runs"])
+            except (OSError, KeyError, ValueError, pl.exceptions.PolarsError):
+                continue
+            yield path, pl.scan_parquet(content), manifest
+
+    def _keep_part(self, frame: pl.DataFrame, sums: Mapping[str, str]) -> bool:
+        """Best effort: a store that cannot be written is read all the same."""
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer, compression="lz4", metadata={"runs": json.dumps(dict(sums))})
+        content = buffer.getvalue()
+        try:
+            replace(content, self.root / "parts" / f"{sha256(content)}.parquet")
+        except DiskError as problem:
+            _log.debug("parsed runs not kept: %s", problem)
+            return False
+        return True
+
+
+def complaints(root: Path, held: Contents) -> list[str]:
+    """One line for each kind of file that a reader leaves out, naming every damaged one."""
+    lines = [
+        f"{fault}; left out, `recast store check {root}` sets it aside" for fault in held.damaged
+    ]
+    if held.old:
+        lines.append(
+            f"{root}: {len(held.old)} runs in an older schema are left out; "
+            f"`recast store migrate {root}` rewrites them"
+        )
+    if held.foreign:
+        lines.append(
+            f"{root}: {len(held.foreign)} runs were written by a later recast and are left out; "
+            "upgrade recast-workbench to read them"
+        )
+    return lines
+
+
+def config_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Full configuration and provenance inside a run's file."""
+    metadata = pl.read_parquet_metadata(path)
+    return json.loads(metadata["config"]), json.loads(metadata["provenance"])
+
+
+def load_or_example(root: str | Path | None = None) -> tuple[pl.DataFrame, str]:
+    """The runs of a store (default: the folder named by RECAST_STORE, else `runs`), or the
+    packaged example when it is empty; with a label that says which."""
+    folder = Path(root if root is not None else os.environ.get("RECAST_STORE", "runs"))
+    store = Store(folder)
+    held = store.contents() if folder.is_dir() else Contents()
+    frame = store._parsed(held).collect()
+    left_out = complaints(folder, held)
+    if not frame.is_empty():
+        label = f"your store: {folder} ({frame['run'].n_unique()} runs)"
+        return mark_tuned(frame), "; ".join([label, *left_out[:3]])
+    if not EXAMPLE.exists():
+        return pl.DataFrame(), "no runs yet: recast run --preset quick"
+    label = f"packaged example, not your data; regenerate it with: {EXAMPLE_COMMAND}"
+    return mark_tuned(pl.read_parquet(EXAMPLE)), "; ".join([label, *left_out[:3]])
+
+
+def _listed(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _checksum(path: Path) -> str:
+    return path.name[:64]
+
+
+def _together(contents: list[bytes]) -> pl.LazyFrame:
+    """Many files as one frame: in one scan where they agree on the columns, else one by one."""
+    try:
+        return pl.scan_parquet(contents).collect().lazy()
+    except pl.exceptions.PolarsError:
+        frames = [pl.read_parquet(io.BytesIO(c)) for c in contents]
+        return pl.concat(frames, how="diagonal_relaxed").lazy()
+
+
+def _encoded(key: str, record: RunRecord, provenance: Mapping[str, Any]) -> bytes:
+    frame = pl.DataFrame(list(record.rows), infer_schema_length=None).with_columns(
+        pl.lit(key).alias("run"),
+        *(_column(name, value) for name, value in flat_config(record.config).items()),
+        *(pl.lit(v, dtype=pl.Float64).alias(k) for k, v in record.world.items()),
+        pl.lit(record.diverged_at, dtype=pl.Int64).alias("diverged_at"),
+    )
+    return _parquet(frame, record.config, provenance)
+
+
+def _column(name: str, value: Any) -> pl.Expr:
+    """A constant column; every whole number has the same width, so that files agree."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return pl.lit(value, dtype=pl.Int64 if whole else None).alias(name)
+
+
+def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as columns: plain fields, and `world.noise` for `world_spec: {noise}`."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and name.endswith("_spec"):
+            for leaf, inner in value.items():
+                plain = inner is None or isinstance(inner, bool | int | float | str)
+                flat[f"{name.removesuffix('_spec')}.{leaf}"] = inner if plain else json.dumps(inner)
+        elif not isinstance(value, Mapping):
+            flat[name] = value
+    return flat
+
+
+def _parquet(
+    frame: pl.DataFrame, config: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(
+        buffer,
+        compression="zstd",
+        metadata={
+            "config": json.dumps(config, sort_keys=True),
+            "provenance": json.dumps(provenance, sort_keys=True),
+        },
+    )
+    return buffer.getvalue()
+
+
+def _migrated(key: str, frame: pl.DataFrame) -> bytes:
+    """Schema 1 kept configuration and provenance as columns of JSON."""
+    config = json.loads(frame["config"][0])
+    provenance = json.loads(frame["provenance"][0])
+    flat = {k: v for k, v in flat_config(config).items() if k not in frame.columns}
+    frame = frame.drop("config", "provenance", "schema_version").with_columns(
+        pl.lit(key).alias("run"), *(_column(k, v) for k, v in flat.items())
+    )
+    return _parquet(frame, config, {**provenance, "migrated_from_schema": 1})
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "recast": version("recast-workbench"),
+        "torch": torch.__version__,
+        "polars": pl.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }

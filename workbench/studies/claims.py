@@ -1,0 +1,310 @@
+"""The paper's claims C1..C12 as checks: statistic, threshold and analogue fixed before measuring.
+
+Source: arXiv 2604.22169; some figures come from public summaries of it. A number is
+reproduced when the paper's value lies inside the interval and "no effect" outside; a trend when the
+corrected interval excludes 0. What needs a GPU cluster is not testable here: its analogue in the
+simulator's ledger is shown and never judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import polars as pl
+
+from workbench.studies import costs, measures
+from workbench.studies.evidence import WHOLE, Evidence
+from workbench.studies.verdicts import Measured, Verdict, together
+
+IID = "i.i.d. GRPO"
+OPENONEREC = "openonerec"
+MAIN: Mapping[str, str] = MappingProxyType({IID: "claims", OPENONEREC: "claims-openonerec"})
+SCALE: Mapping[str, str] = MappingProxyType(
+    {IID: "claims-scale", OPENONEREC: "claims-scale-openonerec"}
+)
+START: Mapping[str, str] = MappingProxyType({IID: "claims-start"})
+_TABLES = (MAIN, SCALE, START)
+STRICT_START, STRICT_WIDTH = "start.all_zero", "policy.width"
+SWEEPS = tuple(table[mode] for mode in (IID, OPENONEREC) for table in _TABLES if mode in table)
+"""In the order in which they run: all of a baseline before the next, the cheap one first."""
+
+Measure = Callable[[Evidence, Mapping[str, str]], list[Measured]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim. says, figure: the paper's; statistic, threshold, analogue: how it is checked here;
+    modes: which baseline is measured on which packaged sweep."""
+
+    key: str
+    says: str
+    figure: str
+    statistic: str
+    threshold: str
+    analogue: str
+    modes: Mapping[str, str]
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A claim, what was measured in each setting, and the verdict over all; where: the settings in
+    which it holds, when it holds in some only."""
+
+    claim: Claim
+    rows: tuple[Measured, ...]
+    verdict: Verdict
+    where: str
+
+
+_GREEDY = "greedy hit (first item), each strategy at its own best learning rate, test users"
+_REAL = "`recast lm efficiency` measures it on a small real model (--efficiency FILE)"
+_NO_GPU = "not judged: the paper's figure is of 8B models on GPUs"
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "C1",
+        "Pass@1 over OpenOneRec-RL on five tasks",
+        "+9.1% to +36.6%",
+        f"relative gain over GRPO in {_GREEDY}, paired by seed",
+        "interval meets [9.1%, 36.6%] and excludes 0",
+        "five worlds of the simulator and all of them mixed, for five benchmark tasks",
+        MAIN,
+        partial(measures.gain, paper=(0.091, 0.366)),
+    ),
+    Claim(
+        "C2",
+        "rollout budget to reach the baseline's final performance",
+        "4.1% of the baseline's",
+        f"median rollouts to the baseline's mean final {_GREEDY}, over the baseline's rollouts",
+        "4.1% inside the interval, 100% outside",
+        "the simulator's rollouts",
+        MAIN,
+        partial(measures.budget_share, paper=(0.041, 0.041)),
+    ),
+    Claim(
+        "C3",
+        "the budget advantage widens with model scale",
+        "trend over 1.7B, 8B, 14B",
+        "log budget share (as C2) at the smallest policy minus that at the largest",
+        "interval above 0",
+        "hidden width of the policy for model scale",
+        SCALE,
+        partial(measures.budget_trend, field=STRICT_WIDTH),
+    ),
+    Claim(
+        "C4",
+        "actor-side update time, G = 32, 8B",
+        "16.60x less (211.04 s -> 12.71 s)",
+        "GRPO's rows in the actor's update over ReCast's",
+        _NO_GPU,
+        f"rows in the update, from the ledger; {_REAL}",
+        MAIN,
+        partial(costs.cost_ratio, cost=costs.rows, column="ratio"),
+    ),
+    Claim(
+        "C5",
+        "whole step",
+        "4.83x less (371.54 s -> 77.00 s; from a public summary)",
+        "GRPO's row passes over ReCast's: 1 per rollout + 3 per updated row",
+        _NO_GPU,
+        f"row passes, from the ledger; {_REAL}",
+        MAIN,
+        partial(costs.cost_ratio, cost=costs.row_passes, column="step_ratio"),
+    ),
+    Claim(
+        "C6",
+        "effective tokens in the actor update",
+        "14.7x less (6.93M -> 0.47M; from a public summary)",
+        "GRPO's rows in the update over ReCast's; every row is one semantic ID long",
+        _NO_GPU,
+        f"rows in the update, prompts not counted; {_REAL}",
+        MAIN,
+        partial(costs.cost_ratio, cost=costs.rows, column="token_ratio"),
+    ),
+    Claim(
+        "C7",
+        "peak allocated memory",
+        "-16.5% (1.20x less)",
+        "GRPO's mean update width per group over ReCast's",
+        _NO_GPU,
+        f"rows held for one backward pass, without weights; {_REAL}",
+        MAIN,
+        partial(costs.cost_ratio, cost=costs.width, column="memory_ratio"),
+    ),
+    Claim(
+        "C8",
+        "actor MFU (model FLOPs utilisation)",
+        "+14.2% (1.14x)",
+        "ReCast's MFU over GRPO's",
+        _NO_GPU,
+        f"none in the simulator; {_REAL}",
+        MAIN,
+        partial(costs.cost_ratio, cost=None, column="mfu"),
+    ),
+    Claim(
+        "C9",
+        "the baseline stays in all-zero / single-hit throughout training",
+        "trend (98% at the start; from a public summary)",
+        "GRPO's smallest all-zero + single-hit share at any evaluation (exact, i.i.d. groups)",
+        "interval at or above 95%",
+        "the simulator's groups of the same width; of beam sets, what i.i.d. groups would have",
+        MAIN,
+        partial(measures.stays_sparse, least=0.95),
+    ),
+    Claim(
+        "C10",
+        "repair is needed early and becomes less necessary",
+        "trend",
+        "ReCast's share of repaired groups before the first evaluation minus before the last",
+        "interval above 0",
+        "the same quantity",
+        MAIN,
+        measures.repair_fades,
+    ),
+    Claim(
+        "C11",
+        "the boundary update is more stable than full-group normalisation",
+        "trend",
+        "largest drawdown of greedy hit over the last half, and log seed SD: GRPO minus ReCast",
+        "both intervals above 0",
+        "the same quantities",
+        MAIN,
+        measures.steadier,
+    ),
+    Claim(
+        "C12",
+        "repair without contrast can hurt when the starting policy is strong",
+        "sign",
+        f"GRPO minus repair_only in {_GREEDY}, at the strongest start",
+        "interval above 0",
+        "the warm start's all-zero share for strength; weaker starts are shown beside it",
+        START,
+        partial(measures.repair_hurts, field=STRICT_START),
+    ),
+)
+
+
+def check(claim: Claim, evidence: Evidence) -> Checked:
+    """Measure one claim and judge it; a cell that the store lacks is a setting not measured."""
+    rows = claim.measure(evidence, claim.modes)
+    if claim.threshold != _NO_GPU:
+        rows += [
+            Measured(mode, cell, None, None, None, 0, None, "not measured", f"recast sweep {sweep}")
+            for mode, sweep in claim.modes.items()
+            for cell in (
+                (WHOLE,) if evidence.of(sweep).is_empty() else evidence.absent.get(sweep, ())
+            )
+        ]
+    verdict, where = together(rows)
+    return Checked(claim, tuple(rows), verdict, where)
+
+
+def claims_table(checked: list[Checked]) -> pl.DataFrame:
+    """One row per claim: claim, says, paper, measured, beside (controls and other metrics),
+    verdict, where, statistic, threshold, analogue, sweeps."""
+    return pl.DataFrame(
+        [
+            {
+                "claim": c.claim.key,
+                "says": c.claim.says,
+                "paper": c.claim.figure,
+                "measured": _span([row for row in c.rows if row.counts]),
+                "beside": _companions(c.rows),
+                "verdict": c.verdict,
+                "where": c.where,
+                "statistic": c.claim.statistic,
+                "threshold": c.claim.threshold,
+                "analogue": c.claim.analogue,
+                "sweeps": ", ".join(c.claim.modes.values()),
+            }
+            for c in checked
+        ],
+        schema=dict.fromkeys(
+            (
+                "claim",
+                "says",
+                "paper",
+                "measured",
+                "beside",
+                "verdict",
+                "where",
+                "statistic",
+                "threshold",
+                "analogue",
+                "sweeps",
+            ),
+            pl.String,
+        ),
+    )
+
+
+def settings_table(checked: list[Checked]) -> pl.DataFrame:
+    """One row per claim, mode and setting: claim, mode, setting, beside, value, low, high, n, p,
+    verdict, decides, note."""
+    return pl.DataFrame(
+        [
+            {
+                "claim": c.claim.key,
+                "mode": row.mode,
+                "setting": row.setting,
+                "beside": row.beside,
+                "value": row.value,
+                "low": row.low,
+                "high": row.high,
+                "n": row.n,
+                "p": row.p,
+                "verdict": row.verdict,
+                "decides": row.counts,
+                "note": row.note,
+            }
+            for c in checked
+            for row in c.rows
+        ],
+        schema={
+            "claim": pl.String,
+            "mode": pl.String,
+            "setting": pl.String,
+            "beside": pl.String,
+            "value": pl.Float64,
+            "low": pl.Float64,
+            "high": pl.Float64,
+            "n": pl.Int64,
+            "p": pl.Float64,
+            "verdict": pl.String,
+            "decides": pl.Boolean,
+            "note": pl.String,
+        },
+    )
+
+
+def _span(rows: Sequence[Measured]) -> str:
+    """What was measured, per mode: one value with its interval, or the range over settings."""
+    parts = []
+    for mode in dict.fromkeys(row.mode for row in rows):
+        shown = [row for row in rows if row.mode == mode]
+        values = [row.value for row in shown if row.value is not None]
+        if not values:
+            unmeasured = all(row.verdict == "not measured" for row in shown)
+            text = "not measured" if unmeasured else "no value"
+        elif len(shown) == 1:
+            low, high = (
+                ("?" if end is None else f"{end:.3g}") for end in (shown[0].low, shown[0].high)
+            )
+            text = f"{values[0]:.3g} [{low}, {high}]"
+        else:
+            absent = len(shown) - len(values)
+            text = f"{min(values):.3g} to {max(values):.3g} in {len(shown)} settings"
+            text += f" ({absent} without a value)" if absent else ""
+        parts.append(f"{mode}: {text}")
+    return "; ".join(parts)
+
+
+def _companions(rows: Sequence[Measured]) -> str:
+    return " | ".join(
+        f"{what}: {_span([row for row in rows if row.beside == what])}"
+        for what in dict.fromkeys(row.beside for row in rows if row.beside)
+    )

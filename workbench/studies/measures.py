@@ -1,0 +1,395 @@
+"""How each claim is measured on the rows of its sweeps.
+
+Every function takes the evidence and the sweeps by mode (which baseline), and returns one
+`Measured` per mode and setting. Intervals are corrected for the settings of a mode, the declared
+family (confidence 1 - .05 / m), p-values by Holm over the same family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from workbench.analysis.budget import cautions, final_value, reach_events
+from workbench.stats import survival
+from workbench.stats.seeds import (
+    CONFIDENCE,
+    FEWEST,
+    Difference,
+    Floats,
+    estimate,
+    finite,
+    holm,
+    interval,
+    paired_difference,
+    relative_gain,
+)
+from workbench.studies.evidence import Evidence, pairs, per_run
+from workbench.studies.verdicts import (
+    Measured,
+    Verdict,
+    judge_all,
+    judge_level,
+    judge_number,
+    judge_trend,
+    side,
+)
+
+METRIC = "greedy"
+"""What the claims call Pass@1: the hit of the first item, as a beam-search evaluation reads it.
+Sampled Pass@1 at T = 1 mostly measures sharpness; the questions show it beside this one."""
+
+BASELINE, METHOD, CONTROL = "grpo", "recast", "sft"
+COMPANIONS = {
+    "pass_at_1": "the same in Pass@1 of one sample at T = 1",
+    "pass_at_1_matched": "the same in Pass@1 at matched entropy",
+}
+Modes = Mapping[str, str]
+_NOTHING = "no pairs of seeds in the store"
+
+
+def gain(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[Measured]:
+    """C1: relative gain of the final metric over the baseline.
+
+    Beside it: the same gain of the control (supervised training on the same targets), and in
+    sampled Pass@1. A setting whose baseline is worth nothing as one (`_unfair`) decides nothing.
+    """
+
+    def against_baseline(
+        metric: str, strategy: str, judge: Callable[[Difference], Verdict]
+    ) -> list[Measured]:
+        return _by_setting(
+            evidence,
+            modes,
+            lambda sweep, setting, confidence: relative_gain(
+                *pairs(evidence.final(sweep), metric, strategy, BASELINE, setting),
+                confidence=confidence,
+            ),
+            judge,
+        )
+
+    found = []
+    for row in against_baseline(METRIC, METHOD, lambda d: judge_number(d.low, d.high, paper, 0.0)):
+        warning = _unfair(evidence, modes[row.mode], row.setting)
+        note = "; ".join(filter(None, (row.note, side(row.low, row.high, paper), warning)))
+        verdict: Verdict = "inconclusive" if warning else row.verdict
+        found.append(replace(row, verdict=verdict, note=note))
+    for metric, strategy, text in (
+        (METRIC, CONTROL, f"control: {CONTROL} in {METHOD}'s place"),
+        *((metric, METHOD, text) for metric, text in COMPANIONS.items()),
+    ):
+        found += _beside(text, against_baseline(metric, strategy, lambda _: "not judged"))
+    return found
+
+
+def budget_share(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[Measured]:
+    """C2: rollouts to the baseline's mean final metric, over all rollouts of the baseline.
+
+    Beside it: the share of the baseline's prompts that the control needs, which rolls nothing out.
+    The target is held fixed while seeds are resampled.
+    """
+    found = []
+    for mode, sweep in modes.items():
+        settings = evidence.settings(sweep)
+        confidence = _corrected(len(settings))
+        for setting in settings:
+            warning = _unfair(evidence, sweep, setting)
+            for strategy, axis in ((METHOD, "rollouts"), (CONTROL, "step")):
+                reach = _to_target(evidence, sweep, setting, strategy, axis)
+                if reach is None:
+                    if strategy == METHOD:
+                        found.append(missing(mode, setting))
+                    continue
+                low, high = (
+                    None if end is None else end / reach.total
+                    for end in interval(reach.runs, survival.median, None, confidence)
+                )
+                if low is None and reach.runs.shape[1] >= FEWEST:
+                    # Hardly a run gets there: the median lies beyond all that was spent.
+                    low = float(reach.runs[0].min()) / reach.total
+                number = judge_number(low, high, paper, 1.0)
+                row = Measured(
+                    mode,
+                    setting,
+                    finite(float(survival.median(reach.runs)) / reach.total),
+                    low,
+                    high,
+                    reach.runs.shape[1],
+                    None,
+                    "inconclusive" if warning else number,
+                    "; ".join(filter(None, (reach.text, side(low, high, paper), warning))),
+                )
+                if strategy == CONTROL:
+                    share = f"control: {CONTROL}'s share of the baseline's prompts"
+                    row = _beside(share, [replace(row, note=reach.text)])[0]
+                found.append(row)
+    return found
+
+
+def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]:
+    """C3: log of the budget share at the least value of a field minus that at the greatest.
+
+    Beside it: the share itself at every value.
+    """
+    found, shares = [], []
+    for mode, sweep in modes.items():
+        frame = evidence.of(sweep)
+        if frame.is_empty():
+            continue
+        cells = frame.select("setting", field).unique().sort(field)["setting"].to_list()
+        label = f"{cells[0]} against {cells[-1]}"
+        reaches = {name: _to_target(evidence, sweep, name, METHOD, "rollouts") for name in cells}
+        for name, reach in reaches.items():
+            if reach is not None:
+                value = finite(float(survival.median(reach.runs)) / reach.total)
+                share = shown(mode, name, value, reach.runs.shape[1], (None, None))
+                shares.append(replace(share, note=reach.text))
+        small, large = reaches[cells[0]], reaches[cells[-1]]
+        if small is None or large is None or small.runs.shape != large.runs.shape:
+            found.append(missing(mode, label))
+            continue
+        scale = math.log(small.total / large.total)
+        both = np.concatenate([small.runs, large.runs])
+        low, high = interval(both, lambda s, scale=scale: _log_ratio(s) - scale)  # type: ignore[misc]
+        value = float(_log_ratio(both)) - scale
+        note = "; ".join(
+            filter(None, (_unfair(evidence, sweep, name) for name in (cells[0], cells[-1])))
+        )
+        verdict: Verdict = "inconclusive" if note else judge_trend(low, high)
+        if finite(value) is None:
+            note = "; ".join(
+                filter(None, (note, "half of the runs or more never reach the target"))
+            )
+        n = both.shape[1]
+        found.append(Measured(mode, label, finite(value), low, high, n, None, verdict, note))
+    return found + _beside("budget share", shares)
+
+
+def shown(
+    mode: str, setting: str, value: float | None, n: int, ends: tuple[float | None, float | None]
+) -> Measured:
+    """A row that is shown and never judged."""
+    return Measured(mode, setting, value, *ends, n, None, "not testable here")
+
+
+def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measured]:
+    """C9: the baseline's smallest all-zero + single-hit share at any evaluation after the start.
+
+    A setting that begins below the level cannot stay above it and does not decide.
+    """
+
+    def lowest(rows: pl.DataFrame) -> float:
+        after = rows.filter(pl.col("step") > 0)
+        return float((after["all_zero"] + after["single_hit"]).to_numpy().min())
+
+    def at_start(rows: pl.DataFrame) -> float:
+        return float(rows["all_zero"][0] + rows["single_hit"][0])
+
+    found = []
+    for mode, sweep in modes.items():
+        settings = evidence.settings(sweep)
+        for setting in settings:
+            shares = per_run(evidence.curves(sweep), BASELINE, setting, lowest)
+            if not shares:
+                found.append(missing(mode, setting))
+                continue
+            level = estimate(list(shares.values()), confidence=_corrected(len(settings)))
+            verdict = judge_level(level.low, level.high, least)
+            begun = per_run(evidence.curves(sweep), BASELINE, setting, at_start)
+            start = estimate(list(begun.values())).value
+            outside = "" if start >= least else f"begins below {least:g}: does not decide"
+            note = f"{start:.3f} at the start"
+            found.append(
+                Measured(
+                    mode,
+                    setting,
+                    level.value,
+                    level.low,
+                    level.high,
+                    level.n,
+                    None,
+                    verdict,
+                    "; ".join(filter(None, (note, outside, level.label))),
+                    counts=not outside,
+                )
+            )
+    return found
+
+
+def repair_fades(evidence: Evidence, modes: Modes) -> list[Measured]:
+    """C10: share of groups repaired up to the first evaluation minus that before the last."""
+
+    def measure(sweep: str, setting: str, confidence: float) -> Difference:
+        curves = evidence.curves(sweep).filter(pl.col("repaired").is_not_null())
+        early = per_run(curves, METHOD, setting, lambda rows: float(rows["repaired"][0]))
+        late = per_run(curves, METHOD, setting, lambda rows: float(rows["repaired"][-1]))
+        return paired_difference(
+            list(early.values()), list(late.values()), "mean", None, confidence
+        )
+
+    return _by_setting(evidence, modes, measure, lambda d: judge_trend(d.low, d.high))
+
+
+def steadier(evidence: Evidence, modes: Modes) -> list[Measured]:
+    """C11: largest drawdown over the last half, baseline minus method; log ratio of seed SDs.
+
+    A setting needs both: its two rows share one verdict.
+    """
+    found = []
+    for mode, sweep in modes.items():
+        curves, settings = evidence.curves(sweep), evidence.settings(sweep)
+        confidence = _corrected(2 * len(settings))
+        for setting in settings:
+            falls = [per_run(curves, s, setting, drawdown) for s in (BASELINE, METHOD)]
+            seeds = sorted(falls[0].keys() & falls[1].keys())
+            theirs, ours = pairs(evidence.final(sweep), METRIC, BASELINE, METHOD, setting)
+            if not seeds or not len(theirs):
+                found.append(missing(mode, setting))
+                continue
+            worst = [[fall[s] for s in seeds] for fall in falls]
+            gap = paired_difference(worst[0], worst[1], confidence=confidence)
+            spread = np.stack([theirs, ours])
+            ratio, n = finite(float(_log_spread(spread))), len(theirs)
+            low, high = interval(spread, _log_spread, None, confidence)
+            both = judge_all([judge_trend(gap.low, gap.high), judge_trend(low, high)])
+            falling, varying = f"{setting}, drawdown", f"{setting}, seed SD"
+            text = "log ratio of standard deviations"
+            found += [
+                Measured(
+                    mode, falling, gap.value, gap.low, gap.high, gap.n, gap.p, both, gap.label
+                ),
+                Measured(mode, varying, ratio, low, high, n, None, both, text),
+            ]
+    return found
+
+
+def repair_hurts(evidence: Evidence, modes: Modes, field: str) -> list[Measured]:
+    """C12: GRPO minus repair without contrast; only the strongest start decides."""
+    rows = _by_setting(
+        evidence,
+        modes,
+        lambda sweep, setting, confidence: paired_difference(
+            *pairs(evidence.final(sweep), METRIC, BASELINE, "repair_only", setting),
+            "mean",
+            None,
+            confidence,
+        ),
+        lambda found: judge_trend(found.low, found.high),
+    )
+    strongest = {}
+    for mode, sweep in modes.items():
+        frame = evidence.of(sweep)
+        if not frame.is_empty():
+            strongest[mode] = frame.sort(field)["setting"][0]
+    return [replace(row, counts=strongest.get(row.mode) == row.setting) for row in rows]
+
+
+def drawdown(rows: pl.DataFrame) -> float:
+    """Largest fall of the metric below its best so far, over the last half of the evaluations."""
+    values = rows[METRIC].to_numpy()
+    half = values[len(values) // 2 :]
+    return float((np.maximum.accumulate(half) - half).max())
+
+
+def _by_setting(
+    evidence: Evidence,
+    modes: Modes,
+    measure: Callable[[str, str, float], Difference],
+    judge: Callable[[Difference], Verdict],
+) -> list[Measured]:
+    """One row per mode and setting, p-values Holm-adjusted within each mode."""
+    rows = []
+    for mode, sweep in modes.items():
+        family = evidence.settings(sweep)
+        tested = []
+        for setting in family:
+            try:
+                d = measure(sweep, setting, _corrected(len(family)))
+            except ValueError:
+                rows.append(missing(mode, setting))
+                continue
+            tested.append(
+                Measured(mode, setting, d.value, d.low, d.high, d.n, d.p, judge(d), d.label)
+            )
+        adjusted = holm([row.p for row in tested if row.p is not None])
+        rows += [replace(row, p=p) for row, p in zip(tested, adjusted, strict=True)]
+    return rows
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """Budgets of runs `[2, n]` to a target, all that the baseline spends, and both in words."""
+
+    runs: Floats
+    total: float
+    text: str
+
+
+def _to_target(
+    evidence: Evidence, sweep: str, setting: str, strategy: str, axis: str
+) -> _Reach | None:
+    """A strategy's way to the baseline's mean final metric; None without runs of both."""
+    curves = evidence.curves(sweep).filter(pl.col("setting") == setting)
+    try:
+        target = final_value(curves, METRIC, BASELINE)
+    except ValueError:
+        return None
+    events = reach_events(curves, METRIC, axis, target)
+    ours = events.filter(pl.col("strategy") == strategy).sort("seed")
+    theirs = events.filter(pl.col("strategy") == BASELINE)
+    if ours.is_empty() or theirs.is_empty():
+        return None
+    runs = survival.sample(ours["budget"].to_numpy(), ours["reached"].to_numpy())
+    text = f"{int(runs[1].sum())} of {runs.shape[1]} runs reach {target:.4f}"
+    return _Reach(runs, float(np.median(theirs["spent"].to_numpy())), text)
+
+
+def _unfair(evidence: Evidence, sweep: str, setting: str) -> str:
+    """Why nothing follows from this comparison; empty when it is fair.
+
+    The baseline ends below its own start or sits at an edge of its grid of rates, or the method
+    sits at the upper edge. (At the lower edge it is at its best when it is hardly trained: there
+    no further rate would help it.)
+    """
+    here = evidence.of(sweep).filter(pl.col("setting") == setting)
+    highest = here.filter(pl.col("strategy") == METHOD).select(
+        (pl.col("lr").filter("tuned").max() == pl.col("lr").max()).alias("edge")
+    )
+    blocking = {(BASELINE, "below_start"), (BASELINE, "edge_of_grid")}
+    if highest.height and highest["edge"][0]:
+        blocking.add((METHOD, "edge_of_grid"))
+    told = cautions(here, METRIC, BASELINE)
+    return "; ".join(c.text for c in told if (c.strategy, c.kind) in blocking)
+
+
+def _log_ratio(runs: Floats) -> Floats:
+    """Log of one median budget over another, of samples `[4, ..., n]`; NaN when neither is."""
+    first, second = survival.median(runs[:2]), survival.median(runs[2:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio: Floats = np.log(first) - np.log(second)
+    return ratio
+
+
+def _log_spread(pair: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio: Floats = np.log(pair[0].std(axis=-1, ddof=1)) - np.log(pair[1].std(axis=-1, ddof=1))
+    return ratio
+
+
+def _corrected(family: int) -> float:
+    return 1 - (1 - CONFIDENCE) / max(family, 1)
+
+
+def _beside(what: str, rows: list[Measured]) -> list[Measured]:
+    """Rows that show another quantity beside a claim; those without a run are left out."""
+    shown = [row for row in rows if row.n]
+    return [replace(row, verdict="not judged", counts=False, beside=what) for row in shown]
+
+
+def missing(mode: str, setting: str, verdict: Verdict = "inconclusive") -> Measured:
+    """A setting without a pair of seeds."""
+    return Measured(mode, setting, None, None, None, 0, None, verdict, _NOTHING)

@@ -1,0 +1,105 @@
+"""The phase map: in which cell does which strategy win at equal budget, if any does?
+
+All strategies of a cell see the same prompts for the same number of steps, each at its own best
+learning rate. The best mean wins a cell when it beats every other strategy: the largest paired
+p-value against a rival, Holm-adjusted over all cells of the map (one family per metric), is below
+.05. Otherwise nobody wins, which is an outcome too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from workbench.stats.seeds import LEVEL, holm, paired_difference
+from workbench.studies.evidence import last_rows, pairs
+
+SWEEP = "phase-map"
+FIELDS = ("start.all_zero", "world.noise", "train.group", "policy.width")
+METRICS = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
+NOBODY = "none"
+
+
+def phase_table(
+    frame: pl.DataFrame, metrics: Sequence[str] = METRICS, fields: Sequence[str] = FIELDS
+) -> pl.DataFrame:
+    """One row per cell and metric: the fields, metric, winner ("none" without a significant one),
+    best, runner_up, value (of the best), margin, low, high (95%, uncorrected), p, seeds.
+
+    frame: a sweep's rows with `tuned` and `setting`. runner_up: the rival that is hardest to tell
+    from the best; margin: the paired difference from it.
+    """
+    last = last_rows(frame.filter("tuned")) if not frame.is_empty() else frame
+    found: list[dict[str, Any]] = []
+    for metric in metrics:
+        rows = [row for row in _cells(last, metric, fields) if row is not None]
+        adjusted = holm([row["p"] for row in rows])
+        found += [
+            {**row, "p": p, "winner": row["best"] if p < LEVEL else NOBODY}
+            for row, p in zip(rows, adjusted, strict=True)
+        ]
+    columns = [
+        *fields,
+        "metric",
+        "winner",
+        "best",
+        "runner_up",
+        "value",
+        "margin",
+        "low",
+        "high",
+        "p",
+        "seeds",
+    ]
+    return (
+        pl.DataFrame(found, infer_schema_length=None).select(columns)
+        if found
+        else (pl.DataFrame(schema=dict.fromkeys(columns, pl.Null)))
+    )
+
+
+def _cells(last: pl.DataFrame, metric: str, fields: Sequence[str]) -> list[dict[str, Any] | None]:
+    if last.is_empty():
+        return []
+    return [
+        _cell(last, str(setting), metric, fields)
+        for setting in last["setting"].unique(maintain_order=True)
+    ]
+
+
+def _cell(
+    last: pl.DataFrame, setting: str, metric: str, fields: Sequence[str]
+) -> dict[str, Any] | None:
+    """The best strategy of a cell against its closest rival; None when there is no pair."""
+    here = last.filter((pl.col("setting") == setting) & pl.col(metric).is_finite())
+    means = (
+        here.group_by("strategy")
+        .agg(pl.col(metric).mean())
+        .sort([metric, "strategy"], descending=[True, False])
+    )
+    if means.height < 2:
+        return None
+    best = str(means["strategy"][0])
+    closest, rival = None, ""
+    for other in means["strategy"][1:]:
+        ours, theirs = pairs(here, metric, best, other, setting)
+        if not len(ours):
+            return None
+        difference = paired_difference(ours, theirs)
+        if closest is None or difference.p > closest.p:
+            closest, rival = difference, str(other)
+    assert closest is not None
+    return {
+        **{field: here[field][0] for field in fields},
+        "metric": metric,
+        "best": best,
+        "runner_up": rival,
+        "value": float(means[metric][0]),
+        "margin": closest.value,
+        "low": closest.low,
+        "high": closest.high,
+        "p": closest.p,
+        "seeds": closest.n,
+    }

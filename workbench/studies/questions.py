@@ -1,0 +1,227 @@
+"""Questions a careful reader asks, each as a table on the rows of a packaged sweep.
+
+`QUESTIONS` lists them; the report draws them. Bias and variance, the fourth of the paper's
+readers' questions, need no runs: `recast exact`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+
+from workbench.stats.seeds import Difference, estimate, holm, paired_difference
+from workbench.studies.evidence import Evidence, last_rows, pairs
+
+SWEEP = "claims"
+METRICS = ("greedy", "pass_at_1", "pass_at_1_matched", "recall_at_10", "pass_at_32")
+COMPARISONS = (
+    ("recast", "sft"),
+    ("recast", "grpo_sft"),
+    ("repair_only", "sft"),
+    ("recast_prefix_mask", "sft"),
+    ("recast_prefix_mask", "recast"),
+)
+SID_TOKENS = 3
+PROMPT_TOKENS = (1, 8, 32, 128, 512, 2048, 8192)
+
+
+def against_supervision(
+    evidence: Evidence, comparisons: Sequence[tuple[str, str]] = COMPARISONS
+) -> pl.DataFrame:
+    """Is repair just supervised fine-tuning? label, setting, value, low, high, p, seeds.
+
+    Paired differences of final metrics after the same number of updates; p is Holm-adjusted over
+    the whole table.
+    """
+    last, found = evidence.final(SWEEP), []
+    for setting in evidence.settings(SWEEP):
+        for first, second in comparisons:
+            for metric in METRICS:
+                ours, theirs = pairs(last, metric, first, second, setting)
+                if len(ours):
+                    d = paired_difference(ours, theirs)
+                    found.append(_row(f"{first} - {second}: {metric}", setting, d))
+    return _corrected(found)
+
+
+def by_rate(evidence: Evidence, setting: str, metric: str = "greedy") -> pl.DataFrame:
+    """Does the rate decide the order? strategy, lr, tuned, mean, low, high, seeds."""
+    frame = evidence.of(SWEEP)
+    if frame.is_empty():
+        return frame
+    last = last_rows(frame).filter(pl.col("setting") == setting)
+    return _means(last, ["strategy", "lr", "tuned"], metric)
+
+
+def prompt_cost(evidence: Evidence, sid_tokens: int = SID_TOKENS) -> pl.DataFrame:
+    """How much of the update is prompts encoded again? prompt_tokens, encoding, ratio.
+
+    A count, not a time: tokens through the forward pass per group, GRPO's over ReCast's, from their
+    measured update widths. A row is its prompt and `sid_tokens` - 1 codes (the last is predicted,
+    never fed); a shared prompt is encoded once per group.
+    """
+    curves = evidence.curves(SWEEP)
+    if curves.is_empty():
+        return curves
+    wide, narrow = (
+        curves.filter(pl.col("strategy") == name)["update_width"].drop_nulls().mean()
+        for name in ("grpo", "recast")
+    )
+    if not isinstance(wide, float) or not isinstance(narrow, float) or narrow == 0:
+        return pl.DataFrame()
+    found = []
+    for prompt in PROMPT_TOKENS:
+        fed = sid_tokens - 1
+        row = prompt + fed
+        shared = (prompt + wide * fed) / (prompt + narrow * fed)
+        found += [
+            {
+                "prompt_tokens": prompt,
+                "encoding": "every row encodes its prompt",
+                "ratio": wide * row / (narrow * row),
+            },
+            {"prompt_tokens": prompt, "encoding": "one prompt per group", "ratio": shared},
+        ]
+    return pl.DataFrame(found)
+
+
+def by_temperature(evidence: Evidence, setting: str) -> pl.DataFrame:
+    """Is a gain in Pass@1 more than sharpening? strategy, temperature, mean, low, high, seeds."""
+    return _long(evidence, setting, r"pass_at_1_t(\d{3})", "temperature", 100.0, "pass_at_1", 1.0)
+
+
+def by_k(evidence: Evidence, setting: str) -> pl.DataFrame:
+    """What happens to diversity? strategy, k, mean, low, high, seeds."""
+    return _long(evidence, setting, r"pass_at_(\d+)", "k", 1.0, "pass_at_1", 1.0)
+
+
+def diversity(evidence: Evidence, setting: str) -> pl.DataFrame:
+    """Entropy (nats) and coverage at the end: strategy, measure, mean, low, high, seeds."""
+    last = evidence.final(SWEEP)
+    if last.is_empty():
+        return last
+    here = last.filter(pl.col("setting") == setting)
+    names = [name for name in ("entropy", "coverage_at_10") if name in here.columns]
+    return pl.concat(
+        [_means(here, ["strategy"], name).with_columns(measure=pl.lit(name)) for name in names]
+    )
+
+
+def tempered(evidence: Evidence, setting: str) -> pl.DataFrame:
+    """Does sharpened supervision beat them? label, setting, value, low, high, p, seeds.
+
+    Pass@1 of the trained `sft` sampled at a temperature, which costs nothing, minus Pass@1 of
+    `grpo` and `recast` at T = 1 (in Pass@1 at matched entropy, where temperature is no help, on the
+    last rows); p is Holm-adjusted over the whole table.
+    """
+    last = evidence.final(SWEEP)
+    if last.is_empty():
+        return last
+    here = last.filter(pl.col("setting") == setting)
+    columns = _numbered(here, r"pass_at_1_t(\d{3})", 100.0) | {"pass_at_1": 1.0}
+    matches = [
+        (f"sft at T = {t:g}", column, "pass_at_1")
+        for column, t in sorted(columns.items(), key=lambda item: item[1])
+        if t <= 1
+    ]
+    matches.append(("sft, matched entropy", "pass_at_1_matched", "pass_at_1_matched"))
+    found: list[dict[str, Any]] = []
+    for rival in ("grpo", "recast"):
+        for name, ours, theirs in matches:
+            first, second = _by_seed(here, "sft", ours), _by_seed(here, rival, theirs)
+            seeds = sorted(first.keys() & second.keys())
+            if seeds:
+                d = paired_difference([first[s] for s in seeds], [second[s] for s in seeds])
+                found.append(_row(f"{name} - {rival}", setting, d))
+    return _corrected(found)
+
+
+def _by_seed(rows: pl.DataFrame, strategy: str, column: str) -> dict[int, float]:
+    own = rows.filter((pl.col("strategy") == strategy) & pl.col(column).is_not_null())
+    return {int(seed): float(value) for seed, value in own.select("seed", column).iter_rows()}
+
+
+def _row(label: str, setting: str, d: Difference) -> dict[str, Any]:
+    return {
+        "label": label,
+        "setting": setting,
+        "value": d.value,
+        "low": d.low,
+        "high": d.high,
+        "p": d.p,
+        "seeds": d.n,
+    }
+
+
+def _corrected(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Rows as a table, p-values Holm-adjusted over all of them."""
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    if table.is_empty():
+        return table
+    return table.with_columns(p=pl.Series(holm(table["p"].to_list())))
+
+
+def _numbered(rows: pl.DataFrame, pattern: str, unit: float) -> dict[str, float]:
+    """Columns whose names carry a number, with that number over `unit`."""
+    found = ((name, re.fullmatch(pattern, name)) for name in rows.columns)
+    return {name: float(match[1]) / unit for name, match in found if match is not None}
+
+
+def _long(
+    evidence: Evidence, setting: str, pattern: str, name: str, unit: float, base: str, at: float
+) -> pl.DataFrame:
+    """Metrics whose names carry a number, as a table over that number; `base` stands at `at`."""
+    last = evidence.final(SWEEP)
+    if last.is_empty():
+        return last
+    here = last.filter(pl.col("setting") == setting)
+    columns = _numbered(here, pattern, unit) | {base: at}
+    if len(columns) < 2:
+        return pl.DataFrame()
+    found = [
+        _means(here, ["strategy"], column).with_columns(pl.lit(value).alias(name))
+        for column, value in sorted(columns.items(), key=lambda item: item[1])
+        if here[column].count()
+    ]
+    return pl.concat(found)
+
+
+def _means(rows: pl.DataFrame, keys: list[str], metric: str) -> pl.DataFrame:
+    found: list[dict[str, Any]] = []
+    usable = rows.filter(pl.col(metric).cast(pl.Float64).is_finite())
+    for values, group in usable.group_by(keys, maintain_order=True):
+        e = estimate(group[metric].cast(pl.Float64).to_numpy())
+        found.append(
+            {
+                **dict(zip(keys, values, strict=True)),
+                "mean": e.value,
+                "low": e.low,
+                "high": e.high,
+                "seeds": e.n,
+            }
+        )
+    return pl.DataFrame(found, infer_schema_length=None)
+
+
+QUESTIONS: Mapping[str, tuple[str, Callable[[Evidence, str], pl.DataFrame]]] = MappingProxyType(
+    {
+        "supervision": (
+            "Is repair just supervised fine-tuning on the target?",
+            lambda evidence, _: against_supervision(evidence),
+        ),
+        "rate": ("Is the order of the strategies an artefact of the learning rate?", by_rate),
+        "prompts": (
+            "How much of the saved update is prompts encoded again and again?",
+            lambda evidence, _: prompt_cost(evidence),
+        ),
+        "sharpening": ("Is a gain in Pass@1 more than sharpening?", by_temperature),
+        "tempered": ("Does supervision, sampled colder, beat what was trained for hits?", tempered),
+        "diversity": ("What does each strategy do to diversity?", by_k),
+        "entropy": ("How much of the catalogue is left?", diversity),
+    }
+)
+"""Name -> the question, and its table for one setting (some tables hold every setting)."""

@@ -1,0 +1,1 @@
+"""Closed forms and exact enumerations, as frames for tables and charts."""
