@@ -115,13 +115,13 @@ def target_logps(
     temperatures: Sequence[float],
     chunk: int = 256,
 ) -> Tensor:
-    """`target_logp` at several temperatures from one forward pass, `[T, B]`."""
+    """`target_logp` at several temperatures from one forward pass, `[T, B]` float64."""
     tokens = vocabulary.table(prompts.ids.device)
     found = []
     for start in range(0, len(prompts), chunk):
         part, codes = prompts[start : start + chunk], target[start : start + chunk].unsqueeze(1)
         states = packed_states(model, vocabulary, part, codes)
-        logits = level_logits(model, states, tokens, trie)
+        logits = [here.double() for here in level_logits(model, states, tokens, trie)]
         found.append(
             torch.stack(
                 [chosen_logp(logits, tokens, codes, trie, t).sum((-2, -1)) for t in temperatures]

@@ -25,12 +25,14 @@ from recast.lm.evaluate import (
     from_probability,
     from_rank,
     matched_temperature,
+    tuned_temperatures,
 )
 from recast.lm.optimizer import Adam, trainable
 from recast.lm.sft import target_logps
 from recast.lm.signal import collect, given
 from recast.lm.trainer import memory_of, roller, train_step
 from recast.lm.update import Job, RLTraining, update
+from recast.metrics import pass_curve
 from recast.strategy import Strategy, require_inputs
 
 WIDTH = 10
@@ -98,37 +100,48 @@ def run(job: Job, strategy: Strategy, how: RLTraining, stops: Sequence[int]) -> 
 
 @torch.no_grad()
 def measure(
-    job: Job, data: EvaluationSet, group: int, matched: float = 1.0, *, report: bool = False
+    job: Job,
+    data: EvaluationSet,
+    group: int,
+    matched: float = 1.0,
+    *,
+    best: Sequence[float] | None = None,
+    report: bool = False,
 ) -> dict[str, Tensor]:
     """Every metric of every prompt, float64 `[n]`; definitions as in `recast.lm.evaluate`, with
     `WIDTH` beams, so ranks beyond them are misses.
 
-    matched: temperature of `pass_at_1_matched`; report: add pass_at_1_t.. and
+    matched: temperature of `pass_at_1_matched`, NaN = nowhere; best: temperatures of C(k), None =
+    chosen on the job's tuning users; report: add pass_at_1_t.. and
     pass_at_32_t.. at `TEMPERATURES`.
     """
     job.model.eval()
     model, vocabulary, trie = job.model, job.vocabulary, job.trie
-    temperatures = (1.0, matched, *(TEMPERATURES if report else ()))
+    if best is None:
+        best = tuned_temperatures(model, vocabulary, trie, job.evaluation["validation"])
+    temperatures = (1.0, matched, *best, *(TEMPERATURES if report else ()))
     # Prompts of like length together: less padding, the same numbers.
     order = torch.argsort(data.prompts.length, stable=True)
     parts = [(data.prompts[index], data.codes[index]) for index in torch.split(order, CHUNK)]
     back = torch.argsort(order)
     logp = torch.cat(
         [target_logps(model, vocabulary, trie, p, codes, temperatures) for p, codes in parts], 1
-    ).double()[:, back]
+    )[:, back]
     items = torch.cat([beams(model, vocabulary, trie, p, WIDTH)[0] for p, _ in parts])[back]
     where = items == data.item.unsqueeze(-1)
     rank = torch.where(where.any(-1), where.to(torch.uint8).argmax(-1), WIDTH)
     ranked = {k: v for k, v in from_rank(rank).items() if k not in ("hr_at_50", "recall_at_32")}
+    cold = 2 + len(best)
     found = {
+        **pass_curve(logp[2:cold].exp()),
         **from_probability(logp[0].exp(), group),
         "pass_at_1_matched": logp[1].exp(),
         **ranked,
     }
-    for place, temperature in enumerate(temperatures[2:], 2):
-        cold = from_probability(logp[place].exp(), group)
+    for place, temperature in enumerate(temperatures[cold:], cold):
+        tempered = from_probability(logp[place].exp(), group)
         name = temperature_name(temperature)
-        found |= {f"{m}_{name}": cold[m] for m in ("pass_at_1", "pass_at_32")}
+        found |= {f"{m}_{name}": tempered[m] for m in ("pass_at_1", "pass_at_32")}
     return found
 
 

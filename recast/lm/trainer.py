@@ -8,6 +8,7 @@ never binds; KL is to the SFT reference, on active rows. Rows and ledger are tho
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from recast.lm.evaluate import (
     matched_temperature,
     per_prompt,
     summarise,
+    tuned_temperatures,
 )
 from recast.lm.extra import LMError
 from recast.lm.optimizer import Adam, trainable
@@ -159,16 +161,21 @@ def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
     tuning = job.evaluation["validation"].prompts[:MATCHING_PROMPTS]
     curve = entropy_curve(job.model, job.vocabulary, job.trie, tuning)
     temperature = matched_temperature(curve, state.entropy)
+    validation = job.evaluation["validation"]
+    best = tuned_temperatures(job.model, job.vocabulary, job.trie, validation)
     tally = state.tally
     names = (*COUNTED, "update_seconds", "step_seconds")
     seen = {n: sum(t[n] for t in tally) / len(tally) if tally else None for n in names}
     for split, data in job.evaluation.items():
         if split != "test" and state.step not in (0, how.steps):
             continue
-        table, items = per_prompt(job.model, job.vocabulary, job.trie, data, how.group, temperature)
+        table, items = per_prompt(
+            job.model, job.vocabulary, job.trie, data, how.group, temperature, best
+        )
         for label, values in summarise(table, data.slices).items():
             if label == "all":
-                log(state.step, {f"{split}/{name}": value for name, value in values.items()})
+                known = {f"{split}/{n}": v for n, v in values.items() if v is not None}
+                log(state.step, known)
             state.rows.append(
                 {
                     "split": split,
@@ -176,7 +183,7 @@ def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
                     "step": state.step,
                     **asdict(state.ledger),
                     **values,
-                    "temperature_matched": temperature,
+                    "temperature_matched": None if math.isnan(temperature) else temperature,
                     "coverage": coverage(items, job.trie.items),
                     "prompts": len(data),
                     **seen,

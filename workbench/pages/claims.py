@@ -17,6 +17,7 @@ from workbench.studies.measures import BASELINE, METRIC
 
 MARKS = {
     "reproduced": ":material/check_circle:",
+    "compatible": ":material/done:",
     "not reproduced": ":material/cancel:",
     "only where": ":material/contrast:",
     "inconclusive": ":material/help:",

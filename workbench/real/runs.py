@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from recast.lm.dataset import LMData
     from recast.lm.update import Job, RLTraining
 
-ENGINE = 2
+ENGINE = 3
 """Generation of this path's numbers; raised when the same configuration gives other numbers."""
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from workbench.real.runs import build_job, run_config, world_values
+from workbench.real.runs import ENGINE, build_job, run_config, world_values
 from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
 from workbench.store.runs import Store
@@ -202,7 +202,7 @@ class Study:
                             **asdict(ledger),
                             **quality,
                             "entropy": nats,
-                            "temperature_matched": temperature,
+                            "temperature_matched": None if math.isnan(temperature) else temperature,
                             "prompts": len(data),
                             **means,
                         }
@@ -331,6 +331,7 @@ class Study:
 
     def _start_file(self, place: int, split: str) -> Path:
         files = {"files": self.manifests[place]["files"], "prompts": self.plan.eval_prompts}
+        files["lm_engine"] = ENGINE
         return self.plan.folder / "prompts" / f"start-{run_key(files)}-{split}.parquet"
 
     def _write_prompts(self, path: Path, table: dict[str, Tensor]) -> None:

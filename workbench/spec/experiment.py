@@ -31,7 +31,18 @@ PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Model = TypeVar("Model", bound=BaseModel)
-TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
+TuneMetric = Literal[
+    "area",
+    "c_at_1",
+    "c_at_32",
+    "hr_at_10",
+    "recall_at_10",
+    "ndcg_at_10",
+    "greedy",
+    "pass_at_1",
+    "pass_at_1_matched",
+    "pass_at_32",
+]
 
 
 DEPTH = 3
@@ -136,7 +147,7 @@ class TrainSpec(_Strict):
     precision: Literal["float64", "float32"] = "float64"
     kernel: Literal["torch", "compiled"] = "torch"
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
-    tune_metric: TuneMetric = "pass_at_1_matched"
+    tune_metric: TuneMetric = "area"
 
     def training(self) -> Training:
         """What the simulator's training needs of it."""

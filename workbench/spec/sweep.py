@@ -51,7 +51,7 @@ class Tune(_Strict):
     """
 
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.0003, 0.001, 0.003, 0.01, 0.03)
-    metric: TuneMetric = "pass_at_1_matched"
+    metric: TuneMetric = "area"
     split: Literal["validation"] = "validation"
     extend: Annotated[int, Field(ge=0, le=8)] = 2
 

@@ -11,6 +11,9 @@ from workbench.commands.lm.session import CODEBOOK, DATA, one_line
 from workbench.commands.output import FORMAT, emit
 
 QUALITY = (
+    "area",
+    "c_at_1",
+    "c_at_32",
     "pass_at_1",
     "pass_at_1_matched",
     "greedy",
@@ -58,18 +61,21 @@ def evaluate(
 
     Columns: slice, metric, prompts, value; with --against also other, difference (value - other)
     and its 95% interval low, high from 2,000 resamples of users. `pass_at_1_matched` is read where
-    the policy's entropy on tuning users equals that of --against (of --model itself without one).
+    the policy's entropy on tuning users equals that of --against (of --model itself without one),
+    and is missing where no temperature gives it.
     """
     from recast.lm import checkpoint
     from recast.lm.dataset import load_data
     from recast.lm.evaluate import (
         MATCHING_PROMPTS,
+        TUNING_PROMPTS,
         coverage,
         entropy_curve,
         evaluation_set,
         matched_temperature,
         paired_interval,
         per_prompt,
+        tuned_temperatures,
     )
     from recast.lm.trie import build_trie
 
@@ -94,7 +100,13 @@ def evaluate(
         for one, curve in zip(loaded, curves, strict=True):
             chosen = evaluation_set(one.vocabulary, trie, rows, data.slices(rows), limit)
             temperature = matched_temperature(curve, wanted)
-            table, items = per_prompt(one.model, one.vocabulary, trie, chosen, group, temperature)
+            tuning = evaluation_set(
+                one.vocabulary, trie, data.tuning, data.slices(data.tuning), TUNING_PROMPTS
+            )
+            best = tuned_temperatures(one.model, one.vocabulary, trie, tuning)
+            table, items = per_prompt(
+                one.model, one.vocabulary, trie, chosen, group, temperature, best
+            )
             tables.append(table)
             covered.append(coverage(items, trie.items))
             sets.append(chosen)
@@ -135,6 +147,8 @@ def evaluate(
     )
     if style == "table":
         click.echo(
-            "pass_at_1 and pass_at_32 are exact under trie-constrained sampling; hr, ndcg and "
-            "recall come from 50 beams; entropy from 8 rollouts, invalid from 1 free sample."
+            "c_at_k is Pass@k at the temperature that is best for that k on tuning users, area its "
+            "mean over k = 1, 2, 4, .. 64. "
+            "These, pass_at_1 and pass_at_32 are exact under trie-constrained sampling; hr, ndcg "
+            "and recall come from 50 beams; entropy from 8 rollouts, invalid from 1 free sample."
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
-from workbench.analysis.tuning import mark_tuned
+from workbench.analysis.tuning import HEADLINE, mark_tuned
 from workbench.commands.lm.session import CODEBOOK, DATA, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.execution.forecast import duration
@@ -55,8 +55,10 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--tuning-seeds", type=click.IntRange(1), default=2, show_default=True)
 @click.option(
     "--tune-metric",
-    type=click.Choice(["ndcg_at_10", "hr_at_1", "hr_at_10", "pass_at_1", "pass_at_32"]),
-    default="ndcg_at_10",
+    type=click.Choice(
+        ["area", "c_at_1", "ndcg_at_10", "hr_at_1", "hr_at_10", "pass_at_1", "pass_at_32"]
+    ),
+    default=HEADLINE,
     show_default=True,
 )
 @click.option(
