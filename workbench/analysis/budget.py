@@ -3,7 +3,8 @@
 Frames follow the store's contract: one row per run x evaluation x split x slice. A budget axis is
 a cumulative count of the ledger (rollouts, updated_rows, optimizer_steps, labels). A target is
 reached where the isotonic curve through a run's evaluations is; a run that never reaches it is
-censored at all it spent, counted, and never dropped. Intervals are those of `workbench.stats.seeds`.
+censored at all it spent, counted, and never dropped. Intervals are those of
+`workbench.stats.seeds`.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def search(
             click.echo(f"{MATCHED[matched]}: {name} {outcome}")
         click.echo(
             f"non_inferior: the one-sided 95% bound of the difference lies above -{MARGIN:g}; "
-            + least_said(int(table["seeds"].max()), table.height)
+            + least_said(int(table["seeds"].to_numpy().max()), table.height)
         )
         for matched, words in MATCHED.items():
             here = verdicts.filter(pl.col("matched") == matched)["outcome"]

@@ -16,8 +16,7 @@ from types import MappingProxyType
 
 import polars as pl
 
-from workbench import stability
-from workbench.studies import costs, measures
+from workbench.studies import costs, measures, stability
 from workbench.studies.evidence import WHOLE, Evidence
 from workbench.studies.verdicts import Measured, Verdict, together
 

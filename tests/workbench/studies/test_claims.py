@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.spec.experiment import SpecError
-from workbench.stability import drawdown
 from workbench.stats.seeds import interval, mean
 from workbench.studies import phase_map as phases
 from workbench.studies import questions, search
@@ -29,6 +28,7 @@ from workbench.studies.claims import (
 )
 from workbench.studies.evidence import Evidence, read_efficiency, with_setting
 from workbench.studies.measures import METRIC
+from workbench.studies.stability import drawdown
 from workbench.studies.verdicts import (
     Measured,
     judge_all,
