@@ -92,7 +92,9 @@ def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Coll
     signal, codes = learn_from(strategy, groups, codes, target, state)
     state = signal.state
     if visit is not None:
-        state = after(visit, state, groups, torch.ones_like(index, dtype=torch.bool))
+        rolled_out = torch.ones_like(index, dtype=torch.bool)
+        by_mean = strategy.gate.startswith("greso_mean")
+        state = after(visit, state, groups, rolled_out, by_mean=by_mean)
     return Collected(prompts, target, signal, codes, rollouts, skipped, state)
 
 

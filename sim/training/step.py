@@ -39,7 +39,9 @@ class Training:
     i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
     loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; updates: from sampled groups, or expected over everything a group may draw
-    (`sim.shortcuts.expected`); kernel: of the fast path's heavy parts, `compiled` is numba's;
+    (`sim.shortcuts.expected`); iterate: which parameters are evaluated, the last or, once half of
+    the steps are done, the mean of all since then; schedule: of the rate, constant or falling
+    linearly to 0; kernel: of the fast path's heavy parts, `compiled` is numba's;
     evaluations: how many after the start, evenly spaced in steps; curve_prompts:
     test prompts behind each point of the curve (0 = all); start and end are measured on all as
     well."""
@@ -56,6 +58,8 @@ class Training:
     mini_batch: int = 0
     updates: Literal["sampled", "expected"] = "sampled"
     kernel: Kernel = "torch"
+    iterate: Literal["last", "mean"] = "last"
+    schedule: Literal["constant", "linear"] = "constant"
     evaluations: int = 10
     curve_prompts: int = 128
 
@@ -119,7 +123,8 @@ def collect(
         signal = build_signal(strategy, groups, state)
         state = signal.state
         if visit is not None:
-            state = after(visit, state, groups, keep)
+            by_mean = strategy.gate.startswith("greso_mean")
+            state = after(visit, state, groups, keep, by_mean=by_mean)
         items = groups.item if groups.item is not None else none
         target = batch.target.unsqueeze(-1)
         if signal.rows.shape[-1] > items.shape[-1]:

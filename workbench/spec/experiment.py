@@ -65,8 +65,9 @@ class WorldSpec(_Strict):
     or all of them mixed; noise: temperature of true preferences, .2 = each task's own;
     heterogeneity: how unequal users are in the strength of their taste, 0 = as drawn, -1 = equal,
     above 0 more unequal; drift: how far tastes have turned between the SFT log and the test users,
-    0 = not, 1 = wholly; test_sample: a fixed sample of so many of a replay world's test prompts,
-    0 = all of them."""
+    0 = not, 1 = wholly; unlearnable: share of targets, in every split, that any item may be,
+    whoever asks, as in real logs; test_sample: a fixed sample of so many of a replay world's test
+    prompts, 0 = all of them."""
 
     kind: Literal["synthetic", "replay"] = "synthetic"
     data: str | None = None
@@ -77,6 +78,7 @@ class WorldSpec(_Strict):
     noise: Annotated[float, Field(gt=0, le=100)] = 0.2
     heterogeneity: Annotated[float, Field(ge=-1, le=3)] = 0.0
     drift: Annotated[float, Field(ge=0, le=1)] = 0.0
+    unlearnable: Annotated[float, Field(ge=0, lt=1)] = 0.0
     test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     test_sample: Annotated[int, Field(ge=0)] = 0
@@ -128,7 +130,9 @@ class TrainSpec(_Strict):
     sampling noise, where credit follows from hits and the boundary pair; curve_prompts: test
     prompts behind each point of a learning curve, 0 = all of them; precision: of parameters,
     gradients and moments while training; in either, a run's bits do not depend on its company;
-    kernel: of the heavy parts of a step, compiled is faster and needs the extra `fast`."""
+    iterate: which parameters count, the last or the mean of the last half of the steps; schedule:
+    of the rate, constant or linearly to 0; kernel: of the heavy parts of a step, compiled is faster
+    and needs the extra `fast`."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -146,6 +150,8 @@ class TrainSpec(_Strict):
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
     precision: Literal["float64", "float32"] = "float64"
     kernel: Literal["torch", "compiled"] = "torch"
+    iterate: Literal["last", "mean"] = "last"
+    schedule: Literal["constant", "linear"] = "constant"
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
     tune_metric: TuneMetric = "area"
 
