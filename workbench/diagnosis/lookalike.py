@@ -30,7 +30,7 @@ from workbench.store.runs import Store
 
 RIVALS = ("grpo", "repair_only", "recast", "grpo_sft", "sft")
 METRIC = HEADLINE
-SEEDS = 6
+SEEDS = 8
 WIDEST = 128
 EDGE = 0.02
 SCENES: tuple[Mapping[str, Any], ...] = (
@@ -156,7 +156,6 @@ def _experiment(
         "start.all_zero": all_zero,
         "train.group": group,
         "train.temperature": temperature,
-        "train.lr": (0.0003, 0.001, 0.003),
         **scene,
     }
     return load_experiment("quick", changes)

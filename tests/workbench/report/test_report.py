@@ -208,7 +208,7 @@ def test_the_search_compares_candidates_with_both_controls_at_both_budgets(tiny,
     rows = json.loads((tiny / "search.json").read_text())
     assert {row["matched"] for row in rows} == {"rollouts", "updated_rows"}
     assert {row["control"] for row in rows} == {"sft", "grpo"}
-    assert {row["outcome"] for row in rows} == {"does not dominate"}
+    assert not any(row["outcome"].startswith("beats") for row in rows)
 
 
 class _Page(HTMLParser):
