@@ -17,11 +17,25 @@ from torch import Tensor
 
 
 class Origin(IntEnum):
-    """Where a rollout came from."""
+    """Where a rollout came from: this step's policy, the ground truth, or an earlier step."""
 
     POLICY = 0
     ANCHOR = 1
-    VIRTUAL = 2
+    REPLAY = 2
+
+
+OPTIONAL = (
+    "tie_key",
+    "length",
+    "entropy",
+    "beam_rank",
+    "matched",
+    "item",
+    "logp",
+    "codes",
+    "prompt",
+)
+"""Inputs that only some strategies need."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,9 @@ class RolloutGroups:
     item: Tensor | None = None
     depth: int = 0
     binary: bool = False
+    logp: Tensor | None = None
+    codes: Tensor | None = None
+    prompt: Tensor | None = None
 
     @staticmethod
     def of(
@@ -61,6 +78,9 @@ class RolloutGroups:
         matched: Tensor | None = None,
         item: Tensor | None = None,
         depth: int = 0,
+        logp: Tensor | None = None,
+        codes: Tensor | None = None,
+        prompt: Tensor | None = None,
     ) -> RolloutGroups:
         """Check a batch of rollouts once, at the boundary; stages trust it afterwards.
 
@@ -72,7 +92,9 @@ class RolloutGroups:
         entropy `[..., B, G, L]` of the policy at each token, nats; beam_rank `[..., B, G]` integer,
         0 is the best beam; matched `[..., B, G]` integer, leading codes shared with the target;
         item `[..., B, G]` integer identity of what was recommended; depth: codes L of each rollout,
-        for credit that differs by code.
+        for credit that differs by code; logp `[..., B, G, L]` log-probability of each code under
+        the policy that sampled it, nats; codes `[..., B, G, L]` integer codes of each rollout;
+        prompt `[..., B]` integer place of each prompt in the training set, for a memory per prompt.
 
         Raises ValueError for a reward that is not floating point, a shape or type that differs, a
         NaN or infinite value on a valid rollout, a score outside [0, 1], or a length below 1.
@@ -99,17 +121,24 @@ class RolloutGroups:
                     f"{name}: expected the shape of reward {list(reward.shape)}, "
                     f"got {list(tensor.shape)}"
                 )
-        if entropy is not None and (
-            entropy.shape[:-1] != reward.shape or not entropy.is_floating_point()
-        ):
+        for name, tensor in (("entropy", entropy), ("logp", logp)):
+            if tensor is not None and (
+                tensor.shape[:-1] != reward.shape or not tensor.is_floating_point()
+            ):
+                raise ValueError(
+                    f"{name}: expected floating point {[*reward.shape, 'L']}, "
+                    f"got {tensor.dtype} {list(tensor.shape)}"
+                )
+        if codes is not None and codes.shape[:-1] != reward.shape:
+            raise ValueError(f"codes: expected {[*reward.shape, 'L']}, got {list(codes.shape)}")
+        if prompt is not None and prompt.shape != reward.shape[:-1]:
             raise ValueError(
-                f"entropy: expected floating point {[*reward.shape, 'L']}, "
-                f"got {entropy.dtype} {list(entropy.shape)}"
+                f"prompt: expected {list(reward.shape[:-1])}, got {list(prompt.shape)}"
             )
         if valid.dtype != torch.bool:
             raise ValueError(f"valid: expected bool, got {valid.dtype}")
-        for name in ("beam_rank", "matched", "item"):
-            tensor = named[name]
+        whole = {n: named[n] for n in ("beam_rank", "matched", "item")}
+        for name, tensor in (whole | {"codes": codes, "prompt": prompt}).items():
             if tensor is not None and (tensor.is_floating_point() or tensor.dtype == torch.bool):
                 raise ValueError(f"{name}: expected integers, got {tensor.dtype}")
         if has_target is not None and (
@@ -130,6 +159,9 @@ class RolloutGroups:
         if entropy is not None:
             usable = (entropy.isfinite() & (entropy >= 0)).all(-1)
             _require("entropy", usable, valid, lambda x: x, "NaN or negative at {}; expected nats")
+        if logp is not None:
+            usable = (logp.isfinite() & (logp <= 0)).all(-1)
+            _require("logp", usable, valid, lambda x: x, "not in (-inf, 0] at {}; expected nats")
         reward = reward.masked_fill(~valid, 0.0)
         return RolloutGroups(
             reward=reward,
@@ -152,15 +184,19 @@ class RolloutGroups:
             matched=matched,
             item=None if item is None else item.long(),
             depth=depth,
+            logp=None
+            if logp is None
+            else logp.to(reward.dtype).masked_fill(~valid.unsqueeze(-1), 0.0),
+            codes=None if codes is None else codes.long(),
+            prompt=None if prompt is None else prompt.long(),
             binary=bool(((reward == 0) | (reward == 1)).all()),
         )
 
     @property
     def given(self) -> frozenset[str]:
         """The optional inputs that are present."""
-        names = ("tie_key", "length", "entropy", "beam_rank", "matched", "item")
-        present = {name for name in names if getattr(self, name) is not None}
-        return frozenset(present | {"target"} | ({"depth"} if self.depth else set()))
+        present = {name for name in OPTIONAL if getattr(self, name) is not None}
+        return frozenset(present | {"target", "score"} | ({"depth"} if self.depth else set()))
 
     @cached_property
     def whole(self) -> bool:

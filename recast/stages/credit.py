@@ -12,14 +12,14 @@ of selected rollouts, k its number of hits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from recast.groups import RolloutGroups, first_best, number
-from recast.stage import Stage
+from recast.stage import WIDEST, Stage, State
 
 HISTORY = 10
 """Batch means that `ha_dw` remembers, the current one included."""
@@ -252,19 +252,32 @@ def a_grae(groups: RolloutGroups, alpha: float = 1.0, eps: float = 1e-6) -> Tens
     return torch.where(mixed > 0, mixed * (level / alpha).clamp(max=1), mixed)
 
 
-def ha_dw(groups: RolloutGroups, history: Tensor | None = None, scale: float = 1.5) -> Tensor:
+def ha_dw(groups: RolloutGroups, state: State | None = None, scale: float = 1.5) -> Tensor:
     """scale exp(-sgn(m - h) sgn(r - m) |m - h|) (r - m) / s, h the mean of recent batch means.
 
-    history `[..., 10]`: batch means, the current one included, NaN where there is none yet;
-    without it h is this batch's mean. Binary rewards. Source: HA-DW, arXiv 2601.08521.
+    state: `history [..., 10]`, means of earlier batches, NaN where there is none yet; this batch's
+    own mean counts as well. Binary rewards. Source: HA-DW, arXiv 2601.08521.
     """
     value = grpo(groups)
     mean = _kept_reward(groups).sum(-1, keepdim=True)
     mean = mean / groups.valid.sum(-1, keepdim=True).clamp(min=1)
-    recent = batch_mean(groups).unsqueeze(-1) if history is None else history
+    own = batch_mean(groups).unsqueeze(-1)
+    recent = own if state is None else ha_dw_carry(groups, state)["history"].to(own.dtype)
     level = recent.nanmean(-1)[..., None, None]
     gap = mean - level
     return scale * (-gap.sign() * value.sign() * gap.abs()).exp() * value
+
+
+def ha_dw_start(leading: tuple[int, ...], prompts: int) -> State:
+    """No batch mean is known yet; history `[..., 10]` float64."""
+    del prompts
+    return {"history": torch.full((*leading, HISTORY), torch.nan, dtype=torch.float64)}
+
+
+def ha_dw_carry(groups: RolloutGroups, state: State) -> State:
+    """The mean of this batch replaces the oldest."""
+    mean = batch_mean(groups).unsqueeze(-1).to(torch.float64)
+    return {"history": torch.cat([state["history"][..., 1:], mean], -1)}
 
 
 def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
@@ -368,30 +381,30 @@ def _over(value: Tensor, scale: Tensor) -> Tensor:
     return value.div_(torch.where(scale > 0, scale, 1.0))
 
 
-CREDITS: Mapping[str, Stage] = MappingProxyType(
-    {
-        "none": Stage(nothing),
-        "grpo": Stage(grpo),
-        "grpo_batch": Stage(grpo_batch, coupling="batch"),
-        "dr_grpo": Stage(dr_grpo),
-        "rloo": Stage(rloo),
-        "opo": Stage(opo),
-        "reinforce": Stage(reinforce, coupling="batch"),
-        "reinforce_pp": Stage(reinforce_pp, coupling="batch"),
-        "gpg": Stage(gpg, coupling="batch"),
-        "best_of_group": Stage(best_of_group),
-        "pass_at_k": Stage(pass_at_k, binary=True),
-        "maxrl": Stage(maxrl, binary=True),
-        "raw": Stage(raw),
-        "shortfall": Stage(shortfall),
-        "sign": Stage(sign),
-        "sign_beyond_prefix": Stage(sign_beyond_prefix, {"matched", "depth"}),
-        "care": Stage(care),
-        "ngrpo": Stage(ngrpo),
-        "rl_zvp": Stage(rl_zvp, {"entropy"}),
-        "a_grae": Stage(a_grae, binary=True, coupling="batch"),
-        "ha_dw": Stage(ha_dw, binary=True, coupling="state"),
-        "bgae": Stage(bgae, {"matched"}, binary=True),
-        "rank_penalty": Stage(rank_penalty, {"beam_rank"}),
-    }
-)
+CREDITS: Mapping[str, Stage] = {
+    "none": Stage(nothing, idle=True),
+    "grpo": Stage(grpo, bounds={"ddof": (0, 1)}),
+    "grpo_batch": Stage(grpo_batch, coupling="batch"),
+    "dr_grpo": Stage(dr_grpo),
+    "rloo": Stage(rloo),
+    "opo": Stage(opo),
+    "reinforce": Stage(reinforce, coupling="batch"),
+    "reinforce_pp": Stage(reinforce_pp, coupling="batch"),
+    "gpg": Stage(gpg, coupling="batch"),
+    "best_of_group": Stage(best_of_group),
+    "pass_at_k": Stage(pass_at_k, binary=True, bounds={"k": (1, WIDEST)}, least_group=lambda k: k),
+    "maxrl": Stage(maxrl, binary=True),
+    "raw": Stage(raw),
+    "shortfall": Stage(shortfall),
+    "sign": Stage(sign),
+    "sign_beyond_prefix": Stage(sign_beyond_prefix, needs={"matched", "depth"}),
+    "care": Stage(care),
+    "ngrpo": Stage(ngrpo),
+    "rl_zvp": Stage(rl_zvp, needs={"entropy"}),
+    "a_grae": Stage(a_grae, binary=True, coupling="batch", bounds={"alpha": (1e-6, math.inf)}),
+    "ha_dw": Stage(ha_dw, binary=True, start=ha_dw_start, carry=ha_dw_carry),
+    "bgae": Stage(
+        bgae, needs={"matched"}, binary=True, bounds={"k": (1, WIDEST)}, least_group=lambda k: k
+    ),
+    "rank_penalty": Stage(rank_penalty, needs={"beam_rank"}),
+}

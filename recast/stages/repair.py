@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from recast.groups import (
     number,
     tie_order,
 )
-from recast.stage import Stage
+from recast.stage import Rounds, Stage
 
 
 def none(groups: RolloutGroups) -> RolloutGroups:
@@ -93,6 +92,8 @@ def append(groups: RolloutGroups) -> RolloutGroups:
         else torch.full_like(groups.beam_rank[..., 0], groups.reward.shape[-1]),
         "matched": None if groups.matched is None else groups.matched.amax(-1),
         "item": None if groups.item is None else torch.full_like(groups.item[..., 0], -1),
+        "logp": None if groups.logp is None else torch.zeros_like(groups.logp[..., 0, :]),
+        "codes": None if groups.codes is None else torch.full_like(groups.codes[..., 0, :], -1),
     }
     axis = groups.reward.ndim - 1
     wider: dict[str, Any] = {
@@ -114,6 +115,11 @@ def drop_constant(groups: RolloutGroups) -> RolloutGroups:
     low = groups.reward.masked_fill(~valid, torch.inf).amin(-1, keepdim=True)
     varied = high - low > 1e-6 * torch.maximum(high, -low)
     return replace(groups, valid=valid & varied)
+
+
+def constant_outcome(groups: RolloutGroups) -> Tensor:
+    """Groups that hold no hit or no miss: others are rolled out in their place; bool `[..., B]`."""
+    return ~(groups.hit.any(-1) & groups.miss.any(-1))
 
 
 def keep_distinct(groups: RolloutGroups, factor: float = 1.5) -> RolloutGroups:
@@ -167,17 +173,27 @@ def _every(dtype: torch.dtype) -> int:
     return min(torch.iinfo(torch.int16).max, torch.iinfo(dtype).max)
 
 
-REPAIRS: Mapping[str, Stage] = MappingProxyType(
-    {
-        "none": Stage(none),
-        "anchor": Stage(anchor, needs={"target"}),
-        "anchor_share": Stage(anchor_share, needs={"target", "tie_key"}),
-        "overwrite_last": Stage(overwrite_last, needs={"target"}),
-        "append": Stage(append, needs={"target"}, width=lambda group: group + 1),
-        "drop_constant": Stage(drop_constant),
-        "keep_distinct": Stage(keep_distinct, needs={"item"}),
-    }
-)
+REPAIRS: Mapping[str, Stage] = {
+    "none": Stage(none, idle=True),
+    "anchor": Stage(anchor, needs={"target", "score"}, injects="miss"),
+    "anchor_share": Stage(
+        anchor_share,
+        needs={"target", "score", "tie_key"},
+        bounds={"share": (0, 1)},
+        injects="miss",
+        drawn=True,
+    ),
+    "overwrite_last": Stage(overwrite_last, needs={"target"}, injects="slot"),
+    "append": Stage(append, needs={"target"}, width=lambda group: group + 1, injects="extra"),
+    "drop_constant": Stage(drop_constant, rounds=Rounds(constant_outcome), drops=True),
+    "keep_distinct": Stage(
+        keep_distinct,
+        needs={"item"},
+        bounds={"factor": (1, 64)},
+        samples=lambda group, factor: round(group * factor),
+        drops=True,
+    ),
+}
 
 
 def anchored(groups: RolloutGroups) -> Tensor:

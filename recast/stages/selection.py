@@ -7,7 +7,6 @@ Ties go to the smallest `tie_key`, or to the lowest index without one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from recast.groups import (
     number,
     tie_order,
 )
-from recast.stage import Stage
+from recast.stage import WIDEST, Stage
 
 
 def everything(groups: RolloutGroups) -> Tensor:
@@ -142,14 +141,14 @@ def _both_or_nobody(positive: Tensor, negative: Tensor) -> Tensor:
     return (positive | negative) & learnable
 
 
-SELECTIONS: Mapping[str, Stage] = MappingProxyType(
-    {
-        "all": Stage(everything),
-        "pair": Stage(boundary_pair, width=lambda group: min(2, group)),
-        "random_pair": Stage(random_pair, {"tie_key"}, width=lambda group: min(2, group)),
-        "near_misses": Stage(near_misses, width=lambda group, k=2: min(1 + k, group)),
-        "positives": Stage(positives),
-        "negatives": Stage(negatives, width=lambda group, m=0: min(m or group, group)),
-        "pods": Stage(pods, width=lambda group, m=2: m),
-    }
-)
+SELECTIONS: Mapping[str, Stage] = {
+    "all": Stage(everything, idle=True),
+    "pair": Stage(boundary_pair, needs={"score"}, width=lambda group: min(2, group), boundary=True),
+    "random_pair": Stage(random_pair, needs={"tie_key"}, width=lambda group: min(2, group)),
+    "near_misses": Stage(near_misses, needs={"score"}, width=lambda group, k: min(1 + k, group)),
+    "positives": Stage(positives),
+    "negatives": Stage(negatives, width=lambda group, m: min(m or group, group)),
+    "pods": Stage(
+        pods, bounds={"m": (1, WIDEST)}, least_group=lambda m: m, width=lambda group, m: m
+    ),
+}

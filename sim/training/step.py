@@ -15,10 +15,11 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
 from recast.loss import KLEstimator, LossSettings, Rows, pack, strategy_loss
-from recast.stages.gate import Visit, after
-from recast.stages.repair import REPAIRS, anchored
+from recast.stage import MOST_ROUNDS, State
+from recast.stages.gate import Visit
+from recast.stages.repair import anchored
 from recast.stages.supervised import Evidence
-from recast.strategy import Signal, State, Strategy, build_signal
+from recast.strategy import Signal, Strategy, build_signal
 from recast.structure import level_scores, matched_levels
 from sim.decoding.beam import beam
 from sim.decoding.sample import path_entropy, path_logp, sample
@@ -28,9 +29,6 @@ from sim.training.optimizer import Kernel
 from sim.worlds.world import World
 
 _T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
-
-REFILLS = 10
-"""Rounds of further prompts that dynamic sampling may roll out before it gives up filling."""
 
 
 @dataclass(frozen=True)
@@ -100,31 +98,27 @@ def collect(
     how: Training,
     state: State,
 ) -> Collected:
-    """Roll out, judge, repair and credit. state: from the previous step, {} before the first."""
+    """Roll out, judge, repair and credit. state: from the previous step, or `Strategy.start`."""
     prompt = minibatch(seeds, "prompts", step, how.batch, len(world.train))
     batch = _batch(world, strategy, seeds, step, prompt, next(iter(params.values())).dtype)
     none = torch.zeros(len(seeds), dtype=torch.int64)
     if not strategy.needs_rollouts:
-        return Collected(batch, none, none)
+        return Collected(batch, none, none, state=state)
     with torch.no_grad():
         keep, visit = _gate(world, strategy, seeds, step, how, prompt, state)
-        if strategy.stage("repair").stage is REPAIRS["drop_constant"]:
+        first = groups = _roll_out(policy, params, world, strategy, seeds, step, how, batch, keep)
+        rollouts = groups.valid.sum((-2, -1))
+        if strategy.rounds is not None:
             batch, groups, rollouts = _refilled(
-                policy, params, world, strategy, seeds, step, how, batch
+                policy, params, world, strategy, seeds, step, how, batch, groups
             )
-        else:
-            groups = _roll_out(policy, params, world, strategy, seeds, step, how, batch)
-            groups = replace(groups, valid=groups.valid & keep.unsqueeze(-1))
-            rollouts = groups.valid.sum((-2, -1))
         signal = build_signal(strategy, groups, state)
         state = signal.state
         if visit is not None:
-            state = after(visit, state, groups, keep)
-        items = groups.item if groups.item is not None else none
-        target = batch.target.unsqueeze(-1)
-        if signal.rows.shape[-1] > items.shape[-1]:
-            items = torch.cat([items, target], -1)
-        items = torch.where(signal.groups.origin == int(Origin.ANCHOR), target, items)
+            state = {**state, **strategy.stage("gate").carry(visit, first, keep, state=state)}
+        items = signal.groups.item
+        assert items is not None
+        items = torch.where(items < 0, batch.target.unsqueeze(-1), items)
         rows = pack(signal, strategy.width(how.group))
     return Collected(batch, rollouts, (~keep).sum(-1), signal, items, rows, state)
 
@@ -239,11 +233,11 @@ def _gate(
     state: State,
 ) -> tuple[Tensor, Visit | None]:
     """Which prompts are rolled out, bool `[R, B]`, and the visit that the gate must remember."""
-    if strategy.gate == "none":
+    if not strategy.has_gate:
         return torch.ones_like(prompt, dtype=torch.bool), None
     draw = uniforms(seeds, "gate", step, (how.batch,))
     visit = Visit(prompt, draw, step < len(world.train) // how.batch)
-    keep: Tensor = strategy.stage("gate")(visit, state)
+    keep: Tensor = strategy.stage("gate")(visit, state=state)
     return keep, visit
 
 
@@ -256,11 +250,15 @@ def _roll_out(
     step: int,
     how: Training,
     batch: Batch,
+    keep: Tensor | None = None,
     refill: int = 0,
 ) -> RolloutGroups:
-    """Sample and judge the groups of one batch; refill names a further round of the same step."""
+    """Sample and judge the groups of one batch; refill names a further round of the same step.
+
+    keep `[R, B]`: prompts that are rolled out, None for all; the others' rollouts are invalid.
+    """
     catalogue, dtype = world.catalogue, batch.context.dtype
-    counter = step * REFILLS + refill if refill else step
+    counter = step * MOST_ROUNDS + refill if refill else step
     name = "/refill" if refill else ""
     width = strategy.sampled(how.group)
     encoded = policy.encode(params, batch.context)
@@ -277,13 +275,15 @@ def _roll_out(
     wanted = batch.targets.clamp(min=0).unsqueeze(-2)
     agree = matched_levels(catalogue.codes[items].unsqueeze(-2), catalogue.codes[wanted])
     matched = agree.masked_fill(~known, 0).amax(-1).masked_fill(~there, 0)
-    entropy = None
+    entropy = logp = None
     if "entropy" in strategy.needs:
         entropy = path_entropy(policy, params, catalogue, encoded, items)
+    if "logp" in strategy.needs:
+        logp = path_logp(policy, params, catalogue, encoded, items)
     return RolloutGroups(
         reward=(matched == catalogue.depth).to(dtype),
         score=level_scores(catalogue.depth, dtype)[matched],
-        valid=there,
+        valid=there if keep is None else there & keep.unsqueeze(-1),
         origin=torch.full_like(items, int(Origin.POLICY), dtype=torch.int8),
         beam_rank=rank,
         tie_key=uniforms(seeds, f"ties{name}", counter, (how.batch, width)).to(dtype),
@@ -292,6 +292,9 @@ def _roll_out(
         item=items,
         depth=catalogue.depth,
         binary=True,
+        logp=logp,
+        codes=catalogue.codes[items] if "codes" in strategy.needs else None,
+        prompt=batch.prompt,
     )
 
 
@@ -304,33 +307,36 @@ def _refilled(
     step: int,
     how: Training,
     batch: Batch,
+    groups: RolloutGroups,
 ) -> tuple[Batch, RolloutGroups, Tensor]:
-    """Dynamic sampling: roll out further prompts until B groups vary, `REFILLS` rounds at most.
+    """Roll out further prompts in the place of groups that the repair marks, until B are kept.
 
-    Groups that stay unfilled are invalid. A run stops paying once its batch is full.
+    batch, groups: of the first round. Groups that stay unfilled are invalid. A run stops paying
+    once its batch is full.
     """
+    assert strategy.rounds is not None
     runs, prompts = batch.prompt.shape
     filled = torch.zeros(runs, dtype=torch.int64)
     rollouts = torch.zeros(runs, dtype=torch.int64)
-    kept: tuple[Batch, RolloutGroups] | None = None
-    for refill in range(REFILLS):
+    kept = (batch, groups)
+    for refill in range(strategy.rounds.most):
         if refill:
-            counter = step * REFILLS + refill
+            counter = step * MOST_ROUNDS + refill
             prompt = minibatch(seeds, "prompts/refill", counter, how.batch, len(world.train))
             batch = _batch(world, strategy, seeds, step, prompt, batch.context.dtype)
-        groups = _roll_out(policy, params, world, strategy, seeds, step, how, batch, refill)
+            groups = _roll_out(
+                policy, params, world, strategy, seeds, step, how, batch, refill=refill
+            )
         rollouts += (filled < prompts) * groups.valid.sum((-2, -1))
-        varied = groups.hit.any(-1) & groups.miss.any(-1)
-        place = filled.unsqueeze(-1) + varied.cumsum(-1) - 1
-        taken = varied & (place < prompts)
-        kept = (batch, groups) if kept is None else kept
+        usable = groups.valid.any(-1) & ~strategy.stage("repair").wanted(groups)
+        place = filled.unsqueeze(-1) + usable.cumsum(-1) - 1
+        taken = usable & (place < prompts)
         # Slot `prompts` swallows the groups that are not taken.
         slot = torch.where(taken, place, prompts)
         kept = (_scatter(kept[0], batch, slot), _scatter(kept[1], groups, slot))
-        filled = (filled + varied.sum(-1)).clamp(max=prompts)
+        filled = (filled + usable.sum(-1)).clamp(max=prompts)
         if bool((filled == prompts).all()):
             break
-    assert kept is not None
     live = torch.arange(prompts) < filled.unsqueeze(-1)
     found = replace(kept[1], valid=kept[1].valid & live.unsqueeze(-1))
     return kept[0], found, rollouts
