@@ -18,8 +18,8 @@ from torch import Tensor
 from recast.groups import Origin
 from recast.stage import bind
 from recast.stages.supervised import Evidence
+from recast.stages.surrogate import RATIOS, Terms, surrogate
 from recast.strategy import Denominator, Signal, Strategy
-from recast.surrogate import RATIOS, Terms, surrogate
 
 KLEstimator = Literal["k1", "k2", "k3"]
 
@@ -185,7 +185,7 @@ def policy_loss(
     logp, old_logp, ref_logp `[..., B, U, L]`; advantage `[..., B, U]` or `[..., B, U, L]`; rows
     `[..., B, U]`; divisor `[...]` from `denominator`; anchor `[..., B, U]` marks injected rows,
     whose loss follows `anchor_ratio`; ratio, clip, anchor_ratio: rows of
-    `recast.surrogate`, as text. A row outside `rows` adds nothing, not even KL.
+    `recast.stages.surrogate`, as text. A row outside `rows` adds nothing, not even KL.
     """
     outside = ~rows.unsqueeze(-1)
     # Masked before exp as well as after: the gradient of a masked exp(inf) is 0 x inf = NaN.

@@ -23,7 +23,7 @@ from recast.stages.gate import GATES
 from recast.stages.repair import REPAIRS
 from recast.stages.selection import SELECTIONS
 from recast.stages.supervised import SUPERVISED
-from recast.surrogate import ANCHOR_RATIOS, CLIPS, RATIOS
+from recast.stages.surrogate import ANCHOR_RATIOS, CLIPS, RATIOS
 
 AllZero = Literal["zero", "negative", "anchored", "supervised", "shaped", "unstated"]
 Denominator = Literal["rollouts", "active", "tokens", "prompts", "constant", "live_groups"]

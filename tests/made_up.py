@@ -17,8 +17,8 @@ from recast.groups import Origin, RolloutGroups
 from recast.stage import Rounds, Stage, State
 from recast.stages.gate import Visit
 from recast.stages.supervised import Evidence
+from recast.stages.surrogate import Terms
 from recast.strategy import STAGES
-from recast.surrogate import Terms
 
 
 def resting(visit: Visit, state: State, visits: int = 2) -> Tensor:

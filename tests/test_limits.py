@@ -127,7 +127,8 @@ def test_asking_needs_no_trainer():
     code = (
         "import sys\n"
         "sys.modules.update(dict.fromkeys(('trl', 'verl', 'transformers')))\n"
-        "import recast.adapters.limits, recast.lm.signal, sim.inputs, workbench.diagnosis.snippets\n"
+        "import recast.adapters.limits, recast.lm.signal, sim.inputs\n"
+        "import workbench.diagnosis.snippets\n"
         "print(recast.lm.signal.why_not(recast.STRATEGIES['rank_penalty']))\n"
     )
     done = subprocess.run(
