@@ -42,7 +42,8 @@ OPTIONAL = (
 class RolloutGroups:
     """The G rollouts of each of B prompts. Build one with `RolloutGroups.of`, which validates.
 
-    binary: every reward is 0 or 1, as credits that count hits demand.
+    binary: every reward is 0 or 1, as credits that count hits demand. hinted `[..., B, G]` int64:
+    leading codes that were given and not sampled, where rollouts may start behind a hint.
     """
 
     reward: Tensor
@@ -62,6 +63,7 @@ class RolloutGroups:
     logp: Tensor | None = None
     codes: Tensor | None = None
     prompt: Tensor | None = None
+    hinted: Tensor | None = None
 
     @staticmethod
     def of(

@@ -43,12 +43,16 @@ Hook = Callable[..., Any]
 class Rounds:
     """Further rounds of sampling before a repair sees the groups.
 
-    wanted: takes the groups of the last round, then options of the stage. "refill": other prompts
-    are rolled out in the place of the marked groups, bool `[..., B]`. most: rounds in all.
+    wanted: takes the groups so far, then options of the stage. kind says what a round does:
+    "refill": other prompts are rolled out in the place of the marked groups, bool `[..., B]`;
+    "more": the marked prompts, bool `[..., B]`, get as many rollouts again, in further slots;
+    "hint": groups are rolled out again behind the first codes of the ground truth, int64
+    `[..., B]`, 0 for a group that stays; given codes (`RolloutGroups.hinted`) get no credit.
+    most: rounds in all.
     """
 
     wanted: Callable[..., Tensor]
-    kind: Literal["refill"] = "refill"
+    kind: Literal["refill", "more", "hint"] = "refill"
     most: int = MOST_ROUNDS
 
     def __post_init__(self) -> None:
@@ -156,7 +160,10 @@ class Bound:
 
     def width(self, group: int) -> int:
         """The most rows a group of `group` rollouts sends on."""
-        return int(self._ask(self.stage.width, group)) if self.stage.width else group
+        if self.stage.width is not None:
+            return int(self._ask(self.stage.width, group))
+        rounds = self.stage.rounds
+        return group * rounds.most if rounds is not None and rounds.kind == "more" else group
 
     def samples(self, group: int) -> int:
         """Rollouts to sample for a group of `group`."""

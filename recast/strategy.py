@@ -185,6 +185,16 @@ class Strategy:
         return self.stage("repair").stage.rounds
 
     @cached_property
+    def hints(self) -> bool:
+        """True when rollouts may start behind codes of the ground truth."""
+        return self.rounds is not None and self.rounds.kind == "hint"
+
+    @cached_property
+    def samples_again(self) -> bool:
+        """True when a prompt may be sampled in several rounds."""
+        return self.rounds is not None and self.rounds.kind != "refill"
+
+    @cached_property
     def oversamples(self) -> bool:
         """True when it samples more rollouts than take part."""
         return self.stage("repair").stage.samples is not None
@@ -305,6 +315,8 @@ def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None 
         selected = torch.zeros_like(selected)
     narrowed = repaired.narrowed(selected)
     advantage = credit(narrowed, state=state)
+    if groups.hinted is not None:
+        advantage = _beyond_hint(advantage, repaired)
     after = {
         **state,
         **repair.carry(groups, state=state),
@@ -314,6 +326,14 @@ def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None 
     if strategy.update == "active":
         selected = selected & _active(advantage, selected)
     return Signal(repaired, advantage, selected, strategy.learns_from_target, groups, state=after)
+
+
+def _beyond_hint(advantage: Tensor, groups: RolloutGroups) -> Tensor:
+    """The advantage of codes that were sampled; `[..., B, G, L]`."""
+    assert groups.hinted is not None
+    each = advantage if advantage.ndim > groups.reward.ndim else advantage.unsqueeze(-1)
+    level = torch.arange(groups.depth, device=advantage.device)
+    return torch.where(level >= groups.hinted.unsqueeze(-1), each, 0.0)
 
 
 def _fresh(strategy: Strategy, groups: RolloutGroups) -> State:

@@ -20,4 +20,6 @@ def given(rollouts: Kind) -> frozenset[str]:
 
 def why_not(strategy: Strategy, rollouts: Kind = "sample", group: int | None = None) -> str | None:
     """Why the simulator cannot train a strategy, in one line; None where it can."""
+    if rollouts == "beam" and strategy.samples_again:
+        return f"repair={strategy.repair} samples its prompts again; beam sets are the same again"
     return missing_input(strategy, given(rollouts), group)

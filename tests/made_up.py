@@ -55,6 +55,27 @@ def no_hit(groups: RolloutGroups) -> Tensor:
     return ~groups.hit.any(-1)
 
 
+def few_hits(groups: RolloutGroups, enough: int = 1) -> Tensor:
+    return groups.hit.sum(-1) < enough
+
+
+def balanced(groups: RolloutGroups, enough: int = 1, most: int = 4) -> RolloutGroups:
+    """Of all rounds the first `most` rollouts stay, hits first."""
+    order = torch.where(groups.hit, 0, 1) * groups.valid.shape[-1]
+    order = order + torch.arange(groups.valid.shape[-1], device=order.device)
+    place = order.masked_fill(~groups.valid, 10**6).argsort(-1).argsort(-1)
+    return replace(groups, valid=groups.valid & (place < most))
+
+
+def dead_end(groups: RolloutGroups, codes: int = 2) -> Tensor:
+    """A group without hits is rolled out again behind the target's first codes."""
+    return torch.where(groups.hit.any(-1), 0, codes)
+
+
+def hinted(groups: RolloutGroups, codes: int = 2) -> RolloutGroups:
+    return groups
+
+
 def replay(groups: RolloutGroups, state: State) -> RolloutGroups:
     """A group without hits gets the last item that was a hit for its prompt, in its first slot."""
     assert groups.prompt is not None
@@ -179,6 +200,18 @@ ROWS: Mapping[str, Mapping[str, Stage]] = {
             drops=True,
         ),
         "made_up_fill": Stage(lambda groups: groups, rounds=Rounds(no_hit, most=3), drops=True),
+        "made_up_rounds": Stage(
+            balanced,
+            rounds=Rounds(few_hits, "more", most=4),
+            width=lambda group, most: most,
+            drops=True,
+        ),
+        "made_up_hint": Stage(
+            hinted,
+            needs={"target"},
+            rounds=Rounds(dead_end, "hint", most=2),
+            bounds={"codes": (1, 8)},
+        ),
         "made_up_replay": Stage(
             replay,
             needs={"item", "prompt"},
@@ -220,6 +253,8 @@ TEXTS = (
     "repair=made_up_newest, credit=grpo",
     "repair=made_up_fill, credit=grpo",
     "repair=made_up_replay, credit=grpo",
+    "repair=made_up_rounds, credit=grpo",
+    "repair=made_up_hint(2), credit=grpo",
     "select=made_up_few(2), credit=grpo",
     "credit=made_up_sibling",
     "repair=anchor, select=pair, credit=made_up_sibling",

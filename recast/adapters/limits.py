@@ -37,7 +37,7 @@ def why_not_estimator(strategy: Strategy, group: int | None = None) -> str | Non
         return "it learns from the ground truth"
     if strategy.stage("repair").stage.injects:
         return "it puts the ground truth into groups; use recast.adapters.verl_trainer"
-    if strategy.oversamples:
+    if strategy.oversamples or strategy.samples_again:
         return "it samples more rollouts than it keeps"
     if "score" in strategy.needs:
         return "it ranks misses by structural score; use recast.adapters.verl_trainer"

@@ -81,6 +81,8 @@ def given(search: Search) -> frozenset[str]:
 
 def why_not(strategy: Strategy, search: Search = "sample", group: int | None = None) -> str | None:
     """Why `recast lm rl` cannot train a strategy, in one line; None where it can."""
+    if search == "beam" and strategy.samples_again:
+        return f"repair={strategy.repair} samples its prompts again: --search sample"
     reason = missing_input(strategy, given(search), group)
     if reason and missing_input(strategy, given("beam")) is None:
         return f"{reason}: --search beam"
@@ -103,7 +105,10 @@ def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Coll
         return Collected(prompts, target, skipped=skipped, state=state)
     first = groups, codes = roll_out(roller, strategy, index, step)
     rollouts = int(groups.valid.sum())
-    if strategy.rounds is not None:
+    if strategy.samples_again:
+        groups, codes, more = _sampled_again(roller, strategy, step, index, groups, codes)
+        rollouts += more
+    elif strategy.rounds is not None:
         index, groups, codes, rollouts = _refilled(roller, strategy, step, index, first)
         prompts, target = roller.prompts[index], roller.target[index]
     signal, codes = learn_from(strategy, groups, codes, target, state, roller.trie)
@@ -138,11 +143,17 @@ def learn_from(
 
 
 def roll_out(
-    roller: Roller, strategy: Strategy, index: Tensor, step: int, refill: int = 0
+    roller: Roller,
+    strategy: Strategy,
+    index: Tensor,
+    step: int,
+    refill: int = 0,
+    hint: Tensor | None = None,
 ) -> tuple[RolloutGroups, Tensor]:
     """Sample or search items for the prompts at `index` and judge them; groups, codes `[B, G, L]`.
 
-    The reward is 1 for the target's semantic ID; refill names a further round of the same step.
+    The reward is 1 for the target's semantic ID; refill names a further round of the same step;
+    hint `[B]`: leading codes of the target that are given.
     """
     roller.model.eval()
     trie, prompts, device = roller.trie, roller.prompts[index], roller.target.device
@@ -157,7 +168,16 @@ def roll_out(
         optional["beam_rank"] = torch.arange(shape[1], device=device).expand(shape)
     else:
         draws = uniforms(roller.seed, f"rollouts{name}", counter, (*shape, trie.depth))
-        rolled = sample(roller.model, roller.vocabulary, trie, prompts, draws, roller.temperature)
+        rolled = sample(
+            roller.model,
+            roller.vocabulary,
+            trie,
+            prompts,
+            draws,
+            roller.temperature,
+            roller.target[index],
+            hint,
+        )
         codes = rolled.codes
         item = trie.walk(codes)[2]
         valid = torch.ones(shape, dtype=torch.bool, device=codes.device)
@@ -176,6 +196,10 @@ def roll_out(
         prompt=index,
         **optional,
     )
+    if strategy.hints:
+        none = torch.zeros(shape, dtype=torch.int64, device=device)
+        given_codes = none if hint is None else none + hint.unsqueeze(-1)
+        groups = replace(groups, hinted=given_codes)
     return groups, codes
 
 
@@ -188,6 +212,39 @@ def take(signal: Signal, index: Tensor) -> Signal:
         advantage=signal.advantage[index],
         rows=signal.rows[index],
     )
+
+
+def _sampled_again(
+    roller: Roller,
+    strategy: Strategy,
+    step: int,
+    index: Tensor,
+    groups: RolloutGroups,
+    codes: Tensor,
+) -> tuple[RolloutGroups, Tensor, int]:
+    """Further rounds of the prompts that the repair marks: in further slots, or, behind a hint, in
+    the place of what was sampled; groups, codes and how many rollouts."""
+    assert strategy.rounds is not None
+    rollouts = 0
+    for number in range(1, strategy.rounds.most):
+        wanted = strategy.stage("repair").wanted(groups)
+        again = (wanted > 0) & groups.valid.any(-1)
+        if not bool(again.any()):
+            break
+        hint = wanted[again] if strategy.hints else None
+        fresh, drawn = roll_out(roller, strategy, index[again], step, number, hint)
+        rollouts += int(fresh.valid.sum())
+
+        def joined(old: Tensor, new: Tensor, again: Tensor = again) -> Tensor:
+            if old.ndim == 1:  # of the prompt, not of its rollouts
+                return old
+            if strategy.hints:
+                return old.index_put((again,), new)
+            space = new.new_zeros(len(again), *new.shape[1:])
+            return torch.cat([old, space.index_put((again,), new)], 1)
+
+        groups, codes = _each(joined, groups, fresh), joined(codes, drawn)
+    return groups, codes, rollouts
 
 
 def _refilled(

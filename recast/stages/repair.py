@@ -92,6 +92,7 @@ def append(groups: RolloutGroups) -> RolloutGroups:
         else torch.full_like(groups.beam_rank[..., 0], groups.reward.shape[-1]),
         "matched": None if groups.matched is None else groups.matched.amax(-1),
         "item": None if groups.item is None else torch.full_like(groups.item[..., 0], -1),
+        "hinted": None if groups.hinted is None else torch.zeros_like(groups.hinted[..., 0]),
         "logp": None if groups.logp is None else torch.zeros_like(groups.logp[..., 0, :]),
         "codes": None if groups.codes is None else torch.full_like(groups.codes[..., 0, :], -1),
     }

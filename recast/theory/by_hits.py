@@ -34,6 +34,7 @@ NOT_IN_HITS: Mapping[str, str] = MappingProxyType(
     }
 )
 BY_CODE = "its credit differs by code"
+AGAIN = "its groups are sampled in rounds, which depend on what came before"
 DRAWN = "which of its all-zero groups are repaired is drawn at random"
 CHUNK = 2_000_000
 """Rollouts per call of `build_signal`: bounds the memory of a batch-coupled table."""
@@ -75,7 +76,7 @@ def why_undefined(strategy: Strategy) -> str | None:
     """Why hits and misses alone do not decide what this strategy learns; None where they do."""
     missing = strategy.needs & set(NOT_IN_HITS)
     reasons = [NOT_IN_HITS[name] for name in sorted(missing)]
-    reasons += [DRAWN] * strategy.draws_repair
+    reasons += [DRAWN] * strategy.draws_repair + [AGAIN] * strategy.samples_again
     if not missing and probe(strategy, max(4, strategy.least_group)).advantage.ndim > 2:
         reasons.append(BY_CODE)
     return "; ".join(reasons) or None

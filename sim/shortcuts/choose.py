@@ -46,7 +46,8 @@ def plan_for(
     on_policy = strategy.stage("anchor_ratio").stage.idle
     if strategy.has_gate or strategy.coupling == "state" or not on_policy:
         return None
-    if repair.drops or strategy.oversamples or not strategy.needs <= OUTCOMES:
+    once = strategy.rounds is None and not strategy.oversamples
+    if repair.drops or not once or not strategy.needs <= OUTCOMES:
         return None
     if not strategy.needs_rollouts:
         return target_plan()

@@ -179,7 +179,12 @@ def _row(name: str, strategy: Strategy, found: Diagnosis, given: Logged) -> dict
     if strategy.has_gate:
         notes.append("without its gate")
     if strategy.rounds is not None:
-        notes.append("before further prompts fill the batch")
+        refills = strategy.rounds.kind == "refill"
+        notes.append(
+            "before further prompts fill the batch"
+            if refills
+            else "its first round of sampling alone"
+        )
     notes += [note for kind in STAGES if (note := strategy.stage(kind).stage.note)]
     return {"strategy": name, "groups": groups, **row, "note": "; ".join(notes)}
 

@@ -91,7 +91,12 @@ def _note(strategy: Strategy, norm: float, batch: int, group: int) -> str:
     if norm < 1e-14:
         notes.append("learns nothing at this G")
     if strategy.rounds is not None:
-        notes.append("without the prompts that replace dropped groups")
+        refills = strategy.rounds.kind == "refill"
+        notes.append(
+            "without the prompts that replace dropped groups"
+            if refills
+            else "its first round of sampling alone"
+        )
     if strategy.has_gate:
         notes.append("fresh gate: every prompt is rolled out")
     if "reference" in strategy.needs:
