@@ -14,14 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.groups import (
-    Origin,
-    RolloutGroups,
-    best_index,
-    first_by,
-    number,
-    tie_order,
-)
+from recast.groups import Origin, RolloutGroups, first_best, first_by, tie_order
 from recast.stage import Rounds, Stage
 
 
@@ -37,9 +30,8 @@ def anchor(groups: RolloutGroups) -> RolloutGroups:
     known target, or without a valid rollout is left untouched. Source: arXiv 2604.22169, section 3.
     """
     all_zero = _targeted(groups).unsqueeze(-1) & ~groups.some_hit
-    among = None if groups.whole else groups.valid
-    slot, lowest = best_index(groups.score, among, groups.tie_key, least=True)
-    return _inject(groups, slot, (lowest <= 1) & all_zero)
+    least = first_best(-groups.score, groups.valid, groups.tie_key)
+    return _inject(groups, least & all_zero)
 
 
 def anchor_share(groups: RolloutGroups, share: float = 0.5) -> RolloutGroups:
@@ -61,7 +53,7 @@ def overwrite_last(groups: RolloutGroups) -> RolloutGroups:
     """
     place = torch.arange(groups.reward.shape[-1], device=groups.reward.device)
     last = torch.where(groups.valid, place, -1).amax(-1, keepdim=True)
-    return _inject(groups, last.clamp(min=0), (last >= 0) & _targeted(groups).unsqueeze(-1))
+    return _inject(groups, (place == last) & _targeted(groups).unsqueeze(-1))
 
 
 def append(groups: RolloutGroups) -> RolloutGroups:
@@ -147,25 +139,16 @@ def _targeted(groups: RolloutGroups) -> Tensor:
     return groups.has_target
 
 
-def _inject(groups: RolloutGroups, slot: Tensor, where: Tensor) -> RolloutGroups:
-    """The ground truth in one slot of the marked groups; slot int64, where bool `[..., B, 1]`."""
-
-    def put(tensor: Tensor, value: float) -> Tensor:
-        kept = tensor.gather(-1, slot)
-        return tensor.scatter(-1, slot, torch.where(where, value, kept))
-
-    def raised(tensor: Tensor) -> Tensor:
-        """`put` of 1 into numbers of at most 1, at least 0: the larger of the two, in one pass."""
-        return tensor.scatter_reduce(-1, slot, number(where, tensor.dtype), "amax")
-
+def _inject(groups: RolloutGroups, slot: Tensor) -> RolloutGroups:
+    """The ground truth in the marked slots; slot bool `[..., B, G]`."""
     matched, item = groups.matched, groups.item
     return replace(
         groups,
-        reward=raised(groups.reward) if groups.binary else put(groups.reward, 1.0),
-        score=raised(groups.score),
-        origin=raised(groups.origin),
-        matched=None if matched is None else put(matched, _every(matched.dtype)),
-        item=None if item is None else put(item, -1),
+        reward=groups.reward.masked_fill(slot, 1.0),
+        score=groups.score.masked_fill(slot, 1.0),
+        origin=groups.origin.masked_fill(slot, int(Origin.ANCHOR)),
+        matched=None if matched is None else matched.masked_fill(slot, _every(matched.dtype)),
+        item=None if item is None else item.masked_fill(slot, -1),
     )
 
 
