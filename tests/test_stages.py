@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -359,3 +360,33 @@ def test_what_samples_again_is_refused_where_it_cannot_be_done():
     assert "samples its prompts again" in why_not(strategy, "beam")
     for refuses in (why_not_trl, why_not_verl, why_not_estimator):
         assert refuses(strategy)
+
+
+def rows_of_the_page() -> list[tuple[str, str, Stage]]:
+    """Kind, name and stage of every row of docs/stages.md, its functions run as they stand."""
+    text = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8")
+    known: dict[str, object] = {}
+    exec("from __future__ import annotations\nimport torch", known)
+    for module in ("groups", "stage", "stages.supervised", "stages.surrogate"):
+        known |= vars(importlib.import_module(f"recast.{module}"))
+    found = []
+    for section in text.split("\n## ")[1:]:
+        kind = section.split(":")[0]
+        for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+            if block.startswith('"'):
+                exec(f"rows = {{{block}}}", known)
+                found += [(kind, *row) for row in known["rows"].items()]
+            else:
+                exec("from __future__ import annotations\n" + block, known)
+    return found
+
+
+def test_every_row_of_the_page_on_stages_trains(world, monkeypatch):
+    rows = rows_of_the_page()
+    assert {kind for kind, *_ in rows} == {"credit", "repair", "supervised", "clip"}
+    for kind, name, stage in rows:
+        monkeypatch.setitem(STAGES[kind], f"page_{name}", stage)  # type: ignore[arg-type]
+    for kind, name, _ in rows:
+        text = f"{kind}=page_{name}"
+        run = trained(world, text if kind == "credit" else f"credit=grpo, {text}", steps=4)[0]
+        assert run.rows[0]["pass_at_1"] != run.rows[-1]["pass_at_1"], name
