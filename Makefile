@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
+.PHONY: app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -14,6 +14,32 @@ test: $(STAMP) browser
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 -m "not drill"
+
+# What to run after every change: linters, types, the tests of the signals and one path from end to
+# end. CONTRIBUTING.md says how long each of these takes.
+SIGNALS := tests/recast/test_structure.py tests/recast/stages/test_repair.py tests/recast/stages/test_selection.py \
+	tests/recast/stages/test_credit.py tests/recast/test_strategy.py tests/recast/test_loss.py tests/recast/test_strategy_loss.py
+END_TO_END := tests/test_examples.py
+
+check: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not drill" $(SIGNALS) $(END_TO_END)
+
+# The tests against the newest releases of every dependency, in an environment without constraints.
+newest:
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[dev]'
+	.venv-newest/bin/pytest -n 2 -m "not drill"
+
+# A source distribution and a wheel in dist/.
+dist: $(STAMP)
+	$(BIN)/python -m build --no-isolation
+
+# The pages of docs/ and the API reference as one site in build/site; nothing is fetched at view time.
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
 
 # pytest exits with 5 when it finds no test to run.
 drills: $(STAMP) parity ray-drill

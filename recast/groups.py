@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 class Origin(IntEnum):
-    """Where a rollout came from."""
+    """Where a rollout came from: sampled from the policy, the ground truth, or never trained."""
 
     POLICY = 0
     ANCHOR = 1
@@ -28,7 +28,16 @@ class Origin(IntEnum):
 class RolloutGroups:
     """The G rollouts of each of B prompts. Build one with `RolloutGroups.of`, which validates.
 
+    The fields are the arguments of `of`, and two more: origin `[..., B, G]` int8, an `Origin` each;
     binary: every reward is 0 or 1, as credits that count hits demand.
+
+    >>> import torch
+    >>> groups = RolloutGroups.of(torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    >>> groups.hit.sum(-1)
+    tensor([0, 1])
+    >>> RolloutGroups.of(torch.tensor([[0, 1]]))
+    Traceback (most recent call last):
+    ValueError: reward: expected a floating-point tensor [..., B, G], got torch.int64 [1, 2]
     """
 
     reward: Tensor
@@ -229,6 +238,11 @@ def regime(hit: Tensor, valid: Tensor) -> Tensor:
     hit, valid: bool `[..., B, G]`. All-zero K = 0 (a group without rollouts too), saturated K = G
     (at G = 1 a hit is saturated), single-hit K = 1 < G, multi-hit 2 <= K < G. Source: arXiv
     2604.22169, section 3.
+
+    >>> import torch
+    >>> hit = torch.tensor([[False, False], [True, False], [True, True]])
+    >>> regime(hit, torch.ones_like(hit))
+    tensor([0, 1, 3])
     """
     hits, width = (hit & valid).sum(-1), valid.sum(-1)
     index = hits.clamp(max=2)

@@ -1,0 +1,1 @@
+"""Experiments, their store, analysis, charts, log diagnosis, commands and pages."""

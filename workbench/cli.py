@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from workbench.commands.app import app
 from workbench.commands.calibrate import calibrate
 from workbench.commands.claims import claims
 from workbench.commands.compare import compare
@@ -47,6 +48,7 @@ for command in (
     search,
     questions,
     report,
+    app,
     strategies,
     exact,
     presets,

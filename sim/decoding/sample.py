@@ -51,7 +51,7 @@ def sample_each(
     uniform: Tensor,
     temperature: float,
 ) -> Tensor:
-    """`sample`, rollout by rollout: the reference."""
+    """`sample`, rollout by rollout: the reference. uniform `[R, B, G, L]` -> items `[R, B, G]`."""
     runs, prompts, group, _ = uniform.shape
     node = torch.zeros(runs, prompts, group, dtype=torch.int64)
     for level, here in enumerate(catalogue.levels):
@@ -75,7 +75,10 @@ def path_logp_each(
     item: Tensor,
     temperature: float = 1.0,
 ) -> Tensor:
-    """`path_logp`, rollout by rollout through autograd: the reference; at any temperature."""
+    """`path_logp`, rollout by rollout through autograd: the reference; at any temperature.
+
+    item `[R, B, M]` -> `[R, B, M, L]`, nats.
+    """
     steps = []
     for level, here in enumerate(catalogue.levels):
         node = catalogue.path[item, level]
