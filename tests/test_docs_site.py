@@ -1,4 +1,4 @@
-"""`make docs` builds one site from README, docs/ and docstrings that loads nothing from elsewhere."""
+"""`make docs`: README, docs/ and docstrings as one site that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
