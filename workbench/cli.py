@@ -17,6 +17,7 @@ from workbench.commands.claims import claims
 from workbench.commands.compare import compare
 from workbench.commands.diagnose import diagnose
 from workbench.commands.exact import exact
+from workbench.commands.fields import fields
 from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
 from workbench.commands.questions import questions
@@ -52,6 +53,7 @@ for command in (
     strategies,
     exact,
     presets,
+    fields,
     sweeps,
     store,
     lm,

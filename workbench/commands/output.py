@@ -31,7 +31,8 @@ SET = click.option(
     "settings",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="Any other field of the experiment, such as policy.width=S; repeatable.",
+    help="Any other field of the experiment, such as policy.width=S; repeatable. `recast fields` "
+    "lists them.",
 )
 STORE = click.option(
     "--store", "store_path", default="runs", show_default=True, help="Where runs go."
