@@ -15,17 +15,12 @@ test: $(STAMP) browser
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 -m "not drill"
 
-# What to run after every change: linters, types, the tests of the signals and one path from end to
-# end. CONTRIBUTING.md says how long each of these takes.
-SIGNALS := tests/recast/test_structure.py tests/recast/stages/test_repair.py tests/recast/stages/test_selection.py \
-	tests/recast/stages/test_credit.py tests/recast/test_strategy.py tests/recast/test_loss.py tests/recast/test_strategy_loss.py
-END_TO_END := tests/test_examples.py
-
+# What to run after every change; CONTRIBUTING.md says how long each of these takes.
 check: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not drill" $(SIGNALS) $(END_TO_END)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not drill" tests/recast tests/test_python_page.py
 
 # The tests against the newest releases of every dependency, in an environment without constraints.
 newest:
