@@ -34,7 +34,7 @@ QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
 def show() -> None:
     """Set the page up, draw the sidebar and run the page that was asked for."""
     st.set_page_config(page_title="ReCast Workbench", layout="wide")
-    folder = Path(__file__).parent
+    folder = Path(__file__).resolve().parent
     pages = {
         name: st.Page(folder / f"{name}.py", title=title, default=name == next(iter(PAGES)))
         for name, title in PAGES.items()
