@@ -16,11 +16,14 @@ test: $(STAMP) browser
 	$(BIN)/pytest -n 2 -m "not drill"
 
 # What to run after every change; CONTRIBUTING.md says how long each of these takes.
+SIGNALS := tests/recast/stages/test_repair.py tests/recast/stages/test_selection.py \
+	$(addprefix tests/recast/test_,loss.py signal_pins.py strategy_loss.py structure.py)
+
 check: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not drill" tests/recast tests/test_python_page.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not drill" $(SIGNALS) tests/test_python_page.py
 
 # The tests against the newest releases of every dependency, in an environment without constraints.
 newest:

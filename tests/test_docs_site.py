@@ -52,6 +52,12 @@ def test_every_name_of_the_library_has_a_place_in_the_site(site):
         assert places, name
 
 
+def test_examples_are_code_and_no_quotations(site):
+    page = (site / "api" / "recast.structure.html").read_text(encoding="utf-8")
+    assert "language-pycon" in page
+    assert "<blockquote>" not in page
+
+
 def test_nothing_in_the_site_is_loaded_from_elsewhere(site):
     loads = re.compile(
         r"""<(?:script|img|iframe|source|video|audio)[^>]*\ssrc=["']?(?:https?:)?//[^"'\s>]+"""

@@ -77,12 +77,8 @@ def fields_page() -> str:
     ):
         lines += ["", title, "", "| field | default | accepts | meaning |", "|---|---|---|---|"]
         lines += [
-            f"| `{f.name}` | {f'`{f.default}`' if f.default else ''} | {_cell(f.accepts)} "
-            f"| {_cell(f.meaning)} |"
+            f"| `{f.name}` | {f'`{f.default}`' if f.default else ''} | `{f.accepts}` "
+            f"| {f.meaning} |"
             for f in chosen
         ]
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
