@@ -54,7 +54,7 @@ def test_every_name_of_the_library_has_a_place_in_the_site(site):
 
 def test_examples_are_code_and_no_quotations(site):
     page = (site / "api" / "recast.structure.html").read_text(encoding="utf-8")
-    assert "language-pycon" in page
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in page
     assert "<blockquote>" not in page
 
 
