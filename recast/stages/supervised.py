@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -101,13 +100,11 @@ def s_dpo(evidence: Evidence, beta: float = 0.1) -> Tensor:
     return -torch.nn.functional.logsigmoid(-inside.logsumexp(-1)).masked_fill(~some, 0.0)
 
 
-SUPERVISED: Mapping[str, Stage] = MappingProxyType(
-    {
-        "none": Stage(none),
-        "sft": Stage(sft, {"target"}),
-        "power": Stage(power, {"target"}),
-        "power_hits": Stage(power_hits, {"target", "rollouts"}),
-        "chord": Stage(chord, {"target"}),
-        "s_dpo": Stage(s_dpo, {"target", "rollouts", "negatives", "reference"}),
-    }
-)
+SUPERVISED: Mapping[str, Stage] = {
+    "none": Stage(none, idle=True),
+    "sft": Stage(sft, needs={"target"}),
+    "power": Stage(power, needs={"target"}),
+    "power_hits": Stage(power_hits, needs={"target", "rollouts"}),
+    "chord": Stage(chord, needs={"target"}, by_code=True),
+    "s_dpo": Stage(s_dpo, needs={"target", "rollouts", "negatives", "reference"}),
+}

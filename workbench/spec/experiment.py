@@ -22,7 +22,7 @@ from pydantic import (
 
 from recast.stage import nearest
 from recast.strategies import parse_strategy
-from recast.strategy import require_inputs
+from sim.inputs import why_not
 
 if TYPE_CHECKING:
     from sim.training.step import Training
@@ -36,9 +36,6 @@ TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10",
 
 DEPTH = 3
 """Code levels of the simulator's worlds."""
-
-GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "depth", "reference"})
-"""Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
 
 class SpecError(Exception):
@@ -253,11 +250,9 @@ class Experiment(_Strict):
     @model_validator(mode="after")
     def _fitting(self) -> Experiment:
         for name in self.strategies:
-            try:
-                beams = {"beam_rank"} if self.train.rollouts == "beam" else set()
-                require_inputs(parse_strategy(name), GIVEN | beams, self.train.group)
-            except ValueError as problem:
-                raise ValueError(f"strategy {name!r}: {problem}") from None
+            reason = why_not(parse_strategy(name), self.train.rollouts, self.train.group)
+            if reason:
+                raise ValueError(f"strategy {name!r}: {reason}")
         if self.train.updates == "expected":
             self._expected()
         if self.train.kernel == "compiled":
