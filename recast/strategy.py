@@ -209,6 +209,7 @@ class Strategy:
         """What the strategy remembers before the first batch; {} for one that does not.
 
         leading: axes before the batch, as in `RolloutGroups`; prompts: size of the training set.
+        Raises ValueError when two stages remember something of one name.
         """
         found: dict[str, Tensor] = {}
         for kind in STAGES:
