@@ -42,8 +42,17 @@ OPTIONAL = (
 class RolloutGroups:
     """The G rollouts of each of B prompts. Build one with `RolloutGroups.of`, which validates.
 
-    binary: every reward is 0 or 1, as credits that count hits demand. hinted `[..., B, G]` int64:
+    The fields are the arguments of `of`, and more: origin `[..., B, G]` int8, an `Origin` each;
+    binary: every reward is 0 or 1, as credits that count hits demand; hinted `[..., B, G]` int64:
     leading codes that were given and not sampled, where rollouts may start behind a hint.
+
+    >>> import torch
+    >>> groups = RolloutGroups.of(torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    >>> groups.hit.sum(-1)
+    tensor([0, 1])
+    >>> RolloutGroups.of(torch.tensor([[0, 1]]))
+    Traceback (most recent call last):
+    ValueError: reward: expected a floating-point tensor [..., B, G], got torch.int64 [1, 2]
     """
 
     reward: Tensor
@@ -239,6 +248,11 @@ def regime(hit: Tensor, valid: Tensor) -> Tensor:
     hit, valid: bool `[..., B, G]`. All-zero K = 0 (a group without rollouts too), saturated K = G
     (at G = 1 a hit is saturated), single-hit K = 1 < G, multi-hit 2 <= K < G. Source: arXiv
     2604.22169, section 3.
+
+    >>> import torch
+    >>> hit = torch.tensor([[False, False], [True, False], [True, True]])
+    >>> regime(hit, torch.ones_like(hit))
+    tensor([0, 1, 3])
     """
     hits, width = (hit & valid).sum(-1), valid.sum(-1)
     index = hits.clamp(max=2)

@@ -50,6 +50,14 @@ def pack(signal: Signal, width: int) -> Rows:
     """Narrow a signal to `width` rows per group, those that reach the actor first, in slot order.
 
     width: at least the most rows of any group, as `Strategy.width` gives. No host synchronisation.
+
+    >>> import torch
+    >>> from recast import STRATEGIES, RolloutGroups, build_signal
+    >>> recast = STRATEGIES["recast"]
+    >>> groups = RolloutGroups.of(torch.tensor([[0.0, 0.0, 1.0, 0.0]]))
+    >>> rows = pack(build_signal(recast, groups), recast.width(4))
+    >>> rows.index, rows.advantage
+    (tensor([[0, 2]]), tensor([[-1.,  1.]]))
     """
     group = signal.rows.shape[-1]
     slot = torch.arange(group, device=signal.rows.device)
@@ -94,6 +102,10 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, estimator: KLEstimator = "k3") -
 
     With d = ref_logp - logp: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - d - 1 (verl's low_var_kl).
     Raises ValueError for another estimator. Source: Schulman, "Approximating KL divergence" (2020).
+
+    >>> import torch
+    >>> kl_estimate(torch.tensor([-1.0]), torch.tensor([-1.5]), "k1")
+    tensor([0.5000])
     """
     d = ref_logp - logp
     if estimator == "k1":
@@ -112,6 +124,13 @@ def denominator(signal: Signal, kind: Denominator, length: int) -> Tensor:
     codes of the rollouts that reach the actor (`length` each, or the groups' own lengths);
     "prompts": B, a sum per prompt; "constant": B x G x length slots, whatever the batch holds;
     "live_groups": rollouts times the share of groups with an advantage.
+
+    >>> import torch
+    >>> from recast import STRATEGIES, RolloutGroups, build_signal
+    >>> groups = RolloutGroups.of(torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+    >>> signal = build_signal(STRATEGIES["grpo"], groups)
+    >>> denominator(signal, "rollouts", length=3), denominator(signal, "active", length=3)
+    (tensor(4.), tensor(2.))
     """
     return _DENOMINATORS[kind](signal, length).to(signal.advantage.dtype)
 

@@ -209,6 +209,7 @@ class Strategy:
         """What the strategy remembers before the first batch; {} for one that does not.
 
         leading: axes before the batch, as in `RolloutGroups`; prompts: size of the training set.
+        Raises ValueError when two stages remember something of one name.
         """
         found: dict[str, Tensor] = {}
         for kind in STAGES:
@@ -299,6 +300,18 @@ def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None 
 
     state: what the previous batch's signal returned, for strategies that remember.
     Raises ValueError when the strategy needs an input that the groups lack.
+
+    >>> import torch
+    >>> from recast import STRATEGIES, RolloutGroups
+    >>> reward = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> score = torch.tensor([[0.1, 0.01, 0.0], [0.1, 1.0, 0.0]])
+    >>> signal = build_signal(STRATEGIES["recast"], RolloutGroups.of(reward, score=score))
+    >>> signal.advantage
+    tensor([[-1.,  0.,  1.],
+            [-1.,  1.,  0.]])
+    >>> signal.groups.origin
+    tensor([[0, 0, 1],
+            [0, 0, 0]], dtype=torch.int8)
     """
     require_inputs(strategy, groups.given | {"reference"}, groups.reward.shape[-1])
     if strategy.needs_binary and not groups.binary:

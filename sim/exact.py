@@ -177,7 +177,7 @@ def objective_gradient(world: ExactWorld, slope: Slope) -> Tensor:
 
 
 def cosine(one: Tensor, other: Tensor) -> float:
-    """Cosine between two gradients; nan where one of them is zero."""
+    """Cosine between two gradients of one shape; nan where one of them is zero."""
     size = float(one.norm() * other.norm())
     return float((one * other).sum()) / size if size > 1e-14 else math.nan
 

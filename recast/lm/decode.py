@@ -116,7 +116,7 @@ def sample(
 
 
 def entropy(logp: Tensor) -> Tensor:
-    """Entropy in nats over the last axis; -inf counts as probability 0."""
+    """Entropy in nats over the last axis; -inf counts as probability 0. `[..., V]` -> `[...]`."""
     return -(logp.exp() * logp.clamp(min=-1e4)).sum(-1)
 
 

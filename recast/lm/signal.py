@@ -204,7 +204,7 @@ def roll_out(
 
 
 def take(signal: Signal, index: Tensor) -> Signal:
-    """The signal of some prompts only."""
+    """The signal of some prompts only; index int64 `[P]` along the axis of prompts."""
     return replace(
         signal,
         groups=_each(lambda t: t[index], signal.groups),

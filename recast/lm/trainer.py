@@ -133,7 +133,7 @@ def train_step(
     """One rollout phase and one optimizer step.
 
     Returns what it cost (ledger keys), how its groups taught and how long it took, and the state
-    that the strategy carries to the next step.
+    that the strategy carries to the next step. Raises Diverged for a gradient that is no number.
     """
     began = time.perf_counter()
     collected = collect(roller(job, how), strategy, step, memory or {})

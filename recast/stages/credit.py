@@ -181,8 +181,8 @@ def sign(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
 def sign_beyond_prefix(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
     """As `sign`, but a miss is not pushed down on the leading codes that it shares with the target.
 
-    Without it these codes feel +1 from the hit and -1 from the miss. Needs `matched` and `depth`;
-    returns `[..., B, G, L]`.
+    Without it these codes feel +1 from the hit and -1 from the miss. Returns
+    `[..., B, G, L]`. Raises ValueError without `matched` and `depth`.
     """
     if groups.matched is None or not groups.depth:
         raise ValueError("credit=sign_beyond_prefix needs `matched` and `depth` in the groups")
@@ -217,8 +217,9 @@ def ngrpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
 def rl_zvp(groups: RolloutGroups, scale: float = 0.1) -> Tensor:
     """GRPO; in a zero-variance group H_t x scale on hits, -(max H - H_t) x scale on misses.
 
-    H_t is the entropy of the policy at token t, the maximum runs over the same rollout. Needs
-    `entropy`; returns `[..., B, G, L]`. Source: RL-ZVP, arXiv 2509.21880.
+    H_t is the entropy of the policy at token t, nats; the maximum runs over the same rollout.
+    Returns `[..., B, G, L]`. Raises ValueError without `entropy`.
+    Source: RL-ZVP, arXiv 2509.21880.
     """
     entropy = groups.entropy
     if entropy is None:
@@ -280,7 +281,7 @@ def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
     """GRPO on the prefix reward, plus `pass_at_k` on exact hits only.
 
     The prefix reward is 0, .5, .707, .866, .95 for 0, 1, 2, 3, 4+ matched codes and 1 for a hit, so
-    near misses act in a group without hits. Needs `matched`. Binary outcome.
+    near misses act in a group without hits. Binary outcome. Raises ValueError without `matched`.
     Source: SRPO of GREAM, arXiv 2510.20815.
     """
     if groups.matched is None:
@@ -295,7 +296,8 @@ def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
 def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
     """GRPO on hit + rank term: a miss at beam i loses 1/log2(i + 2), normalised over the group.
 
-    No penalty in a group without hits. Needs `beam_rank`. Source: MiniOneRec `rl.py`.
+    No penalty in a group without hits. Raises ValueError without `beam_rank`.
+    Source: MiniOneRec `rl.py`.
     """
     if groups.beam_rank is None:
         raise ValueError("credit=rank_penalty needs `beam_rank` in the groups")

@@ -37,8 +37,8 @@ def anchor(groups: RolloutGroups) -> RolloutGroups:
 def anchor_share(groups: RolloutGroups, share: float = 0.5) -> RolloutGroups:
     """As `anchor`, but only a share of the all-zero groups is repaired, drawn at random.
 
-    Needs `tie_key` filled with uniform draws: the fractional part of a group's sum is uniform, and
-    a group below `share` is repaired.
+    `tie_key` holds uniform draws: the fractional part of a group's sum is uniform, and a group
+    below `share` is repaired. Raises ValueError without `tie_key`.
     """
     if groups.tie_key is None:
         raise ValueError("repair=anchor_share needs `tie_key` in the groups")
@@ -118,8 +118,8 @@ def constant_outcome(groups: RolloutGroups) -> Tensor:
 def keep_distinct(groups: RolloutGroups, factor: float = 1.5) -> RolloutGroups:
     """Of W = factor x G sampled rollouts G stay: hits first, then distinct misses, then repeats.
 
-    Needs `item`. Ties follow `tie_key`, then the lowest index. Source: MiniOneRec `rl.py`, dynamic
-    sampling inside a group.
+    Ties follow `tie_key`, then the lowest index. Raises ValueError without `item`.
+    Source: MiniOneRec `rl.py`, dynamic sampling inside a group.
     """
     item = groups.item
     if item is None:

@@ -52,7 +52,7 @@ def sample_each(
     uniform: Tensor,
     temperature: float,
 ) -> Tensor:
-    """`sample`, rollout by rollout: the reference."""
+    """`sample`, rollout by rollout: the reference. uniform `[R, B, G, L]` -> items `[R, B, G]`."""
     node = torch.zeros(uniform.shape[:3], dtype=torch.int64)
     for level, here in enumerate(catalogue.levels):
         code = _draw(policy, params, catalogue, encoded, uniform, temperature, level, node)
@@ -111,7 +111,10 @@ def path_logp_each(
     item: Tensor,
     temperature: float = 1.0,
 ) -> Tensor:
-    """`path_logp`, rollout by rollout through autograd: the reference; at any temperature."""
+    """`path_logp`, rollout by rollout through autograd: the reference; at any temperature.
+
+    item `[R, B, M]` -> `[R, B, M, L]`, nats.
+    """
     steps = []
     for level, here in enumerate(catalogue.levels):
         node = catalogue.path[item, level]
