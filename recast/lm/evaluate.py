@@ -246,8 +246,10 @@ def matched_temperature(curve: Callable[[float], float], wanted: float) -> float
 def summarise(
     table: Mapping[str, Tensor], slices: Mapping[str, Tensor]
 ) -> dict[str, dict[str, float | None]]:
-    """Means over all prompts and over each slice that has any: {slice: {metric: value}}; None for a
-    metric that is not a number."""
+    """Means over all prompts and over each slice that has any: {slice: {metric: value}}.
+
+    table: a metric of each prompt, `[P]`; slices: bool `[P]`. None for a mean that is not a number.
+    """
     everyone = torch.ones(len(next(iter(table.values()))), dtype=torch.bool)
     return {
         label: {name: _known(value[mask].mean().item()) for name, value in table.items()}

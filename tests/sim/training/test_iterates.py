@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from recast import STRATEGIES
+from recast.groups import RolloutGroups
+from recast.stages.gate import GATES, Visit
+from recast.strategies import parse_strategy
 from sim.evaluate import metrics
 from sim.policies.protocol import MLP
 from sim.training.optimizer import Adam
@@ -94,3 +97,18 @@ def test_the_new_switches_rename_no_run_at_their_defaults():
         other = spec.model_copy(update={part: getattr(spec, part).model_copy(update=changed)})
         keys.add(run_key(run_config(other, "sft", 0.001, 0)))
     assert len(keys) == 4
+
+
+def test_greso_by_the_mean_skips_sparse_groups_that_greso_keeps():
+    """One hit of 32 has mean .031: hard in GRESO's code, no constant group in its paper."""
+    reward = torch.zeros(1, 2, 32, dtype=torch.float64)
+    reward[0, 0, 0] = 1.0
+    groups = RolloutGroups.of(reward)
+    visit = Visit(torch.tensor([[0, 1]]), torch.zeros(1, 2, dtype=torch.float64), False)
+    everyone = torch.ones(1, 2, dtype=torch.bool)
+    for name, runs in (("greso", [0, 1]), ("greso_mean", [1, 1])):
+        gate = GATES[name]
+        state = gate.carry(visit, groups, everyone, state=gate.start((1,), 2))
+        assert state["hard_run"][0].tolist() == runs
+    strategy = parse_strategy("gate=greso_mean, credit=grpo")
+    assert strategy.gate == "greso_mean"
