@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import get_terminal_size
 
 import click
 import polars as pl
 
 from recast.strategies import parse_strategy
+from workbench.against import findings_apart, shares_apart
+from workbench.answer import Answer, answer, answer_of_scalars
 from workbench.commands.output import FORMAT, STORE, emit, progress_bar
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
 from workbench.diagnosis.diagnosis import (
+    OTHER,
     Diagnosis,
     over_training,
     predictions,
     regime_table,
     summary_line,
-    trend,
 )
 from workbench.diagnosis.diagnosis import diagnose as take_apart
-from workbench.diagnosis.findings import examine
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError, plain_line
 from workbench.diagnosis.logs.read import FORMATS, Log, files_of, read_log
-from workbench.diagnosis.savings import again, best_group, savings
+from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
+from workbench.diagnosis.savings import again, savings
+from workbench.findings.scalars import prediction_table
+from workbench.findings.scalars import take_apart as scalar_run
+from workbench.report.log import findings_table, table_of, write_log_report
 from workbench.spec.experiment import SpecError
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
@@ -55,6 +62,15 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
     metavar="FILE",
     help="Write one self-contained HTML file as well.",
 )
+@click.option("--details", is_flag=True, help="All tables below the answer.")
+@click.option("--group", type=click.IntRange(2), default=None, help="G of a log of scalars.")
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Another run's log: what differs, with intervals; repeat for its files.",
+)
 @click.option("--simulate", is_flag=True, help="Rank strategies in a world with these regimes.")
 @STORE
 @FORMAT
@@ -69,6 +85,9 @@ def diagnose(
     share: float,
     table: str,
     target: Path | None,
+    details: bool,
+    group: int | None,
+    against: tuple[Path, ...],
     simulate: bool,
     store_path: str,
     style: str,
@@ -93,10 +112,20 @@ def diagnose(
             f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
             "exists"
         )
-    log = _read(paths, log_format or "", Choice(rewards, outcome))
+    files = _files(paths)
+    how = log_format or "", Choice(rewards, outcome)
+    log = _read(files, *how, scalars=not rewards and not log_format)
+    if log is None:
+        _scalars(files, group, share, table, style)
+        return
     found = take_apart(log, threshold, tolerance)
+    if against:
+        other = _read(_files(against), *how)
+        assert other is not None
+        _against(found, take_apart(other, threshold, tolerance), style)
+        return
     tables: dict[str, Callable[[], pl.DataFrame]] = {
-        "findings": lambda: _findings(found),
+        "findings": lambda: findings_table(found),
         "regimes": lambda: regime_table(found),
         "training": lambda: over_training(found),
         "predictions": lambda: predictions(found),
@@ -105,8 +134,6 @@ def diagnose(
         "strategies": lambda: counterfactual(found, names),
     }
     if target is not None:
-        from workbench.report.log import write_log_report
-
         write_log_report(found, names, share, target)
         click.echo(f"report: {target}", err=True)
     if style != "table":
@@ -115,41 +142,84 @@ def diagnose(
         else:
             emit(tables[table](), style, "")
         return
-    click.echo(summary_line(found))
-    click.echo(trend(found))
-    _say_findings(found)
+    _show(answer(found, names, share))
+    if details:
+        _details(found, tables, style)
+    else:
+        click.echo("\nAll tables: --details; one of them: --table NAME --format csv.")
+    if simulate:
+        _simulate(found, Path(store_path), style)
+
+
+def _show(said: Answer) -> None:
+    width = min(100, max(60, get_terminal_size().columns))
+    for place, line in enumerate(said.lines()):
+        if place == 0:
+            click.echo(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        click.echo(
+            textwrap.fill(line, width, subsequent_indent=indent or "  ", break_long_words=False)
+            if line
+            else ""
+        )
+
+
+def _details(found: Diagnosis, tables: dict[str, Callable[[], pl.DataFrame]], style: str) -> None:
+    click.echo("")
     emit(_known(tables["regimes"]()), style, "How many groups can teach anything?")
     emit(_known(_few(tables["training"]())), style, "Does that change over training?")
     other, visits = tables["predictions"](), tables["again"]()
     if not other.is_empty():
         emit(other, style, "What would another G give? (last third of the steps)")
-    click.echo(best_group(found, share))
     emit(tables["savings"](), style, "What does one learnable group cost?")
     if not visits.is_empty():
         emit(visits, style, "Is a constant group constant at its prompt's next visit?")
     emit(tables["strategies"](), style, "Had another strategy been used on these groups?")
-    if simulate:
-        _simulate(found, Path(store_path), style)
 
 
-def _findings(found: Diagnosis) -> pl.DataFrame:
-    from workbench.report.log import findings_table
-
-    return findings_table(found)
-
-
-def _say_findings(found: Diagnosis) -> None:
-    for one in (said := examine(found)):
-        click.echo(f"\n{one.level}: {one.name}\n  {one.says}\n  Do: {one.do}")
-    if not said:
-        click.echo("\nno findings: nothing that this command knows is wrong with this log")
-    click.echo("")
-
-
-def _read(paths: tuple[Path, ...], form: str, choice: Choice) -> Log:
+def _scalars(files: list[Path], group: int | None, share: float, table: str, style: str) -> None:
+    """Diagnose a tracker's scalars, of which only findings and predictions can be had."""
     try:
-        log = read_log(files_of(paths), form=form, choice=choice)
+        run = scalar_run(read_scalars(files), group)
     except LogError as problem:
+        raise SpecError(str(problem)) from None
+    if style == "table":
+        _show(answer_of_scalars(run, share))
+    elif table == "predictions":
+        emit(prediction_table(run, OTHER), style, "")
+    elif table == "findings":
+        emit(table_of(run.examined.findings), style, "")
+    else:
+        raise SpecError(
+            f"--table {table}: needs rollouts; a log of scalars has findings and predictions"
+        )
+
+
+def _against(found: Diagnosis, other: Diagnosis, style: str) -> None:
+    """What tells two runs apart: findings, and shares with intervals."""
+    if style == "table":
+        click.echo(f"A: {summary_line(found)}")
+        click.echo(f"B: {summary_line(other)}\n")
+    emit(findings_apart(found, other), style, "Which findings does each run have?")
+    if style == "table":
+        emit(shares_apart(found, other), style, "What differs? (last third of the steps, B - A)")
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    try:
+        return files_of(paths)
+    except LogError as problem:
+        raise SpecError(str(problem)) from None
+
+
+def _read(files: list[Path], form: str, choice: Choice, scalars: bool = False) -> Log | None:
+    """The log; None where it holds no rollouts but a tracker's scalars, if those will do."""
+    try:
+        log = read_log(files, form=form, choice=choice)
+    except LogError as problem:
+        if scalars and any(is_scalars(path) for path in files):
+            return None
         raise SpecError(str(problem)) from None
     for line in log.problems.lines():
         click.echo(f"warning: {line}", err=True)

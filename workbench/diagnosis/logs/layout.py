@@ -22,6 +22,8 @@ import polars as pl
 from recast.structure import leading
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.rows import Batch, Row
+from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
+from workbench.diagnosis.logs.signs import Signs
 
 SCHEMA: Mapping[str, Any] = {
     "order": pl.Int64,
@@ -42,6 +44,7 @@ SCHEMA: Mapping[str, Any] = {
     "format": pl.Float32,
     "beam_rank": pl.Int32,
     "tokens": pl.Int32,
+    **SIGNS,
 }
 """One row per rollout: ids are 64-bit hashes of texts; matched of depth leading codes agree with
 the target; null where a log does not say."""
@@ -110,6 +113,7 @@ class Layout:
     rewards: tuple[str, ...]
     outcome: str
     missing: str = ""
+    signs: Signs = field(default_factory=Signs)
 
     @property
     def words(self) -> str:
@@ -153,7 +157,7 @@ def layout_of(form: LogFormat, rows: Sequence[Row], choice: Choice) -> Layout:
         missing = "no reward: expected a column such as reward or score; name it with --reward"
     if rewards == (outcome,):
         outcome = ""
-    return Layout(columns, rewards, outcome, missing)
+    return Layout(columns, rewards, outcome, missing, Signs.of(rows[0]))
 
 
 def _numeric(values: Sequence[Any]) -> bool:
@@ -268,6 +272,9 @@ class Reader:
             value = number(row.get(at.get(name, "")))
             usable = value is not None and 0 <= value < 2**31
             out[name].append(int(value) if usable and value is not None else None)
+        said_signs = layout.signs.read(row, prediction, step, self.rollouts)
+        for name, value in zip(SIGNS, said_signs, strict=True):
+            out[name].append(value)
         self.rollouts += 1
 
 
