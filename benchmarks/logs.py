@@ -70,10 +70,9 @@ def write(path: Path, megabytes: int, kind: str) -> None:
 
 def read(path: Path) -> None:
     """Diagnose as the command does, and print what it took as JSON."""
-    from workbench.diagnosis.findings import examine
-
     from workbench.diagnosis.counterfactual import counterfactual
     from workbench.diagnosis.diagnosis import diagnose, over_training, regime_table
+    from workbench.diagnosis.findings import examine
     from workbench.diagnosis.logs.read import read_log
 
     began = time.process_time()

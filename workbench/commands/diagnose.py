@@ -11,9 +11,9 @@ import click
 import polars as pl
 
 from recast.strategies import parse_strategy
-from workbench.against import findings_apart, shares_apart
-from workbench.answer import Answer, answer, answer_of_scalars
 from workbench.commands.output import FORMAT, STORE, emit, progress_bar
+from workbench.diagnosis.against import findings_apart, shares_apart
+from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
 from workbench.diagnosis.diagnosis import (
     OTHER,
@@ -24,13 +24,13 @@ from workbench.diagnosis.diagnosis import (
     summary_line,
 )
 from workbench.diagnosis.diagnosis import diagnose as take_apart
+from workbench.diagnosis.findings.scalars import prediction_table
+from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError, plain_line
 from workbench.diagnosis.logs.read import FORMATS, Log, files_of, read_log
 from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
 from workbench.diagnosis.savings import again, savings
-from workbench.findings.scalars import prediction_table
-from workbench.findings.scalars import take_apart as scalar_run
 from workbench.report.log import findings_table, table_of, write_log_report
 from workbench.spec.experiment import SpecError
 

@@ -12,7 +12,7 @@ import streamlit as st
 
 from recast import REGIMES, STRATEGIES
 from workbench import charts
-from workbench.answer import Answer, answer
+from workbench.diagnosis.answer import Answer, answer
 from workbench.diagnosis.counterfactual import (
     DEFAULT,
     Logged,

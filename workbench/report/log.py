@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 
 from workbench import charts
-from workbench.answer import answer
+from workbench.diagnosis.answer import answer
 from workbench.diagnosis.counterfactual import counterfactual
 from workbench.diagnosis.diagnosis import Diagnosis, over_training, predictions, regime_table
+from workbench.diagnosis.findings import Finding, examine
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.savings import again, savings
-from workbench.findings import Finding, examine
 from workbench.report.figures import Figure
 from workbench.report.html import Report, write_report
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from recast.strategies import STRATEGIES
 from workbench.diagnosis.counterfactual import logged, signals, slots
 from workbench.diagnosis.diagnosis import Diagnosis, diagnose
+from workbench.diagnosis.findings import CHECKS, examine
+from workbench.diagnosis.findings.audit import audit
+from workbench.diagnosis.findings.curves import Curve, arrival, curves_of, pile_up
 from workbench.diagnosis.logs.read import read_log
-from workbench.findings import CHECKS, examine
-from workbench.findings.audit import audit
-from workbench.findings.curves import Curve, arrival, curves_of, pile_up
 
 
 def taken_apart(rows: planted.Rows, tmp_path, **options) -> Diagnosis:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from workbench.diagnosis.diagnosis import LATE, Diagnosis
-from workbench.findings.advantages import foreign_advantages
-from workbench.findings.audit import Audit
-from workbench.findings.finding import MOSTLY, Finding
+from workbench.diagnosis.findings.advantages import foreign_advantages
+from workbench.diagnosis.findings.audit import Audit
+from workbench.diagnosis.findings.finding import MOSTLY, Finding
 
 COPIES_IN_BEAM = 0.05
 SHORT = 40

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workbench.findings.audit import ABSURD, BATCH, Audit
-from workbench.findings.finding import Finding
+from workbench.diagnosis.findings.audit import ABSURD, BATCH, Audit
+from workbench.diagnosis.findings.finding import Finding
 
 BATCH_WIDE = ("reinforce", "reinforce_pp", "raw", BATCH)
 

@@ -8,10 +8,18 @@ from functools import cached_property
 from types import MappingProxyType
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.findings import advantages, groups, length, policy, progress, regimes, reward
-from workbench.findings.audit import Audit, audit
-from workbench.findings.curves import Curves, curves_of
-from workbench.findings.finding import NEEDS, Check, Finding, Unchecked
+from workbench.diagnosis.findings import (
+    advantages,
+    groups,
+    length,
+    policy,
+    progress,
+    regimes,
+    reward,
+)
+from workbench.diagnosis.findings.audit import Audit, audit
+from workbench.diagnosis.findings.curves import Curves, curves_of
+from workbench.diagnosis.findings.finding import NEEDS, Check, Finding, Unchecked
 
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.findings.curves import Curve, Curves, arrival, moved
-from workbench.findings.finding import MOSTLY, Finding, Z
+from workbench.diagnosis.findings.curves import Curve, Curves, arrival, moved
+from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
 
 FLOOR = 0.1
 """Entropy that is left of the first third's when it counts as collapsed."""

@@ -13,11 +13,11 @@ import polars as pl
 
 from workbench.diagnosis.counterfactual import Logged, counterfactual
 from workbench.diagnosis.diagnosis import Diagnosis, predictions, summary_line, trend
+from workbench.diagnosis.findings import Examined, examine
+from workbench.diagnosis.findings.finding import Finding, Unchecked
+from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.savings import best_group, savings, smallest_group
-from workbench.findings import Examined, examine
-from workbench.findings.finding import Finding, Unchecked
-from workbench.findings.scalars import ScalarRun, prediction_table
 from workbench.stats.beta_binomial import BetaFit, binomial_share
 
 SHOWN = (2, 4, 8, 16, 32, 64)

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.findings import CHECKS, examine
 from workbench.diagnosis.logs.groups import TEACHES
-from workbench.findings import CHECKS, examine
 
 Z = 1.959964
 

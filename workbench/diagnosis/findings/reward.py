@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.findings.finding import MOSTLY, Finding, Z
+from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
 
 LEVELS = 12
 """A reward of at most so many values is one of levels; of more it is a continuous one."""

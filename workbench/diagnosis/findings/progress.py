@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.findings.curves import Array, Curve, Curves, moved, slope
-from workbench.findings.finding import Finding, Z
+from workbench.diagnosis.findings.curves import Array, Curve, Curves, moved, slope
+from workbench.diagnosis.findings.finding import Finding, Z
 
 STILL = 0.12
 """A change over the whole run that is no more than this, with its interval, is none."""

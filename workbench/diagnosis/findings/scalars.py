@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from workbench.diagnosis.diagnosis import prediction
+from workbench.diagnosis.findings.checks import Examined, examine_curves
+from workbench.diagnosis.findings.curves import Curve, Curves, curve
+from workbench.diagnosis.findings.finding import MOSTLY, Check, Finding
 from workbench.diagnosis.logs.scalars import Scalars
-from workbench.findings.checks import Examined, examine_curves
-from workbench.findings.curves import Curve, Curves, curve
-from workbench.findings.finding import MOSTLY, Check, Finding
 from workbench.stats.beta_binomial import BetaFit, fit_shares
 
 MEANS: Mapping[str, tuple[str, ...]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis, change
-from workbench.findings.finding import MOSTLY, Finding, Z
-from workbench.findings.groups import uses_dead_groups
+from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
+from workbench.diagnosis.findings.groups import uses_dead_groups
 from workbench.stats.beta_binomial import binomial_share
 
 

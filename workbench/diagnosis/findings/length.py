@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workbench.findings.curves import Curves, moved
-from workbench.findings.finding import Finding, Z
+from workbench.diagnosis.findings.curves import Curves, moved
+from workbench.diagnosis.findings.finding import Finding, Z
 
 SHORTEST = 8.0
 """Mean length, in tokens, below which an answer has a fixed form and no length to speak of."""

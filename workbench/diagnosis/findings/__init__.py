@@ -3,8 +3,8 @@
 A new finding is one function in the module of its subject and one row of `checks.CHECKS`.
 """
 
-from workbench.findings.checks import CHECKS, Examined, examine, examine_curves
-from workbench.findings.finding import Check, Finding, Unchecked
+from workbench.diagnosis.findings.checks import CHECKS, Examined, examine, examine_curves
+from workbench.diagnosis.findings.finding import Check, Finding, Unchecked
 
 __all__ = [
     "CHECKS",
