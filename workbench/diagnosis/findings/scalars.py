@@ -49,7 +49,12 @@ class ScalarRun:
     @property
     def examined(self) -> Examined:
         """What the checks say of it."""
-        return examine_curves(self.curves, SCALAR_CHECKS)
+        return examine_scalars(self.curves)
+
+
+def examine_scalars(curves: Curves) -> Examined:
+    """Every check that a tracker's scalars can be put to."""
+    return examine_curves(curves, SCALAR_CHECKS)
 
 
 def take_apart(scalars: Scalars, group: int | None = None) -> ScalarRun:
@@ -67,12 +72,19 @@ def _curves(scalars: Scalars) -> dict[str, Curve]:
             if not rows.is_empty():
                 found[name] = curve(rows["step"].to_numpy(), rows["value"].to_numpy())
                 break
-    if "zero_spread" not in found:
-        if "mixed" in found:
-            found["zero_spread"] = Curve(found["mixed"].step, 1 - found["mixed"].value)
-        elif {"all_bad", "all_good"} <= set(found):
-            bad, good = _joined(found["all_bad"], found["all_good"])
-            found["zero_spread"] = Curve(bad.step, bad.value + good.value)
+    return joined_shares(found)
+
+
+def joined_shares(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """The curves with the share of groups of equal rewards, where others imply it."""
+    found = dict(curves)
+    if "zero_spread" in found:
+        return found
+    if "mixed" in found:
+        found["zero_spread"] = Curve(found["mixed"].step, 1 - found["mixed"].value)
+    elif {"all_bad", "all_good"} <= set(found):
+        bad, good = _joined(found["all_bad"], found["all_good"])
+        found["zero_spread"] = Curve(bad.step, bad.value + good.value)
     return found
 
 
