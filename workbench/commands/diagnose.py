@@ -15,13 +15,15 @@ from workbench.diagnosis.diagnosis import (
     Diagnosis,
     over_training,
     predictions,
+    read_lines,
     regime_table,
     summary_line,
     trend,
 )
 from workbench.diagnosis.diagnosis import diagnose as take_apart
 from workbench.diagnosis.findings import examine
-from workbench.diagnosis.logs.layout import Choice
+from workbench.diagnosis.logs.layout import FIELDS, Choice
+from workbench.diagnosis.logs.mapping import MappingError, choice_of
 from workbench.diagnosis.logs.problems import LogError, plain_line
 from workbench.diagnosis.logs.read import FORMATS, Log, files_of, read_log
 from workbench.diagnosis.savings import again, best_group, savings
@@ -35,7 +37,19 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
 @click.option("--log-format", type=click.Choice(list(FORMATS)), default=None, help="Whose log.")
 @click.option("--reward", "rewards", multiple=True, metavar="COLUMN", help="Repeatable: added up.")
 @click.option("--outcome", default="", metavar="COLUMN", help="The raw outcome, unshaped.")
-@click.option("--threshold", default=0.0, show_default=True, help="A hit is an outcome above it.")
+@click.option(
+    "--map",
+    "fields",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help=f"Which column holds what, separated by commas; fields: {', '.join(FIELDS)}.",
+)
+@click.option(
+    "--threshold",
+    type=float,
+    default=None,
+    help="A hit is an outcome above it; found out by default.",
+)
 @click.option("--tolerance", default=1e-6, show_default=True, help="Rewards this near are equal.")
 @click.option("--strategy", "strategies", multiple=True, help="What if it had been used; repeat.")
 @click.option(
@@ -63,7 +77,8 @@ def diagnose(
     log_format: str | None,
     rewards: tuple[str, ...],
     outcome: str,
-    threshold: float,
+    fields: tuple[str, ...],
+    threshold: float | None,
     tolerance: float,
     strategies: tuple[str, ...],
     share: float,
@@ -75,8 +90,8 @@ def diagnose(
 ) -> None:
     """Diagnose a training log: what is wrong, which G is worth paying for, what strategies change.
 
-    PATHS: files or folders of one log: TRL's completions (parquet), verl's rollout dumps,
-    OpenRLHF's JSON lines, or the generic table of docs/diagnose.md.
+    PATHS: files or folders of one log, of any trainer in docs/diagnose.md or as its generic table;
+    folders are walked.
     """
     names = strategies or DEFAULT
     try:
@@ -93,7 +108,11 @@ def diagnose(
             f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
             "exists"
         )
-    log = _read(paths, log_format or "", Choice(rewards, outcome))
+    try:
+        choice = choice_of(fields, rewards, outcome)
+    except MappingError as problem:
+        raise SpecError(str(problem)) from None
+    log = _read(paths, log_format or "", choice)
     found = take_apart(log, threshold, tolerance)
     tables: dict[str, Callable[[], pl.DataFrame]] = {
         "findings": lambda: _findings(found),
@@ -116,6 +135,8 @@ def diagnose(
             emit(tables[table](), style, "")
         return
     click.echo(summary_line(found))
+    for line in read_lines(found):
+        click.echo(f"read: {line}")
     click.echo(trend(found))
     _say_findings(found)
     emit(_known(tables["regimes"]()), style, "How many groups can teach anything?")
@@ -124,10 +145,12 @@ def diagnose(
     if not other.is_empty():
         emit(other, style, "What would another G give? (last third of the steps)")
     click.echo(best_group(found, share))
-    emit(tables["savings"](), style, "What does one learnable group cost?")
+    if found.known:
+        emit(tables["savings"](), style, "What does one learnable group cost?")
     if not visits.is_empty():
         emit(visits, style, "Is a constant group constant at its prompt's next visit?")
-    emit(tables["strategies"](), style, "Had another strategy been used on these groups?")
+    if found.known:
+        emit(tables["strategies"](), style, "Had another strategy been used on these groups?")
     if simulate:
         _simulate(found, Path(store_path), style)
 

@@ -59,6 +59,8 @@ class Logged:
 
 def logged(found: Diagnosis) -> Logged:
     """The log's groups as tensors, at most `MOST` of them."""
+    if not found.known:
+        return Logged([], tokens=False, target=False)
     counts = found.groups.group_by("step").len().sort("step")
     every = max(1, -(-found.groups.height // MOST))
     chosen = counts["step"].gather_every(every).to_list()
@@ -147,6 +149,8 @@ def counterfactual(
 
 
 def _row(name: str, strategy: Strategy, found: Diagnosis, given: Logged) -> dict[str, Any]:
+    if not found.known:
+        return {"strategy": name, "note": "nobody knows which rollouts are hits (--threshold)"}
     if strategy.sampled(found.group) > found.group:
         more = strategy.sampled(found.group)
         return {"strategy": name, "note": f"samples {more} rollouts per group; the log has fewer"}
@@ -216,6 +220,8 @@ def example_groups(
     Columns: regime, strategy, slot, place, weight, origin (policy, anchor or supervised), as
     `charts.advantages` takes them.
     """
+    if not found.known:
+        return pl.DataFrame()
     given = given or logged(found)
     rows: list[dict[str, Any]] = []
     last: dict[int, tuple[int, int]] = {}
