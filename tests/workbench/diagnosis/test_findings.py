@@ -179,7 +179,7 @@ FAULTS: dict[Callable[[], planted.Rows], str] = {
 }
 FOLLOWS = {
     # What a fault brings along, and is right to.
-    "constant_reward": {"saturated", "diluted_denominator"},
+    "constant_reward": {"no_raw_outcome", "saturated", "diluted_denominator"},
     "format_guard": {"starved", "diluted_denominator", "duplicated_rollouts"},
     "kl_on_dead_groups": {"starved", "diluted_denominator"},
     "starved": {"diluted_denominator"},

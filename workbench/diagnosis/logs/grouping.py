@@ -98,12 +98,24 @@ def _by_target(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         return table, []
     usual = _usual(pieces["size"])
     even = (several["size"] % usual == 0).mean() if usual > 1 else 0.0
-    if not isinstance(even, float) or even < MOSTLY:
+    if not isinstance(even, float) or even < MOSTLY or _compared(table, several["key"]):
         return table, []
     count = several["key"].n_unique()
     return table.with_columns(key=pl.struct("key", "target").hash()), [
         f"{count:,} prompts have equal text and several ground truths: told apart by those"
     ]
+
+
+def _compared(table: pl.DataFrame, keys: pl.Series) -> bool:
+    """Whether the logged advantages sum to 0 over these groups, but not over their parts of one
+    target: the trainer did compare them."""
+    mine = table.filter(pl.col("key").is_in(keys.unique().to_list())).drop_nulls("advantage")
+    if mine.is_empty():
+        return False
+    level = pl.col("advantage").mean().abs() < 1e-3
+    whole = mine.group_by("key").agg(zero=level)["zero"].mean()
+    parts = mine.group_by("key", "target").agg(zero=level)["zero"].mean()
+    return isinstance(whole, float) and isinstance(parts, float) and whole > MOSTLY > 2 * parts
 
 
 def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame, list[str]]:
