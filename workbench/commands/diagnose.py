@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import get_terminal_size
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from recast.strategies import parse_strategy
 from workbench.commands.output import FORMAT, STORE, emit, progress_bar
+from workbench.commands.reading import Reading, log_files, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
@@ -23,15 +24,10 @@ from workbench.diagnosis.diagnosis import (
     regime_table,
     summary_line,
 )
-from workbench.diagnosis.diagnosis import diagnose as take_apart
-from workbench.diagnosis.findings.scalars import prediction_table
-from workbench.diagnosis.findings.scalars import take_apart as scalar_run
-from workbench.diagnosis.logs.layout import Choice
-from workbench.diagnosis.logs.problems import LogError, plain_line
-from workbench.diagnosis.logs.read import FORMATS, Log, files_of, read_log
-from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
+from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
+from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.savings import again, savings
-from workbench.report.log import findings_table, table_of, write_log_report
+from workbench.report.log import findings_table, html_target, table_of, write_log_report
 from workbench.spec.experiment import SpecError
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
@@ -39,11 +35,7 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--log-format", type=click.Choice(list(FORMATS)), default=None, help="Whose log.")
-@click.option("--reward", "rewards", multiple=True, metavar="COLUMN", help="Repeatable: added up.")
-@click.option("--outcome", default="", metavar="COLUMN", help="The raw outcome, unshaped.")
-@click.option("--threshold", default=0.0, show_default=True, help="A hit is an outcome above it.")
-@click.option("--tolerance", default=1e-6, show_default=True, help="Rewards this near are equal.")
+@reading_options
 @click.option("--strategy", "strategies", multiple=True, help="What if it had been used; repeat.")
 @click.option(
     "--learnable",
@@ -63,7 +55,6 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
     help="Write one self-contained HTML file as well.",
 )
 @click.option("--details", is_flag=True, help="All tables below the answer.")
-@click.option("--group", type=click.IntRange(2), default=None, help="G of a log of scalars.")
 @click.option(
     "--against",
     multiple=True,
@@ -76,17 +67,12 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
 @FORMAT
 def diagnose(
     paths: tuple[Path, ...],
-    log_format: str | None,
-    rewards: tuple[str, ...],
-    outcome: str,
-    threshold: float,
-    tolerance: float,
+    reading: Reading,
     strategies: tuple[str, ...],
     share: float,
     table: str,
     target: Path | None,
     details: bool,
-    group: int | None,
     against: tuple[Path, ...],
     simulate: bool,
     store_path: str,
@@ -94,8 +80,8 @@ def diagnose(
 ) -> None:
     """Diagnose a training log: what is wrong, which G is worth paying for, what strategies change.
 
-    PATHS: files or folders of one log: TRL's completions (parquet), verl's rollout dumps,
-    OpenRLHF's JSON lines, or the generic table of docs/diagnose.md.
+    PATHS: files or folders of one log, of any trainer in docs/diagnose.md, as its generic table, or
+    a tracker's scalars; folders are walked.
     """
     names = strategies or DEFAULT
     try:
@@ -103,28 +89,20 @@ def diagnose(
             parse_strategy(name)
     except ValueError as problem:
         raise SpecError(str(problem)) from None
-    if target is not None and (
-        target.suffix.lower() not in (".html", ".htm")
-        or target.is_dir()
-        or not target.parent.is_dir()
-    ):
-        raise SpecError(
-            f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
-            "exists"
-        )
-    files = _files(paths)
-    how = log_format or "", Choice(rewards, outcome)
-    log = _read(files, *how, scalars=not rewards and not log_format)
-    if log is None:
-        _scalars(files, group, share, table, style)
+    if target is not None:
+        html_target(target)
+    try:
+        found = reading.any(log_files(paths))
+        other = reading.rollouts(log_files(against)) if against else None
+    except LogError as problem:
+        raise SpecError(str(problem)) from None
+    if isinstance(found, ScalarRun):
+        _scalars(found, share, table, style, refused=bool(against or target or simulate))
         return
-    found = take_apart(log, threshold, tolerance)
-    if against:
-        other = _read(_files(against), *how)
-        assert other is not None
-        _against(found, take_apart(other, threshold, tolerance), style)
+    if other is not None:
+        _against(found, other, table, style)
         return
-    tables: dict[str, Callable[[], pl.DataFrame]] = {
+    tables: Mapping[str, Callable[[], pl.DataFrame]] = {
         "findings": lambda: findings_table(found),
         "regimes": lambda: regime_table(found),
         "training": lambda: over_training(found),
@@ -144,7 +122,7 @@ def diagnose(
         return
     _show(answer(found, names, share))
     if details:
-        _details(found, tables, style)
+        _details(tables)
     else:
         click.echo("\nAll tables: --details; one of them: --table NAME --format csv.")
     if simulate:
@@ -152,80 +130,62 @@ def diagnose(
 
 
 def _show(said: Answer) -> None:
+    """Print an answer; the first line, what was read, is left whole."""
+    first, *rest = said.lines()
+    click.echo(first)
     width = min(100, max(60, get_terminal_size().columns))
-    for place, line in enumerate(said.lines()):
-        if place == 0:
-            click.echo(line)
-            continue
-        indent = line[: len(line) - len(line.lstrip())]
-        click.echo(
-            textwrap.fill(line, width, subsequent_indent=indent or "  ", break_long_words=False)
-            if line
-            else ""
-        )
+    for line in rest:
+        indent = line[: len(line) - len(line.lstrip())] or "  "
+        click.echo(textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False))
 
 
-def _details(found: Diagnosis, tables: dict[str, Callable[[], pl.DataFrame]], style: str) -> None:
+def _details(tables: Mapping[str, Callable[[], pl.DataFrame]]) -> None:
+    titles = {
+        "regimes": "How many groups can teach anything?",
+        "training": "Does that change over training?",
+        "predictions": "What would another G give? (last third of the steps)",
+        "savings": "What does one learnable group cost?",
+        "again": "Is a constant group constant at its prompt's next visit?",
+        "strategies": "Had another strategy been used on these groups?",
+    }
     click.echo("")
-    emit(_known(tables["regimes"]()), style, "How many groups can teach anything?")
-    emit(_known(_few(tables["training"]())), style, "Does that change over training?")
-    other, visits = tables["predictions"](), tables["again"]()
-    if not other.is_empty():
-        emit(other, style, "What would another G give? (last third of the steps)")
-    emit(tables["savings"](), style, "What does one learnable group cost?")
-    if not visits.is_empty():
-        emit(visits, style, "Is a constant group constant at its prompt's next visit?")
-    emit(tables["strategies"](), style, "Had another strategy been used on these groups?")
+    for name, title in titles.items():
+        table = tables[name]()
+        if not table.is_empty():
+            emit(_known(_few(table) if name == "training" else table), "table", title)
 
 
-def _scalars(files: list[Path], group: int | None, share: float, table: str, style: str) -> None:
-    """Diagnose a tracker's scalars, of which only findings and predictions can be had."""
-    try:
-        run = scalar_run(read_scalars(files), group)
-    except LogError as problem:
-        raise SpecError(str(problem)) from None
+def _scalars(run: ScalarRun, share: float, table: str, style: str, refused: bool) -> None:
+    """Show a tracker's scalars, of which only findings and predictions can be had."""
+    if refused or (style != "table" and table not in ("findings", "predictions")):
+        raise SpecError(
+            "this log has scalars and no rollouts: --against, --html, --simulate and the other "
+            "tables need rollouts; findings and predictions can be had"
+        )
     if style == "table":
         _show(answer_of_scalars(run, share))
     elif table == "predictions":
         emit(prediction_table(run, OTHER), style, "")
-    elif table == "findings":
-        emit(table_of(run.examined.findings), style, "")
     else:
-        raise SpecError(
-            f"--table {table}: needs rollouts; a log of scalars has findings and predictions"
-        )
+        emit(table_of(run.examined.findings), style, "")
 
 
-def _against(found: Diagnosis, other: Diagnosis, style: str) -> None:
+def _against(found: Diagnosis, other: Diagnosis, table: str, style: str) -> None:
     """What tells two runs apart: findings, and shares with intervals."""
-    if style == "table":
-        click.echo(f"A: {summary_line(found)}")
-        click.echo(f"B: {summary_line(other)}\n")
-    emit(findings_apart(found, other), style, "Which findings does each run have?")
-    if style == "table":
-        emit(shares_apart(found, other), style, "What differs? (last third of the steps, B - A)")
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    try:
-        return files_of(paths)
-    except LogError as problem:
-        raise SpecError(str(problem)) from None
-
-
-def _read(files: list[Path], form: str, choice: Choice, scalars: bool = False) -> Log | None:
-    """The log; None where it holds no rollouts but a tracker's scalars, if those will do."""
-    try:
-        log = read_log(files, form=form, choice=choice)
-    except LogError as problem:
-        if scalars and any(is_scalars(path) for path in files):
-            return None
-        raise SpecError(str(problem)) from None
-    for line in log.problems.lines():
-        click.echo(f"warning: {line}", err=True)
-    if log.problems.summary():
-        click.echo(f"warning: {log.problems.summary()}", err=True)
-    return log
+    if style != "table":
+        made = shares_apart if table == "regimes" else findings_apart
+        emit(made(found, other), style, "")
+        return
+    click.echo(f"A: {summary_line(found)}")
+    click.echo(f"B: {summary_line(other)}\n")
+    apart = findings_apart(found, other)
+    emit(apart.select("finding", "a", "b"), style, "Which findings does each run have?")
+    for row in apart.iter_rows(named=True):
+        for letter in "ab":
+            if row[f"{letter}_says"]:
+                click.echo(f"{row['finding']}, {letter.upper()}: {row[f'{letter}_says']}")
+    click.echo("")
+    emit(shares_apart(found, other), style, "What differs? (last third of the steps, B - A)")
 
 
 def _known(table: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from workbench.diagnosis.counterfactual import Logged, counterfactual
-from workbench.diagnosis.diagnosis import Diagnosis, predictions, summary_line, trend
+from workbench.diagnosis.diagnosis import (
+    Diagnosis,
+    predictions,
+    read_lines,
+    summary_line,
+    trend,
+)
 from workbench.diagnosis.findings import Examined, examine
 from workbench.diagnosis.findings.finding import Finding, Unchecked
 from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
@@ -67,9 +73,10 @@ def answer(
 ) -> Answer:
     """The answer to a log of rollouts. share: learnable groups that G should reach."""
     said = said or examine(found)
-    read = [summary_line(found), trend(found)]
+    read = [summary_line(found), *(f"{line[0].upper()}{line[1:]}." for line in read_lines(found))]
     if said.audit is not None and said.audit.words:
-        read.append(said.audit.words + ".")
+        read.append(f"{said.audit.words[0].upper()}{said.audit.words[1:]}.")
+    read.append(trend(found))
     return Answer(
         tuple(read),
         said.findings,
@@ -98,6 +105,8 @@ def answer_of_scalars(run: ScalarRun, share: float) -> Answer:
 def _buys(
     found: Diagnosis, strategies: Sequence[str], share: float, tensors: Logged | None
 ) -> list[str]:
+    if not found.known:
+        return [best_group(found, share)]
     late = found.late()
     teaches = binomial_share(late.filter(TEACHES).height, late.height)
     lines = [

@@ -60,13 +60,17 @@ class Logged:
 
 
 def logged(found: Diagnosis, judged: Literal["outcome", "reward"] = "outcome") -> Logged:
-    """The log's groups as tensors, at most `MOST`; judged: the column that is the reward."""
+    """The log's groups as tensors, at most `MOST`; judged: the column that is the reward. No batch
+    where it is the outcome and nobody knows what a hit is."""
+    if judged == "outcome" and not found.known:
+        return Logged([], found.rollouts.clear(), tokens=False, target=False)
+    threshold = found.threshold + found.tolerance if found.known else 0.0
     counts = found.groups.group_by("step").len().sort("step")
     every = max(1, -(-found.groups.height // MOST))
     chosen = counts["step"].gather_every(every).to_list()
     rollouts = found.rollouts.filter(pl.col("step").is_in(chosen)).sort("step", "order")
     batches = [
-        _batch(part, found.threshold + found.tolerance, judged)
+        _batch(part, threshold, judged)
         for _, part in rollouts.group_by("step", maintain_order=True)
     ]
     return Logged(
@@ -155,6 +159,8 @@ def counterfactual(
 
 
 def _row(name: str, strategy: Strategy, found: Diagnosis, given: Logged) -> dict[str, Any]:
+    if not found.known:
+        return {"strategy": name, "note": "nobody knows which rollouts are hits (--threshold)"}
     if strategy.sampled(found.group) > found.group:
         more = strategy.sampled(found.group)
         return {"strategy": name, "note": f"samples {more} rollouts per group; the log has fewer"}
@@ -224,6 +230,8 @@ def example_groups(
     Columns: regime, strategy, slot, place, weight, origin (policy, anchor or supervised), as
     `charts.advantages` takes them.
     """
+    if not found.known:
+        return pl.DataFrame()
     given = given or logged(found)
     rows: list[dict[str, Any]] = []
     last: dict[int, tuple[int, int]] = {}

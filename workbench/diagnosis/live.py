@@ -1,7 +1,7 @@
 """Findings while a trainer runs, in its own tracker: a callback for TRL and a hook for verl.
 
-They live here and not in `recast.adapters`, because recast must not depend on the workbench; neither
-trl nor verl is imported before it is used.
+They live here and not in `recast.adapters`, because recast must not depend on the workbench;
+neither trl nor verl is imported.
 
     from workbench.diagnosis.live import DiagnosisCallback
     trainer = GRPOTrainer(...)
@@ -11,9 +11,9 @@ trl nor verl is imported before it is used.
     diagnose_verl(tracking)                  # verl.utils.tracking.Tracking: its `log` is extended
 
 Each scalar `diagnosis/<finding>` is 2 for a problem, 1 for a note and 0 when it is over;
-`diagnosis/problems` counts. Nothing raised here reaches the trainer: the first failure is one warning,
-and the diagnosis ends. Its own time is measured and kept below `SHARE` of the run's: checks wait until
-enough of the run has passed.
+`diagnosis/problems` counts. Nothing raised here reaches the trainer: the first failure is one
+warning, and the diagnosis ends. Its own time is measured and kept below `SHARE` of the run's:
+checks wait until enough of the run has passed.
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ class LiveDiagnosis:
         self.dead = False
 
     def add(self, step: int, scalars: Mapping[str, Any]) -> dict[str, float]:
-        """Take one step's scalars; returns what the tracker should log beside them. Never raises.
-        """
+        """Take one step's scalars; returns what to log beside them. Never raises."""
         if self.dead:
             return {}
         start = self.clock()
@@ -66,7 +65,7 @@ class LiveDiagnosis:
             if known and self.spent <= SHARE * (start - self.begun):
                 self._examine()
             return self.flags()
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - a run must not end for its diagnosis
             self.dead = True
             _LOG.warning("diagnosis ended: %s: %s", type(problem).__name__, problem)
             return {}
@@ -164,8 +163,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 def diagnose_verl(tracking: Any, live: LiveDiagnosis | None = None) -> LiveDiagnosis:
-    """Extend a verl `Tracking` (anything with `log(data, step)`): its backends get the findings too.
-    """
+    """Extend a verl `Tracking`, or anything with `log(data, step)`, by the findings."""
     found, log = live or LiveDiagnosis(), tracking.log
 
     def extended(data: Mapping[str, Any], step: int, *more: Any, **options: Any) -> Any:

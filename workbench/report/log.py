@@ -13,9 +13,11 @@ from workbench.diagnosis.counterfactual import counterfactual
 from workbench.diagnosis.diagnosis import Diagnosis, over_training, predictions, regime_table
 from workbench.diagnosis.findings import Finding, examine
 from workbench.diagnosis.logs.groups import TEACHES
+from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.savings import again, savings
 from workbench.report.figures import Figure
 from workbench.report.html import Report, write_report
+from workbench.spec.experiment import SpecError
 
 COMMAND = "recast diagnose PATH"
 
@@ -31,6 +33,16 @@ def table_of(findings: Sequence[Finding]) -> pl.DataFrame:
         [vars(one) for one in findings],
         schema={"name": pl.String, "level": pl.String, "says": pl.String, "do": pl.String},
     )
+
+
+def html_target(target: Path) -> None:
+    """Raises SpecError, one line, where no report can be written."""
+    known = target.suffix.lower() in (".html", ".htm")
+    if not known or target.is_dir() or not target.parent.is_dir():
+        raise SpecError(
+            f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
+            "exists"
+        )
 
 
 def write_log_report(

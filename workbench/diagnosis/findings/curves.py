@@ -89,9 +89,7 @@ def curves_of(found: Diagnosis) -> dict[str, Curve]:
         )
         for name in names
     }
-    outcome = made["outcome"].value
-    # Where every rollout, or none, is a hit, hits are not known or say nothing.
-    if not 0 < outcome.sum() < len(outcome) and found.rollouts["reward"].n_unique() > 1:
+    if not found.known:
         del made["outcome"]
     return {name: one for name, one in made.items() if len(one)}
 
@@ -99,13 +97,13 @@ def curves_of(found: Diagnosis) -> dict[str, Curve]:
 def _length(rows: pl.DataFrame) -> pl.Expr:
     if rows["tokens"].count():
         return pl.col("tokens").cast(pl.Float64)
-    if "chars" in rows.columns and rows["chars"].count():
+    if rows["chars"].count():
         return pl.col("chars").cast(pl.Float64)
     return pl.lit(None, pl.Float64)
 
 
 def _truncated(rows: pl.DataFrame) -> pl.Expr:
-    if "truncated" in rows.columns and rows["truncated"].count():
+    if rows["truncated"].count():
         return pl.col("truncated").cast(pl.Float64)
     limit = pile_up(rows["tokens"].drop_nulls().to_numpy())
     if limit is None:

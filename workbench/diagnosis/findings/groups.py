@@ -47,9 +47,8 @@ def groups_mixed(said: Audit) -> Finding | None:
     groups, usual = found.groups, found.group
     spare = max(2.0, 0.01 * groups.height) + found.log.problems.unreadable
     says = []
-    odd = _odd_sizes(groups)
-    larger = odd.filter(pl.col("size") > pl.col("usual")).height
-    smaller = odd.filter(pl.col("size") < pl.col("usual")).height
+    larger = groups.filter(pl.col("size") > pl.col("usual")).height
+    smaller = groups.filter(pl.col("size") < pl.col("usual")).height
     if larger > spare:
         says.append(f"{larger:,} of {groups.height:,} groups hold more than {usual} rollouts")
     if smaller > spare:
@@ -68,25 +67,6 @@ def groups_mixed(said: Audit) -> Finding | None:
         "Check that every prompt has one id, that a batch holds whole groups (batch size a "
         "multiple of G on every worker), and that rows are not shuffled before advantages are "
         "computed. Log a group id. If G varies on purpose, ignore the sizes.",
-    )
-
-
-def _odd_sizes(groups: pl.DataFrame) -> pl.DataFrame:
-    """The groups whose size is not the usual one of their step and task, with that as `usual`.
-
-    A size that changes by step or by task is a setting; one that differs within both is not.
-    """
-    by = ["step", "task"]
-    usual = groups.group_by(by).agg(usual=pl.col("size").mode().max())
-    odd = groups.join(usual, on=by).filter(pl.col("size") != pl.col("usual"))
-    settled = groups.group_by(by).agg(sizes=pl.col("size").n_unique(), many=pl.len())
-    alone = settled.filter(pl.col("many") == 1).height
-    if alone <= MOSTLY * settled.height:
-        return odd
-    # One group a step and task tells no setting from an accident: the log's usual size decides.
-    most = groups["size"].mode().max()
-    return groups.with_columns(usual=pl.lit(most, pl.Int64)).filter(
-        pl.col("size") != pl.col("usual")
     )
 
 

@@ -104,19 +104,16 @@ def shaped_hides(found: Diagnosis) -> Finding | None:
 
 
 def no_raw_outcome(found: Diagnosis) -> Finding | None:
-    """The reward takes many values, and no raw outcome says which of them are hits."""
-    if found.shaped:
+    """Nothing that is logged says which rollouts are hits."""
+    if found.known:
         return None
-    values = found.rollouts["reward"].round(6).n_unique()
-    if values < 4:
-        return None
+    says = found.rule.words
     return Finding(
         "no_raw_outcome",
         "note",
-        f"The reward takes {values:,} different values and no raw outcome is logged: every reward "
-        f"above {found.threshold:g} counts as a hit here.",
+        f"{says[:1].upper()}{says[1:]}. Every number that depends on it is left out.",
         "Say which column holds the raw outcome (--outcome), or from which reward on a rollout "
-        "counts as a hit (--threshold).",
+        "counts as a hit (--threshold); or log the raw outcome beside the reward.",
     )
 
 
