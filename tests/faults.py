@@ -110,9 +110,12 @@ def groups_split(seed: int) -> Rows:
 
 
 def groups_merged(seed: int) -> Rows:
-    return changed(
-        log(seed),
-        lambda row: {"prompt": row["prompt"][:-1]} if row["prompt"].endswith(("1", "2")) else {},
+    """Prompts of one text; the trainer compared them as one group."""
+    return credited(
+        [
+            {**row, "prompt": row["prompt"][:-1]} if row["prompt"].endswith(("1", "2")) else row
+            for row in log(seed)
+        ]
     )
 
 

@@ -33,7 +33,9 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             ),
             Check(
                 reward.constant_reward,
-                explains=frozenset({"saturated", "diluted_denominator", "plateau"}),
+                explains=frozenset(
+                    {"saturated", "diluted_denominator", "plateau", "no_raw_outcome"}
+                ),
             ),
             Check(reward.format_guard, needs=("format", "shaped")),
             Check(groups.groups_mixed, "audit"),
