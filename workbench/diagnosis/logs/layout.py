@@ -18,7 +18,10 @@ import polars as pl
 
 from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.semantic_ids import agreements
-from workbench.diagnosis.logs.values import numbers, texts, truncated
+from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
+from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
+from workbench.diagnosis.logs.signs import signs
+from workbench.diagnosis.logs.values import numbers, texts
 
 Row = dict[str, Any]
 
@@ -40,8 +43,7 @@ SCHEMA: Mapping[str, Any] = {
     "format": pl.Float32,
     "beam_rank": pl.Int32,
     "tokens": pl.Int32,
-    "chars": pl.Int32,
-    "truncated": pl.Float32,
+    **SIGNS,
     "evaluation": pl.Boolean,
     "uid": pl.UInt64,
     "session": pl.UInt64,
@@ -50,7 +52,7 @@ SCHEMA: Mapping[str, Any] = {
     "named": pl.Float64,
 }
 """One row per rollout: ids are 64-bit hashes of texts; matched of depth leading codes agree with
-the target; chars: length of the prediction's text; null where a log does not say. uid, session,
+the target; signs of trouble as in `signs`; null where a log does not say. uid, session,
 sample, turn: hashes of a group id, of it without its last and its last two numbers, and that last
 number; named: the reward where one column is called so. `REWARD` columns follow, one for each
 column that may be a reward function or a raw outcome."""
@@ -174,6 +176,8 @@ class Reader:
         }
         self.names.setdefault("format", FORMATS)
         self.names.setdefault("split", SPLITS)
+        for name, columns in SIGN_NAMES.items():
+            self.names[name] = (*self.names.get(name, ()), *columns)
         for name, column in chosen.items():
             if name not in ("reward", "outcome"):
                 self.names[name] = (column.lower(),)
@@ -238,7 +242,6 @@ class Reader:
             for row in raw["row"]:
                 problems.row(name, row, lacks)
             return self._empty()
-        fields = self._read(raw)
         said_step = self._text(raw, "step")
         at = self._number(raw, "step")
         bad = _null_false(said_step.is_not_null() & (said_step != "")) & (
@@ -247,6 +250,7 @@ class Reader:
         at = at.fill_null(float(step or 0))
         if self.form.file_first and step is not None:
             at = pl.Series([float(step)] * raw.height, dtype=pl.Float64)
+        fields = self._read(raw, at)
         prompt, group = self._text(raw, "prompt"), self._text(raw, "group")
         own = group.fill_null(prompt)
         rewards = [fields["named"], *(numbers(raw[c]) for c in self.functions if c in raw.columns)]
@@ -283,7 +287,7 @@ class Reader:
             *(pl.col(one.name) for one in functions),
         )
 
-    def _read(self, raw: pl.DataFrame) -> dict[str, pl.Series]:
+    def _read(self, raw: pl.DataFrame, step: pl.Series) -> dict[str, pl.Series]:
         """Every field that needs no other."""
         prediction, target = self._text(raw, "prediction"), self._text(raw, "target")
         near = agreements(prediction, target)
@@ -295,20 +299,19 @@ class Reader:
             found[one] = value.set(~usable, None).floor()
         task = self._text(raw, "task")
         repaired = _null_false(self._text(raw, "repaired").str.to_lowercase() == "true")
-        cut = [truncated(raw[c]) for c in self._there(raw, "truncated")]
+        said = {one: [raw[c] for c in self._there(raw, one)] for one in SIGN_NAMES}
         return {
             **found,
             # The advantage is that of the ground truth that took the slot.
             "advantage": found["advantage"].set(repaired, 0.0),
             "named": self._named(raw),
             "prediction": prediction.hash().set(prediction.is_null(), None),
-            "chars": prediction.str.len_chars(),
             "target": target.hash().set(target.is_null() | (target == ""), None),
             "matched": near["matched"],
             "depth": near["depth"],
             "format": formed,
             "task": _tasks(task),
-            "truncated": _coalesced(cut, raw.height, pl.Float32),
+            **signs(said, prediction, step, self.rollouts),
             "evaluation": self._evaluation(raw),
         }
 
