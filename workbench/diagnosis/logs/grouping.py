@@ -20,7 +20,7 @@ MOSTLY = 0.9
 def group(
     table: pl.DataFrame, ordered: bool, folders: Sequence[int]
 ) -> tuple[pl.DataFrame, list[str]]:
-    """The table with a key for every group, in the log's order, and what was decided, one line each.
+    """The table with a key for every group, in the log's order, and what was decided, a line each.
 
     table: as `Reader.frame` gives; ordered: the rollouts of a group stand together; folders: which
     folder each source (a file) is in.

@@ -1,8 +1,8 @@
 """From which value on an outcome is a hit, by which rule, and how sure that is.
 
 A level separates hits from misses where the outcome has two levels, where it is 0 throughout, and
-where its upper levels stand apart from all others. Elsewhere nobody can know, and it is said what to
-ask for.
+where its upper levels stand apart from all others. Elsewhere nobody can know, and it is said what
+to ask for.
 """
 
 from __future__ import annotations
@@ -155,15 +155,18 @@ def _ranked(rollouts: pl.DataFrame, tolerance: float) -> bool:
 def _apart(
     levels: Array, counts: Sequence[int], shown: tuple[float, ...], tolerance: float
 ) -> HitRule:
-    """The levels above the widest gap, where they stand apart, are few, and one is the mode."""
+    """The levels above the widest gap, where they stand apart, are few, and are near
+    each other or mostly one."""
     gaps = np.diff(levels)
     place = int(np.argmax(gaps))
     gap, whole = float(gaps[place]), float(levels[-1] - levels[0])
     above, below = counts[place + 1 :], counts[: place + 1]
     total = sum(counts)
     enough = sum(below) >= max(5, 0.005 * total) and max(above) >= 3
-    mode = levels[-1] > 0 and len(above) <= LEVELS and 2 * max(above) >= sum(above)
-    if gap > APART * whole + tolerance and enough and mode:
+    width = float(levels[-1] - levels[place + 1])
+    tight = 2 * max(above) >= sum(above) or 2 * width <= gap
+    few = levels[-1] > 0 and len(above) <= LEVELS and tight
+    if gap > APART * whole + tolerance and enough and few:
         middle = float(levels[place] + levels[place + 1]) / 2
         low, high = float(levels[place]), float(levels[place + 1])
         cut = 0.0 if low <= 0 < high else middle

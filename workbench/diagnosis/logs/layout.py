@@ -16,10 +16,12 @@ from typing import Any
 
 import polars as pl
 
-from workbench.diagnosis.logs import signs
 from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.semantic_ids import agreements
-from workbench.diagnosis.logs.values import numbers, texts, truncated
+from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
+from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
+from workbench.diagnosis.logs.signs import signs
+from workbench.diagnosis.logs.values import numbers, texts
 
 Row = dict[str, Any]
 
@@ -41,9 +43,7 @@ SCHEMA: Mapping[str, Any] = {
     "format": pl.Float32,
     "beam_rank": pl.Int32,
     "tokens": pl.Int32,
-    "chars": pl.Int32,
-    "truncated": pl.Float32,
-    **signs.SCHEMA,
+    **SIGNS,
     "evaluation": pl.Boolean,
     "uid": pl.UInt64,
     "session": pl.UInt64,
@@ -52,7 +52,7 @@ SCHEMA: Mapping[str, Any] = {
     "named": pl.Float64,
 }
 """One row per rollout: ids are 64-bit hashes of texts; matched of depth leading codes agree with
-the target; chars: length of the prediction's text; null where a log does not say. uid, session,
+the target; signs of trouble as in `signs`; null where a log does not say. uid, session,
 sample, turn: hashes of a group id, of it without its last and its last two numbers, and that last
 number; named: the reward where one column is called so. `REWARD` columns follow, one for each
 column that may be a reward function or a raw outcome."""
@@ -176,8 +176,8 @@ class Reader:
         }
         self.names.setdefault("format", FORMATS)
         self.names.setdefault("split", SPLITS)
-        for name, columns in signs.NAMES.items():
-            self.names.setdefault(name, tuple(columns))
+        for name, columns in SIGN_NAMES.items():
+            self.names[name] = (*self.names.get(name, ()), *columns)
         for name, column in chosen.items():
             if name not in ("reward", "outcome"):
                 self.names[name] = (column.lower(),)
@@ -242,7 +242,6 @@ class Reader:
             for row in raw["row"]:
                 problems.row(name, row, lacks)
             return self._empty()
-        fields = self._read(raw) | self._signs(raw)
         said_step = self._text(raw, "step")
         at = self._number(raw, "step")
         bad = _null_false(said_step.is_not_null() & (said_step != "")) & (
@@ -251,6 +250,7 @@ class Reader:
         at = at.fill_null(float(step or 0))
         if self.form.file_first and step is not None:
             at = pl.Series([float(step)] * raw.height, dtype=pl.Float64)
+        fields = self._read(raw, at)
         prompt, group = self._text(raw, "prompt"), self._text(raw, "group")
         own = group.fill_null(prompt)
         rewards = [fields["named"], *(numbers(raw[c]) for c in self.functions if c in raw.columns)]
@@ -287,7 +287,7 @@ class Reader:
             *(pl.col(one.name) for one in functions),
         )
 
-    def _read(self, raw: pl.DataFrame) -> dict[str, pl.Series]:
+    def _read(self, raw: pl.DataFrame, step: pl.Series) -> dict[str, pl.Series]:
         """Every field that needs no other."""
         prediction, target = self._text(raw, "prediction"), self._text(raw, "target")
         near = agreements(prediction, target)
@@ -299,47 +299,20 @@ class Reader:
             found[one] = value.set(~usable, None).floor()
         task = self._text(raw, "task")
         repaired = _null_false(self._text(raw, "repaired").str.to_lowercase() == "true")
-        cut = [truncated(raw[c]) for c in self._there(raw, "truncated")]
+        said = {one: [raw[c] for c in self._there(raw, one)] for one in SIGN_NAMES}
         return {
             **found,
             # The advantage is that of the ground truth that took the slot.
             "advantage": found["advantage"].set(repaired, 0.0),
             "named": self._named(raw),
             "prediction": prediction.hash().set(prediction.is_null(), None),
-            "chars": prediction.str.len_chars(),
             "target": target.hash().set(target.is_null() | (target == ""), None),
             "matched": near["matched"],
             "depth": near["depth"],
             "format": formed,
             "task": _tasks(task),
-            "truncated": _coalesced(cut, raw.height, pl.Float32),
+            **signs(said, prediction, step, self.rollouts),
             "evaluation": self._evaluation(raw),
-        }
-
-    def _signs(self, raw: pl.DataFrame) -> dict[str, pl.Series]:
-        """Signs of trouble; see `signs`."""
-        places = signs.looked_at(raw.height, self.rollouts)
-        lists = {
-            name: next((raw[c] for c in self._there(raw, name)), None)
-            for name in ("rollout_logps", "training_logps", "token_mask")
-        }
-        gap, whole = self._number(raw, "logp_gap").abs().cast(pl.Float32), None
-        if lists["rollout_logps"] is not None and lists["training_logps"] is not None:
-            mean, whole = signs.gaps(
-                lists["rollout_logps"], lists["training_logps"], lists["token_mask"], places
-            )
-            gap = gap.zip_with(mean.is_null(), mean)
-        share = self._number(raw, "clipped")
-        return {
-            "repetition": signs.repetitions(self._text(raw, "prediction"), places),
-            "mismatch": gap,
-            "mismatch_sequence": _coalesced(
-                [] if whole is None else [whole], raw.height, pl.Float32
-            ),
-            "clipped": share.set(~share.is_between(0, 1), None).cast(pl.Float32),
-            "lag": signs.lags(
-                self._number(raw, "lag"), self._number(raw, "version"), self._number(raw, "step")
-            ),
         }
 
     def _named(self, raw: pl.DataFrame) -> pl.Series:

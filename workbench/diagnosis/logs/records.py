@@ -44,9 +44,10 @@ def flat(row: Row) -> Iterator[Row]:
 def entries(row: Row) -> int:
     """How many rollouts a line of columns holds; 0 where it is one rollout."""
     for name, cells in row.items():
-        if name.lower() in REWARDS and isinstance(cells, list) and cells:
-            if all(not isinstance(cell, (list, dict)) for cell in cells):
-                return len(cells)
+        if name.lower() not in REWARDS or not isinstance(cells, list):
+            continue
+        if cells and all(not isinstance(cell, (list, dict)) for cell in cells):
+            return len(cells)
     for name in ("prompt", "completion", "prompts", "completions", "responses"):
         cells = row.get(name)
         if isinstance(cells, list) and len(cells) > 1 and isinstance(row.get("step"), list):

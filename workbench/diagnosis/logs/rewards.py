@@ -22,6 +22,10 @@ OTHER_WORDS = re.compile(
 )
 
 
+OUTCOME_WORDS = re.compile(r"correct|accura|exact_match|solved|success")
+"""In the name of a reward function: it judges the answer."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """By which rule a log was read.
@@ -130,6 +134,8 @@ def _outcome(
         return ""
     low = {name.lower(): name for name in reversed(present)}
     found = next((low[name] for name in form.outcomes if name in low), "")
+    if not found and len(functions) > 1:
+        found = next((name for name in functions if OUTCOME_WORDS.search(name.lower())), "")
     # A raw column that was solved to be the whole reward is the reward.
     return "" if functions and list(functions) == [found] else found
 

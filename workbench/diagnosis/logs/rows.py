@@ -1,8 +1,8 @@
 """The rows of a file as blocks of a table, without ever holding the whole file.
 
 Files are told apart by their first bytes, not by their name. JSON lines are parsed a block at a
-time, only the columns that are wanted; a block with anything odd in it is read line by line, so that
-whatever cannot be read is noted with its row and skipped, and what follows is still read.
+time, only the columns that are wanted; a block with anything odd in it is read line by line, so
+that whatever cannot be read is noted with its row and skipped, and what follows is still read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.layout import Reader, Row
 from workbench.diagnosis.logs.problems import Problems
 from workbench.diagnosis.logs.records import documents, entries, flat, is_table, trackio
+from workbench.diagnosis.logs.signs import compact, has_tokens
 from workbench.diagnosis.logs.values import frame_of
 
 Kind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch"]
@@ -93,10 +94,15 @@ def blocks(
     numbers from 1 (a text file's line) as `row`."""
     if kind == "parquet" and reader.form.unpack is None:
         yield from _parquet(path, name, reader, problems)
-    elif kind == "jsonl" and reader.form.unpack is None and not is_table(first):
+    elif kind == "jsonl" and reader.form.unpack is None and not _whole_rows(first):
         yield from _jsonl(path, name, reader, problems)
     else:
         yield from _tables(_records(path, name, kind, problems), reader, text=kind == "csv")
+
+
+def _whole_rows(first: Row) -> bool:
+    """Whether rows must be looked at one by one: tables, and lists per token."""
+    return is_table(first) or has_tokens(first)
 
 
 def _records(path: Path, name: str, kind: Kind, problems: Problems) -> Iterator[Numbered]:
@@ -245,7 +251,7 @@ def _tables(
     batch: list[Numbered] = []
     for number, record in records:
         for row in flat(record) if unpack is None else unpack(record):
-            batch.append((number, row))
+            batch.append((number, compact(row)))
             if len(batch) >= BATCH:
                 yield _table(batch, reader, text)
                 batch = []

@@ -168,8 +168,8 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Each meaning with the names it goes by, the surer name first. Shares are within [0, 1], entropy
-and KL in nats, lengths in tokens. logprob_gap: mean absolute difference of log-probabilities (verl: of
-probabilities) between the engine that sampled and the one that trains."""
+and KL in nats, lengths in tokens. logprob_gap: mean absolute difference of log-probabilities
+(verl: of probabilities) between the engine that sampled and the one that trains."""
 
 _OF = {name: meaning for meaning, names in MEANINGS.items() for name in names}
 _RANK = {name: rank for names in MEANINGS.values() for rank, name in enumerate(names)}

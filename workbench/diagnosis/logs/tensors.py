@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def load(path: Path) -> Any:
         raise NoTensors(f"a PyTorch file of more than {LARGEST:,} bytes")
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception:
+    except (RuntimeError, ValueError, KeyError, EOFError, OSError, pickle.UnpicklingError):
         raise NoTensors(
             "a PyTorch file that holds more than tensors and plain values, so it is not opened; "
             "write its samples as JSON lines with step, prompt and reward"
@@ -38,7 +39,7 @@ def load(path: Path) -> Any:
     samples = found.get("samples") if isinstance(found, dict) else None
     if not isinstance(samples, (list, tuple)) or not samples:
         raise NoTensors(
-            'a PyTorch file without rollouts; expected {"rollout_id", "samples"}, as slime writes it'
+            'a PyTorch file without rollouts; expected {"rollout_id", "samples"}, as slime does'
         )
     return plain(found)
 

@@ -13,19 +13,6 @@ from typing import Any
 
 import polars as pl
 
-CUT = (
-    "length",
-    "max_length",
-    "max_tokens",
-    "truncated",
-    "max_new_tokens",
-    "max_turns",
-    "prompt_too_long",
-    "context_length",
-    "timeout",
-)
-"""Reasons to stop that mean: cut off before the end."""
-
 
 def numbers(column: pl.Series) -> pl.Series:
     """Float64: finite numbers, also as text, "True" and "False" as 1 and 0; a list of one number is
@@ -65,18 +52,6 @@ def texts(column: pl.Series) -> pl.Series:
     if column.dtype == pl.Binary:
         return pl.Series(column.name, [None] * len(column), dtype=pl.String)
     return column.cast(pl.String, strict=False)
-
-
-def truncated(column: pl.Series) -> pl.Series:
-    """Float32: 1 where a rollout was cut off, 0 where it ended by itself; of a flag or of a reason
-    to stop."""
-    found = numbers(column)
-    if column.dtype != pl.String:
-        return found.cast(pl.Float32)
-    said = column.str.strip_chars(" \"'").str.to_lowercase().str.split(".").list.last()
-    reason = said.is_in(list(CUT)).cast(pl.Float64)
-    known = column.is_not_null() & (column.str.len_chars() > 0)
-    return found.fill_null(reason.set(~known, None)).cast(pl.Float32)
 
 
 def as_text(value: Any) -> str | None:
@@ -124,4 +99,4 @@ def _clean(written: str | None) -> str | None:
     return written.encode("utf-8", "replace").decode()
 
 
-__all__ = ["as_text", "frame_of", "number", "numbers", "texts", "truncated"]
+__all__ = ["as_text", "frame_of", "number", "numbers", "texts"]

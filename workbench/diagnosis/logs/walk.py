@@ -24,8 +24,8 @@ NO_ROLLOUTS = re.compile(
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """Named files, and below a named folder (below its `completions`, where it has one) every file
-    with a known suffix, numbers in their natural order. Hidden folders, evaluations beside training,
-    and copies of `all` under `effective` are passed over.
+    with a known suffix, numbers in their natural order. Hidden folders, evaluations beside
+    training, and copies of `all` under `effective` are passed over.
 
     Raises LogError for a path that does not exist and a folder without such files.
     """

@@ -1,8 +1,8 @@
 """Which columns a trainer added up to its reward, and with which weights: solved from advantages.
 
 Trainers log each reward function and each rollout's advantage, but not the weights. Inside a group
-the advantage is the centred reward, divided by the group's standard deviation (GRPO), by the batch's,
-or by nothing; so the weights follow from the columns, up to one common factor where it is divided.
+the advantage is the centred reward, divided by the group's standard deviation (GRPO), by the
+batch's, or by nothing; so the weights follow from the columns, up to one common factor where it is divided.
 Columns that the reward functions only wrote down get weight 0.
 """
 

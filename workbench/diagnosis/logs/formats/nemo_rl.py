@@ -1,9 +1,8 @@
 """NeMo-RL's train_data_step<n>.jsonl: one line per sample, each value a list of one.
 
 content (prompt and answer in one text, or a list of messages), rewards, input_lengths, token_ids,
-token_loss_mask, advantages (per token), generation_logprobs, prev_logprobs, idx. There is no prompt:
-samples whose tokens before the first trained one are the same are one group, if a file shows more
-than one such beginning. Source: `nemo_rl/algorithms/grpo.py`, `utils/logger.py` (main).
+token_loss_mask, advantages (per token), generation_logprobs, prev_logprobs, idx. There is no
+prompt: samples whose tokens before the first trained one are the same are one group. Source: `nemo_rl/algorithms/grpo.py`, `utils/logger.py` (main).
 """
 
 from __future__ import annotations
@@ -40,14 +39,7 @@ def unpack(record: Row) -> Iterator[Row]:
     yield {name: value for name, value in row.items() if name not in HEAVY}
 
 
-HEAVY = (
-    "token_ids",
-    "token_loss_mask",
-    "generation_logprobs",
-    "prev_logprobs",
-    "advantages",
-    "content",
-)
+HEAVY = ("token_ids", "advantages", "content")
 
 
 def _one(value: Any) -> Any:

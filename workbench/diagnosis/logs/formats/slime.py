@@ -26,12 +26,14 @@ def unpack(record: Row) -> Iterator[Row]:
             first = next((k for k in ("reward", "score", "acc") if k in numbers), None)
             row |= {name: v for name, v in numbers.items() if name not in row}
             row["reward"] = numbers[first] if first else next(iter(numbers.values()), None)
-        logprobs = row.pop("rollout_log_probs", None)
+        logprobs = row.get("rollout_log_probs")
         if isinstance(logprobs, list):
             known = [v for v in logprobs if isinstance(v, (int, float))]
             row["logp"] = sum(known) if known else None
-        for heavy in ("tokens", "loss_mask", "train_metadata"):
-            row.pop(heavy, None)
+        row.pop("tokens", None)
+        versions = row.get("weight_versions")
+        if isinstance(versions, list) and versions and str(versions[0]).isdecimal():
+            row["weight_version"] = int(versions[0])
         yield row
 
 

@@ -1,8 +1,7 @@
 """ms-swift's completions.jsonl: TRL's columns, one line per logging step with a list for each.
 
 step (text), prompt, completion, one list per reward function (its class), advantages, entropy with
-`log_entropy`, and columns of the data such as solution. Source: `swift/rlhf_trainers/grpo_trainer.py`
-(3.x to 4.6).
+`log_entropy`, and columns of the data such as solution. Source: `grpo_trainer.py` (3.x to 4.6).
 """
 
 from workbench.diagnosis.logs.formats.trl import FORMAT as TRL
