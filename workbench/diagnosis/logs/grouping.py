@@ -26,7 +26,7 @@ def group(
     folder each source (a file) is in.
     """
     notes: list[str] = []
-    table = table.sort("order")
+    table = table if table["order"].is_sorted() else table.sort("order")
     for rule in (_training, _by_id):
         table, said = rule(table)
         notes += said
@@ -80,12 +80,16 @@ def _one_prompt(table: pl.DataFrame, name: str, rollout: str) -> bool:
     if rollout:
         first = table.filter(pl.col("turn") == pl.col("turn").min().over("step", rollout))
     each = first.group_by("step", name).agg(prompts=pl.col("prompt").n_unique())
-    return bool((each["prompts"] == 1).mean() >= MOSTLY)
+    return _share(each["prompts"] == 1) >= MOSTLY
 
 
 def _usual(sizes: pl.Series) -> int:
     found = sizes.mode().max()
     return int(found) if isinstance(found, int) else 0
+
+
+def _share(those: pl.Series) -> float:
+    return int(those.sum()) / max(1, len(those))
 
 
 def _by_target(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -97,8 +101,8 @@ def _by_target(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     if several.is_empty():
         return table, []
     usual = _usual(pieces["size"])
-    even = (several["size"] % usual == 0).mean() if usual > 1 else 0.0
-    if not isinstance(even, float) or even < MOSTLY or _compared(table, several["key"]):
+    even = _share(several["size"] % usual == 0) if usual > 1 else 0.0
+    if even < MOSTLY or _compared(table, several["key"]):
         return table, []
     count = several["key"].n_unique()
     return table.with_columns(key=pl.struct("key", "target").hash()), [
@@ -113,9 +117,8 @@ def _compared(table: pl.DataFrame, keys: pl.Series) -> bool:
     if mine.is_empty():
         return False
     level = pl.col("advantage").mean().abs() < 1e-3
-    whole = mine.group_by("key").agg(zero=level)["zero"].mean()
-    parts = mine.group_by("key", "target").agg(zero=level)["zero"].mean()
-    return isinstance(whole, float) and isinstance(parts, float) and whole > MOSTLY > 2 * parts
+    whole = _share(mine.group_by("key").agg(zero=level)["zero"])
+    return whole > MOSTLY > 2 * _share(mine.group_by("key", "target").agg(zero=level)["zero"])
 
 
 def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame, list[str]]:
@@ -131,8 +134,7 @@ def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame,
     if same_folder and alone.height < 0.1 * pieces.height:
         return table, []
     usual = _usual(alone["size"] if alone.height else pieces["size"])
-    even = (several["size"] == usual).mean()
-    if usual < 2 or not isinstance(even, float) or even < MOSTLY:
+    if usual < 2 or _share(several["size"] == usual) < MOSTLY:
         return table, []
     steps = several["step"].n_unique()
     return table.with_columns(key=pl.struct("key", "source").hash()), [
@@ -164,7 +166,7 @@ def _over_steps(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     if two.is_empty() or apart.height > 0.01 * totals.height:
         return table, []
     usual = _usual(totals["whole"])
-    whole_parts = (parts["size"] == _usual(parts["size"])).mean()
+    whole_parts = _share(parts["size"] == _usual(parts["size"]))
     if _usual(parts["size"]) < usual and (table["uid"].null_count() or whole_parts >= 0.5):
         # Most parts are of one size: those are the groups, logged at one step after the other.
         return table, []

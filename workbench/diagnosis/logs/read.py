@@ -15,7 +15,7 @@ import polars as pl
 
 from workbench.diagnosis.logs.formats import FORMATS
 from workbench.diagnosis.logs.grouping import group
-from workbench.diagnosis.logs.layout import REWARD, Choice, LogFormat, Reader, Row
+from workbench.diagnosis.logs.layout import REWARD, SCHEMA, Choice, LogFormat, Reader, Row
 from workbench.diagnosis.logs.problems import LogError, Problems, plain_line
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import Reading, settle
@@ -123,7 +123,8 @@ class _Reading:
         """Add rollouts; where they become too many, keep half of the groups."""
         if self.limit < 1 << 64:
             frame = frame.filter(pl.col("key") < self.limit)
-        self.kept.append(frame)
+        said = [column.name for column in frame if column.null_count() < frame.height]
+        self.kept.append(frame.select(said) if frame.height else frame)
         self.rows += frame.height
         while self.rows > self.most:
             self.limit //= 2
@@ -136,8 +137,13 @@ class _Reading:
         _know(self.choice, list(self.seen))
         if not self.rows:
             raise LogError(f"nothing readable: {self._reason()}")
-        table = pl.concat(self.kept, how="diagonal")
+        table = pl.concat(self.kept, how="diagonal", rechunk=True)
         self.kept = []
+        table = table.with_columns(
+            pl.lit(None, kind).alias(name)
+            for name, kind in SCHEMA.items()
+            if name not in table.columns
+        )
         total = self._total
         used = next(one for one in self.readers.values() if one.rollouts)
         table, notes = group(table, used.form.ordered, folders)

@@ -2,8 +2,8 @@
 
 Trainers log each reward function and each rollout's advantage, but not the weights. Inside a group
 the advantage is the centred reward, divided by the group's standard deviation (GRPO), by the
-batch's, or by nothing; so the weights follow from the columns, up to one common factor where it is divided.
-Columns that the reward functions only wrote down get weight 0.
+batch's, or by nothing; so the weights follow from the columns, up to one common factor where it is
+divided. Columns that the reward functions only wrote down get weight 0.
 """
 
 from __future__ import annotations
@@ -89,13 +89,14 @@ def _fit(
     unit: what the columns were divided by. The scale is that at which the largest weight of a
     column is 1, so that epsilon counts as it did.
     """
-    weights = np.linalg.lstsq(features, advantage, rcond=None)[0]
+    weights: Array = np.asarray(np.linalg.lstsq(features, advantage, rcond=None)[0], np.float64)
     if divisor is None:
         return weights, _explained(advantage, features @ weights), name
     count = np.bincount(divisor).astype(float)
     for _ in range(60):
         scale = _scale(features @ weights, divisor, count)
-        new = np.linalg.lstsq(features, advantage * scale[divisor], rcond=None)[0]
+        found = np.linalg.lstsq(features, advantage * scale[divisor], rcond=None)[0]
+        new: Array = np.asarray(found, np.float64)
         size = np.abs(new / unit).max()
         if size <= 0:
             break
