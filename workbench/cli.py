@@ -26,6 +26,7 @@ from workbench.commands.search import search
 from workbench.commands.store import store
 from workbench.commands.strategies import strategies
 from workbench.commands.sweep import sweep, sweeps
+from workbench.commands.watch import watch
 from workbench.spec.experiment import SpecError
 from workbench.store.files import DiskError, StoreError
 
@@ -39,6 +40,7 @@ for command in (
     run,
     calibrate,
     diagnose,
+    watch,
     rollouts,
     sweep,
     compare,

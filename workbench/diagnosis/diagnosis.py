@@ -190,11 +190,12 @@ def predictions(found: Diagnosis, widths: Sequence[int] = OTHER) -> pl.DataFrame
             continue
         fit = found.late_fit if task == "all" else fit_of(part)
         for width in widths if fit.predicts else ():
-            rows.append({"task": task, "group": width, **_at(fit, width)})
+            rows.append({"task": task, "group": width, **prediction(fit, width)})
     return pl.DataFrame(rows)
 
 
-def _at(fit: BetaFit, width: int) -> dict[str, float | None]:
+def prediction(fit: BetaFit, width: int) -> dict[str, float | None]:
+    """One row of `predictions`, without task and group."""
     regimes = fit.regimes(width)
     learnable, reach = fit.learnable(width), fit.pass_at(width)
     row: dict[str, float | None] = {}

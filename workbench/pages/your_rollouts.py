@@ -12,6 +12,7 @@ import streamlit as st
 
 from recast import REGIMES, STRATEGIES
 from workbench import charts
+from workbench.diagnosis.answer import Answer, answer
 from workbench.diagnosis.counterfactual import (
     DEFAULT,
     Logged,
@@ -25,10 +26,7 @@ from workbench.diagnosis.diagnosis import (
     over_training,
     predictions,
     regime_table,
-    summary_line,
-    trend,
 )
-from workbench.diagnosis.findings import Finding, examine
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError
@@ -66,7 +64,7 @@ class Found(NamedTuple):
     """A diagnosis and everything that the page shows of it."""
 
     diagnosis: Diagnosis
-    findings: list[Finding]
+    answer: Answer
     training: pl.DataFrame
     regimes: pl.DataFrame
     predictions: pl.DataFrame
@@ -97,14 +95,15 @@ def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) 
         except LogError as problem:
             return str(problem)
     found = diagnose(log, how.threshold)
+    tensors = logged(found)
     return Found(
         found,
-        examine(found),
+        answer(found, DEFAULT, 0.5, tensors=tensors),
         over_training(found),
         regime_table(found),
         predictions(found),
         savings(found),
-        logged(found),
+        tensors,
     )
 
 
@@ -163,7 +162,7 @@ if isinstance(said, str):
     st.error(plain(said))
     st.stop()
 found, problems = said.diagnosis, said.diagnosis.log.problems
-st.write(plain(f"{summary_line(found)}. {trend(found)}"))
+st.write("  \n".join(plain(line) for line in said.answer.read))
 if problems.summary():
     st.warning(plain(f"{problems.summary()}."))
     with st.expander("What could not be read"):
@@ -182,7 +181,8 @@ for column, (label, value) in zip(st.columns(4), numbers.items(), strict=True):
     column.metric(label, value)
 
 st.header("What is wrong?")
-for finding in said.findings:
+st.write(plain(said.answer.verdict))
+for finding in said.answer.findings:
     text = (
         f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
         f"**What to do:** {plain(finding.do)}"
@@ -191,8 +191,17 @@ for finding in said.findings:
         st.warning(text, icon=":material/warning:")
     else:
         st.info(text, icon=":material/info:")
-if not said.findings:
-    st.success("Nothing that this page knows is wrong with this log.")
+
+st.header("What would it buy?")
+st.markdown("\n".join(f"- {plain(line)}" for line in said.answer.buys))
+if said.answer.unchecked:
+    with st.expander("What could not be checked, and the column it needs"):
+        st.markdown(
+            "\n".join(
+                f"- {plain(one.column)}: {plain(', '.join(one.names))}"
+                for one in said.answer.unchecked
+            )
+        )
 
 st.header("How many groups can teach anything?")
 figure(

@@ -65,6 +65,7 @@ def test_the_example_is_one_click_away_and_answers_the_four_questions():
     assert "is the smallest that makes 50% of the groups learnable" in words
     assert [header.value for header in app.header] == [
         "What is wrong?",
+        "What would it buy?",
         "How many groups can teach anything?",
         "What G is worth paying for?",
         "What would each strategy change?",
@@ -98,7 +99,7 @@ def test_a_saturated_log_has_other_advice(tmp_path):
 
 def test_a_clean_log_is_told_so(tmp_path):
     app = upload(page(), ("l.jsonl", jsonl(planted.log(), tmp_path)))
-    assert "Nothing that this page knows is wrong" in said(app)
+    assert "Nothing that is looked for is wrong" in said(app)
 
 
 def test_a_page_of_trl_files_is_one_log(tmp_path):
