@@ -72,7 +72,7 @@ def read_log(
     for place, path in enumerate(paths):
         name = plain_line(names[place] if names else path.name)
         progress(sum(sizes[:place]), sum(sizes), name)
-        task.file(path, name, place)
+        task.file(path, name, place, Path(names[place]) if names else path)
     return task.log([hash(str(path.parent)) for path in paths])
 
 
@@ -87,8 +87,8 @@ class _Reading:
         self.limit, self.rows, self.files = 1 << 64, 0, 0
         self.seen: dict[str, None] = {}
 
-    def file(self, path: Path, name: str, source: int) -> None:
-        """Read one file."""
+    def file(self, path: Path, name: str, source: int, called: Path) -> None:
+        """Read one file; called: the path that may say its step."""
         kind = kind_of(path, name, self.problems)
         if kind is None:
             return
@@ -101,7 +101,7 @@ class _Reading:
         reader = self.readers.setdefault(form.name, Reader(form, self.choice, self._total))
         reader.rollouts = self._total
         before = self.problems.read
-        step = _step_of(form, path)
+        step = _step_of(form, called)
         for raw in blocks(path, name, kind, reader, first, self.problems):
             if raw.height:
                 self._keep(reader.frame(raw, name, source, step, self.problems))
@@ -136,7 +136,7 @@ class _Reading:
         """What was read. Raises LogError where it is nothing."""
         _know(self.choice, list(self.seen))
         if not self.rows:
-            raise LogError(f"nothing readable: {self._reason()}")
+            raise LogError(f"nothing readable: {self._reason()}", self._unknown())
         table = pl.concat(self.kept, how="diagonal", rechunk=True)
         self.kept = []
         table = table.with_columns(
@@ -158,13 +158,17 @@ class _Reading:
         kept = self.limit / (1 << 64)
         return Log(table, used.form.name, self.files, self.problems, kept, total, said)
 
+    def _unknown(self) -> list[str]:
+        """The columns that were met, where they lack a prompt or a reward."""
+        if any(not reader.missing for reader in self.readers.values() if reader.seen):
+            return []
+        return list(self.seen)
+
     def _reason(self) -> str:
         """Why nothing is readable, and for a format that nobody knows how it could be read."""
         first = self.problems.lines()[0] if self.problems.first else "no file"
-        readers = [reader for reader in self.readers.values() if reader.seen and reader.missing]
-        if not readers:
-            return first
-        return f"{first}; {mapping_words(list(self.seen))}"
+        columns = self._unknown()
+        return f"{first}; {mapping_words(columns)}" if columns else first
 
 
 def mapping_words(columns: Sequence[str]) -> str:
