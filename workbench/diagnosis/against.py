@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
@@ -12,6 +13,7 @@ from workbench.diagnosis.findings import CHECKS, examine
 from workbench.diagnosis.logs.groups import TEACHES
 
 Z = 1.959964
+Array = npt.NDArray[np.float64]
 
 
 def findings_apart(one: Diagnosis, other: Diagnosis) -> pl.DataFrame:
@@ -59,8 +61,7 @@ def shares_apart(one: Diagnosis, other: Diagnosis) -> pl.DataFrame:
     """
     rows = []
     for name, what in SHARES.items():
-        first, last = (_values(found, lambda frame, what=what: frame.select(v=what)["v"])
-                       for found in (one, other))  # fmt: skip
+        first, last = _values(one, what), _values(other, what)
         if min(len(first), len(last)) < 2:
             continue
         gap = float(last.mean() - first.mean())
@@ -79,7 +80,5 @@ def shares_apart(one: Diagnosis, other: Diagnosis) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _values(
-    found: Diagnosis, of: Callable[[pl.DataFrame], pl.Series]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return of(found.late()).cast(pl.Float64).drop_nulls().to_numpy()
+def _values(found: Diagnosis, what: pl.Expr) -> Array:
+    return found.late().select(v=what)["v"].cast(pl.Float64).drop_nulls().to_numpy()

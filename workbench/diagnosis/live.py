@@ -52,6 +52,7 @@ class LiveDiagnosis:
         self.begun: float | None = None
         self.spent = 0.0
         self.dead = False
+        self.ever: set[str] = set()
 
     def add(self, step: int, scalars: Mapping[str, Any]) -> dict[str, float]:
         """Take one step's scalars; returns what to log beside them. Never raises."""
@@ -76,10 +77,8 @@ class LiveDiagnosis:
         """The findings as scalars."""
         found = {f"diagnosis/{one.name}": LEVELS[one.level] for one in self.findings}
         problems = sum(one.level == "problem" for one in self.findings)
-        over = {name: 0.0 for name in self._ever if name not in found}
+        over = {name: 0.0 for name in self.ever if name not in found}
         return {**found, **over, "diagnosis/problems": float(problems)}
-
-    _ever: frozenset[str] = frozenset()
 
     def _keep(self, step: int, scalars: Mapping[str, Any]) -> bool:
         known = False
@@ -111,12 +110,12 @@ class LiveDiagnosis:
                     values = np.array([self.points[one][step][1] for step in steps])
                     curves[name] = Curve(np.array(steps, np.float64), values)
                     break
-        before = {one.name: one.level for one in self.findings}
+        before = {finding.name: finding.level for finding in self.findings}
         self.findings = examine_scalars(joined_shares(curves)).findings
-        self._ever |= {f"diagnosis/{one.name}" for one in self.findings}
-        for one in self.findings:
-            if one.level == "problem" and before.get(one.name) != "problem":
-                _LOG.warning("%s: %s %s", one.name, one.says, one.do)
+        self.ever |= {f"diagnosis/{finding.name}" for finding in self.findings}
+        for finding in self.findings:
+            if finding.level == "problem" and before.get(finding.name) != "problem":
+                _LOG.warning("%s: %s %s", finding.name, finding.says, finding.do)
 
 
 class DiagnosisCallback:

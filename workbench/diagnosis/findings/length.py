@@ -14,18 +14,16 @@ def truncated(curves: Curves) -> Finding | None:
     cut = curves.get("truncated")
     if cut is None:
         return None
-    late = float(cut.last(1 / 3).mean())
-    ever = float(cut.value.mean())
-    share = max(late, ever)
+    share = float(cut.last(1 / 3).mean())
     if share < 0.1:
         return None
-    where = "in the last third of the steps" if late >= ever else "over the whole log"
     length = curves.get("length")
     about = f", at a mean length of {float(length.last(1 / 3).mean()):,.0f}" if length else ""
     return Finding(
         "truncated",
         "problem" if share >= 0.25 else "note",
-        f"{share:.0%} of the answers were cut off by the length limit {where}{about}. An answer "
+        f"{share:.0%} of the answers were cut off by the length limit in the last third of "
+        f"the steps{about}. An answer "
         "without its end is scored as wrong whatever it was worth.",
         "Raise the limit (max_completion_length, max_response_length) before anything else, or "
         "leave cut answers out of the loss (mask_truncated_completions, overlong filtering). If "
