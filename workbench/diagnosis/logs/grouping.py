@@ -39,11 +39,36 @@ def group(
 
 
 def _training(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Without evaluation's rows, where there are others."""
-    count = int(table["evaluation"].sum())
-    if not count or count == table.height:
+    """Without evaluation's rows, where there are others: those that say so, and steps that are
+    evaluations (`_evaluations`)."""
+    said = table["evaluation"]
+    count = int(said.sum())
+    if count and count < table.height:
+        return table.filter(~said), [f"{count:,} rows of evaluations are left out"]
+    steps = _evaluations(table)
+    if not steps:
         return table, []
-    return table.filter(~pl.col("evaluation")), [f"{count:,} rows of evaluations are left out"]
+    words = f"{len(steps):,} steps (first: {steps[0]}) hold evaluations and are left out: the same "
+    words += "prompts each time, at equal distance, that no other step has"
+    return table.filter(~pl.col("step").is_in(steps)), [words]
+
+
+def _evaluations(table: pl.DataFrame) -> list[int]:
+    """Steps that hold an evaluation's rows in the place of training's: three or more with one set
+    of prompts, at equal distance, at most half of all; no other set comes twice, and their prompts
+    are at no other step."""
+    prompts = table.select("step", "prompt").unique()
+    sets = prompts.group_by("step").agg(prompts=pl.col("prompt").sort().hash().sum(), many=pl.len())
+    again = sets.filter(pl.col("prompts").is_duplicated())
+    steps = again["step"].sort()
+    gaps = steps.diff().drop_nulls()
+    if len(steps) < 3 or again["prompts"].n_unique() > 1 or gaps.n_unique() > 1:
+        return []
+    if gaps[0] < 2 or 2 * len(steps) > sets.height:
+        return []
+    mine = prompts.filter(pl.col("step").is_in(steps.to_list()))
+    there = prompts.filter(pl.col("prompt").is_in(mine["prompt"].unique().to_list()))
+    return steps.to_list() if mine.height == there.height else []
 
 
 def _by_id(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:

@@ -120,3 +120,19 @@ def test_prompts_with_other_images_are_other_prompts(tmp_path):
     assert taken(rows, tmp_path / "a.jsonl").groups["hits"].to_list() == HITS
     pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
     assert diagnose(read_log([tmp_path / "a.parquet"])).groups["hits"].to_list() == HITS
+
+
+def test_steps_that_hold_an_evaluation_in_the_place_of_training_are_left_out(tmp_path):
+    """TRL before 1.16 writes an evaluation's completions over the training's of the same step."""
+    rows = planted.log(2, steps=12, batch=6)
+    checks = planted.log(9, steps=1, batch=5)
+    kept = [r for r in rows if r["step"] % 4]
+    for step in (4, 8, 12):
+        kept += [{**r, "step": step, "prompt": f"eval {r['prompt']}"} for r in checks]
+    found = taken(kept, tmp_path / "log.jsonl")
+    assert found.steps == [1, 2, 3, 5, 6, 7, 9, 10, 11]
+    assert found.groups.height == 9 * 6
+    assert any("3 steps (first: 4) hold evaluations" in note for note in found.log.reading.notes)
+    epochs = planted.log(3, steps=9, batch=6, repeat=True)
+    again = [{**r, "prompt": f"{r['step'] % 3} {r['prompt']}"} for r in epochs]
+    assert taken(again, tmp_path / "epochs.jsonl").steps == list(range(1, 10))
