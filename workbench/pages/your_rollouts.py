@@ -28,13 +28,13 @@ from workbench.diagnosis.diagnosis import (
     regime_table,
 )
 from workbench.diagnosis.logs.groups import TEACHES
-from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError
-from workbench.diagnosis.logs.read import FORMATS, read_log
+from workbench.diagnosis.logs.read import read_log
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
+from workbench.pages.log_reading import Choices, choices, columns_by_hand
 from workbench.pages.simulate import simulate
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
@@ -51,13 +51,11 @@ class Upload(NamedTuple):
     content: Any
 
 
-class Choices(NamedTuple):
-    """How to read a log."""
+class Unread(NamedTuple):
+    """Why nothing could be read, in one line; columns: of a format that nobody knows."""
 
-    form: str
-    reward: tuple[str, ...]
-    outcome: str
-    threshold: float
+    reason: str
+    columns: tuple[str, ...]
 
 
 class Found(NamedTuple):
@@ -73,8 +71,8 @@ class Found(NamedTuple):
 
 
 @st.cache_resource(max_entries=3, show_spinner="Reading the log", scope="session")
-def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) -> Found | str:
-    """Read and take apart; a text is the one-line reason why nothing could be read."""
+def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) -> Found | Unread:
+    """Read and take apart."""
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for place, upload in enumerate(_uploads):
@@ -88,12 +86,12 @@ def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) 
             log = read_log(
                 paths,
                 form=how.form,
-                choice=Choice(how.reward, how.outcome),
+                choice=how.choice,
                 most=MOST,
                 names=names,
             )
         except LogError as problem:
-            return str(problem)
+            return Unread(str(problem), problem.columns)
     found = diagnose(log, how.threshold)
     tensors = logged(found)
     return Found(
@@ -110,10 +108,10 @@ def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) 
 view = Address("your_rollouts")
 st.title("What is wrong with my run, and what would help?")
 st.write(
-    "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, verl's "
-    "`rollout_data_dir`, OpenRLHF's JSON lines, or a table with step, prompt and reward. They are "
-    "read as data, stay on this machine, and are forgotten when the tab closes. For larger logs: "
-    "`recast diagnose FOLDER`."
+    "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, a table of wandb, "
+    "verl's `rollout_data_dir`, those of ten other trainers, or any table with step, prompt and "
+    "reward. They are read as data, stay on this machine, and are forgotten when the tab closes. "
+    "For larger logs: `recast diagnose FOLDER`."
 )
 files = st.file_uploader(
     "Files of one log",
@@ -135,31 +133,16 @@ if not uploads:
         "Example: a simulated run of 60 steps, written as TRL would have logged it. "
         "`tools/example_log.py` made it."
     )
-with st.expander("How to read it"):
-    boxes = st.columns(4, vertical_alignment="bottom")
-    form = boxes[0].selectbox(
-        "Format",
-        ["", *FORMATS],
-        format_func=lambda name: name or "recognise it",
-        **view.one_of("format", ["", *FORMATS]),
-    )
-    outcome = boxes[1].text_input("Column of the raw outcome", **view.text("outcome", longest=80))
-    reward = boxes[2].text_input(
-        "Columns of the reward",
-        help="Added up; separate several by commas. Empty: as the format says.",
-        **view.text("reward", longest=200),
-    )
-    threshold = boxes[3].number_input(
-        "A hit is an outcome above",
-        -1e6,
-        1e6,
-        **view.number("threshold", 0.0, low=-1e6, high=1e6),
-    )
-rewards = tuple(name.strip() for name in reward.split(",") if name.strip())
+how = choices(view)
+if isinstance(how, str):
+    st.error(plain(how))
+    st.stop()
 ids = tuple(upload.file_id for upload in uploads)
-said = taken_apart(ids, Choices(form, rewards, outcome.strip(), threshold), uploads)
-if isinstance(said, str):
-    st.error(plain(said))
+said = taken_apart(ids, how, uploads)
+if isinstance(said, Unread):
+    st.error(plain(said.reason))
+    if said.columns:
+        columns_by_hand(view, said.columns)
     st.stop()
 found, problems = said.diagnosis, said.diagnosis.log.problems
 st.write("  \n".join(plain(line) for line in said.answer.read))
@@ -171,12 +154,14 @@ if problems.summary():
 whole, late = said.regimes.row(0, named=True), found.late()
 teaching = late.filter(TEACHES).height / late.height
 zero = late.filter(pl.col("regime") == "all_zero").height / late.height
-numbers = {
-    "Groups without a hit, now": f"{zero:.0%}",
-    "Groups that can teach, now": f"{teaching:.0%}",
-    "Rollouts per such group": f"{found.group / teaching:,.0f}" if teaching else "none teaches",
-    "Pass@1, whole log": f"{whole['pass_at_1']:.2%}",
-}
+numbers = {"Groups of equal rewards, whole log": f"{whole['constant']:.0%}"}
+if found.known:
+    numbers = {
+        "Groups without a hit, now": f"{zero:.0%}",
+        "Groups that can teach, now": f"{teaching:.0%}",
+        "Rollouts per such group": f"{found.group / teaching:,.0f}" if teaching else "none teaches",
+        "Pass@1, whole log": f"{whole['pass_at_1']:.2%}",
+    }
 for column, (label, value) in zip(st.columns(4), numbers.items(), strict=True):
     column.metric(label, value)
 
@@ -204,14 +189,15 @@ if said.answer.unchecked:
         )
 
 st.header("How many groups can teach anything?")
-figure(
-    charts.logged_regimes(said.training),
-    said.training,
-    name="logged-regimes",
-    read="Only single-hit and multi-hit groups hold hits and misses both, which is what a "
-    "group-relative signal such as GRPO compares. Grey teaches it nothing.",
-    width="content",
-)
+if found.known:
+    figure(
+        charts.logged_regimes(said.training),
+        said.training,
+        name="logged-regimes",
+        read="Only single-hit and multi-hit groups hold hits and misses both, which is what a "
+        "group-relative signal such as GRPO compares. Grey teaches it nothing.",
+        width="content",
+    )
 st.dataframe(
     said.regimes.select(name for name in said.regimes.columns if said.regimes[name].count()),
     hide_index=True,
@@ -230,6 +216,10 @@ st.dataframe(
     },
     alt="Regime shares of the whole log, overall and per task",
 )
+
+if not found.known:
+    st.info(plain(f"{found.rule.words[:1].upper()}{found.rule.words[1:]}."))
+    st.stop()
 
 st.header("What G is worth paying for?")
 share = st.slider(

@@ -80,7 +80,7 @@ def test_an_uploaded_log_is_diagnosed_and_its_options_are_in_the_address(tmp_pat
     app = upload(page(), ("log.jsonl", jsonl(ROWS, tmp_path)))
     assert "192 groups of usually 8 independent rollouts" in said(app)
     assert "Starved." in said(app)
-    app.number_input(key="threshold").set_value(1.0)
+    app.text_input(key="threshold").set_value("1.0")
     healthy(app.run())
     assert app.query_params["threshold"] == "1.0"
     assert app.metric[0].value == "100%"

@@ -26,7 +26,7 @@ def group(
     folder each source (a file) is in.
     """
     notes: list[str] = []
-    table = table.sort("order")
+    table = table if table["order"].is_sorted() else table.sort("order")
     for rule in (_training, _by_id):
         table, said = rule(table)
         notes += said
@@ -39,11 +39,36 @@ def group(
 
 
 def _training(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Without evaluation's rows, where there are others."""
-    count = int(table["evaluation"].sum())
-    if not count or count == table.height:
+    """Without evaluation's rows, where there are others: those that say so, and steps that are
+    evaluations (`_evaluations`)."""
+    said = table["evaluation"]
+    count = int(said.sum())
+    if count and count < table.height:
+        return table.filter(~said), [f"{count:,} rows of evaluations are left out"]
+    steps = _evaluations(table)
+    if not steps:
         return table, []
-    return table.filter(~pl.col("evaluation")), [f"{count:,} rows of evaluations are left out"]
+    words = f"{len(steps):,} steps (first: {steps[0]}) hold evaluations and are left out: the same "
+    words += "prompts each time, at equal distance, that no other step has"
+    return table.filter(~pl.col("step").is_in(steps)), [words]
+
+
+def _evaluations(table: pl.DataFrame) -> list[int]:
+    """Steps that hold an evaluation's rows in the place of training's: three or more with one set
+    of prompts, at equal distance, at most half of all; no other set comes twice, and their prompts
+    are at no other step."""
+    prompts = table.select("step", "prompt").unique()
+    sets = prompts.group_by("step").agg(prompts=pl.col("prompt").sort().hash().sum(), many=pl.len())
+    again = sets.filter(pl.col("prompts").is_duplicated())
+    steps = again["step"].sort()
+    gaps = steps.diff().drop_nulls()
+    if len(steps) < 3 or again["prompts"].n_unique() > 1 or gaps.n_unique() > 1:
+        return []
+    if gaps[0] < 2 or 2 * len(steps) > sets.height:
+        return []
+    mine = prompts.filter(pl.col("step").is_in(steps.to_list()))
+    there = prompts.filter(pl.col("prompt").is_in(mine["prompt"].unique().to_list()))
+    return steps.to_list() if mine.height == there.height else []
 
 
 def _by_id(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -80,12 +105,16 @@ def _one_prompt(table: pl.DataFrame, name: str, rollout: str) -> bool:
     if rollout:
         first = table.filter(pl.col("turn") == pl.col("turn").min().over("step", rollout))
     each = first.group_by("step", name).agg(prompts=pl.col("prompt").n_unique())
-    return bool((each["prompts"] == 1).mean() >= MOSTLY)
+    return _share(each["prompts"] == 1) >= MOSTLY
 
 
 def _usual(sizes: pl.Series) -> int:
     found = sizes.mode().max()
     return int(found) if isinstance(found, int) else 0
+
+
+def _share(those: pl.Series) -> float:
+    return int(those.sum()) / max(1, len(those))
 
 
 def _by_target(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -97,8 +126,8 @@ def _by_target(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     if several.is_empty():
         return table, []
     usual = _usual(pieces["size"])
-    even = (several["size"] % usual == 0).mean() if usual > 1 else 0.0
-    if not isinstance(even, float) or even < MOSTLY or _compared(table, several["key"]):
+    even = _share(several["size"] % usual == 0) if usual > 1 else 0.0
+    if even < MOSTLY or _compared(table, several["key"]):
         return table, []
     count = several["key"].n_unique()
     return table.with_columns(key=pl.struct("key", "target").hash()), [
@@ -113,9 +142,8 @@ def _compared(table: pl.DataFrame, keys: pl.Series) -> bool:
     if mine.is_empty():
         return False
     level = pl.col("advantage").mean().abs() < 1e-3
-    whole = mine.group_by("key").agg(zero=level)["zero"].mean()
-    parts = mine.group_by("key", "target").agg(zero=level)["zero"].mean()
-    return isinstance(whole, float) and isinstance(parts, float) and whole > MOSTLY > 2 * parts
+    whole = _share(mine.group_by("key").agg(zero=level)["zero"])
+    return whole > MOSTLY > 2 * _share(mine.group_by("key", "target").agg(zero=level)["zero"])
 
 
 def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame, list[str]]:
@@ -131,8 +159,7 @@ def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame,
     if same_folder and alone.height < 0.1 * pieces.height:
         return table, []
     usual = _usual(alone["size"] if alone.height else pieces["size"])
-    even = (several["size"] == usual).mean()
-    if usual < 2 or not isinstance(even, float) or even < MOSTLY:
+    if usual < 2 or _share(several["size"] == usual) < MOSTLY:
         return table, []
     steps = several["step"].n_unique()
     return table.with_columns(key=pl.struct("key", "source").hash()), [
@@ -164,7 +191,7 @@ def _over_steps(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     if two.is_empty() or apart.height > 0.01 * totals.height:
         return table, []
     usual = _usual(totals["whole"])
-    whole_parts = (parts["size"] == _usual(parts["size"])).mean()
+    whole_parts = _share(parts["size"] == _usual(parts["size"]))
     if _usual(parts["size"]) < usual and (table["uid"].null_count() or whole_parts >= 0.5):
         # Most parts are of one size: those are the groups, logged at one step after the other.
         return table, []

@@ -15,7 +15,7 @@ import polars as pl
 
 from workbench.diagnosis.logs.formats import FORMATS
 from workbench.diagnosis.logs.grouping import group
-from workbench.diagnosis.logs.layout import REWARD, Choice, LogFormat, Reader, Row
+from workbench.diagnosis.logs.layout import REWARD, SCHEMA, Choice, LogFormat, Reader, Row
 from workbench.diagnosis.logs.problems import LogError, Problems, plain_line
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import Reading, settle
@@ -72,7 +72,7 @@ def read_log(
     for place, path in enumerate(paths):
         name = plain_line(names[place] if names else path.name)
         progress(sum(sizes[:place]), sum(sizes), name)
-        task.file(path, name, place)
+        task.file(path, name, place, Path(names[place]) if names else path)
     return task.log([hash(str(path.parent)) for path in paths])
 
 
@@ -87,8 +87,8 @@ class _Reading:
         self.limit, self.rows, self.files = 1 << 64, 0, 0
         self.seen: dict[str, None] = {}
 
-    def file(self, path: Path, name: str, source: int) -> None:
-        """Read one file."""
+    def file(self, path: Path, name: str, source: int, called: Path) -> None:
+        """Read one file; called: the path that may say its step."""
         kind = kind_of(path, name, self.problems)
         if kind is None:
             return
@@ -101,7 +101,7 @@ class _Reading:
         reader = self.readers.setdefault(form.name, Reader(form, self.choice, self._total))
         reader.rollouts = self._total
         before = self.problems.read
-        step = _step_of(form, path)
+        step = _step_of(form, called)
         for raw in blocks(path, name, kind, reader, first, self.problems):
             if raw.height:
                 self._keep(reader.frame(raw, name, source, step, self.problems))
@@ -123,7 +123,8 @@ class _Reading:
         """Add rollouts; where they become too many, keep half of the groups."""
         if self.limit < 1 << 64:
             frame = frame.filter(pl.col("key") < self.limit)
-        self.kept.append(frame)
+        said = [column.name for column in frame if column.null_count() < frame.height]
+        self.kept.append(frame.select(said) if frame.height else frame)
         self.rows += frame.height
         while self.rows > self.most:
             self.limit //= 2
@@ -135,9 +136,14 @@ class _Reading:
         """What was read. Raises LogError where it is nothing."""
         _know(self.choice, list(self.seen))
         if not self.rows:
-            raise LogError(f"nothing readable: {self._reason()}")
-        table = pl.concat(self.kept, how="diagonal")
+            raise LogError(f"nothing readable: {self._reason()}", self._unknown())
+        table = pl.concat(self.kept, how="diagonal", rechunk=True)
         self.kept = []
+        table = table.with_columns(
+            pl.lit(None, kind).alias(name)
+            for name, kind in SCHEMA.items()
+            if name not in table.columns
+        )
         total = self._total
         used = next(one for one in self.readers.values() if one.rollouts)
         table, notes = group(table, used.form.ordered, folders)
@@ -152,13 +158,17 @@ class _Reading:
         kept = self.limit / (1 << 64)
         return Log(table, used.form.name, self.files, self.problems, kept, total, said)
 
+    def _unknown(self) -> list[str]:
+        """The columns that were met, where they lack a prompt or a reward."""
+        if any(not reader.missing for reader in self.readers.values() if reader.seen):
+            return []
+        return list(self.seen)
+
     def _reason(self) -> str:
         """Why nothing is readable, and for a format that nobody knows how it could be read."""
         first = self.problems.lines()[0] if self.problems.first else "no file"
-        readers = [reader for reader in self.readers.values() if reader.seen and reader.missing]
-        if not readers:
-            return first
-        return f"{first}; {mapping_words(list(self.seen))}"
+        columns = self._unknown()
+        return f"{first}; {mapping_words(columns)}" if columns else first
 
 
 def mapping_words(columns: Sequence[str]) -> str:

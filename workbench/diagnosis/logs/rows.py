@@ -27,7 +27,7 @@ Kind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch"]
 Numbered = tuple[int, Row]
 
 BATCH = 10_000
-BLOCK = 8_000_000
+BLOCK = 4_000_000
 LONGEST_LINE = 32_000_000
 LARGEST_DOCUMENT = 1_000_000_000
 SAMPLE = 64

@@ -118,7 +118,9 @@ def agreements(prediction: pl.Series, target: pl.Series) -> pl.DataFrame:
     matched: list[int | None] = []
     depths: list[int | None] = []
     formed: list[float | None] = []
-    for said, mine, wanted in zip(answer, tokens, target, strict=True):
+    for said, mine, wanted in zip(
+        answer.to_list(), tokens.to_list(), target.to_list(), strict=True
+    ):
         if said is None or not wanted:
             matched.append(None)
             depths.append(None)
@@ -126,10 +128,10 @@ def agreements(prediction: pl.Series, target: pl.Series) -> pl.DataFrame:
             continue
         if wanted not in known:
             known[wanted] = target_codes(targets(wanted))
-        first = ids(mine.to_list())
+        first = ids(mine)
         own = first[0] if first else (said.strip(),)
-        same, depth = nearest(own, known[wanted])
-        matched.append(same)
+        agree, depth = nearest(own, known[wanted])
+        matched.append(agree)
         depths.append(depth)
         formed.append(float(len(own) == depth) if depth > 1 else None)
     return pl.DataFrame(

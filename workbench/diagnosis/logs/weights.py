@@ -2,8 +2,8 @@
 
 Trainers log each reward function and each rollout's advantage, but not the weights. Inside a group
 the advantage is the centred reward, divided by the group's standard deviation (GRPO), by the
-batch's, or by nothing; so the weights follow from the columns, up to one common factor where it is divided.
-Columns that the reward functions only wrote down get weight 0.
+batch's, or by nothing; so the weights follow from the columns, up to one common factor where it is
+divided. Columns that the reward functions only wrote down get weight 0.
 """
 
 from __future__ import annotations
@@ -45,12 +45,14 @@ def solve(rollouts: pl.DataFrame, columns: list[str]) -> Weights | None:
     sizes = frame.group_by("key").agg(
         size=pl.len(), moves=pl.col("advantage").max() - pl.col("advantage").min()
     )
-    keys = sizes.filter((pl.col("size") > 1) & (pl.col("moves") > 1e-6))["key"].sort()
-    if len(keys) < 3 or not columns:
+    if sizes.filter((pl.col("size") > 1) & (pl.col("moves") > 1e-6)).height < 3 or not columns:
         return None
-    kept = keys.gather_every(max(1, -(-len(keys) // MOST_GROUPS)))
-    frame = frame.filter(pl.col("key").is_in(kept.to_list()))
+    # Whole steps: the batch's standard deviation counts every group.
+    steps = frame["step"].unique().sort()
+    kept = steps.gather_every(max(1, -(-sizes.height // MOST_GROUPS)))
+    frame = frame.filter(pl.col("step").is_in(kept.to_list()))
     names = [REWARD + name for name in columns]
+    raw = frame.select(pl.col(c).fill_null(0.0) for c in names).to_numpy()
     centred = frame.select(
         (pl.col(c).fill_null(0.0) - pl.col(c).fill_null(0.0).mean().over("key")).alias(c)
         for c in names
@@ -64,11 +66,12 @@ def solve(rollouts: pl.DataFrame, columns: list[str]) -> Weights | None:
     group = frame["key"].rank("dense").to_numpy().astype(np.int64) - 1
     batch = frame["step"].rank("dense").to_numpy().astype(np.int64) - 1
     unit = spread[moving]
+    whole = raw[:, moving] / unit
     found = [
-        _fit(features, unit, advantage, divisor, name)
+        _fit(features, whole, unit, advantage, divisor, name)
         for divisor, name in ((None, "none"), (group, "group"), (batch, "batch"))
     ]
-    best = max(found, key=lambda one: one[1] - (0.002 if one[2] != "none" else 0.0))
+    best = max(found, key=lambda one: one[1] - (1e-6 if one[2] != "none" else 0.0))
     if not best[1] >= FITS:
         return None
     weights = best[0] / spread[moving]
@@ -81,21 +84,23 @@ def solve(rollouts: pl.DataFrame, columns: list[str]) -> Weights | None:
 
 
 def _fit(
-    features: Array, unit: Array, advantage: Array, divisor: Any, name: str
+    features: Array, whole: Array, unit: Array, advantage: Array, divisor: Any, name: str
 ) -> tuple[Array, float, str]:
     """Weights of the features, and how much of the advantages they explain once the weighted sum is
     divided by its standard deviation in each group or batch.
 
-    unit: what the columns were divided by. The scale is that at which the largest weight of a
-    column is 1, so that epsilon counts as it did.
+    whole: the features before their group's mean was taken off; unit: what they were divided by.
+    The scale is that at which the largest weight of a column is 1, so that epsilon counts as it
+    did.
     """
-    weights = np.linalg.lstsq(features, advantage, rcond=None)[0]
+    weights: Array = np.asarray(np.linalg.lstsq(features, advantage, rcond=None)[0], np.float64)
     if divisor is None:
         return weights, _explained(advantage, features @ weights), name
     count = np.bincount(divisor).astype(float)
     for _ in range(60):
-        scale = _scale(features @ weights, divisor, count)
-        new = np.linalg.lstsq(features, advantage * scale[divisor], rcond=None)[0]
+        scale = _scale(whole @ weights, divisor, count)
+        found = np.linalg.lstsq(features, advantage * scale[divisor], rcond=None)[0]
+        new: Array = np.asarray(found, np.float64)
         size = np.abs(new / unit).max()
         if size <= 0:
             break
@@ -104,7 +109,7 @@ def _fit(
         weights = new
         if done:
             break
-    scale = _scale(features @ weights, divisor, count)
+    scale = _scale(whole @ weights, divisor, count)
     return weights, _explained(advantage, features @ weights / scale[divisor]), name
 
 

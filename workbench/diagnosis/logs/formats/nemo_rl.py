@@ -2,7 +2,8 @@
 
 content (prompt and answer in one text, or a list of messages), rewards, input_lengths, token_ids,
 token_loss_mask, advantages (per token), generation_logprobs, prev_logprobs, idx. There is no
-prompt: samples whose tokens before the first trained one are the same are one group. Source: `nemo_rl/algorithms/grpo.py`, `utils/logger.py` (main).
+prompt: samples whose tokens before the first trained one are the same are one group. Source:
+`nemo_rl/algorithms/grpo.py`, `utils/logger.py` (main).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 0.28 to 1.16 write completions/completions_<step>.parquet: step, prompt, completion, one column per
 reward function, further ones that reward functions logged (`log_extra`), advantage. All versions
-put the same table into wandb (`files/media/table/completions_*.table.json`) or trackio; 0.17 to 0.23
-without the advantage, 0.16 and earlier with one `reward`. Prompts and completions are text or lists
-of messages. A reward function that returns None abstains. `recast.adapters.trl` logs what was
+put the same table into wandb (`files/media/table/completions_*.table.json`) or trackio; 0.17 to
+0.23 without the advantage, 0.16 and earlier with one `reward`. Prompts and completions are text or
+lists of messages. A reward function that returns None abstains. `recast.adapters.trl` logs what was
 sampled before repair (`sampled_completion`, `sampled_outcome`, `repaired`), which goes first.
 """
 
