@@ -102,7 +102,7 @@ view = Address("your_rollouts")
 st.title("What is wrong with my run, and what would help?")
 st.write(
     "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, a table of wandb, "
-    "verl's `rollout_data_dir`, those of ten other trainers, or any table with step, prompt and "
+    "verl's `rollout_data_dir`, those of other trainers, or any table with step, prompt and "
     "reward. They are read as data, stay on this machine, and are forgotten when the tab closes. "
     "For larger logs: `recast diagnose FOLDER`."
 )
