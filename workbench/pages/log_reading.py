@@ -26,6 +26,13 @@ class Choices(NamedTuple):
     threshold: float | None
 
 
+class Unread(NamedTuple):
+    """Why nothing could be read, in one line; columns: of a format that nobody knows."""
+
+    reason: str
+    columns: tuple[str, ...]
+
+
 def choices(view: Address) -> Choices | str:
     """Format, columns and threshold as the controls say; a text is the one-line reason why not."""
     with st.expander("How to read it"):
@@ -83,4 +90,4 @@ def columns_by_hand(view: Address, columns: Sequence[str]) -> None:
     st.code(f"recast diagnose PATH --map {words}", language=None, wrap_lines=True)
 
 
-__all__ = ["Choices", "choices", "columns_by_hand"]
+__all__ = ["Choices", "Unread", "choices", "columns_by_hand"]

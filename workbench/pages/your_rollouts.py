@@ -34,7 +34,7 @@ from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
-from workbench.pages.log_reading import Choices, choices, columns_by_hand
+from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
 from workbench.pages.simulate import simulate
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
@@ -49,13 +49,6 @@ class Upload(NamedTuple):
     file_id: str
     name: str
     content: Any
-
-
-class Unread(NamedTuple):
-    """Why nothing could be read, in one line; columns: of a format that nobody knows."""
-
-    reason: str
-    columns: tuple[str, ...]
 
 
 class Found(NamedTuple):
@@ -109,7 +102,7 @@ view = Address("your_rollouts")
 st.title("What is wrong with my run, and what would help?")
 st.write(
     "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, a table of wandb, "
-    "verl's `rollout_data_dir`, those of ten other trainers, or any table with step, prompt and "
+    "verl's `rollout_data_dir`, those of other trainers, or any table with step, prompt and "
     "reward. They are read as data, stay on this machine, and are forgotten when the tab closes. "
     "For larger logs: `recast diagnose FOLDER`."
 )
@@ -162,7 +155,7 @@ if found.known:
         "Rollouts per such group": f"{found.group / teaching:,.0f}" if teaching else "none teaches",
         "Pass@1, whole log": f"{whole['pass_at_1']:.2%}",
     }
-for column, (label, value) in zip(st.columns(4), numbers.items(), strict=True):
+for column, (label, value) in zip(st.columns(4), numbers.items(), strict=False):
     column.metric(label, value)
 
 st.header("What is wrong?")

@@ -196,3 +196,32 @@ def test_the_frame_of_the_example_has_no_surprise():
     frame = pl.read_parquet(PAGE.parents[1] / "example" / "rollouts.parquet")
     assert frame.columns == ["step", "prompt", "completion", "hit_reward", "target", "advantage"]
     assert frame["prompt"].str.starts_with("simulated user ").all()
+
+
+def test_a_log_of_an_unknown_format_is_read_by_the_columns_that_a_person_names(tmp_path):
+    rows = [{"iter": r["step"], "user": r["prompt"], "ndcg": r["reward"], "<b>": "x"} for r in ROWS]
+    app = upload(page(), ("mine.jsonl", jsonl(rows, tmp_path)))
+    assert "its columns are iter, user, ndcg" in said(app)
+    assert app.selectbox(key="column of prompt").value == "user"
+    assert app.button[-1].disabled
+    app.selectbox(key="column of reward").set_value("ndcg")
+    healthy(app.run())
+    app.button[-1].click()
+    healthy(app.run())
+    assert app.query_params["map"] == "step=iter,prompt=user,reward=ndcg"
+    assert "192 groups of usually 8 independent rollouts" in said(app)
+
+
+def test_a_log_whose_hits_nobody_knows_says_what_to_ask_for(tmp_path):
+    rows = [{**r, "reward": 5.0 + (place * 7 % 11)} for place, r in enumerate(ROWS)]
+    rows = [{k: v for k, v in r.items() if k != "advantage"} for r in rows]
+    app = upload(page(), ("log.jsonl", jsonl(rows, tmp_path)))
+    assert "--threshold" in said(app)
+    assert "Saturated." not in said(app)
+    assert [metric.label for metric in app.metric] == ["Groups of equal rewards, whole log"]
+    app.text_input(key="threshold").set_value("ten")
+    healthy(app.run())
+    assert "expected a number" in said(app)
+    app.text_input(key="threshold").set_value("10")
+    healthy(app.run())
+    assert "Groups without a hit, now" in [metric.label for metric in app.metric]

@@ -1,7 +1,7 @@
 """open-instruct's <run>_rollouts_<shard>.jsonl.
 
 step, sample_idx, prompt_idx, prompt_tokens, response_tokens (lists of ids), reward, advantage,
-finish_reason, dataset, ground_truth, request_info, logprobs. Source: `open_instruct/grpo_fast.py`
+finish_reason, dataset, ground_truth, request_info, logprobs. Source: `open_instruct/rl_utils.py`
 (main).
 """
 

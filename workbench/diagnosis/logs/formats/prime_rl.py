@@ -91,5 +91,5 @@ FORMAT = LogFormat(
     typical=(frozenset({"traces", "task"}), frozenset({"rewards", "nodes", "task"})),
     step_of_file=r"step_(\d+)/",
     unpack=unpack,
-    versions="prime-rl main, verifiers 0.2 to 0.4 (v1)",
+    versions="prime-rl main, verifiers 0.4.0 (v1)",
 )

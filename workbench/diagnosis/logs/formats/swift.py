@@ -1,7 +1,8 @@
 """ms-swift's completions.jsonl: TRL's columns, one line per logging step with a list for each.
 
 step (text), prompt, completion, one list per reward function (its class), advantages, entropy with
-`log_entropy`, and columns of the data such as solution. Source: `grpo_trainer.py` (3.x to 4.6).
+`log_entropy`, and columns of the data such as solution. Source: `grpo_trainer.py`
+(4.6; 3.5 wrote no advantages, and reads as TRL).
 """
 
 from workbench.diagnosis.logs.formats.trl import FORMAT as TRL
@@ -19,5 +20,5 @@ FORMAT = LogFormat(
     typical=(frozenset({"step", "prompt", "completion", "advantages"}),),
     functions=True,
     ordered=True,
-    versions="ms-swift 3.0 to 4.6",
+    versions="ms-swift 3.5, 4.6",
 )

@@ -32,5 +32,5 @@ FORMAT = LogFormat(
     functions=True,
     ordered=True,
     step_of_file=r"completions_(\d+)(?:_[0-9a-f]+\.table\.json|\.parquet)$",
-    versions="TRL 0.15 to 1.16",
+    versions="TRL 0.16, 0.17, 0.24, 0.28, 1.16",
 )

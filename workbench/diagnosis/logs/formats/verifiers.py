@@ -2,7 +2,7 @@
 
 example_id, prompt, completion, reward, answer, task, is_truncated, stop_condition, metrics, and one
 column per reward function. The platform's parquet has step, problem_id, sample_id, completion,
-reward, advantage. Source: `verifiers/utils/save_utils.py` (0.1.5 to 0.1.9); prime-rl main.
+reward, advantage. Source: `verifiers/utils/eval_utils.py` (0.1.9); prime-rl main.
 """
 
 from workbench.diagnosis.logs.layout import LogFormat
@@ -25,5 +25,5 @@ FORMAT = LogFormat(
         frozenset({"problem_id", "sample_id", "reward"}),
     ),
     step_of_file=r"step_(\d+)",
-    versions="verifiers 0.1, prime-rl main",
+    versions="verifiers 0.1.9, prime-rl main",
 )
