@@ -139,7 +139,7 @@ def _other_widths(table: pl.DataFrame, now: int) -> list[str]:
     rows = table.filter((pl.col("task") == "all") & (pl.col("group") != now))
     names = ("learnable", "learnable_low", "learnable_high")
     said = [
-        f"G = {row['group']} {_share(*(row[name] for name in names))}"
+        f"G = {row['group']}: {_share(*(row[name] for name in names))}"
         for row in rows.iter_rows(named=True)
     ]
     return [f"another G would make learnable: {'; '.join(said)}"]

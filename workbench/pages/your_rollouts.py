@@ -12,7 +12,7 @@ import streamlit as st
 
 from recast import REGIMES, STRATEGIES
 from workbench import charts
-from workbench.diagnosis.answer import Answer, answer
+from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import (
     DEFAULT,
     Logged,
@@ -27,9 +27,11 @@ from workbench.diagnosis.diagnosis import (
     predictions,
     regime_table,
 )
+from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.logs.read import read_log
+from workbench.diagnosis.logs.scalars import Scalars, is_scalars, read_scalars
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
 from workbench.pages.address import Address
@@ -64,7 +66,9 @@ class Found(NamedTuple):
 
 
 @st.cache_resource(max_entries=3, show_spinner="Reading the log", scope="session")
-def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) -> Found | Unread:
+def taken_apart(
+    ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]
+) -> Found | Scalars | Unread:
     """Read and take apart."""
     with tempfile.TemporaryDirectory() as folder:
         paths = []
@@ -84,6 +88,8 @@ def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) 
                 names=names,
             )
         except LogError as problem:
+            if any(is_scalars(path) for path in paths):
+                return read_scalars(paths, names)
             return Unread(str(problem), problem.columns)
     found = diagnose(log, how.threshold)
     tensors = logged(found)
@@ -96,6 +102,35 @@ def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) 
         savings(found),
         tensors,
     )
+
+
+def show_answer(said: Answer) -> None:
+    """All of an answer."""
+    st.write("  \n".join(plain(line) for line in said.read))
+    show_findings(said)
+
+
+def show_findings(said: Answer) -> None:
+    """What is wrong, what it would buy, and what could not be checked."""
+    st.header("What is wrong?")
+    st.write(plain(said.verdict))
+    for finding in said.findings:
+        text = (
+            f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
+            f"**What to do:** {plain(finding.do)}"
+        )
+        if finding.level == "problem":
+            st.warning(text, icon=":material/warning:")
+        else:
+            st.info(text, icon=":material/info:")
+    st.header("What would it buy?")
+    st.markdown("\n".join(f"- {plain(line)}" for line in said.buys))
+    if said.unchecked:
+        with st.expander("What could not be checked, and the column it needs"):
+            lines = [
+                f"- {plain(one.column)}: {plain(', '.join(one.names))}" for one in said.unchecked
+            ]
+            st.markdown("\n".join(lines))
 
 
 view = Address("your_rollouts")
@@ -137,6 +172,10 @@ if isinstance(said, Unread):
     if said.columns:
         columns_by_hand(view, said.columns)
     st.stop()
+if isinstance(said, Scalars):
+    used = st.number_input("Rollouts per prompt (G) of this run", 0, 1024, 0, key="scalar group")
+    show_answer(answer_of_scalars(scalar_run(said, used if used > 1 else None), 0.5))
+    st.stop()
 found, problems = said.diagnosis, said.diagnosis.log.problems
 st.write("  \n".join(plain(line) for line in said.answer.read))
 if problems.summary():
@@ -158,28 +197,7 @@ if found.known:
 for column, (label, value) in zip(st.columns(4), numbers.items(), strict=False):
     column.metric(label, value)
 
-st.header("What is wrong?")
-st.write(plain(said.answer.verdict))
-for finding in said.answer.findings:
-    text = (
-        f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
-        f"**What to do:** {plain(finding.do)}"
-    )
-    if finding.level == "problem":
-        st.warning(text, icon=":material/warning:")
-    else:
-        st.info(text, icon=":material/info:")
-
-st.header("What would it buy?")
-st.markdown("\n".join(f"- {plain(line)}" for line in said.answer.buys))
-if said.answer.unchecked:
-    with st.expander("What could not be checked, and the column it needs"):
-        st.markdown(
-            "\n".join(
-                f"- {plain(one.column)}: {plain(', '.join(one.names))}"
-                for one in said.answer.unchecked
-            )
-        )
+show_findings(said.answer)
 
 st.header("How many groups can teach anything?")
 if found.known:

@@ -93,7 +93,7 @@ def test_scalars_answer_in_one_screen_with_a_prediction(tmp_path):
     said = answer_of_scalars(written(run(np.random.default_rng(0)), tmp_path), 0.5)
     text = "\n".join(said.lines())
     assert "no rollouts" in said.read[0]
-    assert "another G would make learnable: G = 2" in text
+    assert "another G would make learnable: G = 2:" in text
     assert "the rollouts themselves" in text
     assert [one for one in said.findings if one.level == "problem"] == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -225,3 +226,17 @@ def test_a_log_whose_hits_nobody_knows_says_what_to_ask_for(tmp_path):
     app.text_input(key="threshold").set_value("10")
     healthy(app.run())
     assert "Groups without a hit, now" in [metric.label for metric in app.metric]
+
+
+def test_a_trackers_scalars_are_answered_without_rollouts():
+    history = [
+        {"step": step, "reward": 0.3, "frac_reward_zero_std": 0.4, "entropy": 2.0 * 0.9**step}
+        for step in range(1, 61)
+    ]
+    state = json.dumps({"log_history": history}).encode()
+    app = upload(page(), ("trainer_state.json", state))
+    assert "Entropy collapse." in said(app)
+    assert "say --group" in said(app)
+    app.number_input(key="scalar group").set_value(8)
+    healthy(app.run())
+    assert "now, G = 8" in said(app)

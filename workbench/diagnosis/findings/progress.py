@@ -84,7 +84,7 @@ def plateau(curves: Curves) -> Finding | None:
         "plateau",
         "note",
         f"{words[0].upper() + words[1:]} stands still: over all {len(score)} steps it changed by "
-        f"{value:+.3f} [{low:+.3f}, {high:+.3f}], around {middle:.3f}. {why}",
+        f"{value:+.2g} [{low:+.2g}, {high:+.2g}], around {middle:.2g}. {why}",
         "More learnable groups come first: another G, other prompts, or repair (see the table of "
         "predictions)."
         if few
