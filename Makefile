@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
+.PHONY: findings app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -110,6 +110,10 @@ browser:
 			apt-get install -y -qq --no-install-recommends chromium; } </dev/null \
 		|| echo "chromium could not be installed"; \
 	fi
+
+# Precision and recall of every finding of `recast diagnose`; docs/diagnose.md shows the table.
+findings:
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/findings.py
 
 # The simulator's speed beside JAX, in an environment of its own; docs/performance.md shows the tables.
 bench: .venv-bench/.installed

@@ -76,8 +76,11 @@ class Wanted:
 def wanted_of(found: Diagnosis) -> Wanted:
     """What the last third of a log asks of a world.
 
-    Raises SpecError, one line, for groups that no world here can have.
+    Raises SpecError, one line, for groups that no world here can have, and where nobody knows what
+    a hit is.
     """
+    if not found.known:
+        raise SpecError(f"simulate: {found.rule.words}")
     if not 2 <= found.group <= WIDEST:
         raise SpecError(f"simulate: groups of {found.group}; expected 2 to {WIDEST} rollouts")
     late = found.late()
