@@ -3,8 +3,8 @@
     python benchmarks/findings.py            # 4 seeds of each, some minutes
     python benchmarks/findings.py 8 --csv findings.csv
 
-The logs are those of tests/faults.py. A finding that a planted fault rightly brings along counts as
-right, and so does one that is true of a clean log (that a made-up run without learning stands still).
+The logs are those of tests/faults.py. A finding that a planted fault rightly brings along counts
+as right, and so does one that is true of a clean log (a made-up run without learning stands still).
 """
 
 from __future__ import annotations
