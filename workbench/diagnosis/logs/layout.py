@@ -83,6 +83,7 @@ OUTCOMES = (
 )
 """Columns that hold a raw outcome, in order of preference."""
 
+NO_PROMPT = "no prompt: expected a column such as prompt, prompt_id or input"
 FORMATS = ("format", "format_reward", "format_ok", "well_formed", "strict_format_reward")
 SPLITS = ("split", "mode", "phase", "is_eval", "is_validate", "is_validation", "evaluation")
 EVALUATION = ("eval", "evaluation", "val", "valid", "validation", "test", "dev", "true", "1")
@@ -198,6 +199,13 @@ class Reader:
             elif is_number is False:
                 self.functions.pop(name, None)
 
+    def foreign(self, first: Row) -> bool:
+        """Whether rows like this one can be no rollouts: they have neither a prompt nor a group."""
+        if self.form.unpack is not None:
+            return False
+        there = {name.lower() for name in first}
+        return not there & {*self.names.get("prompt", ()), *self.names.get("group", ())}
+
     def lacking(self, raw: pl.DataFrame) -> bool:
         """Whether some row of a block has no reward or no prompt in the columns met so far."""
         if self.missing:
@@ -229,7 +237,7 @@ class Reader:
         """What a log with these columns lacks, in one line; empty where it lacks nothing."""
         there = {name.lower() for name in self.seen}
         if not there & {*self.names.get("prompt", ()), *self.names.get("group", ())}:
-            return "no prompt: expected a column such as prompt, prompt_id or input"
+            return NO_PROMPT
         if not self.functions and not there & set(self.names.get("reward", ())):
             return "no reward: expected a column such as reward or score; name it with --reward"
         return ""

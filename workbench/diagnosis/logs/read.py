@@ -15,7 +15,15 @@ import polars as pl
 
 from workbench.diagnosis.logs.formats import FORMATS
 from workbench.diagnosis.logs.grouping import group
-from workbench.diagnosis.logs.layout import REWARD, SCHEMA, Choice, LogFormat, Reader, Row
+from workbench.diagnosis.logs.layout import (
+    NO_PROMPT,
+    REWARD,
+    SCHEMA,
+    Choice,
+    LogFormat,
+    Reader,
+    Row,
+)
 from workbench.diagnosis.logs.problems import LogError, Problems, plain_line
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import Reading, settle
@@ -100,6 +108,12 @@ class _Reading:
         form = self._form(inner)
         reader = self.readers.setdefault(form.name, Reader(form, self.choice, self._total))
         reader.rollouts = self._total
+        if inner and reader.foreign(inner):
+            # Whatever else the file holds, it has no rollouts.
+            self.seen |= dict.fromkeys(inner)
+            reader.seen |= dict.fromkeys(inner)
+            self.problems.file(name, NO_PROMPT)
+            return
         before = self.problems.read
         step = _step_of(form, called)
         for raw in blocks(path, name, kind, reader, first, self.problems):

@@ -63,6 +63,7 @@ def _below(folder: Path) -> list[Path]:
         if len(found) > MOST_FILES:
             break
     found = [path for path in found if path.is_file()]
+    found = [path for path in found if "token_exports" not in path.parts] or found
     training = [path for path in found if not _evaluation(path, folder)]
     found = training or found
     parts = [set(path.relative_to(folder).parts) for path in found]
@@ -74,6 +75,7 @@ def _below(folder: Path) -> list[Path]:
 def _evaluation(path: Path, folder: Path) -> bool:
     inside = path.relative_to(folder)
     words = [part.lower() for part in inside.parts[:-1]]
+    words += [re.split(r"[_.\-]", part)[0] for part in words if not part.startswith("test")]
     name = re.split(r"[_.\-]", inside.name.lower())[0]
     return any(word in EVALUATIONS for word in words) or name in ("eval", "validation", "val")
 

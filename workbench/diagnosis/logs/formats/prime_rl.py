@@ -1,11 +1,10 @@
-"""prime-rl's and verifiers' traces: `rollouts/step_<n>/train/all/traces.jsonl`, and token exports.
+"""prime-rl's and verifiers' traces: `rollouts/step_<n>/train/all/traces.jsonl`.
 
 An episode: id, env, task (data with prompt, key, hash), group.id, run.work.step, traces; a trace:
 task, agent, nodes (messages), calls (finish_reason, usage), rewards {name: {score, weight} or
-null}, metrics, is_completed, stop_condition. The reward is the weighted sum; a null abstains. Token
-exports (`token_exports/step_<n>/rank_<r>.jsonl`) have per token: advantages, inference_logprobs,
-trainer_logprobs, entropy, mismatch_kl, with the reward and the group of the sample where they are
-written. Source: verifiers 0.4.0 `verifiers/v1/trace.py`, `episode.py`; prime-rl main.
+null}, metrics, is_completed, stop_condition. The reward is the weighted sum; a null abstains.
+`token_exports/` beside it have neither prompt nor reward and are passed over. Source: verifiers
+0.4.0 `verifiers/v1/trace.py`, `episode.py`; prime-rl main.
 """
 
 from __future__ import annotations
