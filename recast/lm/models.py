@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from recast.lm.device import CPU, Placement
 from recast.lm.extra import LMError, require
 from recast.lm.prefix import CausalLM, head, hidden_states, prompt_mask
 from recast.lm.vocabulary import (
@@ -32,8 +33,10 @@ class SmallModel:
     hidden: int = 384
 
 
-def build_small(vocabulary: Vocabulary, shape: SmallModel, seed: int) -> CausalLM:
-    """A freshly initialised small model; the same seed gives the same weights.
+def build_small(
+    vocabulary: Vocabulary, shape: SmallModel, seed: int, placement: Placement = CPU
+) -> CausalLM:
+    """A freshly initialised small model; the same seed gives the same weights on every device.
 
     Raises LMError without transformers.
     """
@@ -56,7 +59,25 @@ def build_small(vocabulary: Vocabulary, shape: SmallModel, seed: int) -> CausalL
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return transformers.Qwen3ForCausalLM(config)
+        model = transformers.Qwen3ForCausalLM(config)
+    return placed(model, placement)
+
+
+def placed(model: CausalLM, placement: Placement) -> CausalLM:
+    """The model on its device, in its type, with its attention kernel; activations are recomputed
+    in the backward pass where the placement says so."""
+    if placement.attention != "sdpa":
+        model.set_attn_implementation(placement.attention)
+    if placement.checkpointing:
+        recompute(model)
+    return model.to(device=placement.device, dtype=placement.dtype)
+
+
+def recompute(model: CausalLM) -> None:
+    """Compute activations again in the backward pass, in training mode."""
+    # The name that transformers gives it now, and its older one.
+    new = getattr(model, "activation_checkpointing_enable", None)
+    (new or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def load_pretrained(
@@ -67,6 +88,7 @@ def load_pretrained(
     chat: bool = False,
     trust_remote_code: bool = False,
     gguf: str | None = None,
+    placement: Placement = CPU,
 ) -> tuple[CausalLM, Any, Vocabulary]:
     """A local folder or hub id, its tokenizer with one token per code, and the vocabulary.
 
@@ -106,7 +128,7 @@ def load_pretrained(
             model.resize_token_embeddings(len(tokenizer))
     vocabulary = tokenizer_vocabulary(tokenizer, depth, codebook, chat=chat)
     check_head(model)
-    return model, tokenizer, vocabulary
+    return placed(model, placement), tokenizer, vocabulary
 
 
 def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalLM:

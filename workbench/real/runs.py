@@ -11,6 +11,7 @@ from workbench.spec.keys import run_key
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
+    from recast.lm.device import Placement
     from recast.lm.update import Job, RLTraining
 
 ENGINE = 2
@@ -25,12 +26,19 @@ def run_config(
     lr: float,
     seed: int,
     eval_prompts: int,
+    placement: Placement | None = None,
 ) -> dict[str, Any]:
-    """Everything that determines one run, JSON-serialisable, in the simulator's layout."""
+    """Everything that determines one run, JSON-serialisable, in the simulator's layout.
+
+    Of the placement its type alone: device, kernel and checkpointing round differently, no more.
+    """
     from recast.strategies import parse_strategy
 
     weights = {n: d for n, d in manifest["files"].items() if n.endswith(".safetensors")}
-    settings = {k: v for k, v in asdict(how).items() if k not in ("lr", "seed")}
+    settings = {k: v for k, v in asdict(how).items() if k not in ("lr", "seed", "micro_tokens")}
+    dtype = str(placement.dtype).removeprefix("torch.") if placement is not None else "float32"
+    if dtype != "float32":
+        settings["dtype"] = dtype
     chosen = asdict(parse_strategy(strategy))
     cell = {
         "lm_engine": ENGINE,
@@ -53,28 +61,34 @@ def run_config(
     }
 
 
-def build_job(start: Path, data: LMData, eval_prompts: int | None) -> Job:
-    """The policy and its frozen reference, RL prompts, and what to evaluate on."""
+def build_job(
+    start: Path, data: LMData, eval_prompts: int | None, placement: Placement | None = None
+) -> Job:
+    """The policy and its frozen reference, RL prompts, and what to evaluate on, on one device (by
+    default the CPU)."""
     import torch
 
     from recast.lm import checkpoint
+    from recast.lm.device import CPU
     from recast.lm.evaluate import evaluation_set
     from recast.lm.trie import build_trie
     from recast.lm.update import Job
 
-    policy = checkpoint.load_model(start, data.fingerprint)
-    reference = checkpoint.load_model(start, data.fingerprint).model
+    placement = placement or CPU
+    device = placement.device
+    policy = checkpoint.load_model(start, data.fingerprint, placement)
+    reference = checkpoint.load_model(start, data.fingerprint, placement).model
     for parameter in reference.parameters():
         parameter.requires_grad_(False)
-    trie = build_trie(data.sids)
+    trie = build_trie(data.sids).to(device)
     splits = {"test": data.test, "validation": data.tuning}
     return Job(
         model=policy.model,
         reference=reference,
         vocabulary=policy.vocabulary,
         trie=trie,
-        prompts=policy.vocabulary.prompts([row.history for row in data.learning]),
-        target=torch.tensor([row.target for row in data.learning]),
+        prompts=policy.vocabulary.prompts([row.history for row in data.learning]).to(device),
+        target=torch.tensor([row.target for row in data.learning], device=device),
         evaluation={
             split: evaluation_set(policy.vocabulary, trie, rows, data.slices(rows), eval_prompts)
             for split, rows in splits.items()

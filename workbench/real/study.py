@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from recast.ledger import RunRecord
     from recast.lm.dataset import LMData
+    from recast.lm.device import Placement
     from recast.lm.study import Cost, Entry, Tuned
     from recast.lm.update import Job, RLTraining
 
@@ -42,7 +42,8 @@ class Plan:
     """What the comparison consists of.
 
     starts: SFT checkpoints; seed s starts from number s modulo their count. how: training without
-    rate and seed. stops: checkpoints to choose among. tuning: how many tuning seeds.
+    rate and seed. stops: checkpoints to choose among. tuning: how many tuning seeds. placement:
+    where to compute, None = on the CPU.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Plan:
     tuning: int
     metric: str
     eval_prompts: int | None
+    placement: Placement | None = None
 
     @property
     def store(self) -> Store:
@@ -257,19 +259,21 @@ class Study:
         return found
 
     def seconds(self, tuning: Sequence[Task], report: Sequence[Task] | int) -> float:
-        """Processor seconds of these runs, from the measured steps and a measured evaluation.
+        """Seconds of these runs (`recast.lm.device.clock`), from measured steps and evaluations.
 
         report: the runs themselves, or how many there will be, each with the longest checkpoint.
         """
+        from recast.lm.device import clock
         from recast.lm.study import measure
 
         costs, longest = self.costs(), max(self.plan.stops)
         job = self.job(0)
         data = job.evaluation["validation"]
         part = data.first(_TIMED_PROMPTS)
-        began = time.process_time()
+        device = job.target.device
+        began = clock(device)
         measure(job, part, self.plan.how.group)
-        per_prompt = (time.process_time() - began) / len(part)
+        per_prompt = (clock(device) - began) / len(part)
         total = 0.0
         for task in tuning:
             step = costs[task.entry.label].step_cpu
@@ -283,7 +287,16 @@ class Study:
     def _config(self, entry: Entry, lr: float, seed: int, stop: int | None) -> dict[str, Any]:
         manifest = self.manifests[seed % len(self.manifests)]
         prompts = self.plan.eval_prompts or 0
-        found = run_config(self.data, manifest, self.plan.how, entry.strategy, lr, seed, prompts)
+        found = run_config(
+            self.data,
+            manifest,
+            self.plan.how,
+            entry.strategy,
+            lr,
+            seed,
+            prompts,
+            self.plan.placement,
+        )
         # Runs of one study are one cell, whichever start their seed has.
         starts = [run_key({"files": m["files"]}) for m in self.manifests]
         found["start_spec"] = {"weights": starts}
@@ -299,15 +312,18 @@ class Study:
         job = self.job(task.seed % len(self.plan.starts))
         if task.entry.targets == "train":
             rows = self.data.sft
-            prompts = job.vocabulary.prompts([row.history for row in rows])
-            target = torch.tensor([row.target for row in rows])
+            device = job.target.device
+            prompts = job.vocabulary.prompts([row.history for row in rows]).to(device)
+            target = torch.tensor([row.target for row in rows], device=device)
             job = replace(job, prompts=prompts, target=target)
         return job, replace(self.plan.how, lr=task.lr, seed=task.seed)
 
     def job(self, place: int) -> Job:
         """The job of one start, its weights as they were."""
         if place not in self._jobs:
-            job = build_job(self.plan.starts[place], self.data, self.plan.eval_prompts)
+            job = build_job(
+                self.plan.starts[place], self.data, self.plan.eval_prompts, self.plan.placement
+            )
             self._jobs[place] = job
             self._kept[place] = {k: v.detach().clone() for k, v in job.model.named_parameters()}
         job = self._jobs[place]
@@ -341,22 +357,30 @@ class Study:
 
 
 def train_starts(
-    data: LMData, folder: Path, count: int, layers: int, width: int, progress: Progress
+    data: LMData,
+    folder: Path,
+    count: int,
+    layers: int,
+    width: int,
+    progress: Progress,
+    placement: Placement | None = None,
 ) -> tuple[Path, ...]:
     """SFT checkpoints of small models, seeds 0, 1, ...; those that exist are kept."""
     from recast.lm import checkpoint
+    from recast.lm.device import CPU
     from recast.lm.models import SmallModel, build_small, default_vocabulary
     from recast.lm.sft import Tuning, fine_tune
     from recast.lm.trie import build_trie
 
-    trie = build_trie(data.sids)
+    placement = placement or CPU
+    trie = build_trie(data.sids).to(placement.device)
     found = []
     for seed in range(count):
         place = folder / "starts" / f"{layers}x{width}-{seed}"
         if not (place / "model").exists():
             vocabulary = default_vocabulary(data.depth, data.codebook)
             shape = SmallModel(layers, width, max(1, width // 32), 3 * width)
-            model = build_small(vocabulary, shape, seed)
+            model = build_small(vocabulary, shape, seed, placement)
             how = Tuning(lr=START_RATE, history_loss=True, seed=seed)
 
             def show(done: int, total: int, text: str, seed: int = seed) -> None:

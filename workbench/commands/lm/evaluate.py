@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import polars as pl
 
-from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.commands.lm.session import CODEBOOK, DATA, on_device, one_line
 from workbench.commands.output import FORMAT, emit
+
+if TYPE_CHECKING:
+    from recast.lm.device import Placement
 
 QUALITY = (
     "pass_at_1",
@@ -43,6 +47,7 @@ QUALITY = (
     "--limit", type=click.IntRange(1), default=None, help="A fixed choice of so many rows."
 )
 @click.option("--group", type=click.IntRange(1), default=32, show_default=True)
+@on_device
 @FORMAT
 def evaluate(
     folder: Path,
@@ -53,6 +58,7 @@ def evaluate(
     limit: int | None,
     group: int,
     style: str,
+    placement: Placement,
 ) -> None:
     """Metrics of a checkpoint on a split, or of two with paired intervals.
 
@@ -75,17 +81,21 @@ def evaluate(
 
     with one_line("transformers", "safetensors"):
         data = load_data(folder, codebook)
-        trie = build_trie(data.sids)
+        trie = build_trie(data.sids).to(placement.device)
         rows = data.test if split == "test" else data.tuning
         loaded = [
-            checkpoint.load_model(path, data.fingerprint) for path in (place, against) if path
+            checkpoint.load_model(path, data.fingerprint, placement)
+            for path in (place, against)
+            if path
         ]
         curves = [
             entropy_curve(
                 one.model,
                 one.vocabulary,
                 trie,
-                one.vocabulary.prompts([r.history for r in data.tuning[:MATCHING_PROMPTS]]),
+                one.vocabulary.prompts([r.history for r in data.tuning[:MATCHING_PROMPTS]]).to(
+                    placement.device
+                ),
             )
             for one in loaded
         ]

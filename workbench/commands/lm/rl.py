@@ -14,7 +14,7 @@ import polars as pl
 
 from workbench.analysis.summary import COST, QUALITY, REGIME, SIGNAL, summary
 from workbench.analysis.tuning import mark_tuned
-from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.commands.lm.session import CODEBOOK, DATA, on_device, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
 from workbench.real.runs import build_job, run_config, world_values
@@ -25,6 +25,7 @@ from workbench.store.runs import Store
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
+    from recast.lm.device import Placement
     from recast.lm.signal import Collected
     from recast.lm.update import RLTraining
 
@@ -73,6 +74,13 @@ if TYPE_CHECKING:
     help="Write every rollout here, one folder per run, for `recast diagnose`.",
 )
 @click.option("--reencode", is_flag=True, help="Encode the prompt again for every rollout.")
+@click.option(
+    "--micro-tokens",
+    type=click.IntRange(0),
+    default=0,
+    help="Tokens per micro-batch instead of --micro-rows; a group is never split.",
+)
+@on_device
 def rl(
     strategies: tuple[str, ...],
     rates: tuple[float, ...],
@@ -95,6 +103,8 @@ def rl(
     eval_prompts: int,
     tune_metric: str,
     store_path: str,
+    micro_tokens: int,
+    placement: Placement,
 ) -> None:
     """Continue an SFT checkpoint with any strategy; runs go to the store like simulated ones.
 
@@ -123,18 +133,19 @@ def rl(
             kl_weight=kl,
             search=search,
             micro_rows=micro_rows,
+            micro_tokens=micro_tokens,
             shared_prefix=not reencode,
             evaluations=min(evaluations, steps),
         )
         jobs = {}
         for name, rate, seed in itertools.product(strategies, rates, range(seeds)):
-            config = run_config(data, manifest, how, name, rate, seed, eval_prompts)
+            config = run_config(data, manifest, how, name, rate, seed, eval_prompts, placement)
             jobs[run_key(config)] = config
         missing = [key for key in jobs if not store.has(key)]
         with progress_bar("steps") as show:
             for place, key in enumerate(missing):
                 config = jobs[key]
-                kept = Kept(out, logs, report_to)
+                kept = Kept(out, logs, report_to, placement)
                 _one_run(start, data, how, config, key, store, kept, place, len(missing), show)
     frame = mark_tuned(store.load(list(jobs)), tune_metric)
     frame = frame.sort(pl.col("strategy").replace_strict({s: i for i, s in enumerate(strategies)}))
@@ -157,11 +168,13 @@ def rl(
 
 
 class Kept(NamedTuple):
-    """Where to put what the store does not hold: models, rollouts, training curves."""
+    """Where to put what the store does not hold: models, rollouts, training curves; and where to
+    compute."""
 
     models: Path | None
     rollouts: Path | None
     tracker: str | None
+    placement: Placement
 
 
 def _one_run(
@@ -183,7 +196,7 @@ def _one_run(
     from recast.lm.trainer import train
     from recast.strategies import parse_strategy
 
-    job = build_job(start, data, config["train_spec"]["eval_prompts"])
+    job = build_job(start, data, config["train_spec"]["eval_prompts"], kept.placement)
     mine = replace(how, lr=config["lr"], seed=config["seed"])
     label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
     progress = store.root / ".lm-progress" / key

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,3 +48,49 @@ def one_line(*packages: str) -> Iterator[None]:
         raise SpecError("too little memory; lower --batch, --group or --micro-rows") from None
     except LMError as problem:
         raise SpecError(str(problem)) from None
+
+
+def on_device(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say where a command computes; it gets them as one `placement`."""
+
+    @click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto (a GPU where there is one), cpu, cuda or cuda:1.",
+    )
+    @click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Of the weights; bfloat16 trains through float32 copies.",
+    )
+    @click.option(
+        "--checkpointing",
+        is_flag=True,
+        help="Recompute activations in the backward pass: less memory, more time.",
+    )
+    @click.option(
+        "--attention",
+        type=click.Choice(["sdpa", "eager"]),
+        default="sdpa",
+        show_default=True,
+        help="Attention kernels: fused (with flash attention where it fits), or plain.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, device: str, dtype: str, checkpointing: bool, attention: Any, **kwargs: Any
+    ) -> None:
+        with one_line("transformers"):
+            from recast.lm.device import described, place
+
+            placement = place(device, dtype, checkpointing, attention)
+            idle = device == "cpu" and place().device.type == "cuda"
+        if placement.device.type != "cpu":
+            click.echo(f"device: {described(placement.device)}, {dtype}", err=True)
+        elif idle:
+            click.echo("device: cpu, as asked for; a GPU is idle beside it", err=True)
+        command(*args, placement=placement, **kwargs)
+
+    return wrapped

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import polars as pl
 
-from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.commands.lm.session import CODEBOOK, DATA, on_device, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
+
+if TYPE_CHECKING:
+    from recast.lm.device import Placement
 
 
 @click.command()
@@ -36,6 +39,13 @@ from workbench.commands.output import FORMAT, emit, progress_bar
     help="Use so many train rows, and so many tuning rows.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--micro-rows",
+    type=click.IntRange(0),
+    default=0,
+    help="Rows per forward pass (memory, not result). Default: the batch.",
+)
+@on_device
 @FORMAT
 def sft(
     folder: Path,
@@ -55,6 +65,8 @@ def sft(
     limit: int | None,
     seed: int,
     style: str,
+    micro_rows: int,
+    placement: Placement,
 ) -> None:
     """Fine-tune on next items; early-stopped on the tuning users; the model goes to OUT/model.
 
@@ -79,7 +91,7 @@ def sft(
         tokenizer: Any = None
         if name is None:
             vocabulary = default_vocabulary(data.depth, data.codebook)
-            model = build_small(vocabulary, SmallModel(), seed)
+            model = build_small(vocabulary, SmallModel(), seed, placement)
         else:
             model, tokenizer, vocabulary = load_pretrained(
                 name,
@@ -88,6 +100,7 @@ def sft(
                 chat=chat,
                 trust_remote_code=trust_remote_code,
                 gguf=gguf,
+                placement=placement,
             )
         if rank:
             model = with_lora(model, vocabulary, rank)
@@ -101,12 +114,13 @@ def sft(
             history_loss=history_loss,
             stop_on=stop_on,
             seed=seed,
+            micro_rows=micro_rows,
         )
         with progress_bar("steps") as progress:
             outcome = fine_tune(
                 model,
                 vocabulary,
-                build_trie(data.sids),
+                build_trie(data.sids).to(placement.device),
                 data.sft[:limit],
                 data.tuning[:limit],
                 how,

@@ -9,7 +9,7 @@ import click
 import polars as pl
 
 from workbench.analysis.tuning import mark_tuned
-from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.commands.lm.session import CODEBOOK, DATA, on_device, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.execution.forecast import duration
 from workbench.spec.experiment import SpecError
@@ -18,6 +18,7 @@ from workbench.store.runs import Store
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
+    from recast.lm.device import Placement
     from recast.lm.study import Entry
     from workbench.real.study import Study
 
@@ -71,6 +72,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
 @click.option("--read-only", is_flag=True, help="Print what is finished; run nothing.")
 @click.option("--show", type=click.Choice(SHOWS), default="scores", help="For csv and json.")
+@on_device
 @FORMAT
 def study(
     folder: Path,
@@ -98,6 +100,7 @@ def study(
     read_only: bool,
     show: str,
     style: str,
+    placement: Placement,
 ) -> None:
     """The measured comparison: tuned on tuning users, paired seeds, the test split read once.
 
@@ -114,7 +117,7 @@ def study(
     entries = _entries(names, found)
     with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
         data = load_data(folder, codebook)
-        made = starts or train_starts(data, out, count, layers, width, progress)
+        made = starts or train_starts(data, out, count, layers, width, progress, placement)
         plan = Plan(
             folder=out,
             starts=made,
@@ -133,6 +136,7 @@ def study(
             tuning=tuning_seeds,
             metric=tune_metric,
             eval_prompts=eval_prompts,
+            placement=placement,
         )
         whole = Study(plan, data)
         if not read_only:
