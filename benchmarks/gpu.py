@@ -46,6 +46,7 @@ def main() -> None:
     reader.add_argument("--device", default="auto")
     reader.add_argument("--size", choices=["full", "tiny"], default="full")
     reader.add_argument("--only", action="append", choices=list(PARTS))
+    reader.add_argument("--strategy", action="append", help="of the costs, these alone")
     reader.add_argument("--inside", choices=list(PARTS), help=argparse.SUPPRESS)
     asked = reader.parse_args()
     if asked.inside:
@@ -72,8 +73,11 @@ def _run(name: str, limit: float, asked: argparse.Namespace) -> tuple[str, float
     began = time.monotonic()
     command = [sys.executable, "-m", "benchmarks.gpu", str(asked.out), "--inside", name]
     command += ["--device", asked.device, "--size", asked.size]
+    strategies = " ".join(asked.strategy or ())
     # A part may look at the clock and leave the last measurement out before it is cut.
     environment = os.environ | {"PART_ENDS": str(time.time() + limit - 2)}
+    if strategies:
+        environment["PART_STRATEGIES"] = strategies
     with tempfile.TemporaryFile("w+") as said:
         try:
             code = subprocess.run(

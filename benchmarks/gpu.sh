@@ -2,7 +2,7 @@
 # What a GPU shows: engine equality, the cost claims C4 to C8 at the architectures of Qwen3-1.7B and
 # 8B, an end-to-end run, and the simulator. At most 8 minutes on one 80 GB card; one JSON file.
 #
-#     benchmarks/gpu.sh [OUT.json] [WHEELS]
+#     benchmarks/gpu.sh [OUT.json] [WHEELS] [--only PART] [--strategy NAME]
 #
 # It uses the python3 at hand when that has torch and transformers; WHEELS is a folder of wheels for
 # what it lacks (polars and pydantic with their needs), installed aside without a network.
@@ -23,4 +23,4 @@ if [ -n "$wheels" ]; then
         --target "$site" "$wheels"/*.whl || echo "wheels: not installed; some parts will fail"
     export PYTHONPATH=$PYTHONPATH:$site
 fi
-exec "$python" -m benchmarks.gpu "$out" --seconds "${SECONDS_IN_ALL:-470}"
+exec "$python" -m benchmarks.gpu "$out" --seconds "${SECONDS_IN_ALL:-470}" "${@:3}"

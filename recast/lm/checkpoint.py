@@ -98,6 +98,11 @@ def load_model(
     )
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint that this project published, whole or damaged."""
+    return _published(folder) is not None
+
+
 def save_state(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Publish named tensors and what belongs to them. Raises LMError when the disk refuses."""
     tensors = require("safetensors.torch")

@@ -178,7 +178,7 @@ def cost(job: Job, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cos
     """Measure steps of a strategy without keeping them: `job.model` ends as it began."""
     kept = {name: value.detach().clone() for name, value in job.model.named_parameters()}
     optimizer = Adam(trainable(job.model), how.lr)
-    how = replace(how, lr=1e-6, skip_idle=False)
+    how = replace(how, lr=0.0, skip_idle=False)
     memory, device = memory_of(job, strategy), job.target.device
     updates, steps = [], []
     for turn in range(repeats + 1):

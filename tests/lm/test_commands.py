@@ -125,6 +125,9 @@ def test_a_local_pretrained_model_learns_with_lora(data_folder, tmp_path, capsys
     transformers.LlamaForCausalLM(config).save_pretrained(base)
     tokenizer.save_pretrained(base)
     words = ["sft", data_folder, "--codebook", 3, "--model", base, "--out", tmp_path / "out"]
+    assert recast(*words, "--lora", 2) == 2
+    assert "no tokens for codes of 3 levels" in capsys.readouterr().err
+    words.append("--add-tokens")
     assert recast(*words, "--lora", 2, "--epochs", 1) == 0
     saved = transformers.AutoTokenizer.from_pretrained(tmp_path / "out" / "model")
     assert len(saved.encode(code_name(2, 1), add_special_tokens=False)) == 1

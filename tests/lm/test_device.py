@@ -208,7 +208,10 @@ def test_counted_operations_are_those_that_torch_counts():
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         packed_logp(model, vocab, prompts.to(DEVICE), codes.to(DEVICE), trie.to(DEVICE))
     outputs = 2 * (1 + 2 * 4) * 5
-    assert counter.get_total_flops() == forward_flops(model, 2 * width, 2 * width**2, outputs)
+    counted = forward_flops(model, 2 * width, 2 * width**2, outputs)
+    # On a GPU torch makes the table of rotary angles by a product: 2 per prompt, place and angle.
+    angles = 2 * 2 * width * 2
+    assert counter.get_total_flops() - counted in (0, angles)
     assert linear_weights(model) < sum(p.numel() for p in model.parameters())
 
 
@@ -229,6 +232,10 @@ def test_a_measurement_runs_on_the_device_and_states_its_ratios():
     rows = measure(rig, shapes)
     assert [row["strategy"] for row in rows] == ["grpo", "recast"] * 2
     assert rows[1]["token_ratio"] == 2.0
+    with torch.no_grad():
+        fresh = make_rig(Placement(DEVICE), codebook=16, items=50).model
+    moved = zip(fresh.parameters(), rig.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in moved), "a measurement trained the model"
     assert all(row["peak_mib"] > 0 and row["mfu"] > 0 for row in rows)
     assert clock(DEVICE) > 0
     assert matrix_rate(DEVICE, size=32, seconds=0.01) > 0

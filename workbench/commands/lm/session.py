@@ -8,12 +8,16 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recast.lm.extra import LMError
 from workbench.spec.experiment import SpecError
+
+if TYPE_CHECKING:
+    from recast.lm.checkpoint import Checkpoint
+    from recast.lm.dataset import LMData
 
 CODEBOOK = click.option(
     "--codebook",
@@ -94,3 +98,47 @@ def on_device(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, placement=placement, **kwargs)
 
     return wrapped
+
+
+def reads_models(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say how a model without `recast.json` is read; it gets them as one `reading`."""
+
+    @click.option(
+        "--prompt",
+        default="plain",
+        show_default=True,
+        help="plain, minionerec, or a text with {history} in it.",
+    )
+    @click.option("--chat", is_flag=True, help="Put the prompt into the model's chat template.")
+    @click.option("--no-wrap", is_flag=True, help="Leave out tokens around items (<|sid_begin|>).")
+    @click.option("--recent", type=click.IntRange(1), default=10, help="Items of a history.")
+    @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        prompt: str,
+        chat: bool,
+        no_wrap: bool,
+        recent: int,
+        trust_remote_code: bool,
+        **kwargs: Any,
+    ) -> None:
+        with one_line("transformers"):
+            from recast.lm.pretrained import Reading
+            from recast.lm.vocabulary import Wording
+
+            wording = Wording(prompt, chat, not no_wrap, recent)
+            wording.parts()
+            reading = Reading(wording, trust_remote_code)
+        command(*args, reading=reading, **kwargs)
+
+    return wrapped
+
+
+def show_start(start: Checkpoint, data: LMData) -> None:
+    """Say on stderr, before anything is trained, how a foreign model spells items."""
+    from recast.lm.pretrained import example
+
+    if "spelling" in start.meta:
+        click.echo(f"{start.meta['base']}: {start.meta['spelling']}", err=True)
+        click.echo(f"a prompt: {example(start, data)!r}", err=True)

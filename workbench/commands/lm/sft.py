@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import polars as pl
 
-from workbench.commands.lm.session import CODEBOOK, DATA, on_device, one_line
+from workbench.commands.lm.session import (
+    CODEBOOK,
+    DATA,
+    on_device,
+    one_line,
+    reads_models,
+    show_start,
+)
 from workbench.commands.output import FORMAT, emit, progress_bar
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement
+    from recast.lm.pretrained import Reading
 
 
 @click.command()
@@ -21,9 +30,10 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the model.")
 @click.option("--model", "name", default=None, help="Local folder or hub id. Default: small Qwen3.")
 @click.option("--lora", "rank", type=click.IntRange(1), default=None, help="LoRA of this rank.")
-@click.option("--chat", is_flag=True, help="Put the history into the model's chat template.")
 @click.option("--gguf", default=None, help="GGUF file inside the --model folder.")
-@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
+@click.option(
+    "--add-tokens", is_flag=True, help="Give the model a token for each code that it lacks."
+)
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--patience", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
     help="Rows per forward pass (memory, not result). Default: the batch.",
 )
 @on_device
+@reads_models
 @FORMAT
 def sft(
     folder: Path,
@@ -53,9 +64,8 @@ def sft(
     out: Path,
     name: str | None,
     rank: int | None,
-    chat: bool,
     gguf: str | None,
-    trust_remote_code: bool,
+    add_tokens: bool,
     epochs: int,
     patience: int,
     batch: int,
@@ -67,6 +77,7 @@ def sft(
     style: str,
     micro_rows: int,
     placement: Placement,
+    reading: Reading,
 ) -> None:
     """Fine-tune on next items; early-stopped on the tuning users; the model goes to OUT/model.
 
@@ -75,33 +86,24 @@ def sft(
     """
     from recast.lm import checkpoint
     from recast.lm.dataset import load_data
-    from recast.lm.models import (
-        SmallModel,
-        build_small,
-        default_vocabulary,
-        load_pretrained,
-        with_lora,
-    )
+    from recast.lm.models import SmallModel, build_small, with_lora
+    from recast.lm.pretrained import open_model
     from recast.lm.sft import Tuning, fine_tune
     from recast.lm.trie import build_trie
+    from recast.lm.vocabulary import small_vocabulary
 
     packages = ["transformers", "safetensors", *(["peft"] if rank else [])]
     with one_line(*packages):
         data = load_data(folder, codebook)
         tokenizer: Any = None
         if name is None:
-            vocabulary = default_vocabulary(data.depth, data.codebook)
+            vocabulary = small_vocabulary(data.depth, data.codebook)
             model = build_small(vocabulary, SmallModel(), seed, placement)
         else:
-            model, tokenizer, vocabulary = load_pretrained(
-                name,
-                data.depth,
-                data.codebook,
-                chat=chat,
-                trust_remote_code=trust_remote_code,
-                gguf=gguf,
-                placement=placement,
-            )
+            reading = replace(reading, gguf=gguf, add_tokens=add_tokens, lora=bool(rank))
+            start = open_model(name, data, placement, reading)
+            show_start(start, data)
+            model, tokenizer, vocabulary = start.model, start.tokenizer, start.vocabulary
         if rank:
             model = with_lora(model, vocabulary, rank)
         total = sum(p.numel() for p in model.parameters())
