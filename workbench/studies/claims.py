@@ -2,8 +2,8 @@
 
 Source: arXiv 2604.22169; some figures come from public summaries of it. A number is
 reproduced when the paper's value lies inside the interval and "no effect" outside; a trend when the
-corrected interval excludes 0. What needs a GPU cluster is not testable here: its analogue in the
-simulator's ledger is shown and never judged.
+corrected interval excludes 0. The claims about cost are shown, not judged: the simulator's ledger
+and measurements on real architectures stand beside the paper's figures.
 """
 
 from __future__ import annotations
@@ -61,8 +61,11 @@ class Checked:
 
 
 _GREEDY = "greedy hit (first item), each strategy at its own best learning rate, test users"
-_REAL = "`recast lm efficiency` measures it on a small real model (--efficiency FILE)"
-_NO_GPU = "not judged: the paper's figure is of 8B models on GPUs"
+_REAL = (
+    "`recast lm efficiency` measures it on a small real model (--efficiency FILE); "
+    "`benchmarks/gpu.sh` measured it on one GPU at the architecture of Qwen3"
+)
+_NO_GPU = "not judged: the paper does not state the prompts and micro-batches of its figure"
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
