@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
+.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke trainers bench ray-drill screenshots
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -34,6 +34,20 @@ ray-drill: .venv-ray/.installed
 # The real-model path has its own environment: the optional extra [lm].
 lm-test: .venv-lm/.installed
 	.venv-lm/bin/pytest tests/lm
+
+# The TRL adapter inside several releases, an environment each; docs/adapters.md shows the table.
+TRL_RELEASES := 0.24.0 0.29.0 1.4.0 1.15.0
+trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed)
+	OMP_NUM_THREADS=1 .venv-lm/bin/python -m benchmarks.trainers \
+		$(TRL_RELEASES:%=.venv-trl-%/bin/python) .venv-lm/bin/python
+
+# Releases below 1.0 were written for transformers 4.
+.venv-trl-%/.installed: constraints.txt
+	test -x .venv-trl-$*/bin/python || $(PYTHON) -m venv .venv-trl-$*
+	.venv-trl-$*/bin/python -m pip install 'trl==$*' accelerate datasets torch \
+		'$(if $(filter 0.%,$*),transformers==4.57.1,transformers==5.23.0)'
+	.venv-trl-$*/bin/python -m pip install --no-deps -e .
+	touch $@
 
 # A truly pre-trained model, offline: SmolLM2-135M from its wheel learns 16 rows with LoRA.
 # Takes a data folder: make lm-smoke RECAST_DATA=DIR

@@ -43,7 +43,7 @@ def test_ratios_are_quotients_of_grpos_row_of_the_same_case():
 
 @pytest.mark.parametrize("name", ["C4", "C5", "C6", "C7", "C8"])
 def test_cost_claims_show_the_card_and_judge_nothing(name):
-    claim = next(claim for claim in CLAIMS if claim.name == name)
+    claim = next(claim for claim in CLAIMS if claim.key == name)
     rows = _on_a_gpu(claim.measure.keywords["column"])
     assert {row.verdict for row in rows} == {"shown, not judged"}
     assert any("qwen3-8b" in row.mode and "H100" in row.mode for row in rows)
