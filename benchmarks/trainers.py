@@ -2,8 +2,8 @@
 
     python -m benchmarks.trainers PYTHON [PYTHON ...]
 
-Each PYTHON is the interpreter of an environment with its own trl. Two steps of each case run there on
-a tiny model; the same norms of the gradient in every row say that the adapter does the same thing.
+Each PYTHON is the interpreter of an environment with its own trl. Two steps of each case run there
+on a tiny model; the same norms of the gradient in every row say that the adapter does the same.
 `make trainers` builds the environments and prints the table of docs/adapters.md.
 """
 
