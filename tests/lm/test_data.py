@@ -175,3 +175,19 @@ def test_chat_without_a_template_is_refused():
         tokenizer_vocabulary(tokenizer, plain(1), 1, Wording(chat=True))
     tokenizer.chat_template = "{% for m in messages %}U {{ m['content'] }} {% endfor %}A"
     assert tokenizer_vocabulary(tokenizer, plain(1), 1, Wording(chat=True)).after
+
+
+def test_a_folder_of_several_categories_names_them_and_reads_the_one_asked_for(data_folder):
+    for path in [*data_folder.glob("*/*.csv"), *data_folder.glob("index/*")]:
+        (path.parent / path.name.replace("tiny", "other_5_2016")).write_bytes(path.read_bytes())
+    for path in data_folder.glob("index/other*"):
+        path.rename(path.parent / "other.index.json")
+    with pytest.raises(LMError, match=r"several categories \(other, tiny\); choose one with --cat"):
+        load_data(data_folder, 3)
+    assert load_data(data_folder, 3, category="tiny").name.endswith("/tiny")
+    assert (
+        load_data(data_folder, 3, category="other").sids
+        == load_data(data_folder, 3, category="tiny").sids
+    )
+    with pytest.raises(LMError, match="'nothing' is none of them"):
+        load_data(data_folder, 3, category="nothing")

@@ -11,6 +11,7 @@ import polars as pl
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
+    category,
     on_device,
     one_line,
     reads_models,
@@ -85,7 +86,7 @@ def evaluate(
     from recast.lm.trie import build_trie
 
     with one_line("transformers", "safetensors"):
-        data = load_data(folder, codebook)
+        data = load_data(folder, codebook, category=category())
         trie = build_trie(data.sids).to(placement.device)
         rows = data.test if split == "test" else data.tuning
         loaded = [open_model(path, data, placement, reading) for path in (place, against) if path]

@@ -17,6 +17,7 @@ from workbench.analysis.tuning import mark_tuned
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
+    category,
     on_device,
     one_line,
     reads_models,
@@ -136,7 +137,7 @@ def rl(
     except ValueError as problem:
         raise SpecError(str(problem)) from None
     with one_line("transformers", "safetensors"):
-        data = load_data(folder, codebook)
+        data = load_data(folder, codebook, category=category())
         weights = identity(start)
         store = Store(Path(store_path)).prepare()
         how = RLTraining(

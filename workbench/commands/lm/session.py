@@ -25,7 +25,29 @@ CODEBOOK = click.option(
     default=None,
     help="Codes per level. Default: 256 (RecIF: 8192).",
 )
-DATA = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+_CATEGORY = "recast.category"
+
+
+def _keep_category(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    context.meta[_CATEGORY] = value
+
+
+def DATA(command: Callable[..., None]) -> Callable[..., None]:  # beside CODEBOOK
+    """The data folder, and which category of it."""
+    category = click.option(
+        "--category",
+        expose_value=False,
+        callback=_keep_category,
+        help="Which one, where DIR holds several (the start of the files' names).",
+    )
+    folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+    return folder(category(command))
+
+
+def category() -> str | None:
+    """The category that the command at hand was given."""
+    chosen: str | None = click.get_current_context().meta.get(_CATEGORY)
+    return chosen
 
 
 @contextmanager

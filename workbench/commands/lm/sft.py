@@ -12,6 +12,7 @@ import polars as pl
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
+    category,
     on_device,
     one_line,
     reads_models,
@@ -94,7 +95,7 @@ def sft(
 
     packages = ["transformers", "safetensors", *(["peft"] if rank else [])]
     with one_line(*packages):
-        data = load_data(folder, codebook)
+        data = load_data(folder, codebook, category=category())
         tokenizer: Any = None
         if name is None:
             vocabulary = small_vocabulary(data.depth, data.codebook)

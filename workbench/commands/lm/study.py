@@ -10,7 +10,14 @@ import click
 import polars as pl
 
 from workbench.analysis.tuning import mark_tuned
-from workbench.commands.lm.session import CODEBOOK, DATA, on_device, one_line, reads_models
+from workbench.commands.lm.session import (
+    CODEBOOK,
+    DATA,
+    category,
+    on_device,
+    one_line,
+    reads_models,
+)
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.execution.forecast import duration
 from workbench.spec.experiment import SpecError
@@ -126,7 +133,7 @@ def study(
         raise SpecError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
     entries = _entries(names, found, search, group)
     with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
-        data = load_data(folder, codebook)
+        data = load_data(folder, codebook, category=category())
         made = starts or train_starts(data, out, count, layers, width, progress, placement)
         plan = Plan(
             folder=out,
