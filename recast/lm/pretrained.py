@@ -64,7 +64,7 @@ def open_model(
     A folder with `recast.json` brings its vocabulary and must have been trained on this catalogue;
     any other one brings its tokenizer, in which the codes are found. Raises LMError, one line.
     """
-    folder = Path(name)
+    folder = _place(name)
     if checkpoint.is_ours(folder):
         check_memory(folder, placement, lora=how.lora)
         return checkpoint.load_model(folder, data.fingerprint, placement)
@@ -90,7 +90,7 @@ def identity(name: str) -> dict[str, str]:
 
     Raises LMError for a folder without weights.
     """
-    folder = Path(name)
+    folder = _place(name)
     if checkpoint.is_ours(folder):
         files: dict[str, str] = checkpoint.read_manifest(folder)[1]["files"]
         return files
@@ -194,6 +194,17 @@ def _check_tokenizer(name: str, tokenizer: Any, rows: int) -> None:
             f"{name}: the tokenizer knows {size} tokens, the model has {rows} rows; they do not "
             "belong together"
         )
+
+
+def _place(name: str) -> Path:
+    """The folder of that name, there or not. Raises LMError for a path, which no hub name is, to
+    nothing."""
+    folder = Path(name)
+    if not folder.is_dir() and (
+        folder.is_absolute() or name.startswith(".") or len(folder.parts) > 2
+    ):
+        raise LMError(f"{name}: no checkpoint here; train one with: recast lm sft")
+    return folder
 
 
 def _config(name: str, *, trust_remote_code: bool) -> Any:
