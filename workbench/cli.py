@@ -11,11 +11,13 @@ from typing import NoReturn
 
 import click
 
+from workbench.commands.app import app
 from workbench.commands.calibrate import calibrate
 from workbench.commands.claims import claims
 from workbench.commands.compare import compare
 from workbench.commands.diagnose import diagnose
 from workbench.commands.exact import exact
+from workbench.commands.fields import fields
 from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
 from workbench.commands.questions import questions
@@ -47,9 +49,11 @@ for command in (
     search,
     questions,
     report,
+    app,
     strategies,
     exact,
     presets,
+    fields,
     sweeps,
     store,
     lm,

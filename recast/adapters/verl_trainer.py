@@ -28,8 +28,8 @@ from torch import Tensor
 
 from recast.adapters.sampled import described
 from recast.adapters.verl_batch import MODE, refuse, shape_batch
+from recast.stage import State
 from recast.strategies import parse_strategy
-from recast.strategy import State
 
 SUPPORTED = "0.9"
 
