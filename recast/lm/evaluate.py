@@ -23,7 +23,7 @@ from torch import Tensor
 
 from recast.items import Interaction
 from recast.lm.decode import beams, entropy, enumerate_nodes, sample
-from recast.lm.prefix import CausalLM, head, hidden_states, last_state, prompt_mask
+from recast.lm.prefix import CausalLM, head, hidden_states, last_state
 from recast.lm.seeds import generator, uniforms
 from recast.lm.sft import target_logps
 from recast.lm.trie import Trie
@@ -43,7 +43,8 @@ OFF = 0.05
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """prompts, target item `[n]`, target codes `[n, L]`, slices name -> bool `[n]`, users."""
+    """prompts, target item `[n]`, target codes `[n, L]`, slices name -> bool `[n]` (on the CPU, as
+    tables of metrics are), users."""
 
     prompts: Prompts
     item: Tensor
@@ -69,14 +70,16 @@ def evaluation_set(
     slices: Mapping[str, Sequence[bool]],
     limit: int | None = None,
 ) -> EvaluationSet:
-    """Rows ready to evaluate; limit: a fixed random choice of so many, None = all."""
+    """Rows ready to evaluate, on the trie's device; limit: a fixed random choice of so many, None =
+    all."""
     chosen = list(range(len(rows)))
     if limit is not None and limit < len(rows):
         order = torch.randperm(len(rows), generator=generator(0, "evaluation rows"))
         chosen = sorted(order[:limit].tolist())
-    codes = torch.tensor([rows[i].target for i in chosen])
+    device = trie.codes.device
+    codes = torch.tensor([rows[i].target for i in chosen], device=device)
     return EvaluationSet(
-        prompts=vocabulary.prompts([rows[i].history for i in chosen]),
+        prompts=vocabulary.prompts([rows[i].history for i in chosen]).to(device),
         item=trie.walk(codes)[2],
         codes=codes,
         slices={k: torch.tensor([flags[i] for i in chosen]) for k, flags in slices.items()},
@@ -109,7 +112,7 @@ def per_prompt(
     temperature: float,
     best: Sequence[float],
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Every metric of every prompt, float64 `[n]`, and the beam items `[n, 50]`.
+    """Every metric of every prompt, float64 `[n]`, and the beam items `[n, 50]`, on the CPU.
 
     group: width of the i.i.d. groups that the regime shares speak of; temperature: where
     `pass_at_1_matched` is read, NaN = nowhere; best: where each `c_at_k` is, from
@@ -145,7 +148,7 @@ def per_prompt(
         "entropy": torch.cat(spread).double(),
         "invalid": torch.cat(invalid).double(),
     }
-    return table, items
+    return {name: values.cpu() for name, values in table.items()}, items.cpu()
 
 
 def from_probability(p: Tensor, group: int) -> dict[str, Tensor]:
@@ -194,9 +197,8 @@ def free_sample_is_invalid(
     node = torch.zeros_like(length)
     lost = torch.zeros_like(length, dtype=torch.bool)
     for level in range(trie.depth):
-        _, mask = prompt_mask(length, ids.shape[1])
         place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        states = hidden_states(model, ids, place, mask.unsqueeze(1))
+        states = hidden_states(model, ids, place, None)
         cdf = torch.softmax(head(model, last_state(states, length)).double(), -1).cumsum(-1)
         draw = draws[:, level : level + 1].to(cdf.device) * cdf[:, -1:]
         token = torch.searchsorted(cdf, draw, right=True).clamp(max=cdf.shape[-1] - 1)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from recast.ledger import CostLedger
 from recast.lm.decode import beams
-from recast.lm.efficiency import clock, peak_memory, tokens_of
+from recast.lm.device import clock
+from recast.lm.efficiency import tokens_of
 from recast.lm.evaluate import (
     EvaluationSet,
     entropy_curve,
@@ -27,6 +28,7 @@ from recast.lm.evaluate import (
     matched_temperature,
     tuned_temperatures,
 )
+from recast.lm.memory import peak_memory
 from recast.lm.optimizer import Adam, trainable
 from recast.lm.sft import target_logps
 from recast.lm.signal import collect, why_not
@@ -144,7 +146,7 @@ def measure(
         tempered = from_probability(logp[place].exp(), group)
         name = temperature_name(temperature)
         found |= {f"{m}_{name}": tempered[m] for m in ("pass_at_1", "pass_at_32")}
-    return found
+    return {name: values.cpu() for name, values in found.items()}
 
 
 def temperature_name(temperature: float) -> str:
@@ -176,9 +178,9 @@ def choose(tried: Mapping[Tuned, Sequence[float]]) -> Tuned:
 
 @dataclass(frozen=True)
 class Cost:
-    """One step at the start: processor seconds of the update and of the whole step (medians),
-    rows and tokens of the actor's forward pass, and what the backward pass keeps in MiB (see
-    `recast.lm.efficiency`)."""
+    """One step at the start: seconds of the update and of the whole step (medians of `clock`: of
+    processor time on a CPU), rows and tokens of the actor's forward pass, and peak memory in MiB
+    (see `recast.lm.memory`)."""
 
     update_cpu: float
     step_cpu: float
@@ -191,23 +193,23 @@ def cost(job: Job, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cos
     """Measure steps of a strategy without keeping them: `job.model` ends as it began."""
     kept = {name: value.detach().clone() for name, value in job.model.named_parameters()}
     optimizer = Adam(trainable(job.model), how.lr)
-    how = replace(how, lr=1e-6, skip_idle=False)
-    memory = memory_of(job, strategy)
+    how = replace(how, lr=0.0, skip_idle=False)
+    memory, device = memory_of(job, strategy), job.target.device
     updates, steps = [], []
     for turn in range(repeats + 1):
-        began = clock()
+        began = clock(device)
         collected = collect(roller(job, how), strategy, turn, memory)
-        rolled = clock()
+        rolled = clock(device)
         update(job, strategy, how, collected, 0.0)
         optimizer.step(how.lr, how.clip_norm)
-        done = clock()
+        done = clock(device)
         if turn:
             updates.append(done - rolled)
             steps.append(done - began)
 
     def again() -> None:
         update(job, strategy, how, collected, 0.0)
-        job.model.zero_grad(set_to_none=True)
+        optimizer.step(how.lr, how.clip_norm)
 
     rows, tokens = tokens_of(job, strategy, how, collected)
     peak = peak_memory(job.model, again) / 2**20

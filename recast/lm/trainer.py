@@ -15,10 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recast.ledger import CostLedger
 from recast.lm import checkpoint
+from recast.lm.device import synchronise
 from recast.lm.evaluate import (
     MATCHING_PROMPTS,
     coverage,
@@ -75,7 +77,9 @@ def train(
         raise LMError(reason)
     named = trainable(job.model)
     optimizer = Adam(named, how.lr)
-    wanted = {"how": asdict(how), "strategy": repr(strategy)}
+    # How a batch is cut into micro-batches is no result: a cut run may go on with another.
+    settings = {k: v for k, v in asdict(how).items() if k not in ("micro_rows", "micro_tokens")}
+    wanted = {"how": settings, "strategy": repr(strategy)}
     state = _resume(folder, wanted, named, optimizer)
     if state is None:
         memory = memory_of(job, strategy)
@@ -137,10 +141,11 @@ def train_step(
     Returns what it cost (ledger keys), how its groups taught and how long it took, and the state
     that the strategy carries to the next step. Raises Diverged for a gradient that is no number.
     """
-    began = time.perf_counter()
+    device = job.target.device
+    began = _now(device)
     collected = collect(roller(job, how), strategy, step, memory or {})
     record(step + 1, collected)
-    rolled = time.perf_counter()
+    rolled = _now(device)
     update(job, strategy, how, collected, step / max(1, how.steps - 1))
     norm = optimizer.step(how.lr, how.clip_norm)
     if not norm < float("inf"):
@@ -149,9 +154,15 @@ def train_step(
             "--lr; the state of the last evaluation is kept"
         )
     spent, counted = account(strategy, collected)
-    done = time.perf_counter()
+    done = _now(device)
     seconds = {"update_seconds": done - rolled, "step_seconds": done - began}
     return spent, {**counted, **seconds}, collected.state
+
+
+def _now(device: torch.device) -> float:
+    """Wall seconds when the device has done what it was given."""
+    synchronise(device)
+    return time.perf_counter()
 
 
 def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
@@ -221,5 +232,6 @@ def _resume(
     for name, value in named.items():
         value.data.copy_(tensors[f"now.{name}"])
     run = meta["run"]
-    memory = {name: tensors[f"memory.{name}"] for name in run["memory"]}
+    device = next(iter(named.values())).device
+    memory = {name: tensors[f"memory.{name}"].to(device) for name in run["memory"]}
     return _State(**{**run, "ledger": CostLedger(**run["ledger"]), "memory": memory})

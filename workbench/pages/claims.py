@@ -21,7 +21,7 @@ MARKS = {
     "not reproduced": ":material/cancel:",
     "only where": ":material/contrast:",
     "inconclusive": ":material/help:",
-    "not testable here": ":material/block:",
+    "shown, not judged": ":material/block:",
     "not measured": ":material/pending:",
 }
 

@@ -172,7 +172,7 @@ def shown(
     mode: str, setting: str, value: float | None, n: int, ends: tuple[float | None, float | None]
 ) -> Measured:
     """A row that is shown and never judged."""
-    return Measured(mode, setting, value, *ends, n, None, "not testable here")
+    return Measured(mode, setting, value, *ends, n, None, "shown, not judged")
 
 
 def stays_sparse(evidence: Evidence, modes: Modes, least: float, sparse: float) -> list[Measured]:

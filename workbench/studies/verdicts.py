@@ -17,7 +17,7 @@ Verdict: TypeAlias = Literal[
     "not reproduced",
     "only where",
     "inconclusive",
-    "not testable here",
+    "shown, not judged",
     "not measured",
     "not judged",
 ]
@@ -106,8 +106,8 @@ def together(rows: Sequence[Measured]) -> tuple[Verdict, str]:
     """
     counted = [row for row in rows if row.counts]
     found = [row.verdict for row in counted]
-    if not found or all(verdict == "not testable here" for verdict in found):
-        return "not testable here", ""
+    if not found or all(verdict == "shown, not judged" for verdict in found):
+        return "shown, not judged", ""
     if all(verdict == "not measured" for verdict in found):
         return "not measured", ""
     good = ("reproduced", "compatible")
