@@ -6,15 +6,22 @@ A stage table maps a name to a `Stage`. A person writes a stage as `name`, `name
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from recast.quoting import nearest as nearest
+from recast.quoting import quoted
+
 Coupling = Literal["group", "batch", "state"]
+
+LARGEST = 1_000_000
+"""No option is larger, whatever its sign."""
+LARGEST_COUNT = 4096
+"""No option that is a whole number is larger: groups are at most so wide."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,11 @@ def bind(kind: str, table: Mapping[str, Stage], text: str) -> Bound:
         if key in table[name].counts:
             if value != int(value):
                 raise ValueError(f"{kind}: {key}={value:g} in {text!r}; expected a whole number")
+            if abs(value) > LARGEST_COUNT:
+                raise ValueError(
+                    f"{kind}: {key}={quoted(value)} in {text!r}; expected a whole number <= "
+                    f"{LARGEST_COUNT}"
+                )
             given[key] = int(value)
     return Bound(table[name], given)
 
@@ -99,13 +111,8 @@ def _number(kind: str, value: str, text: str) -> float | int:
         number = float(value) if not re.fullmatch(r"\s*[+-]?\d+\s*", value) else int(value)
     except ValueError:
         raise ValueError(f"{kind}: {value.strip()!r} in {text!r} is not a number") from None
-    if not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise ValueError(f"{kind}: {value.strip()!r} in {text!r} is not a finite number")
+    if abs(number) > LARGEST:
+        raise ValueError(f"{kind}: {value.strip()!r} in {text!r}; expected at most {LARGEST:g}")
     return number
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the closest known word, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

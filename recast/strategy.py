@@ -379,13 +379,16 @@ def _parts(text: str) -> list[str]:
 
 
 def probe(strategy: Strategy, width: int = 16) -> Signal:
-    """The signal on one batch that holds a group for each number of hits 0..width.
+    """The signal on one batch that holds a group for each number of hits 0..width, or for 64 of
+    them in a wider group, both ends included.
 
     Every optional input is made up: one matched code on the first miss, an entropy of 1 nat falling
     to .5, beams in order. What `compose` and `recast strategies` look at.
     """
     slot = torch.arange(width, dtype=torch.float64)
-    hits = torch.arange(width + 1).unsqueeze(-1)
+    apart = max(1, width // 64)
+    some = torch.cat([torch.arange(0, width, apart), torch.tensor([1, width - 1, width])])
+    hits = some.unique().unsqueeze(-1)
     reward = (slot < hits).to(torch.float64)
     rank = slot.to(torch.int64).expand_as(reward)
     groups = RolloutGroups.of(

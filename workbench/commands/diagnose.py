@@ -21,9 +21,10 @@ from workbench.diagnosis.diagnosis import (
 )
 from workbench.diagnosis.diagnosis import diagnose as take_apart
 from workbench.diagnosis.findings import examine
+from workbench.diagnosis.logs.guarded import read_guarded
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError, plain_line
-from workbench.diagnosis.logs.read import FORMATS, Log, files_of, read_log
+from workbench.diagnosis.logs.read import FORMATS, Log, files_of
 from workbench.diagnosis.savings import again, best_group, savings
 from workbench.spec.experiment import SpecError
 
@@ -148,7 +149,7 @@ def _say_findings(found: Diagnosis) -> None:
 
 def _read(paths: tuple[Path, ...], form: str, choice: Choice) -> Log:
     try:
-        log = read_log(files_of(paths), form=form, choice=choice)
+        log = read_guarded(files_of(paths), form=form, choice=choice)
     except LogError as problem:
         raise SpecError(str(problem)) from None
     for line in log.problems.lines():

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recast.stage import nearest
+from recast.quoting import nearest
 from workbench.jobs.process import Child
 from workbench.spec.experiment import PRESETS, SpecError, preset_names
 from workbench.spec.sweep import SWEEPS, Sweep, load_sweep, sweep_names

@@ -30,9 +30,10 @@ from workbench.diagnosis.diagnosis import (
 )
 from workbench.diagnosis.findings import Finding, examine
 from workbench.diagnosis.logs.groups import TEACHES
+from workbench.diagnosis.logs.guarded import read_guarded
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError
-from workbench.diagnosis.logs.read import FORMATS, read_log
+from workbench.diagnosis.logs.read import FORMATS
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
 from workbench.pages.address import Address
@@ -87,7 +88,7 @@ def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) 
         if not _uploads:
             paths, names = [EXAMPLE], ["the packaged example"]
         try:
-            log = read_log(
+            log = read_guarded(
                 paths,
                 form=how.form,
                 choice=Choice(how.reward, how.outcome),

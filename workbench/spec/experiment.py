@@ -20,16 +20,19 @@ from pydantic import (
     model_validator,
 )
 
-from recast.stage import nearest
+from recast.quoting import nearest, one_line, quoted
 from recast.strategies import parse_strategy
 from recast.strategy import require_inputs
+from workbench.limits import need_of, too_large, too_many
+from workbench.plain_data import checked, parsed_toml
 
 if TYPE_CHECKING:
     from sim.training.step import Training
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
-Rate = Annotated[float, Field(gt=0, le=10)]
+Rate = Annotated[float, Field(ge=1e-12, le=10)]
+Seed = Annotated[int, Field(ge=0, le=2**53)]
 Model = TypeVar("Model", bound=BaseModel)
 TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
 
@@ -37,12 +40,18 @@ TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10",
 DEPTH = 3
 """Code levels of the simulator's worlds."""
 
+LONGEST_FILE = 1_000_000
+"""Bytes of a TOML file."""
+
 GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "depth", "reference"})
 """Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
 
 class SpecError(Exception):
     """A specification that cannot be used; the message is one line for the user."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class _Strict(BaseModel):
@@ -63,13 +72,13 @@ class WorldSpec(_Strict):
         "plain"
     )
     items: Annotated[int, Field(ge=2, le=4096)] = 1024
-    noise: Annotated[float, Field(gt=0, le=100)] = 0.2
+    noise: Annotated[float, Field(ge=1e-3, le=100)] = 0.2
     heterogeneity: Annotated[float, Field(ge=-1, le=3)] = 0.0
     drift: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
     validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
-    test_sample: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    test_sample: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    seed: Seed = 0
 
 
 WIDTHS = {"S": 32, "M": 64, "L": 128, "XL": 256}
@@ -102,9 +111,9 @@ class PolicySpec(_Strict):
 class StartSpec(_Strict):
     """The warm start. all_zero: requested share of all-zero groups at `train.group`."""
 
-    all_zero: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    all_zero: Annotated[float, Field(ge=1e-6, lt=1)] = 0.85
     max_steps: Positive = 2000
-    lr: Annotated[float, Field(gt=0, le=1)] = 0.003
+    lr: Annotated[float, Field(ge=1e-12, le=1)] = 0.003
 
 
 class TrainSpec(_Strict):
@@ -124,7 +133,7 @@ class TrainSpec(_Strict):
     group: Annotated[int, Field(ge=1, le=4096)] = 32
     rollouts: Literal["sample", "beam"] = "sample"
     decoding: Literal["trie", "free"] = "trie"
-    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    temperature: Annotated[float, Field(ge=1e-3, le=100)] = 1.0
     clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(ge=0, le=100)] = 0.28
     kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
@@ -135,7 +144,7 @@ class TrainSpec(_Strict):
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
     precision: Literal["float64", "float32"] = "float64"
     kernel: Literal["torch", "compiled"] = "torch"
-    lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
+    lr: Annotated[tuple[Rate, ...], Field(min_length=1, max_length=1000)] = (0.003,)
     tune_metric: TuneMetric = "pass_at_1_matched"
 
     def training(self) -> Training:
@@ -149,7 +158,7 @@ class TrainSpec(_Strict):
 class Experiment(_Strict):
     """One table's worth of runs: strategies x learning rates x seeds in one world."""
 
-    strategies: Annotated[tuple[str, ...], Field(min_length=1)]
+    strategies: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
     seeds: Annotated[int, Field(ge=1, le=1000)] = 5
     world: WorldSpec = WorldSpec()
     policy: PolicySpec = PolicySpec()
@@ -227,7 +236,12 @@ def load_experiment(source: str, changes: Mapping[str, Any]) -> Experiment:
     changes: `{"train.group": 16}`; None leaves a field as it is.
     Raises SpecError, one line: the field, what is wrong, what would be right.
     """
-    return validated(Experiment, change(read_toml(source, PRESETS, "preset"), changes))
+    spec = validated(Experiment, change(read_toml(source, PRESETS, "preset"), changes))
+    runs = len(spec.strategies) * len(spec.train.lr) * spec.seeds
+    reason = too_many(runs, 1) or too_large(need_of(spec, runs))
+    if reason:
+        raise SpecError(reason)
+    return spec
 
 
 def read_toml(source: str, folder: Path, kind: str) -> dict[str, Any]:
@@ -242,9 +256,12 @@ def read_toml(source: str, folder: Path, kind: str) -> dict[str, Any]:
             raise SpecError(
                 f"{kind} {source!r}: not a packaged {kind} nor a file; {nearest(source, names)}"
             )
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, OSError, ValueError, RecursionError) as problem:
-        raise SpecError(f"{path}: not readable TOML: {problem}") from None
+        if path.stat().st_size > LONGEST_FILE:
+            raise SpecError(f"{path}: expected a file of at most {LONGEST_FILE:,} bytes")
+        return parsed_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise SpecError(f"{quoted(str(path))}: not readable TOML: {reason}") from None
 
 
 def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,7 +279,7 @@ def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 where = ".".join(parents[: depth + 1])
-                raise SpecError(f"{where}: expected a table, got {place!r}")
+                raise SpecError(f"{where}: expected a table, got {quoted(place)}")
         place[leaf] = value
     return result
 
@@ -280,7 +297,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
             raise SpecError(f"--set {text!r}: expected FIELD=VALUE, such as train.group=16")
         try:
             found[field] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             found[field] = value
     return found
 
@@ -288,9 +305,11 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
 def validated(model: type[Model], raw: Mapping[str, Any]) -> Model:
     """A checked specification. Raises SpecError, one line, for the first fault."""
     try:
-        return model.model_validate(raw)
+        return model.model_validate(checked(raw))
     except ValidationError as problem:
         raise SpecError(_one_line(model, problem)) from None
+    except ValueError as problem:
+        raise SpecError(str(problem)) from None
 
 
 def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
@@ -306,9 +325,7 @@ def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
         return f"{where}: missing; expected {expected(model, first['loc'])}"
     if first["loc"][-1] in _BRANCHES:
         where = ".".join(str(part) for part in first["loc"][:-1])
-    given = repr(first["input"])
-    given = given if len(given) <= 80 else f"{given[:77]}..."
-    return f"{where}: got {given}; expected {expected(model, first['loc'])}"
+    return f"{where}: got {quoted(first['input'])}; expected {expected(model, first['loc'])}"
 
 
 def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:

@@ -7,6 +7,7 @@ top; every preset is a sweep of one cell. Expansion is pure: the same sweep give
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +17,10 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from recast.stage import nearest
+from recast.quoting import nearest, quoted
 from recast.strategies import parse_strategy
 from workbench.analysis.tuning import next_rate, tried
+from workbench.limits import Need, need_of, too_large, too_many
 from workbench.spec.experiment import (
     PRESETS,
     WIDTHS,
@@ -50,7 +52,13 @@ class Tune(_Strict):
     grows by one rate beyond it, by the step between its last two rates.
     """
 
-    lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.0003, 0.001, 0.003, 0.01, 0.03)
+    lr: Annotated[tuple[Rate, ...], Field(min_length=1, max_length=1000)] = (
+        0.0003,
+        0.001,
+        0.003,
+        0.01,
+        0.03,
+    )
     metric: TuneMetric = "pass_at_1_matched"
     split: Literal["validation"] = "validation"
     extend: Annotated[int, Field(ge=0, le=8)] = 2
@@ -145,16 +153,39 @@ class Sweep(Experiment):
             for point in _points({k: v for k, v in rule.items() if k != "strategy"}):
                 yield _at(base, point, f"include.{i}"), names, True
 
+    def size(self) -> tuple[int, int]:
+        """Runs and cells before exclusions, counted without building any."""
+        cells = math.prod(len(values) for values in self.grid.values())
+        runs = cells * len(self.strategies)
+        for rule in self.include:
+            points = math.prod(len(values) for key, values in rule.items() if key != "strategy")
+            cells += points
+            runs += points * len(rule.get("strategy", self.strategies))
+        return runs * len(self.rates) * self.seeds, cells
+
+    def require_in_limits(self) -> None:
+        """Raise SpecError, one line, when runs, memory or time are beyond `workbench.limits`."""
+        runs, cells = self.size()
+        if runs > MOST_RUNS:
+            raise SpecError(f"grid: {runs:.3g} runs; expected at most {MOST_RUNS:,}")
+        reason = too_many(runs, cells)
+        if reason:
+            raise SpecError(f"{'grid: ' if self.grid or self.include else ''}{reason}")
+        each = max(1, runs // cells)
+        needs = [need_of(cell, each) for cell, _, _ in self.cells()]
+        largest = max(needs, key=lambda need: need.gibibytes)
+        hours = sum(need.core_hours for need in needs)
+        reason = too_large(Need(largest.gibibytes, hours, largest.reason))
+        if reason:
+            raise SpecError(reason)
+
     def runs(self) -> list[Run]:
         """Every run of the sweep, each once, in a fixed order.
 
-        Raises SpecError for a value out of range, an empty sweep, or more than a million runs.
+        Raises SpecError for a value out of range, an empty sweep, or one that is beyond the
+        limits of `workbench.limits`.
         """
-        size = len(self.strategies) * len(self.rates) * self.seeds
-        for values in self.grid.values():
-            size *= len(values)
-        if size > MOST_RUNS:
-            raise SpecError(f"grid: {size} runs; expected at most {MOST_RUNS}")
+        self.require_in_limits()
         found: dict[tuple[Any, ...], Run] = {}
         for experiment, strategies, included in self.cells():
             fields = _flattened(experiment.model_dump(), wrap=False)
@@ -204,11 +235,13 @@ def load_sweep(source: str, changes: Mapping[str, Any] | None = None) -> Sweep:
     base = raw.pop("base", None)
     if base is not None:
         if not isinstance(base, str):
-            raise SpecError(f"base: expected the name of a preset, got {base!r}")
+            raise SpecError(f"base: expected the name of a preset, got {quoted(base)}")
         raw = _merged(read_toml(base, PRESETS, "preset"), raw)
     if "name" not in raw:
         raw["name"] = Path(source).stem
-    return validated(Sweep, change(raw, changes or {}))
+    plan = validated(Sweep, change(raw, changes or {}))
+    plan.require_in_limits()
+    return plan
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

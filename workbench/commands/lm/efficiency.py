@@ -64,7 +64,7 @@ def efficiency(
     time on a CPU, wall time with a GPU.
     """
     from recast.lm.efficiency import Shapes, measure
-    from recast.stage import nearest
+    from recast.quoting import nearest
     from recast.strategies import STRATEGIES
 
     for name in strategies:

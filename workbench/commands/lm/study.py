@@ -163,7 +163,7 @@ def study(
 
 def _entries(names: tuple[str, ...], found: str | None) -> tuple[Entry, ...]:
     from recast.lm.study import ENTRIES, Entry
-    from recast.stage import nearest
+    from recast.quoting import nearest
     from recast.strategies import parse_strategy
 
     known = {entry.label: entry for entry in ENTRIES}
