@@ -7,7 +7,8 @@ never from its name:
 - `hits`: every hit of a group, every miss and every anchor gets what the number of hits dictates;
 - `levels`: credit may look at where each miss leaves the target's path as well;
 - `target`: no rollouts at all;
-- none: the general path of `sim.training.step` trains the strategy, on the shared tree of `sim.decoding.shared_tree`.
+- none: the general path of `sim.training.step` trains the strategy, on the shared tree of
+  `sim.decoding.shared_tree`.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def plan_for(
 
 @dataclass(frozen=True)
 class Update:
-    """grads `[R, ...]`; spent, counted: as `sim.training.step.account`; drawn, path, walked: for tests."""
+    """grads `[R, ...]`; spent, counted: as `sim.training.step.account`; drawn, path, walked: for
+    tests."""
 
     grads: Params
     spent: dict[str, Tensor]

@@ -1,7 +1,7 @@
-"""The fast path's two heavy parts as a compiled kernel, for MLP policies: `sim.shortcuts.walk` in numba.
+"""The fast path's two heavy parts as a compiled kernel, for MLP policies, as `walk` in numba.
 
 An option: it needs the extra `fast`. `score_path` and `descend` take and return what those of
-`sim.shortcuts.walk` do, and a step draws from the same laws, with other numbers: which kernel trained a run
+`walk` do, and a step draws from the same laws, with other numbers: which kernel trained a run
 is part of its name.
 """
 
@@ -163,5 +163,5 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _piece(matrices: Tensor) -> int:
-    """Rows of one product with the last two axes, `sim.policies.nodes.SMALL` multiplications at most."""
+    """Rows of one product with the last two axes, `SMALL` multiplications at most."""
     return max(1, SMALL // (matrices.shape[-2] * matrices.shape[-1]))

@@ -81,7 +81,7 @@ class _Law:
 
 
 class ExpectedPath:
-    """Steps of R runs of one strategy without sampling noise; as `sim.shortcuts.choose.FastPath`."""
+    """Steps of R runs of one strategy without sampling noise; as `choose.FastPath`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Machine code for `sim.shortcuts.compiled`, by numba: the target's paths, the walk of misses, Adam.
+"""Machine code for `compiled`, by numba: the target's paths, the walk of misses, Adam.
 
 A run is walked on its own, in pieces of a fixed size, so that its bits do not depend on its
 company. exp and tanh are made here, since the compiler turns them into vector code. Sizes come as
@@ -182,7 +182,7 @@ def score(
     reach: Any,
     leave: Any,
 ) -> None:
-    """Fill the arrays of a `sim.shortcuts.walk.Path`, from place `[R L B]` on, in its order of rows.
+    """Fill the arrays of a `walk.Path`, from place `[R L B]` on, in its order of rows.
 
     encoded `[P, H]`; node `[R, nodes, H]`, head `[R, L, H, K]`, bias `[R, L, K]`; dead
     `[nodes, K]`; places, codes `[items, L]`; target `[R, B]`; piece: rows of one product. reach

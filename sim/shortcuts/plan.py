@@ -1,7 +1,8 @@
 """Plans: what a shortcut draws for each prompt, and the weights that follow.
 
 A plan looks at the scored path of each prompt's target, draws as little as its kind of signal
-needs, and says what the walk has to deliver (`sim.shortcuts.walk.Demand`) and what the ledger has to count.
+needs, and says what the walk has to deliver (`sim.shortcuts.walk.Demand`) and what the ledger has
+to count.
 Shapes: R runs, B prompts, P = R B flat prompts, G rollouts, L levels.
 """
 

@@ -39,7 +39,7 @@ class Training:
     i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
     loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; updates: from sampled groups, or expected over everything a group may draw
-    (`sim.shortcuts.expected`); kernel: of the fast path's heavy parts, `compiled` is `sim.shortcuts.compiled`;
+    (`sim.shortcuts.expected`); kernel: of the fast path's heavy parts, `compiled` is numba's;
     evaluations: how many after the start, evenly spaced in steps; curve_prompts:
     test prompts behind each point of the curve (0 = all); start and end are measured on all as
     well."""

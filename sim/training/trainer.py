@@ -2,8 +2,8 @@
 
 Runs differ in seed and learning rate. What a run returns is the same bit for bit whichever runs
 stand beside it: draws come from its own streams, the fast path does matrix products run by run
-(`sim.policies.nodes`) and only elementwise work together, and everything else (the general path through
-autograd, the evaluation) sees one run at a time, in memory of its own.
+(`sim.policies.nodes`) and only elementwise work together, and everything else (the general path
+through autograd, the evaluation) sees one run at a time, in memory of its own.
 """
 
 from __future__ import annotations
