@@ -387,8 +387,7 @@ def probe(strategy: Strategy, width: int = 16) -> Signal:
     """
     slot = torch.arange(width, dtype=torch.float64)
     apart = max(1, width // 64)
-    some = torch.cat([torch.arange(0, width, apart), torch.tensor([1, width - 1, width])])
-    hits = some.unique().unsqueeze(-1)
+    hits = torch.tensor(sorted({*range(0, width, apart), 1, width - 1, width})).unsqueeze(-1)
     reward = (slot < hits).to(torch.float64)
     rank = slot.to(torch.int64).expand_as(reward)
     groups = RolloutGroups.of(

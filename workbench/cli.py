@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn
 import click
 
 from recast.quoting import nearest, one_line, quoted
-from workbench.limits import lifted
+from workbench.spec.limits import lifted
 
 
 class _Row(NamedTuple):

@@ -23,8 +23,8 @@ from pydantic import (
 from recast.quoting import nearest, one_line, quoted
 from recast.strategies import parse_strategy
 from recast.strategy import require_inputs
-from workbench.limits import need_of, too_large, too_many
-from workbench.plain_data import checked, parsed_toml
+from workbench.spec.limits import need_of, too_large, too_many
+from workbench.spec.plain_data import checked, parsed_toml
 
 if TYPE_CHECKING:
     from sim.training.step import Training

@@ -20,7 +20,6 @@ from pydantic import Field, field_validator, model_validator
 from recast.quoting import nearest, quoted
 from recast.strategies import parse_strategy
 from workbench.analysis.tuning import next_rate, tried
-from workbench.limits import Need, need_of, too_large, too_many
 from workbench.spec.experiment import (
     PRESETS,
     WIDTHS,
@@ -35,6 +34,7 @@ from workbench.spec.experiment import (
     validated,
 )
 from workbench.spec.keys import run_config, run_key, start_key
+from workbench.spec.limits import Need, count_of, need_of, too_large, too_many
 
 SWEEPS = Path(__file__).parent / "sweeps"
 Scalar = bool | int | float | str
@@ -164,10 +164,10 @@ class Sweep(Experiment):
         return runs * len(self.rates) * self.seeds, cells
 
     def require_in_limits(self) -> None:
-        """Raise SpecError, one line, when runs, memory or time are beyond `workbench.limits`."""
+        """Raise SpecError, one line, when runs, memory or time are beyond `workbench.spec.limits`."""
         runs, cells = self.size()
         if runs > MOST_RUNS:
-            raise SpecError(f"grid: {runs:.3g} runs; expected at most {MOST_RUNS:,}")
+            raise SpecError(f"grid: {count_of(runs)} runs; expected at most {MOST_RUNS:,}")
         reason = too_many(runs, cells)
         if reason:
             raise SpecError(f"{'grid: ' if self.grid or self.include else ''}{reason}")
@@ -183,7 +183,7 @@ class Sweep(Experiment):
         """Every run of the sweep, each once, in a fixed order.
 
         Raises SpecError for a value out of range, an empty sweep, or one that is beyond the
-        limits of `workbench.limits`.
+        limits of `workbench.spec.limits`.
         """
         self.require_in_limits()
         found: dict[tuple[Any, ...], Run] = {}

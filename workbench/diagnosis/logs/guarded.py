@@ -25,7 +25,7 @@ from workbench.diagnosis.logs.problems import LogError, plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
 from workbench.diagnosis.logs.record import load_record, save_record
 from workbench.jobs.process import environment
-from workbench.limits import are_lifted
+from workbench.spec.limits import are_lifted
 
 GIBIBYTES = 2.0
 """Ceiling of the reading process."""

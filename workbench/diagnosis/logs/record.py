@@ -65,8 +65,8 @@ def _built(kind: Any, note: Any, folder: Path) -> Any:
     """A value of a declared type from its note."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is pl.DataFrame:
-        return pl.read_ipc(folder / f"{int(note)}.arrow", memory_map=False)
-    if dataclasses.is_dataclass(kind):
+        return pl.read_ipc(folder / f"{int(note)}.arrow")
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return kind(**{name: _built(hints[name], part, folder) for name, part in note.items()})
     if origin in (Union, types.UnionType):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from workbench.pages.hosts import OWN, refusal
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 PATHS = ("/", "/_stcore/health", "/_stcore/host-config", "/sweeps")
 
 

@@ -51,9 +51,9 @@ def too_many(runs: int, cells: int) -> str:
     if _LIFTED.get():
         return ""
     if runs > RUNS:
-        return f"{_count(runs)} runs; expected at most {RUNS:,}{_HOW}"
+        return f"{count_of(runs)} runs; expected at most {RUNS:,}{_HOW}"
     if cells > CELLS:
-        return f"{_count(cells)} cells; expected at most {CELLS:,}{_HOW}"
+        return f"{count_of(cells)} cells; expected at most {CELLS:,}{_HOW}"
     return ""
 
 
@@ -77,7 +77,8 @@ def too_large(need: Need) -> str:
 _HOW = "; `recast --no-limits ...` starts it all the same"
 
 
-def _count(number: int) -> str:
+def count_of(number: int) -> str:
+    """A number of any size in a few characters: `25,000`, `1.2e+13`."""
     return f"{number:,}" if number < 10**12 else f"{float(min(number, 10**300)):.1e}"
 
 
