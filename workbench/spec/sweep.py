@@ -164,7 +164,7 @@ class Sweep(Experiment):
         return runs * len(self.rates) * self.seeds, cells
 
     def require_in_limits(self) -> None:
-        """Raise SpecError, one line, when runs, memory or time are beyond `workbench.spec.limits`."""
+        """Raise SpecError, one line, when runs, memory or time are beyond `spec.limits`."""
         runs, cells = self.size()
         if runs > MOST_RUNS:
             raise SpecError(f"grid: {count_of(runs)} runs; expected at most {MOST_RUNS:,}")
