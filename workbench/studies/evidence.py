@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,24 @@ import polars as pl
 
 from workbench.analysis.budget import cautions
 from workbench.analysis.summary import reported
-from workbench.analysis.tuning import mark_tuned
+from workbench.analysis.tuning import beyond_the_edge, mark_tuned
 from workbench.spec.experiment import SpecError
-from workbench.spec.sweep import Run, Sweep, beyond_the_edge, load_sweep, sweep_names
+from workbench.spec.sweep import Run, Sweep, load_sweep, sweep_names
 from workbench.stats.seeds import Floats, pair_by_seed
 from workbench.store.runs import Store, flat_config
 
 WHOLE = "the whole sweep"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Why a sweep is missing or incomplete, and the command that completes it, if there is one."""
+
+    text: str
+    command: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.command}" if self.command else self.text
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class Evidence:
     """
 
     sweeps: Mapping[str, pl.DataFrame]
-    gaps: tuple[str, ...] = field(default=())
+    gaps: tuple[Gap, ...] = field(default=())
     efficiency: pl.DataFrame = field(default_factory=pl.DataFrame)
     absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -65,40 +75,6 @@ class Evidence:
                 here = frame.filter(pl.col("setting") == setting)
                 found += [f"{name}, {setting}: {c.text}" for c in cautions(here, metric, baseline)]
         return found
-
-
-EFFICIENCY = (
-    "strategy",
-    "prefix",
-    "group",
-    "prompt_tokens",
-    "micro_rows",
-    "mfu",
-    "ratio",
-    "step_ratio",
-    "token_ratio",
-    "memory_ratio",
-)
-
-
-def read_efficiency(source: str) -> pl.DataFrame:
-    """Rows that `recast lm efficiency --format json` (or csv) printed into a file.
-
-    Raises SpecError, one line, when it cannot be read or lacks a column.
-    """
-    path = Path(source)
-    try:
-        frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_json(path)
-    except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
-        reason = " ".join(str(problem).split())[:120]
-        raise SpecError(f"--efficiency {source!r}: cannot be read ({reason})") from None
-    lacking = [name for name in EFFICIENCY if name not in frame.columns]
-    if lacking:
-        raise SpecError(
-            f"--efficiency {source!r}: lacks the column {lacking[0]}; expected what "
-            "`recast lm efficiency --format json` prints"
-        )
-    return frame
 
 
 def run_and_gather(
@@ -144,8 +120,11 @@ def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> 
         whole = [run for run in wanted if run.config["cell"] not in cells]
         if missing:
             gaps.append(
-                f"{len(missing)} of {len(wanted)} runs of the sweep {name} are not in the store: "
-                f"recast sweep {name} --store {store.root}"
+                Gap(
+                    f"{len(missing)} of {len(wanted)} runs of the sweep {name} are not in "
+                    "the store",
+                    f"recast sweep {name} --store {store.root}",
+                )
             )
             lacking[name] = _labels(plan, list(cells.values()))
         if whole:
@@ -159,8 +138,8 @@ def _labels(plan: Sweep, runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(with_setting(frame, plan.varying())["setting"])
 
 
-def _not_packaged(names: Collection[str]) -> list[str]:
-    return [f"the sweep {name} is not packaged" for name in names if name not in sweep_names()]
+def _not_packaged(names: Collection[str]) -> list[Gap]:
+    return [Gap(f"the sweep {name} is not packaged") for name in names if name not in sweep_names()]
 
 
 def _with_further_rates(plan: Sweep, runs: list[Run], store: Store) -> pl.DataFrame:
