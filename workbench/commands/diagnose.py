@@ -21,11 +21,11 @@ from workbench.diagnosis.diagnosis import (
 )
 from workbench.diagnosis.diagnosis import diagnose as take_apart
 from workbench.diagnosis.findings import examine
-from workbench.diagnosis.logs.guarded import read_guarded
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError, plain_line
 from workbench.diagnosis.logs.read import FORMATS, Log, files_of
 from workbench.diagnosis.savings import again, best_group, savings
+from workbench.jobs.reading import read_guarded
 from workbench.spec.experiment import SpecError
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import polars as pl
 
+from workbench.analysis.export import csv_text
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.spec.experiment import SpecError
 from workbench.store.bin import binned, empty, restore
@@ -34,7 +35,7 @@ def export(store_path: str, target: str) -> None:
         raise SpecError(f"{target}: no such folder {str(Path(target).parent)!r}")
     buffer = io.BytesIO()
     if target.endswith(".csv"):
-        frame.write_csv(buffer)
+        buffer.write(csv_text(frame).encode())
     else:
         frame.write_parquet(buffer, compression="zstd", compression_level=19)
     replace(buffer.getvalue(), Path(target))

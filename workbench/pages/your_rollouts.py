@@ -30,12 +30,12 @@ from workbench.diagnosis.diagnosis import (
 )
 from workbench.diagnosis.findings import Finding, examine
 from workbench.diagnosis.logs.groups import TEACHES
-from workbench.diagnosis.logs.guarded import read_guarded
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.logs.read import FORMATS
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
+from workbench.jobs.reading import read_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.simulate import simulate

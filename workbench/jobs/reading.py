@@ -4,7 +4,7 @@ A file says little about what it becomes: a kilobyte of parquet may hold gigabyt
 readers do, the process that shows a page or a table is not the one that runs out. The child gives
 back a folder with the table and everything else as JSON; nothing is unpickled.
 
-`python -m workbench.diagnosis.logs.guarded` is the child: an order on stdin, JSON lines on stdout.
+`python -m workbench.jobs.reading` is the child: an order on stdin, JSON lines on stdout.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError, plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
-from workbench.diagnosis.logs.record import load_record, save_record
 from workbench.jobs.process import environment
+from workbench.jobs.record import load_record, save_record
 from workbench.spec.limits import are_lifted
 
 GIBIBYTES = 2.0
@@ -94,7 +94,7 @@ def _too_much(name: str) -> str:
 def _child(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What the reading process says, and at last how it ended; it never outlives the caller."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "workbench.diagnosis.logs.guarded"],
+        [sys.executable, "-m", "workbench.jobs.reading"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
