@@ -48,6 +48,11 @@ class Child:
         """Process id."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
     def say(self, line: str) -> None:
         """Write one line to the child; lost when it is gone, which `heard` reports."""
         assert self._process.stdin is not None
