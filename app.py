@@ -4,10 +4,12 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from workbench.pages.hosts import OwnHostsOnly
+from workbench.pages.ready import load
 
 
 def show() -> None:
     """Set the page up, draw the sidebar and run the page that was asked for."""
+    load()
     st.set_page_config(page_title="ReCast Workbench", layout="wide")
     learnability = st.Page("workbench/pages/learnability.py", title="Learnability", default=True)
     gradient_signals = st.Page("workbench/pages/gradient_signals.py", title="Gradient signals")
@@ -47,4 +49,5 @@ if __name__ == "__main__":
     show()
 else:
     # `streamlit run` finds the server here and puts the guard in front of it.
+    load()
     app = st.App(__file__, middleware=[Middleware(OwnHostsOnly)])

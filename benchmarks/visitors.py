@@ -38,7 +38,15 @@ def server(store: Path) -> Iterator[tuple[int, int]]:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)],
+        [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            str(ROOT / "app.py"),
+            "--server.port",
+            str(port),
+        ],
         cwd=store.parent,
         env=os.environ
         | {"RECAST_STORE": str(store), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -48,7 +56,9 @@ def server(store: Path) -> Iterator[tuple[int, int]]:
     try:
         for _ in range(600):
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=10).close()
+                urllib.request.urlopen(
+                    f"http://127.0.0.1:{port}/_stcore/health", timeout=10
+                ).close()
                 break
             except OSError:
                 time.sleep(0.1)
