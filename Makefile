@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app test drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
+.PHONY: app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -14,6 +14,30 @@ test: $(STAMP) browser
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 -m "not drill"
+
+# What to run after every change; CONTRIBUTING.md says how long each of these takes.
+SIGNALS := tests/recast/stages/test_repair.py tests/recast/stages/test_selection.py \
+	$(addprefix tests/recast/test_,loss.py signal_pins.py strategy_loss.py structure.py)
+
+check: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not drill" $(SIGNALS) tests/test_python_page.py
+
+# The tests against the newest releases of every dependency, in an environment without constraints.
+newest:
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager -e '.[dev]'
+	.venv-newest/bin/pytest -n 2 -m "not drill"
+
+# A source distribution and a wheel in dist/.
+dist: $(STAMP)
+	$(BIN)/python -m build --no-isolation
+
+# The pages of docs/ and the API reference as one site in build/site; nothing is fetched at view time.
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
 
 # pytest exits with 5 when it finds no test to run.
 drills: $(STAMP) parity ray-drill

@@ -26,7 +26,7 @@ def pass_at_k(p: Tensor, k: int) -> Tensor:
 
 
 def regime_shares(p: Tensor, group: int) -> dict[str, Tensor]:
-    """Probability of each regime of an i.i.d. group of width G with hit probability p.
+    """Probability of each regime of an i.i.d. group of width G with hit probability p `[P]`; `[P]`.
 
     At G = 1 a hit is saturated, so single_hit is 0. The four sum to one.
     """

@@ -27,11 +27,13 @@ class _Row(NamedTuple):
 
 
 COMMANDS = {
+    "app": _Row("app:app", "Serve the app on this machine alone"),
     "calibrate": _Row("calibrate:calibrate", "Find the start whose groups are mixed as asked"),
     "claims": _Row("claims:claims", "Check the paper's claims C1..C12"),
     "compare": _Row("compare:compare", "Paired difference A minus B per metric"),
     "diagnose": _Row("diagnose:diagnose", "Diagnose a training log: what is wrong"),
     "exact": _Row("exact:exact", "Exact bias and variance of each signal"),
+    "fields": _Row("fields:fields", "List every field that --set FIELD=VALUE"),
     "lm": _Row("lm:lm", "Real causal language models: check data, train, evaluate"),
     "phase-map": _Row("phases:phase_map", "Which strategy wins where, at equal budget"),
     "presets": _Row("run:presets", "List the packaged presets"),

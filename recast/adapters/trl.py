@@ -27,8 +27,9 @@ from torch import Tensor
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from recast.adapters.limits import why_not_trl as why_not
 from recast.adapters.microbatches import EMPTY, marked_first, packed
-from recast.adapters.sampled import GIVEN, described
+from recast.adapters.sampled import described
 from recast.groups import Origin, RolloutGroups
 from recast.lm.decode import sample
 from recast.lm.extra import LMError
@@ -37,8 +38,9 @@ from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.loss import denominator
+from recast.stage import State
 from recast.strategies import parse_strategy
-from recast.strategy import Signal, State, Strategy, build_signal, require_inputs
+from recast.strategy import Signal, Strategy, build_signal
 from recast.structure import leading, level_scores
 
 SUPPORTED = "1.16"
@@ -360,19 +362,9 @@ def _refuse(
     trie: Trie | None,
     vocabulary: Vocabulary | None,
 ) -> None:
-    if strategy.learns_from_target or not strategy.needs_rollouts:
-        raise LMError("the TRL adapter has no supervised term; use recast lm rl for this strategy")
-    if strategy.gate != "none" or strategy.repair not in ("none", "anchor", "overwrite_last"):
-        raise LMError(
-            f"the TRL adapter cannot do gate={strategy.gate}, repair={strategy.repair}; it does "
-            "repair=none, anchor and overwrite_last; use recast lm rl"
-        )
-    for name, wanted in (("ratio", "token"), ("clip", "ppo"), ("anchor_ratio", "one")):
-        if getattr(strategy, name) != wanted:
-            raise LMError(
-                f"the TRL adapter takes {name} from GRPOConfig; {name}={getattr(strategy, name)} "
-                "needs recast lm rl"
-            )
+    reason = why_not(strategy)
+    if reason:
+        raise LMError(f"the TRL adapter: {reason}")
     if (trie is None) != (vocabulary is None):
         raise LMError("trie and vocabulary: give both or neither")
     if config is None:
@@ -381,7 +373,6 @@ def _refuse(
         raise LMError(f"loss_type: {config.loss_type!r}; expected one of {', '.join(LOSS_TYPES)}")
     if divisor == "strategy" and config.loss_type not in ("dapo", "cispo"):
         raise LMError(f"divisor='strategy' needs loss_type dapo or cispo, got {config.loss_type}")
-    try:
-        require_inputs(strategy, GIVEN, config.num_generations or 8)
-    except ValueError as problem:
-        raise LMError(f"the TRL adapter: {problem}") from None
+    reason = why_not(strategy, config.num_generations or 8)
+    if reason:
+        raise LMError(f"the TRL adapter: {reason}")

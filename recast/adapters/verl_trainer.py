@@ -30,8 +30,8 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from recast.adapters.sampled import described
 from recast.adapters.verl import SUPPORTED as SUPPORTED  # refuses other versions
 from recast.adapters.verl_batch import MODE, refuse, shape_batch
+from recast.stage import State
 from recast.strategies import parse_strategy
-from recast.strategy import State
 
 FIELDS = ("uid", "prompts", "responses", "rm_scores")
 

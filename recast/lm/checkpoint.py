@@ -89,7 +89,10 @@ def load_model(folder: Path, fingerprint: str | None = None) -> Checkpoint:
 
 
 def save_state(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Publish named tensors and what belongs to them. Raises LMError when the disk refuses."""
+    """Publish named tensors of any shapes and what belongs to them.
+
+    Raises LMError when the disk refuses.
+    """
     tensors = require("safetensors.torch")
 
     def write(draft: Path) -> None:
@@ -100,7 +103,7 @@ def save_state(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any
 
 
 def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """What `save_state` published, or None. Raises LMError for a damaged folder."""
+    """What `save_state` published, shapes kept, or None. Raises LMError for a damaged folder."""
     if _published(folder) is None:
         return None
     place, manifest = read_manifest(folder)

@@ -219,7 +219,10 @@ def matched_temperature(curve: Callable[[float], float], wanted: float) -> float
 def summarise(
     table: Mapping[str, Tensor], slices: Mapping[str, Tensor]
 ) -> dict[str, dict[str, float]]:
-    """Means over all prompts and over each slice that has any: {slice: {metric: value}}."""
+    """Means over all prompts and over each slice that has any: {slice: {metric: value}}.
+
+    table: a metric of each prompt, `[P]`; slices: bool `[P]`.
+    """
     everyone = torch.ones(len(next(iter(table.values()))), dtype=torch.bool)
     return {
         label: {name: value[mask].mean().item() for name, value in table.items()}

@@ -28,10 +28,10 @@ from recast.lm.evaluate import (
 )
 from recast.lm.optimizer import Adam, trainable
 from recast.lm.sft import target_logps
-from recast.lm.signal import collect, given
+from recast.lm.signal import collect, why_not
 from recast.lm.trainer import memory_of, roller, train_step
 from recast.lm.update import Job, RLTraining, update
-from recast.strategy import Strategy, require_inputs
+from recast.strategy import Strategy
 
 WIDTH = 10
 CHUNK = 256
@@ -82,7 +82,9 @@ def run(job: Job, strategy: Strategy, how: RLTraining, stops: Sequence[int]) -> 
     Schedules run over `how.steps`, so an early stop is a checkpoint of the whole run. Raises
     ValueError for a strategy that this path cannot run, and Diverged.
     """
-    require_inputs(strategy, given(how.search), how.group)
+    reason = why_not(strategy, how.search, how.group)
+    if reason:
+        raise ValueError(reason)
     optimizer = Adam(trainable(job.model), how.lr)
     memory = memory_of(job, strategy)
     ledger, tally = CostLedger(), list[dict[str, float]]()

@@ -28,10 +28,10 @@ from recast.lm.evaluate import (
 )
 from recast.lm.extra import LMError
 from recast.lm.optimizer import Adam, trainable
-from recast.lm.signal import Collected, Roller, collect, given
+from recast.lm.signal import Collected, Roller, collect, why_not
 from recast.lm.update import Diverged, Job, RLTraining, account, update
-from recast.stages.gate import start as start_state
-from recast.strategy import State, Strategy, require_inputs
+from recast.stage import State
+from recast.strategy import Strategy
 
 Progress = Callable[[int, int, str], None]
 Record = Callable[[int, Collected], None]
@@ -68,10 +68,9 @@ def train(
     """
     if how.batch > len(job.prompts):
         raise LMError(f"--batch: {how.batch} prompts asked for, the data has {len(job.prompts)}")
-    try:
-        require_inputs(strategy, given(how.search), how.group)
-    except ValueError as problem:
-        raise LMError(str(problem)) from None
+    reason = why_not(strategy, how.search, how.group)
+    if reason:
+        raise LMError(reason)
     named = trainable(job.model)
     optimizer = Adam(named, how.lr)
     wanted = {"how": asdict(how), "strategy": repr(strategy)}
@@ -102,9 +101,7 @@ def train(
 
 def memory_of(job: Job, strategy: Strategy) -> State:
     """What the strategy remembers before the first step, on the job's device."""
-    if strategy.gate == "none":
-        return {}
-    fresh = start_state((), len(job.prompts))
+    fresh = strategy.start((), len(job.prompts))
     return {name: value.to(job.target.device) for name, value in fresh.items()}
 
 
@@ -136,7 +133,7 @@ def train_step(
     """One rollout phase and one optimizer step.
 
     Returns what it cost (ledger keys), how its groups taught and how long it took, and the state
-    that the strategy carries to the next step.
+    that the strategy carries to the next step. Raises Diverged for a gradient that is no number.
     """
     began = time.perf_counter()
     collected = collect(roller(job, how), strategy, step, memory or {})

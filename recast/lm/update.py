@@ -160,7 +160,7 @@ def _part_loss(
     if logp.shape[1]:
         known |= {"logp": logp, "old_logp": logp.detach(), "ref_logp": frozen}
     loss = logp.new_zeros(())
-    if strategy.credit != "none":
+    if strategy.has_credit:
         policy = replace(strategy, supervised="none")
         mine, everyone = (
             denominator(s, strategy.denominator, job.trie.depth) for s in (signal, whole)

@@ -45,7 +45,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """tokens[l][c]: the token of code c at level l. before, after: token ids around the codes of
+    """`tokens[l][c]`: the token of code c at level l. before, after: token ids around the codes of
     the last `recent` items of a history, oldest first. pad: any id, never attended to."""
 
     tokens: tuple[tuple[int, ...], ...]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -60,7 +59,10 @@ def power(evidence: Evidence, start: float = 0.0, end: float = 0.25, weight: flo
 def power_hits(
     evidence: Evidence, start: float = 0.0, end: float = 0.25, weight: float = 1.0
 ) -> Tensor:
-    """As `power`, with p estimated from the rollouts: (hits + .5) / (G + 1). Needs rollouts."""
+    """As `power`, with p estimated from the rollouts: (hits + .5) / (G + 1).
+
+    Raises ValueError without `hits` and `valid` of each group.
+    """
     if evidence.hits is None or evidence.valid is None:
         raise ValueError("supervised=power_hits needs the hits of each group")
     alpha = start + (end - start) * evidence.progress
@@ -83,7 +85,8 @@ def s_dpo(evidence: Evidence, beta: float = 0.1) -> Tensor:
     """-log sigmoid(-log sum_j exp(beta (d_j - d_target))), d = log policy - log reference.
 
     j runs over the rollouts that reach the actor; a prompt without any gets 0. One negative: DPO,
-    arXiv 2305.18290. Several: S-DPO, arXiv 2406.09215. Needs rollouts and a reference.
+    arXiv 2305.18290. Several: S-DPO, arXiv 2406.09215.
+    Raises ValueError without rollouts or without the reference's log-probabilities.
     """
     parts = (evidence.target_ref_logp, evidence.rows_logp, evidence.rows_ref_logp, evidence.rows)
     if any(part is None for part in parts):
@@ -97,13 +100,11 @@ def s_dpo(evidence: Evidence, beta: float = 0.1) -> Tensor:
     return -torch.nn.functional.logsigmoid(-inside.logsumexp(-1)).masked_fill(~some, 0.0)
 
 
-SUPERVISED: Mapping[str, Stage] = MappingProxyType(
-    {
-        "none": Stage(none),
-        "sft": Stage(sft, {"target"}),
-        "power": Stage(power, {"target"}),
-        "power_hits": Stage(power_hits, {"target", "rollouts"}),
-        "chord": Stage(chord, {"target"}),
-        "s_dpo": Stage(s_dpo, {"target", "rollouts", "negatives", "reference"}),
-    }
-)
+SUPERVISED: Mapping[str, Stage] = {
+    "none": Stage(none, idle=True),
+    "sft": Stage(sft, needs={"target"}),
+    "power": Stage(power, needs={"target"}),
+    "power_hits": Stage(power_hits, needs={"target", "rollouts"}),
+    "chord": Stage(chord, needs={"target"}, by_code=True),
+    "s_dpo": Stage(s_dpo, needs={"target", "rollouts", "negatives", "reference"}),
+}

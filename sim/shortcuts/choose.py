@@ -21,8 +21,6 @@ import torch
 from torch import Tensor
 
 from recast.loss import LossSettings
-from recast.stages.repair import REPAIRS
-from recast.stages.selection import SELECTIONS
 from recast.strategy import Strategy
 from sim.policies.nodes import NodePolicy, Params
 from sim.policies.protocol import Policy
@@ -36,7 +34,7 @@ from sim.shortcuts.walk import KL_SLOPES, Path, Reference, Walkers, set_broken_a
 from sim.training.step import Training
 from sim.worlds.world import World
 
-OUTCOMES = frozenset({"target", "tie_key", "matched"})
+OUTCOMES = frozenset({"target", "tie_key", "matched", "score"})
 """Inputs that follow from where each rollout leaves the target's path."""
 
 
@@ -45,23 +43,22 @@ def plan_for(
 ) -> Plan | None:
     """The cheapest shortcut that is exact for the strategy, or None."""
     repair = strategy.stage("repair").stage
-    if (
-        strategy.gate != "none"
-        or strategy.coupling == "state"
-        or strategy.anchor_ratio != "one"
-        or not strategy.needs <= OUTCOMES
-        or repair in (REPAIRS["drop_constant"], REPAIRS["keep_distinct"])
-    ):
+    on_policy = strategy.stage("anchor_ratio").stage.idle
+    if strategy.has_gate or strategy.coupling == "state" or not on_policy:
+        return None
+    once = strategy.rounds is None and not strategy.oversamples
+    if repair.drops or not once or not strategy.needs <= OUTCOMES:
         return None
     if not strategy.needs_rollouts:
         return target_plan()
-    if strategy.credit == "none":
+    if not strategy.has_credit:
         loss = replace(loss, kl_weight=0.0)
-    simple = repair in (REPAIRS["none"], REPAIRS["anchor"])
+    always = strategy.anchors and not strategy.draws_repair
+    simple = repair.idle or (repair.injects == "miss" and always)
     if strategy.coupling == "group":
-        if simple and strategy.stage("select").stage is SELECTIONS["pair"]:
+        if simple and strategy.stage("select").stage.boundary:
             return pair_plan(strategy, group, loss)
-        if simple or repair is REPAIRS["append"]:
+        if simple or (repair.injects == "extra" and always):
             table = hit_table(strategy, group, depth)
             if table is not None:
                 return hits_plan(strategy, group, depth, table, loss)

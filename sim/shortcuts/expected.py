@@ -21,8 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recast.stages.repair import REPAIRS
-from recast.stages.selection import SELECTIONS
 from recast.strategy import Strategy
 from recast.theory.learnability import binomial_pmf
 from sim.policies.nodes import NodePolicy, Params
@@ -56,7 +54,7 @@ def why_not_expected(strategy: Strategy, how: Training, depth: int) -> str | Non
     plan = plan_for(strategy, how.group, depth, how.loss, torch.float64)
     if plan is None or plan.name == "levels":
         return "its credit depends on more than the hits of a group and its boundary pair"
-    if strategy.credit != "none" and strategy.denominator not in FIXED:
+    if strategy.has_credit and strategy.denominator not in FIXED:
         return (
             f"its loss is divided by what the batch happens to hold ({strategy.denominator}); "
             f"expected one of {', '.join(FIXED)}"
@@ -144,8 +142,7 @@ class ExpectedPath:
         """Derivative of the loss by the log-probability of each code of the target; `[P, L]`."""
         how, strategy, none = self._how, self._strategy, torch.zeros(len(path.leave))
         depth = path.leave.shape[1]
-        appends = strategy.stage("repair").stage is REPAIRS["append"]
-        width = how.group + int(appends)
+        width = strategy.stage("repair").width(how.group)
         share = share_of(strategy, none, none, how.batch, width, depth).numpy()[:, None]
         gone = path.leave > 0
         odds = np.divide(path.reach[:, 1:], path.leave, out=np.zeros_like(path.leave), where=gone)
@@ -159,7 +156,7 @@ def law_of(strategy: Strategy, path: Path, group: int, depth: int) -> _Law:
     if not strategy.needs_rollouts:
         none = np.zeros(len(path.leave))
         return _Law(none, np.zeros_like(path.leave), none, none, none, none + 1, none)
-    if strategy.stage("select").stage is SELECTIONS["pair"]:
+    if strategy.stage("select").stage.boundary:
         return _pair(strategy, path, group)
     table = hit_table(strategy, group, depth)
     assert table is not None
@@ -198,7 +195,7 @@ def _pair(strategy: Strategy, path: Path, group: int) -> _Law:
     law = pair_law(path, group)
     law /= law.sum((1, 2), keepdims=True)
     positive, negative, fed, sent = pair_weights(strategy)
-    anchors = strategy.stage("repair").stage is REPAIRS["anchor"]
+    anchors = strategy.anchors
     hardest = law[:, 1, 1:] + law[:, 0, 1:] * (anchors and group > 1)
     usable = hardest.sum(1)
     return _Law(

@@ -51,7 +51,7 @@ def levels_plan(
     """For a strategy that `depends_on_levels_alone`."""
     scores = level_scores(depth, dtype)
     plain = replace(loss, kl_weight=0.0)
-    policy_alone = replace(strategy, supervised="none") if strategy.credit != "none" else None
+    policy_alone = replace(strategy, supervised="none") if strategy.has_credit else None
 
     def one(reach: np.ndarray, rng: np.random.Generator) -> tuple[Signal, Tensor, Tensor, Tensor]:
         u = torch.from_numpy(rng.random((1, len(reach), group)))

@@ -13,7 +13,6 @@ import torch
 
 from recast.groups import RolloutGroups
 from recast.loss import LossSettings
-from recast.stages.repair import REPAIRS
 from recast.strategy import Strategy, build_signal
 from sim.shortcuts.plan import Drawn, Plan, kl_terms, share_of
 from sim.shortcuts.walk import Demand, Generators, Path
@@ -52,7 +51,7 @@ def pair_weights(strategy: Strategy) -> tuple[float, float, int, int]:
 def pair_plan(strategy: Strategy, group: int, loss: LossSettings) -> Plan:
     """For a strategy that selects the boundary pair, with or without an anchor before it."""
     positive, negative, fed, sent = pair_weights(strategy)
-    anchors = strategy.stage("repair").stage is REPAIRS["anchor"]
+    anchors = strategy.anchors
 
     def draw(path: Path, rngs: Generators, prompts: int) -> Drawn:
         depth = path.leave.shape[1]

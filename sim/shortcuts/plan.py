@@ -58,6 +58,8 @@ def _nothing(path: Path, rngs: Generators, prompts: int) -> Drawn:
 def kl_terms(
     loss: LossSettings, share: Tensor, hits: Tensor, like: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
+    """What the KL term adds per group, `[P]` each in the type of `like`: the weight of a rollout's
+    KL, and its number of hits. None, None without a KL term."""
     if not loss.kl_weight:
         return None, None
     return (loss.kl_weight * share).to(like.dtype), hits.to(like.dtype)

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from recast.ledger import CostLedger
-from recast.stages.gate import State
-from recast.stages.gate import start as start_state
+from recast.stage import State
 from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
 from sim.policies.protocol import Params, Policy
@@ -109,7 +108,7 @@ def train(
     diverged: list[int | None] = [None] * runs
     spending, teaching = Totals(runs), Totals(runs)
     rows: list[list[Row]] = [[] for _ in seeds]
-    state: State = start_state((runs,), len(world.train)) if strategy.gate != "none" else {}
+    state: State = strategy.start((runs,), len(world.train))
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
     before, evaluating = [now.temperature for now in opening], [0.0] * runs
 

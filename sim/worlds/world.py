@@ -241,7 +241,7 @@ def build_synthetic(recipe: SyntheticWorld) -> World:
 
 
 def blocks(size: int) -> tuple[Tensor, ...]:
-    """Positions of `size` prompts, `ROWS` at a time; the last block takes the rest as well, since a
+    """Positions `[n]` of `size` prompts, `ROWS` at a time; the last block takes the rest too, as a
     matrix product of one to three rows may differ in its last bits from that of many."""
     return torch.arange(size).tensor_split(tuple(range(ROWS, size - ROWS + 1, ROWS)))
 

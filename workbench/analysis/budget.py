@@ -273,7 +273,10 @@ def on_axis(frame: pl.DataFrame, metric: str, axis: str) -> pl.DataFrame:
 
 
 def final_value(frame: pl.DataFrame, metric: str, strategy: str) -> float:
-    """Mean over a strategy's runs of the metric at the last evaluation."""
+    """Mean over a strategy's runs of the metric at the last evaluation.
+
+    Raises ValueError when the strategy has no run with a value of it.
+    """
     rows = frame.filter((pl.col("strategy") == strategy) & pl.col(metric).is_not_null())
     last = rows.sort("step").group_by("run").agg(pl.col(metric).last())[metric]
     if last.is_empty():

@@ -72,5 +72,6 @@ def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[al
 
 
 def titled(chart: Any, question: str, description: str) -> Chart:
+    """A chart with the question it answers as its title, and a text for those who cannot see it."""
     shown: Chart = chart.properties(title=question, description=description)
     return shown

@@ -16,9 +16,10 @@ import torch
 
 from recast.groups import Origin, RolloutGroups, regime
 from recast.regimes import REGIMES
+from recast.stage import State
 from recast.stages.repair import anchored
 from recast.strategies import parse_strategy
-from recast.strategy import Signal, State, Strategy, build_signal
+from recast.strategy import STAGES, Signal, Strategy, build_signal
 from recast.structure import level_scores
 from workbench.diagnosis.diagnosis import Diagnosis
 
@@ -50,11 +51,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Logged:
-    """The batches of a log. tokens, target: whether the log has them."""
+    """The batches of a log. tokens, target: whether the log has them; prompts: how many."""
 
     batches: Sequence[Batch]
     tokens: bool
     target: bool
+    prompts: int = 1
 
 
 def logged(found: Diagnosis) -> Logged:
@@ -63,6 +65,11 @@ def logged(found: Diagnosis) -> Logged:
     every = max(1, -(-found.groups.height // MOST))
     chosen = counts["step"].gather_every(every).to_list()
     rollouts = found.rollouts.filter(pl.col("step").is_in(chosen)).sort("step", "order")
+    # Numbered over the whole log: a memory of prompts and items outlives a step.
+    rollouts = rollouts.with_columns(
+        visited=pl.col("prompt").rank("dense").cast(pl.Int64) - 1,
+        item=pl.col("prediction").rank("dense").cast(pl.Int64),
+    )
     batches = [
         _batch(part, found.threshold + found.tolerance)
         for _, part in rollouts.group_by("step", maintain_order=True)
@@ -71,6 +78,7 @@ def logged(found: Diagnosis) -> Logged:
         batches,
         tokens=rollouts["tokens"].null_count() == 0,
         target=rollouts["target"].null_count() < rollouts.height,
+        prompts=rollouts["visited"].n_unique(),
     )
 
 
@@ -101,8 +109,7 @@ def _batch(part: pl.DataFrame, threshold: float) -> Batch:
         scores = (outcome > threshold).astype(np.float64)
     optional: dict[str, torch.Tensor] = {}
     if named["prediction"].null_count() == 0:
-        item = named["prediction"].rank("dense").cast(pl.Int64).to_numpy()
-        optional["item"] = placed(item, 0)
+        optional["item"] = placed(named["item"].to_numpy(), 0)
     if known:
         optional["matched"] = placed(np.minimum(matched, depth), 0)
     if named["beam_rank"].null_count() == 0:
@@ -112,7 +119,11 @@ def _batch(part: pl.DataFrame, threshold: float) -> Batch:
         optional["entropy"] = placed(entropy, 0).unsqueeze(-1)
     tokens = named["tokens"].cast(pl.Float64).fill_null(0).to_numpy()
     draws = torch.from_numpy(np.random.default_rng(int(named["order"][0])).random(shape))
+    prompt = torch.zeros(shape[0], dtype=torch.int64)
+    prompt[row] = torch.from_numpy(named["visited"].to_numpy().copy())
     common: dict[str, Any] = {
+        "prompt": prompt,
+        "depth": depth if known and bool((own == depth).all()) else 0,
         "score": placed(scores),
         "valid": valid,
         "tie_key": draws,
@@ -165,10 +176,16 @@ def _row(name: str, strategy: Strategy, found: Diagnosis, given: Logged) -> dict
     notes = []
     if (strategy.anchors or strategy.learns_from_target) and not given.target:
         notes.append("takes the ground truth to be known")
-    if strategy.gate != "none":
+    if strategy.has_gate:
         notes.append("without its gate")
-    if strategy.repair == "drop_constant":
-        notes.append("before further prompts fill the batch")
+    if strategy.rounds is not None:
+        refills = strategy.rounds.kind == "refill"
+        notes.append(
+            "before further prompts fill the batch"
+            if refills
+            else "its first round of sampling alone"
+        )
+    notes += [note for kind in STAGES if (note := strategy.stage(kind).stage.note)]
     return {"strategy": name, "groups": groups, **row, "note": "; ".join(notes)}
 
 
@@ -177,7 +194,7 @@ def signals(strategy: Strategy, given: Logged) -> Iterator[tuple[Batch, Signal]]
 
     Raises ValueError when the log lacks an input that the strategy needs.
     """
-    state: State = {}
+    state: State = strategy.start((), given.prompts)
     for batch in given.batches:
         groups = batch.binary if strategy.needs_binary else batch.groups
         signal = build_signal(strategy, groups, state)

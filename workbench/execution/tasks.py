@@ -195,7 +195,7 @@ def abreast(starts: Sequence[Start], spec: Experiment) -> Params:
 
 
 def make_runs(task: TrainTask, report: Report) -> list[Trained]:
-    """Train a task's runs in one tensor program."""
+    """Train a task's runs in one tensor program. Raises SpecError for what cannot be trained."""
     began = time.perf_counter()
     spec, world = task.experiment, world_of(task.experiment)
     try:

@@ -320,5 +320,5 @@ st.code(
     language="bash" if trainer in ("run", "verl") else "python",
     wrap_lines=True,
 )
-if reason := mind(trainer, strategy):
+if reason := mind(trainer, strategy, found.group):
     st.info(plain(reason))

@@ -100,7 +100,10 @@ class Store:
         return self.root / "runs"
 
     def prepare(self) -> Store:
-        """Create the folders. Raises StoreError when the path is not a writable folder."""
+        """Create the folders.
+
+        Raises StoreError when the path is not a writable folder, DiskError when the disk is full.
+        """
         try:
             self._runs.mkdir(parents=True, exist_ok=True)
             with draft_in(self.root):

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from test_fast import (
+from test_choose import (
     check_one_step,
     judged,
     made_world,
     rough,
     walked_items,
 )
-from test_tree import catalogues
+from test_shared_tree import catalogues
 
 from recast import STRATEGIES
 from recast.groups import Origin

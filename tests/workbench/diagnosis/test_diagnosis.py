@@ -17,7 +17,7 @@ from scipy import integrate, stats
 
 from recast.groups import RolloutGroups
 from recast.regimes import REGIMES
-from recast.stages.gate import Visit, after, greso, start
+from recast.stages.gate import Visit, greso, greso_carry, greso_start
 from recast.theory.learnability import expected_signal
 from workbench import cli
 from workbench.commands.diagnose import TABLES
@@ -162,14 +162,14 @@ def test_skipping_is_gresos_gate_replayed_prompt_by_prompt(tmp_path):
     names = list(dict.fromkeys(row["prompt"] for row in rows))
     order = found.groups["prompt"].unique().sort().to_list()
     place = {name: order.index(found.groups["prompt"][i]) for i, name in enumerate(names)}
-    state, skipped, lost = start((), len(names)), 0, 0
+    state, skipped, lost = greso_start((), len(names)), 0, 0
     for step in range(1, 31):
         index = torch.tensor([place[name] for name in names])
         first = (step - 1) * len(names)
         visit = Visit(index, torch.from_numpy(draws[first : first + len(names)]), step == 1)
         keep = greso(visit, state)
         reward = torch.stack([(torch.arange(8) < hits[step, n]).double() for n in names])
-        state = after(visit, state, RolloutGroups.of(reward), keep)
+        state = greso_carry(visit, RolloutGroups.of(reward), keep, state)
         skipped += int((~keep).sum())
         lost += sum(not kept and 0 < hits[step, n] < 8 for kept, n in zip(keep, names, strict=True))
     assert (replayed.skipped, replayed.lost) == (skipped, lost)

@@ -25,7 +25,7 @@ DATA = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @contextmanager
 def one_line(*packages: str) -> Iterator[None]:
     """Import the optional packages or say how to get them; turn what a user can put right into one
-    line."""
+    line. Raises SpecError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
