@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from benchmarks.bombs import BOMBS
 from benchmarks.hostile_inputs import INPUTS, Input
+from benchmarks.visitors import PAGES, at_once, look, resident, server
 
 ROOT = Path(__file__).parents[1]
 MOST_SECONDS, MOST_BYTES, MOST_CHARACTERS = 10.0, 2e9, 300
@@ -58,6 +62,18 @@ class Verdict:
         for reason in (reason for reason, true in reasons.items() if true):
             text = json.dumps(asked)[:400]
             self.broken.append(f"{reason}: {text}\n    {(found['trace'] or found['err'])[-400:]}")
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Rows of the table."""
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.kinds.items()))
+        refused = sum(count for code, count in self.codes.items() if code in (2, 3))
+        return [
+            (f"{self.inputs} generated inputs ({kinds})", f"{refused} refused in one line"),
+            ("tracebacks, dead processes, other breaches", str(len(self.broken))),
+            ("slowest, seconds of processor time", f"{self.slowest:.1f}"),
+            ("largest process", f"{self.largest / 1e9:.2f} GB"),
+            ("longest message of a refusal", f"{self.longest} characters"),
+        ]
 
 
 def generated(count: int, start: int) -> list[Input]:
@@ -118,24 +134,88 @@ def _served(inputs: list[Input], verdict: Verdict) -> list[Input]:
     return []
 
 
+def bombs() -> tuple[list[tuple[str, str]], list[str]]:
+    """Small files that become large, given to `recast diagnose`; rows of the table, and breaches."""
+    rows, broken = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, write in BOMBS.items():
+            path = write(Path(folder) / name)
+            began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+            done = subprocess.run(
+                [sys.executable, "-m", "workbench.cli", "diagnose", str(path)],
+                capture_output=True,
+                text=True,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+                check=False,
+            )
+            took = resource.getrusage(resource.RUSAGE_CHILDREN)
+            rows.append(
+                (
+                    f"file bomb: {name}, {path.stat().st_size:,} bytes",
+                    f"exit code {done.returncode}, {took.ru_utime - began:.0f} s of processor time, "
+                    f"largest process so far {took.ru_maxrss / 1e6:.2f} GB",
+                )
+            )
+            if done.returncode not in (0, 2) or "Traceback" in done.stderr:
+                broken.append(f"{name}: exit code {done.returncode}: {done.stderr[-300:]}")
+            if took.ru_maxrss * 1024 > 2.2 * 2**30:
+                broken.append(f"{name}: {took.ru_maxrss / 1e6:.2f} GB")
+            path.unlink()
+    return rows, broken
+
+
+def crowd(sessions: int, racers: int) -> tuple[list[tuple[str, str]], list[str]]:
+    """Sessions that open every page of a cold server at once, then tabs of Train live."""
+    rows, broken = [], []
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder) / "runs") as (port, pid):
+        visits = at_once(port, [PAGES[k % len(PAGES)] for k in range(sessions)])
+        failed = [visit for visit in visits if visit.errors or not visit.finished]
+        rows.append((f"{sessions} sessions from cold", f"{len(failed)} with an error page"))
+        broken += [f"{visit.page}: {visit.errors or 'not drawn'}" for visit in failed]
+        before = resident(pid)
+        open_tabs = [look(port, "train_live") for _ in range(racers)]
+        held = resident(pid)
+        rows.append(
+            (
+                f"{racers} idle tabs of Train live",
+                f"server and children {held / 1e9:.2f} GB, {before / 1e9:.2f} GB before",
+            )
+        )
+        if held > 2e9:
+            broken.append(f"{racers} tabs hold {held / 1e9:.2f} GB")
+        broken += [str(visit) for visit, _ in open_tabs if visit.errors or not visit.finished]
+        for _, session in open_tabs:
+            session.close()
+    return rows, broken
+
+
 def main() -> None:
     """Run what was asked for and print the table."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--inputs", type=int, default=1000)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--only", choices=["inputs", "bombs"], action="append")
+    options.add_argument("--sessions", type=int, default=10)
+    options.add_argument("--tabs", type=int, default=20)
+    options.add_argument("--only", choices=["inputs", "bombs", "crowd"], action="append")
     chosen = options.parse_args()
-    wanted = chosen.only or ["inputs"]
+    wanted = chosen.only or ["inputs", "bombs", "crowd"]
+    rows: list[tuple[str, str]] = []
     broken: list[str] = []
     if "inputs" in wanted:
         verdict = attempted(generated(chosen.inputs, chosen.seed))
-        print(f"{verdict.inputs} inputs: {dict(verdict.kinds)}")
-        print(f"exit codes {dict(sorted(verdict.codes.items()))}")
-        print(
-            f"slowest {verdict.slowest:.1f} s of processor time, largest process "
-            f"{verdict.largest / 1e9:.2f} GB, longest message {verdict.longest} characters"
-        )
+        rows += verdict.rows()
         broken += verdict.broken
+    for name, drill in (
+        ("bombs", bombs),
+        ("crowd", lambda: crowd(chosen.sessions, chosen.tabs)),
+    ):
+        if name in wanted:
+            found, breaches = drill()
+            rows += found
+            broken += breaches
+    print("| what was tried | what came of it |\n|---|---|")
+    for what, came in rows:
+        print(f"| {what} | {came} |")
     for text in broken:
         print(f"BROKEN {text}")
     print(f"{len(broken)} promises broken")

@@ -3,13 +3,16 @@ refused with the flag that lifts it."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recast.items import read_folder
 from workbench.spec.experiment import Experiment, SpecError, load_experiment, preset_names
+from workbench.spec.keys import folder_fingerprint
 from workbench.spec.limits import lifted, need_of
 from workbench.spec.plain_data import DEEPEST, checked, parsed_toml
 from workbench.spec.sweep import Sweep, load_sweep, sweep_names
@@ -137,3 +140,20 @@ def test_a_value_that_could_not_be_stored_is_refused(value):
 def test_a_dictionary_that_is_fine_is_left_as_it_is():
     tree = Experiment(strategies=("grpo",)).model_dump()
     assert checked(tree) is tree
+
+
+@pytest.mark.parametrize("place", ["index/tiny.index.json", "train/tiny.csv", "test/tiny.csv"])
+def test_a_pipe_in_a_data_folder_is_refused_and_never_waited_for(place, data_folder):
+    (data_folder / place).unlink()
+    os.mkfifo(data_folder / place)
+    with pytest.raises(SpecError, match="no regular file"):
+        folder_fingerprint(str(data_folder))
+    with pytest.raises(ValueError, match="no regular file"):
+        read_folder(data_folder)
+
+
+def test_an_index_nested_ten_thousand_deep_is_one_line(data_folder):
+    path = data_folder / "index" / "tiny.index.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="not an index"):
+        read_folder(data_folder)
