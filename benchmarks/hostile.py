@@ -135,7 +135,7 @@ def _served(inputs: list[Input], verdict: Verdict) -> list[Input]:
 
 
 def bombs() -> tuple[list[tuple[str, str]], list[str]]:
-    """Small files that become large, given to `recast diagnose`; rows of the table, and breaches."""
+    """Small files that become large, given to `recast diagnose`; rows, and breaches."""
     rows, broken = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, write in BOMBS.items():
@@ -152,7 +152,7 @@ def bombs() -> tuple[list[tuple[str, str]], list[str]]:
             rows.append(
                 (
                     f"file bomb: {name}, {path.stat().st_size:,} bytes",
-                    f"exit code {done.returncode}, {took.ru_utime - began:.0f} s of processor time, "
+                    f"exit code {done.returncode}, {took.ru_utime - began:.0f} s of one core, "
                     f"largest process so far {took.ru_maxrss / 1e6:.2f} GB",
                 )
             )

@@ -1,4 +1,4 @@
-"""A small form of `make hostile`: generated inputs and one bomb; the whole is a command of its own."""
+"""A small form of `make hostile`: generated inputs, two bombs, a log read under guard."""
 
 from __future__ import annotations
 
