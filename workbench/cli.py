@@ -46,6 +46,7 @@ COMMANDS = {
     "strategies": _Row("strategies:strategies", "List every strategy: what it does"),
     "sweep": _Row("sweep:sweep", "Run what is missing of SWEEP"),
     "sweeps": _Row("sweep:sweeps", "List the packaged sweeps"),
+    "watch": _Row("watch:watch", "Follow a growing log"),
 }
 """Every command; the purpose is how its own help begins."""
 

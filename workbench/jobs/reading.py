@@ -24,7 +24,7 @@ from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError, plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
 from workbench.jobs.process import environment
-from workbench.jobs.record import load_record, save_record
+from workbench.jobs.record import built_from, load_record, plain_of, save_record
 from workbench.spec.limits import are_lifted
 
 GIBIBYTES = 2.0
@@ -58,8 +58,7 @@ def read_guarded(
             "paths": [str(path.absolute()) for path in paths],
             "names": names,
             "form": form,
-            "reward": list(choice.reward),
-            "outcome": choice.outcome,
+            "choice": plain_of(choice),
             "most": most,
             "folder": folder,
             "seconds": seconds,
@@ -71,7 +70,7 @@ def read_guarded(
                 last = event["name"]
                 progress(event["done"], event["total"], last)
             elif event["kind"] == "refused":
-                raise LogError(event["text"])
+                raise LogError(event["text"], tuple(event["columns"]))
             elif event["kind"] == "memory":
                 raise LogError(_too_much(last))
             elif event["kind"] == "end" and event["code"] == -signal.SIGXCPU:
@@ -149,14 +148,14 @@ def main() -> None:
         log = read_log(
             [Path(path) for path in order["paths"]],
             form=order["form"],
-            choice=Choice(tuple(order["reward"]), order["outcome"]),
+            choice=built_from(Choice, order["choice"]),
             most=order["most"],
             names=order["names"],
             progress=lambda done, total, name: _say("progress", done=done, total=total, name=name),
         )
         save_record(log, Path(order["folder"]))
     except LogError as problem:
-        _say("refused", text=str(problem))
+        _say("refused", text=str(problem), columns=list(problem.columns))
     except MemoryError:
         _say("memory")
 

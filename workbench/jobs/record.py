@@ -40,6 +40,18 @@ def load_record(kind: type[_Record], folder: Path) -> _Record:
     return found
 
 
+def plain_of(record: Any) -> Any:
+    """A dataclass instance without tables as plain data."""
+    return _plain(record, [])
+
+
+def built_from(kind: type[_Record], note: Any) -> _Record:
+    """What `plain_of` made plain."""
+    found = _built(kind, note, Path())
+    assert isinstance(found, kind)
+    return found
+
+
 def _plain(value: Any, tables: list[pl.DataFrame]) -> Any:
     if isinstance(value, pl.DataFrame):
         tables.append(value)

@@ -24,7 +24,6 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ from workbench.store.soundness import (
     fault_of_start,
     sweep_record,
 )
+from workbench.version import version
 
 SCHEMA_VERSION = 2
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
@@ -457,7 +457,7 @@ def _migrated(key: str, frame: pl.DataFrame) -> bytes:
 
 def _versions() -> dict[str, str]:
     return {
-        "recast": version("recast-workbench"),
+        "recast": version(),
         "torch": torch.__version__,
         "polars": pl.__version__,
         "python": platform.python_version(),
