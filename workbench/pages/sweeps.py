@@ -231,7 +231,7 @@ elif frame.is_empty():
 else:
     st.caption(f"Data: {plain(source)}.")
     if shown == "browse":
-        browse(view, state, frame, own=(store_folder() / "runs").is_dir())
+        browse(view, state, frame, own=Store(store_folder()).has(frame["run"][0]))
         finished()
     elif shown == "compare":
         comparison(frame)
