@@ -24,7 +24,6 @@ from sim.decoding.beam import beam
 from sim.decoding.sample import path_entropy, path_logp, sample
 from sim.policies.protocol import Params, Policy
 from sim.seeds import minibatch, uniforms
-from sim.training.optimizer import Kernel
 from sim.worlds.world import World
 
 _T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
@@ -39,8 +38,8 @@ class Training:
     i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
     loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; updates: from sampled groups, or expected over everything a group may draw
-    (`sim.shortcuts.expected`); kernel: of the fast path's heavy parts, `compiled` is `sim.shortcuts.compiled`;
-    evaluations: how many after the start, evenly spaced in steps; curve_prompts:
+    (`sim.shortcuts.expected`); kernel: `compiled` trains by `sim.kernel` what it serves, `general` all by
+    autograd; evaluations: how many after the start, evenly spaced in steps; curve_prompts:
     test prompts behind each point of the curve (0 = all); start and end are measured on all as
     well."""
 
@@ -55,7 +54,7 @@ class Training:
     kl_estimator: KLEstimator = "k3"
     mini_batch: int = 0
     updates: Literal["sampled", "expected"] = "sampled"
-    kernel: Kernel = "torch"
+    kernel: Literal["compiled", "general"] = "compiled"
     evaluations: int = 10
     curve_prompts: int = 128
 

@@ -11,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
+from sim.shortcuts.pair import pair_law
+from sim.shortcuts.walk import multinomial, score_path
 from test_fast import (
     check_one_step,
     judged,
@@ -28,8 +30,6 @@ from sim.decoding.sample import path_logp_each, sample
 from sim.policies.protocol import MLP
 from sim.seeds import uniforms
 from sim.shortcuts.choose import FastPath
-from sim.shortcuts.pair import pair_law
-from sim.shortcuts.walk import multinomial, score_path
 from sim.training.step import Training
 from sim.training.trainer import train
 from sim.worlds.catalogue import build_catalogue

@@ -1,0 +1,64 @@
+"""Which learner trains: the compiled one where it can, and whether this machine can compile."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+
+from recast.strategy import Strategy
+from sim.counts import Learner
+from sim.policies.protocol import Params, Policy
+from sim.training.step import Training
+from sim.worlds.world import World
+
+
+@cache
+def why_not_compiled() -> str | None:
+    """Why numba cannot be used on this machine, in one line; None where it can."""
+    try:
+        import sim.kernel.step  # noqa: F401
+    except ImportError as problem:
+        return str(problem).splitlines()[0]
+    return None
+
+
+def fast_path(
+    policy: Policy,
+    world: World,
+    strategy: Strategy,
+    start: Params,
+    seeds: tuple[int, ...],
+    how: Training,
+) -> Learner | None:
+    """The kernel's learner, or None where the general path must do. Warns once per process where
+    that is only for want of numba."""
+    if how.kernel != "compiled":
+        return None
+    reason = why_not_compiled()
+    if reason is not None:
+        warnings.warn(
+            f"numba cannot be used ({reason}): the general path trains, several times slower",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    from sim.shortcuts.choose import FastPath
+
+    return FastPath.of(policy, world, strategy, start, seeds, how)
+
+
+def expected_path(
+    policy: Policy,
+    world: World,
+    strategy: Strategy,
+    start: Params,
+    seeds: tuple[int, ...],
+    how: Training,
+) -> Learner:
+    """The learner of expected updates. Raises ValueError, one line, where there is none."""
+    reason = why_not_compiled()
+    if reason is not None:
+        raise ValueError(f"train.updates: expected updates need numba ({reason})")
+    from sim.shortcuts.expected import ExpectedPath
+
+    return ExpectedPath(policy, world, strategy, start, seeds, how)
