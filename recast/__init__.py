@@ -48,7 +48,7 @@ else:
             "strategies": ("STRATEGIES", "parse_strategy"),
             "strategy": ("Signal", "Strategy", "build_signal", "require_inputs"),
             "structure": ("matched_levels", "structural_score"),
-            "supervised": ("Evidence",),
+            "stages.supervised": ("Evidence",),
         },
     )
 

@@ -6,8 +6,9 @@ value at T = .5. `greedy` is the hit of greedy decoding (the T -> 0 limit of Pas
 the most probable item, `beam_pass_at_1` of the top beam of a beam search of width 32.
 Metrics are computed in float32 (relative error about 1e-6) unless told otherwise.
 
-With free decoding (`sim.worlds.free_decoding`) Pass@k, greedy and beams face the dead ends as well, `invalid_share`
-is the chance that a rollout ends in one, and lists of the most probable items hold items alone.
+With free decoding (`sim.worlds.free_decoding`) Pass@k, greedy and beams face the dead ends as well,
+`invalid_share` is the chance that a rollout ends in one, and lists of the most probable items hold
+items alone.
 
 Splits: `test` is a fixed sample of the test prompts, the same at every evaluation; `test_all` is
 all of them and `validation` the tuning prompts, both at the start and at the end only.

@@ -1,7 +1,7 @@
 """Weights and objectives that are known in closed form, by strategy.
 
-A second derivation, by hand, of what `recast.theory.objective` computes from the code that trains: each
-holds for that strategy's own divisor (`Weight.divisor`) and for eps = 0 in its credit, whose
+A second derivation, by hand, of what `recast.theory.objective` computes from the code that trains:
+each holds for that strategy's own divisor (`Weight.divisor`) and for eps = 0 in its credit, whose
 default of 1e-6 moves w by about as much. k ~ Binomial(G, p) and j ~ Binomial(G - 1, p) count hits,
 E is the expectation, f(1) = 0. A strategy that picks misses by their structure (a hard negative)
 has its positive half here.

@@ -13,8 +13,8 @@ p^(k-1) (1-p)^(G-k) is a binomial tail,
     f(p) = sum over k of (A+(k) - A-(k - 1)) P(K >= k) / D = E[F(K)],  F(k) = F(k-1) + (A+ - A-) / D
 
 so that a group-local strategy climbs the expectation of a utility F of the number of hits. An
-anchor adds a(k) grad log p. All of it is computed from `recast.theory.by_hits`, that is from the code
-that trains; `CLOSED_FORMS` restates what is known in closed form.
+anchor adds a(k) grad log p. All of it is computed from `recast.theory.by_hits`, that is from the
+code that trains; `CLOSED_FORMS` restates what is known in closed form.
 Source: the policy-gradient theorem; the table of weights is this project's derivation.
 """
 

@@ -1,7 +1,8 @@
 """Rollouts: i.i.d. items sampled down the trie, and log-probabilities of given items.
 
-A policy with hand-written node passes walks the shared tree of `sim.decoding.shared_tree`; any other one, and the
-tests, use `sample_each` and `path_logp_each`, which pay for every rollout at every level.
+A policy with hand-written node passes walks the shared tree of `sim.decoding.shared_tree`; any
+other one, and the tests, use `sample_each` and `path_logp_each`, which pay for every rollout at
+every level.
 """
 
 from __future__ import annotations

@@ -138,9 +138,8 @@ def ask(paths: Paths, rules: Rules, table: Array, demand: Demand, s: Scratch, ta
 
 @inner
 def supervise(slopes: Array, row: Any, paths: Paths, rules: Rules, demand: Demand) -> None:
-    """Add the derivative of the supervised term; a row of slopes `[.., 4]` is a
-    `recast.stages.supervised.Slope`: weight, power of p, power of the estimate of p from hits, weight of
-    p (1 - p) per code."""
+    """Add the derivative of the supervised term, a row of slopes `[.., 4]`: the weight, power,
+    hits_power and chord of a `recast.stages.supervised.Slope`."""
     weight, power = slopes[row, 0], slopes[row, 1]
     hits_power, chord = slopes[row, 2], slopes[row, 3]
     if weight == 0 and chord == 0:

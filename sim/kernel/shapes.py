@@ -25,8 +25,8 @@ class Net(NamedTuple):
 
 
 class Flat(NamedTuple):
-    """All parameters of one run, T `[n]`, which those of its `Net` lie in; their gradient, 0 between
-    steps; and Adam's moments."""
+    """All parameters of one run, T `[n]`, which those of its `Net` lie in; their gradient, 0
+    between steps; and Adam's moments."""
 
     value: Array
     grad: Array

@@ -120,7 +120,7 @@ def run_steps(
     SCORE returns 1 if the step is sound, the gradients return how many walkers ended as items, and
     leave the gradient where it is.
     """
-    naming = task == GRADIENT or task == GIVEN_GRADIENT
+    naming = task in (GRADIENT, GIVEN_GRADIENT)
     for i in range(len(slopes)):
         sound = True
         if task < GIVEN_GRADIENT:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
-from sim.counts import Counted
 from sim.kernel import draw
 from sim.kernel.buffers import (
     Buffers,
@@ -34,6 +33,7 @@ from sim.policies.protocol import Params, Policy
 from sim.seeds import key_of, permutation, stream
 from sim.shortcuts.levels import ask_by_level
 from sim.shortcuts.plan import Plan, divisor, plan_for
+from sim.training.counts import Counted
 from sim.training.step import Training
 from sim.worlds.world import World
 
@@ -55,7 +55,7 @@ class Walked:
 
 @dataclass(frozen=True)
 class Update:
-    """One step without its optimizer. grads `[R, ...]`; spent, counted: as `sim.training.step.account`; hits
+    """One step without its optimizer. grads `[R, ...]`; spent, counted: as in the general path; hits
     `[P]` as sampled; reach `[P, L + 1]`: how far rollouts follow the targets' paths; walked."""
 
     grads: Params
@@ -148,7 +148,7 @@ class FastPath:
         return [run.diverged_at for run in self._runs]
 
     def counted(self, run: int) -> Counted:
-        """As `sim.counts.Learner`."""
+        """As `sim.training.counts.Learner`."""
         one = self._runs[run]
         spent, taught = account(self._strategy, self._how, one.tally[None], np.array([one.taken]))
         groups = float(one.taken * self._how.batch)
@@ -285,7 +285,7 @@ def share_of(rules: Rules, rows: float, active: float, live: float) -> float:
 def account(
     strategy: Strategy, how: Training, tally: Array, steps: Array
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """As `sim.training.step.account`, summed over the groups of all steps `[R]`, from what was counted in
+    """As the general path's, summed over the groups of all steps `[R]`, from what was counted in
     these, tally `[R, TALLIES]`. The target of a supervised term is a row with credit in every
     group."""
     taught = int(strategy.learns_from_target)

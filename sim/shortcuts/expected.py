@@ -1,4 +1,4 @@
-"""Noise-free training: the kernel's second half, with the expected weights of `sim.expected_law`."""
+"""Noise-free training: the kernel walks nothing, and gets the weights of `expected_law`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from recast.strategy import Strategy
-from sim.expected_law import law_of, path_weights, why_not_expected
 from sim.kernel.buffers import serves
 from sim.policies.protocol import Params, Policy
 from sim.shortcuts.choose import FastPath, OneRun, share_of
+from sim.shortcuts.expected_law import law_of, path_weights, why_not_expected
 from sim.shortcuts.plan import plan_for
 from sim.training.step import Training
 from sim.worlds.world import World

@@ -38,8 +38,8 @@ class Training:
     i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
     loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; updates: from sampled groups, or expected over everything a group may draw
-    (`sim.shortcuts.expected`); kernel: `compiled` trains by `sim.kernel` what it serves, `general` all by
-    autograd; evaluations: how many after the start, evenly spaced in steps; curve_prompts:
+    (`sim.shortcuts.expected`); kernel: `compiled` trains by `sim.kernel` what it serves,
+    `general` all by autograd; evaluations: how many after the start, evenly spaced in steps; curve_prompts:
     test prompts behind each point of the curve (0 = all); start and end are measured on all as
     well."""
 

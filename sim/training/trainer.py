@@ -1,8 +1,8 @@
 """The loop: R runs of one strategy, trained together where that cannot be felt.
 
 Runs differ in seed and learning rate. What a run returns is the same bit for bit whichever runs
-stand beside it: draws come from its own streams, and everything sees one run at a time, in memory of its
-own: the kernel, the general path through autograd, the evaluation.
+stand beside it: draws come from its own streams, and everything (the kernel, the general path through
+autograd, the evaluation) sees one run at a time, in memory of its own.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from recast.strategy import Strategy
-from sim.counts import Counted, Learner
 from sim.evaluate import Snapshot, snapshot
-from sim.general import General
-from sim.learner import expected_path, fast_path
 from sim.policies.protocol import Params, Policy
+from sim.training.counts import Counted, Learner
+from sim.training.general import General
+from sim.training.learner import expected_path, fast_path
 from sim.training.step import Collected, Training
 from sim.worlds.world import World
 

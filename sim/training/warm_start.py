@@ -94,7 +94,8 @@ def warm_start(
     untrained policy is already below the request.
     """
     if len(seeds) > 1 and not isinstance(policy, NodePolicy):
-        # Products over several runs at once may differ in their last bits; see `sim.policies.nodes`.
+        # Products over several runs at once may differ in their last bits; see
+        # `sim.policies.nodes`.
         each = [
             warm_start(
                 policy,

@@ -57,10 +57,10 @@ else:
             "diagnose": ("logged_regimes", "other_widths", "what_if"),
             "efficiency": ("update_ratio",),
             "exact": ("exact_directions",),
-            "front": ("pareto_front", "phase_map"),
+            "trade_offs": ("pareto_front", "phase_map"),
             "learnability": ("signal_counts", "weights", "what_width_buys"),
             "live": ("regimes_over_training", "trade_off"),
-            "looks": ("STYLE", "in_order"),
+            "strategy_style": ("STYLE", "in_order"),
             "questions": (
                 "against_k",
                 "against_rate",

@@ -1,7 +1,8 @@
 """What a log says: regimes over training, how hard prompts are, what another G would buy.
 
 Everything is counted on the groups of the log; predictions come from a Beta-binomial fit
-(`workbench.stats.beta_binomial`) and carry its 95% intervals. Frames have the columns of docs/columns.md.
+(`workbench.stats.beta_binomial`) and carry its 95% intervals. Frames have the columns of
+docs/columns.md.
 """
 
 from __future__ import annotations

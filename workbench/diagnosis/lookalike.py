@@ -1,7 +1,8 @@
 """A simulated world with a log's regimes, and how strategies rank there.
 
-SFT's length and the sampling temperature are solved (`sim.training.calibrate`) for the all-zero share of the
-log's last third and, where it can be reached, for its share of groups with two hits or more.
+SFT's length and the sampling temperature are solved (`sim.training.calibrate`) for the all-zero
+share of the log's last third and, where it can be reached, for its share of groups with two hits or
+more.
 """
 
 from __future__ import annotations

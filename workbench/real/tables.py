@@ -1,7 +1,8 @@
 """Tables of the measured comparison: scores, differences that are real, costs, and the simulator.
 
 Columns are listed in docs/columns.md. Every interval resamples users and seeds together
-(`workbench.stats.two_way`); p-values are corrected (Holm) over all rows and metrics against one control.
+(`workbench.stats.two_way`); p-values are corrected (Holm) over all rows and metrics against one
+control.
 """
 
 from __future__ import annotations

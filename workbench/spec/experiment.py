@@ -172,7 +172,7 @@ class Experiment(_Strict):
 
     def _expected(self) -> None:
         """Raise ValueError where a strategy has no expected update."""
-        from sim.expected_law import why_not_expected
+        from sim.shortcuts.expected_law import why_not_expected
 
         if self.policy.kind == "transformer":
             raise ValueError(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recast import STRATEGIES
 from recast.strategies import parse_strategy
 from sim.exact import _table, exact_update, exact_world
-from sim.expected_law import why_not_expected
+from sim.shortcuts.expected_law import why_not_expected
 from sim.policies.loglinear import LogLinear
 from sim.policies.protocol import MLP, Tabular
 from sim.seeds import normals

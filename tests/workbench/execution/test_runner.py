@@ -64,7 +64,7 @@ NUMBERS = {
 
 
 def test_the_numbers_are_those_of_this_generation_of_the_simulator(reference):
-    """When this fails on purpose: raise ENGINE in workbench/spec/keys.py, then pin the new numbers."""
+    """When this fails on purpose: raise ENGINE in spec/keys.py, then pin the new numbers."""
     last = payload(reference).filter(split="test", slice="all", step=4, lr=0.01, seed=0)
     found = {
         (row["train.group"], row["strategy"]): (row["pass_at_1"], row["updated_rows"])

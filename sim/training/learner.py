@@ -6,8 +6,8 @@ import warnings
 from functools import cache
 
 from recast.strategy import Strategy
-from sim.counts import Learner
 from sim.policies.protocol import Params, Policy
+from sim.training.counts import Learner
 from sim.training.step import Training
 from sim.worlds.world import World
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from recast.stages.gate import State
 from recast.stages.gate import start as start_state
 from recast.strategy import Strategy
-from sim.counts import Counted
 from sim.policies.protocol import Params, Policy
+from sim.training.counts import Counted
 from sim.training.optimizer import Adam
 from sim.training.step import Collected, Training, account, collect, updates
 from sim.worlds.world import World
@@ -44,12 +44,12 @@ class General:
         self.diverged_at: list[int | None] = [None]
 
     def counted(self, run: int) -> Counted:
-        """As `sim.counts.Learner`."""
+        """As `sim.training.counts.Learner`."""
         del run
         return self._counted
 
     def advance(self, rates: Tensor, first: int, steps: int) -> int:
-        """As `sim.counts.Learner`; one step at a time."""
+        """As `sim.training.counts.Learner`; one step at a time."""
         del steps
         if self.diverged_at[0] is not None:
             return 1
