@@ -6,7 +6,6 @@ import copy
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -134,7 +133,7 @@ class TrainSpec(_Strict):
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
     precision: Literal["float64", "float32"] = "float64"
-    kernel: Literal["torch", "compiled"] = "torch"
+    kernel: Literal["compiled", "general"] = "compiled"
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
     tune_metric: TuneMetric = "pass_at_1_matched"
 
@@ -166,8 +165,6 @@ class Experiment(_Strict):
                 raise ValueError(f"strategy {name!r}: {problem}") from None
         if self.train.updates == "expected":
             self._expected()
-        if self.train.kernel == "compiled":
-            self._compiled()
         return self
 
     def _expected(self) -> None:
@@ -184,21 +181,6 @@ class Experiment(_Strict):
             reason = why_not_expected(parse_strategy(name), how, DEPTH)
             if reason:
                 raise ValueError(f"strategy {name!r}: no expected update: {reason}")
-
-    def _compiled(self) -> None:
-        """Raise ValueError where the compiled kernel cannot be had."""
-        if self.policy.kind != "mlp" or self.train.updates != "sampled":
-            raise ValueError(
-                "train.kernel: compiled serves sampled updates of an MLP; expected torch, or "
-                "policy.kind mlp with train.updates sampled"
-            )
-        try:
-            import_module("numba")
-        except ImportError as problem:
-            raise ValueError(
-                f"train.kernel: compiled needs numba ({str(problem).splitlines()[0]}); "
-                "pip install 'recast-workbench[fast]', or use torch"
-            ) from None
 
     @field_validator("strategies")
     @classmethod

@@ -108,7 +108,7 @@ def test_sampled_steps_have_the_expected_step_as_their_mean(world, name):
     params, how = rough(policy, world), Training(batch=6, group=5)
     expected = ExpectedPath(policy, few, strategy, params, (0,), how).step(params, 0)
     fast = FastPath.of(policy, few, strategy, params, (0,), how)
-    drawn = [fast.step(params, 0) for _ in range(times)]
+    drawn = [fast.step(params, step) for step in range(times)]
 
     def check(samples: torch.Tensor, mean: torch.Tensor, rare: float = 0.0) -> None:
         error = samples.var(0).sqrt() / times**0.5
@@ -129,7 +129,7 @@ def test_free_decoding_has_an_expected_step_too(world):
     params, how = rough(policy, few), Training(batch=6, group=5)
     expected = ExpectedPath(policy, few, strategy, params, (0,), how).step(params, 0).grads
     fast = FastPath.of(policy, few, strategy, params, (0,), how)
-    drawn = [fast.step(params, 0).grads["weight"] for _ in range(times)]
+    drawn = [fast.step(params, step).grads["weight"] for step in range(times)]
     error = torch.stack(drawn).std(0) / times**0.5
     gap = (torch.stack(drawn).mean(0) - expected["weight"]).abs()
     assert bool((gap <= 4 * error + 1e-12).all())
