@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
+
+from workbench.spec.sweep import Run, Tune
 
 
 def tried(frame: pl.DataFrame, metric: str, split: str = "validation") -> pl.DataFrame:
@@ -58,3 +62,20 @@ def next_rate(rates: tuple[float, ...], chosen: float) -> float | None:
     beyond = grid[-1] ** 2 / grid[-2] if chosen == grid[-1] else grid[0] ** 2 / grid[1]
     beyond = float(f"{beyond:.3g}")
     return beyond if 1e-8 <= beyond <= 10 else None
+
+
+def beyond_the_edge(runs: Sequence[Run], frame: pl.DataFrame, tune: Tune) -> list[Run]:
+    """The runs one learning rate further, where the best rate sits on the edge of its grid.
+
+    frame: the stored rows of `runs`.
+    """
+    if frame.is_empty():
+        return []
+    more: list[Run] = []
+    chosen = tried(frame, tune.metric, tune.split).filter("chosen")
+    for cell, strategy, lr in chosen.select("cell", "strategy", "lr").iter_rows():
+        here = [run for run in runs if (run.config["cell"], run.strategy) == (cell, strategy)]
+        further = next_rate(tuple({run.lr for run in here}), lr)
+        if further is not None:
+            more += [Run(r.experiment, r.strategy, further, r.seed) for r in here if r.lr == lr]
+    return more

@@ -19,9 +19,10 @@ from workbench.commands.output import (
     existing_store,
     progress_bar,
 )
+from workbench.real.efficiency import read_efficiency
 from workbench.store.runs import Store
 from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
-from workbench.studies.evidence import gather, read_efficiency, run_and_gather
+from workbench.studies.evidence import gather, run_and_gather
 
 _LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "analogue")
 

@@ -13,7 +13,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from workbench.analysis.summary import as_text
+from workbench.commands.text import as_text
 from workbench.execution.executors import NAMES
 from workbench.execution.forecast import duration
 from workbench.spec.experiment import SpecError

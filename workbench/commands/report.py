@@ -10,13 +10,14 @@ import click
 import polars as pl
 
 from workbench.commands.output import EFFICIENCY, existing_store
+from workbench.real.efficiency import read_efficiency
 from workbench.report.figures import figures
 from workbench.report.html import FORMATS, Format, Report, export_charts, write_report
 from workbench.spec.experiment import SpecError
 from workbench.studies import phase_map as phases
 from workbench.studies import search
 from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
-from workbench.studies.evidence import conditions, gather, read_efficiency
+from workbench.studies.evidence import conditions, gather
 from workbench.studies.measures import BASELINE, METRIC
 
 

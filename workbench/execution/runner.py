@@ -18,12 +18,12 @@ from typing import Any
 
 from recast.ledger import RunRecord
 from sim.worlds.world import World
-from workbench.analysis.tuning import tried
+from workbench.analysis.tuning import beyond_the_edge, tried
 from workbench.execution.executors import Event, Executor, open_executor
 from workbench.execution.tasks import StartTask, Task, Trained, TrainTask, build_world
 from workbench.execution.warm_starts import Starts
 from workbench.spec.experiment import Experiment, SpecError
-from workbench.spec.sweep import Run, Sweep, Tune, beyond_the_edge
+from workbench.spec.sweep import Run, Sweep, Tune
 from workbench.store.files import Claim, replace, sha256
 from workbench.store.runs import Store
 

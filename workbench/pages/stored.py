@@ -12,7 +12,8 @@ from typing import Any, TypeVar, cast
 import polars as pl
 import streamlit as st
 
-from workbench.store import runs as store
+from workbench.analysis.example import load_or_example
+from workbench.store.files import StoreError
 
 State = tuple[str, str]
 
@@ -36,7 +37,7 @@ def stored_runs(state: State | None = None) -> tuple[pl.DataFrame, str]:
     """
     try:
         return _load(*(state or store_state()))
-    except store.StoreError as problem:
+    except StoreError as problem:
         st.error(str(problem))
         st.stop()
 
@@ -56,7 +57,7 @@ def _fingerprint(folder: Path) -> str:
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the stored runs")
 def _load(folder: str, content: str) -> tuple[pl.DataFrame, str]:
-    return store.load_or_example(folder)
+    return load_or_example(folder)
 
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from typing import Literal
 import polars as pl
 
 from workbench.analysis.summary import QUALITY, summary
-from workbench.studies.evidence import EFFICIENCY
+from workbench.real.efficiency import EFFICIENCY
 
 Kind = Literal["scores", "differences", "efficiency"]
 COLUMNS: Mapping[Kind, frozenset[str]] = MappingProxyType(

@@ -7,18 +7,16 @@ top; every preset is a sweep of one cell. Expansion is pure: the same sweep give
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import polars as pl
 from pydantic import Field, field_validator, model_validator
 
 from recast.stage import nearest
 from recast.strategies import parse_strategy
-from workbench.analysis.tuning import next_rate, tried
 from workbench.spec.experiment import (
     PRESETS,
     WIDTHS,
@@ -171,23 +169,6 @@ class Sweep(Experiment):
         """The dotted fields in which cells differ by design, in order of mention."""
         named = [*self.grid, *(f for rule in self.include for f in rule if f != "strategy")]
         return list(dict.fromkeys(named))
-
-
-def beyond_the_edge(runs: Sequence[Run], frame: pl.DataFrame, tune: Tune) -> list[Run]:
-    """The runs one learning rate further, where the best rate sits on the edge of its grid.
-
-    frame: the stored rows of `runs`.
-    """
-    if frame.is_empty():
-        return []
-    more: list[Run] = []
-    chosen = tried(frame, tune.metric, tune.split).filter("chosen")
-    for cell, strategy, lr in chosen.select("cell", "strategy", "lr").iter_rows():
-        here = [run for run in runs if (run.config["cell"], run.strategy) == (cell, strategy)]
-        further = next_rate(tuple({run.lr for run in here}), lr)
-        if further is not None:
-            more += [Run(r.experiment, r.strategy, further, r.seed) for r in here if r.lr == lr]
-    return more
 
 
 def sweep_names() -> list[str]:

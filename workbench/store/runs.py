@@ -31,15 +31,12 @@ import polars as pl
 import torch
 
 from recast.ledger import RunRecord
-from workbench.analysis.tuning import mark_tuned as mark_tuned
 from workbench.spec.later_fields import completed
 from workbench.store.files import DiskError, publish, remove_old_drafts, replace, set_aside, sha256
 from workbench.store.files import StoreError as StoreError
 
 SCHEMA_VERSION = 2
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
-EXAMPLE = Path(__file__).parents[1] / "example" / "quick.parquet"
-EXAMPLE_COMMAND = "recast run --preset quick --store example && recast store export example FILE"
 _NAME = re.compile(r"(?P<sha>[0-9a-f]{64})(?:\.v(?P<version>\d+))?\.parquet")
 _WORTH_A_PART = 256
 _MOST_PARTS = 8
@@ -190,7 +187,7 @@ class Store:
         held = self.contents(keys)
         for text in complaints(self.root, held):
             _log.warning(text)
-        return self._parsed(held)
+        return self.parsed(held)
 
     def load(self, keys: Iterable[str] | None = None) -> pl.DataFrame:
         """`scan`, collected; an empty frame for an empty store."""
@@ -218,7 +215,8 @@ class Store:
         except OSError as problem:
             raise StoreError(f"store {self.root}: cannot be read ({problem.strerror})") from None
 
-    def _parsed(self, held: Contents) -> pl.LazyFrame:
+    def parsed(self, held: Contents) -> pl.LazyFrame:
+        """The rows of what `contents` found, lazily; no columns when it found nothing."""
         if not held.good:
             return pl.LazyFrame()
         return completed(self._rows(held))
@@ -297,23 +295,6 @@ def config_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Full configuration and provenance inside a run's file."""
     metadata = pl.read_parquet_metadata(path)
     return json.loads(metadata["config"]), json.loads(metadata["provenance"])
-
-
-def load_or_example(root: str | Path | None = None) -> tuple[pl.DataFrame, str]:
-    """The runs of a store (default: the folder named by RECAST_STORE, else `runs`), or the
-    packaged example when it is empty; with a label that says which."""
-    folder = Path(root if root is not None else os.environ.get("RECAST_STORE", "runs"))
-    store = Store(folder)
-    held = store.contents() if folder.is_dir() else Contents()
-    frame = store._parsed(held).collect()
-    left_out = complaints(folder, held)
-    if not frame.is_empty():
-        label = f"your store: {folder} ({frame['run'].n_unique()} runs)"
-        return mark_tuned(frame), "; ".join([label, *left_out[:3]])
-    if not EXAMPLE.exists():
-        return pl.DataFrame(), "no runs yet: recast run --preset quick"
-    label = f"packaged example, not your data; regenerate it with: {EXAMPLE_COMMAND}"
-    return mark_tuned(pl.read_parquet(EXAMPLE)), "; ".join([label, *left_out[:3]])
 
 
 def _listed(folder: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import polars as pl
 
 from workbench.analysis.budget import cautions
 from workbench.analysis.summary import reported
-from workbench.analysis.tuning import mark_tuned
+from workbench.analysis.tuning import beyond_the_edge, mark_tuned
 from workbench.spec.experiment import SpecError
-from workbench.spec.sweep import Run, Sweep, beyond_the_edge, load_sweep, sweep_names
+from workbench.spec.sweep import Run, Sweep, load_sweep, sweep_names
 from workbench.stats.seeds import Floats, pair_by_seed
 from workbench.store.runs import Store, flat_config
 
@@ -65,40 +64,6 @@ class Evidence:
                 here = frame.filter(pl.col("setting") == setting)
                 found += [f"{name}, {setting}: {c.text}" for c in cautions(here, metric, baseline)]
         return found
-
-
-EFFICIENCY = (
-    "strategy",
-    "prefix",
-    "group",
-    "prompt_tokens",
-    "micro_rows",
-    "mfu",
-    "ratio",
-    "step_ratio",
-    "token_ratio",
-    "memory_ratio",
-)
-
-
-def read_efficiency(source: str) -> pl.DataFrame:
-    """Rows that `recast lm efficiency --format json` (or csv) printed into a file.
-
-    Raises SpecError, one line, when it cannot be read or lacks a column.
-    """
-    path = Path(source)
-    try:
-        frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_json(path)
-    except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
-        reason = " ".join(str(problem).split())[:120]
-        raise SpecError(f"--efficiency {source!r}: cannot be read ({reason})") from None
-    lacking = [name for name in EFFICIENCY if name not in frame.columns]
-    if lacking:
-        raise SpecError(
-            f"--efficiency {source!r}: lacks the column {lacking[0]}; expected what "
-            "`recast lm efficiency --format json` prints"
-        )
-    return frame
 
 
 def run_and_gather(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from workbench.analysis.example import load_or_example
 from workbench.analysis.summary import edge_warnings, start_warnings
-from workbench.store.runs import load_or_example
 
 
 @pytest.fixture(scope="module")

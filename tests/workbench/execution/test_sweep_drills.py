@@ -27,9 +27,10 @@ from hypothesis import strategies as st
 from sweeping import TOML, gone, payload_bytes
 from test_store import damage
 
+from workbench.analysis.example import load_or_example
 from workbench.cli import main
 from workbench.spec.sweep import Sweep
-from workbench.store.runs import Store, complaints, load_or_example
+from workbench.store.runs import Store, complaints
 
 pytestmark = pytest.mark.drill
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-import workbench.store.runs
+import workbench.analysis.example
 from recast import STRATEGIES
 from recast.ledger import RunRecord
 from workbench import charts
@@ -174,7 +174,7 @@ def test_an_empty_store_shows_the_example_and_says_so(monkeypatch, tmp_path):
 
 def test_without_any_run_the_pages_say_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("RECAST_STORE", str(tmp_path / "nothing"))
-    monkeypatch.setattr(workbench.store.runs, "EXAMPLE", tmp_path / "no-example.parquet")
+    monkeypatch.setattr(workbench.analysis.example, "EXAMPLE", tmp_path / "no-example.parquet")
     stored._load.clear()
     try:
         assert "Run a sweep" in page("budget").info[0].value

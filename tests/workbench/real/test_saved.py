@@ -12,8 +12,8 @@ from recast.ledger import RunRecord
 from workbench.analysis.summary import COST, QUALITY, REGIME, SIGNAL
 from workbench.analysis.tuning import mark_tuned
 from workbench.real import saved as realmodels
+from workbench.real.efficiency import EFFICIENCY
 from workbench.store.runs import Store
-from workbench.studies.evidence import EFFICIENCY
 
 PAGE = Path(__file__).parents[3] / "workbench" / "pages" / "real_models.py"
 COSTS = pl.DataFrame(

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import workbench.store.files
 import workbench.store.runs
 from recast.ledger import RunRecord
+from workbench.analysis.example import load_or_example
 from workbench.store.files import Claim, DiskError, sha256
-from workbench.store.runs import Contents, Store, complaints, config_of, load_or_example
+from workbench.store.runs import Contents, Store, complaints, config_of
 
 
 def record(seed: int, value: float = 0.5, rows: int = 2) -> RunRecord:
@@ -86,7 +87,7 @@ def with_damage(rng: random.Random, hits: int) -> None:
         lines = complaints(store.root, held)
         assert all(any(str(victim) in line for line in lines) for victim in victims)
         lost = [victim.parent.name for victim in victims]
-        left = store._parsed(held).collect()
+        left = store.parsed(held).collect()
         assert left.equals(whole.filter(~pl.col("run").is_in(lost)))
 
 

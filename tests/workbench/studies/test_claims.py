@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workbench.real.efficiency import read_efficiency
 from workbench.spec.experiment import SpecError
 from workbench.studies import phase_map as phases
 from workbench.studies import questions, search
@@ -25,7 +26,7 @@ from workbench.studies.claims import (
     claims_table,
     settings_table,
 )
-from workbench.studies.evidence import Evidence, read_efficiency, with_setting
+from workbench.studies.evidence import Evidence, with_setting
 from workbench.studies.measures import drawdown
 from workbench.studies.verdicts import (
     Measured,
