@@ -1,4 +1,4 @@
-"""Who is timed: our fast path with either kernel, our general path or naive loop, and JAX."""
+"""Who is timed: our kernel, our general path or naive loop, and JAX."""
 
 from __future__ import annotations
 
@@ -39,12 +39,13 @@ def ours(world: World, policy: MLP, start: Params, name: str, how: Training, ste
     dtype = next(iter(start.values())).dtype
     fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(runs)), how)
     assert fast is not None
-    rate, adam = torch.full((runs,), RATE, dtype=dtype), Adam(start, how.kernel)
+    rate, first = torch.full((runs,), RATE, dtype=dtype), 0
 
     def go() -> None:
-        params = start
-        for step in range(steps):
-            params = adam.step(params, fast.step(params, step).grads, rate)
+        nonlocal first
+        end = first + steps
+        while first < end:
+            first += fast.advance(rate, first, end - first)
 
     return go
 

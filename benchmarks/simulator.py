@@ -52,9 +52,6 @@ def peers(seconds: float) -> None:
                     "jax vmap": jax_peer(world, start, name, how, steps, "vmap"),
                     "jax map": jax_peer(world, start, name, how, steps, "map"),
                     "ours": ours(world, policy, start, name, how, steps),
-                    "compiled": ours(
-                        world, policy, start, name, replace(how, kernel="compiled"), steps
-                    ),
                 }
                 best = least(timed, steps * runs, seconds)
                 peer = min(best["jax vmap"], best["jax map"])
@@ -66,7 +63,6 @@ def peers(seconds: float) -> None:
                         **{f"{k}, ms": v for k, v in best.items()},
                         "jax against naive": best["naive"] / peer,
                         "ours against jax": peer / best["ours"],
-                        "compiled against jax": peer / best["compiled"],
                         "ours, M rollouts/s": how.batch * group / best["ours"] / 1e3,
                     }
                 )

@@ -8,7 +8,7 @@ from functools import cache
 from recast.strategy import Strategy
 from sim.policies.protocol import Params, Policy
 from sim.training.counts import Learner
-from sim.training.step import Training
+from sim.training.step import Kernel, Training
 from sim.worlds.world import World
 
 
@@ -22,6 +22,20 @@ def why_not_compiled() -> str | None:
     return None
 
 
+def kernel_here(asked: Kernel) -> Kernel:
+    """What trains on this machine where `asked` is asked for. Warns once per process where that is
+    something else for want of numba."""
+    reason = why_not_compiled() if asked == "compiled" else None
+    if reason is None:
+        return asked
+    warnings.warn(
+        f"numba cannot be used ({reason}): the general path trains, several times slower",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return "general"
+
+
 def fast_path(
     policy: Policy,
     world: World,
@@ -30,17 +44,8 @@ def fast_path(
     seeds: tuple[int, ...],
     how: Training,
 ) -> Learner | None:
-    """The kernel's learner, or None where the general path must do. Warns once per process where
-    that is only for want of numba."""
-    if how.kernel != "compiled":
-        return None
-    reason = why_not_compiled()
-    if reason is not None:
-        warnings.warn(
-            f"numba cannot be used ({reason}): the general path trains, several times slower",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    """The kernel's learner, or None where the general path must do."""
+    if kernel_here(how.kernel) == "general":
         return None
     from sim.shortcuts.choose import FastPath
 

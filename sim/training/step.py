@@ -28,6 +28,8 @@ from sim.worlds.world import World
 
 _T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
 
+Kernel = Literal["compiled", "general"]
+
 REFILLS = 10
 """Rounds of further prompts that dynamic sampling may roll out before it gives up filling."""
 
@@ -54,7 +56,7 @@ class Training:
     kl_estimator: KLEstimator = "k3"
     mini_batch: int = 0
     updates: Literal["sampled", "expected"] = "sampled"
-    kernel: Literal["compiled", "general"] = "compiled"
+    kernel: Kernel = "compiled"
     evaluations: int = 10
     curve_prompts: int = 128
 

@@ -30,6 +30,7 @@ PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Model = TypeVar("Model", bound=BaseModel)
+Kernel = Literal["compiled", "general"]
 TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
 
 
@@ -116,7 +117,8 @@ class TrainSpec(_Strict):
     sampling noise, where credit follows from hits and the boundary pair; curve_prompts: test
     prompts behind each point of a learning curve, 0 = all of them; precision: of parameters,
     gradients and moments while training; in either, a run's bits do not depend on its company;
-    kernel: of the heavy parts of a step, compiled is faster and needs the extra `fast`."""
+    kernel: compiled trains by machine code what that serves, and is general where numba cannot be
+    used; general trains everything by autograd."""
 
     steps: Positive = 300
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -133,9 +135,17 @@ class TrainSpec(_Strict):
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
     curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
     precision: Literal["float64", "float32"] = "float64"
-    kernel: Literal["compiled", "general"] = "compiled"
+    kernel: Annotated[Kernel, Field(validate_default=True)] = "compiled"
     lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
     tune_metric: TuneMetric = "pass_at_1_matched"
+
+    @field_validator("kernel")
+    @classmethod
+    def _to_be_had(cls, asked: Kernel) -> Kernel:
+        """A run is named after what trains it."""
+        from sim.training.learner import kernel_here
+
+        return kernel_here(asked)
 
     def training(self) -> Training:
         """What the simulator's training needs of it."""

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 from streamlit.testing.v1 import AppTest
-from test_fast import SEEDS, check_one_step, made_world, rough
+from test_choose import SEEDS, check_one_step, made_world, rough
 
 from recast import STRATEGIES
 from sim.policies.protocol import MLP
@@ -244,7 +244,7 @@ print("trained")
 CHECKED = """
 import numpy as np, torch
 from recast import STRATEGIES
-from test_fast import SEEDS, made_world, rough
+from test_choose import SEEDS, made_world, rough
 from sim.shortcuts.choose import FastPath
 from sim.policies.protocol import MLP
 from sim.training.step import Training

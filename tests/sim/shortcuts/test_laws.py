@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from numba import njit
 from scipy.stats import chisquare
 from sim.shortcuts.expected_law import pair_law
-from test_fast import (
+from test_choose import (
     check_one_step,
     judged,
     made_world,
     rough,
     walked_items,
 )
-from test_tree import catalogues
+from test_shared_tree import catalogues
 
 from recast import STRATEGIES
 from recast.groups import Origin
