@@ -48,7 +48,7 @@ def flat_run(params: Params, run: int) -> Flat:
 
 
 def net_of(policy: Policy, flat: Array, like: Params) -> Net:
-    """Parameters in flat `[n]` as the kernel reads them, by the names and shapes `[R, ...]` of like."""
+    """Flat parameters `[n]` as the kernel reads them, by the names and shapes `[R, ..]` of like."""
     own = dict(zip(like, _cut(flat, like), strict=True))
     none = (np.empty((0, 0, 0), flat.dtype), np.empty((0, 0), flat.dtype))
     if isinstance(policy, policies.MLP):

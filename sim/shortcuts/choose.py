@@ -7,6 +7,7 @@ runs, B prompts, P = R B flat prompts, L levels.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from sim.kernel.buffers import (
     serves,
     trie_of,
 )
+from sim.kernel.code import first_call
 from sim.kernel.draw import TALLIES
 from sim.kernel.shapes import Array, Flat, Net, Prompts, Rules
 from sim.kernel.step import GIVEN_GRADIENT, GIVEN_TRAIN, GRADIENT, SCORE, TRAIN, run_steps
@@ -43,6 +45,10 @@ MOST_STEPS, MOST_ROLLOUTS = 64, 2**19
 """Steps of one call, and rollouts of these: calls are rare, and progress is still told often."""
 
 
+CALLED: set[torch.dtype] = set()
+"""Precisions whose machine code this process has."""
+
+
 @dataclass(frozen=True)
 class Walked:
     """Misses that were walked to the end: prompt, item, count `[n]` and the weight of each."""
@@ -55,7 +61,7 @@ class Walked:
 
 @dataclass(frozen=True)
 class Update:
-    """One step without its optimizer. grads `[R, ...]`; spent, counted: as in the general path; hits
+    """One step without its optimizer. grads `[R, ...]`; spent, counted: as the general path's; hits
     `[P]` as sampled; reach `[P, L + 1]`: how far rollouts follow the targets' paths; walked."""
 
     grads: Params
@@ -235,11 +241,16 @@ class FastPath:
     def _call(self, task: int, run: OneRun, slopes: Array, first: int, rate: float = 0.0) -> int:
         epoch, place = divmod(first, len(self._target) // self._how.batch)
         order = permutation(run.seed, "prompts", epoch, len(self._target))
-        found: int = run_steps(
-            task, run.flat, run.net, run.grad, run.reference, self._trie,
-            Prompts(self._context, self._target, order), self._rules, self.plan.table, slopes,
-            *self._buffers, key_of(run.seed, "kernel"), rate, first, place, run.taken, run.tally,
-        )  # fmt: skip
+        prompts = Prompts(self._context, self._target, order)
+        with contextlib.ExitStack() as stack:
+            if self._dtype not in CALLED:
+                stack.enter_context(first_call(str(self._dtype).removeprefix("torch.")))
+            found: int = run_steps(
+                task, run.flat, run.net, run.grad, run.reference, self._trie, prompts, self._rules,
+                self.plan.table, slopes, *self._buffers, key_of(run.seed, "kernel"), rate, first,
+                place, run.taken, run.tally,
+            )  # fmt: skip
+        CALLED.add(self._dtype)
         return found
 
     def _ask(self, run: OneRun, step: int) -> None:

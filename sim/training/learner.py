@@ -28,12 +28,17 @@ def kernel_here(asked: Kernel) -> Kernel:
     reason = why_not_compiled() if asked == "compiled" else None
     if reason is None:
         return asked
+    _say(reason)
+    return "general"
+
+
+@cache
+def _say(reason: str) -> None:
     warnings.warn(
         f"numba cannot be used ({reason}): the general path trains, several times slower",
         RuntimeWarning,
-        stacklevel=2,
+        stacklevel=3,
     )
-    return "general"
 
 
 def fast_path(

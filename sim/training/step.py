@@ -41,9 +41,9 @@ class Training:
     loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; updates: from sampled groups, or expected over everything a group may draw
     (`sim.shortcuts.expected`); kernel: `compiled` trains by `sim.kernel` what it serves,
-    `general` all by autograd; evaluations: how many after the start, evenly spaced in steps; curve_prompts:
-    test prompts behind each point of the curve (0 = all); start and end are measured on all as
-    well."""
+    `general` all by autograd; evaluations: how many after the start, evenly spaced in steps;
+    curve_prompts: test prompts behind each point of the curve (0 = all); start and end are measured
+    on all as well."""
 
     steps: int = 300
     batch: int = 32

@@ -1,8 +1,8 @@
 """The loop: R runs of one strategy, trained together where that cannot be felt.
 
 Runs differ in seed and learning rate. What a run returns is the same bit for bit whichever runs
-stand beside it: draws come from its own streams, and everything (the kernel, the general path through
-autograd, the evaluation) sees one run at a time, in memory of its own.
+stand beside it: draws come from its own streams, and everything (the kernel, the general path, the
+evaluation) sees one run at a time, in memory of its own.
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from recast import STRATEGIES
 from recast.strategies import parse_strategy
 from sim.exact import _table, exact_update, exact_world
-from sim.shortcuts.expected_law import why_not_expected
 from sim.policies.loglinear import LogLinear
 from sim.policies.protocol import MLP, Tabular
 from sim.seeds import normals
 from sim.shortcuts.choose import FastPath
 from sim.shortcuts.expected import ExpectedPath
+from sim.shortcuts.expected_law import why_not_expected
 from sim.training.step import Training
 from sim.training.trainer import train
 from sim.worlds.free_decoding import free_world

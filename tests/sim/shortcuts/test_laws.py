@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 from scipy.stats import chisquare
-from sim.shortcuts.expected_law import pair_law
 from test_choose import (
     check_one_step,
     judged,
@@ -27,10 +26,11 @@ from recast.groups import Origin
 from recast.strategy import build_signal
 from recast.structure import matched_levels
 from sim.decoding.sample import path_logp_each, sample
+from sim.kernel import draw
 from sim.policies.protocol import MLP
 from sim.seeds import uniforms
-from sim.kernel import draw
 from sim.shortcuts.choose import FastPath
+from sim.shortcuts.expected_law import pair_law
 from sim.training.step import Training
 from sim.training.trainer import train
 from sim.worlds.catalogue import build_catalogue
