@@ -15,8 +15,9 @@ E numbers that encode a prompt; T is the precision of the parameters. `shapes` n
    the path is drawn for those that are. What the loss is divided by follows, and the supervised
    term is added. A signal that is no table (`GIVEN`) is made outside, between 2 and 4.
 4. *Walk* (`walk`). Level by level, first the paths' rows, then the rows of the misses that have
-   left them: draw codes, all rollouts of a node together, pull on the node's log-probabilities (with the
-   KL term, where there is one), go from there to the logits, and back to the parameters (`nets`).
+   left them: draw codes, all rollouts of a node together, pull on the node's log-probabilities
+   (with the KL term, where there is one), go from there to the logits, and back to the parameters
+   (`nets`).
    Children of a row are the walkers of the next level. Some `PIECE` rows are looked at together.
 5. *Adam* over all parameters as one vector. A step after which one of them would not be a number,
    or beyond `LARGEST`, changes nothing and ends the run.

@@ -272,6 +272,7 @@ def test_what_it_does_not_serve_takes_the_general_path():
 
 
 def test_without_numba_a_run_is_named_after_the_general_path_and_that_is_said(monkeypatch):
+    learner._say.cache_clear()
     monkeypatch.setattr(learner, "why_not_compiled", lambda: "No module named 'numba'")
     with pytest.warns(RuntimeWarning, match="numba cannot be used .* the general path trains"):
         spec = load_experiment("quick", {})
@@ -304,9 +305,7 @@ print("trained")
 """
 
 
-def test_the_first_process_compiles_and_says_so_and_others_say_nothing(
-    monkeypatch, tmp_path, capsys
-):
+def test_one_process_compiles_and_says_so_and_others_say_nothing(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(code, "FOLDER", tmp_path)
     with pytest.raises(KeyError), code.first_call("float64"):
         raise KeyError
