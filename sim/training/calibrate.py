@@ -64,7 +64,7 @@ def calibrate(
     """
     if several is not None and not 0 <= several < 1 - all_zero:
         raise ValueError(
-            f"all-zero {all_zero:g} and multi-hit {several:g} leave no single-hit groups"
+            f"all-zero {all_zero:g} and two-or-more {several:g} leave no single-hit groups"
         )
 
     def at(temperature: float, alike: float, place: World) -> Calibration:
@@ -92,7 +92,7 @@ def calibrate(
         best = _by_heterogeneity(lambda h: at(heat, h, worlds(h)), best, several, close)
     if abs(best.several - several) > within:
         raise ValueError(
-            f"multi-hit {several:g} at all-zero {all_zero:g} is out of reach: the nearest was "
+            f"two-or-more {several:g} at all-zero {all_zero:g} is out of reach: the nearest was "
             f"{best.several:.3f} at temperature {best.temperature:.2f} and heterogeneity "
             f"{best.heterogeneity:.2f}{reason}; change world.noise, or ask for that"
         )
@@ -155,7 +155,7 @@ def not_held_out(found: Calibration, all_zero: float, several: float | None) -> 
     it holds within a point."""
     wanted = {"all-zero": (all_zero, found.held_out["all_zero"])}
     if several is not None:
-        wanted["multi-hit"] = (several, several_hits(found.held_out))
+        wanted["two or more"] = (several, several_hits(found.held_out))
     for name, (asked, got) in wanted.items():
         if abs(asked - got) > WITHIN:
             return (

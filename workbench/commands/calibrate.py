@@ -17,7 +17,9 @@ HELD_OUT = 8192
 @click.command()
 @click.option("--preset", default="default", show_default=True, help="World, policy and G.")
 @click.option("--all-zero", type=float, default=0.85, show_default=True, help="Share wanted.")
-@click.option("--multi-hit", type=float, default=None, help="Share with two hits or more.")
+@click.option(
+    "--two-or-more", type=float, default=None, help="Share of groups with two hits or more."
+)
 @click.option("--group", type=int, default=None, help="Rollouts per prompt, G.")
 @click.option("--noise", type=float, default=None, help="Target noise, the third knob.")
 @click.option("--data", default=None, help="Folder of a replay world.")
@@ -25,13 +27,13 @@ HELD_OUT = 8192
 def calibrate(
     preset: str,
     all_zero: float,
-    multi_hit: float | None,
+    two_or_more: float | None,
     group: int | None,
     noise: float | None,
     data: str | None,
     style: str,
 ) -> None:
-    """Find the start whose groups are mixed as asked, e.g. --all-zero .85 --multi-hit .02.
+    """Find the start whose groups are mixed as asked, e.g. --all-zero .85 --two-or-more .02.
 
     Knobs: how long SFT goes, the temperature of the rollouts, and how unequal users are in the
     strength of their taste. What was found must hold within a point on held-out users as well.
@@ -59,7 +61,7 @@ def calibrate(
             build_policy(spec),
             build_world(spec),
             all_zero=all_zero,
-            several=multi_hit,
+            several=two_or_more,
             group=spec.train.group,
             max_steps=spec.start.max_steps,
             lr=spec.start.lr,
@@ -70,7 +72,7 @@ def calibrate(
         )
     except ValueError as problem:
         raise SpecError(str(problem)) from None
-    fault = not_held_out(found, all_zero, multi_hit)
+    fault = not_held_out(found, all_zero, two_or_more)
     if fault:
         raise SpecError(fault)
     knobs = {

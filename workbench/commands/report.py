@@ -75,7 +75,7 @@ def report(
     write_report(
         Report(
             f"Runs: {store.root}",
-            [*evidence.gaps, *evidence.warnings(METRIC, BASELINE)],
+            [*map(str, evidence.gaps), *evidence.warnings(METRIC, BASELINE)],
             [
                 (
                     "Which claims hold?",

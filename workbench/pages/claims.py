@@ -7,7 +7,7 @@ import streamlit as st
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import cached_by_store, store_folder, store_state
-from workbench.report.figures import figures
+from workbench.report.figures import claim_figures
 from workbench.spec.experiment import SpecError
 from workbench.spec.sweep import sweep_names
 from workbench.store.runs import Store, StoreError
@@ -76,9 +76,9 @@ st.download_button(
 
 with st.expander(f"What is missing ({len(evidence.gaps)} sweeps)"):
     for gap in evidence.gaps:
-        text, _, command = gap.rpartition(": ")
-        st.write(plain(text))
-        st.code(command, language=None, wrap_lines=True)
+        st.write(plain(gap.text))
+        if gap.command:
+            st.code(gap.command, language=None, wrap_lines=True)
 
 keys = [claim.key for claim in CLAIMS]
 key = st.radio("Claim", keys, horizontal=True, **view.one_of("claim", keys))
@@ -108,14 +108,15 @@ else:
         placeholder="-",
         alt="What was measured in each setting",
     )
-sweeps = set(claim.modes.values())
-for one in figures(evidence):
-    if any(one.key.startswith(name) for name in sweeps):
-        figure(
-            one.chart,
-            one.data,
-            name=one.key,
-            read=plain(f"{one.note} Redraw it with {one.command}."),
-        )
+sweeps = tuple(sorted(set(claim.modes.values())))
+for one in cached_by_store(
+    store_state(), f"claims {sweeps}", lambda: claim_figures(evidence, sweeps)
+):
+    figure(
+        one.chart,
+        one.data,
+        name=one.key,
+        read=plain(f"{one.note} Redraw it with {one.command}."),
+    )
 if not claim.modes:
     st.caption("This claim is a property of a device and has no analogue in the simulator.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -55,9 +55,11 @@ def figures(evidence: Evidence) -> list[Figure]:
     ]
 
 
-def _claims(evidence: Evidence) -> list[Figure]:
+def claim_figures(evidence: Evidence, sweeps: Collection[str] = ()) -> list[Figure]:
+    """Curves, budgets, waiting times and profiles of the claims' sweeps; of all of them by
+    default."""
     found = []
-    for sweep in MAIN.values():
+    for sweep in sweeps or MAIN.values():
         curves = evidence.curves(sweep)
         if curves.is_empty():
             continue
@@ -277,7 +279,7 @@ def _search(evidence: Evidence) -> list[Figure]:
 
 PARTS: Mapping[str, tuple[Callable[[Evidence], list[Figure]], ...]] = MappingProxyType(
     {
-        "Curves and budgets behind the claims": (_claims,),
+        "Curves and budgets behind the claims": (claim_figures,),
         "Questions beyond the paper": (_questions, _efficiency, _gradients),
         "Which strategy wins where, at equal budget?": (_phase_map,),
         "Is there something better than supervision and GRPO?": (_search,),

@@ -37,7 +37,8 @@ Measure = Callable[[Evidence, Mapping[str, str]], list[Measured]]
 @dataclass(frozen=True)
 class Claim:
     """One claim. says, figure: the paper's; statistic, threshold, analogue: how it is checked here;
-    modes: which baseline is measured on which packaged sweep."""
+    modes: which baseline is measured on which packaged sweep; judged: False where the ledger is
+    shown and no verdict is given."""
 
     key: str
     says: str
@@ -47,6 +48,7 @@ class Claim:
     analogue: str
     modes: Mapping[str, str]
     measure: Measure
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"rows in the update, from the ledger; {_REAL}",
         MAIN,
         partial(costs.cost_ratio, cost=costs.rows, column="ratio"),
+        judged=False,
     ),
     Claim(
         "C5",
@@ -114,6 +117,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"row passes, from the ledger; {_REAL}",
         MAIN,
         partial(costs.cost_ratio, cost=costs.row_passes, column="step_ratio"),
+        judged=False,
     ),
     Claim(
         "C6",
@@ -124,6 +128,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"rows in the update, prompts not counted; {_REAL}",
         MAIN,
         partial(costs.cost_ratio, cost=costs.rows, column="token_ratio"),
+        judged=False,
     ),
     Claim(
         "C7",
@@ -134,6 +139,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"rows held for one backward pass, without weights; {_REAL}",
         MAIN,
         partial(costs.cost_ratio, cost=costs.width, column="memory_ratio"),
+        judged=False,
     ),
     Claim(
         "C8",
@@ -144,6 +150,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"none in the simulator; {_REAL}",
         MAIN,
         partial(costs.cost_ratio, cost=None, column="mfu"),
+        judged=False,
     ),
     Claim(
         "C9",
@@ -191,7 +198,7 @@ CLAIMS: tuple[Claim, ...] = (
 def check(claim: Claim, evidence: Evidence) -> Checked:
     """Measure one claim and judge it; a cell that the store lacks is a setting not measured."""
     rows = claim.measure(evidence, claim.modes)
-    if claim.threshold != _NO_GPU:
+    if claim.judged:
         rows += [
             Measured(mode, cell, None, None, None, 0, None, "not measured", f"recast sweep {sweep}")
             for mode, sweep in claim.modes.items()

@@ -21,6 +21,17 @@ WHOLE = "the whole sweep"
 
 
 @dataclass(frozen=True)
+class Gap:
+    """Why a sweep is missing or incomplete, and the command that completes it, if there is one."""
+
+    text: str
+    command: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.command}" if self.command else self.text
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Frames by sweep, each with `tuned` marked and a `setting` per cell; absent = not run.
 
@@ -30,7 +41,7 @@ class Evidence:
     """
 
     sweeps: Mapping[str, pl.DataFrame]
-    gaps: tuple[str, ...] = field(default=())
+    gaps: tuple[Gap, ...] = field(default=())
     efficiency: pl.DataFrame = field(default_factory=pl.DataFrame)
     absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -109,8 +120,11 @@ def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> 
         whole = [run for run in wanted if run.config["cell"] not in cells]
         if missing:
             gaps.append(
-                f"{len(missing)} of {len(wanted)} runs of the sweep {name} are not in the store: "
-                f"recast sweep {name} --store {store.root}"
+                Gap(
+                    f"{len(missing)} of {len(wanted)} runs of the sweep {name} are not in "
+                    "the store",
+                    f"recast sweep {name} --store {store.root}",
+                )
             )
             lacking[name] = _labels(plan, list(cells.values()))
         if whole:
@@ -124,8 +138,8 @@ def _labels(plan: Sweep, runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(with_setting(frame, plan.varying())["setting"])
 
 
-def _not_packaged(names: Collection[str]) -> list[str]:
-    return [f"the sweep {name} is not packaged" for name in names if name not in sweep_names()]
+def _not_packaged(names: Collection[str]) -> list[Gap]:
+    return [Gap(f"the sweep {name} is not packaged") for name in names if name not in sweep_names()]
 
 
 def _with_further_rates(plan: Sweep, runs: list[Run], store: Store) -> pl.DataFrame:

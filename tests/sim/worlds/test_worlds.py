@@ -348,5 +348,5 @@ def test_calibrate_prints_what_it_achieved_and_refuses_in_one_line(tmp_path):
     rows = json.loads(done.stdout)
     assert [row["prompts"] for row in rows] == ["solver", "held_out"]
     assert rows[0]["all_zero"] == pytest.approx(0.6, abs=0.01)
-    refused = CliRunner().invoke(cli, [*base, "--multi-hit", "0.5"])
+    refused = CliRunner().invoke(cli, [*base, "--two-or-more", "0.5"])
     assert "no single-hit groups" in str(refused.exception)

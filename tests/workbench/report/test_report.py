@@ -172,7 +172,7 @@ def test_a_cell_that_lacks_a_run_is_left_out_named_and_not_measured(tiny, filled
     evidence = gather(["claims-start"], store, {})
     assert evidence.settings("claims-start") == ["all zero 0.55"]
     assert evidence.absent == {"claims-start": ("all zero 0.5",)}
-    assert evidence.gaps[0].startswith("1 of 120 runs of the sweep claims-start")
+    assert evidence.gaps[0].text.startswith("1 of 120 runs of the sweep claims-start")
     text = recast(
         "claims", "--no-run", "--claim", "C12", "--show", "settings", "--format", "csv",
         store=store.root,
