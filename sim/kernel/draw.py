@@ -25,9 +25,9 @@ ON_PATH, MISS, WALKED, CARRIED, ROWS, ACTIVE, REPAIRED = range(7)
 """Columns of a table `[outcomes, 7]`: credit of hits and anchors together, credit of one miss,
 whether misses are walked, hits and anchors that carry a KL term; rows that reach the actor, those
 with credit, and whether an anchor was added."""
-TALLIES = 5
+TALLIES = 6
 """What a step counts, summed over prompts: rows, active, groups with credit, repaired, groups
-without a row."""
+without a row, rows of the trie that were scored."""
 
 
 @inner

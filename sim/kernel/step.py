@@ -131,7 +131,7 @@ def run_steps(
         supervise(slopes, i, paths, rules, demand)
         there = descend(
             net, grad, reference, trie, rules, on_path, paths, demand, off_path, frozen, s,
-            walkers, naming,
+            walkers, tally, naming,
         )  # fmt: skip
         if naming:
             return there

@@ -205,6 +205,7 @@ def descend(
     frozen: Rows,
     s: Scratch,
     walkers: Walkers,
+    tally: Array,
     name_items: Any,
 ) -> Any:
     """Add the gradient of one run's step to grad; how many walkers ended as items, on the side of
@@ -220,6 +221,7 @@ def descend(
         fresh = along_paths(level, trie, rules, on_path, paths, demand, frozen, s, walkers)
         backward(net, grad, s.x, level, on_path, a, b, s.dencoded, s.outer)
         going = level + 1 < depth or name_items
+        tally[5] += batch + there
         there = walk(
             net, grad, reference, trie, level, rules, off_path, demand, frozen, s, walkers, there,
             going, fresh,

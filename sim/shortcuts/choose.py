@@ -164,6 +164,10 @@ class FastPath:
             groups,
         )
 
+    def nodes(self, run: int) -> float:
+        """Nodes of the trie whose logits one run has computed, those of targets included."""
+        return float(self._runs[run].tally[-1])
+
     def advance(self, rates: Tensor, first: int, steps: int) -> int:
         """Train all runs from step `first` on, for at most so many steps; how many it were."""
         total, batch = len(self._target), self._how.batch
@@ -271,6 +275,7 @@ class FastPath:
                 (found.active > 0).sum(),
                 found.repaired.sum(),
                 (found.rows == 0).sum(),
+                0.0,
             ],
             dtype=np.float64,
         )
@@ -300,7 +305,7 @@ def account(
     these, tally `[R, TALLIES]`. The target of a supervised term is a row with credit in every
     group."""
     taught = int(strategy.learns_from_target)
-    rows, active, live, repaired, silent = torch.from_numpy(tally.T.copy())
+    rows, active, live, repaired, silent, _ = torch.from_numpy(tally.T.copy())
     done = torch.from_numpy(np.asarray(steps, dtype=np.float64))
     groups = done * how.batch
     sampled = groups * (how.group if strategy.needs_rollouts else 0)

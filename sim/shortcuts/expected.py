@@ -47,7 +47,7 @@ class ExpectedPath(FastPath):
         demand, reach, leave = self._buffers.demand, *self._buffers.paths[2:4]
         law = law_of(self._strategy, reach, leave, self._how.group, self._depth)
         sums = [law.rows, law.active, law.live, law.repaired, law.silent]
-        run.tally += np.array([part.sum() for part in sums])
+        run.tally[: len(sums)] += np.array([part.sum() for part in sums])
         share = share_of(self._rules, 0.0, 0.0, 0.0)
         demand.hits[:], demand.misses[:], demand.miss[:] = 0, 0, 0.0
         demand.hit[:] = -share * path_weights(reach, leave, law)

@@ -66,7 +66,17 @@ class General:
         self._state = phase.state
         if self._record is not None:
             self._record(first + 1, phase)
-        progress = first / max(1, self._how.steps - 1)
+        taken = self._optimize(phase, rates, first)
+        spent, taught = account(self._strategy, phase, taken)
+        parts = [
+            {name: float(value[0]) for name, value in part.items()} for part in (spent, taught)
+        ]
+        self._counted = self._counted.plus(parts[0], parts[1], 1.0)
+        return 1
+
+    def _optimize(self, phase: Collected, rates: Tensor, step: int) -> int:
+        """Take the optimizer steps of one phase; how many it has."""
+        progress = step / max(1, self._how.steps - 1)
         losses = updates(
             self._policy,
             self.params,
@@ -80,13 +90,8 @@ class General:
         for loss_of in losses:
             leaves = {name: value.detach().requires_grad_() for name, value in self.params.items()}
             slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
-            self._move(dict(zip(leaves, slopes, strict=True)), rates, first)
-        spent, taught = account(self._strategy, phase, len(losses))
-        parts = [
-            {name: float(value[0]) for name, value in part.items()} for part in (spent, taught)
-        ]
-        self._counted = self._counted.plus(parts[0], parts[1], 1.0)
-        return 1
+            self._move(dict(zip(leaves, slopes, strict=True)), rates, step)
+        return len(losses)
 
     def _move(self, grads: Params, rates: Tensor, step: int) -> None:
         """One optimizer step, unless the run has diverged or does so now."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
 
 from recast.strategy import Strategy
 from sim.policies.protocol import Params, Policy
 from sim.training.counts import Learner
-from sim.training.step import Kernel, Training
+from sim.training.general import General
+from sim.training.step import Collected, Kernel, Training
 from sim.worlds.world import World
 
 
@@ -55,6 +57,25 @@ def fast_path(
     from sim.shortcuts.choose import FastPath
 
     return FastPath.of(policy, world, strategy, start, seeds, how)
+
+
+def general_path(
+    policy: Policy,
+    world: World,
+    strategy: Strategy,
+    start: Params,
+    seed: int,
+    how: Training,
+    record: Callable[[int, Collected], None] | None = None,
+) -> Learner:
+    """The general path of one run, whose optimizer steps the kernel takes where it can."""
+    if kernel_here(how.kernel) == "compiled":
+        from sim.shortcuts.phases import Phases
+
+        found = Phases.of(policy, world, strategy, start, seed, how, record)
+        if found is not None:
+            return found
+    return General(policy, world, strategy, start, seed, how, record)
 
 
 def expected_path(

@@ -145,10 +145,7 @@ def updates(
     Prompts are split so that about `mini_batch` rows share a step; all of them measure their ratio
     against `params`, which rolled out. progress: share of training done, for schedules.
     """
-    prompts = collected.batch.prompt.shape[1]
-    wide = strategy.width(how.group) + int(strategy.learns_from_target)
-    size = max(1, how.mini_batch // wide) if how.mini_batch else prompts
-    parts = [slice(start, start + size) for start in range(0, prompts, size)]
+    parts = splits(strategy, how, collected.batch.prompt.shape[1])
     old = None
     if len(parts) > 1 and collected.items is not None and collected.rows is not None:
         with torch.no_grad():
@@ -173,6 +170,13 @@ def updates(
         return loss
 
     return [loss_of(part) for part in parts]
+
+
+def splits(strategy: Strategy, how: Training, prompts: int) -> list[slice]:
+    """The prompts that share each optimizer step of a phase: about `mini_batch` rows of them."""
+    wide = strategy.width(how.group) + int(strategy.learns_from_target)
+    size = max(1, how.mini_batch // wide) if how.mini_batch else prompts
+    return [slice(start, start + size) for start in range(0, prompts, size)]
 
 
 def account(

@@ -18,8 +18,7 @@ from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
 from sim.policies.protocol import Params, Policy
 from sim.training.counts import Counted, Learner
-from sim.training.general import General
-from sim.training.learner import expected_path, fast_path
+from sim.training.learner import expected_path, fast_path, general_path
 from sim.training.step import Collected, Training
 from sim.worlds.world import World
 
@@ -96,7 +95,7 @@ def train(
         opening = [open_run(policy, _one(start, run), world, how) for run in range(runs)]
     learner = fast
     if learner is None:
-        learner = General(policy, world, strategy, start, seeds[0], how, record)
+        learner = general_path(policy, world, strategy, start, seeds[0], how, record)
     rows: list[list[Row]] = [[] for _ in seeds]
     before, evaluating = [now.temperature for now in opening], [0.0] * runs
     marks = [Counted()] * runs
