@@ -2,7 +2,10 @@
 
 import streamlit as st
 
+from workbench.jobs.warm_up import warm_up
+
 st.set_page_config(page_title="ReCast Workbench", layout="wide")
+warm_up()
 learnability = st.Page("workbench/pages/learnability.py", title="Learnability", default=True)
 gradient_signals = st.Page("workbench/pages/gradient_signals.py", title="Gradient signals")
 train_live = st.Page("workbench/pages/train_live.py", title="Train live")

@@ -72,16 +72,21 @@ def _generation() -> str:
 FOLDER = cache_folder()
 
 
+def is_compiled(kind: str) -> bool:
+    """Whether a process of this machine has compiled and kept code of a kind."""
+    return FOLDER is not None and (FOLDER / f"{kind}.compiled").exists()
+
+
 @contextlib.contextmanager
 def first_call(kind: str) -> Iterator[None]:
     """Around the first call of a process that may compile code of a kind: one process of a machine
     compiles and says so, the others wait for what it keeps."""
     marker = None if FOLDER is None else FOLDER / f"{kind}.compiled"
-    if marker is not None and marker.exists():
+    if is_compiled(kind):
         yield
         return
     with _lock(None if FOLDER is None else FOLDER / f"{kind}.lock"):
-        if marker is None or not marker.exists():
+        if not is_compiled(kind):
             often = "once on this machine" if marker else "in every process: no folder keeps it"
             print(f"compiling the training kernel ({kind}), {often} ...", file=sys.stderr)  # noqa: T201
         yield

@@ -34,9 +34,10 @@ class Phase(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The loss. fresh: these parameters rolled out, so that every ratio is 1; low, high: the ratio's clip; share: the policy's weight over the denominator; kl,
-    estimator: weight of the KL term and 1 to 3 for k1 to k3; taught: one over the prompts of the
-    step, 0 without a supervised term; the rest is a `recast.stages.supervised.Slope`."""
+    """The loss. fresh: these parameters rolled out, so that every ratio is 1; low, high: the
+    ratio's clip; share: the policy's weight over the denominator; kl, estimator: weight of the KL
+    term and 1 to 3 for k1 to k3; taught: one over the prompts of the step, 0 without a supervised
+    term; the rest is a `recast.stages.supervised.Slope`."""
 
     fresh: bool
     low: float
