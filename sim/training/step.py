@@ -147,7 +147,8 @@ def updates(
     """
     parts = splits(strategy, how, collected.batch.prompt.shape[1])
     old = None
-    if len(parts) > 1 and collected.items is not None and collected.rows is not None:
+    known = collected.rows is not None and collected.rows.index.shape[-1] > 0
+    if len(parts) > 1 and known and collected.items is not None and collected.rows is not None:
         with torch.no_grad():
             encoded = policy.encode(params, collected.batch.context)
             index = collected.items.gather(-1, collected.rows.index)

@@ -20,9 +20,11 @@ RECIPE = SyntheticWorld(
     items=37, codes=5, features=7, latent=5, sft_prompts=64, train_prompts=96,
     validation_prompts=8, test_prompts=8,
 )  # fmt: skip
-HOW = Training(steps=4, batch=8, group=6, evaluations=1)
+HOW = Training(steps=4, batch=8, group=9, evaluations=1)
 OTHER = {"dpo", "s_dpo", "luffy"}
 """Strategies whose loss has another form."""
+SELDOM = {"care"}
+"""Strategies that find nothing to learn from in these few groups."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def check(start, ours, theirs, within=1e-7):
     assert ours[2] == theirs[2] == [None]
     for key, value in theirs[0].items():
         torch.testing.assert_close(ours[0][key], value, rtol=0, atol=within)
-        assert not torch.equal(value, start[key])
+    return any(not torch.equal(value, start[key]) for key, value in theirs[0].items())
 
 
 @pytest.mark.parametrize("mini_batch", [0, 6, 13])
@@ -60,17 +62,14 @@ def test_the_kernels_steps_are_those_of_autograd(world, name, mini_batch):
     how = replace(HOW, mini_batch=mini_batch, kl_weight=0.3 if mini_batch == 6 else 0.0)
     if "beam_rank" in STRATEGIES[name].needs:
         how = replace(how, rollouts="beam")
-    start, ours, theirs = both(world, name, how)
-    moved = any(not torch.equal(v, start[k]) for k, v in theirs[0].items())
-    if moved:
-        check(start, ours, theirs)
+    assert check(*both(world, name, how)) or name in SELDOM
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
 @pytest.mark.parametrize("policy", [MLP(9), Tabular(), LogLinear()], ids=["mlp", "table", "linear"])
 def test_every_policy_and_kl_estimator(world, policy, estimator):
     how = replace(HOW, mini_batch=12, kl_weight=0.5, kl_estimator=estimator)
-    check(*both(world, "grpo", how, policy))
+    assert check(*both(world, "grpo", how, policy))
 
 
 @pytest.mark.parametrize("name", ["grpo", "recast", "chord"])
