@@ -17,18 +17,42 @@ from torch import Tensor
 
 
 class Origin(IntEnum):
-    """Where a rollout came from."""
+    """Where a rollout came from: this step's policy, the ground truth, or an earlier step."""
 
     POLICY = 0
     ANCHOR = 1
-    VIRTUAL = 2
+    REPLAY = 2
+
+
+OPTIONAL = (
+    "tie_key",
+    "length",
+    "entropy",
+    "beam_rank",
+    "matched",
+    "item",
+    "logp",
+    "codes",
+    "prompt",
+)
+"""Inputs that only some strategies need."""
 
 
 @dataclass(frozen=True)
 class RolloutGroups:
     """The G rollouts of each of B prompts. Build one with `RolloutGroups.of`, which validates.
 
-    binary: every reward is 0 or 1, as credits that count hits demand.
+    The fields are the arguments of `of`, and more: origin `[..., B, G]` int8, an `Origin` each;
+    binary: every reward is 0 or 1, as credits that count hits demand; hinted `[..., B, G]` int64:
+    leading codes that were given and not sampled, where rollouts may start behind a hint.
+
+    >>> import torch
+    >>> groups = RolloutGroups.of(torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    >>> groups.hit.sum(-1)
+    tensor([0, 1])
+    >>> RolloutGroups.of(torch.tensor([[0, 1]]))
+    Traceback (most recent call last):
+    ValueError: reward: expected a floating-point tensor [..., B, G], got torch.int64 [1, 2]
     """
 
     reward: Tensor
@@ -45,6 +69,10 @@ class RolloutGroups:
     item: Tensor | None = None
     depth: int = 0
     binary: bool = False
+    logp: Tensor | None = None
+    codes: Tensor | None = None
+    prompt: Tensor | None = None
+    hinted: Tensor | None = None
 
     @staticmethod
     def of(
@@ -61,6 +89,9 @@ class RolloutGroups:
         matched: Tensor | None = None,
         item: Tensor | None = None,
         depth: int = 0,
+        logp: Tensor | None = None,
+        codes: Tensor | None = None,
+        prompt: Tensor | None = None,
     ) -> RolloutGroups:
         """Check a batch of rollouts once, at the boundary; stages trust it afterwards.
 
@@ -72,7 +103,9 @@ class RolloutGroups:
         entropy `[..., B, G, L]` of the policy at each token, nats; beam_rank `[..., B, G]` integer,
         0 is the best beam; matched `[..., B, G]` integer, leading codes shared with the target;
         item `[..., B, G]` integer identity of what was recommended; depth: codes L of each rollout,
-        for credit that differs by code.
+        for credit that differs by code; logp `[..., B, G, L]` log-probability of each code under
+        the policy that sampled it, nats; codes `[..., B, G, L]` integer codes of each rollout;
+        prompt `[..., B]` integer place of each prompt in the training set, for a memory per prompt.
 
         Raises ValueError for a reward that is not floating point, a shape or type that differs, a
         NaN or infinite value on a valid rollout, a score outside [0, 1], or a length below 1.
@@ -99,17 +132,24 @@ class RolloutGroups:
                     f"{name}: expected the shape of reward {list(reward.shape)}, "
                     f"got {list(tensor.shape)}"
                 )
-        if entropy is not None and (
-            entropy.shape[:-1] != reward.shape or not entropy.is_floating_point()
-        ):
+        for name, tensor in (("entropy", entropy), ("logp", logp)):
+            if tensor is not None and (
+                tensor.shape[:-1] != reward.shape or not tensor.is_floating_point()
+            ):
+                raise ValueError(
+                    f"{name}: expected floating point {[*reward.shape, 'L']}, "
+                    f"got {tensor.dtype} {list(tensor.shape)}"
+                )
+        if codes is not None and codes.shape[:-1] != reward.shape:
+            raise ValueError(f"codes: expected {[*reward.shape, 'L']}, got {list(codes.shape)}")
+        if prompt is not None and prompt.shape != reward.shape[:-1]:
             raise ValueError(
-                f"entropy: expected floating point {[*reward.shape, 'L']}, "
-                f"got {entropy.dtype} {list(entropy.shape)}"
+                f"prompt: expected {list(reward.shape[:-1])}, got {list(prompt.shape)}"
             )
         if valid.dtype != torch.bool:
             raise ValueError(f"valid: expected bool, got {valid.dtype}")
-        for name in ("beam_rank", "matched", "item"):
-            tensor = named[name]
+        whole = {n: named[n] for n in ("beam_rank", "matched", "item")}
+        for name, tensor in (whole | {"codes": codes, "prompt": prompt}).items():
             if tensor is not None and (tensor.is_floating_point() or tensor.dtype == torch.bool):
                 raise ValueError(f"{name}: expected integers, got {tensor.dtype}")
         if has_target is not None and (
@@ -130,6 +170,9 @@ class RolloutGroups:
         if entropy is not None:
             usable = (entropy.isfinite() & (entropy >= 0)).all(-1)
             _require("entropy", usable, valid, lambda x: x, "NaN or negative at {}; expected nats")
+        if logp is not None:
+            usable = (logp.isfinite() & (logp <= 0)).all(-1)
+            _require("logp", usable, valid, lambda x: x, "not in (-inf, 0] at {}; expected nats")
         reward = reward.masked_fill(~valid, 0.0)
         return RolloutGroups(
             reward=reward,
@@ -152,62 +195,38 @@ class RolloutGroups:
             matched=matched,
             item=None if item is None else item.long(),
             depth=depth,
+            logp=None
+            if logp is None
+            else logp.to(reward.dtype).masked_fill(~valid.unsqueeze(-1), 0.0),
+            codes=None if codes is None else codes.long(),
+            prompt=None if prompt is None else prompt.long(),
             binary=bool(((reward == 0) | (reward == 1)).all()),
         )
 
     @property
     def given(self) -> frozenset[str]:
         """The optional inputs that are present."""
-        names = ("tie_key", "length", "entropy", "beam_rank", "matched", "item")
-        present = {name for name in names if getattr(self, name) is not None}
-        return frozenset(present | {"target"} | ({"depth"} if self.depth else set()))
-
-    @cached_property
-    def whole(self) -> bool:
-        """Whether masking by `valid` changes nothing, where that is known without waiting.
-
-        On a CPU: every slot is valid. False on a device, which would have to be waited for. Skips
-        work and never a bit: what is skipped multiplies by 1.
-        """
-        mask = self.valid
-        return mask.is_cpu and mask.numel() > 0 and bool(mask.view(torch.uint8).min())
-
-    @cached_property
-    def present(self) -> Tensor | None:
-        """Valid rollouts as 0 and 1; `[..., B, G]`. None for `whole` groups."""
-        return None if self.whole else number(self.valid, self.reward.dtype)
-
-    @cached_property
-    def above(self) -> Tensor:
-        """Outcomes above the threshold, padding included; bool `[..., B, G]`."""
-        if self.binary and 0.0 <= self.hit_threshold < 1.0:
-            return self.reward.to(torch.bool)
-        return compared(torch.gt, self.reward, self.hit_threshold)
+        present = {name for name in OPTIONAL if getattr(self, name) is not None}
+        return frozenset(present | {"target", "score"} | ({"depth"} if self.depth else set()))
 
     def narrowed(self, valid: Tensor) -> RolloutGroups:
         """The same rollouts with fewer of them valid."""
-        if valid is self.valid:
-            return self
-        groups = replace(self, valid=valid)
-        groups.__dict__["above"] = self.above
-        return groups
+        return replace(self, valid=valid)
 
     @cached_property
     def hit(self) -> Tensor:
         """Rollouts whose outcome is above the threshold; bool `[..., B, G]`."""
-        return self.above if self.whole else self.valid & self.above
+        return self.valid & (self.reward > self.hit_threshold)
 
     @cached_property
     def miss(self) -> Tensor:
         """Valid rollouts that are not hits; bool `[..., B, G]`."""
-        return self.valid ^ self.hit
+        return self.valid & ~self.hit
 
-    @cached_property
+    @property
     def some_hit(self) -> Tensor:
         """Groups with a hit; bool `[..., B, 1]`."""
-        if self.whole:
-            return self.reward.amax(-1, keepdim=True) > self.hit_threshold
-        return some(self.hit)
+        return self.hit.any(-1, keepdim=True)
 
 
 def _require(
@@ -229,84 +248,29 @@ def regime(hit: Tensor, valid: Tensor) -> Tensor:
     hit, valid: bool `[..., B, G]`. All-zero K = 0 (a group without rollouts too), saturated K = G
     (at G = 1 a hit is saturated), single-hit K = 1 < G, multi-hit 2 <= K < G. Source: arXiv
     2604.22169, section 3.
+
+    >>> import torch
+    >>> hit = torch.tensor([[False, False], [True, False], [True, True]])
+    >>> regime(hit, torch.ones_like(hit))
+    tensor([0, 1, 3])
     """
     hits, width = (hit & valid).sum(-1), valid.sum(-1)
     index = hits.clamp(max=2)
     return torch.where((hits == width) & (hits > 0), 3, index)
 
 
-def number(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bool mask as 0 and 1. On a CPU its bytes convert seven times faster than its bools."""
-    return mask.view(torch.uint8).to(dtype)
-
-
-def compared(operator: Callable[..., Tensor], left: Tensor, right: Tensor | float) -> Tensor:
-    """operator(left, right) as a bool mask of the shape of `left`.
-
-    On a CPU a comparison that writes numbers is vectorised and one that writes bools is not: this
-    detour takes a third of the time.
-    """
-    return operator(left, right, out=torch.empty_like(left)).to(torch.bool)
-
-
-def some(mask: Tensor) -> Tensor:
-    """Whether any rollout is marked; bool `[..., 1]`. On a CPU four times faster than `any`."""
-    return number(mask, torch.float32).amax(-1, keepdim=True) > 0
-
-
-def best_index(
-    value: Tensor, among: Tensor | None, tie_key: Tensor | None, *, least: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Index of the largest (or least) value among the marked rollouts, and that value; `[..., 1]`.
-
-    among: bool `[..., G]`, or None for every rollout. Ties go to the smallest `tie_key`, or to the
-    lowest index without one. Where no rollout is marked, the value is the lowest (highest) number
-    there is and the index is arbitrary, but valid.
-    """
-    beyond = torch.finfo(value.dtype).max if least else torch.finfo(value.dtype).min
-    if among is not None:
-        value = _unless(value, number(among, value.dtype), beyond)
-    best = value.amin(-1, keepdim=True) if least else value.amax(-1, keepdim=True)
-    tied = torch.eq(value, best, out=torch.empty_like(value))
-    if tie_key is not None:
-        last = torch.finfo(tie_key.dtype).max
-        key = _unless(tie_key, tied.to(tie_key.dtype), last)
-        tied = torch.eq(key, key.amin(-1, keepdim=True), out=key)
-    far = tied.mul_(_distance(tied)).amax(-1, keepdim=True)
-    return _from_end(far, value.shape[-1]), best
-
-
-def first_marked(mark: Tensor) -> tuple[Tensor, Tensor]:
-    """Lowest index whose mark is 1, of marks 0 and 1, and whether there is one; `[..., 1]`.
-
-    The index is the last one where there is none.
-    """
-    far = (mark * _distance(mark)).amax(-1, keepdim=True)
-    return _from_end(far, mark.shape[-1]), far > 0
-
-
-def _distance(mark: Tensor) -> Tensor:
-    """How far each slot is from the end: the lowest index is the farthest; `[G]`.
-
-    argmax is slow on a CPU and promises nothing about ties.
-    """
-    return torch.arange(mark.shape[-1], 0, -1, device=mark.device, dtype=mark.dtype)
-
-
-def _from_end(far: Tensor, group: int) -> Tensor:
-    """The index at a distance from the end, the last one at distance 0; int64."""
-    return (group - far.clamp(min=1)).to(torch.int64)
-
-
-def _unless(value: Tensor, present: Tensor, other: float) -> Tensor:
-    """The value where `present` is 1, `other` where it is 0; both finite."""
-    return torch.addcmul((1 - present).mul_(other), value, present)
-
-
 def first_best(value: Tensor, among: Tensor, tie_key: Tensor | None) -> Tensor:
-    """One-hot of `best_index`; bool `[..., G]`. All False where no rollout is marked."""
-    index, best = best_index(value, among, tie_key)
-    return torch.zeros_like(among).scatter_(-1, index, best > torch.finfo(value.dtype).min)
+    """The marked rollout with the largest value; bool `[..., G]`, at most one of each group.
+
+    among: bool `[..., G]`. Ties go to the smallest `tie_key`, or to the lowest index without one.
+    """
+    value = value.masked_fill(~among, -torch.inf)
+    if tie_key is not None:
+        tied = value == value.amax(-1, keepdim=True)
+        value = -tie_key.masked_fill(~tied, torch.inf)
+    # argmax takes the first of equal values.
+    place = torch.arange(value.shape[-1], device=value.device)
+    return among & (place == value.argmax(-1, keepdim=True))
 
 
 def tie_order(groups: RolloutGroups) -> Tensor:

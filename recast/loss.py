@@ -18,7 +18,8 @@ from torch import Tensor
 from recast.groups import Origin
 from recast.stage import bind
 from recast.stages.supervised import Evidence
-from recast.strategy import ANCHOR_RATIOS, Denominator, RatioLevel, Signal, Strategy
+from recast.stages.surrogate import RATIOS, Terms, surrogate
+from recast.strategy import Denominator, Signal, Strategy
 
 KLEstimator = Literal["k1", "k2", "k3"]
 
@@ -49,6 +50,14 @@ def pack(signal: Signal, width: int) -> Rows:
     """Narrow a signal to `width` rows per group, those that reach the actor first, in slot order.
 
     width: at least the most rows of any group, as `Strategy.width` gives. No host synchronisation.
+
+    >>> import torch
+    >>> from recast import STRATEGIES, RolloutGroups, build_signal
+    >>> recast = STRATEGIES["recast"]
+    >>> groups = RolloutGroups.of(torch.tensor([[0.0, 0.0, 1.0, 0.0]]))
+    >>> rows = pack(build_signal(recast, groups), recast.width(4))
+    >>> rows.index, rows.advantage
+    (tensor([[0, 2]]), tensor([[-1.,  1.]]))
     """
     group = signal.rows.shape[-1]
     slot = torch.arange(group, device=signal.rows.device)
@@ -60,7 +69,7 @@ def pack(signal: Signal, width: int) -> Rows:
         narrowed = advantage.gather(-2, wide)
     else:
         narrowed = advantage.gather(-1, index)
-    anchor = signal.groups.origin.gather(-1, index) == int(Origin.ANCHOR)
+    anchor = signal.groups.origin.gather(-1, index) != int(Origin.POLICY)
     return Rows(index, narrowed, signal.rows.gather(-1, index), anchor)
 
 
@@ -70,7 +79,7 @@ def clipped_surrogate(
     advantage: Tensor,
     clip_low: float,
     clip_high: float,
-    ratio: RatioLevel = "token",
+    ratio: str = "token",
 ) -> Tensor:
     """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) per token; `[..., B, U, L]`.
 
@@ -79,13 +88,9 @@ def clipped_surrogate(
     Source: PPO, arXiv 1707.06347; two-sided clip of DAPO, arXiv 2503.14476; sequence ratio of GSPO,
     arXiv 2507.18071.
     """
-    change = logp - old_logp
-    if ratio == "sequence":
-        change = change.mean(-1, keepdim=True).expand_as(change)
-    value = change.exp()
-    clipped = value.clamp(1.0 - clip_low, 1.0 + clip_high)
     weight = _per_token(advantage, logp)
-    return -torch.minimum(value * weight, clipped * weight)
+    rule = bind("ratio", RATIOS, ratio)
+    return surrogate(Terms(logp, old_logp, weight, clip_low, clip_high, rule))
 
 
 def _per_token(advantage: Tensor, logp: Tensor) -> Tensor:
@@ -97,6 +102,10 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, estimator: KLEstimator = "k3") -
 
     With d = ref_logp - logp: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - d - 1 (verl's low_var_kl).
     Raises ValueError for another estimator. Source: Schulman, "Approximating KL divergence" (2020).
+
+    >>> import torch
+    >>> kl_estimate(torch.tensor([-1.0]), torch.tensor([-1.5]), "k1")
+    tensor([0.5000])
     """
     d = ref_logp - logp
     if estimator == "k1":
@@ -115,6 +124,13 @@ def denominator(signal: Signal, kind: Denominator, length: int) -> Tensor:
     codes of the rollouts that reach the actor (`length` each, or the groups' own lengths);
     "prompts": B, a sum per prompt; "constant": B x G x length slots, whatever the batch holds;
     "live_groups": rollouts times the share of groups with an advantage.
+
+    >>> import torch
+    >>> from recast import STRATEGIES, RolloutGroups, build_signal
+    >>> groups = RolloutGroups.of(torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+    >>> signal = build_signal(STRATEGIES["grpo"], groups)
+    >>> denominator(signal, "rollouts", length=3), denominator(signal, "active", length=3)
+    (tensor(4.), tensor(2.))
     """
     return _DENOMINATORS[kind](signal, length).to(signal.advantage.dtype)
 
@@ -178,27 +194,30 @@ def policy_loss(
     ref_logp: Tensor | None = None,
     kl_weight: float = 0.0,
     kl_estimator: KLEstimator = "k3",
-    ratio: RatioLevel = "token",
+    ratio: str = "token",
+    clip: str = "ppo",
     anchor: Tensor | None = None,
     anchor_ratio: str = "one",
 ) -> Tensor:
-    """Clipped policy gradient with a KL term, summed over tokens and rows, divided; `[...]`.
+    """Surrogate policy gradient with a KL term, summed over tokens and rows, divided; `[...]`.
 
     logp, old_logp, ref_logp `[..., B, U, L]`; advantage `[..., B, U]` or `[..., B, U, L]`; rows
     `[..., B, U]`; divisor `[...]` from `denominator`; anchor `[..., B, U]` marks injected rows,
-    whose importance ratio follows `anchor_ratio`. A row outside `rows` adds nothing, not even KL.
+    whose loss follows `anchor_ratio`; ratio, clip, anchor_ratio: rows of
+    `recast.stages.surrogate`, as text. A row outside `rows` adds nothing, not even KL.
     """
     outside = ~rows.unsqueeze(-1)
     # Masked before exp as well as after: the gradient of a masked exp(inf) is 0 x inf = NaN.
     logp, old_logp = logp.masked_fill(outside, 0.0), old_logp.masked_fill(outside, 0.0)
-    treatment = bind("anchor_ratio", ANCHOR_RATIOS, anchor_ratio)
-    if anchor is not None and treatment.stage is ANCHOR_RATIOS["behaviour_one"]:
-        old_logp = old_logp.masked_fill(anchor.unsqueeze(-1), 0.0)
-    loss = clipped_surrogate(logp, old_logp, advantage, clip_low, clip_high, ratio)
-    if anchor is not None and treatment.stage is ANCHOR_RATIOS["shaped"]:
-        p = logp.exp()
-        shaped = p / (p + treatment.given.get("c", 0.1))
-        loss = torch.where(anchor.unsqueeze(-1), -shaped * _per_token(advantage, logp), loss)
+    terms = Terms(
+        logp,
+        old_logp,
+        _per_token(advantage, logp),
+        clip_low,
+        clip_high,
+        bind("ratio", RATIOS, ratio),
+    )
+    loss = surrogate(terms, clip, anchor, anchor_ratio)
     if kl_weight and ref_logp is not None:
         ref_logp = ref_logp.masked_fill(outside, 0.0)
         loss = loss + kl_weight * kl_estimate(logp, ref_logp, kl_estimator)
@@ -232,20 +251,20 @@ def strategy_loss(
     evidence: the target's log-probabilities, for strategies that learn from the target.
     """
     total = signal.advantage.new_zeros(signal.rows.shape[:-2])
-    if logp is not None and old_logp is not None and strategy.credit != "none":
-        wide = float("inf") if strategy.clip == "none" else None
+    if logp is not None and old_logp is not None and strategy.has_credit:
         total = total + strategy.policy_weight * policy_loss(
             logp,
             old_logp,
             rows.advantage,
             rows.active,
             denominator(signal, strategy.denominator, length),
-            clip_low=settings.clip_low if wide is None else wide,
-            clip_high=settings.clip_high if wide is None else wide,
+            clip_low=settings.clip_low,
+            clip_high=settings.clip_high,
             ref_logp=ref_logp,
             kl_weight=settings.kl_weight,
             kl_estimator=settings.kl_estimator,
             ratio=strategy.ratio,
+            clip=strategy.clip,
             anchor=rows.anchor,
             anchor_ratio=strategy.anchor_ratio,
         )

@@ -324,6 +324,14 @@ def parse_strategy(text: str) -> Strategy:
 
     Raises ValueError, one line, for an unknown name, key or value, or a composition that makes no
     sense.
+
+    >>> parse_strategy("recast") is STRATEGIES["recast"]
+    True
+    >>> parse_strategy("repair=anchor, select=pods(8)").width(32)
+    8
+    >>> parse_strategy("grop")
+    Traceback (most recent call last):
+    ValueError: strategy: unknown 'grop'; did you mean 'grpo'?
     """
     text = text.strip()
     if text in STRATEGIES:

@@ -7,7 +7,6 @@ the text `"repair=anchor, credit=grpo"`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
@@ -18,20 +17,18 @@ import torch
 from torch import Tensor
 
 from recast.groups import RolloutGroups
-from recast.stage import Bound, Coupling, Stage, bind, nearest
-from recast.stages.credit import CREDITS, HISTORY, batch_mean
+from recast.stage import Bound, Coupling, Rounds, Stage, State, bind, nearest
+from recast.stages.credit import CREDITS
 from recast.stages.gate import GATES
-from recast.stages.gate import State as State
 from recast.stages.repair import REPAIRS
 from recast.stages.selection import SELECTIONS
 from recast.stages.supervised import SUPERVISED
+from recast.stages.surrogate import ANCHOR_RATIOS, CLIPS, RATIOS
 
 AllZero = Literal["zero", "negative", "anchored", "supervised", "shaped", "unstated"]
 Denominator = Literal["rollouts", "active", "tokens", "prompts", "constant", "live_groups"]
 Update = Literal["all", "active"]
 AnchorChoice = Literal["uniform", "first"]
-RatioLevel = Literal["token", "sequence"]
-Clip = Literal["ppo", "none"]
 
 STAGES: Mapping[str, Mapping[str, Stage]] = MappingProxyType(
     {
@@ -40,53 +37,37 @@ STAGES: Mapping[str, Mapping[str, Stage]] = MappingProxyType(
         "select": SELECTIONS,
         "credit": CREDITS,
         "supervised": SUPERVISED,
+        "ratio": RATIOS,
+        "clip": CLIPS,
+        "anchor_ratio": ANCHOR_RATIOS,
     }
 )
-
-
-def _ratio_one() -> None:
-    """The anchor is treated as if the rollout policy had sampled it: its ratio starts at 1."""
-
-
-def _behaviour_one() -> None:
-    """The anchor's behaviour probability is taken as 1: its ratio is pi / 1, clipped as usual."""
-
-
-def _shaped(c: float = 0.1) -> None:
-    """The anchor's surrogate is A p / (p + c) per token, not clipped. Source: LUFFY, 2504.14945."""
-
-
-ANCHOR_RATIOS: Mapping[str, Stage] = MappingProxyType(
-    {"one": Stage(_ratio_one), "behaviour_one": Stage(_behaviour_one), "shaped": Stage(_shaped)}
-)
+"""The table of each kind of stage: a field of `Strategy` of that name holds a row's text."""
 
 # What a supervised stage may ask of the trainer rather than of the data: a sampled group, and its
 # selected rollouts in the actor.
 _DEMANDS = frozenset({"rollouts", "negatives"})
 
+PROBED = 257
+"""Numbers of hits that `probe` looks at, at most."""
+
 _LABELS = ("meaning", "source", "all_zero")
 
-_CHOICES = {
-    "update": Update,
-    "denominator": Denominator,
-    "anchor_choice": AnchorChoice,
-    "ratio": RatioLevel,
-    "clip": Clip,
-}
+_CHOICES = {"update": Update, "denominator": Denominator, "anchor_choice": AnchorChoice}
 
 
 @dataclass(frozen=True)
 class Strategy:
     """One learning signal: gate -> repair -> select -> credit -> loss.
 
-    gate, repair, select, credit, supervised: rows of `GATES`, `REPAIRS`, `SELECTIONS`, `CREDITS`,
-    `SUPERVISED`, with optional numbers in brackets, as in `"grpo(eps=1e-4)"`.
+    gate, repair, select, credit, supervised, ratio, clip, anchor_ratio: rows of the tables in
+    `STAGES`, with optional numbers in brackets, as in `"grpo(eps=1e-4)"`. ratio: importance ratio
+    per token or per sequence; clip: the surrogate, PPO's clip or none; anchor_ratio: how an
+    injected rollout enters it.
     policy_weight: factor on the policy loss. update: which rollouts reach the actor, every selected
     one ("all", so a KL term pulls on those without advantage too) or those with a non-zero
-    advantage ("active"). denominator: what the summed loss is divided by. anchor_ratio: how an
-    injected rollout enters the importance ratio (`ANCHOR_RATIOS`). anchor_choice: which of several
-    targets becomes the anchor. ratio: importance ratio per token or per sequence. clip: PPO's clip
-    or none. all_zero: the declared effect on a group without hits.
+    advantage ("active"). denominator: what the summed loss is divided by. anchor_choice: which of
+    several targets becomes the anchor. all_zero: the declared effect on a group without hits.
     Raises ValueError for an unknown stage or option, naming the nearest one, and for a composition
     that makes no sense.
     """
@@ -101,16 +82,15 @@ class Strategy:
     denominator: Denominator = "rollouts"
     anchor_ratio: str = "one"
     anchor_choice: AnchorChoice = "uniform"
-    ratio: RatioLevel = "token"
-    clip: Clip = "ppo"
+    ratio: str = "token"
+    clip: str = "ppo"
     meaning: str = ""
     source: str = ""
     all_zero: AllZero = "unstated"
 
     def __post_init__(self) -> None:
         for kind in STAGES:
-            bind(kind, STAGES[kind], getattr(self, kind))
-        bind("anchor_ratio", ANCHOR_RATIOS, self.anchor_ratio)
+            self.stage(kind)
         for kind, options in _CHOICES.items():
             if getattr(self, kind) not in get_args(options):
                 raise ValueError(
@@ -118,30 +98,14 @@ class Strategy:
                 )
         if not 0.0 <= self.policy_weight < float("inf"):
             raise ValueError(f"policy_weight: expected a weight >= 0, got {self.policy_weight}")
-        for kind in ("repair", "select", "supervised"):
-            self._check_options(kind)
-        counts = self.stage("credit").stage in (CREDITS["pass_at_k"], CREDITS["bgae"])
-        if counts and self.stage("credit").given.get("k", 4) < 1:
-            raise ValueError(f"credit: {self.credit!r}; expected k >= 1")
-        if self.credit == "none" and not self.stage("supervised").stage.needs:
+        if not self.has_credit and not self.learns_from_target:
             raise ValueError(
-                "credit=none with supervised=none learns nothing; give a credit, or supervised=sft"
+                f"credit={self.credit} with supervised={self.supervised} learns nothing; give a "
+                "credit, or supervised=sft"
             )
 
-    def _check_options(self, kind: str) -> None:
-        for option, value in self.stage(kind).given.items():
-            least, most = (1, math.inf) if option == "factor" else (0, math.inf)
-            if option == "share":
-                most = 1
-            if not least <= value <= most:
-                raise ValueError(
-                    f"{kind}: {option}={value:g} in {getattr(self, kind)!r}; expected "
-                    f"{'a whole number' if kind == 'select' else 'a number'} >= {least}"
-                    + (f" and <= {most}" if most < math.inf else "")
-                )
-
     def stage(self, kind: str) -> Bound:
-        """The bound stage of one kind: gate, repair, select, credit or supervised."""
+        """The bound stage of one kind, a key of `STAGES`."""
         return _bound(kind, getattr(self, kind))
 
     @property
@@ -161,14 +125,39 @@ class Strategy:
         return frozenset(found - _DEMANDS)
 
     @cached_property
+    def has_gate(self) -> bool:
+        """True when a gate may skip prompts."""
+        return not self.stage("gate").stage.idle
+
+    @cached_property
+    def has_repair(self) -> bool:
+        """True when groups may be changed before they get credit."""
+        return not self.stage("repair").stage.idle
+
+    @cached_property
+    def has_selection(self) -> bool:
+        """True when some rollouts may be left out."""
+        return not self.stage("select").stage.idle
+
+    @cached_property
+    def has_credit(self) -> bool:
+        """False for a strategy without a policy loss: it learns from its supervised term alone."""
+        return not self.stage("credit").stage.idle
+
+    @cached_property
+    def learns_from_target(self) -> bool:
+        """True with a supervised term on the ground truth."""
+        return not self.stage("supervised").stage.idle
+
+    @cached_property
     def needs_rollouts(self) -> bool:
         """False for a strategy that learns from targets alone."""
-        return self.credit != "none" or "rollouts" in self.stage("supervised").stage.needs
+        return self.has_credit or "rollouts" in self.stage("supervised").stage.needs
 
     @cached_property
     def sends_rows(self) -> bool:
         """False when no rollout reaches the actor, even where rollouts are sampled."""
-        return self.credit != "none" or "negatives" in self.stage("supervised").stage.needs
+        return self.has_credit or "negatives" in self.stage("supervised").stage.needs
 
     @cached_property
     def needs_tie_key(self) -> bool:
@@ -178,12 +167,7 @@ class Strategy:
     @cached_property
     def needs_binary(self) -> bool:
         """True when rewards must be 0 or 1."""
-        return self.stage("credit").stage.binary
-
-    @cached_property
-    def learns_from_target(self) -> bool:
-        """True with a supervised term on the ground truth."""
-        return self.supervised != "none"
+        return any(self.stage(kind).stage.binary for kind in STAGES)
 
     @cached_property
     def anchors(self) -> bool:
@@ -191,10 +175,51 @@ class Strategy:
         return "target" in self.stage("repair").stage.needs
 
     @cached_property
+    def draws_repair(self) -> bool:
+        """True when chance decides which groups are repaired."""
+        return self.stage("repair").stage.drawn
+
+    @cached_property
+    def rounds(self) -> Rounds | None:
+        """Further rounds of sampling that its repair asks for."""
+        return self.stage("repair").stage.rounds
+
+    @cached_property
+    def hints(self) -> bool:
+        """True when rollouts may start behind codes of the ground truth."""
+        return self.rounds is not None and self.rounds.kind == "hint"
+
+    @cached_property
+    def samples_again(self) -> bool:
+        """True when a prompt may be sampled in several rounds."""
+        return self.rounds is not None and self.rounds.kind != "refill"
+
+    @cached_property
+    def oversamples(self) -> bool:
+        """True when it samples more rollouts than take part."""
+        return self.stage("repair").stage.samples is not None
+
+    @cached_property
     def coupling(self) -> Coupling:
         """What the signal of one group depends on: that "group", the "batch", or a "state"."""
         kinds = {self.stage(kind).stage.coupling for kind in STAGES}
         return "state" if "state" in kinds else "batch" if "batch" in kinds else "group"
+
+    def start(self, leading: tuple[int, ...], prompts: int) -> State:
+        """What the strategy remembers before the first batch; {} for one that does not.
+
+        leading: axes before the batch, as in `RolloutGroups`; prompts: size of the training set.
+        Raises ValueError when two stages remember something of one name.
+        """
+        found: dict[str, Tensor] = {}
+        for kind in STAGES:
+            for name, value in self.stage(kind).start(leading, prompts).items():
+                if name in found:
+                    raise ValueError(
+                        f"{kind}={getattr(self, kind)}: another stage remembers {name!r} as well"
+                    )
+                found[name] = value
+        return found
 
     def width(self, group: int) -> int:
         """The most rows a group of this width can send to the actor."""
@@ -204,24 +229,26 @@ class Strategy:
 
     def sampled(self, group: int) -> int:
         """Rollouts to sample so that `group` of them take part; 0 without rollouts."""
-        if not self.needs_rollouts:
-            return 0
-        repair = self.stage("repair")
-        if repair.stage is REPAIRS["keep_distinct"]:
-            return round(group * repair.given.get("factor", 1.5))
-        return group
+        return self.stage("repair").samples(group) if self.needs_rollouts else 0
+
+    @cached_property
+    def least_group(self) -> int:
+        """The smallest group that the strategy makes sense for."""
+        return max(self.stage(kind).least_group for kind in STAGES)
+
+    def why_not_group(self, group: int) -> str | None:
+        """Why groups of this width make no sense for it, in one line; None where they do."""
+        for kind in STAGES:
+            least = self.stage(kind).least_group
+            if group < least:
+                return f"{kind}={getattr(self, kind)} needs G >= {least}, got G = {group}"
+        return None
 
     def check_group(self, group: int) -> None:
         """Raise ValueError, one line, when groups of this width make no sense for the strategy."""
-        select, credit = self.stage("select"), self.stage("credit")
-        if select.stage is SELECTIONS["pods"] and select.given.get("m", 2) > group:
-            raise ValueError(
-                f"select={self.select} is wider than G = {group}; expected m <= {group}"
-            )
-        if credit.stage in (CREDITS["pass_at_k"], CREDITS["bgae"]):
-            k = credit.given.get("k", 4)
-            if k > group:
-                raise ValueError(f"credit={self.credit} needs G >= k = {k:g}, got G = {group}")
+        reason = self.why_not_group(group)
+        if reason:
+            raise ValueError(reason)
 
 
 @dataclass(frozen=True)
@@ -273,6 +300,18 @@ def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None 
 
     state: what the previous batch's signal returned, for strategies that remember.
     Raises ValueError when the strategy needs an input that the groups lack.
+
+    >>> import torch
+    >>> from recast import STRATEGIES, RolloutGroups
+    >>> reward = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> score = torch.tensor([[0.1, 0.01, 0.0], [0.1, 1.0, 0.0]])
+    >>> signal = build_signal(STRATEGIES["recast"], RolloutGroups.of(reward, score=score))
+    >>> signal.advantage
+    tensor([[-1.,  0.,  1.],
+            [-1.,  1.,  0.]])
+    >>> signal.groups.origin
+    tensor([[0, 0, 1],
+            [0, 0, 0]], dtype=torch.int8)
     """
     require_inputs(strategy, groups.given | {"reference"}, groups.reward.shape[-1])
     if strategy.needs_binary and not groups.binary:
@@ -280,26 +319,60 @@ def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None 
             f"credit={strategy.credit} counts hits: it needs rewards that are 0 or 1; "
             "threshold them first, or choose another credit"
         )
-    repaired = strategy.stage("repair")(groups)
-    selected = strategy.stage("select")(repaired)
+    repair, select, credit = (strategy.stage(kind) for kind in ("repair", "select", "credit"))
+    if not state:
+        state = _fresh(strategy, groups)
+    repaired = repair(groups, state=state)
+    selected = select(repaired, state=state)
     if not strategy.sends_rows:
         selected = torch.zeros_like(selected)
     narrowed = repaired.narrowed(selected)
-    credit, after = strategy.stage("credit"), dict(state or {})
-    if credit.stage is CREDITS["ha_dw"]:
-        after["history"] = _remember(after.get("history"), batch_mean(narrowed))
-        advantage = credit(narrowed, history=after["history"])
-    else:
-        advantage = credit(narrowed)
+    advantage = credit(narrowed, state=state)
+    if groups.hinted is not None:
+        advantage = _beyond_hint(advantage, repaired)
+    after = {
+        **state,
+        **repair.carry(groups, state=state),
+        **select.carry(repaired, state=state),
+        **credit.carry(narrowed, state=state),
+    }
     if strategy.update == "active":
         selected = selected & _active(advantage, selected)
     return Signal(repaired, advantage, selected, strategy.learns_from_target, groups, state=after)
 
 
-def _remember(history: Tensor | None, mean: Tensor) -> Tensor:
-    if history is None:
-        history = mean.new_full((*mean.shape, HISTORY), torch.nan)
-    return torch.cat([history[..., 1:], mean.unsqueeze(-1)], -1)
+def _beyond_hint(advantage: Tensor, groups: RolloutGroups) -> Tensor:
+    """The advantage of codes that were sampled; `[..., B, G, L]`."""
+    assert groups.hinted is not None
+    each = advantage if advantage.ndim > groups.reward.ndim else advantage.unsqueeze(-1)
+    level = torch.arange(groups.depth, device=advantage.device)
+    return torch.where(level >= groups.hinted.unsqueeze(-1), each, 0.0)
+
+
+def _fresh(strategy: Strategy, groups: RolloutGroups) -> State:
+    """The state before the first batch, where the groups are."""
+    if strategy.coupling != "state":
+        return {}
+    prompts = groups.reward.shape[-2]
+    if groups.prompt is not None:
+        prompts = int(groups.prompt.max()) + 1
+    fresh = strategy.start(groups.reward.shape[:-2], prompts)
+    return {name: value.to(groups.reward.device) for name, value in fresh.items()}
+
+
+def missing_input(
+    strategy: Strategy, given: Collection[str], group: int | None = None
+) -> str | None:
+    """Why a strategy cannot work with what there is, in one line; None where it can.
+
+    given: names of the inputs at hand, as in `Strategy.needs`; group: rollouts per prompt, where
+    it is known.
+    """
+    for kind in STAGES:
+        for name in sorted(strategy.stage(kind).stage.needs - _DEMANDS):
+            if name not in given:
+                return f"{kind}={getattr(strategy, kind)} needs `{name}` ({INPUTS[name]})"
+    return None if group is None else strategy.why_not_group(group)
 
 
 def require_inputs(strategy: Strategy, given: Collection[str], group: int) -> None:
@@ -307,13 +380,9 @@ def require_inputs(strategy: Strategy, given: Collection[str], group: int) -> No
 
     given: names of the inputs at hand, as in `Strategy.needs`; group: rollouts per prompt.
     """
-    for kind in STAGES:
-        for name in sorted(strategy.stage(kind).stage.needs - _DEMANDS):
-            if name not in given:
-                raise ValueError(
-                    f"{kind}={getattr(strategy, kind)} needs `{name}` ({INPUTS[name]})"
-                )
-    strategy.check_group(group)
+    reason = missing_input(strategy, given, group)
+    if reason:
+        raise ValueError(reason)
 
 
 INPUTS: Mapping[str, str] = MappingProxyType(
@@ -325,6 +394,10 @@ INPUTS: Mapping[str, str] = MappingProxyType(
         "beam_rank": "place of each rollout in its beam [..., B, G]; roll out with beams",
         "matched": "leading codes shared with the target [..., B, G]",
         "item": "identity of each recommended item [..., B, G]",
+        "score": "structural score of each rollout, in [0, 1] [..., B, G]",
+        "logp": "log-probability of each code under the policy that sampled [..., B, G, L]",
+        "codes": "codes of each rollout [..., B, G, L]",
+        "prompt": "place of each prompt in the training set [..., B]",
         "depth": "codes per rollout, L",
         "reference": "log-probabilities under a reference policy",
     }
@@ -357,8 +430,7 @@ def compose(text: str) -> Strategy:
                 f"policy_weight: {chosen['policy_weight']!r} is not a number; expected >= 0"
             ) from None
     strategy = Strategy(**chosen)  # type: ignore[arg-type]  # checked by Strategy itself
-    counted = strategy.stage("credit").given.get("k", 0) if strategy.needs_binary else 0
-    width = max(16, strategy.width(16) + 1, int(counted) + 1)
+    width = max(16, strategy.width(16) + 1, strategy.least_group + 1)
     if not strategy.learns_from_target and not bool((probe(strategy, width).count > 0).any()):
         raise ValueError(
             f"strategy: {text!r} gives every rollout of every group of binary rewards an advantage "
@@ -381,13 +453,15 @@ def _parts(text: str) -> list[str]:
 def probe(strategy: Strategy, width: int = 16) -> Signal:
     """The signal on one batch that holds a group for each number of hits 0..width.
 
-    Every optional input is made up: one matched code on the first miss, an entropy of 1 nat falling
-    to .5, beams in order. What `compose` and `recast strategies` look at.
+    Of wide groups, for `PROBED` numbers of hits, evenly spaced. Every optional input is made up:
+    one matched code on the first miss, an entropy of 1 nat falling to .5, beams in order. What
+    `compose` and `recast strategies` look at.
     """
     slot = torch.arange(width, dtype=torch.float64)
-    hits = torch.arange(width + 1).unsqueeze(-1)
+    hits = torch.linspace(0, width, min(width + 1, PROBED)).round().long().unsqueeze(-1)
     reward = (slot < hits).to(torch.float64)
     rank = slot.to(torch.int64).expand_as(reward)
+    matched = torch.where(reward > 0, 4, (slot == hits).to(torch.int64))
     groups = RolloutGroups.of(
         reward,
         score=torch.where(reward > 0, 1.0, 0.01 * (slot == hits)),
@@ -395,8 +469,11 @@ def probe(strategy: Strategy, width: int = 16) -> Signal:
         length=torch.ones_like(reward),
         entropy=torch.tensor([1.0, 0.5], dtype=torch.float64).expand(*reward.shape, 2),
         beam_rank=rank,
-        matched=torch.where(reward > 0, 3, (slot == hits).to(torch.int64)),
+        matched=matched,
         item=rank,
+        logp=torch.full((*reward.shape, 4), -1.0, dtype=torch.float64),
+        codes=(torch.arange(4) >= matched.unsqueeze(-1)) * (1 + rank.unsqueeze(-1)),
+        prompt=torch.arange(len(reward)),
         depth=4,
     )
     return build_signal(strategy, groups)

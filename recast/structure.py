@@ -28,6 +28,10 @@ def matched_levels(path: Tensor, target: Tensor) -> Tensor:
 
     path, target: integer `[..., L]`, broadcast against each other.
     Raises ValueError when the depths differ.
+
+    >>> import torch
+    >>> matched_levels(torch.tensor([[1, 2, 3], [1, 9, 3]]), torch.tensor([1, 2, 3]))
+    tensor([3, 1])
     """
     if path.shape[-1] != target.shape[-1]:
         raise ValueError(
@@ -58,6 +62,11 @@ def structural_score(
     truth; the leading axes broadcast. The masks `[..., P]` and `[..., T]` mark padding; a rollout
     without IDs, or a prompt without targets, scores 0.
     Raises ValueError when the depths differ.
+
+    >>> import torch
+    >>> rollouts = torch.tensor([[[1, 2, 3]], [[1, 2, 9]], [[7, 2, 3]]])  # one ID each
+    >>> structural_score(rollouts, torch.tensor([[1, 2, 3]]))
+    tensor([1.0000, 0.1000, 0.0000])
     """
     levels = matched_levels(paths.unsqueeze(-2), targets.unsqueeze(-3))
     phi = level_scores(paths.shape[-1], dtype).to(levels.device)[levels]

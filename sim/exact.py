@@ -26,7 +26,7 @@ from recast.loss import LossSettings, pack, strategy_loss
 from recast.stages.supervised import Evidence
 from recast.strategy import Strategy, build_signal
 from recast.structure import level_scores, matched_levels
-from recast.theory.by_hits import DRAWN, draws_repair
+from recast.theory.by_hits import DRAWN
 from sim.decoding.sample import path_entropy, path_logp_each
 from sim.policies.protocol import Params, Tabular
 from sim.seeds import stream
@@ -129,7 +129,7 @@ def why_not_enumerable(strategy: Strategy, world: ExactWorld, group: int) -> str
     """Why this strategy has no exact update here, in one line; None where it has one."""
     if "beam_rank" in strategy.needs:
         return "its groups are beams, whose rollouts are not drawn independently"
-    if draws_repair(strategy):
+    if strategy.draws_repair:
         return DRAWN
     try:
         strategy.check_group(group)
@@ -177,14 +177,14 @@ def objective_gradient(world: ExactWorld, slope: Slope) -> Tensor:
 
 
 def cosine(one: Tensor, other: Tensor) -> float:
-    """Cosine between two gradients; nan where one of them is zero."""
+    """Cosine between two gradients of one shape; nan where one of them is zero."""
     size = float(one.norm() * other.norm())
     return float((one * other).sum()) / size if size > 1e-14 else math.nan
 
 
 def _batch(strategy: Strategy) -> int:
     """Prompts per loss: 2 where credit or divisor depends on what else the batch holds."""
-    if strategy.credit == "none":
+    if not strategy.has_credit:
         return 1
     stages = (strategy.stage(kind).stage.coupling for kind in ("repair", "select", "credit"))
     local = all(coupling == "group" for coupling in stages)
@@ -267,6 +267,9 @@ def _judge(world: ExactWorld, batch: Tensor, item: Tensor) -> RolloutGroups:
         matched=matched,
         item=item,
         depth=depth,
+        logp=world.logp[batch.view(1, -1, 1), item],
+        codes=catalogue.codes[item],
+        prompt=torch.arange(len(batch)).expand(item.shape[:-1]),
     )
 
 

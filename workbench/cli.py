@@ -11,11 +11,13 @@ from typing import NoReturn
 
 import click
 
+from workbench.commands.app import app
 from workbench.commands.calibrate import calibrate
 from workbench.commands.claims import claims
 from workbench.commands.compare import compare
 from workbench.commands.diagnose import diagnose
 from workbench.commands.exact import exact
+from workbench.commands.fields import fields
 from workbench.commands.lm import lm
 from workbench.commands.phases import phase_map
 from workbench.commands.questions import questions
@@ -26,6 +28,7 @@ from workbench.commands.search import search
 from workbench.commands.store import store
 from workbench.commands.strategies import strategies
 from workbench.commands.sweep import sweep, sweeps
+from workbench.commands.watch import watch
 from workbench.spec.experiment import SpecError
 from workbench.store.files import DiskError, StoreError
 
@@ -39,6 +42,7 @@ for command in (
     run,
     calibrate,
     diagnose,
+    watch,
     rollouts,
     sweep,
     compare,
@@ -47,9 +51,11 @@ for command in (
     search,
     questions,
     report,
+    app,
     strategies,
     exact,
     presets,
+    fields,
     sweeps,
     store,
     lm,

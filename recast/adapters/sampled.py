@@ -7,7 +7,7 @@ from recast.regimes import REGIMES
 from recast.stages.repair import anchored
 from recast.strategy import Signal
 
-GIVEN = frozenset({"target", "tie_key", "length", "matched", "depth"})
+GIVEN = frozenset({"target", "tie_key", "length", "matched", "depth", "score"})
 """Inputs of strategies that every adapter fills."""
 
 

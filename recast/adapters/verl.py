@@ -12,55 +12,36 @@ stays verl's: set its `loss_agg_mode` as docs/adapters.md says for each denomina
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import verl
 from torch import Tensor
-from verl.trainer.ppo.core_algos import register_adv_est
 
+from recast.adapters.limits import why_not_estimator as why_not
 from recast.adapters.verl_batch import places
 from recast.groups import RolloutGroups
-from recast.stages.repair import REPAIRS
-from recast.stages.selection import SELECTIONS
 from recast.strategies import STRATEGIES, parse_strategy
 from recast.strategy import Strategy, build_signal
 
-SUPPORTED = "0.9"
-SEEN = frozenset({"length"})
-"""Optional inputs that an estimator can fill: lengths come from the response mask."""
+OLDEST = (0, 5)
+"""The estimators' arguments are the same since this release."""
 
-BY_STRUCTURE = ("pair", "near_misses")
-
-if verl.__version__.split(".")[:2] != SUPPORTED.split("."):
+if tuple(int(part) for part in verl.__version__.split(".")[:2]) < OLDEST:
     raise ImportError(
-        f"recast.adapters.verl works with verl {SUPPORTED}.x, found {verl.__version__}; "
-        f"install it with: pip install 'verl=={SUPPORTED}.*'"
+        f"recast.adapters.verl works with verl 0.5 and later, found {verl.__version__}; install it "
+        "with: pip install 'verl>=0.5,<1'"
     )
+try:
+    from verl.trainer.ppo.core_algos import register_adv_est
+except ImportError as problem:
+    raise ImportError(
+        f"recast.adapters.verl: verl {verl.__version__} does not import beside what is installed "
+        f"({problem.msg.split(' (')[0]}); install it in an environment of its own"
+    ) from None
 
 Estimator = Callable[..., tuple[Tensor, Tensor]]
-
-
-def why_not(strategy: Strategy) -> str | None:
-    """Why verl's estimators cannot serve a strategy, in one line; None where they can."""
-    stage = strategy.stage("select").stage
-    reasons = {
-        "its gate skips prompts before they are rolled out": strategy.gate != "none",
-        "it remembers earlier batches": strategy.coupling == "state",
-        "it learns from the ground truth": strategy.learns_from_target,
-        "it puts the ground truth into groups; use recast.adapters.verl_trainer": strategy.anchors,
-        "it samples more rollouts than it keeps": (
-            strategy.stage("repair").stage is REPAIRS["keep_distinct"]
-        ),
-        "it ranks misses by structural score; use recast.adapters.verl_trainer": any(
-            stage is SELECTIONS[name] for name in BY_STRUCTURE
-        ),
-    }
-    missing = sorted(strategy.needs - SEEN - {"target", "reference"})
-    reasons[f"it needs {', '.join(missing)}"] = bool(missing)
-    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def estimator(strategy: Strategy) -> Estimator:
@@ -75,7 +56,7 @@ def estimator(strategy: Strategy) -> Estimator:
     if reason is not None:
         raise ValueError(f"strategy {strategy.text!r} cannot be an estimator of verl: {reason}")
 
-    least = next(width for width in itertools.count(1) if _wide_enough(strategy, width))
+    least = strategy.least_group
 
     def estimate(
         token_level_rewards: Tensor, response_mask: Tensor, index: Any, **_: Any
@@ -100,14 +81,6 @@ def estimator(strategy: Strategy) -> Estimator:
         return advantage, advantage
 
     return estimate
-
-
-def _wide_enough(strategy: Strategy, width: int) -> bool:
-    try:
-        strategy.check_group(width)
-    except ValueError:
-        return False
-    return True
 
 
 def register(strategy: str | Strategy, name: str) -> None:

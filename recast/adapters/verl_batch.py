@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.adapters.sampled import GIVEN
+from recast.adapters.limits import why_not_verl as why_not
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
-from recast.stages.repair import REPAIRS
-from recast.strategy import Signal, State, Strategy, build_signal, require_inputs
+from recast.stage import State
+from recast.strategy import Signal, Strategy, build_signal
 from recast.structure import leading, level_scores
 
 MODE = "recast_sync"
@@ -107,20 +107,9 @@ def shape_batch(
 
 def refuse(strategy: Strategy, config: Any) -> None:
     """Raise ValueError, one line, for what this trainer cannot do with verl's configuration."""
-    stage = strategy.stage("repair").stage
-    known = (REPAIRS[name] for name in ("none", "anchor", "anchor_share", "overwrite_last"))
-    if strategy.learns_from_target or not strategy.sends_rows:
-        raise ValueError(f"{MODE}: verl's actor has no supervised term; choose another strategy")
-    if strategy.gate != "none" or not any(stage is row for row in known):
-        raise ValueError(
-            f"{MODE} cannot do gate={strategy.gate}, repair={strategy.repair}; it does "
-            "repair=none, anchor, anchor_share and overwrite_last"
-        )
-    if strategy.anchor_ratio != "one":
-        raise ValueError(
-            f"{MODE}: verl recomputes the old policy's log-probabilities, so an anchor's ratio "
-            f"starts at 1; anchor_ratio={strategy.anchor_ratio} is not possible"
-        )
+    reason = why_not(strategy, config.actor_rollout_ref.rollout.n)
+    if reason:
+        raise ValueError(f"{MODE}: {reason}")
     actor, algorithm = config.actor_rollout_ref.actor, config.algorithm
     correction = algorithm.get("rollout_correction", None)
     filtering = algorithm.get("filter_groups", None)
@@ -143,4 +132,3 @@ def refuse(strategy: Strategy, config: Any) -> None:
     for problem, holds in refused.items():
         if holds:
             raise ValueError(f"{MODE}: {problem}")
-    require_inputs(strategy, GIVEN, config.actor_rollout_ref.rollout.n)

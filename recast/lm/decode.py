@@ -23,7 +23,6 @@ from recast.lm.prefix import (
     code_head,
     hidden_states,
     last_state,
-    prompt_mask,
 )
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
@@ -63,9 +62,9 @@ class _Shared:
 
 def _start(model: CausalLM, vocabulary: Vocabulary, prompts: Prompts) -> _Shared:
     cache = require("transformers").DynamicCache(config=backbone(model).config)
-    real, among = prompt_mask(prompts.length, prompts.ids.shape[1])
     place = torch.arange(prompts.ids.shape[1], device=prompts.ids.device).expand_as(prompts.ids)
-    states = hidden_states(model, prompts.ids, place, among.unsqueeze(1), cache)
+    real = place < prompts.length.unsqueeze(-1)
+    states = hidden_states(model, prompts.ids, place, None, cache)
     tokens = vocabulary.table(prompts.ids.device)
     logits = code_head(model, last_state(states, prompts.length), tokens[0])
     return _Shared(model, prompts, tokens, cache, real, logits)
@@ -79,10 +78,13 @@ def sample(
     prompts: Prompts,
     uniforms: Tensor,
     temperature: float = 1.0,
+    given: Tensor | None = None,
+    hint: Tensor | None = None,
 ) -> Rollouts:
     """Draw G rollouts per prompt by inverting each step's distribution function.
 
-    uniforms `[B, G, L]` in [0, 1).
+    uniforms `[B, G, L]` in [0, 1). given `[B, L]`, hint `[B]`: the first `hint` codes of each
+    rollout are not drawn but those of `given`, an item of the trie.
     """
     shared = _start(model, vocabulary, prompts)
     group, depth = uniforms.shape[1:]
@@ -99,6 +101,10 @@ def sample(
         slot = torch.searchsorted(cdf, draw.unsqueeze(-1), right=True).squeeze(-1)
         # A draw on the last rounding step could land on padding: the last open child takes it.
         slot = torch.minimum(slot, trie.allowed[level][node].sum(-1) - 1)
+        if given is not None and hint is not None:
+            same = trie.code[level][node] == given[:, level].view(-1, 1, 1)
+            forced = (same & trie.allowed[level][node]).to(torch.uint8).argmax(-1)
+            slot = torch.where(level < hint.unsqueeze(-1), forced, slot)
         codes.append(trie.code[level][node, slot])
         logps.append(logp.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
         entropies.append(entropy(logp))
@@ -109,7 +115,7 @@ def sample(
 
 
 def entropy(logp: Tensor) -> Tensor:
-    """Entropy in nats over the last axis; -inf counts as probability 0."""
+    """Entropy in nats over the last axis; -inf counts as probability 0. `[..., V]` -> `[...]`."""
     return -(logp.exp() * logp.clamp(min=-1e4)).sum(-1)
 
 

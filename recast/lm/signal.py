@@ -20,17 +20,27 @@ from recast.lm.prefix import CausalLM
 from recast.lm.seeds import batch_indices, uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
-from recast.stages.gate import Visit, after
-from recast.stages.repair import REPAIRS
-from recast.strategy import Signal, State, Strategy, build_signal
+from recast.stage import MOST_ROUNDS, State
+from recast.stages.gate import Visit
+from recast.strategy import Signal, Strategy, build_signal, missing_input
 from recast.structure import level_scores, matched_levels
 
 Search = Literal["sample", "beam"]
-REFILLS = 10
-"""Rounds of further prompts that dynamic sampling may roll out before it gives up filling."""
-
-GIVEN = frozenset({"target", "tie_key", "length", "matched", "item", "depth", "reference"})
-"""What this path can give to every strategy; sampling adds entropy, beams their rank."""
+GIVEN = frozenset(
+    {
+        "target",
+        "tie_key",
+        "length",
+        "matched",
+        "item",
+        "depth",
+        "reference",
+        "score",
+        "codes",
+        "prompt",
+    }
+)
+"""What this path can give to every strategy; sampling adds more, beams their rank."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,17 @@ class Collected:
 
 def given(search: Search) -> frozenset[str]:
     """Names of the inputs that rollouts of this kind come with, as in `Strategy.needs`."""
-    return GIVEN | {"beam_rank" if search == "beam" else "entropy"}
+    return GIVEN | ({"beam_rank"} if search == "beam" else {"entropy", "logp"})
+
+
+def why_not(strategy: Strategy, search: Search = "sample", group: int | None = None) -> str | None:
+    """Why `recast lm rl` cannot train a strategy, in one line; None where it can."""
+    if search == "beam" and strategy.samples_again:
+        return f"repair={strategy.repair} samples its prompts again: --search sample"
+    reason = missing_input(strategy, given(search), group)
+    if reason and missing_input(strategy, given("beam")) is None:
+        return f"{reason}: --search beam"
+    return reason
 
 
 def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Collected:
@@ -74,51 +94,71 @@ def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Coll
     total, device = len(roller.prompts), roller.target.device
     index = batch_indices(roller.seed, "prompts", step, roller.batch, total).to(device)
     skipped, visit = 0, None
-    if strategy.needs_rollouts and strategy.gate != "none":
+    if strategy.needs_rollouts and strategy.has_gate:
         draw = uniforms(roller.seed, "gate", step, (roller.batch,)).to(device)
         visit = Visit(index, draw, step < total // roller.batch)
-        keep = strategy.stage("gate")(visit, state)
+        keep = strategy.stage("gate")(visit, state=state)
         index, skipped = index[keep], int((~keep).sum())
         visit = replace(visit, prompt=index, draw=draw[keep])
     prompts, target = roller.prompts[index], roller.target[index]
     if not strategy.needs_rollouts or not len(index):
         return Collected(prompts, target, skipped=skipped, state=state)
-    if strategy.stage("repair").stage is REPAIRS["drop_constant"]:
-        index, groups, codes, rollouts = _refilled(roller, strategy, step, index)
+    first = groups, codes = roll_out(roller, strategy, index, step)
+    rollouts = int(groups.valid.sum())
+    if strategy.samples_again:
+        groups, codes, more = _sampled_again(roller, strategy, step, index, groups, codes)
+        rollouts += more
+    elif strategy.rounds is not None:
+        index, groups, codes, rollouts = _refilled(roller, strategy, step, index, first)
         prompts, target = roller.prompts[index], roller.target[index]
-    else:
-        groups, codes = roll_out(roller, strategy, index, step)
-        rollouts = int(groups.valid.sum())
-    signal, codes = learn_from(strategy, groups, codes, target, state)
+    signal, codes = learn_from(strategy, groups, codes, target, state, roller.trie)
     state = signal.state
     if visit is not None:
-        state = after(visit, state, groups, torch.ones_like(index, dtype=torch.bool))
+        everyone = torch.ones_like(visit.prompt, dtype=torch.bool)
+        gate = strategy.stage("gate")
+        state = {**state, **gate.carry(visit, first[0], everyone, state=state)}
     return Collected(prompts, target, signal, codes, rollouts, skipped, state)
 
 
 def learn_from(
-    strategy: Strategy, groups: RolloutGroups, codes: Tensor, target: Tensor, state: State
+    strategy: Strategy,
+    groups: RolloutGroups,
+    codes: Tensor,
+    target: Tensor,
+    state: State,
+    trie: Trie,
 ) -> tuple[Signal, Tensor]:
-    """The signal, and codes with the target's in every repaired or appended slot `[B, W, L]`."""
+    """The signal, and codes with those of what its repair injected `[B, W, L]`: item -1 stands for
+    the target, any other injected item is one of the trie's."""
     signal = build_signal(strategy, groups, state)
     wanted = target.unsqueeze(1)
     if signal.rows.shape[-1] > codes.shape[1]:
         codes = torch.cat([codes, wanted], 1)
-    anchor = (signal.groups.origin == int(Origin.ANCHOR)).unsqueeze(-1)
-    return signal, torch.where(anchor, wanted, codes)
+    injected = (signal.groups.origin != int(Origin.POLICY)).unsqueeze(-1)
+    item = signal.groups.item
+    if item is not None:
+        known = (item >= 0).unsqueeze(-1)
+        wanted = torch.where(known, trie.codes.to(item.device)[item.clamp(min=0)], wanted)
+    return signal, torch.where(injected, wanted, codes)
 
 
 def roll_out(
-    roller: Roller, strategy: Strategy, index: Tensor, step: int, refill: int = 0
+    roller: Roller,
+    strategy: Strategy,
+    index: Tensor,
+    step: int,
+    refill: int = 0,
+    hint: Tensor | None = None,
 ) -> tuple[RolloutGroups, Tensor]:
     """Sample or search items for the prompts at `index` and judge them; groups, codes `[B, G, L]`.
 
-    The reward is 1 for the target's semantic ID; refill names a further round of the same step.
+    The reward is 1 for the target's semantic ID; refill names a further round of the same step;
+    hint `[B]`: leading codes of the target that are given.
     """
     roller.model.eval()
     trie, prompts, device = roller.trie, roller.prompts[index], roller.target.device
     shape = (len(index), strategy.sampled(roller.group))
-    name, counter = ("/refill", step * REFILLS + refill) if refill else ("", step)
+    name, counter = ("/refill", step * MOST_ROUNDS + refill) if refill else ("", step)
     optional: dict[str, Any] = {}
     if roller.search == "beam":
         item, _ = beams(roller.model, roller.vocabulary, trie, prompts, shape[1])
@@ -128,11 +168,20 @@ def roll_out(
         optional["beam_rank"] = torch.arange(shape[1], device=device).expand(shape)
     else:
         draws = uniforms(roller.seed, f"rollouts{name}", counter, (*shape, trie.depth))
-        rolled = sample(roller.model, roller.vocabulary, trie, prompts, draws, roller.temperature)
+        rolled = sample(
+            roller.model,
+            roller.vocabulary,
+            trie,
+            prompts,
+            draws,
+            roller.temperature,
+            roller.target[index],
+            hint,
+        )
         codes = rolled.codes
         item = trie.walk(codes)[2]
         valid = torch.ones(shape, dtype=torch.bool, device=codes.device)
-        optional["entropy"] = rolled.entropy
+        optional |= {"entropy": rolled.entropy, "logp": rolled.logp.clamp(max=0)}
     matched = matched_levels(codes, roller.target[index].unsqueeze(1))
     groups = RolloutGroups.of(
         (matched == trie.depth).float(),
@@ -143,13 +192,19 @@ def roll_out(
         matched=matched,
         item=item,
         depth=trie.depth,
+        codes=codes,
+        prompt=index,
         **optional,
     )
+    if strategy.hints:
+        none = torch.zeros(shape, dtype=torch.int64, device=device)
+        given_codes = none if hint is None else none + hint.unsqueeze(-1)
+        groups = replace(groups, hinted=given_codes)
     return groups, codes
 
 
 def take(signal: Signal, index: Tensor) -> Signal:
-    """The signal of some prompts only."""
+    """The signal of some prompts only; index int64 `[P]` along the axis of prompts."""
     return replace(
         signal,
         groups=_each(lambda t: t[index], signal.groups),
@@ -159,35 +214,74 @@ def take(signal: Signal, index: Tensor) -> Signal:
     )
 
 
-def _refilled(
-    roller: Roller, strategy: Strategy, step: int, index: Tensor
-) -> tuple[Tensor, RolloutGroups, Tensor, int]:
-    """Dynamic sampling: roll out further prompts until B groups vary, `REFILLS` rounds at most.
+def _sampled_again(
+    roller: Roller,
+    strategy: Strategy,
+    step: int,
+    index: Tensor,
+    groups: RolloutGroups,
+    codes: Tensor,
+) -> tuple[RolloutGroups, Tensor, int]:
+    """Further rounds of the prompts that the repair marks: in further slots, or, behind a hint, in
+    the place of what was sampled; groups, codes and how many rollouts."""
+    assert strategy.rounds is not None
+    rollouts = 0
+    for number in range(1, strategy.rounds.most):
+        wanted = strategy.stage("repair").wanted(groups)
+        again = (wanted > 0) & groups.valid.any(-1)
+        if not bool(again.any()):
+            break
+        hint = wanted[again] if strategy.hints else None
+        fresh, drawn = roll_out(roller, strategy, index[again], step, number, hint)
+        rollouts += int(fresh.valid.sum())
 
-    Without any varied group the first batch comes back as it is, and its repair drops it.
+        def joined(old: Tensor, new: Tensor, again: Tensor = again) -> Tensor:
+            if old.ndim == 1:  # of the prompt, not of its rollouts
+                return old
+            if strategy.hints:
+                return old.index_put((again,), new)
+            space = new.new_zeros(len(again), *new.shape[1:])
+            return torch.cat([old, space.index_put((again,), new)], 1)
+
+        groups, codes = _each(joined, groups, fresh), joined(codes, drawn)
+    return groups, codes, rollouts
+
+
+def _refilled(
+    roller: Roller,
+    strategy: Strategy,
+    step: int,
+    index: Tensor,
+    first: tuple[RolloutGroups, Tensor],
+) -> tuple[Tensor, RolloutGroups, Tensor, int]:
+    """Roll out further prompts in the place of groups that the repair marks, until B are kept.
+
+    index, first: of the first round. When no group at all can be kept, the first round comes back
+    as it is.
     """
+    assert strategy.rounds is not None
     kept: list[tuple[Tensor, RolloutGroups, Tensor]] = []
     rollouts = filled = 0
-    first = None
-    for refill in range(REFILLS):
+    begun = (index, *first)
+    groups, codes = first
+    for refill in range(strategy.rounds.most):
         if refill:
-            counter = step * REFILLS + refill
+            counter = step * MOST_ROUNDS + refill
             index = batch_indices(
                 roller.seed, "prompts/refill", counter, roller.batch, len(roller.prompts)
             ).to(roller.target.device)
-        groups, codes = roll_out(roller, strategy, index, step, refill)
+            groups, codes = roll_out(roller, strategy, index, step, refill)
         rollouts += int(groups.valid.sum())
-        first = first or (index, groups, codes)
-        varied = (groups.hit.any(-1) & groups.miss.any(-1)).nonzero().squeeze(-1)
-        varied = varied[: roller.batch - filled]
-        filled += len(varied)
-        if len(varied):
-            kept.append((index[varied], _each(lambda t, v=varied: t[v], groups), codes[varied]))
+        marked = strategy.stage("repair").wanted(groups)
+        usable = (groups.valid.any(-1) & ~marked).nonzero().squeeze(-1)
+        usable = usable[: roller.batch - filled]
+        filled += len(usable)
+        if len(usable):
+            kept.append((index[usable], _each(lambda t, v=usable: t[v], groups), codes[usable]))
         if filled == roller.batch:
             break
-    assert first is not None
     if not kept:
-        return (*first, rollouts)
+        return (*begun, rollouts)
     joined = _each(lambda *parts: torch.cat(parts), *(groups for _, groups, _ in kept))
     return (
         torch.cat([place for place, _, _ in kept]),

@@ -12,14 +12,14 @@ of selected rollouts, k its number of hits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from recast.groups import RolloutGroups, first_best, number
-from recast.stage import Stage
+from recast.groups import RolloutGroups, first_best
+from recast.stage import WIDEST, Stage, State
 
 HISTORY = 10
 """Batch means that `ha_dw` remembers, the current one included."""
@@ -38,7 +38,7 @@ def grpo(groups: RolloutGroups, eps: float = 1e-6, ddof: int = 1) -> Tensor:
 
     Source: arXiv 2402.03300; verl `compute_grpo_outcome_advantage` (eps 1e-6), TRL (eps 1e-4).
     """
-    return _standardised(groups.reward, groups.present, eps, ddof)
+    return _standardised(groups.reward, groups.valid, eps, ddof)
 
 
 def grpo_batch(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
@@ -46,8 +46,7 @@ def grpo_batch(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
 
     Source: TRL `scale_rewards="batch"`.
     """
-    present = None if groups.present is None else groups.present.flatten(-2)
-    centred, largest, count = _deviations(groups.reward.flatten(-2), present)
+    centred, largest, count = _deviations(groups.reward.flatten(-2), groups.valid.flatten(-2))
     spread = _spread(centred, largest, count, 1).unsqueeze(-1)
     return _over(_centred(groups), spread + eps)
 
@@ -60,7 +59,7 @@ def dr_grpo(groups: RolloutGroups) -> Tensor:
 def rloo(groups: RolloutGroups) -> Tensor:
     """r minus the mean of the others = n / (n - 1) (r - m). Source: arXiv 2402.14740."""
     count = groups.valid.sum(-1, keepdim=True).to(groups.reward.dtype)
-    return _centred(groups).mul_(count / (count - 1).clamp(min=1))
+    return _centred(groups) * (count / (count - 1).clamp(min=1))
 
 
 def opo(groups: RolloutGroups) -> Tensor:
@@ -99,8 +98,7 @@ def reinforce_pp(groups: RolloutGroups, eps: float = 1e-8) -> Tensor:
     square = (length * (centred / largest).square()).sum((-2, -1), keepdim=True)
     spread = (square / (tokens - 1)).sqrt() * largest
     root = torch.hypot(spread, torch.full_like(spread, eps**0.5))
-    present = None if groups.present is None else groups.present.flatten(-2)
-    varied = _deviations(reward.flatten(-2), present)[1].unsqueeze(-1) > 0
+    varied = _deviations(reward.flatten(-2), groups.valid.flatten(-2))[1].unsqueeze(-1) > 0
     # Without variance the root is NaN or the mere eps, and what is divided by it does not count.
     return torch.where(varied, centred / root, 0.0)
 
@@ -123,7 +121,7 @@ def best_of_group(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
     """
     top = first_best(groups.reward, groups.valid, groups.tie_key)
     rest = groups.reward.masked_fill(~groups.valid | top, -torch.inf).amax(-1, keepdim=True)
-    centred, largest, count = _deviations(groups.reward, groups.present)
+    centred, largest, count = _deviations(groups.reward, groups.valid)
     spread = _spread(centred, largest, count, 1)
     gap = (groups.reward - rest).masked_fill(~top | (spread == 0), 0.0)
     return _over(gap, spread + eps)
@@ -177,20 +175,20 @@ def shortfall(groups: RolloutGroups, positive: float = 0.0) -> Tensor:
 def sign(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
     """+1 on a hit, -negative_weight on a miss. Source: arXiv 2604.22169, section 3 (w = 1)."""
     dtype = groups.reward.dtype
-    return number(groups.hit, dtype).sub_(number(groups.miss, dtype), alpha=negative_weight)
+    return groups.hit.to(dtype) - negative_weight * groups.miss.to(dtype)
 
 
 def sign_beyond_prefix(groups: RolloutGroups, negative_weight: float = 1.0) -> Tensor:
     """As `sign`, but a miss is not pushed down on the leading codes that it shares with the target.
 
-    Without it these codes feel +1 from the hit and -1 from the miss. Needs `matched` and `depth`;
-    returns `[..., B, G, L]`.
+    Without it these codes feel +1 from the hit and -1 from the miss. Returns
+    `[..., B, G, L]`. Raises ValueError without `matched` and `depth`.
     """
     if groups.matched is None or not groups.depth:
         raise ValueError("credit=sign_beyond_prefix needs `matched` and `depth` in the groups")
     level = torch.arange(groups.depth, device=groups.matched.device)
     own = groups.hit.unsqueeze(-1) | (level >= groups.matched.unsqueeze(-1))
-    return sign(groups, negative_weight).unsqueeze(-1) * number(own, groups.reward.dtype)
+    return sign(groups, negative_weight).unsqueeze(-1) * own
 
 
 def care(
@@ -211,18 +209,17 @@ def ngrpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
 
     Source: NGRPO, arXiv 2509.18851.
     """
-    reward, present = _kept_reward(groups), groups.present
-    some = torch.ones_like(reward[..., :1]) if present is None else present.amax(-1, keepdim=True)
-    wider = torch.cat([reward, some], -1)
-    present = None if present is None else torch.cat([present, some], -1)
-    return _standardised(wider, present, eps)[..., :-1]
+    some = groups.valid.any(-1, keepdim=True)
+    wider = torch.cat([_kept_reward(groups), some.to(groups.reward.dtype)], -1)
+    return _standardised(wider, torch.cat([groups.valid, some], -1), eps)[..., :-1]
 
 
 def rl_zvp(groups: RolloutGroups, scale: float = 0.1) -> Tensor:
     """GRPO; in a zero-variance group H_t x scale on hits, -(max H - H_t) x scale on misses.
 
-    H_t is the entropy of the policy at token t, the maximum runs over the same rollout. Needs
-    `entropy`; returns `[..., B, G, L]`. Source: RL-ZVP, arXiv 2509.21880.
+    H_t is the entropy of the policy at token t, nats; the maximum runs over the same rollout.
+    Returns `[..., B, G, L]`. Raises ValueError without `entropy`.
+    Source: RL-ZVP, arXiv 2509.21880.
     """
     entropy = groups.entropy
     if entropy is None:
@@ -252,41 +249,54 @@ def a_grae(groups: RolloutGroups, alpha: float = 1.0, eps: float = 1e-6) -> Tens
     return torch.where(mixed > 0, mixed * (level / alpha).clamp(max=1), mixed)
 
 
-def ha_dw(groups: RolloutGroups, history: Tensor | None = None, scale: float = 1.5) -> Tensor:
+def ha_dw(groups: RolloutGroups, state: State | None = None, scale: float = 1.5) -> Tensor:
     """scale exp(-sgn(m - h) sgn(r - m) |m - h|) (r - m) / s, h the mean of recent batch means.
 
-    history `[..., 10]`: batch means, the current one included, NaN where there is none yet;
-    without it h is this batch's mean. Binary rewards. Source: HA-DW, arXiv 2601.08521.
+    state: `history [..., 10]`, means of earlier batches, NaN where there is none yet; this batch's
+    own mean counts as well. Binary rewards. Source: HA-DW, arXiv 2601.08521.
     """
     value = grpo(groups)
     mean = _kept_reward(groups).sum(-1, keepdim=True)
     mean = mean / groups.valid.sum(-1, keepdim=True).clamp(min=1)
-    recent = batch_mean(groups).unsqueeze(-1) if history is None else history
+    own = batch_mean(groups).unsqueeze(-1)
+    recent = own if state is None else ha_dw_carry(groups, state)["history"].to(own.dtype)
     level = recent.nanmean(-1)[..., None, None]
     gap = mean - level
     return scale * (-gap.sign() * value.sign() * gap.abs()).exp() * value
 
 
+def ha_dw_start(leading: tuple[int, ...], prompts: int) -> State:
+    """No batch mean is known yet; history `[..., 10]` float64."""
+    del prompts
+    return {"history": torch.full((*leading, HISTORY), torch.nan, dtype=torch.float64)}
+
+
+def ha_dw_carry(groups: RolloutGroups, state: State) -> State:
+    """The mean of this batch replaces the oldest."""
+    mean = batch_mean(groups).unsqueeze(-1).to(torch.float64)
+    return {"history": torch.cat([state["history"][..., 1:], mean], -1)}
+
+
 def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
-    """GRPO on the prefix reward, plus `pass_at_k` on exact hits only.
+    """GRPO on the prefix reward, plus `pass_at_k` on exact hits; everyone gets both.
 
     The prefix reward is 0, .5, .707, .866, .95 for 0, 1, 2, 3, 4+ matched codes and 1 for a hit, so
-    near misses act in a group without hits. Needs `matched`. Binary outcome.
-    Source: SRPO of GREAM, arXiv 2510.20815.
+    near misses act in a group without hits. Binary outcome. Raises ValueError without `matched`.
+    Source: SRPO of GREAM, arXiv 2510.20815; its `compute_passk_outcome_advantage`.
     """
     if groups.matched is None:
         raise ValueError("credit=bgae needs `matched` in the groups")
     table = torch.tensor((0.0, *PREFIX_REWARD), dtype=groups.reward.dtype).to(groups.reward.device)
     near = table[groups.matched.clamp(min=0, max=len(PREFIX_REWARD))]
     prefix = torch.where(groups.hit, torch.ones_like(near), near)
-    bonus = pass_at_k(groups, k).masked_fill(~groups.hit, 0.0)
-    return _standardised(prefix, groups.present, eps) + bonus
+    return _standardised(prefix, groups.valid, eps) + pass_at_k(groups, k)
 
 
 def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
     """GRPO on hit + rank term: a miss at beam i loses 1/log2(i + 2), normalised over the group.
 
-    No penalty in a group without hits. Needs `beam_rank`. Source: MiniOneRec `rl.py`.
+    No penalty in a group without hits. Raises ValueError without `beam_rank`.
+    Source: MiniOneRec `rl.py`.
     """
     if groups.beam_rank is None:
         raise ValueError("credit=rank_penalty needs `beam_rank` in the groups")
@@ -295,7 +305,7 @@ def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
     share = discount / discount.sum(-1, keepdim=True)
     penalised = groups.miss & groups.hit.any(-1, keepdim=True)
     value = _kept_reward(groups) - share.masked_fill(~penalised, 0.0)
-    return _standardised(value, groups.present, eps)
+    return _standardised(value, groups.valid, eps)
 
 
 def batch_mean(groups: RolloutGroups) -> Tensor:
@@ -304,52 +314,45 @@ def batch_mean(groups: RolloutGroups) -> Tensor:
 
 
 def _kept_reward(groups: RolloutGroups) -> Tensor:
-    return groups.reward if groups.present is None else groups.reward * groups.present
+    return groups.reward * groups.valid
 
 
 def _length(groups: RolloutGroups) -> Tensor:
-    present = number(groups.valid, groups.reward.dtype)
+    present = groups.valid.to(groups.reward.dtype)
     return present if groups.length is None else groups.length * present
 
 
-def _standardised(value: Tensor, present: Tensor | None, eps: float, ddof: int = 1) -> Tensor:
+def _standardised(value: Tensor, valid: Tensor, eps: float, ddof: int = 1) -> Tensor:
     """(value - mean) / (spread + eps) over the last axis, exactly 0 where values are constant."""
-    centred, largest, count = _deviations(value, present)
+    centred, largest, count = _deviations(value, valid)
     scale = _spread(centred, largest, count, ddof) + eps
-    return centred.div_(torch.where(largest > 0, scale, torch.inf))
+    return centred / torch.where(largest > 0, scale, torch.inf)
 
 
 def _centred(groups: RolloutGroups) -> Tensor:
     """r - m on selected rollouts, exactly 0 where the group is constant; `[..., B, G]`."""
-    centred, largest, _ = _deviations(groups.reward, groups.present)
-    return centred.mul_(number(largest > 0, centred.dtype))
+    centred, largest, _ = _deviations(groups.reward, groups.valid)
+    return torch.where(largest > 0, centred, 0.0)
 
 
 def _constant(groups: RolloutGroups) -> Tensor:
     """Groups whose rewards are all alike, or that have none; bool `[..., 1]`."""
-    return _deviations(groups.reward, groups.present)[1] == 0
+    return _deviations(groups.reward, groups.valid)[1] == 0
 
 
-def _deviations(value: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _deviations(value: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Value minus mean on valid entries, its largest size and their number; `[..., G]`, `[..., 1]`.
 
-    present: 1 on valid entries and 0 elsewhere, None where all are valid. The largest size is
-    exactly 0 where the values are constant within a relative 1e-6, whatever the deviations are.
-    Passing over memory, and asking for more of it, is what takes time: masks are products, an
-    eighth of the time of masked_fill on a CPU, and a result that is new is changed in place.
+    The largest size is exactly 0 where the values are constant within a relative 1e-6, whatever the
+    deviations are.
     """
-    if present is None:
-        count = torch.full_like(value[..., :1], value.shape[-1])
-        mean = value.sum(-1, keepdim=True) / count
-        centred = value - mean
-    else:
-        count = present.sum(-1, keepdim=True)
-        mean = (value * present).sum(-1, keepdim=True) / count.clamp(min=1)
-        centred = (value - mean).mul_(present)
+    count = valid.sum(-1, keepdim=True).to(value.dtype)
+    mean = (value * valid).sum(-1, keepdim=True) / count.clamp(min=1)
+    centred = (value - mean) * valid
     high, low = centred.amax(-1, keepdim=True), centred.amin(-1, keepdim=True)
     size = torch.maximum(mean + high, -low - mean)
-    live = number(high - low > 1e-6 * size, value.dtype)
-    return centred, torch.maximum(high, -low) * live, count
+    varied = high - low > 1e-6 * size
+    return centred, torch.maximum(high, -low).masked_fill(~varied, 0.0), count
 
 
 def _spread(centred: Tensor, largest: Tensor, count: Tensor, ddof: int) -> Tensor:
@@ -364,34 +367,34 @@ def _spread(centred: Tensor, largest: Tensor, count: Tensor, ddof: int) -> Tenso
 
 
 def _over(value: Tensor, scale: Tensor) -> Tensor:
-    """value / scale in place. A value over 0, or over the NaN of an empty group, is 0 and stays."""
-    return value.div_(torch.where(scale > 0, scale, 1.0))
+    """value / scale. A value over 0, or over the NaN of an empty group, is 0 and stays."""
+    return value / torch.where(scale > 0, scale, 1.0)
 
 
-CREDITS: Mapping[str, Stage] = MappingProxyType(
-    {
-        "none": Stage(nothing),
-        "grpo": Stage(grpo),
-        "grpo_batch": Stage(grpo_batch, coupling="batch"),
-        "dr_grpo": Stage(dr_grpo),
-        "rloo": Stage(rloo),
-        "opo": Stage(opo),
-        "reinforce": Stage(reinforce, coupling="batch"),
-        "reinforce_pp": Stage(reinforce_pp, coupling="batch"),
-        "gpg": Stage(gpg, coupling="batch"),
-        "best_of_group": Stage(best_of_group),
-        "pass_at_k": Stage(pass_at_k, binary=True),
-        "maxrl": Stage(maxrl, binary=True),
-        "raw": Stage(raw),
-        "shortfall": Stage(shortfall),
-        "sign": Stage(sign),
-        "sign_beyond_prefix": Stage(sign_beyond_prefix, {"matched", "depth"}),
-        "care": Stage(care),
-        "ngrpo": Stage(ngrpo),
-        "rl_zvp": Stage(rl_zvp, {"entropy"}),
-        "a_grae": Stage(a_grae, binary=True, coupling="batch"),
-        "ha_dw": Stage(ha_dw, binary=True, coupling="state"),
-        "bgae": Stage(bgae, {"matched"}, binary=True),
-        "rank_penalty": Stage(rank_penalty, {"beam_rank"}),
-    }
-)
+CREDITS: Mapping[str, Stage] = {
+    "none": Stage(nothing, idle=True),
+    "grpo": Stage(grpo, bounds={"ddof": (0, 1)}),
+    "grpo_batch": Stage(grpo_batch, coupling="batch"),
+    "dr_grpo": Stage(dr_grpo),
+    "rloo": Stage(rloo),
+    "opo": Stage(opo),
+    "reinforce": Stage(reinforce, coupling="batch"),
+    "reinforce_pp": Stage(reinforce_pp, coupling="batch"),
+    "gpg": Stage(gpg, coupling="batch"),
+    "best_of_group": Stage(best_of_group),
+    "pass_at_k": Stage(pass_at_k, binary=True, bounds={"k": (1, WIDEST)}, least_group=lambda k: k),
+    "maxrl": Stage(maxrl, binary=True),
+    "raw": Stage(raw),
+    "shortfall": Stage(shortfall),
+    "sign": Stage(sign),
+    "sign_beyond_prefix": Stage(sign_beyond_prefix, needs={"matched", "depth"}),
+    "care": Stage(care),
+    "ngrpo": Stage(ngrpo),
+    "rl_zvp": Stage(rl_zvp, needs={"entropy"}),
+    "a_grae": Stage(a_grae, binary=True, coupling="batch", bounds={"alpha": (1e-6, math.inf)}),
+    "ha_dw": Stage(ha_dw, binary=True, start=ha_dw_start, carry=ha_dw_carry),
+    "bgae": Stage(
+        bgae, needs={"matched"}, binary=True, bounds={"k": (1, WIDEST)}, least_group=lambda k: k
+    ),
+    "rank_penalty": Stage(rank_penalty, needs={"beam_rank"}),
+}

@@ -9,21 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recast.groups import (
-    Origin,
-    RolloutGroups,
-    best_index,
-    first_by,
-    number,
-    tie_order,
-)
-from recast.stage import Stage
+from recast.groups import Origin, RolloutGroups, first_best, first_by, tie_order
+from recast.stage import Rounds, Stage
 
 
 def none(groups: RolloutGroups) -> RolloutGroups:
@@ -38,16 +30,15 @@ def anchor(groups: RolloutGroups) -> RolloutGroups:
     known target, or without a valid rollout is left untouched. Source: arXiv 2604.22169, section 3.
     """
     all_zero = _targeted(groups).unsqueeze(-1) & ~groups.some_hit
-    among = None if groups.whole else groups.valid
-    slot, lowest = best_index(groups.score, among, groups.tie_key, least=True)
-    return _inject(groups, slot, (lowest <= 1) & all_zero)
+    least = first_best(-groups.score, groups.valid, groups.tie_key)
+    return _inject(groups, least & all_zero)
 
 
 def anchor_share(groups: RolloutGroups, share: float = 0.5) -> RolloutGroups:
     """As `anchor`, but only a share of the all-zero groups is repaired, drawn at random.
 
-    Needs `tie_key` filled with uniform draws: the fractional part of a group's sum is uniform, and
-    a group below `share` is repaired.
+    `tie_key` holds uniform draws: the fractional part of a group's sum is uniform, and a group
+    below `share` is repaired. Raises ValueError without `tie_key`.
     """
     if groups.tie_key is None:
         raise ValueError("repair=anchor_share needs `tie_key` in the groups")
@@ -62,7 +53,7 @@ def overwrite_last(groups: RolloutGroups) -> RolloutGroups:
     """
     place = torch.arange(groups.reward.shape[-1], device=groups.reward.device)
     last = torch.where(groups.valid, place, -1).amax(-1, keepdim=True)
-    return _inject(groups, last.clamp(min=0), (last >= 0) & _targeted(groups).unsqueeze(-1))
+    return _inject(groups, (place == last) & _targeted(groups).unsqueeze(-1))
 
 
 def append(groups: RolloutGroups) -> RolloutGroups:
@@ -93,6 +84,9 @@ def append(groups: RolloutGroups) -> RolloutGroups:
         else torch.full_like(groups.beam_rank[..., 0], groups.reward.shape[-1]),
         "matched": None if groups.matched is None else groups.matched.amax(-1),
         "item": None if groups.item is None else torch.full_like(groups.item[..., 0], -1),
+        "hinted": None if groups.hinted is None else torch.zeros_like(groups.hinted[..., 0]),
+        "logp": None if groups.logp is None else torch.zeros_like(groups.logp[..., 0, :]),
+        "codes": None if groups.codes is None else torch.full_like(groups.codes[..., 0, :], -1),
     }
     axis = groups.reward.ndim - 1
     wider: dict[str, Any] = {
@@ -116,11 +110,16 @@ def drop_constant(groups: RolloutGroups) -> RolloutGroups:
     return replace(groups, valid=valid & varied)
 
 
+def constant_outcome(groups: RolloutGroups) -> Tensor:
+    """Groups that hold no hit or no miss: others are rolled out in their place; bool `[..., B]`."""
+    return ~(groups.hit.any(-1) & groups.miss.any(-1))
+
+
 def keep_distinct(groups: RolloutGroups, factor: float = 1.5) -> RolloutGroups:
     """Of W = factor x G sampled rollouts G stay: hits first, then distinct misses, then repeats.
 
-    Needs `item`. Ties follow `tie_key`, then the lowest index. Source: MiniOneRec `rl.py`, dynamic
-    sampling inside a group.
+    Ties follow `tie_key`, then the lowest index. Raises ValueError without `item`.
+    Source: MiniOneRec `rl.py`, dynamic sampling inside a group.
     """
     item = groups.item
     if item is None:
@@ -140,25 +139,16 @@ def _targeted(groups: RolloutGroups) -> Tensor:
     return groups.has_target
 
 
-def _inject(groups: RolloutGroups, slot: Tensor, where: Tensor) -> RolloutGroups:
-    """The ground truth in one slot of the marked groups; slot int64, where bool `[..., B, 1]`."""
-
-    def put(tensor: Tensor, value: float) -> Tensor:
-        kept = tensor.gather(-1, slot)
-        return tensor.scatter(-1, slot, torch.where(where, value, kept))
-
-    def raised(tensor: Tensor) -> Tensor:
-        """`put` of 1 into numbers of at most 1, at least 0: the larger of the two, in one pass."""
-        return tensor.scatter_reduce(-1, slot, number(where, tensor.dtype), "amax")
-
+def _inject(groups: RolloutGroups, slot: Tensor) -> RolloutGroups:
+    """The ground truth in the marked slots; slot bool `[..., B, G]`."""
     matched, item = groups.matched, groups.item
     return replace(
         groups,
-        reward=raised(groups.reward) if groups.binary else put(groups.reward, 1.0),
-        score=raised(groups.score),
-        origin=raised(groups.origin),
-        matched=None if matched is None else put(matched, _every(matched.dtype)),
-        item=None if item is None else put(item, -1),
+        reward=groups.reward.masked_fill(slot, 1.0),
+        score=groups.score.masked_fill(slot, 1.0),
+        origin=groups.origin.masked_fill(slot, int(Origin.ANCHOR)),
+        matched=None if matched is None else matched.masked_fill(slot, _every(matched.dtype)),
+        item=None if item is None else item.masked_fill(slot, -1),
     )
 
 
@@ -167,17 +157,27 @@ def _every(dtype: torch.dtype) -> int:
     return min(torch.iinfo(torch.int16).max, torch.iinfo(dtype).max)
 
 
-REPAIRS: Mapping[str, Stage] = MappingProxyType(
-    {
-        "none": Stage(none),
-        "anchor": Stage(anchor, needs={"target"}),
-        "anchor_share": Stage(anchor_share, needs={"target", "tie_key"}),
-        "overwrite_last": Stage(overwrite_last, needs={"target"}),
-        "append": Stage(append, needs={"target"}, width=lambda group: group + 1),
-        "drop_constant": Stage(drop_constant),
-        "keep_distinct": Stage(keep_distinct, needs={"item"}),
-    }
-)
+REPAIRS: Mapping[str, Stage] = {
+    "none": Stage(none, idle=True),
+    "anchor": Stage(anchor, needs={"target", "score"}, injects="miss"),
+    "anchor_share": Stage(
+        anchor_share,
+        needs={"target", "score", "tie_key"},
+        bounds={"share": (0, 1)},
+        injects="miss",
+        drawn=True,
+    ),
+    "overwrite_last": Stage(overwrite_last, needs={"target"}, injects="slot"),
+    "append": Stage(append, needs={"target"}, width=lambda group: group + 1, injects="extra"),
+    "drop_constant": Stage(drop_constant, rounds=Rounds(constant_outcome), drops=True),
+    "keep_distinct": Stage(
+        keep_distinct,
+        needs={"item"},
+        bounds={"factor": (1, 64)},
+        samples=lambda group, factor: round(group * factor),
+        drops=True,
+    ),
+}
 
 
 def anchored(groups: RolloutGroups) -> Tensor:

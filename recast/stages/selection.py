@@ -7,21 +7,12 @@ Ties go to the smallest `tie_key`, or to the lowest index without one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from recast.groups import (
-    RolloutGroups,
-    best_index,
-    first_best,
-    first_by,
-    first_marked,
-    number,
-    tie_order,
-)
-from recast.stage import Stage
+from recast.groups import RolloutGroups, first_best, first_by, tie_order
+from recast.stage import WIDEST, Stage
 
 
 def everything(groups: RolloutGroups) -> Tensor:
@@ -99,7 +90,7 @@ def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
     best = spread.amax(-1, keepdim=True)
     # In units of the largest deviation a spread is of the order of m^2, and rounding far below it.
     alike = spread >= best - 1e-6 * m * m
-    fewest = first_marked(alike.to(value.dtype))[0]
+    fewest = torch.where(alike, top, m).amin(-1, keepdim=True)
     chosen = torch.where(alike[..., -1:], m, fewest)
     place = torch.arange(reward.shape[-1], device=reward.device)
     kept = (place < m - chosen) | (place >= count - chosen)
@@ -107,18 +98,9 @@ def pods(groups: RolloutGroups, m: int = 2) -> Tensor:
 
 
 def _pair(groups: RolloutGroups, score: Tensor) -> Tensor:
-    """The strongest positive and the miss with the largest score, in [0, 1]; both or nobody."""
-    hit = number(groups.hit, score.dtype)
-    if groups.binary and groups.tie_key is None:
-        strongest, any_hit = first_marked(hit)
-    else:
-        strongest, _ = best_index(groups.reward, groups.hit, groups.tie_key)
-        any_hit = groups.some_hit
-    # Everyone but the misses falls below every score.
-    away = hit if groups.whole else number(~groups.miss, score.dtype)
-    hardest, highest = best_index(torch.add(score, away, alpha=-2), None, groups.tie_key)
-    both = any_hit & (highest >= 0)
-    return torch.zeros_like(groups.valid).scatter_(-1, strongest, both).scatter_(-1, hardest, both)
+    """The strongest positive and the miss with the largest score; both or nobody."""
+    hardest = first_best(score, groups.miss, groups.tie_key)
+    return _both_or_nobody(_strongest(groups), hardest)
 
 
 def _strongest(groups: RolloutGroups) -> Tensor:
@@ -142,14 +124,14 @@ def _both_or_nobody(positive: Tensor, negative: Tensor) -> Tensor:
     return (positive | negative) & learnable
 
 
-SELECTIONS: Mapping[str, Stage] = MappingProxyType(
-    {
-        "all": Stage(everything),
-        "pair": Stage(boundary_pair, width=lambda group: min(2, group)),
-        "random_pair": Stage(random_pair, {"tie_key"}, width=lambda group: min(2, group)),
-        "near_misses": Stage(near_misses, width=lambda group, k=2: min(1 + k, group)),
-        "positives": Stage(positives),
-        "negatives": Stage(negatives, width=lambda group, m=0: min(m or group, group)),
-        "pods": Stage(pods, width=lambda group, m=2: m),
-    }
-)
+SELECTIONS: Mapping[str, Stage] = {
+    "all": Stage(everything, idle=True),
+    "pair": Stage(boundary_pair, needs={"score"}, width=lambda group: min(2, group), boundary=True),
+    "random_pair": Stage(random_pair, needs={"tie_key"}, width=lambda group: min(2, group)),
+    "near_misses": Stage(near_misses, needs={"score"}, width=lambda group, k: min(1 + k, group)),
+    "positives": Stage(positives),
+    "negatives": Stage(negatives, width=lambda group, m: min(m or group, group)),
+    "pods": Stage(
+        pods, bounds={"m": (1, WIDEST)}, least_group=lambda m: m, width=lambda group, m: m
+    ),
+}

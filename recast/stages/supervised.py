@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -61,7 +60,10 @@ def power(evidence: Evidence, start: float = 0.0, end: float = 0.25, weight: flo
 def power_hits(
     evidence: Evidence, start: float = 0.0, end: float = 0.25, weight: float = 1.0
 ) -> Tensor:
-    """As `power`, with p estimated from the rollouts: (hits + .5) / (G + 1). Needs rollouts."""
+    """As `power`, with p estimated from the rollouts: (hits + .5) / (G + 1).
+
+    Raises ValueError without `hits` and `valid` of each group.
+    """
     if evidence.hits is None or evidence.valid is None:
         raise ValueError("supervised=power_hits needs the hits of each group")
     alpha = start + (end - start) * evidence.progress
@@ -84,7 +86,8 @@ def s_dpo(evidence: Evidence, beta: float = 0.1) -> Tensor:
     """-log sigmoid(-log sum_j exp(beta (d_j - d_target))), d = log policy - log reference.
 
     j runs over the rollouts that reach the actor; a prompt without any gets 0. One negative: DPO,
-    arXiv 2305.18290. Several: S-DPO, arXiv 2406.09215. Needs rollouts and a reference.
+    arXiv 2305.18290. Several: S-DPO, arXiv 2406.09215.
+    Raises ValueError without rollouts or without the reference's log-probabilities.
     """
     parts = (evidence.target_ref_logp, evidence.rows_logp, evidence.rows_ref_logp, evidence.rows)
     if any(part is None for part in parts):
@@ -98,16 +101,14 @@ def s_dpo(evidence: Evidence, beta: float = 0.1) -> Tensor:
     return -torch.nn.functional.logsigmoid(-inside.logsumexp(-1)).masked_fill(~some, 0.0)
 
 
-SUPERVISED: Mapping[str, Stage] = MappingProxyType(
-    {
-        "none": Stage(none),
-        "sft": Stage(sft, {"target"}),
-        "power": Stage(power, {"target"}),
-        "power_hits": Stage(power_hits, {"target", "rollouts"}),
-        "chord": Stage(chord, {"target"}),
-        "s_dpo": Stage(s_dpo, {"target", "rollouts", "negatives", "reference"}),
-    }
-)
+SUPERVISED: Mapping[str, Stage] = {
+    "none": Stage(none, idle=True),
+    "sft": Stage(sft, needs={"target"}),
+    "power": Stage(power, needs={"target"}),
+    "power_hits": Stage(power_hits, needs={"target", "rollouts"}),
+    "chord": Stage(chord, needs={"target"}, by_code=True),
+    "s_dpo": Stage(s_dpo, needs={"target", "rollouts", "negatives", "reference"}),
+}
 
 
 class Slope(NamedTuple):
@@ -125,19 +126,17 @@ def _alpha(progress: float, start: float = 0.0, end: float = 0.25) -> float:
     return start + (end - start) * progress
 
 
-SLOPES: Mapping[Callable[..., Tensor], Callable[..., Slope]] = MappingProxyType(
-    {
-        none: lambda progress, depth: Slope(),
-        sft: lambda progress, depth, weight=1.0: Slope(weight),
-        power: lambda progress, depth, weight=1.0, **ends: Slope(
-            weight, power=_alpha(progress, **ends)
-        ),
-        power_hits: lambda progress, depth, weight=1.0, **ends: Slope(
-            weight, hits_power=_alpha(progress, **ends)
-        ),
-        chord: lambda progress, depth, mu=0.1: Slope(chord=mu / depth),
-    }
-)
+SLOPES: Mapping[Callable[..., Tensor], Callable[..., Slope]] = {
+    none: lambda progress, depth: Slope(),
+    sft: lambda progress, depth, weight=1.0: Slope(weight),
+    power: lambda progress, depth, weight=1.0, **ends: Slope(
+        weight, power=_alpha(progress, **ends)
+    ),
+    power_hits: lambda progress, depth, weight=1.0, **ends: Slope(
+        weight, hits_power=_alpha(progress, **ends)
+    ),
+    chord: lambda progress, depth, mu=0.1: Slope(chord=mu / depth),
+}
 """Function of a supervised stage -> its slope, given progress, the codes L of an item and its
 options. A term that is not here has none, and is differentiated by autograd."""
 

@@ -22,16 +22,19 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
-from recast.stages.repair import REPAIRS
-from recast.strategy import Strategy, build_signal
+from recast.strategy import Strategy, build_signal, probe
 
 NOT_IN_HITS: Mapping[str, str] = MappingProxyType(
     {
         "entropy": "its credit depends on the entropy of each token, not on hits alone",
         "depth": "its credit depends on which codes a miss shares with the target",
         "beam_rank": "its groups are beams, whose rollouts are not drawn independently",
+        "logp": "its credit depends on how likely each rollout was, not on hits alone",
+        "codes": "its credit depends on which codes each rollout has",
     }
 )
+BY_CODE = "its credit differs by code"
+AGAIN = "its groups are sampled in rounds, which depend on what came before"
 DRAWN = "which of its all-zero groups are repaired is drawn at random"
 CHUNK = 2_000_000
 """Rollouts per call of `build_signal`: bounds the memory of a batch-coupled table."""
@@ -68,16 +71,15 @@ class ByHits:
         return (value * self.share).sum(0)
 
 
+@lru_cache(maxsize=512)
 def why_undefined(strategy: Strategy) -> str | None:
     """Why hits and misses alone do not decide what this strategy learns; None where they do."""
     missing = strategy.needs & set(NOT_IN_HITS)
     reasons = [NOT_IN_HITS[name] for name in sorted(missing)]
-    return "; ".join([*reasons, *([DRAWN] if draws_repair(strategy) else [])]) or None
-
-
-def draws_repair(strategy: Strategy) -> bool:
-    """Whether chance decides which of the all-zero groups are repaired."""
-    return strategy.stage("repair").stage is REPAIRS["anchor_share"]
+    reasons += [DRAWN] * strategy.draws_repair + [AGAIN] * strategy.samples_again
+    if not missing and probe(strategy, max(4, strategy.least_group)).advantage.ndim > 2:
+        reasons.append(BY_CODE)
+    return "; ".join(reasons) or None
 
 
 def sampled_width(strategy: Strategy, group: int) -> int:
@@ -180,6 +182,7 @@ def groups_of(reward: Tensor, misses: str = "alike") -> RolloutGroups:
         tie_key=place.expand_as(reward),
         matched=torch.where(hit, 3, near),
         item=torch.where(hit, 0, item),
+        prompt=torch.arange(reward.shape[-2]).expand(reward.shape[:-1]),
     )
 
 

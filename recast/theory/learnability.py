@@ -120,7 +120,7 @@ def expected_signal(
 def expected_signal_count(
     strategy: str | Strategy, pmf: Tensor | Sequence[float], group: int
 ) -> float:
-    """Expected gradient-signal count per group: `expected_signal(...).count`."""
+    """Expected gradient-signal count per group: `expected_signal(...).count`; pmf `[G + 1]`."""
     return expected_signal(strategy, pmf, group).count
 
 

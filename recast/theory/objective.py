@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recast.loss import LossSettings, policy_loss
+from recast.loss import policy_loss
 from recast.stages.supervised import Evidence
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy, build_signal
@@ -215,16 +215,14 @@ def _anchor_factor(strategy: Strategy, p: Tensor) -> Tensor:
     """
     logp = _log_p(p).requires_grad_()
     one = torch.ones(len(p), 1, 1, dtype=torch.float64)
-    clip, usual = strategy.clip == "ppo", LossSettings()
     loss = policy_loss(
         logp,
         logp.detach(),
         one,
         one > 0,
         one[:, 0, 0],
-        clip_low=usual.clip_low if clip else math.inf,
-        clip_high=usual.clip_high if clip else math.inf,
         ratio=strategy.ratio,
+        clip=strategy.clip,
         anchor=one > 0,
         anchor_ratio=strategy.anchor_ratio,
     )

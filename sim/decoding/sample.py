@@ -52,18 +52,53 @@ def sample_each(
     uniform: Tensor,
     temperature: float,
 ) -> Tensor:
-    """`sample`, rollout by rollout: the reference."""
-    runs, prompts, group, _ = uniform.shape
-    node = torch.zeros(runs, prompts, group, dtype=torch.int64)
+    """`sample`, rollout by rollout: the reference. uniform `[R, B, G, L]` -> items `[R, B, G]`."""
+    node = torch.zeros(uniform.shape[:3], dtype=torch.int64)
     for level, here in enumerate(catalogue.levels):
-        at = node[:, :, :1] if level == 0 else node
-        logits = policy.node_logits(params, encoded, catalogue, level, at) / temperature
-        weight = torch.softmax(logits.masked_fill(~here.allowed[at], -torch.inf), dim=-1)
-        cdf = weight.cumsum(-1)
-        point = uniform[..., level].to(cdf.dtype).unsqueeze(-1) * cdf[..., -1:]
-        point = torch.minimum(point, torch.nextafter(cdf[..., -1:], cdf.new_zeros(())))
-        code = (cdf <= point).sum(-1)
+        code = _draw(policy, params, catalogue, encoded, uniform, temperature, level, node)
         # A dead code is reached through NaN alone; its run is stopped when the gradient shows it.
+        node = here.next[node, code].clamp(min=0)
+    return node
+
+
+def _draw(
+    policy: Policy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    uniform: Tensor,
+    temperature: float,
+    level: int,
+    node: Tensor,
+) -> Tensor:
+    """The code that each draw picks at its node of a level; `[R, B, G]`."""
+    at = node[:, :, :1] if level == 0 else node
+    logits = policy.node_logits(params, encoded, catalogue, level, at) / temperature
+    allowed = catalogue.levels[level].allowed[at]
+    weight = torch.softmax(logits.masked_fill(~allowed, -torch.inf), dim=-1)
+    cdf = weight.cumsum(-1)
+    point = uniform[..., level].to(cdf.dtype).unsqueeze(-1) * cdf[..., -1:]
+    point = torch.minimum(point, torch.nextafter(cdf[..., -1:], cdf.new_zeros(())))
+    return (cdf <= point).sum(-1)
+
+
+def sample_hinted(
+    policy: Policy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    uniform: Tensor,
+    temperature: float,
+    target: Tensor,
+    hint: Tensor,
+) -> Tensor:
+    """`sample` behind given codes: the first `hint` `[R, B]` codes are those of target `[R, B, L]`,
+    the others are drawn. Returns items `[R, B, G]`."""
+    node = torch.zeros(uniform.shape[:3], dtype=torch.int64)
+    for level, here in enumerate(catalogue.levels):
+        drawn = _draw(policy, params, catalogue, encoded, uniform, temperature, level, node)
+        given = target[..., level].unsqueeze(-1).expand_as(drawn)
+        code = torch.where(level < hint.unsqueeze(-1), given, drawn)
         node = here.next[node, code].clamp(min=0)
     return node
 
@@ -76,7 +111,10 @@ def path_logp_each(
     item: Tensor,
     temperature: float = 1.0,
 ) -> Tensor:
-    """`path_logp`, rollout by rollout through autograd: the reference; at any temperature."""
+    """`path_logp`, rollout by rollout through autograd: the reference; at any temperature.
+
+    item `[R, B, M]` -> `[R, B, M, L]`, nats.
+    """
     steps = []
     for level, here in enumerate(catalogue.levels):
         node = catalogue.path[item, level]

@@ -91,7 +91,8 @@ _quietly = np.errstate(over="ignore", invalid="ignore")
 
 @_quietly
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right for the matrices of one run, bit for bit the same wherever they lie."""
+    """left @ right for the matrices of one run, bit for bit the same wherever they lie;
+    `[n, k]`, `[k, m]` -> `[n, m]`."""
     out = left.new_empty(left.shape[0], right.shape[1])
     _product(left.numpy(), right.numpy(), out.numpy())
     return out
@@ -166,8 +167,8 @@ def encode_by_table_backward(context: Tensor, dencoded: Tensor, grad: Tensor) ->
 
 
 def tanh_(x: Tensor) -> Tensor:
-    """tanh in place. numpy's is several times faster than torch's and just as independent of
-    where an element lies."""
+    """tanh in place, of any shape. numpy's is several times faster than torch's and just as
+    independent of where an element lies."""
     out = x.numpy()
     np.tanh(out, out=out)
     return x

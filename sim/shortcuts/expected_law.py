@@ -20,8 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from recast.stages.repair import REPAIRS
-from recast.stages.selection import SELECTIONS
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
 from recast.theory.learnability import binomial_pmf
@@ -50,7 +48,7 @@ def why_not_expected(strategy: Strategy, how: Training, depth: int) -> str | Non
     closed = slope_of(strategy.stage("supervised"), 0.0, depth) is not None
     if plan is None or plan.name == "levels" or not closed:
         return "its credit depends on more than the hits of a group and its boundary pair"
-    if strategy.credit != "none" and strategy.denominator not in FIXED:
+    if strategy.has_credit and strategy.denominator not in FIXED:
         return (
             f"its loss is divided by what the batch happens to hold ({strategy.denominator}); "
             f"expected one of {', '.join(FIXED)}"
@@ -79,7 +77,7 @@ def law_of(strategy: Strategy, reach: np.ndarray, leave: np.ndarray, group: int,
     if not strategy.needs_rollouts:
         none = np.zeros(len(leave))
         return Law(none, np.zeros_like(leave), none, none, none, none + 1, none)
-    if strategy.stage("select").stage is SELECTIONS["pair"]:
+    if strategy.stage("select").stage.boundary:
         return _pair(strategy, reach[:, -1], leave, group)
     table = hit_table(strategy, group, depth)
     assert table is not None
@@ -118,7 +116,7 @@ def _pair(strategy: Strategy, hit: np.ndarray, leave: np.ndarray, group: int) ->
     law = pair_law(hit, leave, group)
     law /= law.sum((1, 2), keepdims=True)
     positive, negative, fed, sent = pair_weights(strategy)
-    anchors = strategy.stage("repair").stage is REPAIRS["anchor"]
+    anchors = strategy.anchors
     hardest = law[:, 1, 1:] + law[:, 0, 1:] * (anchors and group > 1)
     usable = hardest.sum(1)
     return Law(

@@ -60,7 +60,8 @@ def hit_table(strategy: Strategy, group: int, depth: int) -> HitTable | None:
 
 
 def random_groups(hits: Tensor, group: int, depth: int, trial: int) -> RolloutGroups:
-    """Groups with the given numbers of hits, in random slots, with random misses and keys."""
+    """Groups `[P, group]` with the given numbers of hits `[P]`, in random slots, with random misses
+    and keys."""
     rng = stream(trial, "probe", int(hits[0]))
     slot = torch.from_numpy(rng.random((len(hits), group))).argsort(-1)
     matched = torch.from_numpy(rng.integers(0, depth, (len(hits), group)))

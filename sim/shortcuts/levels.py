@@ -110,7 +110,7 @@ def _slopes(
 
     Before the first step every ratio is 1, so log-probabilities of 0 stand for any.
     """
-    if strategy.credit == "none":
+    if not strategy.has_credit:
         return torch.zeros_like(rows.advantage)
     leaf = torch.zeros(*rows.index.shape, depth, dtype=dtype, requires_grad=True)
     with torch.enable_grad():

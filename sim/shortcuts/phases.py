@@ -52,7 +52,7 @@ class Phases(General):
     ) -> Phases | None:
         """The run, or None where its loss has another form."""
         closed = slope_of(strategy.stage("supervised"), 0.0, 1) is not None
-        plain = strategy.anchor_ratio == "one" and strategy.ratio == "token"
+        plain = strategy.stage("anchor_ratio").stage.idle and strategy.ratio == "token"
         if not (closed and plain and serves(policy)) or "reference" in strategy.needs:
             return None
         return Phases(policy, world, strategy, start, seed, how, record)
@@ -134,7 +134,7 @@ class Phases(General):
         advantage = phase.rows.advantage[0].double()
         if advantage.ndim == 2:
             advantage = advantage.unsqueeze(-1).expand(*advantage.shape, depth)
-        if self._strategy.credit == "none":
+        if not self._strategy.has_credit:
             advantage = torch.zeros_like(advantage)
         hits, valid = (x[0].double().numpy() for x in (phase.signal.hits, phase.signal.valid))
         return Phase(
@@ -152,7 +152,7 @@ class Phases(General):
         size = min(part.stop, phase.batch.prompt.shape[1]) - part.start
         slope = slope_of(strategy.stage("supervised"), progress, self._depth)
         assert slope is not None
-        wide, silent = strategy.clip == "none", strategy.credit == "none"
+        wide, silent = strategy.clip == "none", not strategy.has_credit
         share = 0.0
         if not silent and phase.signal is not None:
             share = strategy.policy_weight / self._divisor(phase, part)

@@ -22,15 +22,13 @@ import torch
 
 from recast.groups import RolloutGroups
 from recast.loss import LossSettings
-from recast.stages.repair import REPAIRS
-from recast.stages.selection import SELECTIONS
 from recast.strategy import Strategy, build_signal
 from sim.shortcuts.hits import HitTable, hit_table
 from sim.shortcuts.levels import depends_on_levels_alone
 
 KINDS: Mapping[str, int] = MappingProxyType({"target": 0, "hits": 1, "pair": 2, "levels": 3})
 """As `sim.kernel.draw` numbers them."""
-OUTCOMES = frozenset({"target", "tie_key", "matched"})
+OUTCOMES = frozenset({"target", "tie_key", "matched", "score"})
 """Inputs that follow from where each rollout leaves the target's path."""
 
 
@@ -49,24 +47,22 @@ class Plan:
 def plan_for(strategy: Strategy, group: int, depth: int, loss: LossSettings) -> Plan | None:
     """The cheapest shortcut that is exact for the strategy, or None."""
     repair = strategy.stage("repair").stage
-    if (
-        strategy.gate != "none"
-        or strategy.coupling == "state"
-        or strategy.anchor_ratio != "one"
-        or not strategy.needs <= OUTCOMES
-        or repair in (REPAIRS["drop_constant"], REPAIRS["keep_distinct"])
-    ):
+    on_policy = strategy.stage("anchor_ratio").stage.idle
+    if strategy.has_gate or strategy.coupling == "state" or not on_policy:
         return None
-    kl = loss.kl_weight if strategy.credit != "none" else 0.0
+    once = strategy.rounds is None and not strategy.oversamples
+    if repair.drops or not once or not strategy.needs <= OUTCOMES:
+        return None
+    kl = loss.kl_weight if strategy.has_credit else 0.0
     if not strategy.needs_rollouts:
-        silent = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
-        return Plan("target", silent, False, group, 0.0)
-    simple = repair in (REPAIRS["none"], REPAIRS["anchor"])
+        return Plan("target", np.zeros((1, 7)), False, group, 0.0)
+    always = strategy.anchors and not strategy.draws_repair
+    simple = repair.idle or (repair.injects == "miss" and always)
     if strategy.coupling == "group":
-        pairs = strategy.stage("select").stage is SELECTIONS["pair"]
+        pairs = strategy.stage("select").stage.boundary
         if simple and pairs and "rollouts" not in strategy.stage("supervised").stage.needs:
             return Plan("pair", pair_table(strategy, group, depth), False, group, kl)
-        if simple or repair is REPAIRS["append"]:
+        if simple or (repair.injects == "extra" and always):
             table = hit_table(strategy, group, depth)
             if table is not None:
                 rows = outcome_table(table, group, carried=kl > 0)
@@ -113,7 +109,7 @@ def pair_weights(strategy: Strategy) -> tuple[float, float, int, int]:
 def pair_table(strategy: Strategy, group: int, depth: int) -> np.ndarray:
     """What each cell asks: no hit or some, and where the hardest miss leaves, if there is one."""
     positive, negative, fed, sent = pair_weights(strategy)
-    anchors = strategy.stage("repair").stage is REPAIRS["anchor"]
+    anchors = strategy.anchors
     found = []
     for hit in (False, True):
         for misses in range(depth + 1):

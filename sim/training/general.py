@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recast.stages.gate import State
-from recast.stages.gate import start as start_state
+from recast.stage import State
 from recast.strategy import Strategy
 from sim.policies.protocol import Params, Policy
 from sim.training.counts import Counted
@@ -37,9 +36,7 @@ class General:
         self._policy, self._world, self._strategy = policy, world, strategy
         self._start, self._seed, self._how, self._record = start, seed, how, record
         self._adam, self._counted = Adam(start), Counted()
-        self._state: State = {}
-        if strategy.gate != "none":
-            self._state = start_state((1,), len(world.train))
+        self._state: State = strategy.start((1,), len(world.train))
         self.params = start
         self.diverged_at: list[int | None] = [None]
 

@@ -13,25 +13,21 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from recast.groups import Origin, RolloutGroups
+from recast.groups import RolloutGroups
 from recast.loss import KLEstimator, LossSettings, Rows, pack, strategy_loss
-from recast.stages.gate import Visit, after
-from recast.stages.repair import REPAIRS, anchored
+from recast.stage import State
+from recast.stages.gate import Visit
+from recast.stages.repair import anchored
 from recast.stages.supervised import Evidence
-from recast.strategy import Signal, State, Strategy, build_signal
-from recast.structure import level_scores, matched_levels
-from sim.decoding.beam import beam
-from sim.decoding.sample import path_entropy, path_logp, sample
+from recast.strategy import Signal, Strategy, build_signal
+from sim.decoding.sample import path_logp
 from sim.policies.protocol import Params, Policy
-from sim.seeds import minibatch, uniforms
+from sim.seeds import uniforms
+from sim.training.rollouts import Batch, Roller
 from sim.worlds.world import World
 
-_T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
-
 Kernel = Literal["compiled", "general"]
-
-REFILLS = 10
-"""Rounds of further prompts that dynamic sampling may roll out before it gives up filling."""
+_T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
 
 
 @dataclass(frozen=True)
@@ -40,10 +36,12 @@ class Training:
     i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
     loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; updates: from sampled groups, or expected over everything a group may draw
-    (`sim.shortcuts.expected`); kernel: `compiled` trains by `sim.kernel` what it serves,
-    `general` all by autograd; evaluations: how many after the start, evenly spaced in steps;
-    curve_prompts: test prompts behind each point of the curve (0 = all); start and end are measured
-    on all as well."""
+    (`sim.shortcuts.expected`); iterate: which parameters are evaluated, the last or, once half of
+    the steps are done, the mean of all since then; schedule: of the rate, constant or falling
+    linearly to 0; kernel: `compiled` trains by `sim.kernel` what it serves, `general` all by
+    autograd; evaluations: how many after the start, evenly spaced in steps; curve_prompts: test
+    prompts behind each point of the curve (0 = all); start and end are measured on all as
+    well."""
 
     steps: int = 300
     batch: int = 32
@@ -57,6 +55,8 @@ class Training:
     mini_batch: int = 0
     updates: Literal["sampled", "expected"] = "sampled"
     kernel: Kernel = "compiled"
+    iterate: Literal["last", "mean"] = "last"
+    schedule: Literal["constant", "linear"] = "constant"
     evaluations: int = 10
     curve_prompts: int = 128
 
@@ -64,17 +64,6 @@ class Training:
     def loss(self) -> LossSettings:
         """What the loss needs of it."""
         return LossSettings(self.clip_low, self.clip_high, self.kl_weight, self.kl_estimator)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """prompt `[R, B]` place in the training set; context `[R, B, D]`; target `[R, B]` item of the
-    supervised term and of the anchor; targets `[R, B, M]` every item that is a hit, -1 = none."""
-
-    prompt: Tensor
-    context: Tensor
-    target: Tensor
-    targets: Tensor
 
 
 @dataclass(frozen=True)
@@ -101,33 +90,28 @@ def collect(
     how: Training,
     state: State,
 ) -> Collected:
-    """Roll out, judge, repair and credit. state: from the previous step, {} before the first."""
-    prompt = minibatch(seeds, "prompts", step, how.batch, len(world.train))
-    batch = _batch(world, strategy, seeds, step, prompt, next(iter(params.values())).dtype)
+    """Roll out, judge, repair and credit. state: from the previous step, or `Strategy.start`."""
+    roller = Roller(policy, params, world, strategy, seeds, step, how)
+    batch = roller.draw("prompts", step)
     none = torch.zeros(len(seeds), dtype=torch.int64)
     if not strategy.needs_rollouts:
-        return Collected(batch, none, none)
+        return Collected(batch, none, none, state=state)
     with torch.no_grad():
-        keep, visit = _gate(world, strategy, seeds, step, how, prompt, state)
-        if strategy.stage("repair").stage is REPAIRS["drop_constant"]:
-            batch, groups, rollouts = _refilled(
-                policy, params, world, strategy, seeds, step, how, batch
-            )
-        else:
-            groups = _roll_out(policy, params, world, strategy, seeds, step, how, batch)
-            groups = replace(groups, valid=groups.valid & keep.unsqueeze(-1))
-            rollouts = groups.valid.sum((-2, -1))
+        keep, visit = _gate(world, strategy, seeds, step, how, batch.prompt, state)
+        rolled = roller.roll(batch, keep)
+        batch, groups = rolled.batch, rolled.groups
         signal = build_signal(strategy, groups, state)
         state = signal.state
         if visit is not None:
-            state = after(visit, state, groups, keep)
-        items = groups.item if groups.item is not None else none
-        target = batch.target.unsqueeze(-1)
-        if signal.rows.shape[-1] > items.shape[-1]:
-            items = torch.cat([items, target], -1)
-        items = torch.where(signal.groups.origin == int(Origin.ANCHOR), target, items)
+            state = {
+                **state,
+                **strategy.stage("gate").carry(visit, rolled.first, keep, state=state),
+            }
+        items = signal.groups.item
+        assert items is not None
+        items = torch.where(items < 0, batch.target.unsqueeze(-1), items)
         rows = pack(signal, strategy.width(how.group))
-    return Collected(batch, rollouts, (~keep).sum(-1), signal, items, rows, state)
+    return Collected(batch, rolled.rollouts, (~keep).sum(-1), signal, items, rows, state)
 
 
 def updates(
@@ -215,26 +199,6 @@ def account(
     return spent, counted
 
 
-def _batch(
-    world: World,
-    strategy: Strategy,
-    seeds: tuple[int, ...],
-    step: int,
-    prompt: Tensor,
-    dtype: torch.dtype,
-) -> Batch:
-    targets = world.train.all_targets[prompt]
-    target = world.train.target[prompt]
-    if targets.shape[-1] > 1 and strategy.anchor_choice != "first":
-        # The anchor is drawn uniformly from a prompt's targets, by the run's own stream.
-        known = targets >= 0
-        draw = uniforms(seeds, "anchors", step, tuple(prompt.shape[1:]))
-        place = (draw * known.sum(-1)).long().unsqueeze(-1)
-        chosen = (known & (known.cumsum(-1) == place + 1)).to(torch.uint8).argmax(-1, keepdim=True)
-        target = targets.gather(-1, chosen).squeeze(-1)
-    return Batch(prompt, world.train.context[prompt].to(dtype), target, targets)
-
-
 def _gate(
     world: World,
     strategy: Strategy,
@@ -245,113 +209,12 @@ def _gate(
     state: State,
 ) -> tuple[Tensor, Visit | None]:
     """Which prompts are rolled out, bool `[R, B]`, and the visit that the gate must remember."""
-    if strategy.gate == "none":
+    if not strategy.has_gate:
         return torch.ones_like(prompt, dtype=torch.bool), None
     draw = uniforms(seeds, "gate", step, (how.batch,))
     visit = Visit(prompt, draw, step < len(world.train) // how.batch)
-    keep: Tensor = strategy.stage("gate")(visit, state)
+    keep: Tensor = strategy.stage("gate")(visit, state=state)
     return keep, visit
-
-
-def _roll_out(
-    policy: Policy,
-    params: Params,
-    world: World,
-    strategy: Strategy,
-    seeds: tuple[int, ...],
-    step: int,
-    how: Training,
-    batch: Batch,
-    refill: int = 0,
-) -> RolloutGroups:
-    """Sample and judge the groups of one batch; refill names a further round of the same step."""
-    catalogue, dtype = world.catalogue, batch.context.dtype
-    counter = step * REFILLS + refill if refill else step
-    name = "/refill" if refill else ""
-    width = strategy.sampled(how.group)
-    encoded = policy.encode(params, batch.context)
-    rank = None
-    if how.rollouts == "beam":
-        found, _ = beam(policy, params, catalogue, encoded, width)
-        rank = torch.arange(width).expand_as(found)
-    else:
-        draws = uniforms(seeds, f"rollouts{name}", counter, (how.batch, width, catalogue.depth))
-        found = sample(policy, params, catalogue, encoded, draws, how.temperature)
-    # A catalogue smaller than the beam leaves places without an item.
-    there, items = found >= 0, found.clamp(min=0)
-    known = (batch.targets >= 0).unsqueeze(-2)
-    wanted = batch.targets.clamp(min=0).unsqueeze(-2)
-    agree = matched_levels(catalogue.codes[items].unsqueeze(-2), catalogue.codes[wanted])
-    matched = agree.masked_fill(~known, 0).amax(-1).masked_fill(~there, 0)
-    entropy = None
-    if "entropy" in strategy.needs:
-        entropy = path_entropy(policy, params, catalogue, encoded, items)
-    return RolloutGroups(
-        reward=(matched == catalogue.depth).to(dtype),
-        score=level_scores(catalogue.depth, dtype)[matched],
-        valid=there,
-        origin=torch.full_like(items, int(Origin.POLICY), dtype=torch.int8),
-        beam_rank=rank,
-        tie_key=uniforms(seeds, f"ties{name}", counter, (how.batch, width)).to(dtype),
-        entropy=entropy,
-        matched=matched,
-        item=items,
-        depth=catalogue.depth,
-        binary=True,
-    )
-
-
-def _refilled(
-    policy: Policy,
-    params: Params,
-    world: World,
-    strategy: Strategy,
-    seeds: tuple[int, ...],
-    step: int,
-    how: Training,
-    batch: Batch,
-) -> tuple[Batch, RolloutGroups, Tensor]:
-    """Dynamic sampling: roll out further prompts until B groups vary, `REFILLS` rounds at most.
-
-    Groups that stay unfilled are invalid. A run stops paying once its batch is full.
-    """
-    runs, prompts = batch.prompt.shape
-    filled = torch.zeros(runs, dtype=torch.int64)
-    rollouts = torch.zeros(runs, dtype=torch.int64)
-    kept: tuple[Batch, RolloutGroups] | None = None
-    for refill in range(REFILLS):
-        if refill:
-            counter = step * REFILLS + refill
-            prompt = minibatch(seeds, "prompts/refill", counter, how.batch, len(world.train))
-            batch = _batch(world, strategy, seeds, step, prompt, batch.context.dtype)
-        groups = _roll_out(policy, params, world, strategy, seeds, step, how, batch, refill)
-        rollouts += (filled < prompts) * groups.valid.sum((-2, -1))
-        varied = groups.hit.any(-1) & groups.miss.any(-1)
-        place = filled.unsqueeze(-1) + varied.cumsum(-1) - 1
-        taken = varied & (place < prompts)
-        kept = (batch, groups) if kept is None else kept
-        # Slot `prompts` swallows the groups that are not taken.
-        slot = torch.where(taken, place, prompts)
-        kept = (_scatter(kept[0], batch, slot), _scatter(kept[1], groups, slot))
-        filled = (filled + varied.sum(-1)).clamp(max=prompts)
-        if bool((filled == prompts).all()):
-            break
-    assert kept is not None
-    live = torch.arange(prompts) < filled.unsqueeze(-1)
-    found = replace(kept[1], valid=kept[1].valid & live.unsqueeze(-1))
-    return kept[0], found, rollouts
-
-
-def _scatter(into: _T, new: _T, slot: Tensor) -> _T:
-    """Write the prompts of `new` at `slot` `[R, B]` along axis 1; slot B is dropped."""
-    changed: dict[str, Any] = {}
-    for item in fields(into):
-        old, value = getattr(into, item.name), getattr(new, item.name)
-        if isinstance(old, Tensor):
-            padded = torch.cat([old, old[:, :1]], 1)
-            index = slot.view(*slot.shape, *[1] * (old.ndim - 2)).expand(value.shape)
-            changed[item.name] = padded.scatter(1, index, value)[:, :-1]
-    return replace(into, **changed)
 
 
 def _part(collected: Collected, part: slice) -> Collected:

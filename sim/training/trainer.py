@@ -101,7 +101,7 @@ def train(
     marks = [Counted()] * runs
 
     def evaluate(step: int) -> None:
-        params = learner.params
+        params = mean.params if mean.count else learner.params
         for run in range(runs):
             began = time.perf_counter()
             now = opening[run]
@@ -137,18 +137,39 @@ def train(
         for run in range(runs):
             watch(run, [row for row in rows[run] if row["step"] == step])
 
+    mean = _Mean()
     evaluate(0)
     grid = [round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)]
     step = 0
     for end in sorted({point for point in grid if point}):
         while step < end:
-            done = learner.advance(rates, step, end - step)
+            left = 1 - step / how.steps if how.schedule == "linear" else 1.0
+            each = how.schedule == "linear" or how.iterate == "mean"
+            done = learner.advance(rates * left, step, 1 if each else end - step)
             for _ in range(done):
                 progress(runs)
             step += done
+            if how.iterate == "mean" and 2 * step > how.steps:
+                mean.add(learner.params)
         evaluate(end)
     found = zip(rows, learner.diverged_at, evaluating, strict=True)
     return [TrainedRun(tuple(r), d, seconds) for r, d, seconds in found]
+
+
+class _Mean:
+    """Running mean of parameters."""
+
+    def __init__(self) -> None:
+        self.params: Params = {}
+        self.count = 0
+
+    def add(self, params: Params) -> None:
+        """Count one more iterate."""
+        self.count += 1
+        if self.count == 1:
+            self.params = {name: value.clone() for name, value in params.items()}
+        for name, value in params.items():
+            self.params[name].lerp_(value, 1 / self.count)
 
 
 def open_run(policy: Policy, start: Params, world: World, how: Training) -> Snapshot:

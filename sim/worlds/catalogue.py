@@ -55,6 +55,7 @@ class Level:
 
     @property
     def nodes(self) -> int:
+        """Internal nodes of this level."""
         return self.code.shape[0]
 
     @cached_property
@@ -96,6 +97,7 @@ class Catalogue:
 
     @cached_property
     def nodes(self) -> int:
+        """Internal nodes of all levels."""
         return sum(level.nodes for level in self.levels)
 
     @cached_property

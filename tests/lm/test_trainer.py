@@ -16,7 +16,6 @@ from recast.lm.optimizer import Adam
 from recast.lm.signal import Collected, collect, given, learn_from
 from recast.lm.trainer import train
 from recast.lm.update import RLTraining, update
-from recast.stages.gate import start as start_state
 from recast.strategies import STRATEGIES
 from recast.strategy import require_inputs
 
@@ -71,7 +70,7 @@ def roller_step(job, how, name):
 
 
 def collected_of(job, how, name):
-    memory = start_state((), len(job.prompts))
+    memory = trainer.memory_of(job, STRATEGIES[name])
     return collect(trainer.roller(job, how), STRATEGIES[name], 0, memory)
 
 
@@ -110,7 +109,7 @@ def test_an_appended_slot_holds_the_ground_truth_too():
     codes = torch.zeros(2, 3, 3, dtype=torch.int64)
     target = torch.ones(2, 3, dtype=torch.int64)
     groups = RolloutGroups.of(torch.zeros(2, 3))
-    signal, wider = learn_from(STRATEGIES["visurf"], groups, codes, target, {})
+    signal, wider = learn_from(STRATEGIES["visurf"], groups, codes, target, {}, tiny.job().trie)
     assert wider.shape == (2, 4, 3)
     assert (wider[:, 3] == 1).all()
     assert not wider[:, :3].any()

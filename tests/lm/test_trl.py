@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,9 @@ import trl
 import trl_case
 from trl import GRPOTrainer
 
+from recast import STRATEGIES
+from recast.adapters import trl as adapter
+from recast.adapters.limits import why_not_trl
 from recast.adapters.trl import RecastGRPOTrainer, _leading
 from recast.lm.extra import LMError
 from recast.lm.prefix import reencoded_logp
@@ -237,7 +241,7 @@ def test_a_resumed_run_ends_where_the_whole_run_ends(tmp_path):
         ("grpo_sft", {}, "no supervised term"),
         ("visurf", {}, "repair=append"),
         ("greso", {}, "gate=greso"),
-        ("luffy", {}, "use recast lm rl|needs recast lm rl"),
+        ("luffy", {}, "anchor_ratio=shaped.*use `recast lm rl`"),
         ("rl_zvp", {}, "needs `entropy`"),
         ("recast", {"loss_type": "bnpo"}, "loss_type: 'bnpo'; expected one of"),
     ],
@@ -269,3 +273,16 @@ def test_leading_tokens_by_hand():
     assert _leading([1, 2], [1, 2, 3]) == 2
     assert _leading([1, 2, 3, 4], [1, 2, 3]) == 2
     assert RecastGRPOTrainer.__mro__[1] is GRPOTrainer
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_adapter_refuses_what_its_why_not_says_and_nothing_else(name, tmp_path):
+    config = trl.GRPOConfig(
+        str(tmp_path), num_generations=16, per_device_train_batch_size=16, use_cpu=True, bf16=False
+    )
+    reason = why_not_trl(STRATEGIES[name], 16)
+    if reason is None:
+        adapter._refuse(STRATEGIES[name], config, "trl", None, None)
+    else:
+        with pytest.raises(LMError, match=re.escape(f"the TRL adapter: {reason}")):
+            adapter._refuse(STRATEGIES[name], config, "trl", None, None)

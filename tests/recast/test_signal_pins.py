@@ -15,6 +15,7 @@ from recast import (
     pack,
     strategy_loss,
 )
+from recast.stage import bind
 from recast.stages import gate as gates
 
 every_strategy = pytest.mark.parametrize("name", sorted(STRATEGIES))
@@ -80,12 +81,14 @@ def test_no_stage_waits_for_a_value_on_the_device(name):
 
 
 def test_no_gate_waits_for_a_value_on_the_device():
-    groups, state = on_meta(some_groups()), on_meta(dict(gates.start((), 20)))
+    groups = on_meta(some_groups())
     prompt = torch.zeros(PROMPTS, dtype=torch.int64, device="meta")
     visit = gates.Visit(prompt, torch.zeros(PROMPTS, device="meta"), first_epoch=False)
-    for gate in gates.GATES.values():
-        rolled_out = gate.function(visit, state)
-        after = gates.after(visit, state, groups, rolled_out)
+    for name in gates.GATES:
+        gate = bind("gate", gates.GATES, name)
+        state = on_meta(dict(gate.start((), 20)))
+        rolled_out = gate(visit, state=state)
+        after = gate.carry(visit, groups, rolled_out, state=state)
         assert all(value.is_meta for value in after.values())
 
 

@@ -447,7 +447,7 @@ def test_the_text_of_a_strategy_parses_back_to_its_stages(name):
 def test_a_wide_pass_at_k_is_refused_by_the_groups_and_not_before():
     strategy = parse_strategy("credit=pass_at_k(20)")
     assert build_signal(strategy, RolloutGroups.of(torch.eye(24))).active.all()
-    with pytest.raises(ValueError, match=r"^credit=pass_at_k\(20\) needs G >= k = 20, got G = 8$"):
+    with pytest.raises(ValueError, match=r"^credit=pass_at_k\(20\) needs G >= 20, got G = 8$"):
         build_signal(strategy, RolloutGroups.of(torch.eye(8)))
 
 
@@ -488,7 +488,7 @@ def test_a_composition_parses_to_its_stages():
         ("anchor_ratio=two", "anchor_ratio: unknown 'two'"),
         ("select=pods(2.5)", "expected a whole number"),
         ("credit=pass_at_k(2.5)", "k=2.5 in 'pass_at_k(2.5)'; expected a whole number"),
-        ("credit=bgae(0)", "expected k >= 1"),
+        ("credit=bgae(0)", "expected a whole number >= 1"),
         (
             "repair=anchor_share(1.5)",
             "share=1.5 in 'anchor_share(1.5)'; expected a number >= 0 and",

@@ -41,7 +41,7 @@ def test_every_strategy_is_enumerated_or_says_why_not():
         "recast_half_repair",
     }
     assert "beams" in reasons["rank_penalty"]
-    assert "wider than G" in reasons["pods"]
+    assert "needs G >= 8" in reasons["pods"]
     assert "too many" in why_not_enumerable(STRATEGIES["grpo"], TREE, 20)
     assert "two prompts" in why_not_enumerable(STRATEGIES["reinforce"], exact_world([0.1]), 3)
     with pytest.raises(ValueError, match="not enumerable: its groups are beams"):

@@ -64,13 +64,13 @@ def family(strategy: Strategy) -> str:
 
     The first stage that differs from plain credit decides: supervised, gate, repair, select.
     """
-    if not strategy.needs_rollouts or strategy.supervised not in (0.0, "none"):
+    if strategy.learns_from_target:
         return "supervised"
-    if getattr(strategy, "gate", "none") not in ("none", "all"):
+    if strategy.has_gate:
         return "gate"
-    if strategy.repair != "none":
+    if strategy.has_repair:
         return "repair"
-    return "credit" if strategy.select == "all" else "selection"
+    return "selection" if strategy.has_selection else "credit"
 
 
 def _look(kind: str, place: int) -> Style:

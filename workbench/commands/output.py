@@ -31,7 +31,8 @@ SET = click.option(
     "settings",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="Any other field of the experiment, such as policy.width=S; repeatable.",
+    help="Any other field of the experiment, such as policy.width=S; repeatable. `recast fields` "
+    "lists them.",
 )
 STORE = click.option(
     "--store", "store_path", default="runs", show_default=True, help="Where runs go."
@@ -82,8 +83,8 @@ def existing_store(path: str) -> Store:
 def progress_bar(unit: str = "run-steps") -> Iterator[Callable[[int, int, str], None]]:
     """A bar that moves with every step on a terminal, a plain line every tenth elsewhere; stderr.
 
-    Yields what to call with units done, units in all, and what is going on. An interruption inside
-    becomes click's.
+    Yields what to call with units done, units in all, and what is going on. Raises
+    click.Abort for an interruption inside.
     """
     try:
         with _shown(unit) as show:

@@ -13,7 +13,8 @@ import polars as pl
 import torch
 
 from recast.groups import RolloutGroups
-from recast.stages.gate import GATES, Visit, after, start
+from recast.stage import bind
+from recast.stages.gate import GATES, Visit
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.stats.beta_binomial import BetaFit, binomial_share
@@ -75,23 +76,24 @@ class Skipping:
     repeated: int
 
 
-def skipping(found: Diagnosis, seed: int = 0) -> Skipping:
-    """Replay `gate=greso` over the log's visits, in the order of its steps; a skipped visit tells
-    the gate nothing. Rewards are hits."""
+def skipping(found: Diagnosis, seed: int = 0, gate: str = "greso") -> Skipping:
+    """Replay a gate (a row of `GATES`) over the log's visits, in the order of its steps; a skipped
+    visit tells the gate nothing. Rewards are hits."""
     groups = found.groups.with_columns(
         place=pl.col("prompt").rank("dense").cast(pl.Int64) - 1,
         teaches=TEACHES,
     ).sort("step", maintain_order=True)
     prompts = groups["prompt"].n_unique()
     draws = torch.from_numpy(np.random.default_rng(seed).random(groups.height))
-    state, begun, gate = start((), prompts), 0, GATES["greso"].function
+    stage = bind("gate", GATES, gate)
+    state, begun = stage.start((), prompts), 0
     skipped = lost = 0
     for _, step in groups.group_by("step", maintain_order=True):
         place = torch.from_numpy(step["place"].to_numpy().copy())
         draw = draws[begun : begun + step.height]
         visit = Visit(place, draw, begun + step.height <= prompts)
         begun += step.height
-        keep = gate(visit, state)
+        keep = stage(visit, state=state)
         teaches = torch.from_numpy(step["teaches"].to_numpy().copy())
         skipped += int((~keep).sum())
         lost += int((~keep & teaches).sum())
@@ -100,7 +102,8 @@ def skipping(found: Diagnosis, seed: int = 0) -> Skipping:
         slot = torch.arange(int(size.max()))
         hit = (slot < hits.unsqueeze(-1)).to(torch.float64)
         valid = slot < size.unsqueeze(-1)
-        state = after(visit, state, RolloutGroups.of(hit, valid=valid), keep)
+        seen = RolloutGroups.of(hit, valid=valid)
+        state = {**state, **stage.carry(visit, seen, keep, state=state)}
     repeated = groups.height - prompts
     return Skipping(groups.height, skipped, int(groups["teaches"].sum()), lost, repeated)
 
@@ -110,8 +113,10 @@ def savings(found: Diagnosis) -> pl.DataFrame:
 
     Columns: how; cost (rollouts), updated (rows) and labelled (ground truths) per learnable group,
     with *_low and *_high (95%), null where none is learnable; rollouts_per_step (relative to now,
-    for as many groups); note.
+    for as many groups); note. Empty where nobody knows what a hit is.
     """
+    if not found.known:
+        return pl.DataFrame()
     late = found.late()
     teaches = late.filter(TEACHES).height
     share, group = binomial_share(teaches, late.height), found.group
@@ -166,6 +171,8 @@ def again(found: Diagnosis) -> pl.DataFrame:
     """How often a constant group is constant at its prompt's next visit: counted, and as the fit
     predicts. Columns: how, share, share_low, share_high, visits; no rows where neither can be said.
     """
+    if not found.known:
+        return pl.DataFrame()
     visits = found.groups.sort("step", maintain_order=True).with_columns(
         now=~TEACHES, before=(~TEACHES).shift(1).over("prompt")
     )
@@ -185,6 +192,8 @@ def again(found: Diagnosis) -> pl.DataFrame:
 
 def best_group(found: Diagnosis, share: float) -> str:
     """What G is worth paying for, in one line: the smallest that reaches a learnable share."""
+    if not found.known:
+        return "No other G is predicted: nobody knows which rollouts are hits."
     if found.beam:
         return "Groups are beam sets: their hits are not independent, so no other G is predicted."
     fit = found.late_fit

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from recast.adapters.limits import why_not_trl, why_not_verl
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
+from sim.inputs import why_not
+
+_WhyNot = Callable[[Strategy, int | None], str | None]
+
+_ADAPTERS: Mapping[str, tuple[str, _WhyNot]] = {
+    "trl": ("TRL's adapter", why_not_trl),
+    "verl": ("verl's adapter", why_not_verl),
+    "run": ("recast run", lambda strategy, group: why_not(strategy, _rollouts(strategy), group)),
+}
 
 TRAINERS = {"trl": "TRL", "verl": "verl", "pytorch": "Plain PyTorch", "run": "Try it here first"}
 
@@ -61,7 +74,7 @@ _ANCHOR = """\
 _RUN = """\
 # The same regimes in a simulated world, against supervised training as a control.
 recast run --preset quick --group {group} --all-zero {all_zero:.2f} \\
-    --strategy grpo --strategy sft{more}
+    --strategy grpo --strategy sft{more}{beams}
 """
 
 
@@ -78,32 +91,47 @@ def snippet(trainer: str, strategy: str, group: int, all_zero: float) -> str:
     if trainer == "run":
         more = "" if strategy in ("grpo", "sft") else f' --strategy "{strategy}"'
         share = min(max(all_zero, 0.02), 0.98)
-        return _RUN.format(group=group, all_zero=share, more=more)
+        beams = " --set train.rollouts=beam" if _rollouts(chosen) == "beam" else ""
+        return _RUN.format(group=group, all_zero=share, more=more, beams=beams)
     anchor = _ANCHOR if chosen.anchors else ""
     return _PYTORCH.format(strategy=strategy, group=group, inputs=_inputs(chosen), anchor=anchor)
 
 
-def mind(trainer: str, strategy: str) -> str:
-    """What does not work with this trainer, in one line; empty when nothing stands in the way."""
+def mind(trainer: str, strategy: str, group: int | None = None) -> str:
+    """What does not work with this trainer, or what is left to do, in one line; empty when nothing
+    stands in the way. group: rollouts per prompt, where it is known.
+
+    Raises ValueError, one line, for a strategy that does not exist.
+    """
     chosen = parse_strategy(strategy)
-    if trainer == "trl" and (chosen.learns_from_target or not chosen.needs_rollouts):
-        return "TRL's adapter has no supervised term; use the PyTorch loop, or `recast lm rl`."
-    if trainer == "trl" and chosen.repair not in ("none", "anchor", "overwrite_last"):
-        return f"TRL's adapter cannot do repair={chosen.repair}; use `recast lm rl`."
-    if trainer == "trl" and chosen.gate != "none":
-        return f"TRL's adapter cannot do gate={chosen.gate}; use `recast lm rl`."
-    if trainer == "verl" and (chosen.learns_from_target or not chosen.needs_rollouts):
-        return "verl's adapter has no supervised term; use the PyTorch loop, or `recast lm rl`."
-    refused = ("append", "drop_constant", "keep_distinct")
-    if trainer == "verl" and chosen.repair.split("(")[0] in refused:
-        return f"verl's adapter cannot do repair={chosen.repair}; use `recast lm rl`."
-    if trainer == "verl" and chosen.gate != "none":
-        return f"verl's adapter cannot do gate={chosen.gate}; use `recast lm rl`."
-    if trainer == "pytorch" and chosen.learns_from_target:
-        return "Pass the target's log-probabilities as `evidence` to strategy_loss."
-    return ""
+    if trainer == "pytorch":
+        return _left_to_do(chosen)
+    name, why_not = _ADAPTERS[trainer]
+    reason = why_not(chosen, group)
+    return f"{name} cannot serve {strategy}: {reason}." if reason else ""
+
+
+def _left_to_do(strategy: Strategy) -> str:
+    """What the three calls of a plain loop do not do for a strategy."""
+    todo = []
+    if strategy.has_gate:
+        todo.append("ask the gate which prompts to roll out")
+    if strategy.rounds is not None:
+        todo.append("sample further rounds")
+    if strategy.oversamples:
+        todo.append("sample strategy.sampled(G) rollouts per prompt")
+    if strategy.coupling == "state":
+        todo.append("hand signal.state to the next build_signal")
+    if strategy.learns_from_target:
+        todo.append("pass the target's log-probabilities as `evidence` to strategy_loss")
+    return f"Yours to do: {'; '.join(todo)}." if todo else ""
+
+
+def _rollouts(strategy: Strategy) -> Literal["sample", "beam"]:
+    """Beams where only beams have what the strategy needs."""
+    return "beam" if why_not(strategy) and not why_not(strategy, "beam") else "sample"
 
 
 def _inputs(strategy: Strategy) -> str:
-    names = sorted(strategy.needs - {"target", "reference"})
+    names = sorted(strategy.needs - {"target", "reference", "score"})
     return "".join(f", {name}={name}" for name in names)

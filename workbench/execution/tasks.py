@@ -108,6 +108,7 @@ def _constrained(world: WorldSpec) -> World:
             noise=world.noise,
             heterogeneity=world.heterogeneity,
             drift=world.drift,
+            unlearnable=world.unlearnable,
             validation_prompts=world.validation_prompts,
             test_prompts=world.test_prompts,
             seed=world.seed,
@@ -195,7 +196,7 @@ def abreast(starts: Sequence[Start], spec: Experiment) -> Params:
 
 
 def make_runs(task: TrainTask, report: Report) -> list[Trained]:
-    """Train a task's runs in one tensor program."""
+    """Train a task's runs in one tensor program. Raises SpecError for what cannot be trained."""
     began = time.perf_counter()
     spec, world = task.experiment, world_of(task.experiment)
     try:

@@ -10,6 +10,7 @@ import streamlit as st
 from workbench import charts
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
+from workbench.analysis.tuning import PRIMARY
 from workbench.jobs.sweep import Watch, check_sweep, missing, packaged, recorded
 from workbench.pages.address import Address
 from workbench.pages.browse import browse
@@ -26,7 +27,7 @@ VIEWS = {
     "compare": "Compare two",
     "map": "Phase map",
 }
-COMPARED = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
+COMPARED = (*PRIMARY, "c_at_32")
 
 
 class Seat:
@@ -205,7 +206,7 @@ def comparison(frame: pl.DataFrame) -> None:
                 value="difference",
                 low="low",
                 high="high",
-                p="p_holm",
+                p="p_corrected",
             ),
             f"Is {first} better than {second}, each at its own best rate?",
         ),

@@ -21,7 +21,7 @@ from pydantic import (
 
 from recast.stage import nearest
 from recast.strategies import parse_strategy
-from recast.strategy import require_inputs
+from sim.inputs import why_not
 
 if TYPE_CHECKING:
     from sim.training.step import Training
@@ -31,14 +31,22 @@ Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Model = TypeVar("Model", bound=BaseModel)
 Kernel = Literal["compiled", "general"]
-TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
+TuneMetric = Literal[
+    "area",
+    "c_at_1",
+    "c_at_32",
+    "hr_at_10",
+    "recall_at_10",
+    "ndcg_at_10",
+    "greedy",
+    "pass_at_1",
+    "pass_at_1_matched",
+    "pass_at_32",
+]
 
 
 DEPTH = 3
 """Code levels of the simulator's worlds."""
-
-GIVEN = frozenset({"target", "tie_key", "entropy", "matched", "item", "depth", "reference"})
-"""Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
 
 class SpecError(Exception):
@@ -50,26 +58,61 @@ class _Strict(BaseModel):
 
 
 class WorldSpec(_Strict):
-    """Which world. data: folder of a replay world; task: of a synthetic one, `plain`, one of five
-    or all of them mixed; noise: temperature of true preferences, .2 = each task's own;
-    heterogeneity: how unequal users are in the strength of their taste, 0 = as drawn, -1 = equal,
-    above 0 more unequal; drift: how far tastes have turned between the SFT log and the test users,
-    0 = not, 1 = wholly; test_sample: a fixed sample of so many of a replay world's test prompts,
-    0 = all of them."""
+    """Which world: a synthetic one, or one replayed from a data folder."""
 
-    kind: Literal["synthetic", "replay"] = "synthetic"
-    data: str | None = None
-    task: Literal["plain", "short_video", "ad", "product", "interactive", "label", "mixed"] = (
-        "plain"
-    )
-    items: Annotated[int, Field(ge=2, le=4096)] = 1024
-    noise: Annotated[float, Field(gt=0, le=100)] = 0.2
-    heterogeneity: Annotated[float, Field(ge=-1, le=3)] = 0.0
-    drift: Annotated[float, Field(ge=0, le=1)] = 0.0
-    test_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
-    validation_prompts: Annotated[int, Field(ge=8, le=100_000)] = 512
-    test_sample: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    kind: Annotated[
+        Literal["synthetic", "replay"],
+        Field(description="made up from a seed, or the catalogue and histories of a data folder"),
+    ] = "synthetic"
+    data: Annotated[
+        str | None, Field(description="folder of a replay world, in MiniOneRec's layout")
+    ] = None
+    task: Annotated[
+        Literal["plain", "short_video", "ad", "product", "interactive", "label", "mixed"],
+        Field(description="task of a synthetic world: plain, one of five, or all five mixed"),
+    ] = "plain"
+    items: Annotated[int, Field(ge=2, le=4096, description="items in the catalogue")] = 1024
+    noise: Annotated[
+        float,
+        Field(gt=0, le=100, description="temperature of true preferences; 0.2 = each task's own"),
+    ] = 0.2
+    heterogeneity: Annotated[
+        float,
+        Field(
+            ge=-1,
+            le=3,
+            description="how unequal users are in the strength of their taste: 0 = as drawn, "
+            "-1 = equal, above 0 more unequal (standard deviation of its logarithm)",
+        ),
+    ] = 0.0
+    drift: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="how far tastes have turned between the SFT log and the test users: "
+            "0 = not, 1 = wholly",
+        ),
+    ] = 0.0
+    unlearnable: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of targets, in every split, that any item may be, whoever asks",
+        ),
+    ] = 0.0
+    test_prompts: Annotated[
+        int, Field(ge=8, le=100_000, description="prompts of test users, synthetic worlds")
+    ] = 512
+    validation_prompts: Annotated[
+        int, Field(ge=8, le=100_000, description="prompts for tuning, synthetic worlds")
+    ] = 512
+    test_sample: Annotated[
+        int,
+        Field(ge=0, description="a fixed sample of a replay world's test prompts; 0 = all of them"),
+    ] = 0
+    seed: Annotated[int, Field(ge=0, description="of the world, not of the runs")] = 0
 
 
 WIDTHS = {"S": 32, "M": 64, "L": 128, "XL": 256}
@@ -86,11 +129,21 @@ def _width(value: Any) -> Any:
 
 
 class PolicySpec(_Strict):
-    """Which policy. width: hidden units of the MLP or the transformer, a number or a name of
-    `WIDTHS`; tabular and log-linear policies have none."""
+    """Which policy is trained."""
 
-    kind: Literal["mlp", "tabular", "loglinear", "transformer"] = "mlp"
-    width: Annotated[int, Field(ge=1, le=4096), BeforeValidator(_width)] = 64
+    kind: Annotated[
+        Literal["mlp", "tabular", "loglinear", "transformer"], Field(description="its architecture")
+    ] = "mlp"
+    width: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=4096,
+            description="hidden units of the MLP or the transformer, a number or S (32), M (64), "
+            "L (128), XL (256); tabular and log-linear policies have none",
+        ),
+        BeforeValidator(_width),
+    ] = 64
 
     @model_validator(mode="after")
     def _shared_by_heads(self) -> PolicySpec:
@@ -100,44 +153,104 @@ class PolicySpec(_Strict):
 
 
 class StartSpec(_Strict):
-    """The warm start. all_zero: requested share of all-zero groups at `train.group`."""
+    """The warm start: supervised training until groups are as sparse as asked for."""
 
-    all_zero: Annotated[float, Field(gt=0, lt=1)] = 0.85
-    max_steps: Positive = 2000
-    lr: Annotated[float, Field(gt=0, le=1)] = 0.003
+    all_zero: Annotated[
+        float,
+        Field(gt=0, lt=1, description="share of all-zero groups of width train.group to start at"),
+    ] = 0.85
+    max_steps: Annotated[Positive, Field(description="optimizer steps of SFT before giving up")] = (
+        2000
+    )
+    lr: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate in SFT")] = 0.003
 
 
 class TrainSpec(_Strict):
-    """steps: rollout phases; batch: prompts per phase; group: rollouts per prompt G; lr: the grid
-    from which each strategy's rate is chosen on the validation split by `tune_metric`;
-    rollouts: i.i.d. samples at `temperature`, or the distinct items of a beam search;
-    decoding: down the trie of items, or free, so that a rollout may be no item and earns nothing;
-    mini_batch: rows per optimizer step, 0 = one step per rollout phase; clip_low, clip_high,
-    kl_weight, kl_estimator: the loss; updates: from sampled groups, or their expectation, free of
-    sampling noise, where credit follows from hits and the boundary pair; curve_prompts: test
-    prompts behind each point of a learning curve, 0 = all of them; precision: of parameters,
-    gradients and moments while training; in either, a run's bits do not depend on its company;
-    kernel: compiled trains by machine code what that serves, and is general where numba cannot be
-    used; general trains everything by autograd."""
+    """How strategies are trained and measured; a run's bits do not depend on its company."""
 
-    steps: Positive = 300
-    batch: Annotated[int, Field(ge=1, le=4096)] = 32
-    group: Annotated[int, Field(ge=1, le=4096)] = 32
-    rollouts: Literal["sample", "beam"] = "sample"
-    decoding: Literal["trie", "free"] = "trie"
-    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
-    clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    clip_high: Annotated[float, Field(ge=0, le=100)] = 0.28
-    kl_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
-    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    mini_batch: Annotated[int, Field(ge=0, le=10_000_000)] = 0
-    updates: Literal["sampled", "expected"] = "sampled"
-    evaluations: Annotated[int, Field(ge=1, le=1000)] = 10
-    curve_prompts: Annotated[int, Field(ge=0, le=100_000)] = 128
-    precision: Literal["float64", "float32"] = "float64"
-    kernel: Annotated[Kernel, Field(validate_default=True)] = "compiled"
-    lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.003,)
-    tune_metric: TuneMetric = "pass_at_1_matched"
+    steps: Annotated[Positive, Field(description="rollout phases of RL")] = 300
+    batch: Annotated[int, Field(ge=1, le=4096, description="prompts per rollout phase")] = 32
+    group: Annotated[int, Field(ge=1, le=4096, description="rollouts per prompt, G")] = 32
+    rollouts: Annotated[
+        Literal["sample", "beam"],
+        Field(description="i.i.d. samples at train.temperature, or the distinct items of a beam"),
+    ] = "sample"
+    decoding: Annotated[
+        Literal["trie", "free"],
+        Field(
+            description="down the trie of items, or free: a rollout may be no item, earning nothing"
+        ),
+    ] = "trie"
+    temperature: Annotated[
+        float, Field(gt=0, le=100, description="of sampled rollouts; unitless")
+    ] = 1.0
+    clip_low: Annotated[
+        float, Field(ge=0, lt=1, description="how far the importance ratio may fall below 1")
+    ] = 0.2
+    clip_high: Annotated[
+        float, Field(ge=0, le=100, description="how far the importance ratio may rise above 1")
+    ] = 0.28
+    kl_weight: Annotated[
+        float, Field(ge=0, le=100, description="coefficient of the KL term to the start, per nat")
+    ] = 0.0
+    kl_estimator: Annotated[
+        Literal["k1", "k2", "k3"], Field(description="how the KL term is estimated from samples")
+    ] = "k3"
+    mini_batch: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000_000,
+            description="rows per optimizer step; 0 = one step per rollout phase",
+        ),
+    ] = 0
+    updates: Annotated[
+        Literal["sampled", "expected"],
+        Field(
+            description="from sampled groups, or their expectation without sampling noise, where "
+            "credit follows from hits and the boundary pair"
+        ),
+    ] = "sampled"
+    evaluations: Annotated[
+        int, Field(ge=1, le=1000, description="points of the curve after the start")
+    ] = 10
+    curve_prompts: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100_000,
+            description="test prompts behind each point of a learning curve; 0 = all of them",
+        ),
+    ] = 128
+    precision: Annotated[
+        Literal["float64", "float32"],
+        Field(description="of parameters, gradients and moments while training"),
+    ] = "float64"
+    kernel: Annotated[
+        Kernel,
+        Field(
+            validate_default=True,
+            description="compiled: machine code does what it can; general: all by autograd",
+        ),
+    ] = "compiled"
+    iterate: Annotated[
+        Literal["last", "mean"],
+        Field(description="which parameters count: the last, or the mean of the last half"),
+    ] = "last"
+    schedule: Annotated[
+        Literal["constant", "linear"],
+        Field(description="of the learning rate: constant, or falling linearly to 0"),
+    ] = "constant"
+    lr: Annotated[
+        tuple[Rate, ...],
+        Field(
+            min_length=1,
+            description="Adam's learning rates to choose from, per strategy, on validation prompts",
+        ),
+    ] = (0.003,)
+    tune_metric: Annotated[
+        TuneMetric, Field(description="validation metric by which the rate is chosen")
+    ] = "area"
 
     @field_validator("kernel")
     @classmethod
@@ -158,8 +271,13 @@ class TrainSpec(_Strict):
 class Experiment(_Strict):
     """One table's worth of runs: strategies x learning rates x seeds in one world."""
 
-    strategies: Annotated[tuple[str, ...], Field(min_length=1)]
-    seeds: Annotated[int, Field(ge=1, le=1000)] = 5
+    strategies: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="names of `recast strategies`, or compositions as text"),
+    ]
+    seeds: Annotated[
+        int, Field(ge=1, le=1000, description="paired seeds 0, 1, ... of each strategy and rate")
+    ] = 5
     world: WorldSpec = WorldSpec()
     policy: PolicySpec = PolicySpec()
     start: StartSpec = StartSpec()
@@ -168,11 +286,9 @@ class Experiment(_Strict):
     @model_validator(mode="after")
     def _fitting(self) -> Experiment:
         for name in self.strategies:
-            try:
-                beams = {"beam_rank"} if self.train.rollouts == "beam" else set()
-                require_inputs(parse_strategy(name), GIVEN | beams, self.train.group)
-            except ValueError as problem:
-                raise ValueError(f"strategy {name!r}: {problem}") from None
+            reason = why_not(parse_strategy(name), self.train.rollouts, self.train.group)
+            if reason:
+                raise ValueError(f"strategy {name!r}: {reason}")
         if self.train.updates == "expected":
             self._expected()
         return self

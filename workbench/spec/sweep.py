@@ -41,17 +41,26 @@ MOST_RUNS = 1_000_000
 
 
 class Tune(_Strict):
-    """The fair comparison: every strategy and cell at its own best learning rate.
+    """The fair comparison: every strategy and cell at its own best learning rate."""
 
-    lr: the rates tried; metric: what decides, its mean over seeds after the last step; split: where
-    it is read, never the test users; extend: how often a grid whose best rate sits on its edge
-    grows by one rate beyond it, by the step between its last two rates.
-    """
-
-    lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.0003, 0.001, 0.003, 0.01, 0.03)
-    metric: TuneMetric = "pass_at_1_matched"
-    split: Literal["validation"] = "validation"
-    extend: Annotated[int, Field(ge=0, le=8)] = 2
+    lr: Annotated[
+        tuple[Rate, ...], Field(min_length=1, description="Adam's learning rates tried first")
+    ] = (0.0003, 0.001, 0.003, 0.01, 0.03)
+    metric: Annotated[
+        TuneMetric, Field(description="what decides: its mean over seeds after the last step")
+    ] = "area"
+    split: Annotated[
+        Literal["validation"], Field(description="where it is read; never the test users")
+    ] = "validation"
+    extend: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=8,
+            description="how often a grid whose best rate sits on its edge grows by one rate "
+            "beyond it, by the step between its last two rates",
+        ),
+    ] = 2
 
 
 @dataclass(frozen=True)
@@ -80,20 +89,38 @@ class Run:
 
 
 class Sweep(Experiment):
-    """An experiment and a grid over its fields.
+    """An experiment and a grid over its fields. Rules may name strategy, lr and seed beside dotted
+    fields."""
 
-    grid: dotted field -> values, crossed with each other, the strategies, rates and seeds.
-    exclude: rules that remove what matches all their fields (a value, or a list of values).
-    include: small grids of their own on top of the experiment, added after the exclusions; they may
-    name a strategy. Rules may name strategy, lr and seed beside dotted fields.
-    tune: choose a learning rate per strategy and cell; without it each rate is reported.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,99}$")] = "sweep"
-    grid: dict[str, Values] = Field(default_factory=dict)
-    include: tuple[dict[str, Values], ...] = ()
-    exclude: tuple[dict[str, Values], ...] = ()
-    tune: Tune | None = None
+    name: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9][\w.-]{0,99}$", description="of the sweep and of its record"),
+    ] = "sweep"
+    grid: Annotated[
+        dict[str, Values],
+        Field(
+            description="dotted field -> values, crossed with each other, the strategies, rates "
+            "and seeds"
+        ),
+    ] = Field(default_factory=dict)
+    include: Annotated[
+        tuple[dict[str, Values], ...],
+        Field(
+            description="small grids of their own on top of the experiment, added after the "
+            "exclusions; they may name a strategy"
+        ),
+    ] = ()
+    exclude: Annotated[
+        tuple[dict[str, Values], ...],
+        Field(description="rules that remove what matches all their fields: a value, or a list"),
+    ] = ()
+    tune: Annotated[
+        Tune | None,
+        Field(
+            description="choose a learning rate per strategy and cell; without it each rate is "
+            "reported"
+        ),
+    ] = None
 
     @field_validator("grid", "include", "exclude", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
-from recast.strategy import Strategy
+from recast.strategy import STAGES, Strategy
 from recast.theory.by_hits import by_hits, why_undefined
 from recast.theory.objective import weight
 from sim.exact import (
@@ -90,14 +90,20 @@ def _note(strategy: Strategy, norm: float, batch: int, group: int) -> str:
     notes = []
     if norm < 1e-14:
         notes.append("learns nothing at this G")
-    if strategy.repair == "drop_constant":
-        notes.append("without the prompts that replace dropped groups")
-    if strategy.gate != "none":
+    if strategy.rounds is not None:
+        refills = strategy.rounds.kind == "refill"
+        notes.append(
+            "without the prompts that replace dropped groups"
+            if refills
+            else "its first round of sampling alone"
+        )
+    if strategy.has_gate:
         notes.append("fresh gate: every prompt is rolled out")
     if "reference" in strategy.needs:
         notes.append("at the reference policy")
-    if strategy.anchor_ratio.startswith("shaped") or strategy.supervised.startswith("chord"):
+    if any(strategy.stage(kind).stage.by_code for kind in STAGES):
         notes.append("cos_own takes an item to have one code")
+    notes += [note for kind in STAGES if (note := strategy.stage(kind).stage.note)]
     if not why_undefined(strategy) and bool(by_hits(strategy, group).apart.any()):
         notes.append("picks misses by their structure, which no f(p) holds")
     if batch > 1:

@@ -201,7 +201,7 @@ def config(**changes):
         ("recast", {"logp": True}, "calculate_log_probs"),
         ("recast", {"dynamic": False}, "use_dynamic_bsz"),
         ("recast", {"kl": True}, "use_kl_in_reward"),
-        ("select=pods(16)", {}, "wider than G = 8"),
+        ("select=pods(16)", {}, "needs G >= 16, got G = 8"),
     ],
 )
 def test_what_the_trainer_cannot_do_is_one_line_before_it_starts(strategy, changes, message):

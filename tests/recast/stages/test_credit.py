@@ -10,7 +10,7 @@ import oracles
 import pytest
 import torch
 from oracles import Rollout
-from test_signals import REWARDS, Batch, assert_equals_oracle
+from test_strategy import REWARDS, Batch, assert_equals_oracle
 
 from recast import STRATEGIES, RolloutGroups, Strategy, build_signal
 from recast.stages.credit import CREDITS, batch_mean

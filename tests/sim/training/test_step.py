@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from recast import STRATEGIES, Origin, parse_strategy
-from recast.stages.gate import start as gate_start
+from recast.stage import MOST_ROUNDS
 from sim.decoding.sample import path_logp
 from sim.policies.protocol import MLP, Tabular
-from sim.training.step import REFILLS, Training, account, collect, updates
+from sim.training.step import Training, account, collect, updates
 from sim.worlds.world import SyntheticWorld, World, build_synthetic
 
 TINY = SyntheticWorld(
@@ -35,9 +35,8 @@ def params(world):
 
 def step(world, params, name, how=HOW, number=0, state=None):
     strategy = parse_strategy(name)
-    if state is None and strategy.gate != "none":
-        state = gate_start((len(SEEDS),), len(world.train))
-    return collect(MLP(8), params, world, strategy, SEEDS, number, how, state or {})
+    state = state or strategy.start((len(SEEDS),), len(world.train))
+    return collect(MLP(8), params, world, strategy, SEEDS, number, how, state)
 
 
 def gradients(world, params, name, collected, how=HOW, policy=None):
@@ -121,8 +120,8 @@ def test_dynamic_sampling_pays_until_its_batch_is_full_of_groups_that_vary(world
     for run in range(len(SEEDS)):
         rounds, rest = divmod(int(collected.rollouts[run]), per_round)
         assert rest == 0
-        assert 1 <= rounds <= REFILLS
-        assert live[run].all() or rounds == REFILLS
+        assert 1 <= rounds <= MOST_ROUNDS
+        assert live[run].all() or rounds == MOST_ROUNDS
     plain = step(world, params, "grpo").signal.groups
     assert (varied.sum(-1) >= (plain.hit.any(-1) & plain.miss.any(-1)).sum(-1)).all()
 

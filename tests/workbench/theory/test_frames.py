@@ -28,7 +28,7 @@ def test_every_strategy_is_drawn_or_named_with_a_reason(curves):
     missing = theory.left_out(NAMES, 16)
     assert set(missing) == UNDEFINED
     assert set(curves["strategy"]) | set(missing) == set(NAMES)
-    assert "wider than G" in theory.left_out(["pods"], 4)["pods"]
+    assert "needs G >= 8" in theory.left_out(["pods"], 4)["pods"]
     assert set(theory.summary_frame(NAMES, 0.0054, 16)["strategy"]) == set(curves["strategy"])
 
 

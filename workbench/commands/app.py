@@ -1,0 +1,50 @@
+"""`recast app`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from workbench.commands.output import STORE
+from workbench.spec.experiment import SpecError
+
+NAVIGATION = Path(__file__).parents[1] / "pages" / "navigation.py"
+LOOPBACK = "127.0.0.1"
+
+
+@click.command()
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    default=8501,
+    show_default=True,
+    help="Where to serve.",
+)
+@STORE
+def app(port: int, store_path: str) -> None:
+    """Serve the app on this machine alone, at http://127.0.0.1:PORT, until Ctrl-C."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((LOOPBACK, port))
+        except OSError as problem:
+            raise SpecError(
+                f"--port {port}: cannot be served on ({problem.strerror}); expected a free port"
+            ) from None
+    os.environ["RECAST_STORE"] = store_path
+    click.echo(f"http://{LOOPBACK}:{port}", err=True)
+    # Streamlit takes this process over: Ctrl-C reaches it, and its exit code is ours.
+    arguments = ["-m", "streamlit", "run", str(NAVIGATION)]
+    options = [
+        "--server.address",
+        LOOPBACK,
+        "--server.port",
+        str(port),
+        "--server.headless",
+        "true",
+    ]
+    os.execv(sys.executable, [sys.executable, *arguments, *options])
