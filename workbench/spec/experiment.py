@@ -6,7 +6,6 @@ import copy
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -33,6 +32,7 @@ PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(ge=1e-12, le=10)]
 Model = TypeVar("Model", bound=BaseModel)
+Kernel = Literal["compiled", "general"]
 TuneMetric = Literal[
     "area",
     "c_at_1",
@@ -244,11 +244,12 @@ class TrainSpec(_Strict):
         Field(description="of parameters, gradients and moments while training"),
     ] = "float64"
     kernel: Annotated[
-        Literal["torch", "compiled"],
+        Kernel,
         Field(
-            description="of the heavy parts of a step; compiled is faster and needs the extra fast"
+            validate_default=True,
+            description="compiled: machine code does what it can; general: all by autograd",
         ),
-    ] = "torch"
+    ] = "compiled"
     iterate: Annotated[
         Literal["last", "mean"],
         Field(description="which parameters count: the last, or the mean of the last half"),
@@ -268,6 +269,14 @@ class TrainSpec(_Strict):
     tune_metric: Annotated[
         TuneMetric, Field(description="validation metric by which the rate is chosen")
     ] = "area"
+
+    @field_validator("kernel")
+    @classmethod
+    def _to_be_had(cls, asked: Kernel) -> Kernel:
+        """A run is named after what trains it."""
+        from sim.training.learner import kernel_here
+
+        return kernel_here(asked)
 
     def training(self) -> Training:
         """What the simulator's training needs of it."""
@@ -304,13 +313,11 @@ class Experiment(_Strict):
                 raise ValueError(f"strategy {name!r}: {reason}")
         if self.train.updates == "expected":
             self._expected()
-        if self.train.kernel == "compiled":
-            self._compiled()
         return self
 
     def _expected(self) -> None:
         """Raise ValueError where a strategy has no expected update."""
-        from sim.shortcuts.expected import why_not_expected
+        from sim.shortcuts.expected_law import why_not_expected
 
         if self.policy.kind == "transformer":
             raise ValueError(
@@ -322,21 +329,6 @@ class Experiment(_Strict):
             reason = why_not_expected(parse_strategy(name), how, DEPTH)
             if reason:
                 raise ValueError(f"strategy {name!r}: no expected update: {reason}")
-
-    def _compiled(self) -> None:
-        """Raise ValueError where the compiled kernel cannot be had."""
-        if self.policy.kind != "mlp" or self.train.updates != "sampled":
-            raise ValueError(
-                "train.kernel: compiled serves sampled updates of an MLP; expected torch, or "
-                "policy.kind mlp with train.updates sampled"
-            )
-        try:
-            import_module("numba")
-        except ImportError as problem:
-            raise ValueError(
-                f"train.kernel: compiled needs numba ({str(problem).splitlines()[0]}); "
-                "pip install 'recast-workbench[fast]', or use torch"
-            ) from None
 
     @field_validator("strategies")
     @classmethod
