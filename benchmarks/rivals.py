@@ -31,8 +31,8 @@ from workbench.commands.reading import Reading, reading_options
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings import examine
 from workbench.diagnosis.findings.curves import curves_of
-from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.logs.read import files_of
+from workbench.errors import LogError
 
 SECONDS = 120
 TRL = {

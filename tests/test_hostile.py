@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.diagnosis.logs.problems import LogError
+from workbench.errors import LogError
 from workbench.jobs import reading
 
 ROOT = Path(__file__).parents[1]

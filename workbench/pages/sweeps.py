@@ -11,13 +11,14 @@ from workbench import charts
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.tuning import PRIMARY
+from workbench.errors import UserError
 from workbench.jobs.sweep import Watch, check_sweep, missing, packaged, recorded
 from workbench.pages.address import Address
 from workbench.pages.browse import browse
 from workbench.pages.figure import few_seeds, figure, plain
 from workbench.pages.mapping import phase_map
 from workbench.pages.stored import cached_by_store, store_folder, store_state, stored_runs
-from workbench.spec.experiment import SpecError, validated
+from workbench.spec.experiment import validated
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 
@@ -79,7 +80,7 @@ def finished() -> None:
     ):
         try:
             plan = validated(Sweep, json.loads(row["sweep"]))
-        except SpecError as problem:
+        except UserError as problem:
             st.error(plain(str(problem)))
         else:
             begin(plan)
@@ -119,7 +120,7 @@ def launch() -> None:
     try:
         plan = check_sweep(text)
         total, absent = missing(plan, Store(folder))
-    except SpecError as problem:
+    except UserError as problem:
         st.error(plain(str(problem)))
         return
     cells = len({run.config["cell"] for run in plan.runs()})
@@ -194,7 +195,7 @@ def comparison(frame: pl.DataFrame) -> None:
             Side(second, {name: two[name][0] for name in differing}),
             metrics,
         )
-    except SpecError as problem:
+    except UserError as problem:
         st.info(plain(str(problem)))
         return
     few_seeds(int(table["n"].to_numpy().min()))

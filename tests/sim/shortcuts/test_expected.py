@@ -25,7 +25,8 @@ from sim.training.trainer import train
 from sim.worlds.free_decoding import free_world
 from sim.worlds.world import Prompts, SyntheticWorld, World, build_synthetic
 from workbench.cli import cli
-from workbench.spec.experiment import SpecError, load_experiment
+from workbench.errors import UserError
+from workbench.spec.experiment import load_experiment
 
 G = 4
 EXPECTED = sorted(
@@ -177,7 +178,7 @@ def test_a_nan_run_stops_alone_with_expected_updates_too(world):
     ],
 )
 def test_what_has_no_expected_update_is_refused_in_one_line(changes, reason):
-    with pytest.raises(SpecError, match=reason) as found:
+    with pytest.raises(UserError, match=reason) as found:
         load_experiment("quick", {"train.updates": "expected", **changes})
     assert "\n" not in str(found.value)
 

@@ -17,13 +17,13 @@ from sweeping import TINY, payload, payload_bytes
 import workbench.execution.executors
 import workbench.execution.runner
 from sim.evaluate import Snapshot
+from workbench.errors import DiskError, UserError
 from workbench.execution.executors import Event, Processes, Serial, open_executor
 from workbench.execution.runner import Interruption, batches, run_all, run_sweep
 from workbench.execution.tasks import Start, StartTask
 from workbench.execution.warm_starts import Starts
-from workbench.spec.experiment import SpecError
 from workbench.spec.sweep import Sweep, Tune
-from workbench.store.files import Claim, DiskError
+from workbench.store.files import Claim
 from workbench.store.runs import Store
 
 
@@ -352,13 +352,13 @@ def test_the_thread_count_is_given_back(tmp_path):
 
 
 def test_an_unknown_executor_is_named():
-    with pytest.raises(SpecError, match="expected one of process, serial, ray"):
+    with pytest.raises(UserError, match="expected one of process, serial, ray"):
         open_executor("threads", lambda *_: None)
 
 
 def test_ray_that_is_not_installed_is_one_line_with_the_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(SpecError, match=r"pip install 'recast-workbench\[ray\]'"):
+    with pytest.raises(UserError, match=r"pip install 'recast-workbench\[ray\]'"):
         open_executor("ray", lambda *_: None)
 
 

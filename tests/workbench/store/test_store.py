@@ -17,7 +17,8 @@ import workbench.store.files
 import workbench.store.runs
 from recast.ledger import RunRecord
 from workbench.analysis.example import load_or_example
-from workbench.store.files import Claim, DiskError, sha256
+from workbench.errors import DiskError
+from workbench.store.files import Claim, sha256
 from workbench.store.runs import Contents, Store, complaints, config_of
 
 
