@@ -128,9 +128,9 @@ def ecpo(terms: Terms, delta: float = 0.1) -> Tensor:
 
 
 def gbpo(terms: Terms) -> Tensor:
-    """-A pi / max(pi_old, pi') of the whole row, no clip; pi' detached, pi where A >= 0, else 1 - pi.
+    """-A pi / max(pi_old, pi') of the whole row, no clip; pi' is pi where A >= 0, else 1 - pi.
 
-    So a miss weighs pi / (1 - pi), as in binary cross-entropy, before the first step as well: less
+    pi' is detached. So a miss weighs pi / (1 - pi), as in binary cross-entropy, at once: less
     than its advantage, and next to nothing for an unlikely item.
     Source: GBPO of OneRec-V2, arXiv 2508.20900, equations 15 and 16.
     """
