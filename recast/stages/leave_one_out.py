@@ -20,7 +20,7 @@ def nemo_loo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
     Source: NeMo-RL `calculate_baseline_and_std_per_prompt` and `GRPOAdvantageEstimator`, its
     default.
     """
-    count = groups.valid.sum(-1, keepdim=True)
+    count = groups.valid.sum(-1, keepdim=True).to(groups.reward.dtype)
     same = torch.eye(groups.valid.shape[-1], dtype=torch.bool, device=groups.valid.device)
     # Row i holds the rollouts other than i: spreads are taken apart, as differences of sums would
     # leave a rest where they are 0.

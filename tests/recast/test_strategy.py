@@ -43,7 +43,8 @@ POISON = Rollout(math.nan, math.nan, math.nan, math.nan, (math.nan, math.nan))
 BLANK = Rollout(reward=0.0, score=0.0, key=0.0)
 
 
-# Pass@4 needs groups of 4, or 5 against the others; the widest subset of 8 is everyone in groups of 8.
+# Pass@4 needs groups of 4, or 5 where each stands against the others; the widest subset of 8 is
+# everyone in groups of 8.
 LEAST_WIDTH = {"pass_at_k": 4, "bgae": 4, "pods": 8, "pkpo": 5}
 
 

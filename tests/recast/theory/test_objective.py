@@ -48,6 +48,8 @@ def without_eps(strategy: Strategy) -> Strategy:
 @pytest.mark.parametrize("group", [4, 5, 8, 32])
 def test_a_closed_form_is_what_the_training_code_does(name, group):
     form, strategy = CLOSED_FORMS[name], without_eps(STRATEGIES[name])
+    if strategy.why_not_group(group):
+        pytest.skip("the strategy refuses so narrow a group")
     found, expected = weight(strategy, P, group), form.weight(P, group)
     assert torch.allclose(found.total, expected, rtol=1e-10, atol=1e-13)
     shipped = weight(name, P, group).total

@@ -29,12 +29,13 @@ CODES = [
 PLANS = {
     "pair": "recast contrast_only",
     "hits": "grpo grpo_trl grpo_population dr_grpo rloo opo gpg_authors best_of_group pass_at_k "
-    "maxrl psr nsr w_reinforce ngrpo visurf repair_only chord grpo_sft target_power_hits",
+    "maxrl psr nsr w_reinforce ngrpo visurf repair_only chord grpo_sft target_power_hits "
+    "nemo_loo pkpo ecpo cispo dual_clip gspo gmpo sapo dppo",
     "levels": "grpo_trl_batch reinforce reinforce_pp gpg a_grae bgae add_gt care pods "
-    "recast_random_negative recast_half_repair",
-    "target": "sft target_power",
+    "recast_random_negative recast_half_repair reinforce_pp_baseline",
+    "target": "sft target_power gce gce_code dft exact_pass_at_k exact_maxrl sft_pg sft_any",
     "none": "rl_zvp ha_dw rank_penalty minionerec_sampling luffy dynamic_sampling greso dpo s_dpo "
-    "recast_prefix_mask",
+    "recast_prefix_mask lens sibling step_aligned gdpo spo gbpo real prefix_hint reinforce_ada replay",
 }
 PLAN_OF = {name: plan for plan, names in PLANS.items() for name in names.split()}
 FAST = [name for name, plan in PLAN_OF.items() if plan != "none"]
