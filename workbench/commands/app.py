@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from workbench.commands.output import STORE
-from workbench.spec.experiment import SpecError
+from workbench.errors import UserError
 
-NAVIGATION = Path(__file__).parents[1] / "pages" / "navigation.py"
+SERVED = Path(__file__).parents[1] / "pages" / "served.py"
 LOOPBACK = "127.0.0.1"
 
 
@@ -32,13 +32,13 @@ def app(port: int, store_path: str) -> None:
         try:
             trial.bind((LOOPBACK, port))
         except OSError as problem:
-            raise SpecError(
+            raise UserError(
                 f"--port {port}: cannot be served on ({problem.strerror}); expected a free port"
             ) from None
     os.environ["RECAST_STORE"] = store_path
     click.echo(f"http://{LOOPBACK}:{port}", err=True)
     # Streamlit takes this process over: Ctrl-C reaches it, and its exit code is ours.
-    arguments = ["-m", "streamlit", "run", str(NAVIGATION)]
+    arguments = ["-m", "streamlit", "run", str(SERVED)]
     options = [
         "--server.address",
         LOOPBACK,

@@ -13,10 +13,11 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workbench.analysis.export import csv_text
 from workbench.commands.text import as_text
+from workbench.errors import UserError
 from workbench.execution.executors import NAMES
 from workbench.execution.forecast import duration
-from workbench.spec.experiment import SpecError
 from workbench.store.runs import Store
 
 FORMAT = click.option(
@@ -63,19 +64,19 @@ def emit(table: pl.DataFrame, style: str, title: str) -> None:
     if style == "json":
         click.echo(table.write_json())
     elif style == "csv":
-        click.echo(table.write_csv(), nl=False)
+        click.echo(csv_text(table), nl=False)
     else:
         click.echo(as_text(table, title))
 
 
 def existing_store(path: str) -> Store:
-    """A store to read. Raises SpecError when there is no such folder."""
+    """A store to read. Raises UserError when there is no such folder."""
     try:
         there = Path(path).is_dir()
     except ValueError:
         there = False
     if not there:
-        raise SpecError(f"store {path!r}: no such folder; expected the --store of a run or sweep")
+        raise UserError(f"store {path!r}: no such folder; expected the --store of a run or sweep")
     return Store(Path(path))
 
 

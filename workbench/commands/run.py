@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
-from workbench.analysis.summary import edge_warnings, over_time, start_warnings, summary
+from workbench.analysis.summary import (
+    edge_warnings,
+    matched_warnings,
+    over_time,
+    start_warnings,
+    summary,
+)
 from workbench.analysis.tuning import mark_tuned
 from workbench.commands.output import (
     EXECUTOR,
@@ -20,7 +26,8 @@ from workbench.commands.output import (
     progress_bar,
 )
 from workbench.commands.run_output import DEFINITIONS, print_ceilings, print_results
-from workbench.spec.experiment import SpecError, assignments, load_experiment, preset_names
+from workbench.errors import UserError
+from workbench.spec.experiment import assignments, load_experiment, preset_names
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:
@@ -101,7 +108,7 @@ def run(
     from workbench.execution.runner import run_experiment
 
     if budget is not None and equal is None:
-        raise SpecError("--budget: expected with --equal, which says a budget of what")
+        raise UserError("--budget: expected with --equal, which says a budget of what")
     store = Store(Path(store_path)).prepare()
     mode, notes, added = f"{spec.train.steps} steps each", list[str](), pl.DataFrame()
     with progress_bar() as progress:
@@ -133,6 +140,7 @@ def run(
         f"Learning rates chosen per strategy by {spec.train.tune_metric} on validation prompts."
     )
     warnings = start_warnings(frame, spec.start.all_zero) + edge_warnings(frame, spec.train.lr)
+    warnings += matched_warnings(table)
     for note in (*notes, *built.notes, *warnings):
         click.echo(f"note: {note}")
     click.echo(f"runs: {len(keys)} in {store.root}")

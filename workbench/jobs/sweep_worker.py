@@ -14,11 +14,10 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from workbench.errors import UserError
 from workbench.execution.runner import run_sweep
 from workbench.jobs.process import Voice
-from workbench.spec.experiment import SpecError
 from workbench.spec.sweep import Sweep
-from workbench.store.files import StoreError
 from workbench.store.runs import Store
 
 
@@ -50,7 +49,7 @@ def main() -> None:
             reused=outcome.reused,
             failures=list(dict.fromkeys(outcome.failures.values())),
         )
-    except (SpecError, StoreError) as problem:
+    except UserError as problem:
         voice.say("refused", text=str(problem))
     except KeyboardInterrupt:
         voice.say("stopped")

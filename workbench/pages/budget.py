@@ -18,6 +18,7 @@ from workbench.analysis.budget import (
     tuned_test_rows,
 )
 from workbench.analysis.cells import cell_labels
+from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.pages.address import Address
 from workbench.pages.figure import few_seeds, figure, plain
 from workbench.pages.stored import cached_by_store, store_state, stored_runs
@@ -39,7 +40,6 @@ view = Address("budget")
 st.title("Who gets further for the same budget?")
 state = store_state()
 frame, source = stored_runs(state)
-st.caption(f"Data: {plain(source)}. Each strategy at its own best learning rate; test users.")
 rows = tuned_test_rows(frame)
 metrics = [name for name in charts.METRICS if name in rows.columns and rows[name].count()]
 if not metrics:
@@ -60,6 +60,8 @@ choices = st.columns([5, 3, 4, 3])
 metric = choices[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
 )
+frame = cached_by_store(state, f"tuned by {metric}", lambda: mark_tuned(frame, metric))
+rows = tuned_test_rows(frame)
 axes = list(AXES)
 axis = choices[1].selectbox(
     "Budget", axes, format_func=AXES.__getitem__, **view.one_of("axis", axes)
@@ -72,6 +74,11 @@ cell = choices[2].selectbox(
     **view.one_of("cell", list(labels)),
 )
 rows = rows.filter(pl.col("cell") == cell)
+by = ", ".join(charts.METRICS.get(name, name) for name in chosen_by(rows).split(", "))
+st.caption(
+    f"Data: {plain(source)}. Test users. Each strategy at the learning rate that is best on "
+    f"validation users by: {by}."
+)
 known = charts.in_order(rows["strategy"].to_list())
 baseline = choices[3].selectbox("Baseline", known, **view.one_of("baseline", known))
 names = st.multiselect("Strategies", known, **view.some_of("strategies", known, known[:MOST_LINES]))
@@ -164,8 +171,8 @@ figure(
     table,
     name="budget-shares",
     read=f"Left is cheaper. {never} of {runs} runs never reach the target; they count as infinite, "
-    "and a row without a mark means that half of its runs or more never do. Reached: two "
-    "evaluations in a row at or above the target.",
+    "and a row without a mark means that half of its runs or more never do. Reached: the "
+    "never falling curve through a run's evaluations is at or above the target.",
     columns={
         "median": number(f"{AXES[axis]}, median", format="%.0f"),
         "low": number("95% low", format="%.0f"),

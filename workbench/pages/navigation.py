@@ -7,6 +7,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from workbench.pages.ready import load
+
 PAGES = {
     "learnability": "Learnability",
     "gradient_signals": "Gradient signals",
@@ -33,6 +35,7 @@ QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
 
 def show() -> None:
     """Set the page up, draw the sidebar and run the page that was asked for."""
+    load()
     st.set_page_config(page_title="ReCast Workbench", layout="wide")
     folder = Path(__file__).resolve().parent
     pages = {

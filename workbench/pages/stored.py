@@ -13,7 +13,7 @@ import polars as pl
 import streamlit as st
 
 from workbench.analysis.example import load_or_example
-from workbench.store.files import StoreError
+from workbench.errors import StoreError
 
 State = tuple[str, str]
 

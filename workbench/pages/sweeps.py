@@ -10,13 +10,15 @@ import streamlit as st
 from workbench import charts
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
+from workbench.analysis.tuning import PRIMARY
+from workbench.errors import UserError
 from workbench.jobs.sweep import Watch, check_sweep, missing, packaged, recorded
 from workbench.pages.address import Address
 from workbench.pages.browse import browse
 from workbench.pages.figure import few_seeds, figure, plain
 from workbench.pages.mapping import phase_map
 from workbench.pages.stored import cached_by_store, store_folder, store_state, stored_runs
-from workbench.spec.experiment import SpecError, validated
+from workbench.spec.experiment import validated
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 
@@ -26,7 +28,7 @@ VIEWS = {
     "compare": "Compare two",
     "map": "Phase map",
 }
-COMPARED = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
+COMPARED = (*PRIMARY, "c_at_32")
 
 
 class Seat:
@@ -78,7 +80,7 @@ def finished() -> None:
     ):
         try:
             plan = validated(Sweep, json.loads(row["sweep"]))
-        except SpecError as problem:
+        except UserError as problem:
             st.error(plain(str(problem)))
         else:
             begin(plan)
@@ -118,7 +120,7 @@ def launch() -> None:
     try:
         plan = check_sweep(text)
         total, absent = missing(plan, Store(folder))
-    except SpecError as problem:
+    except UserError as problem:
         st.error(plain(str(problem)))
         return
     cells = len({run.config["cell"] for run in plan.runs()})
@@ -193,7 +195,7 @@ def comparison(frame: pl.DataFrame) -> None:
             Side(second, {name: two[name][0] for name in differing}),
             metrics,
         )
-    except SpecError as problem:
+    except UserError as problem:
         st.info(plain(str(problem)))
         return
     few_seeds(int(table["n"].to_numpy().min()))
@@ -205,7 +207,7 @@ def comparison(frame: pl.DataFrame) -> None:
                 value="difference",
                 low="low",
                 high="high",
-                p="p_holm",
+                p="p_corrected",
             ),
             f"Is {first} better than {second}, each at its own best rate?",
         ),
@@ -230,7 +232,7 @@ elif frame.is_empty():
 else:
     st.caption(f"Data: {plain(source)}.")
     if shown == "browse":
-        browse(view, state, frame, own=(store_folder() / "runs").is_dir())
+        browse(view, state, frame, own=Store(store_folder()).has(frame["run"][0]))
         finished()
     elif shown == "compare":
         comparison(frame)

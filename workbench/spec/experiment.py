@@ -6,7 +6,6 @@ import copy
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -20,26 +19,41 @@ from pydantic import (
     model_validator,
 )
 
-from recast.stage import nearest
+from recast.quoting import nearest, quoted
 from recast.strategies import parse_strategy
 from sim.inputs import why_not
+from workbench.errors import UserError
+from workbench.spec.limits import need_of, too_large, too_many
+from workbench.spec.plain_data import checked, parsed_toml
 
 if TYPE_CHECKING:
     from sim.training.step import Training
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
-Rate = Annotated[float, Field(gt=0, le=10)]
+Rate = Annotated[float, Field(ge=1e-12, le=10)]
 Model = TypeVar("Model", bound=BaseModel)
-TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
+Kernel = Literal["compiled", "general"]
+TuneMetric = Literal[
+    "area",
+    "c_at_1",
+    "c_at_32",
+    "hr_at_10",
+    "recall_at_10",
+    "ndcg_at_10",
+    "greedy",
+    "pass_at_1",
+    "pass_at_1_matched",
+    "pass_at_32",
+]
 
 
 DEPTH = 3
 """Code levels of the simulator's worlds."""
 
 
-class SpecError(Exception):
-    """A specification that cannot be used; the message is one line for the user."""
+LONGEST_FILE = 1_000_000
+"""Bytes of a TOML file."""
 
 
 class _Strict(BaseModel):
@@ -63,7 +77,9 @@ class WorldSpec(_Strict):
     items: Annotated[int, Field(ge=2, le=4096, description="items in the catalogue")] = 1024
     noise: Annotated[
         float,
-        Field(gt=0, le=100, description="temperature of true preferences; 0.2 = each task's own"),
+        Field(
+            ge=1e-3, le=100, description="temperature of true preferences; 0.2 = each task's own"
+        ),
     ] = 0.2
     heterogeneity: Annotated[
         float,
@@ -83,6 +99,14 @@ class WorldSpec(_Strict):
             "0 = not, 1 = wholly",
         ),
     ] = 0.0
+    unlearnable: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of targets, in every split, that any item may be, whoever asks",
+        ),
+    ] = 0.0
     test_prompts: Annotated[
         int, Field(ge=8, le=100_000, description="prompts of test users, synthetic worlds")
     ] = 512
@@ -91,9 +115,13 @@ class WorldSpec(_Strict):
     ] = 512
     test_sample: Annotated[
         int,
-        Field(ge=0, description="a fixed sample of a replay world's test prompts; 0 = all of them"),
+        Field(
+            ge=0,
+            le=10_000_000,
+            description="a fixed sample of a replay world's test prompts; 0 = all of them",
+        ),
     ] = 0
-    seed: Annotated[int, Field(ge=0, description="of the world, not of the runs")] = 0
+    seed: Annotated[int, Field(ge=0, le=2**53, description="of the world, not of the runs")] = 0
 
 
 WIDTHS = {"S": 32, "M": 64, "L": 128, "XL": 256}
@@ -138,12 +166,14 @@ class StartSpec(_Strict):
 
     all_zero: Annotated[
         float,
-        Field(gt=0, lt=1, description="share of all-zero groups of width train.group to start at"),
+        Field(
+            ge=1e-6, lt=1, description="share of all-zero groups of width train.group to start at"
+        ),
     ] = 0.85
     max_steps: Annotated[Positive, Field(description="optimizer steps of SFT before giving up")] = (
         2000
     )
-    lr: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate in SFT")] = 0.003
+    lr: Annotated[float, Field(ge=1e-12, le=1, description="Adam's learning rate in SFT")] = 0.003
 
 
 class TrainSpec(_Strict):
@@ -163,7 +193,7 @@ class TrainSpec(_Strict):
         ),
     ] = "trie"
     temperature: Annotated[
-        float, Field(gt=0, le=100, description="of sampled rollouts; unitless")
+        float, Field(ge=1e-3, le=100, description="of sampled rollouts; unitless")
     ] = 1.0
     clip_low: Annotated[
         float, Field(ge=0, lt=1, description="how far the importance ratio may fall below 1")
@@ -208,21 +238,39 @@ class TrainSpec(_Strict):
         Field(description="of parameters, gradients and moments while training"),
     ] = "float64"
     kernel: Annotated[
-        Literal["torch", "compiled"],
+        Kernel,
         Field(
-            description="of the heavy parts of a step; compiled is faster and needs the extra fast"
+            validate_default=True,
+            description="compiled: machine code does what it can; general: all by autograd",
         ),
-    ] = "torch"
+    ] = "compiled"
+    iterate: Annotated[
+        Literal["last", "mean"],
+        Field(description="which parameters count: the last, or the mean of the last half"),
+    ] = "last"
+    schedule: Annotated[
+        Literal["constant", "linear"],
+        Field(description="of the learning rate: constant, or falling linearly to 0"),
+    ] = "constant"
     lr: Annotated[
         tuple[Rate, ...],
         Field(
             min_length=1,
+            max_length=1000,
             description="Adam's learning rates to choose from, per strategy, on validation prompts",
         ),
     ] = (0.003,)
     tune_metric: Annotated[
         TuneMetric, Field(description="validation metric by which the rate is chosen")
-    ] = "pass_at_1_matched"
+    ] = "area"
+
+    @field_validator("kernel")
+    @classmethod
+    def _to_be_had(cls, asked: Kernel) -> Kernel:
+        """A run is named after what trains it."""
+        from sim.training.learner import kernel_here
+
+        return kernel_here(asked)
 
     def training(self) -> Training:
         """What the simulator's training needs of it."""
@@ -237,7 +285,11 @@ class Experiment(_Strict):
 
     strategies: Annotated[
         tuple[str, ...],
-        Field(min_length=1, description="names of `recast strategies`, or compositions as text"),
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="names of `recast strategies`, or compositions as text",
+        ),
     ]
     seeds: Annotated[
         int, Field(ge=1, le=1000, description="paired seeds 0, 1, ... of each strategy and rate")
@@ -255,13 +307,11 @@ class Experiment(_Strict):
                 raise ValueError(f"strategy {name!r}: {reason}")
         if self.train.updates == "expected":
             self._expected()
-        if self.train.kernel == "compiled":
-            self._compiled()
         return self
 
     def _expected(self) -> None:
         """Raise ValueError where a strategy has no expected update."""
-        from sim.shortcuts.expected import why_not_expected
+        from sim.shortcuts.expected_law import why_not_expected
 
         if self.policy.kind == "transformer":
             raise ValueError(
@@ -273,21 +323,6 @@ class Experiment(_Strict):
             reason = why_not_expected(parse_strategy(name), how, DEPTH)
             if reason:
                 raise ValueError(f"strategy {name!r}: no expected update: {reason}")
-
-    def _compiled(self) -> None:
-        """Raise ValueError where the compiled kernel cannot be had."""
-        if self.policy.kind != "mlp" or self.train.updates != "sampled":
-            raise ValueError(
-                "train.kernel: compiled serves sampled updates of an MLP; expected torch, or "
-                "policy.kind mlp with train.updates sampled"
-            )
-        try:
-            import_module("numba")
-        except ImportError as problem:
-            raise ValueError(
-                f"train.kernel: compiled needs numba ({str(problem).splitlines()[0]}); "
-                "pip install 'recast-workbench[fast]', or use torch"
-            ) from None
 
     @field_validator("strategies")
     @classmethod
@@ -314,32 +349,40 @@ def load_experiment(source: str, changes: Mapping[str, Any]) -> Experiment:
     """An experiment from a preset's name or a TOML file, with dotted changes on top.
 
     changes: `{"train.group": 16}`; None leaves a field as it is.
-    Raises SpecError, one line: the field, what is wrong, what would be right.
+    Raises UserError, one line: the field, what is wrong, what would be right.
     """
-    return validated(Experiment, change(read_toml(source, PRESETS, "preset"), changes))
+    spec = validated(Experiment, change(read_toml(source, PRESETS, "preset"), changes))
+    runs = len(spec.strategies) * len(spec.train.lr) * spec.seeds
+    reason = too_many(runs, 1) or too_large(need_of(spec, runs))
+    if reason:
+        raise UserError(reason)
+    return spec
 
 
 def read_toml(source: str, folder: Path, kind: str) -> dict[str, Any]:
     """The raw content of a packaged file of `folder`, by its name, or of any TOML file.
 
-    Raises SpecError when it cannot be found or read.
+    Raises UserError when it cannot be found or read.
     """
     names = sorted(path.stem for path in folder.glob("*.toml"))
     path = folder / f"{source}.toml" if source in names else Path(source)
     try:
         if not path.is_file():
-            raise SpecError(
+            raise UserError(
                 f"{kind} {source!r}: not a packaged {kind} nor a file; {nearest(source, names)}"
             )
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, OSError, ValueError, RecursionError) as problem:
-        raise SpecError(f"{path}: not readable TOML: {problem}") from None
+        if path.stat().st_size > LONGEST_FILE:
+            raise UserError(f"{path}: expected a file of at most {LONGEST_FILE:,} bytes")
+        return parsed_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise UserError(f"{quoted(str(path))}: not readable TOML: {reason}") from None
 
 
 def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of nested tables with dotted fields replaced; None leaves a field as it is.
 
-    Raises SpecError when a dotted field runs through something that is not a table.
+    Raises UserError when a dotted field runs through something that is not a table.
     """
     result = copy.deepcopy(dict(raw))
     for dotted, value in changes.items():
@@ -351,7 +394,7 @@ def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 where = ".".join(parents[: depth + 1])
-                raise SpecError(f"{where}: expected a table, got {place!r}")
+                raise UserError(f"{where}: expected a table, got {quoted(place)}")
         place[leaf] = value
     return result
 
@@ -360,26 +403,28 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
     """Dotted changes from texts such as `train.group=16` or `policy.width=S`.
 
     A value is read as TOML (a number, true, a list, "a text") and as plain text where it is none.
-    Raises SpecError for a text without a field.
+    Raises UserError for a text without a field.
     """
     found: dict[str, Any] = {}
     for text in texts:
         field, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", field):
-            raise SpecError(f"--set {text!r}: expected FIELD=VALUE, such as train.group=16")
+            raise UserError(f"--set {text!r}: expected FIELD=VALUE, such as train.group=16")
         try:
             found[field] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             found[field] = value
     return found
 
 
 def validated(model: type[Model], raw: Mapping[str, Any]) -> Model:
-    """A checked specification. Raises SpecError, one line, for the first fault."""
+    """A checked specification. Raises UserError, one line, for the first fault."""
     try:
-        return model.model_validate(raw)
+        return model.model_validate(checked(raw))
     except ValidationError as problem:
-        raise SpecError(_one_line(model, problem)) from None
+        raise UserError(_one_line(model, problem)) from None
+    except ValueError as problem:
+        raise UserError(str(problem)) from None
 
 
 def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
@@ -395,9 +440,7 @@ def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
         return f"{where}: missing; expected {expected(model, first['loc'])}"
     if first["loc"][-1] in _BRANCHES:
         where = ".".join(str(part) for part in first["loc"][:-1])
-    given = repr(first["input"])
-    given = given if len(given) <= 80 else f"{given[:77]}..."
-    return f"{where}: got {given}; expected {expected(model, first['loc'])}"
+    return f"{where}: got {quoted(first['input'])}; expected {expected(model, first['loc'])}"
 
 
 def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:

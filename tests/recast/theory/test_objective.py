@@ -32,6 +32,8 @@ DRAWS = 15_000
 
 def narrow(strategy: Strategy) -> Strategy:
     """The strategy with options that fit a group of 4 to 6."""
+    if strategy.credit.startswith("pkpo"):
+        return replace(strategy, credit="pkpo(3)")
     return replace(strategy, select="pods(2)") if strategy.select.startswith("pods") else strategy
 
 

@@ -9,10 +9,6 @@ SHOWN = 20
 LONGEST = 80
 
 
-class LogError(Exception):
-    """A log of which nothing can be read; the message is one line for the user."""
-
-
 @dataclass(frozen=True)
 class Problem:
     """file: name as text; row: line of a text file or row of a table, from 1, 0 for the whole file;
