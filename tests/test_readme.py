@@ -34,7 +34,9 @@ def test_every_command_of_the_tour_exists():
 
 
 def test_the_number_of_signals_that_prose_names_is_the_number_of_rows():
-    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+    # docs/search.md is the record of a search, with the rows of its day.
+    docs = [page for page in (ROOT / "docs").glob("*.md") if page.name != "search.md"]
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *docs]
     said = {
         (page.name, int(count))
         for page in pages

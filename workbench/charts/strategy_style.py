@@ -48,7 +48,7 @@ FAMILIES: Mapping[str, _Family] = MappingProxyType(
         ),
         "selection": _Family(("#A13DA1", "#C76CC7", "#BA4ABA"), ("triangle-down", _HOURGLASS)),
         "supervised": _Family(("#007652", "#00A271", "#008A61"), ("cross", _SALTIRE, _KITE)),
-        "loss": _Family(("#B3261E", "#E0524A", "#CC3A31"), (_TRAPEZE, _ELL, _ARROW)),
+        "loss": _Family(("#C93A30", "#E8645C", "#D94A41"), (_TRAPEZE, _ELL, _ARROW)),
         "gate": _Family(("#836200", "#B48700", "#997300"), ("triangle-left", "triangle-right")),
         "other": _Family(("#676767", "#8E8E8E", "#797979"), (_BOWTIE, _HEXAGON)),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -201,6 +203,8 @@ def test_every_strategy_is_served_by_the_plan_that_its_declarations_allow():
         fast = FastPath.of(MLP(5), world, strategy, params, SEEDS, how)
         found[name] = "none" if fast is None else fast.plan.name
     assert found == PLAN_OF
+    page = (Path(__file__).parents[3] / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert f"{len(FAST)} of the {len(STRATEGIES)} named strategies" in page
 
 
 def check_one_step(fast, policy, params, reference, world, strategy, how, step, within=1e-10):
