@@ -98,8 +98,8 @@ def sapo(terms: Terms, pos: float = 1.0, neg: float = 1.05) -> Tensor:
 
     Source: soft adaptive policy optimisation, arXiv 2511.20347; verl, TRL `loss_type="sapo"`.
     """
-    gates = [torch.sigmoid(tau * (terms.importance - 1)) * (4 / tau) for tau in (pos, neg)]
-    return -torch.where(terms.advantage > 0, *gates) * terms.advantage
+    up, down = (torch.sigmoid(tau * (terms.importance - 1)) * (4 / tau) for tau in (pos, neg))
+    return -(torch.where(terms.advantage > 0, up, down) * terms.advantage)
 
 
 def dppo(terms: Terms, c: float = 20.0) -> Tensor:
