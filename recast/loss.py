@@ -224,6 +224,26 @@ def policy_loss(
     return loss.masked_fill(outside, 0.0).sum((-3, -2, -1)) / divisor
 
 
+def on_policy_weight(strategy: Strategy, signal: Signal) -> Tensor:
+    """What each rollout weighs in the first step: its advantage, or for a loss that bends it minus
+    the slope of the loss by the rollout's log-probability; the shape of the advantage.
+
+    For a loss that needs `logp` it stands for rollouts of probability 1, and says nothing.
+    """
+    advantage = signal.advantage
+    if not strategy.bends:
+        return advantage
+    weight = _per_token((advantage * signal.rows).detach(), advantage.unsqueeze(-1))
+    leaf = torch.zeros_like(weight, requires_grad=True)
+    rule = strategy.stage("ratio")
+    settings = LossSettings()
+    with torch.enable_grad():
+        terms = Terms(leaf, leaf.detach(), weight, settings.clip_low, settings.clip_high, rule)
+        total = surrogate(terms, strategy.clip).sum()
+        (slope,) = torch.autograd.grad(total, leaf)
+    return -slope.squeeze(-1)
+
+
 def supervised_loss(target_logp: Tensor, weight: float | Tensor) -> Tensor:
     """weight x mean over prompts of -log p(target); `[...]`.
 
@@ -251,6 +271,8 @@ def strategy_loss(
     evidence: the target's log-probabilities, for strategies that learn from the target.
     """
     total = signal.advantage.new_zeros(signal.rows.shape[:-2])
+    if old_logp is not None and "logp" in strategy.stage("repair").stage.needs:
+        old_logp = _as_sampled(signal, rows, old_logp)
     if logp is not None and old_logp is not None and strategy.has_credit:
         total = total + strategy.policy_weight * policy_loss(
             logp,
@@ -276,6 +298,18 @@ def strategy_loss(
             rows_logp=None if logp is None else logp.sum(-1),
             rows_ref_logp=None if ref_logp is None else ref_logp.sum(-1),
             rows=rows.active,
+            hinted=None if signal.groups.hinted is None else signal.groups.hinted.amax(-1),
         )
         total = total + strategy.stage("supervised")(known).mean(-1)
     return total
+
+
+def _as_sampled(signal: Signal, rows: Rows, old_logp: Tensor) -> Tensor:
+    """old_logp `[..., B, U, L]` with that of replayed rows under the policy that sampled them."""
+    known = signal.groups.logp
+    if known is None:
+        return old_logp
+    wide = rows.index.unsqueeze(-1)
+    then = known.gather(-2, wide.expand(*rows.index.shape, known.shape[-1]))
+    replayed = signal.groups.origin.gather(-1, rows.index) == int(Origin.REPLAY)
+    return torch.where(replayed.unsqueeze(-1), then.to(old_logp.dtype), old_logp)

@@ -89,6 +89,7 @@ class Stage:
     invalid. drawn: chance decides which groups it changes.
     boundary: a selection of the strongest positive and the hardest negative, both or nobody.
     by_code: a loss that is not a function of a row's summed log-probability.
+    bends: a loss whose slope is not minus the advantage where the policy has not moved yet.
     idle: the row that does nothing. note: what a reader of its results must know.
     """
 
@@ -108,6 +109,7 @@ class Stage:
     drawn: bool = False
     boundary: bool = False
     by_code: bool = False
+    bends: bool = False
     idle: bool = False
     note: str = ""
 

@@ -172,7 +172,13 @@ class Strategy:
     @cached_property
     def anchors(self) -> bool:
         """True when its repair may inject the ground truth into a group."""
-        return "target" in self.stage("repair").stage.needs
+        repair = self.stage("repair").stage
+        return repair.injects is not None and "target" in repair.needs
+
+    @cached_property
+    def bends(self) -> bool:
+        """True when the loss weighs a rollout otherwise than by its advantage before any step."""
+        return self.stage("clip").stage.bends
 
     @cached_property
     def draws_repair(self) -> bool:

@@ -6,6 +6,7 @@ out: an oracle sees only real rollouts.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from typing import Any, NamedTuple
@@ -20,6 +21,18 @@ class Rollout(NamedTuple):
     rank: int = 0
     matched: int = 0
     item: int = 0
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """Four codes: 0 is the target's; a hit may have others too, where tests draw both apart."""
+        return tuple(0 if level < self.matched else 1 + self.item for level in range(4))
+
+    @property
+    def logp(self) -> tuple[float, ...]:
+        """Log-probability of each code, unlike from item to item."""
+        return tuple(
+            -0.3 * (1 + self.item) - 0.2 * self.matched - 0.1 * level for level in range(4)
+        )
 
 
 class Row(NamedTuple):
@@ -75,6 +88,33 @@ STRATEGIES = {
     "grpo_sft": Row("none", "all", "grpo", supervised=True),
     "target_power": Row("none", "nobody", "none", supervised=True),
     "target_power_hits": Row("none", "nobody", "none", supervised=True),
+    "nemo_loo": Row("none", "all", "nemo_loo"),
+    "reinforce_pp_baseline": Row("none", "all", "reinforce_pp_baseline"),
+    "pkpo": Row("none", "all", "pkpo"),
+    "lens": Row("none", "all", "lens"),
+    "sibling": Row("none", "all", "sibling"),
+    "step_aligned": Row("none", "all", "step_aligned"),
+    "gdpo": Row("none", "all", "gdpo"),
+    "spo": Row("none", "all", "spo"),
+    "gbpo": Row("none", "all", "grpo"),
+    "real": Row("none", "all", "sign"),
+    "ecpo": Row("none", "all", "grpo"),
+    "cispo": Row("none", "all", "grpo"),
+    "dual_clip": Row("none", "all", "grpo"),
+    "gspo": Row("none", "all", "grpo"),
+    "gmpo": Row("none", "all", "grpo"),
+    "sapo": Row("none", "all", "grpo"),
+    "dppo": Row("none", "all", "grpo"),
+    "prefix_hint": Row("none", "all", "grpo", supervised=True),
+    "reinforce_ada": Row("adaptive", "all", "raw"),
+    "replay": Row("none", "all", "grpo"),
+    "gce": Row("none", "nobody", "none", supervised=True),
+    "gce_code": Row("none", "nobody", "none", supervised=True),
+    "dft": Row("none", "nobody", "none", supervised=True),
+    "exact_pass_at_k": Row("none", "nobody", "none", supervised=True),
+    "exact_maxrl": Row("none", "nobody", "none", supervised=True),
+    "sft_pg": Row("none", "nobody", "none", supervised=True),
+    "sft_any": Row("none", "nobody", "none", supervised=True),
 }
 
 
@@ -130,6 +170,15 @@ def distinct(group: list[Rollout], factor: float = 1.5) -> list[int]:
     return sorted(sorted(order, key=rank)[:keep])
 
 
+def balanced(group: list[Rollout], keep: int) -> list[int]:
+    """Half hits and half misses by key; the other kind fills up where one is short."""
+    order = sorted(range(len(group)), key=lambda i: (group[i].key, i))
+    hits = [i for i in order if is_hit(group[i])]
+    misses = [i for i in order if not is_hit(group[i])]
+    up = min(len(hits), max(keep // 2, keep - len(misses)))
+    return sorted(hits[:up] + misses[: keep - up])
+
+
 def edited(group: list[Rollout], how: str, has_target: bool) -> tuple[list[Rollout], list[int]]:
     """The group after repair, and who still takes part."""
     everyone = list(range(len(group)))
@@ -147,6 +196,10 @@ def edited(group: list[Rollout], how: str, has_target: bool) -> tuple[list[Rollo
         return group, [] if not group or constant([r.reward for r in group]) else everyone
     if how == "keep_distinct":
         return group, distinct(group)
+    if how == "adaptive":
+        values = grpo([r.reward for r in group])
+        pooled = [r._replace(reward=a) for r, a in zip(group, values, strict=True)]
+        return pooled, balanced(group, 8)
     return group, everyone
 
 
@@ -335,6 +388,109 @@ def gpg(batch: list[list[Rollout]]) -> list[list[float]]:
     return [[alpha * a for a in dr_grpo([r.reward for r in group])] for group in batch]
 
 
+def reinforce_pp_baseline(batch: list[list[Rollout]]) -> list[list[float]]:
+    """The group's mean off, then as reinforce_pp: once per token."""
+    centred = [
+        [r._replace(reward=a) for r, a in zip(g, dr_grpo([r.reward for r in g]), strict=True)]
+        for g in batch
+    ]
+    return reinforce_pp(centred)
+
+
+def gdpo(batch: list[list[Rollout]], depth: int = 4) -> list[list[float]]:
+    """Each of two rewards normalised in its group, summed, whitened over the tokens."""
+    summed = []
+    for group in batch:
+        share = [1.0 if is_hit(r) else min(r.matched, depth) / depth for r in group]
+        both = zip(grpo([r.reward for r in group]), grpo(share), strict=True)
+        summed.append([r._replace(reward=a + b) for r, (a, b) in zip(group, both, strict=True)])
+    return reinforce_pp(summed)
+
+
+def spo(
+    batch: list[list[Rollout]], before: list[tuple[float, float]] | None = None
+) -> list[list[float]]:
+    """before: discounted hits and misses of each prompt, a half each at first."""
+    counts = before or [(0.5, 0.5)] * len(batch)
+    gaps = [[r.reward - a / (a + b) for r in g] for g, (a, b) in zip(batch, counts, strict=True)]
+    everyone = [gap for group in gaps for gap in group]
+    if len(everyone) < 2 or constant(everyone):
+        return [[0.0] * len(group) for group in batch]
+    mean, spread = statistics.fmean(everyone), statistics.stdev(everyone)
+    return [[(gap - mean) / (spread + 1e-8) for gap in group] for group in gaps]
+
+
+def nemo_loo(rewards: list[float]) -> list[float]:
+    found = []
+    for i, reward in enumerate(rewards):
+        others = rewards[:i] + rewards[i + 1 :]
+        if not others or constant(rewards):
+            found.append(0.0)
+            continue
+        gap = reward - statistics.fmean(others)
+        alike = len(others) < 2 or constant(others)
+        found.append(gap if alike else gap / (statistics.stdev(others) + 1e-6))
+    return found
+
+
+def pkpo(rewards: list[float], k: int = 4) -> list[float]:
+    """By the sets themselves: the mean over sets of k with i of their best, less that without i."""
+    n = len(rewards)
+    if n <= k:
+        return [0.0] * n
+
+    def best(others: list[float], size: int, own: float) -> float:
+        sets = list(itertools.combinations(others, size))
+        return statistics.fmean(max([own, *drawn]) for drawn in sets)
+
+    found = []
+    for i, reward in enumerate(rewards):
+        others = rewards[:i] + rewards[i + 1 :]
+        found.append(k * (best(others, k - 1, reward) - best(others, k, 0.0)))
+    return found
+
+
+def lens(group: list[Rollout], alpha: float = 0.25) -> list[float]:
+    if not group:
+        return []
+    n = len(group)
+    q = [math.exp(statistics.fmean(r.logp)) for r in group]
+    top = 2 * max(q)
+    hits = any(map(is_hit, group))
+    if hits:
+        top = max(top, n / sum(r.reward / p for r, p in zip(group, q, strict=True)))
+    value = [r.reward - (1 - r.reward) / n * p / (top - p) for r, p in zip(group, q, strict=True)]
+    return grpo(value) if hits else [alpha * a for a in dr_grpo(value)]
+
+
+def sibling(group: list[Rollout], eps: float = 1e-4) -> list[tuple[float, ...]]:
+    """Nodes of the tree of codes by hand: mean reward of each, z-scored among its siblings."""
+    found = []
+    for r in group:
+        values = []
+        for level in range(4):
+            nodes: dict[int, list[float]] = {}
+            for other in group:
+                if other.codes[:level] == r.codes[:level]:
+                    nodes.setdefault(other.codes[level], []).append(other.reward)
+            scores = {code: statistics.fmean(rewards) for code, rewards in nodes.items()}
+            if len(scores) < 2 or constant(list(scores.values())):
+                values.append(0.0)
+                continue
+            mean, spread = statistics.fmean(scores.values()), statistics.pstdev(scores.values())
+            values.append((scores[r.codes[level]] - mean) / (spread + eps))
+        found.append(tuple(values))
+    return found
+
+
+def step_aligned(group: list[Rollout], depth: int = 4) -> list[tuple[float, ...]]:
+    levels = [
+        grpo([1.0 if is_hit(r) or level < r.matched else 0.0 for r in group])
+        for level in range(depth)
+    ]
+    return [tuple(level[i] for level in levels) for i in range(len(group))]
+
+
 def a_grae(batch: list[list[Rollout]]) -> list[list[float]]:
     means = [statistics.fmean([r.reward for r in group]) for group in batch if group]
     level = statistics.fmean(means) if means else 0.0
@@ -381,6 +537,9 @@ def credit(batch: list[list[Rollout]], how: str) -> list[list[Any]]:
         "a_grae": a_grae,
         "ha_dw": ha_dw,
         "grpo_trl_batch": grpo_batch,
+        "reinforce_pp_baseline": reinforce_pp_baseline,
+        "gdpo": gdpo,
+        "spo": spo,
     }
     of_group = {
         "opo": opo,
@@ -389,6 +548,9 @@ def credit(batch: list[list[Rollout]], how: str) -> list[list[Any]]:
         "bgae": bgae,
         "rank_penalty": rank_penalty,
         "sign_beyond_prefix": sign_beyond_prefix,
+        "lens": lens,
+        "sibling": sibling,
+        "step_aligned": step_aligned,
     }
     of_rewards = {
         "none": lambda rewards: [0.0] * len(rewards),
@@ -404,6 +566,8 @@ def credit(batch: list[list[Rollout]], how: str) -> list[list[Any]]:
         "w_reinforce": lambda rewards: [0.1 * r if r > 0 else r - 1 for r in rewards],
         "ngrpo": ngrpo,
         "care": care,
+        "nemo_loo": nemo_loo,
+        "pkpo": pkpo,
         "sign": sign,
         "reinforce": lambda rewards: [r - statistics.fmean(everyone) for r in rewards],
     }
@@ -436,7 +600,8 @@ def signal(
     advantages, rows = [], []
     for group, index, values in zip(batch, chosen, credited, strict=True):
         given = dict(zip(index, values, strict=True))
-        nothing = {"rl_zvp": (0.0,) * 2, "sign_beyond_prefix": (0.0,) * 4}.get(row.credit, 0.0)
+        by_code = {"rl_zvp": 2, "sign_beyond_prefix": 4, "sibling": 4, "step_aligned": 4}
+        nothing = (0.0,) * by_code[row.credit] if row.credit in by_code else 0.0
         advantages.append([given.get(i, nothing) for i in range(len(group))])
         rows.append(
             [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from recast import STRATEGIES
 from workbench.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,22 @@ def test_every_command_of_the_tour_exists():
     named = set(re.findall(r"^recast ([a-z-]+)", README, re.MULTILINE))
     assert len(named) >= 8
     assert named <= set(COMMANDS)
+
+
+def test_the_number_of_signals_that_prose_names_is_the_number_of_rows():
+    # docs/search.md is the record of a search, with the rows of its day.
+    docs = [page for page in (ROOT / "docs").glob("*.md") if page.name != "search.md"]
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *docs]
+    said = {
+        (page.name, int(count))
+        for page in pages
+        for count in re.findall(
+            r"(\d+)\s+(?:named\s+)?(?:signals|strategies)\b", page.read_text(encoding="utf-8")
+        )
+        if int(count) > 20
+    }
+    assert said
+    assert {count for _, count in said} == {len(STRATEGIES)}, said
 
 
 def test_every_page_that_the_readme_links_exists():

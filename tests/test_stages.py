@@ -13,7 +13,7 @@ import planted
 import pytest
 import torch
 
-from recast import STRATEGIES, parse_strategy
+from recast import STRATEGIES, build_signal, parse_strategy
 from recast.adapters.limits import why_not_estimator, why_not_trl, why_not_verl
 from recast.stage import WIDEST, Rounds, Stage, bind
 from recast.strategy import STAGES, probe
@@ -195,6 +195,9 @@ def test_what_a_row_declares_is_what_its_function_does(name):
     strategy = STRATEGIES[name]
     signal = probe(strategy, max(16, strategy.least_group))
     repair = strategy.stage("repair").stage
+    if repair.start is not None:  # what it puts into a group, it has to remember first
+        again = replace(signal.sampled, prompt=signal.sampled.prompt.roll(-1))
+        signal = build_signal(strategy, again, signal.state)
     width = signal.sampled.valid.shape[-1]
     origin = signal.groups.origin
     assert bool((origin != 0).any()) == (repair.injects is not None)

@@ -243,7 +243,13 @@ def _sampled_again(
             space = new.new_zeros(len(again), *new.shape[1:])
             return torch.cat([old, space.index_put((again,), new)], 1)
 
-        groups, codes = _each(joined, groups, fresh), joined(codes, drawn)
+        if not strategy.hints:
+            # A slot that nothing was sampled into is scored as well, so it holds some item.
+            spare = codes[:, :1].expand(-1, drawn.shape[1], -1).contiguous()
+            codes = torch.cat([codes, spare.index_put((again,), drawn)], 1)
+        else:
+            codes = joined(codes, drawn)
+        groups = _each(joined, groups, fresh)
     return groups, codes, rollouts
 
 

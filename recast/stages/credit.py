@@ -20,6 +20,22 @@ from torch import Tensor
 
 from recast.groups import RolloutGroups, first_best
 from recast.stage import WIDEST, Stage, State
+from recast.stages.by_level import sibling, step_aligned
+from recast.stages.confidence import lens
+from recast.stages.leave_one_out import nemo_loo, pkpo
+from recast.stages.normalise import (
+    batch_mean,
+    centred_reward,
+    constant,
+    deviations,
+    kept_reward,
+    over,
+    standard_deviation,
+    standardised,
+    token_count,
+)
+from recast.stages.tracker import spo, spo_carry, spo_start
+from recast.stages.whiten import gdpo, reinforce_pp, reinforce_pp_baseline
 
 HISTORY = 10
 """Batch means that `ha_dw` remembers, the current one included."""
@@ -38,7 +54,7 @@ def grpo(groups: RolloutGroups, eps: float = 1e-6, ddof: int = 1) -> Tensor:
 
     Source: arXiv 2402.03300; verl `compute_grpo_outcome_advantage` (eps 1e-6), TRL (eps 1e-4).
     """
-    return _standardised(groups.reward, groups.valid, eps, ddof)
+    return standardised(groups.reward, groups.valid, eps, ddof)
 
 
 def grpo_batch(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
@@ -46,20 +62,20 @@ def grpo_batch(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
 
     Source: TRL `scale_rewards="batch"`.
     """
-    centred, largest, count = _deviations(groups.reward.flatten(-2), groups.valid.flatten(-2))
-    spread = _spread(centred, largest, count, 1).unsqueeze(-1)
-    return _over(_centred(groups), spread + eps)
+    centred, largest, count = deviations(groups.reward.flatten(-2), groups.valid.flatten(-2))
+    spread = standard_deviation(centred, largest, count, 1).unsqueeze(-1)
+    return over(centred_reward(groups), spread + eps)
 
 
 def dr_grpo(groups: RolloutGroups) -> Tensor:
     """r - m. Source: arXiv 2503.20783; TRL `scale_rewards="none"`."""
-    return _centred(groups)
+    return centred_reward(groups)
 
 
 def rloo(groups: RolloutGroups) -> Tensor:
     """r minus the mean of the others = n / (n - 1) (r - m). Source: arXiv 2402.14740."""
     count = groups.valid.sum(-1, keepdim=True).to(groups.reward.dtype)
-    return _centred(groups) * (count / (count - 1).clamp(min=1))
+    return centred_reward(groups) * (count / (count - 1).clamp(min=1))
 
 
 def opo(groups: RolloutGroups) -> Tensor:
@@ -67,9 +83,9 @@ def opo(groups: RolloutGroups) -> Tensor:
 
     Source: arXiv 2505.23585; verl `compute_opo_outcome_advantage`.
     """
-    length = _length(groups)
+    length = token_count(groups)
     baseline = (groups.reward * length).sum(-1, keepdim=True) / length.sum(-1, keepdim=True)
-    return (groups.reward - baseline).masked_fill(_constant(groups) | ~groups.valid, 0.0)
+    return (groups.reward - baseline).masked_fill(constant(groups) | ~groups.valid, 0.0)
 
 
 def reinforce(groups: RolloutGroups) -> Tensor:
@@ -78,29 +94,8 @@ def reinforce(groups: RolloutGroups) -> Tensor:
     Negative on an all-zero group as soon as another group of the batch has a hit.
     """
     count = groups.valid.sum((-2, -1), keepdim=True)
-    baseline = _kept_reward(groups).sum((-2, -1), keepdim=True) / count
+    baseline = kept_reward(groups).sum((-2, -1), keepdim=True) / count
     return (groups.reward - baseline).masked_fill(~groups.valid, 0.0)
-
-
-def reinforce_pp(groups: RolloutGroups, eps: float = 1e-8) -> Tensor:
-    """Reward whitened over the batch's tokens: each rollout counts `length` times.
-
-    Variance with Bessel's correction on the number of tokens, eps inside the root. Exactly 0 when
-    every reward of the batch is the same.
-    Source: arXiv 2501.03262; verl `compute_reinforce_plus_plus_outcome_advantage`.
-    """
-    length, reward = _length(groups), _kept_reward(groups)
-    tokens = length.sum((-2, -1), keepdim=True)
-    mean = (length * reward).sum((-2, -1), keepdim=True) / tokens
-    centred = (reward - mean).masked_fill(~groups.valid, 0.0)
-    # In units of the largest deviation, for the same reason as in `_spread`.
-    largest = centred.abs().amax((-2, -1), keepdim=True)
-    square = (length * (centred / largest).square()).sum((-2, -1), keepdim=True)
-    spread = (square / (tokens - 1)).sqrt() * largest
-    root = torch.hypot(spread, torch.full_like(spread, eps**0.5))
-    varied = _deviations(reward.flatten(-2), groups.valid.flatten(-2))[1].unsqueeze(-1) > 0
-    # Without variance the root is NaN or the mere eps, and what is divided by it does not count.
-    return torch.where(varied, centred / root, 0.0)
 
 
 def gpg(groups: RolloutGroups) -> Tensor:
@@ -111,7 +106,7 @@ def gpg(groups: RolloutGroups) -> Tensor:
     """
     rollouts = groups.valid.sum((-2, -1), keepdim=True)
     non_zero = ((groups.reward != 0) & groups.valid).sum((-2, -1), keepdim=True)
-    return _centred(groups) * (rollouts.to(groups.reward.dtype) / non_zero.clamp(min=1))
+    return centred_reward(groups) * (rollouts.to(groups.reward.dtype) / non_zero.clamp(min=1))
 
 
 def best_of_group(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
@@ -121,10 +116,10 @@ def best_of_group(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
     """
     top = first_best(groups.reward, groups.valid, groups.tie_key)
     rest = groups.reward.masked_fill(~groups.valid | top, -torch.inf).amax(-1, keepdim=True)
-    centred, largest, count = _deviations(groups.reward, groups.valid)
-    spread = _spread(centred, largest, count, 1)
+    centred, largest, count = deviations(groups.reward, groups.valid)
+    spread = standard_deviation(centred, largest, count, 1)
     gap = (groups.reward - rest).masked_fill(~top | (spread == 0), 0.0)
-    return _over(gap, spread + eps)
+    return over(gap, spread + eps)
 
 
 def pass_at_k(groups: RolloutGroups, k: int = 4) -> Tensor:
@@ -154,13 +149,13 @@ def maxrl(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
     Source: arXiv 2602.02710.
     """
     count = groups.valid.sum(-1, keepdim=True)
-    mean = _kept_reward(groups).sum(-1, keepdim=True) / count
-    return _over(_centred(groups), mean + eps)
+    mean = kept_reward(groups).sum(-1, keepdim=True) / count
+    return over(centred_reward(groups), mean + eps)
 
 
 def raw(groups: RolloutGroups) -> Tensor:
     """r itself. With select=positives: PSR of RLVR-Decomposed, arXiv 2506.01347."""
-    return _kept_reward(groups)
+    return kept_reward(groups)
 
 
 def shortfall(groups: RolloutGroups, positive: float = 0.0) -> Tensor:
@@ -210,8 +205,8 @@ def ngrpo(groups: RolloutGroups, eps: float = 1e-6) -> Tensor:
     Source: NGRPO, arXiv 2509.18851.
     """
     some = groups.valid.any(-1, keepdim=True)
-    wider = torch.cat([_kept_reward(groups), some.to(groups.reward.dtype)], -1)
-    return _standardised(wider, torch.cat([groups.valid, some], -1), eps)[..., :-1]
+    wider = torch.cat([kept_reward(groups), some.to(groups.reward.dtype)], -1)
+    return standardised(wider, torch.cat([groups.valid, some], -1), eps)[..., :-1]
 
 
 def rl_zvp(groups: RolloutGroups, scale: float = 0.1) -> Tensor:
@@ -224,7 +219,7 @@ def rl_zvp(groups: RolloutGroups, scale: float = 0.1) -> Tensor:
     entropy = groups.entropy
     if entropy is None:
         raise ValueError("credit=rl_zvp needs `entropy` in the groups")
-    dead = (_constant(groups) & groups.valid).unsqueeze(-1)
+    dead = (constant(groups) & groups.valid).unsqueeze(-1)
     regret = entropy.amax(-1, keepdim=True) - entropy
     flat = torch.where(groups.hit.unsqueeze(-1), scale * entropy, -scale * regret)
     return torch.where(dead, flat, grpo(groups).unsqueeze(-1))
@@ -239,7 +234,7 @@ def a_grae(groups: RolloutGroups, alpha: float = 1.0, eps: float = 1e-6) -> Tens
     """
     value = grpo(groups)
     count = groups.valid.sum(-1, keepdim=True)
-    mean = _kept_reward(groups).sum(-1, keepdim=True) / count.clamp(min=1)
+    mean = kept_reward(groups).sum(-1, keepdim=True) / count.clamp(min=1)
     live = count > 0
     level = mean.sum(-2, keepdim=True) / live.sum(-2, keepdim=True)
     root = mean.sqrt()
@@ -256,7 +251,7 @@ def ha_dw(groups: RolloutGroups, state: State | None = None, scale: float = 1.5)
     own mean counts as well. Binary rewards. Source: HA-DW, arXiv 2601.08521.
     """
     value = grpo(groups)
-    mean = _kept_reward(groups).sum(-1, keepdim=True)
+    mean = kept_reward(groups).sum(-1, keepdim=True)
     mean = mean / groups.valid.sum(-1, keepdim=True).clamp(min=1)
     own = batch_mean(groups).unsqueeze(-1)
     recent = own if state is None else ha_dw_carry(groups, state)["history"].to(own.dtype)
@@ -289,7 +284,7 @@ def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
     table = torch.tensor((0.0, *PREFIX_REWARD), dtype=groups.reward.dtype).to(groups.reward.device)
     near = table[groups.matched.clamp(min=0, max=len(PREFIX_REWARD))]
     prefix = torch.where(groups.hit, torch.ones_like(near), near)
-    return _standardised(prefix, groups.valid, eps) + pass_at_k(groups, k)
+    return standardised(prefix, groups.valid, eps) + pass_at_k(groups, k)
 
 
 def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
@@ -304,71 +299,8 @@ def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
     discount = discount.masked_fill(~groups.valid, 0.0)
     share = discount / discount.sum(-1, keepdim=True)
     penalised = groups.miss & groups.hit.any(-1, keepdim=True)
-    value = _kept_reward(groups) - share.masked_fill(~penalised, 0.0)
-    return _standardised(value, groups.valid, eps)
-
-
-def batch_mean(groups: RolloutGroups) -> Tensor:
-    """Mean reward over the batch's valid rollouts; `[...]`."""
-    return _kept_reward(groups).sum((-2, -1)) / groups.valid.sum((-2, -1)).clamp(min=1)
-
-
-def _kept_reward(groups: RolloutGroups) -> Tensor:
-    return groups.reward * groups.valid
-
-
-def _length(groups: RolloutGroups) -> Tensor:
-    present = groups.valid.to(groups.reward.dtype)
-    return present if groups.length is None else groups.length * present
-
-
-def _standardised(value: Tensor, valid: Tensor, eps: float, ddof: int = 1) -> Tensor:
-    """(value - mean) / (spread + eps) over the last axis, exactly 0 where values are constant."""
-    centred, largest, count = _deviations(value, valid)
-    scale = _spread(centred, largest, count, ddof) + eps
-    return centred / torch.where(largest > 0, scale, torch.inf)
-
-
-def _centred(groups: RolloutGroups) -> Tensor:
-    """r - m on selected rollouts, exactly 0 where the group is constant; `[..., B, G]`."""
-    centred, largest, _ = _deviations(groups.reward, groups.valid)
-    return torch.where(largest > 0, centred, 0.0)
-
-
-def _constant(groups: RolloutGroups) -> Tensor:
-    """Groups whose rewards are all alike, or that have none; bool `[..., 1]`."""
-    return _deviations(groups.reward, groups.valid)[1] == 0
-
-
-def _deviations(value: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Value minus mean on valid entries, its largest size and their number; `[..., G]`, `[..., 1]`.
-
-    The largest size is exactly 0 where the values are constant within a relative 1e-6, whatever the
-    deviations are.
-    """
-    count = valid.sum(-1, keepdim=True).to(value.dtype)
-    mean = (value * valid).sum(-1, keepdim=True) / count.clamp(min=1)
-    centred = (value - mean) * valid
-    high, low = centred.amax(-1, keepdim=True), centred.amin(-1, keepdim=True)
-    size = torch.maximum(mean + high, -low - mean)
-    varied = high - low > 1e-6 * size
-    return centred, torch.maximum(high, -low).masked_fill(~varied, 0.0), count
-
-
-def _spread(centred: Tensor, largest: Tensor, count: Tensor, ddof: int) -> Tensor:
-    """Standard deviation of centred values, 0 where they are constant; `[..., 1]`.
-
-    Squares of 1e30 overflow float32 and squares of 1e-30 vanish, so they are taken in units of the
-    largest deviation.
-    """
-    unit = centred / torch.where(largest > 0, largest, 1.0)
-    norm: Tensor = torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
-    return norm / (count - ddof).clamp(min=1).sqrt() * largest
-
-
-def _over(value: Tensor, scale: Tensor) -> Tensor:
-    """value / scale. A value over 0, or over the NaN of an empty group, is 0 and stays."""
-    return value / torch.where(scale > 0, scale, 1.0)
+    value = kept_reward(groups) - share.masked_fill(~penalised, 0.0)
+    return standardised(value, groups.valid, eps)
 
 
 CREDITS: Mapping[str, Stage] = {
@@ -397,4 +329,19 @@ CREDITS: Mapping[str, Stage] = {
         bgae, needs={"matched"}, binary=True, bounds={"k": (1, WIDEST)}, least_group=lambda k: k
     ),
     "rank_penalty": Stage(rank_penalty, needs={"beam_rank"}),
+    "nemo_loo": Stage(nemo_loo),
+    "reinforce_pp_baseline": Stage(reinforce_pp_baseline, coupling="batch"),
+    "pkpo": Stage(pkpo, binary=True, bounds={"k": (1, WIDEST)}, least_group=lambda k: k + 1),
+    "lens": Stage(lens, needs={"logp"}, binary=True),
+    "sibling": Stage(sibling, needs={"codes"}),
+    "step_aligned": Stage(step_aligned, needs={"matched", "depth"}),
+    "gdpo": Stage(gdpo, needs={"matched", "depth"}, coupling="batch"),
+    "spo": Stage(
+        spo,
+        needs={"prompt"},
+        binary=True,
+        bounds={"decay": (0, 1)},
+        start=spo_start,
+        carry=spo_carry,
+    ),
 }

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups, first_best, first_by, tie_order
-from recast.stage import Rounds, Stage
+from recast.stage import WIDEST, Rounds, Stage
+from recast.stages.again import adaptive, dead_end, hinted, one_sided
+from recast.stages.replay import replay, replay_carry, replay_start
 
 
 def none(groups: RolloutGroups) -> RolloutGroups:
@@ -176,6 +178,26 @@ REPAIRS: Mapping[str, Stage] = {
         bounds={"factor": (1, 64)},
         samples=lambda group, factor: round(group * factor),
         drops=True,
+    ),
+    "hinted": Stage(
+        hinted,
+        needs={"target"},
+        bounds={"codes": (1, 64)},
+        rounds=Rounds(dead_end, "hint", most=2),
+    ),
+    "adaptive": Stage(
+        adaptive,
+        bounds={"keep": (2, WIDEST)},
+        rounds=Rounds(one_sided, "more", most=4),
+        width=lambda group, keep: min(keep, 4 * group),
+        drops=True,
+    ),
+    "replay": Stage(
+        replay,
+        needs={"item", "prompt", "logp"},
+        start=replay_start,
+        carry=replay_carry,
+        injects="miss",
     ),
 }
 

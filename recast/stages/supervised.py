@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recast.stage import Bound, Stage
+from recast.stage import WIDEST, Bound, Stage
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Evidence:
     gradient; target_ref_logp: the same under the reference. progress: share of training done, in
     [0, 1], for schedules. hits, valid `[..., B]`: hits and rollouts of each group as sampled.
     rows_logp, rows_ref_logp `[..., B, U]`: the same, summed over codes, of the rollouts that reach
-    the actor; rows `[..., B, U]` marks them.
+    the actor; rows `[..., B, U]` marks them. targets_logp `[..., B, M]`: log-probability of every
+    target of a prompt that has several, -inf where there are fewer, with gradient. hinted
+    `[..., B]` int64: leading codes of the target that were given to the rollouts.
     """
 
     target_logp: Tensor
@@ -35,6 +37,8 @@ class Evidence:
     rows_logp: Tensor | None = None
     rows_ref_logp: Tensor | None = None
     rows: Tensor | None = None
+    targets_logp: Tensor | None = None
+    hinted: Tensor | None = None
 
 
 def none(evidence: Evidence) -> Tensor:
@@ -50,7 +54,9 @@ def sft(evidence: Evidence, weight: float = 1.0) -> Tensor:
 def power(evidence: Evidence, start: float = 0.0, end: float = 0.25, weight: float = 1.0) -> Tensor:
     """weight x p^alpha x -log p(target), p detached, alpha going linearly from start to end.
 
-    alpha 0 is supervised training, alpha 1 the exact policy gradient of a single target.
+    alpha 0 is supervised training, alpha 1 the exact policy gradient of a single target. At a
+    fixed alpha the gradient of generalised cross-entropy, `gce`.
+    Source: arXiv 1805.07836.
     """
     alpha = start + (end - start) * evidence.progress
     logp = evidence.target_logp.sum(-1)
@@ -101,6 +107,68 @@ def s_dpo(evidence: Evidence, beta: float = 0.1) -> Tensor:
     return -torch.nn.functional.logsigmoid(-inside.logsumexp(-1)).masked_fill(~some, 0.0)
 
 
+def gce(evidence: Evidence, q: float = 0.25) -> Tensor:
+    """(1 - p^q) / q: between -log p (q to 0) and 1 - p (q = 1), less moved by targets that cannot
+    be learnt. Source: generalised cross-entropy, Zhang and Sabuncu, arXiv 1805.07836.
+    """
+    return -(q * evidence.target_logp.sum(-1)).expm1() / q
+
+
+def gce_code(evidence: Evidence, q: float = 0.7) -> Tensor:
+    """`gce` of each code, summed over the target's codes; q = .7 as in arXiv 1805.07836."""
+    return -((q * evidence.target_logp).expm1() / q).sum(-1)
+
+
+def dft(evidence: Evidence) -> Tensor:
+    """Sum over the target's codes of -p log p, p detached.
+
+    Source: dynamic fine-tuning, arXiv 2508.05629; TRL `SFTTrainer`, loss_type="dft".
+    """
+    logp = evidence.target_logp
+    return -(logp.detach().exp() * logp).sum(-1)
+
+
+def exact_pass_at_k(evidence: Evidence, k: int = 8) -> Tensor:
+    """k p (1 - p)^(k - 1) x -log p, the factor detached: the exact gradient of Pass@k."""
+    logp = evidence.target_logp.sum(-1)
+    p = logp.detach().exp()
+    return -(k * p * (1 - p).clamp(min=0) ** (k - 1)) * logp
+
+
+def exact_maxrl(evidence: Evidence, n: int = 32) -> Tensor:
+    """(1 - (1 - p)^n) x -log p, the factor detached: what MaxRL of n + 1 rollouts estimates.
+
+    n 1 is the exact policy gradient, a large n supervised training. Source: arXiv 2602.02710.
+    """
+    logp = evidence.target_logp.sum(-1)
+    miss = (-logp.detach().exp().clamp(max=1)).log1p()
+    return (n * miss).expm1() * logp
+
+
+def sft_pg(evidence: Evidence, b: float = 1.0) -> Tensor:
+    """(1 + b p) x -log p, p detached: supervised training plus b x the exact policy gradient."""
+    logp = evidence.target_logp.sum(-1)
+    return -(1 + b * logp.detach().exp()) * logp
+
+
+def sft_any(evidence: Evidence) -> Tensor:
+    """-log of the summed probability of every target; `sft` for a prompt with one."""
+    if evidence.targets_logp is None:
+        return -evidence.target_logp.sum(-1)
+    return -evidence.targets_logp.logsumexp(-1)
+
+
+def hint(evidence: Evidence, weight: float = 1.0) -> Tensor:
+    """weight x -log p of the target's codes that were given to the rollouts as a hint.
+
+    Source: as in the hints of Scaf-GRPO, arXiv 2510.19807, on semantic IDs.
+    """
+    logp = evidence.target_logp
+    given = logp.new_zeros(logp.shape[:-1]) if evidence.hinted is None else evidence.hinted
+    level = torch.arange(logp.shape[-1], device=logp.device)
+    return -weight * (logp * (level < given.unsqueeze(-1))).sum(-1)
+
+
 SUPERVISED: Mapping[str, Stage] = {
     "none": Stage(none, idle=True),
     "sft": Stage(sft, needs={"target"}),
@@ -108,6 +176,14 @@ SUPERVISED: Mapping[str, Stage] = {
     "power_hits": Stage(power_hits, needs={"target", "rollouts"}),
     "chord": Stage(chord, needs={"target"}, by_code=True),
     "s_dpo": Stage(s_dpo, needs={"target", "rollouts", "negatives", "reference"}),
+    "gce": Stage(gce, needs={"target"}, bounds={"q": (1e-3, 1)}),
+    "gce_code": Stage(gce_code, needs={"target"}, bounds={"q": (1e-3, 1)}, by_code=True),
+    "dft": Stage(dft, needs={"target"}, by_code=True),
+    "exact_pass_at_k": Stage(exact_pass_at_k, needs={"target"}, bounds={"k": (1, WIDEST)}),
+    "exact_maxrl": Stage(exact_maxrl, needs={"target"}, bounds={"n": (1, WIDEST)}),
+    "sft_pg": Stage(sft_pg, needs={"target"}),
+    "sft_any": Stage(sft_any, needs={"target"}),
+    "hint": Stage(hint, needs={"target", "rollouts"}, by_code=True),
 }
 
 
@@ -136,6 +212,7 @@ SLOPES: Mapping[Callable[..., Tensor], Callable[..., Slope]] = {
         weight, hits_power=_alpha(progress, **ends)
     ),
     chord: lambda progress, depth, mu=0.1: Slope(chord=mu / depth),
+    gce: lambda progress, depth, q=0.25: Slope(1.0, power=q),
 }
 """Function of a supervised stage -> its slope, given progress, the codes L of an item and its
 options. A term that is not here has none, and is differentiated by autograd."""

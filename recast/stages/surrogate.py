@@ -63,6 +63,105 @@ def unclipped(terms: Terms) -> Tensor:
     return -(terms.importance * terms.advantage)
 
 
+def cispo(terms: Terms) -> Tensor:
+    """-clip(ratio) A log pi, the clipped ratio detached: no code loses its gradient.
+
+    Source: CISPO of MiniMax-M1, arXiv 2506.13585; verl `compute_policy_loss_cispo`.
+    """
+    ratio = terms.importance.clamp(1.0 - terms.clip_low, 1.0 + terms.clip_high)
+    return -ratio.detach() * terms.advantage * terms.logp
+
+
+def dual_clip(terms: Terms, c: float = 3.0) -> Tensor:
+    """PPO's loss, at most -c A where A < 0.
+
+    Source: arXiv 1912.09729; verl's default (`clip_ratio_c` 3).
+    """
+    usual = ppo(terms)
+    return torch.where(terms.advantage < 0, usual.minimum(-c * terms.advantage), usual)
+
+
+def gmpo(terms: Terms) -> Tensor:
+    """-A x the geometric mean of the row's clipped ratios.
+
+    The change of each code's log-probability is bounded by -clip_low and clip_high, on the side
+    that A pushes to. Source: GMPO, arXiv 2507.20673; verl `compute_policy_loss_geo_mean`.
+    """
+    change, side = terms.logp - terms.old_logp, terms.advantage.sign()
+    bounded = change.clamp(-terms.clip_low, terms.clip_high)
+    kept = side * torch.minimum(side * change, side * bounded)
+    return -terms.advantage * kept.mean(-1, keepdim=True).exp().expand_as(change)
+
+
+def sapo(terms: Terms, pos: float = 1.0, neg: float = 1.05) -> Tensor:
+    """-A sigmoid(tau (ratio - 1)) 4 / tau, tau by the sign of A: a soft gate for the clip.
+
+    Source: soft adaptive policy optimisation, arXiv 2511.20347; verl, TRL `loss_type="sapo"`.
+    """
+    up, down = (torch.sigmoid(tau * (terms.importance - 1)) * (4 / tau) for tau in (pos, neg))
+    return -(torch.where(terms.advantage > 0, up, down) * terms.advantage)
+
+
+def dppo(terms: Terms, c: float = 20.0) -> Tensor:
+    """-ratio A log pi, the ratio at most c and detached, where the code's probability has moved by
+    no more than clip_high up (A > 0) or clip_low down (A < 0).
+
+    Source: DPPO with total variation, arXiv 2602.04879; verl `compute_policy_loss_dppo_tv`.
+    """
+    moved = (terms.logp.exp() - terms.old_logp.exp()).detach()
+    kept = torch.where(terms.advantage > 0, moved <= terms.clip_high, moved >= -terms.clip_low)
+    ratio = terms.importance.clamp(max=c).detach()
+    return -ratio * terms.advantage * terms.logp * kept
+
+
+def ecpo(terms: Terms, delta: float = 0.1) -> Tensor:
+    """PPO's loss with every ratio held at 1 + clip_high + delta: misses cannot run away.
+
+    Its gradient stays where the ratio is held. Source: ECPO of OneRec, arXiv 2506.13695.
+    """
+    most = 1.0 + terms.clip_high + delta
+    value = terms.importance
+    held = most * (terms.logp - terms.logp.detach()).exp()
+    value = torch.where(value > most, held, value)
+    clipped = value.clamp(1.0 - terms.clip_low, 1.0 + terms.clip_high)
+    return -torch.minimum(value * terms.advantage, clipped * terms.advantage)
+
+
+def gbpo(terms: Terms) -> Tensor:
+    """-A pi / max(pi_old, pi') of the whole row, no clip; pi' is pi where A >= 0, else 1 - pi.
+
+    pi' is detached. So a miss weighs pi / (1 - pi), as in binary cross-entropy, at once: less
+    than its advantage, and next to nothing for an unlikely item.
+    Source: GBPO of OneRec-V2, arXiv 2508.20900, equations 15 and 16.
+    """
+    total, old = (x.sum(-1, keepdim=True) for x in (terms.logp, terms.old_logp))
+    policy = total.detach()
+    other = (-policy.exp().clamp(max=1)).log1p()
+    below = torch.maximum(old, torch.where(terms.advantage < 0, other, policy))
+    return -((total - below).exp() * terms.advantage / terms.logp.shape[-1]).expand_as(terms.logp)
+
+
+def real(terms: Terms, tau: float = 0.5) -> Tensor:
+    """log(1 + sum e^(s/tau)) over rows with A < 0, plus log(1 + sum e^(-s/tau)) over those with
+    A > 0, s the mean change of a row's codes; a loss per group, spread over its rows.
+
+    A group without both kinds gives nothing. Before the first step a hit weighs 1 / (tau L (1 +
+    hits)) and a miss as much with misses. Source: REAL, arXiv 2602.05630; ms-swift
+    `loss_type="real"`.
+    """
+    score = (terms.logp - terms.old_logp).mean(-1) / tau
+    whole = terms.advantage.sum(-1)
+    up, down = whole > 0, whole < 0
+    sides = [
+        torch.nn.functional.pad(side.masked_fill(~among, -torch.inf), (0, 1)).logsumexp(-1)
+        for side, among in ((score, down), (-score, up))
+    ]
+    live = up.any(-1) & down.any(-1)
+    rows = (up | down) & live.unsqueeze(-1)
+    each = (sides[0] + sides[1]) / (rows.sum(-1).clamp(min=1) * terms.logp.shape[-1])
+    return (each[..., None, None] * rows.unsqueeze(-1)).expand_as(terms.logp)
+
+
 def ratio_one(terms: Terms, usual: Callable[[Terms], Tensor]) -> Tensor:
     """The anchor is treated as if the rollout policy had sampled it: its ratio starts at 1."""
     return usual(terms)
@@ -81,7 +180,18 @@ def shaped(terms: Terms, usual: Callable[[Terms], Tensor], c: float = 0.1) -> Te
 
 
 RATIOS: Mapping[str, Stage] = {"token": Stage(token, idle=True), "sequence": Stage(sequence)}
-CLIPS: Mapping[str, Stage] = {"ppo": Stage(ppo, idle=True), "none": Stage(unclipped)}
+CLIPS: Mapping[str, Stage] = {
+    "ppo": Stage(ppo, idle=True),
+    "none": Stage(unclipped),
+    "cispo": Stage(cispo),
+    "dual_clip": Stage(dual_clip, bounds={"c": (1, 100)}),
+    "gmpo": Stage(gmpo),
+    "sapo": Stage(sapo, bounds={"pos": (1e-3, 100), "neg": (1e-3, 100)}),
+    "dppo": Stage(dppo, bounds={"c": (1, 1000)}),
+    "ecpo": Stage(ecpo),
+    "gbpo": Stage(gbpo, needs={"logp"}, bends=True),
+    "real": Stage(real, bounds={"tau": (1e-3, 100)}, bends=True),
+}
 ANCHOR_RATIOS: Mapping[str, Stage] = {
     "one": Stage(ratio_one, idle=True),
     "behaviour_one": Stage(behaviour_one),

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
-from recast.loss import denominator
+from recast.loss import denominator, on_policy_weight
 from recast.strategy import Strategy, build_signal, probe
 
 NOT_IN_HITS: Mapping[str, str] = MappingProxyType(
@@ -189,7 +189,7 @@ def groups_of(reward: Tensor, misses: str = "alike") -> RolloutGroups:
 def _tally(strategy: Strategy, reward: Tensor, misses: str) -> dict[str, Tensor]:
     """Sums for the first group of each batch; reward `[..., B, W]` -> `[...]`."""
     signal = build_signal(strategy, groups_of(reward, misses))
-    advantage = (signal.advantage * signal.rows)[..., 0, :]
+    advantage = (on_policy_weight(strategy, signal) * signal.rows)[..., 0, :]
     rows = signal.rows[..., 0, :]
     origin = signal.groups.origin[..., 0, :]
     own = origin == int(Origin.POLICY)

@@ -108,6 +108,23 @@ def _s_dpo(p: Tensor, group: int, negatives: int = 4, beta: float = 0.1) -> Tens
     return beta * _mean(p, group, margin) / (1 - p)
 
 
+def _nemo_loo(p: Tensor, group: int) -> Tensor:
+    """Hits and misses over the spread of the others; not divided where the others are alike."""
+    n = group - 1
+
+    def over(others: Tensor, gap: Tensor) -> Tensor:
+        spread = (others * (n - others) / (n * (n - 1))).sqrt() if n > 1 else 0 * others
+        return gap / torch.where(spread > 0, spread, 1.0)
+
+    up = _mean(p, n, lambda j: over(j, 1 - j / n))
+    down = _mean(p, n, lambda j: over(j, j / n))
+    return p * (up + down)
+
+
+def _exact_maxrl(p: Tensor, group: int) -> Tensor:
+    return 1 - (1 - p) ** 32
+
+
 def _sft(p: Tensor, group: int) -> Tensor:
     return torch.ones_like(p)
 
@@ -223,5 +240,39 @@ CLOSED_FORMS: Mapping[str, ClosedForm] = MappingProxyType(
             lambda p, g: _mean(p, g, lambda k: ((k + 0.5) / (g + 1)) ** 0.25),
             "close to p^.25 / .25",
         ),
+        "pkpo": ClosedForm(
+            "4 p (1-p)^3",
+            lambda p, g: 4 * p * (1 - p) ** 3,
+            "Pass@4",
+            lambda p, g: -((1 - p) ** 4),
+        ),
+        "nemo_loo": ClosedForm(
+            "p (E[(1 - j/(G-1)) / s] + E[j/(G-1) / s]), s that of the others, 1 where it is 0",
+            _nemo_loo,
+            "p while hits are rare, then arcsin",
+        ),
+        "gce": ClosedForm(
+            "p^.25", lambda p, g: p**0.25, "p^.25 / .25", lambda p, g: (p**0.25 - 1) / 0.25
+        ),
+        "gce_code": ClosedForm(
+            "p^.7", lambda p, g: p**0.7, "p^.7 / .7", lambda p, g: (p**0.7 - 1) / 0.7
+        ),
+        "dft": ClosedForm("p", lambda p, g: p, "p", lambda p, g: p - 1),
+        "exact_pass_at_k": ClosedForm(
+            "8 p (1-p)^7",
+            lambda p, g: 8 * p * (1 - p) ** 7,
+            "Pass@8",
+            lambda p, g: -((1 - p) ** 8),
+        ),
+        "exact_maxrl": ClosedForm(
+            "1 - (1-p)^32",
+            _exact_maxrl,
+            "-sum over j <= 32 of (1-p)^j / j",
+            lambda p, g: -_harmonic(p, 32),
+        ),
+        "sft_pg": ClosedForm(
+            "1 + p", lambda p, g: 1 + p, "log p + p", lambda p, g: p.log() + p - 1
+        ),
+        "sft_any": ClosedForm("1", _sft, "log p", _log),
     }
 )

@@ -52,7 +52,9 @@ class Phases(General):
     ) -> Phases | None:
         """The run, or None where its loss has another form."""
         closed = slope_of(strategy.stage("supervised"), 0.0, 1) is not None
-        plain = strategy.stage("anchor_ratio").stage.idle and strategy.ratio == "token"
+        # The kernel knows PPO's clip of each code's ratio against this step's policy.
+        plain = all(strategy.stage(kind).stage.idle for kind in ("anchor_ratio", "ratio", "clip"))
+        plain = plain and "logp" not in strategy.stage("repair").stage.needs
         if not (closed and plain and serves(policy)) or "reference" in strategy.needs:
             return None
         return Phases(policy, world, strategy, start, seed, how, record)

@@ -47,7 +47,7 @@ class Plan:
 def plan_for(strategy: Strategy, group: int, depth: int, loss: LossSettings) -> Plan | None:
     """The cheapest shortcut that is exact for the strategy, or None."""
     repair = strategy.stage("repair").stage
-    on_policy = strategy.stage("anchor_ratio").stage.idle
+    on_policy = strategy.stage("anchor_ratio").stage.idle and not strategy.bends
     if strategy.has_gate or strategy.coupling == "state" or not on_policy:
         return None
     once = strategy.rounds is None and not strategy.oversamples

@@ -24,6 +24,7 @@ from sim.decoding.sample import path_logp
 from sim.policies.protocol import Params, Policy
 from sim.seeds import uniforms
 from sim.training.rollouts import Batch, Roller
+from sim.worlds.catalogue import Catalogue
 from sim.worlds.world import World
 
 Kernel = Literal["compiled", "general"]
@@ -268,7 +269,8 @@ def _loss(
             with torch.no_grad():
                 target_ref = path_logp(policy, reference, catalogue, frozen, target).squeeze(-2)
         logp = path_logp(policy, params, catalogue, encoded, target).squeeze(-2)
-        evidence = Evidence(logp, target_ref, progress)
+        several = _every_target(policy, params, catalogue, encoded, part.batch.targets)
+        evidence = Evidence(logp, target_ref, progress, targets_logp=several)
     if part.signal is None or part.items is None or part.rows is None:
         assert evidence is not None
         alone: Tensor = strategy.stage("supervised")(evidence)
@@ -292,3 +294,13 @@ def _loss(
         ref_logp=ref_logp,
         evidence=evidence,
     )
+
+
+def _every_target(
+    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, targets: Tensor
+) -> Tensor | None:
+    """Log-probability of each of a prompt's targets `[R, B, M]`, -inf for none; None with one."""
+    if targets.shape[-1] == 1:
+        return None
+    logp = path_logp(policy, params, catalogue, encoded, targets.clamp(min=0)).sum(-1)
+    return logp.masked_fill(targets < 0, -torch.inf)

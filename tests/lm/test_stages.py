@@ -28,8 +28,12 @@ def _made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     made_up.added(monkeypatch)
 
 
-@pytest.mark.parametrize("text", made_up.TEXTS)
-def test_a_made_up_stage_trains_on_a_real_model(text):
+REAL = ("lens", "sibling", "spo", "gbpo", "real", "prefix_hint", "reinforce_ada", "replay", "dft")
+"""Named rows that need what only a trainer has: log-probabilities, codes, rounds or a memory."""
+
+
+@pytest.mark.parametrize("text", made_up.TEXTS + REAL)
+def test_a_stage_of_every_kind_trains_on_a_real_model(text):
     job, strategy = tiny.job(), parse_strategy(text)
     assert why_not(strategy, HOW.search, HOW.group) is None
     before = [p.detach().clone() for p in job.model.parameters()]

@@ -1,7 +1,7 @@
 """Our policy loss and its gradient against TRL's and verl's, over random batches.
 
 A semantic ID has a fixed number of codes, so every response is L tokens long; which rollouts exist
-is random. Left out: verl's dual clip (we have none) and its clamp of log-ratios at 20.
+is random. Left out: verl's clamp of log-ratios at 20.
 """
 
 from collections.abc import Callable
@@ -106,6 +106,30 @@ def test_the_sequence_ratio_and_its_gradient_equal_verl_s_gspo():
         return ours(batch, logp, "rollouts", ratio="sequence") / LENGTH
 
     assert worst_gap(mine, theirs, full=False) < 1e-6
+
+
+# Our clip, verl's loss, its mode and `clip_ratio_c`; ours sums over codes and divides by rollouts.
+SWITCHES = [
+    ("dual_clip(1.5)", "vanilla", "seq-mean-token-sum", 1.5, 1),
+    ("cispo", "cispo", "seq-mean-token-sum", 1e9, 1),
+    ("dppo(1.2)", "dppo_tv", "seq-mean-token-sum", 1.2, 1),
+    ("sapo(1, 1.05)", "sapo", "seq-mean-token-mean", 1e9, LENGTH),
+    ("gmpo", "geo_mean", "seq-mean-token-mean", 1e9, LENGTH),
+]
+
+
+@pytest.mark.parametrize(("clip", "name", "mode", "clip_c", "factor"), SWITCHES)
+def test_a_loss_switch_and_its_gradient_equal_verl_s(clip, name, mode, clip_c, factor):
+    def theirs(batch, logp):
+        return verl_reference.loss(
+            name, *flat(batch, logp), clip_low=0.2, clip_high=0.28, mode=mode, clip_c=clip_c
+        )
+
+    def mine(batch, logp):
+        return ours(batch, logp, "rollouts", clip=clip) / factor
+
+    # geo_mean averages over every row, so rows that do not exist would count.
+    assert worst_gap(mine, theirs, full=name == "geo_mean") < 1e-6
 
 
 # Our denominator, TRL's loss type and ratio level, what ours must be divided by. TRL averages over

@@ -44,10 +44,11 @@ def loss(
     clip_low: float,
     clip_high: float,
     mode: str,
+    clip_c: float = 1e9,
 ) -> Tensor:
     """verl's policy loss of N responses of T tokens; logp, old_logp, mask `[N, T]`; scalar.
 
-    Its dual clip is moved out of reach: we have none.
+    clip_c: verl's `clip_ratio_c`, moved out of reach unless given.
     """
     config = ActorConfig(
         strategy="fsdp",
@@ -55,7 +56,7 @@ def loss(
         ppo_micro_batch_size_per_gpu=1,
         clip_ratio_low=clip_low,
         clip_ratio_high=clip_high,
-        clip_ratio_c=1e9,
+        clip_ratio_c=clip_c,
     )
     value, _ = core_algos.get_policy_loss_fn(name)(
         old_log_prob=old_logp,

@@ -41,6 +41,9 @@ def some_groups(dtype: torch.dtype = torch.float64, seed: int = 0) -> RolloutGro
         matched=matched,
         item=torch.randint(0, 6, shape, generator=rng),
         depth=LENGTH,
+        logp=-torch.rand(*shape, LENGTH, generator=rng).to(dtype),
+        codes=torch.randint(0, 3, (*shape, LENGTH), generator=rng),
+        prompt=torch.arange(PROMPTS),
     )
 
 
@@ -59,8 +62,9 @@ def on_meta(record):
 @every_strategy
 def test_no_stage_waits_for_a_value_on_the_device(name):
     strategy, groups = STRATEGIES[name], on_meta(some_groups())
-    signal = build_signal(strategy, groups)
-    signal = build_signal(strategy, groups, on_meta(dict(signal.state)) if signal.state else None)
+    state = on_meta(dict(strategy.start((), PROMPTS)))
+    signal = build_signal(strategy, groups, state)
+    assert all(value.is_meta for value in signal.state.values())
     rows = pack(signal, max(strategy.width(WIDTH), 1))
     logp = torch.zeros(*rows.index.shape, LENGTH, device="meta", dtype=torch.float64)
     target = torch.zeros(PROMPTS, LENGTH, device="meta", dtype=torch.float64)

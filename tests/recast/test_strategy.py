@@ -43,8 +43,9 @@ POISON = Rollout(math.nan, math.nan, math.nan, math.nan, (math.nan, math.nan))
 BLANK = Rollout(reward=0.0, score=0.0, key=0.0)
 
 
-# Pass@4 needs groups of 4, the widest subset of 8 is everyone in groups of 8.
-LEAST_WIDTH = {"pass_at_k": 4, "bgae": 4, "pods": 8}
+# Pass@4 needs groups of 4, or 5 where each stands against the others; the widest subset of 8 is
+# everyone in groups of 8.
+LEAST_WIDTH = {"pass_at_k": 4, "bgae": 4, "pods": 8, "pkpo": 5}
 
 
 class Batch(NamedTuple):
@@ -76,6 +77,11 @@ class Batch(NamedTuple):
             matched=column("matched", torch.int64),
             item=column("item", torch.int64),
             depth=4,
+            logp=torch.tensor(
+                [[[p + r.reward * 0 for p in r.logp] for r in row] for row in filled], dtype=dtype
+            ),
+            codes=torch.tensor([[r.codes for r in row] for row in filled]),
+            prompt=torch.arange(len(filled)),
         )
 
 
@@ -271,7 +277,7 @@ def test_a_constant_group_gets_exactly_zero(credit, dtype, value, width):
 
 @every_strategy
 @quick
-@given(width=st.integers(4, 9), dead=st.integers(1, 3))
+@given(width=st.integers(5, 9), dead=st.integers(1, 3))
 def test_an_all_zero_group_gets_what_the_strategy_declares(name, width, dead):
     strategy = STRATEGIES[name]
     key = torch.arange(width).expand(dead + 1, -1)
@@ -285,6 +291,10 @@ def test_an_all_zero_group_gets_what_the_strategy_declares(name, width, dead):
         matched=(key == 1).to(torch.int64),
         item=key,
         depth=2,
+        # The first miss is the one that the policy held least likely.
+        logp=-1.0 - (key == 1).to(reward.dtype).unsqueeze(-1).expand(-1, -1, 2),
+        codes=torch.stack([(key > 1).to(torch.int64), key], -1),
+        prompt=torch.arange(dead + 1),
     )
     signal = build_signal(replace(strategy, select=strategy.select.replace("8", "4")), groups)
     advantage = signal.advantage.sum(-1) if signal.advantage.ndim == 3 else signal.advantage
@@ -383,6 +393,9 @@ def test_extreme_rewards_give_finite_advantages(name, dtype):
             matched=torch.zeros_like(key),
             item=key,
             depth=2,
+            logp=torch.full((3, width, 2), -1.0, dtype=dtype),
+            codes=key.unsqueeze(-1).expand(-1, -1, 2),
+            prompt=torch.arange(3),
         )
         assert build_signal(variant, groups).advantage.isfinite().all(), (value, width)
 

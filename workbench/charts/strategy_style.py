@@ -33,16 +33,22 @@ _STAR = "M0,-1L.3,-.3H1L.45,.15L.65,.9L0,.45L-.65,.9L-.45,.15L-1,-.3H-.3Z"
 _PENTAGON = "M0,-1L.95,-.3L.6,.8H-.6L-.95,-.3Z"
 _HEXAGON = "M-.5,-.85H.5L1,0L.5,.85H-.5L-1,0Z"
 _HOURGLASS, _BOWTIE = "M-.9,-.9H.9L-.9,.9H.9Z", "M-.9,-.9V.9L.9,-.9V.9Z"
+_CHEVRON = "M-1,-.9L0,-.2L1,-.9V-.1L0,.7L-1,-.1Z"
+_KITE, _TRAPEZE = "M0,-1L.6,-.3L0,1L-.6,-.3Z", "M-.5,-.7H.5L1,.7H-1Z"
+_ELL, _ARROW = "M-.8,-.9H-.1V.2H.9V.9H-.8Z", "M-1,-.35H0V-.9L1,0L0,.9V.35H-1Z"
 _SALTIRE = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
 
 FAMILIES: Mapping[str, _Family] = MappingProxyType(
     {
-        "credit": _Family(("#006AB1", "#0092F3", "#007CCF"), ("circle", "square", _WIDE, _TALL)),
+        "credit": _Family(
+            ("#006AB1", "#0092F3", "#007CCF"), ("circle", "square", _WIDE, _TALL, _CHEVRON)
+        ),
         "repair": _Family(
             ("#D24D00", "#B34200", "#F65A00"), ("diamond", "triangle-up", _STAR, _PENTAGON)
         ),
         "selection": _Family(("#A13DA1", "#C76CC7", "#BA4ABA"), ("triangle-down", _HOURGLASS)),
-        "supervised": _Family(("#007652", "#00A271", "#008A61"), ("cross", _SALTIRE)),
+        "supervised": _Family(("#007652", "#00A271", "#008A61"), ("cross", _SALTIRE, _KITE)),
+        "loss": _Family(("#C93A30", "#E8645C", "#D94A41"), (_TRAPEZE, _ELL, _ARROW)),
         "gate": _Family(("#836200", "#B48700", "#997300"), ("triangle-left", "triangle-right")),
         "other": _Family(("#676767", "#8E8E8E", "#797979"), (_BOWTIE, _HEXAGON)),
     }
@@ -62,7 +68,7 @@ _FIRST = (
 def family(strategy: Strategy) -> str:
     """The family whose hue and marks a strategy shares; a key of `FAMILIES`.
 
-    The first stage that differs from plain credit decides: supervised, gate, repair, select.
+    The first stage that differs from plain credit decides: supervised, gate, repair, select, loss.
     """
     if strategy.learns_from_target:
         return "supervised"
@@ -70,7 +76,10 @@ def family(strategy: Strategy) -> str:
         return "gate"
     if strategy.has_repair:
         return "repair"
-    return "selection" if strategy.has_selection else "credit"
+    if strategy.has_selection:
+        return "selection"
+    bare = all(strategy.stage(kind).stage.idle for kind in ("clip", "ratio"))
+    return "credit" if bare else "loss"
 
 
 def _look(kind: str, place: int) -> Style:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recast import STRATEGIES, Origin, Strategy, build_signal, denominator
+from recast.loss import on_policy_weight
 from recast.theory.by_hits import arrangements, by_hits, groups_of, sampled_width, why_undefined
 from recast.theory.closed_forms import CLOSED_FORMS
 from recast.theory.learnability import binomial_pmf
@@ -32,6 +33,8 @@ DRAWS = 15_000
 
 def narrow(strategy: Strategy) -> Strategy:
     """The strategy with options that fit a group of 4 to 6."""
+    if strategy.credit.startswith("pkpo"):
+        return replace(strategy, credit="pkpo(3)")
     return replace(strategy, select="pods(2)") if strategy.select.startswith("pods") else strategy
 
 
@@ -48,6 +51,8 @@ def without_eps(strategy: Strategy) -> Strategy:
 @pytest.mark.parametrize("group", [4, 5, 8, 32])
 def test_a_closed_form_is_what_the_training_code_does(name, group):
     form, strategy = CLOSED_FORMS[name], without_eps(STRATEGIES[name])
+    if strategy.why_not_group(group):
+        pytest.skip("the strategy refuses so narrow a group")
     found, expected = weight(strategy, P, group), form.weight(P, group)
     assert torch.allclose(found.total, expected, rtol=1e-10, atol=1e-13)
     shipped = weight(name, P, group).total
@@ -76,7 +81,7 @@ def enumerated_weight(strategy: Strategy, p: float, group: int) -> tuple[float, 
         signal = build_signal(strategy, groups_of(reward))
         chance = p**hits * (1 - p) ** (width - hits)
         sent = zip(
-            signal.advantage[0, 0].tolist(),
+            on_policy_weight(strategy, signal)[0, 0].tolist(),
             signal.rows[0, 0].tolist(),
             signal.groups.origin[0, 0].tolist(),
             [*outcome, 0.0],
@@ -144,7 +149,7 @@ def sampled_updates(strategy: Strategy, p: float, group: int) -> torch.Tensor:
     table = by_hits(strategy, group)
     reward = draws(sampled_width(strategy, group), p)[:, : table.batch]
     signal = build_signal(strategy, groups_of(reward))
-    sent = (signal.advantage * signal.rows)[:, 0]
+    sent = (on_policy_weight(strategy, signal) * signal.rows)[:, 0]
     up = torch.zeros_like(sent)
     up[:, : reward.shape[-1]] = reward[:, 0]
     up[signal.groups.origin[:, 0] == int(Origin.ANCHOR)] = 1.0
@@ -183,7 +188,7 @@ def test_four_arrangements_stand_for_all_orders(name):
         orders = sorted(set(itertools.permutations([1.0] * k + [0.0] * (width - k))))
         reward = torch.tensor(orders, dtype=torch.float64).unsqueeze(1)
         signal = build_signal(strategy, groups_of(reward))
-        square = (signal.advantage * signal.rows)[:, 0].square().sum(-1).mean()
+        square = (on_policy_weight(strategy, signal) * signal.rows)[:, 0].square().sum(-1).mean()
         count = signal.count[:, 0].double().mean()
         assert float(table.mean(table.square)[0, k]) == pytest.approx(float(square), abs=1e-10)
         assert float(table.mean(table.count)[0, k]) == pytest.approx(float(count), abs=1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -29,12 +31,14 @@ CODES = [
 PLANS = {
     "pair": "recast contrast_only",
     "hits": "grpo grpo_trl grpo_population dr_grpo rloo opo gpg_authors best_of_group pass_at_k "
-    "maxrl psr nsr w_reinforce ngrpo visurf repair_only chord grpo_sft target_power_hits",
+    "maxrl psr nsr w_reinforce ngrpo visurf repair_only chord grpo_sft target_power_hits "
+    "nemo_loo pkpo ecpo cispo dual_clip gspo gmpo sapo dppo",
     "levels": "grpo_trl_batch reinforce reinforce_pp gpg a_grae bgae add_gt care pods "
-    "recast_random_negative recast_half_repair",
-    "target": "sft target_power",
+    "recast_random_negative recast_half_repair reinforce_pp_baseline",
+    "target": "sft target_power gce",
     "none": "rl_zvp ha_dw rank_penalty minionerec_sampling luffy dynamic_sampling greso dpo s_dpo "
-    "recast_prefix_mask",
+    "recast_prefix_mask lens sibling step_aligned gdpo spo gbpo real prefix_hint "
+    "reinforce_ada replay gce_code dft exact_pass_at_k exact_maxrl sft_pg sft_any",
 }
 PLAN_OF = {name: plan for plan, names in PLANS.items() for name in names.split()}
 FAST = [name for name, plan in PLAN_OF.items() if plan != "none"]
@@ -199,6 +203,8 @@ def test_every_strategy_is_served_by_the_plan_that_its_declarations_allow():
         fast = FastPath.of(MLP(5), world, strategy, params, SEEDS, how)
         found[name] = "none" if fast is None else fast.plan.name
     assert found == PLAN_OF
+    page = (Path(__file__).parents[3] / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert f"{len(FAST)} of the {len(STRATEGIES)} named strategies" in page
 
 
 def check_one_step(fast, policy, params, reference, world, strategy, how, step, within=1e-10):

@@ -16,7 +16,9 @@ from workbench.theory.regimes import regime_frame
 PAGE = Path(__file__).parents[3] / "workbench" / "pages" / "learnability.py"
 NAMES = list(STRATEGIES)
 
-UNDEFINED = {"rl_zvp", "rank_penalty", "recast_half_repair", "recast_prefix_mask"}
+UNDEFINED = {"rl_zvp", "rank_penalty", "recast_half_repair", "recast_prefix_mask"} | {
+    *("lens", "sibling", "step_aligned", "gdpo", "gbpo", "prefix_hint", "reinforce_ada", "replay")
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,7 @@ def test_a_wider_search_costs_a_repaired_group_its_whole_width():
 def test_counts_leave_out_what_has_none_per_group():
     counts = theory.count_frame(NAMES, 0.0054, 0.89, 32)
     looking = {"grpo_trl_batch", "reinforce", "reinforce_pp", "gpg", "a_grae", "ha_dw"}
+    looking |= {"reinforce_pp_baseline", "spo"}
     assert set(counts["strategy"]) == set(NAMES) - looking - UNDEFINED
     square = dict(counts.select("strategy", "square").iter_rows())
     assert square["recast"] == pytest.approx(2, abs=0.01)
