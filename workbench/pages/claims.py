@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
+from workbench.analysis.answers import counted
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import answer, figure, plain
 from workbench.pages.stored import cached_by_store, store_folder, store_state
 from workbench.report.figures import claim_figures
 from workbench.spec.experiment import SpecError
@@ -46,6 +47,7 @@ except (SpecError, StoreError) as problem:
     st.error(plain(str(problem)))
     st.stop()
 verdicts = claims_table(checked)
+answer(counted([one.verdict for one in checked]))
 if not evidence.sweeps:
     st.info(
         "No packaged sweep of the claims is in the store yet, so no testable claim is measured. "

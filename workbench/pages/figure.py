@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import polars as pl
 import streamlit as st
 
+from workbench.analysis.answers import Answer
 from workbench.charts.picture import picture
 from workbench.charts.style import Chart
 
@@ -57,6 +58,21 @@ def figure(
             placeholder="-",
             alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
         )
+
+
+CHIPS = {
+    "first": ":material/check_circle:",
+    "second": ":material/cancel:",
+    "open": ":material/contrast:",
+}
+
+
+def answer(one: Answer, more: Sequence[str] = ()) -> None:
+    """The answer of a page before its pictures: a verdict, a sentence, and what goes with it."""
+    with st.container(border=True, key="answer"):
+        st.markdown(f"{CHIPS[one.tone]} **{plain(one.verdict)}.** {plain(one.sentence)}")
+        for line in more:
+            st.caption(plain(line))
 
 
 def few_seeds(pairs: int) -> None:

@@ -8,14 +8,16 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
+from workbench.analysis.answers import compared
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
+from workbench.analysis.summary import QUALITY
 from workbench.jobs.sweep import Watch, check_sweep, missing, packaged, recorded
 from workbench.pages.address import Address
 from workbench.pages.browse import browse
-from workbench.pages.figure import few_seeds, figure, plain
+from workbench.pages.figure import answer, few_seeds, figure, plain
 from workbench.pages.mapping import phase_map
-from workbench.pages.stored import cached_by_store, store_folder, store_state, stored_runs
+from workbench.pages.stored import cached_by_store, data_switch, store_folder, stored_runs
 from workbench.spec.experiment import SpecError, validated
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
@@ -26,6 +28,7 @@ VIEWS = {
     "compare": "Compare two",
     "map": "Phase map",
 }
+TUNE_METRIC = "pass_at_1_matched"
 COMPARED = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
 
 
@@ -185,7 +188,7 @@ def comparison(frame: pl.DataFrame) -> None:
     (one, first), (two, second) = sides
     both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
     differing = varying_fields(both)
-    metrics = [name for name in COMPARED if name in both.columns and both[name].count()]
+    metrics = [name for name in QUALITY if name in both.columns and both[name].count()]
     try:
         table = compare(
             both,
@@ -196,10 +199,26 @@ def comparison(frame: pl.DataFrame) -> None:
     except SpecError as problem:
         st.info(plain(str(problem)))
         return
+    headline = st.selectbox(
+        "Headline metric",
+        metrics,
+        format_func=lambda name: charts.METRICS.get(name, name),
+        **view.one_of("headline", metrics, TUNE_METRIC if TUNE_METRIC in metrics else metrics[0]),
+    )
+    label = charts.METRICS.get(headline, headline)
+    answer(
+        compared(table, first, second, headline, label),
+        [
+            f"Rates {first} {table['lr_first'][0]:g} and {second} {table['lr_second'][0]:g}: best "
+            f"on "
+            f"{charts.METRICS[TUNE_METRIC]} of validation users. All test users, after the last "
+            f"step. p as `recast compare {first} {second}` prints it."
+        ],
+    )
     few_seeds(int(table["n"].to_numpy().min()))
     figure(
         charts.differences(
-            table.select(
+            table.filter(pl.col("metric").is_in(COMPARED)).select(
                 label=pl.col("metric").replace(dict(charts.METRICS)),
                 setting=pl.lit(f"{first} minus {second}"),
                 value="difference",
@@ -212,11 +231,13 @@ def comparison(frame: pl.DataFrame) -> None:
         table,
         name="comparison",
         read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
-        "hollow mark is not significant at .05 after correction.",
+        "hollow mark is not significant at .05 after correction over every metric of the table "
+        "below, drawn or not.",
     )
 
 
-state = store_state()
+state = data_switch(view)
+own = state[0] == str(store_folder())
 frame, source = stored_runs(state)
 said = st.session_state.pop("said", "")
 if said:
@@ -230,7 +251,7 @@ elif frame.is_empty():
 else:
     st.caption(f"Data: {plain(source)}.")
     if shown == "browse":
-        browse(view, state, frame, own=(store_folder() / "runs").is_dir())
+        browse(view, state, frame, own=own and (store_folder() / "runs").is_dir())
         finished()
     elif shown == "compare":
         comparison(frame)

@@ -15,7 +15,8 @@ from test_charts import COST, DIFFERENCES, FRONT, MAP, SHARES, over
 from workbench import charts
 from workbench.charts.exact import DIRECTIONS
 from workbench.theory import frames as theory
-from workbench.theory.microscope import sample_group, signal_frames, tree_frames
+from workbench.theory.group import sample_group, tree_frames
+from workbench.theory.microscope import signal_frames
 from workbench.theory.regimes import regime_frame
 
 NAMES = ["grpo", "recast", "sft", "some=composition"]
