@@ -105,7 +105,10 @@ def of_pairs(table: pl.DataFrame, first: str, metric: str, label: str) -> Answer
     """What a saved table of paired differences says of one strategy against each control; None
     where it has none. table: control, strategy, metric, difference, difference_low,
     difference_high, p_holm."""
-    rows = table.filter((pl.col("strategy") == first) & (pl.col("metric") == metric))
+    order = {"sft": 0, "grpo": 1}
+    rows = table.filter((pl.col("strategy") == first) & (pl.col("metric") == metric)).sort(
+        pl.col("control").replace_strict(order, default=len(order)), maintain_order=True
+    )
     if rows.is_empty():
         return None
     parts, verdicts, tones = [], [], []
@@ -186,12 +189,13 @@ def otherwise_tuned(frame: pl.DataFrame, metric: str) -> list[str]:
 def counted(verdicts: Sequence[str]) -> Answer:
     """How many claims ended with each verdict."""
     tally = {one: verdicts.count(one) for one in dict.fromkeys(verdicts)}
-    measured = sum(n for one, n in tally.items() if not one.startswith("not measured"))
     parts = [f"{n} {one}" for one, n in sorted(tally.items(), key=lambda item: -item[1])]
+    reached = any(not one.startswith("not measured") and "testable" not in one for one in tally)
     return Answer(
-        f"{tally.get('reproduced', 0)} of {len(verdicts)} reproduced",
-        f"Of {len(verdicts)} claims: {', '.join(parts)}."
-        + ("" if measured else " Nothing is measured in this store yet."),
+        f"{tally.get('reproduced', 0)} of {len(verdicts)} reproduced"
+        if reached
+        else "Nothing is measured yet",
+        f"Of {len(verdicts)} claims: {', '.join(parts)}.",
     )
 
 

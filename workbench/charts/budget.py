@@ -54,9 +54,9 @@ def learning_curves(
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")
             layers.append(mark.mark_rule(color=INK, strokeDash=[3, 3]))
-            # All curves leave from the start: its name stands where they have risen.
+            # All curves leave from the start: its name stands at their other end, below the marks.
             text = (
-                mark.mark_text(align="right", dx=-4, dy=-6, color=INK).encode(x=alt.value("width"))
+                mark.mark_text(align="right", dx=-4, dy=11, color=INK).encode(x=alt.value("width"))
                 if name == "start"
                 else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.value(0))
             )

@@ -8,7 +8,7 @@ import polars as pl
 from workbench.charts.style import INK, Chart, log_ticks, titled
 
 PAPER_RATIO = 16.6
-PREFIX = {"reencoded": "prompt re-encoded per rollout", "shared": "prompt shared by the group"}
+PREFIX = {"reencoded": "encoded per rollout", "shared": "shared by group"}
 
 
 def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:

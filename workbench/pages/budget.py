@@ -39,8 +39,10 @@ def mean_of(frame: pl.DataFrame, column: str) -> float | None:
 
 def sampled_users(rows: pl.DataFrame) -> str:
     """How many users the learning curves are measured on, in words."""
-    counts = sorted(set(rows["prompts"].drop_nulls())) if "prompts" in rows.columns else []
-    return f"{' or '.join(f'{n:,}' for n in counts)} of them" if counts else "a sample or all"
+    counts = (
+        sorted({int(n) for n in rows["prompts"].drop_nulls()}) if "prompts" in rows.columns else []
+    )
+    return f"{' or '.join(f'{n:,}' for n in counts)}" if counts else "a sample of the"
 
 
 def target_sentence(rows: pl.DataFrame, metric: str, axis: str, baseline: str) -> str:
@@ -102,9 +104,9 @@ judged = cached_by_store(
     lambda: phase_table(with_setting(whole_cell, []), list(dict.fromkeys([metric, *compared])), []),
 )
 more = [
-    f"Data: {source}. Every strategy at the rate that is best for {TUNED_FOR} on validation users. "
-    "Curves and targets are of the users of the learning curves "
-    f"({sampled_users(rows)}); the answer and the table of winners are of all test users."
+    f"Every strategy at the rate that is best for {TUNED_FOR} on validation users. "
+    "Curves and targets are measured on "
+    f"{sampled_users(rows)} test users; the answer and the table of winners are of all test users."
 ]
 if others := otherwise_tuned(whole_cell, metric):
     more.append(
@@ -120,6 +122,7 @@ reading = (
 if cost := target_sentence(rows, metric, axis, baseline):
     more.insert(0, cost)
 answer(reading, more)
+st.caption(f"Data: {plain(source)}.")
 
 curves = curve_table(rows, metric, axis)
 missing = [

@@ -212,7 +212,7 @@ def comparison(frame: pl.DataFrame) -> None:
             f"Rates {first} {table['lr_first'][0]:g} and {second} {table['lr_second'][0]:g}: best "
             f"on "
             f"{charts.METRICS[TUNE_METRIC]} of validation users. All test users, after the last "
-            f"step. p as `recast compare {first} {second}` prints it."
+            f"step. p as recast compare {first} {second} prints it."
         ],
     )
     few_seeds(int(table["n"].to_numpy().min()))

@@ -83,9 +83,7 @@ def test_an_evidence_page_answers_before_its_first_picture(name, query):
         for place, node in enumerate(app.main)
         if node.type == "markdown" and node.value.startswith(":material/")
     )
-    pictures = [
-        place for place, kind in enumerate(kinds) if "chart" in kind or kind == "arrow_data_frame"
-    ]
+    pictures = [place for place, kind in enumerate(kinds) if "chart" in kind or "frame" in kind]
     assert pictures
     assert answered < pictures[0]
     assert re.search(r"seeds|claims", plain_words(app))
