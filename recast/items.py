@@ -60,15 +60,16 @@ def read_sid(text: str, depth: int | None = None) -> Codes:
     return tuple(int(code) for _, code in pairs)
 
 
-def read_folder(folder: Path, codebook: int = 256) -> DataFolder:
-    """Read and check a whole data folder.
+def read_folder(folder: Path, codebook: int = 256, category: str | None = None) -> DataFolder:
+    """Read and check a whole data folder. category: which one, by the start of its files' names,
+    where the folder holds several.
 
     Raises ValueError, one line with file and row, for a missing file, missing columns, an
     unreadable ID, or an ID outside the codebook or the index.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; expected train/, valid/, test/ and index/")
-    path = _only(folder / "index", "*.index.json")
+    path = _only(folder / "index", "*.index.json", category)
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         listed = [read_sid("".join(codes)) for codes in index.values()]
@@ -86,7 +87,7 @@ def read_folder(folder: Path, codebook: int = 256) -> DataFolder:
             )
     counts = Counter(listed)
     splits = {
-        split: _read_split(_only(folder / split, "*.csv"), depth, counts)
+        split: _read_split(_only(folder / split, "*.csv", category), depth, counts)
         for split in ("train", "valid", "test")
     }
     return DataFolder(
@@ -98,8 +99,13 @@ def read_folder(folder: Path, codebook: int = 256) -> DataFolder:
     )
 
 
-def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern)) if folder.is_dir() else []
+def _only(folder: Path, pattern: str, category: str | None) -> Path:
+    every = sorted(folder.glob(pattern)) if folder.is_dir() else []
+    found = [path for path in every if path.name.startswith(category or "")]
+    if len(found) != 1 and len(every) > 1:
+        names = ", ".join(path.name.removesuffix(pattern[1:]) for path in every)
+        wanted = "choose one" if category is None else f"{category!r} is none of them or not one"
+        raise ValueError(f"{folder}: several categories ({names}); {wanted} with --category")
     if len(found) != 1:
         raise ValueError(f"{folder}: expected exactly one {pattern} file, found {len(found)}")
     return found[0]

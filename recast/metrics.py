@@ -7,9 +7,21 @@ With one target per prompt recall@k equals HR@k; both are kept because with seve
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
+PASSES = (1, 2, 4, 8, 16, 32, 64)
+"""The k of C(k), Pass@k at the temperature that is best for that k on tuning users."""
+
+CURVE = (*(f"c_at_{k}" for k in PASSES), "area")
+"""C(k) by name, and the area: their mean over k."""
+
+_HALVES = 8
+_FARTHEST = 40
+_SAME = 1e-6
 UNRANKED = 1 << 30
 _BELOW_ONE = 1 - 1e-12
 
@@ -23,6 +35,49 @@ def hit_probability(logp: Tensor, targets: Tensor) -> Tensor:
 def pass_at_k(p: Tensor, k: int) -> Tensor:
     """Chance of a hit among k independent samples, 1 - (1 - p)^k; any shape."""
     return -torch.expm1(k * torch.log1p(-p.clamp(max=_BELOW_ONE)))
+
+
+def best_temperatures(
+    hit_at: Callable[[Sequence[float]], Tensor], ks: Sequence[int] = PASSES
+) -> tuple[float, ...]:
+    """For each k the temperature at which mean Pass@k of some prompts is highest.
+
+    hit_at: hit probabilities `[T, P]`, float64, at T temperatures. Looked at are powers of the root
+    of 2: 17 from 1/16 to 16, and further ones, at most 2^20 away from 1, as long as the best lies
+    at an end. Of temperatures that are equally good (to a part in a million) the one nearest 1
+    counts, and 1 where nothing is a number.
+    """
+    steps = list(range(-_HALVES, _HALVES + 1))
+    hits = hit_at([_root(step) for step in steps])
+    while True:
+        best = [_best(steps, pass_at_k(hits, k).mean(-1)) for k in ks]
+        lower = [s for s in range(steps[0] - _HALVES, steps[0]) if s >= -_FARTHEST]
+        upper = [s for s in range(steps[-1] + 1, steps[-1] + 1 + _HALVES) if s <= _FARTHEST]
+        lower = lower if min(best) == steps[0] else []
+        upper = upper if max(best) == steps[-1] else []
+        if not lower and not upper:
+            return tuple(_root(step) for step in best)
+        found = hit_at([_root(step) for step in (*lower, *upper)])
+        hits = torch.cat([found[: len(lower)], hits, found[len(lower) :]])
+        steps = [*lower, *steps, *upper]
+
+
+def _root(step: int) -> float:
+    return float(2.0 ** (step / 2))
+
+
+def _best(steps: Sequence[int], values: Tensor) -> int:
+    """The step nearest 0 among those with the best value."""
+    known = values.nan_to_num(-math.inf)
+    good = (known >= known.max() - _SAME * known.max().abs()).tolist()
+    return min((s for s, kept in zip(steps, good, strict=True) if kept), key=lambda s: (abs(s), s))
+
+
+def pass_curve(hits: Tensor) -> dict[str, Tensor]:
+    """`CURVE` of each prompt; hits `[len(PASSES), P]`: hit probabilities, row i at the temperature
+    of `PASSES[i]`."""
+    found = {f"c_at_{k}": pass_at_k(p, k) for k, p in zip(PASSES, hits, strict=True)}
+    return {**found, "area": torch.stack(list(found.values())).mean(0)}
 
 
 def regime_shares(p: Tensor, group: int) -> dict[str, Tensor]:

@@ -1,9 +1,12 @@
 """Exact evaluation: the catalogue is enumerated, so metrics carry no sampling noise.
 
-Pass@1 means the expected hit of one sample, E[p(a target)]; `pass_at_1_matched` is its value at
-the temperature at which mean entropy on validation users equals the start's; `pass_at_1_t050` its
-value at T = .5. `greedy` is the hit of greedy decoding (the T -> 0 limit of Pass@1), `hr_at_1` of
-the most probable item, `beam_pass_at_1` of the top beam of a beam search of width 32.
+Pass@1 means the expected hit of one sample, E[p(a target)]. `c_at_k` is C(k): Pass@k at the
+temperature that is best for that k on validation users (`sim.paths`); `area` is its mean over
+k = 1, 2, 4, .. 64. Sharpening alone changes neither. `pass_at_1_matched` is Pass@1 at the
+temperature at which mean entropy on validation users equals the start's (`sim.matched`), None where
+no temperature does; `pass_at_1_t050` is Pass@1 at T = .5. `greedy` is the hit of greedy decoding
+(the T -> 0 limit of Pass@1), `hr_at_1` of the most probable item, `beam_pass_at_1` of the top beam
+of a beam search of width 32.
 Metrics are computed in float32 (relative error about 1e-6) unless told otherwise.
 
 With free decoding (`sim.worlds.free_decoding`) Pass@k, greedy and beams face the dead ends as well,
@@ -25,33 +28,28 @@ import torch
 from torch import Tensor
 
 from recast.metrics import (
+    PASSES,
     entropy,
     hit_probability,
     hit_rate_at_k,
     ndcg_at_k,
     pass_at_k,
+    pass_curve,
     recall_at_k,
     regime_shares,
     target_ranks,
     total_variation,
 )
 from sim.decoding.dead_ends import covered, invalid_share, valid_logp
-from sim.decoding.enumerate import (
-    Enumeration,
-    entropy_and_slope,
-    enumerate_logits,
-    item_logp,
-    tree_entropy,
-)
+from sim.decoding.enumerate import Enumeration, enumerate_logits, item_logp, tree_entropy
+from sim.matched import MATCHING_USERS, matched, mean
+from sim.paths import target_paths, tuned_temperatures
 from sim.policies.protocol import Params, Policy
 from sim.seeds import stream
 from sim.worlds.catalogue import Catalogue
 from sim.worlds.world import Prompts, World
 
 CHUNK = 256
-MATCHING_USERS = 64
-CLOSE = 0.03
-"""A Newton step on log T shorter than this is the last: the next would be about its square."""
 BEAM = 32
 PASS_AT = (2, 4, 8, 16, 32, 64)
 TEMPERATURES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 1.2, 1.5, 2.0)
@@ -61,7 +59,8 @@ Slices = dict[str, dict[str, float | None]]
 @dataclass(frozen=True)
 class Snapshot:
     """R runs at one moment. found: split -> per run {slice: {metric: value}}; temperature `[R]`
-    where Pass@1 at matched entropy is read; entropy `[R]`, nats, that it matches."""
+    where Pass@1 at matched entropy is read, NaN where none matches; entropy `[R]`, nats, that it
+    matches."""
 
     found: dict[str, list[Slices]]
     temperature: Tensor
@@ -114,19 +113,21 @@ def snapshot(
         one = {name: value[run : run + 1] for name, value in params.items()}
         logits = enumerate_logits(policy, one, world.catalogue, users.context)
         if matching is None:
-            wanted, temperature = _mean(tree_entropy(logits)), 1.0
+            wanted, temperature = mean(tree_entropy(logits)), 1.0
         else:
             wanted = float(matching[run])
-            temperature = _matched(logits, wanted, 1.0 if near is None else float(near[run]))
+            temperature = matched(logits, wanted, 1.0 if near is None else float(near[run]))
         temperatures.append(temperature)
         entropies.append(wanted)
-        measure = partial(_measure, policy, one, world.catalogue, (temperature, sampled_at))
+        best = tuned_temperatures(policy, one, world.catalogue, world.validation)
+        heat = _Heat(temperature, sampled_at, best)
+        measure = partial(_measure, policy, one, world.catalogue, heat)
         measured = [measure(chunk, full) for chunk in test]
-        found["test"].append(_summary(measured, world.catalogue, group, first=len(index)))
+        found["test"].append(_summary(measured, world.catalogue, heat, group, first=len(index)))
         if full:
-            found["test_all"].append(_summary(measured, world.catalogue, group))
+            found["test_all"].append(_summary(measured, world.catalogue, heat, group))
             tuning = [measure(users, False, logits), *(measure(c, False) for c in validation[1:])]
-            found["validation"].append(_summary(tuning, world.catalogue, group))
+            found["validation"].append(_summary(tuning, world.catalogue, heat, group))
     held = [torch.tensor(values, dtype=torch.float64) for values in (temperatures, entropies)]
     return Snapshot(found, *held)
 
@@ -156,18 +157,20 @@ def metrics(
 ) -> list[Slices]:
     """Exact metrics of every run on some prompts: a list over runs of {slice: {metric: value}}.
 
-    temperature `[R]`: where `pass_at_1_matched` is read. Regime shares are those of i.i.d. groups
-    of width `group` at the temperature `sampled_at`. Metrics of `full` alone are None without it;
-    `total_variation` is None where the true preferences are unknown.
+    temperature `[R]`: where `pass_at_1_matched` is read, NaN = nowhere. Regime shares are those of
+    i.i.d. groups of width `group` at the temperature `sampled_at`. Metrics of `full` alone are
+    None without it; `total_variation` is None where the true preferences are unknown.
     """
     results = []
-    for run, matched in enumerate(temperature.tolist()):
+    for run, same in enumerate(temperature.tolist()):
         one = {name: value[run : run + 1] for name, value in params.items()}
+        best = tuned_temperatures(policy, one, world.catalogue, world.validation)
+        heat = _Heat(same, sampled_at, best)
         measured = [
-            _measure(policy, one, world.catalogue, (matched, sampled_at), chunk, full)
+            _measure(policy, one, world.catalogue, heat, chunk, full)
             for chunk in prompts.chunks(CHUNK)
         ]
-        results.append(_summary(measured, world.catalogue, group))
+        results.append(_summary(measured, world.catalogue, heat, group))
     return results
 
 
@@ -179,77 +182,13 @@ FULL_ONLY = (
 )
 
 
-def matched_temperature(
-    policy: Policy,
-    params: Params,
-    world: World,
-    entropy: Tensor,
-    users: int = MATCHING_USERS,
-    near: Tensor | None = None,
-) -> Tensor:
-    """Temperature `[R]` at which mean entropy on validation users equals `entropy` `[R]`, nats.
+@dataclass(frozen=True)
+class _Heat:
+    """Temperatures: of matched entropy (NaN = none), of the rollouts, and best for each k."""
 
-    near `[R]`: where to look first, 1 by default. Newton's method on log T with the exact slope,
-    kept inside a bracket, to about a part in a thousand; inside [1/16, 16], the nearest end where
-    no T there reaches the request, and 1 where the entropy is not a number.
-    """
-    found = []
-    context = world.validation.context[:users]
-    for run in range(entropy.shape[0]):
-        one = {name: value[run : run + 1] for name, value in params.items()}
-        logits = enumerate_logits(policy, one, world.catalogue, context)
-        start = 1.0 if near is None else float(near[run])
-        found.append(_matched(logits, float(entropy[run]), start))
-    return torch.tensor(found, dtype=torch.float64)
-
-
-def mean_entropy(
-    policy: Policy, params: Params, world: World, users: int = MATCHING_USERS
-) -> Tensor:
-    """Mean entropy of the policy on validation users at T = 1, nats; `[R]`."""
-    runs = next(iter(params.values())).shape[0]
-    values = []
-    for run in range(runs):
-        one = {name: value[run : run + 1] for name, value in params.items()}
-        context = world.validation.context[:users]
-        values.append(_mean(tree_entropy(enumerate_logits(policy, one, world.catalogue, context))))
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def _mean(values: Tensor) -> float:
-    return values.double().mean().item()
-
-
-def _matched(logits: Enumeration, wanted: float, near: float) -> float:
-    """Temperature at which mean entropy is `wanted`; see `matched_temperature`."""
-    end = math.log(16.0)
-    low, high = -end, end
-    here = min(max(math.log(near), low), high)
-    looked = set()
-    for _ in range(60):
-        looked.add(here)
-        entropy, slope = (_mean(x) for x in entropy_and_slope(logits, math.exp(here)))
-        gap = entropy - wanted
-        if not math.isfinite(gap):
-            return 1.0
-        if abs(gap) < 1e-6 or high - low < 1e-4:
-            break
-        if gap > 0:
-            high = here
-        else:
-            low = here
-        if low == high:
-            break
-        step = -gap / slope if math.isfinite(slope) and slope > 0 else math.copysign(end, -gap)
-        after = here + step
-        if not low < after < high:
-            # Out of the bracket: to an end that nobody has looked at, else halfway.
-            after = high if step > 0 else low
-            after = after if abs(after) == end and after not in looked else (low + high) / 2
-        step, here = after - here, after
-        if abs(step) < CLOSE:
-            break
-    return math.exp(here)
+    matched: float
+    rollouts: float
+    best: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -263,7 +202,11 @@ class _Measured:
 
 
 def _summary(
-    measured: Sequence[_Measured], catalogue: Catalogue, group: int, first: int | None = None
+    measured: Sequence[_Measured],
+    catalogue: Catalogue,
+    heat: _Heat,
+    group: int,
+    first: int | None = None,
 ) -> Slices:
     """Means over each slice that has prompts. first: of so many prompts, without what only all of
     them are asked for."""
@@ -280,16 +223,19 @@ def _summary(
     means = (table @ masks.double().T / count).T.tolist()
     lists = torch.cat([m.lists for m in measured if m.lists is not None]) if full else None
     found: Slices = {}
-    for label, mask, prompts, mean in zip(labels, masks, count.tolist(), means, strict=True):
+    for label, mask, prompts, row in zip(labels, masks, count.tolist(), means, strict=True):
         if not prompts:
             continue
-        values: dict[str, float | None] = dict(zip(names, mean, strict=True))
+        values: dict[str, float | None] = dict(zip(names, row, strict=True))
         del values["sampled"]
+        if math.isnan(heat.matched):
+            values["pass_at_1_matched"] = None
         if lists is not None:
             values["coverage_at_10"] = covered(lists[mask], catalogue)
         else:
             values |= dict.fromkeys(("coverage_at_10", *FULL_ONLY))
         values.setdefault("total_variation", None)
+        values |= {f"temperature_c_at_{k}": t for k, t in zip(PASSES, heat.best, strict=True)}
         found[label] = {"prompts": float(prompts), **values}
     return found
 
@@ -298,75 +244,41 @@ def _measure(
     policy: Policy,
     params: Params,
     catalogue: Catalogue,
-    temperatures: tuple[float, float],
+    heat: _Heat,
     prompts: Prompts,
     full: bool,
     logits: Enumeration | None = None,
 ) -> _Measured:
-    """Metrics of each prompt. temperatures: of matched entropy and of the rollouts; logits: of
-    these prompts, where they are known."""
+    """Metrics of each prompt. logits: of these prompts, where they are known."""
     targets = prompts.all_targets
     if logits is None:
         logits = enumerate_logits(policy, params, catalogue, prompts.context)
     logp = item_logp(logits).T
     listed = valid_logp(logp, catalogue)
     ranks = target_ranks(listed, targets)
-    path, greedy = _paths(policy, params, catalogue, prompts.context, targets)
+    paths = target_paths(policy, params, catalogue, prompts)
     p = hit_probability(logp, targets)
     found = {
+        **pass_curve(paths.hits(heat.best)),
         "pass_at_1": p,
-        "pass_at_1_matched": _hit_at(path, targets, temperatures[0]),
-        "sampled": p if temperatures[1] == 1.0 else _hit_at(path, targets, temperatures[1]),
-        "greedy": (greedy.unsqueeze(-1) == targets).any(-1).double(),
+        "pass_at_1_matched": paths.hit(heat.matched),
+        "sampled": p if heat.rollouts == 1.0 else paths.hit(heat.rollouts),
+        "greedy": (paths.greedy.unsqueeze(-1) == targets).any(-1).double(),
         **{f"hr_at_{k}": hit_rate_at_k(ranks, k) for k in (1, 5, 10)},
         **{f"recall_at_{k}": recall_at_k(ranks, k) for k in (5, 10, 50)},
         **{f"ndcg_at_{k}": ndcg_at_k(ranks, k) for k in (5, 10)},
         **{f"pass_at_{k}": pass_at_k(p, k) for k in PASS_AT},
         "entropy": entropy(logp).double(),
-        **invalid_share(logits, logp, temperatures[1]),
+        **invalid_share(logits, logp, heat.rollouts),
     }
     slices = {"all": torch.ones(len(prompts), dtype=torch.bool), **prompts.slices}
     if not full:
         return _Measured(found, slices, None)
     for t in TEMPERATURES:
-        found[f"pass_at_1_t{round(100 * t):03d}"] = _hit_at(path, targets, t)
+        found[f"pass_at_1_t{round(100 * t):03d}"] = paths.hit(t)
     beams = target_ranks(item_logp(logits, beam=BEAM).T, targets)
     found["beam_pass_at_1"] = hit_rate_at_k(beams, 1)
     found[f"beam_hit_at_{BEAM}"] = hit_rate_at_k(beams, BEAM)
     if prompts.preference is not None:
         found["total_variation"] = total_variation(logp.exp().double(), prompts.preference)
     return _Measured(found, slices, listed.topk(min(10, catalogue.items), dim=-1).indices)
-
-
-def _paths(
-    policy: Policy, params: Params, catalogue: Catalogue, context: Tensor, targets: Tensor
-) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """What lies on the targets' paths, per level: logits of the children less the largest
-    `[P, M, W]`, dead = -inf, and those of the codes taken `[P, M]`; the item of greedy decoding
-    `[P]`."""
-    dtype = next(iter(params.values())).dtype
-    item = targets.clamp(min=0)
-    greedy = torch.zeros(len(targets), 1, dtype=torch.int64)
-    with torch.no_grad():
-        encoded = policy.encode(params, context.to(dtype).unsqueeze(0))
-        found = []
-        for level, here in enumerate(catalogue.levels):
-            node = torch.cat([catalogue.path[item, level], greedy], 1)
-            logits = policy.node_logits(params, encoded, catalogue, level, node.unsqueeze(0))[0]
-            # The children's codes alone, in ascending order, dead slots last.
-            code, live = here.code[node], here.mask[node]
-            logits = logits.gather(-1, code).masked_fill_(~live, -torch.inf)
-            before = code[:, :-1] < catalogue.codes[item, level].unsqueeze(-1)
-            slot = (before & live[:, :-1]).sum(-1, keepdim=True)
-            shifted = logits[:, :-1] - logits[:, :-1].amax(-1, keepdim=True)
-            found.append((shifted, shifted.gather(-1, slot).squeeze(-1)))
-            greedy = here.child[greedy, logits[:, -1].argmax(-1, keepdim=True)]
-    return found, greedy.squeeze(1)
-
-
-def _hit_at(path: list[tuple[Tensor, Tensor]], targets: Tensor, temperature: float) -> Tensor:
-    """Probability that one sample at a temperature is a target, `[P]`."""
-    logp = torch.zeros(targets.shape, dtype=path[0][0].dtype)
-    for shifted, taken in path:
-        logp += taken / temperature - (shifted / temperature).exp_().sum(-1).log_()
-    return logp.double().exp().masked_fill(targets < 0, 0.0).sum(-1)

@@ -279,9 +279,7 @@ def bgae(group: list[Rollout]) -> list[float]:
     table = [0.0, 0.5, 0.707, 0.866, 0.95]
     prefix = [1.0 if is_hit(r) else table[min(r.matched, 4)] for r in group]
     bonus = pass_at_k([r.reward for r in group])
-    return [
-        a + (b if is_hit(r) else 0.0) for a, b, r in zip(grpo(prefix), bonus, group, strict=True)
-    ]
+    return [a + b for a, b in zip(grpo(prefix), bonus, strict=True)]
 
 
 def rank_penalty(group: list[Rollout]) -> list[float]:

@@ -28,6 +28,7 @@ from workbench.commands.search import search
 from workbench.commands.store import store
 from workbench.commands.strategies import strategies
 from workbench.commands.sweep import sweep, sweeps
+from workbench.commands.watch import watch
 from workbench.spec.experiment import SpecError
 from workbench.store.files import DiskError, StoreError
 
@@ -41,6 +42,7 @@ for command in (
     run,
     calibrate,
     diagnose,
+    watch,
     rollouts,
     sweep,
     compare,

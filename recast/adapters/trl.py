@@ -1,6 +1,7 @@
 """Strategies inside TRL's GRPOTrainer, for accelerate, DDP, FSDP, DeepSpeed, PEFT and vLLM.
 
-Private methods of trl 1.16 are overridden, so other versions are refused at import:
+Private methods of GRPOTrainer are overridden; a release that lacks one is refused at import, and
+what differs between releases is in `recast.adapters.trl_hooks`:
 
 - `_generate_single_turn`: roll out, score, repair and credit, BEFORE any log-probability;
 - `_get_per_token_logps_and_entropies`: without gradient (old and reference policy) score the rows
@@ -22,14 +23,20 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-import trl
 from torch import Tensor
 from trl import GRPOTrainer
-from trl.models import unwrap_model_for_generation
 
 from recast.adapters.limits import why_not_trl as why_not
 from recast.adapters.microbatches import EMPTY, marked_first, packed
 from recast.adapters.sampled import described
+from recast.adapters.trl_hooks import (
+    TAKES_IDS,
+    log_column,
+    scored,
+    single_turn,
+    tokenised,
+    whole_model,
+)
 from recast.groups import Origin, RolloutGroups
 from recast.lm.decode import sample
 from recast.lm.extra import LMError
@@ -43,15 +50,8 @@ from recast.strategies import parse_strategy
 from recast.strategy import Signal, Strategy, build_signal
 from recast.structure import leading, level_scores
 
-SUPPORTED = "1.16"
 PHASES = 1024
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")
-
-if trl.__version__.split(".")[:2] != SUPPORTED.split("."):
-    raise ImportError(
-        f"recast.adapters.trl works with trl {SUPPORTED}.x, found {trl.__version__}; "
-        f"install it with: pip install 'trl=={SUPPORTED}.*'"
-    )
 
 
 class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional and untyped
@@ -187,15 +187,15 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             )
         return loss
 
-    def _generate_single_turn(
-        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
-    ) -> tuple[list[list[int]], Any]:
+    def _generate_single_turn(self, prompts: list[Any], *args: Any, **kwargs: Any) -> Any:
         step, count = self.state.global_step, self._phase[1] + 1
         self._phase = (step, count if step == self._phase[0] else 0)
         if self.trie is not None and self.vocabulary is not None:
-            completions, logprobs = self._down_the_trie(prompt_ids), None
+            ids = tokenised(self, prompts)
+            completions, logprobs, extra = self._down_the_trie(ids), None, {}
         else:
-            completions, logprobs = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+            said = super()._generate_single_turn(prompts, *args, **kwargs)
+            ids, completions, logprobs, extra = (None, *said, None) if TAKES_IDS else said
         training = self.model.training
         length = len(self._targets[0])
         if any(len(target) != length for target in self._targets):
@@ -206,26 +206,26 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         )
         self._log_sampled("sampled_completion", completions)
         self._log_sampled("target", self._targets)
-        self._log_completion_extra("sampled_outcome", (matched == length).float().tolist())
+        log_column(self, "sampled_outcome", (matched == length).float().tolist())
         if not training:
-            self._log_completion_extra("repaired", [False] * len(completions))
+            log_column(self, "repaired", [False] * len(completions))
             self._outcome, self._rows = (matched == length).float().tolist(), None
-            return completions, logprobs
+            return single_turn(ids, completions, logprobs, extra)
         self._signal = signal = self._build(self.accelerator.gather(matched), length)
         here = self._slice(len(completions))
         anchor = _flat(signal.groups.origin == int(Origin.ANCHOR))[here].tolist()
         self._outcome = _flat(signal.groups.reward)[here].tolist()
         self._rows = _flat(signal.rows)[here].to(self.accelerator.device)
-        self._log_completion_extra("repaired", anchor)
+        log_column(self, "repaired", anchor)
         completions = [
             target if repaired else completion
             for completion, target, repaired in zip(completions, self._targets, anchor, strict=True)
         ]
-        return completions, logprobs
+        return single_turn(ids, completions, logprobs, extra)
 
     def _log_sampled(self, column: str, ids: list[list[int]]) -> None:
         said = self.processing_class.batch_decode(ids, skip_special_tokens=True)
-        self._log_completion_extra(column, said)
+        log_column(self, column, said)
 
     def _build(self, matched: Tensor, length: int) -> Signal:
         """The signal of all ranks' rollouts; the same on each of them."""
@@ -260,15 +260,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         shape = (len(prompt_ids), 1, self.trie.depth)
         draws = uniforms(self.args.seed, name, self._counter, shape)
         # As TRL generates: sharded parameters are gathered, checkpointing pauses.
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as model,
-            self._dist.summon_full_params(self.model_wrapped, recurse=False),
-        ):
+        with whole_model(self) as model:
             training = model.training
             model.eval()
             rolled = sample(
@@ -286,7 +278,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Any, ...]:
         rows = self._rows
         if torch.is_grad_enabled() or rows is None or len(rows) != len(input_ids):
             return self._score(model, input_ids, attention_mask, *args, **kwargs)
@@ -296,15 +288,15 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         keep = args[0] if args else kwargs["logits_to_keep"]
         full = torch.zeros(len(input_ids), keep, device=input_ids.device)
         if not most:
-            return full, None, None
-        logp, _, _ = self._score(model, input_ids[order], attention_mask[order], *args, **kwargs)
-        return full.to(logp.dtype).index_copy(0, order, logp), None, None
+            return scored(full, None)
+        logp, *_ = self._score(model, input_ids[order], attention_mask[order], *args, **kwargs)
+        return scored(full.to(logp.dtype).index_copy(0, order, logp), None)
 
     def _score(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Any, ...]:
         if self.trie is None or self.vocabulary is None:
-            found: tuple[Any, Any, Any] = super()._get_per_token_logps_and_entropies(
+            found: tuple[Any, ...] = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, *args, **kwargs
             )
             return found
@@ -331,7 +323,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             logps.append(step.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
             entropies.append(-(step.exp() * step.clamp(min=-1e4)).sum(-1))
             node = trie.child[level][node, slot]
-        return torch.stack(logps, -1), torch.stack(entropies, -1), None
+        return scored(torch.stack(logps, -1), torch.stack(entropies, -1))
 
     @property
     def _counter(self) -> int:

@@ -17,7 +17,8 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
 from recast.adapters.trl import RecastGRPOTrainer
-from recast.lm.efficiency import Row, Shapes, clock, made_up
+from recast.lm.device import CPU, Placement, clock
+from recast.lm.efficiency import Row, Shapes, made_up
 from recast.lm.extra import LMError
 from recast.lm.models import SmallModel, build_small
 from recast.lm.tokenizer import code_tokenizer, prompt_text
@@ -29,16 +30,17 @@ Progress = Callable[[int, int, str], None]
 class _Clock(TrainerCallback):  # type: ignore[misc]  # transformers is optional and untyped
     """Seconds of each optimizer step: update alone, and with the rollouts; rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.update = self.rollout = self.began = 0.0
         self.rows = 0
         self.steps: list[tuple[float, float, int]] = []
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        self.began = clock()
+        self.began = clock(self.device)
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
-        update = self.update + clock() - self.began
+        update = self.update + clock(self.device) - self.began
         self.steps.append((update, self.rollout, self.rows))
         self.update, self.rollout, self.rows = 0.0, 0.0, 0
 
@@ -47,21 +49,24 @@ class _Timed(RecastGRPOTrainer):
     clock: _Clock
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        began = clock()
+        began = clock(self.clock.device)
         found = super()._prepare_inputs(generation_batch)
-        self.clock.rollout += clock() - began
+        self.clock.rollout += clock(self.clock.device) - began
         self.clock.rows += len(found.get("completion_ids", ()))
         return found
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        began, rollout = clock(), self.clock.rollout
+        began, rollout = clock(self.clock.device), self.clock.rollout
         found = super().training_step(*args, **kwargs)
-        self.clock.update += clock() - began - (self.clock.rollout - rollout)
+        self.clock.update += clock(self.clock.device) - began - (self.clock.rollout - rollout)
         return found
 
 
 def measure_trl(
-    shapes: Shapes, shape: SmallModel | None = None, progress: Progress = lambda *_: None
+    shapes: Shapes,
+    shape: SmallModel | None = None,
+    progress: Progress = lambda *_: None,
+    placement: Placement = CPU,
 ) -> list[Row]:
     """One row per strategy, group and micro-batch, seconds (of `clock`) as medians.
 
@@ -88,7 +93,7 @@ def measure_trl(
         for _ in range(shapes.repeats):
             for name in shapes.strategies:
                 # The first step of a trainer warms up and is not counted.
-                steps[name] += _steps(name, tokens, group, micro, shapes, shape)[1:]
+                steps[name] += _steps(name, tokens, group, micro, shapes, shape, placement)[1:]
         here = [_row(name, steps[name], tokens, group, micro, shapes) for name in shapes.strategies]
         for row in here:
             for ratio, column in (("ratio", "update_seconds"), ("step_ratio", "step_seconds")):
@@ -121,29 +126,35 @@ def _row(
 
 
 def _steps(
-    name: str, tokens: int, group: int, micro: int, shapes: Shapes, shape: SmallModel | None
+    name: str,
+    tokens: int,
+    group: int,
+    micro: int,
+    shapes: Shapes,
+    shape: SmallModel | None,
+    placement: Placement,
 ) -> list[tuple[float, float, int]]:
     vocabulary = small_vocabulary(3, 256, recent=10_000)
     trie, histories, targets = made_up(tokens, shapes.batch, vocabulary)
-    clock = _Clock()
+    timer = _Clock(placement.device)
     with tempfile.TemporaryDirectory() as folder:
         trainer = _Timed(
-            model=build_small(vocabulary, shape or SmallModel(), seed=0),
-            args=_config(folder, group, micro, shapes),
+            model=build_small(vocabulary, shape or SmallModel(), 0, placement),
+            args=_config(folder, group, micro, shapes, placement),
             train_dataset=_dataset(vocabulary, histories, targets),
             processing_class=code_tokenizer(vocabulary),
             strategy=name,
             trie=trie,
             vocabulary=vocabulary,
-            callbacks=[clock],
+            callbacks=[timer],
         )
-        trainer.clock = clock
+        trainer.clock = timer
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    return clock.steps
+    return timer.steps
 
 
-def _config(folder: str, group: int, micro: int, shapes: Shapes) -> Any:
+def _config(folder: str, group: int, micro: int, shapes: Shapes, placement: Placement) -> Any:
     return GRPOConfig(
         folder,
         per_device_train_batch_size=micro,
@@ -154,7 +165,7 @@ def _config(folder: str, group: int, micro: int, shapes: Shapes) -> Any:
         learning_rate=1e-6,
         beta=shapes.kl_weight,
         bf16=False,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=placement.device.type == "cpu",
         save_strategy="no",
         logging_strategy="no",
         report_to="none",

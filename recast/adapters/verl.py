@@ -18,7 +18,6 @@ from typing import Any
 import torch
 import verl
 from torch import Tensor
-from verl.trainer.ppo.core_algos import register_adv_est
 
 from recast.adapters.limits import why_not_estimator as why_not
 from recast.adapters.verl_batch import places
@@ -26,12 +25,21 @@ from recast.groups import RolloutGroups
 from recast.strategies import STRATEGIES, parse_strategy
 from recast.strategy import Strategy, build_signal
 
-SUPPORTED = "0.9"
-if verl.__version__.split(".")[:2] != SUPPORTED.split("."):
+OLDEST = (0, 5)
+"""The estimators' arguments are the same since this release."""
+
+if tuple(int(part) for part in verl.__version__.split(".")[:2]) < OLDEST:
     raise ImportError(
-        f"recast.adapters.verl works with verl {SUPPORTED}.x, found {verl.__version__}; "
-        f"install it with: pip install 'verl=={SUPPORTED}.*'"
+        f"recast.adapters.verl works with verl 0.5 and later, found {verl.__version__}; install it "
+        "with: pip install 'verl>=0.5,<1'"
     )
+try:
+    from verl.trainer.ppo.core_algos import register_adv_est
+except ImportError as problem:
+    raise ImportError(
+        f"recast.adapters.verl: verl {verl.__version__} does not import beside what is installed "
+        f"({problem.msg.split(' (')[0]}); install it in an environment of its own"
+    ) from None
 
 Estimator = Callable[..., tuple[Tensor, Tensor]]
 

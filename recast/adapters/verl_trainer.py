@@ -23,15 +23,30 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import verl
 from torch import Tensor
-from verl.trainer.ppo.v1 import register_trainer, trainer_base
-from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from recast.adapters.sampled import described
-from recast.adapters.verl import SUPPORTED as SUPPORTED  # refuses other versions
 from recast.adapters.verl_batch import MODE, refuse, shape_batch
 from recast.stage import State
 from recast.strategies import parse_strategy
+
+SUPPORTED = "0.9"
+
+if verl.__version__.split(".")[:2] != SUPPORTED.split("."):
+    raise ImportError(
+        f"recast.adapters.verl_trainer works with verl {SUPPORTED}.x, found {verl.__version__}; "
+        f"install it with: pip install 'verl=={SUPPORTED}.*', or use the estimators of "
+        "recast.adapters.verl, which need verl 0.5 or later"
+    )
+try:
+    from verl.trainer.ppo.v1 import register_trainer, trainer_base
+    from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+except ImportError as problem:
+    raise ImportError(
+        f"recast.adapters.verl_trainer: verl's trainer needs the package {problem.name!r}; install "
+        "its own needs with: pip install 'verl[all]' or the package alone"
+    ) from None
 
 FIELDS = ("uid", "prompts", "responses", "rm_scores")
 

@@ -19,7 +19,9 @@ from typing import Any
 
 from torch import Tensor
 
+from recast.lm.device import CPU, Placement
 from recast.lm.extra import LMError, require
+from recast.lm.models import placed
 from recast.lm.prefix import CausalLM
 from recast.lm.vocabulary import Vocabulary, vocabulary_from
 
@@ -63,7 +65,9 @@ def save_model(
     _publish(folder, write, head)
 
 
-def load_model(folder: Path, fingerprint: str | None = None) -> Checkpoint:
+def load_model(
+    folder: Path, fingerprint: str | None = None, placement: Placement = CPU
+) -> Checkpoint:
     """Read a model. fingerprint: the catalogue's (`LMData.fingerprint`), None = any.
 
     Raises LMError, one line: missing, half-written, damaged, or of another catalogue.
@@ -76,7 +80,9 @@ def load_model(folder: Path, fingerprint: str | None = None) -> Checkpoint:
         )
     transformers = require("transformers")
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(place, use_safetensors=True)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            place, use_safetensors=True, dtype=placement.dtype
+        )
         known = (place / "tokenizer_config.json").exists()
         tokenizer = transformers.AutoTokenizer.from_pretrained(place) if known else None
     except (OSError, ValueError) as problem:
@@ -84,8 +90,17 @@ def load_model(folder: Path, fingerprint: str | None = None) -> Checkpoint:
         raise LMError(f"{folder}: unreadable checkpoint: {reason}") from None
     vocabulary = vocabulary_from(manifest["vocabulary"])
     return Checkpoint(
-        model.eval(), tokenizer, vocabulary, manifest["fingerprint"], manifest["meta"]
+        placed(model, placement).eval(),
+        tokenizer,
+        vocabulary,
+        manifest["fingerprint"],
+        manifest["meta"],
     )
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint that this project published, whole or damaged."""
+    return _published(folder) is not None
 
 
 def save_state(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

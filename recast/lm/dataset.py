@@ -71,9 +71,12 @@ class LMData:
         }
 
 
-def load_data(folder: Path, codebook: int | None = None, seed: int = 0) -> LMData:
+def load_data(
+    folder: Path, codebook: int | None = None, seed: int = 0, category: str | None = None
+) -> LMData:
     """Read a data folder for training. Raises LMError, one line, for data that cannot be used."""
-    return split_roles(folder.name, read_any(folder, codebook), seed)
+    name = folder.name if category is None else f"{folder.name}/{category}"
+    return split_roles(name, read_any(folder, codebook, category), seed)
 
 
 def split_roles(name: str, data: DataFolder, seed: int = 0) -> LMData:
@@ -99,15 +102,16 @@ def tunes(user: str, seed: int) -> bool:
     return int.from_bytes(digest[:4], "little") < TUNING_SHARE * 2**32
 
 
-def read_any(folder: Path, codebook: int | None = None) -> DataFolder:
+def read_any(folder: Path, codebook: int | None = None, category: str | None = None) -> DataFolder:
     """MiniOneRec's layout when the folder has `index/`, RecIF parquet otherwise.
 
-    codebook: codes per level; by default 256, or 8192 for RecIF. Raises LMError, one line.
+    category: as in `read_folder`; codebook: codes per level; by default 256, or 8192 for RecIF.
+    Raises LMError, one line.
     """
     try:
         if folder.is_dir() and not (folder / "index").is_dir() and list(folder.glob("*.parquet")):
             return read_recif(folder, codebook or 8192)
-        return read_folder(folder, codebook or 256)
+        return read_folder(folder, codebook or 256, category)
     except LMError:
         raise
     except ValueError as problem:

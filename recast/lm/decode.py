@@ -23,7 +23,6 @@ from recast.lm.prefix import (
     code_head,
     hidden_states,
     last_state,
-    prompt_mask,
 )
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
@@ -63,9 +62,9 @@ class _Shared:
 
 def _start(model: CausalLM, vocabulary: Vocabulary, prompts: Prompts) -> _Shared:
     cache = require("transformers").DynamicCache(config=backbone(model).config)
-    real, among = prompt_mask(prompts.length, prompts.ids.shape[1])
     place = torch.arange(prompts.ids.shape[1], device=prompts.ids.device).expand_as(prompts.ids)
-    states = hidden_states(model, prompts.ids, place, among.unsqueeze(1), cache)
+    real = place < prompts.length.unsqueeze(-1)
+    states = hidden_states(model, prompts.ids, place, None, cache)
     tokens = vocabulary.table(prompts.ids.device)
     logits = code_head(model, last_state(states, prompts.length), tokens[0])
     return _Shared(model, prompts, tokens, cache, real, logits)

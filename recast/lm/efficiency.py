@@ -1,8 +1,9 @@
 """What an actor update costs: time, memory, tokens, FLOPs, for chosen strategies and shapes.
 
 Every case runs the real `collect` and `update` on prompts of one length and a made-up catalogue.
-Cases of one shape take turns in one process, so that their ratios share the machine's mood. The
-update is forward, backward and optimizer step; the KL reference is scored when kl_weight is set.
+Cases of one shape take turns on one model in one process, so that their ratios share the machine's
+mood. The update is forward, backward and optimizer step; the KL reference is scored when kl_weight
+is set.
 
 tokens: what goes through the actor's forward pass. Re-encoded, U rows of a prompt of P tokens and L
 codes cost U (P + L - 1); with a shared prefix they cost P + (L - 1) U, which gives the token model
@@ -11,27 +12,32 @@ codes cost U (P + L - 1); with a shared prefix they cost P + (L - 1) U, which gi
 
 from __future__ import annotations
 
+import copy
 import random
 import statistics
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 
+from recast.lm.architectures import random_model
+from recast.lm.device import CPU, Placement, card_peak, clock, matrix_rate
+from recast.lm.flops import token_counts, update_flops
+from recast.lm.memory import peak_memory
 from recast.lm.models import SmallModel, build_small
-from recast.lm.optimizer import Adam
+from recast.lm.optimizer import Adam, Sgd
 from recast.lm.prefix import CausalLM
 from recast.lm.signal import Collected, collect
 from recast.lm.trainer import roller
 from recast.lm.trie import Codes, Trie, build_trie
 from recast.lm.update import Job, RLTraining, update
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
-from recast.strategies import STRATEGIES
+from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 
 DEPTH, CODEBOOK, ITEMS = 3, 256, 3444
+SMALL = "small"
 Row = dict[str, str | int | float]
 Progress = Callable[[int, int, str], None]
 
@@ -39,7 +45,8 @@ Progress = Callable[[int, int, str], None]
 @dataclass(frozen=True)
 class Shapes:
     """The grid: every strategy x group x prompt tokens x micro-batch rows (0 = the whole batch),
-    each with prompts re-encoded and with a shared prefix. The first strategy is the baseline."""
+    each with prompts re-encoded and with a shared prefix. The first strategy is the baseline.
+    micro_tokens: micro-batches of so many tokens instead, 0 = by rows."""
 
     strategies: Sequence[str] = ("grpo", "recast")
     groups: Sequence[int] = (8, 32, 128)
@@ -48,35 +55,83 @@ class Shapes:
     batch: int = 16
     repeats: int = 3
     kl_weight: float = 0.0
+    micro_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Rig:
+    """What every case of a measurement shares. peak: FLOP per second that MFU is a share of, the
+    card's by its data sheet where it is known, a large matrix product's measured here otherwise."""
+
+    model: CausalLM
+    reference: CausalLM
+    vocabulary: Vocabulary
+    codebook: int
+    items: int
+    optimizer: Adam | Sgd
+    device: torch.device
+    peak: float
 
 
 @dataclass
-class _Case:
+class Case:
+    """One strategy at one shape, and the seconds of its turns."""
+
+    rig: Rig
     name: str
     strategy: Strategy
     how: RLTraining
     job: Job
-    optimizer: Adam
-    updates: list[float]
-    rollouts: list[float]
     collected: Collected | None = None
+    updates: list[float] = field(default_factory=list)
+    rollouts: list[float] = field(default_factory=list)
 
 
-def measure(
-    shapes: Shapes, shape: SmallModel | None = None, progress: Progress = lambda *_: None
-) -> list[Row]:
+def make_rig(
+    placement: Placement = CPU,
+    model: str = SMALL,
+    shape: SmallModel | None = None,
+    *,
+    codebook: int = CODEBOOK,
+    items: int = ITEMS,
+    optimizer: str = "adam",
+    kl: bool = False,
+) -> Rig:
+    """A model with random weights on its device. model: `small`, or a name or folder that
+    `random_model` takes; optimizer: adam or sgd. Raises LMError, one line."""
+    if model == SMALL:
+        vocabulary = small_vocabulary(DEPTH, codebook, recent=1_000_000)
+        policy = build_small(vocabulary, shape or SmallModel(), 0, placement)
+    else:
+        policy, vocabulary = random_model(model, DEPTH, codebook, placement)
+    named = dict(policy.named_parameters())
+    measured = card_peak(placement.device) if placement.dtype == torch.bfloat16 else None
+    return Rig(
+        model=policy,
+        reference=copy.deepcopy(policy).requires_grad_(False) if kl else policy,
+        vocabulary=vocabulary,
+        codebook=codebook,
+        items=items,
+        optimizer=Adam(named, lr=RATE) if optimizer == "adam" else Sgd(named),
+        device=placement.device,
+        peak=measured or matrix_rate(placement.device, placement.dtype),
+    )
+
+
+RATE = 0.0
+"""The optimizer works in full and moves nothing: every turn and case meets the same policy. Any
+rate above 0 teaches a random policy its few prompts within tens of turns, and its groups change."""
+
+
+def measure(rig: Rig, shapes: Shapes, progress: Progress = lambda *_: None) -> list[Row]:
     """One row per case, seconds (of `clock`) as medians over the repeats.
 
-    Columns: strategy, prefix, group, prompt_tokens, micro_rows, batch, rows, tokens,
-    update_seconds, step_seconds, peak_mib, gflop, mfu; ratio (the baseline's update_seconds over
-    this one's, same prefix), and likewise token_ratio, step_ratio, memory_ratio; prefix_speedup
-    (re-encoded update_seconds over this one's, same strategy). peak_mib: on CUDA the allocator's
-    peak; on a CPU the tensors kept for the backward pass of the largest micro-batch plus weights,
-    gradient and Adam's moments. gflop: 6 x parameters x tokens, the usual model of a forward and a
-    backward pass; mfu: its rate over that of a large matrix product measured here.
+    Columns: strategy, prefix, group, prompt_tokens, micro_rows, micro_tokens, batch, rows, tokens,
+    update_seconds, step_seconds, peak_mib (see `recast.lm.memory`), gflop (see `recast.lm.flops`),
+    mfu (its rate over the rig's peak); ratio (the baseline's update_seconds over this one's, same
+    prefix), and likewise token_ratio, step_ratio, memory_ratio; prefix_speedup (re-encoded
+    update_seconds over this one's, same strategy).
     """
-    peak_rate = matrix_rate()
-    vocabulary = small_vocabulary(DEPTH, CODEBOOK, recent=10_000)
     grid = [
         (group, tokens, micro)
         for tokens in shapes.prompt_tokens
@@ -87,36 +142,16 @@ def measure(
     for place, (group, tokens, micro) in enumerate(grid):
         progress(place, len(grid), f"G = {group}, P = {tokens}, micro-batch {micro or 'whole'}")
         cases = [
-            _case(name, prefix, group, tokens, micro, shapes, vocabulary, shape or SmallModel())
+            make_case(rig, name, prefix == "shared", group, tokens, micro, shapes)
             for prefix in ("reencoded", "shared")
             for name in shapes.strategies
         ]
         for turn in range(shapes.repeats + 1):
             for case in cases:
-                _turn(case, turn)
-        found += _rows(cases, group, tokens, micro, shapes, peak_rate)
+                take_turn(case, turn)
+        found += related([row_of(case) for case in cases], cases[0].name)
     progress(len(grid), len(grid), "done")
     return found
-
-
-def matrix_rate(size: int = 768, seconds: float = 0.2) -> float:
-    """FLOP per second, of `clock`, of a large float32 matrix product."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    a @ b
-    began, count = clock(), 0
-    while clock() - began < seconds:
-        a @ b
-        count += 1
-    return 2.0 * size**3 * count / (clock() - began)
-
-
-def clock() -> float:
-    """Processor seconds of this process on a CPU, so that what else runs there does not count; wall
-    seconds with a GPU, when its queue is empty."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
 
 
 def token_model(prompt: int, group: int, width: int, depth: int = DEPTH) -> float:
@@ -126,165 +161,138 @@ def token_model(prompt: int, group: int, width: int, depth: int = DEPTH) -> floa
 
 
 def made_up(
-    tokens: int, batch: int, vocabulary: Vocabulary
+    tokens: int, batch: int, vocabulary: Vocabulary, items: int = ITEMS
 ) -> tuple[Trie, list[list[Codes]], list[Codes]]:
-    """A random catalogue, and the history and target of each of `batch` prompts of at most
-    `tokens` tokens."""
-    draw = random.Random(0)
+    """A random catalogue of `items`, and the history and target of each of `batch` prompts of at
+    most `tokens` tokens."""
+    draw, codebook = random.Random(0), len(vocabulary.tokens[0])
     sids = set[Codes]()
-    while len(sids) < ITEMS:
-        sids.add(tuple(draw.randrange(CODEBOOK) for _ in range(DEPTH)))
+    while len(sids) < items:
+        sids.add(tuple(draw.randrange(codebook) for _ in range(DEPTH)))
     known = sorted(sids)
-    items = max(1, (tokens - len(vocabulary.before)) // DEPTH)
-    histories = [[draw.choice(known) for _ in range(items)] for _ in range(batch)]
+    recent = max(1, (tokens - len(vocabulary.before)) // DEPTH)
+    histories = [[draw.choice(known) for _ in range(recent)] for _ in range(batch)]
     return build_trie(known), histories, [draw.choice(known) for _ in range(batch)]
 
 
-def _case(
-    name: str,
-    prefix: str,
-    group: int,
-    tokens: int,
-    micro: int,
-    shapes: Shapes,
-    vocabulary: Vocabulary,
-    shape: SmallModel,
-) -> _Case:
-    trie, histories, targets = made_up(tokens, shapes.batch, vocabulary)
-    model = build_small(vocabulary, shape, seed=0)
+def make_case(
+    rig: Rig, name: str, shared: bool, group: int, tokens: int, micro: int, shapes: Shapes
+) -> Case:
+    """A strategy on made-up prompts of at most `tokens` tokens; micro: rows, 0 = the whole."""
+    trie, histories, targets = made_up(tokens, shapes.batch, rig.vocabulary, rig.items)
     job = Job(
-        model=model,
-        reference=build_small(vocabulary, shape, seed=0),
-        vocabulary=vocabulary,
-        trie=trie,
-        prompts=vocabulary.prompts(histories),
-        target=torch.tensor(targets),
+        model=rig.model,
+        reference=rig.reference,
+        vocabulary=rig.vocabulary,
+        trie=trie.to(rig.device),
+        prompts=rig.vocabulary.prompts(histories).to(rig.device),
+        target=torch.tensor(targets, device=rig.device),
         evaluation={},
     )
     how = RLTraining(
         batch=shapes.batch,
         group=group,
         micro_rows=micro or 10**9,
-        shared_prefix=prefix == "shared",
+        micro_tokens=shapes.micro_tokens,
+        shared_prefix=shared,
         kl_weight=shapes.kl_weight,
     )
-    optimizer = Adam(dict(model.named_parameters()), lr=1e-6)
-    return _Case(name, STRATEGIES[name], how, job, optimizer, [], [])
+    return Case(rig, name, parse_strategy(name), how, job)
 
 
-def _turn(case: _Case, turn: int) -> None:
+def take_turn(case: Case, turn: int) -> None:
     """One step; turn 0 warms up and is not counted."""
-    job, how = case.job, case.how
-    began = clock()
+    job, how, device = case.job, case.how, case.rig.device
+    began = clock(device)
     collected = collect(roller(job, how), case.strategy, turn, {})
-    rolled = clock() - began
+    rolled = clock(device) - began
     case.collected = collected
-    # Once untimed: memory that the case before gave back is mapped anew, at the wrong one's cost.
+    if device.type == "cpu":
+        # Once untimed: memory that the case before gave back is mapped anew, at its cost.
+        _update(case)
+    began = clock(device)
     _update(case)
-    began = clock()
-    update(job, case.strategy, how, collected, 0.0)
-    case.optimizer.step(1e-6, how.clip_norm)
-    done = clock()
+    done = clock(device)
     if turn:
         case.rollouts.append(rolled)
         case.updates.append(done - began)
 
 
-def _rows(
-    cases: list[_Case], group: int, tokens: int, micro: int, shapes: Shapes, peak_rate: float
-) -> list[Row]:
-    found: list[Row] = []
-    for case in cases:
-        parameters = sum(p.numel() for p in case.job.model.parameters())
-        assert case.collected is not None
-        rows, cost = tokens_of(case.job, case.strategy, case.how, case.collected)
-        seconds = statistics.median(case.updates)
-        flop = 6.0 * parameters * cost
-        found.append(
-            {
-                "strategy": case.name,
-                "prefix": "shared" if case.how.shared_prefix else "reencoded",
-                "group": group,
-                "prompt_tokens": int(case.job.prompts.length.max()),
-                "micro_rows": micro,
-                "batch": shapes.batch,
-                "rows": rows,
-                "tokens": cost,
-                "update_seconds": seconds,
-                "step_seconds": statistics.median(case.rollouts) + seconds,
-                "peak_mib": peak_memory(case.job.model, partial(_update, case)) / 2**20,
-                "gflop": flop / 1e9,
-                "mfu": flop / seconds / peak_rate,
-            }
-        )
-    for row in found:
-        base = next(
-            r for r in found if (r["strategy"], r["prefix"]) == (cases[0].name, row["prefix"])
-        )
+def row_of(case: Case) -> Row:
+    """What a case measured, without ratios; see `measure`."""
+    assert case.collected is not None
+    how, depth = case.how, case.job.trie.depth
+    rows, cost = tokens_of(case.job, case.strategy, how, case.collected)
+    lengths, widths = token_counts(case.collected.prompts.length, width_of(case))
+    flop = update_flops(
+        case.rig.model,
+        lengths,
+        widths,
+        depth,
+        case.rig.codebook,
+        how.shared_prefix,
+        bool(how.kl_weight),
+    )
+    seconds = statistics.median(case.updates)
+    return {
+        "strategy": case.name,
+        "prefix": "shared" if how.shared_prefix else "reencoded",
+        "group": how.group,
+        "prompt_tokens": int(case.job.prompts.length.max()),
+        "micro_rows": 0 if how.micro_tokens or how.micro_rows == 10**9 else how.micro_rows,
+        "micro_tokens": how.micro_tokens,
+        "batch": how.batch,
+        "rows": rows,
+        "tokens": cost,
+        "update_seconds": seconds,
+        "step_seconds": statistics.median(case.rollouts) + seconds,
+        "peak_mib": peak_memory(case.job.model, partial(_update, case)) / 2**20,
+        "gflop": flop / 1e9,
+        "mfu": flop / seconds / case.rig.peak,
+    }
+
+
+def related(rows: list[Row], baseline: str) -> list[Row]:
+    """The same rows with their ratios to the baseline's, and to the re-encoded ones."""
+    for row in rows:
+        base = next(r for r in rows if (r["strategy"], r["prefix"]) == (baseline, row["prefix"]))
         again = next(
-            r for r in found if (r["strategy"], r["prefix"]) == (row["strategy"], "reencoded")
+            r for r in rows if (r["strategy"], r["prefix"]) == (row["strategy"], "reencoded")
         )
         row["ratio"] = float(base["update_seconds"]) / float(row["update_seconds"])
         row["token_ratio"] = float(base["tokens"]) / float(row["tokens"])
         row["step_ratio"] = float(base["step_seconds"]) / float(row["step_seconds"])
         row["memory_ratio"] = float(base["peak_mib"]) / float(row["peak_mib"])
         row["prefix_speedup"] = float(again["update_seconds"]) / float(row["update_seconds"])
-    return found
+    return rows
 
 
-def _update(case: _Case) -> None:
+def _update(case: Case) -> None:
     assert case.collected is not None
     update(case.job, case.strategy, case.how, case.collected, 0.0)
-    case.job.model.zero_grad(set_to_none=True)
+    case.rig.optimizer.step(RATE, case.how.clip_norm)
+
+
+def width_of(case: Case) -> torch.Tensor:
+    """Rows that each prompt of the collected batch sends through the actor, `[B]`."""
+    assert case.collected is not None
+    return _width(case.strategy, case.collected)
+
+
+def _width(strategy: Strategy, collected: Collected) -> torch.Tensor:
+    signal, extra = collected.signal, int(strategy.learns_from_target)
+    none = torch.zeros_like(collected.prompts.length)
+    return (signal.rows.sum(-1) if signal is not None else none) + extra
 
 
 def tokens_of(
     job: Job, strategy: Strategy, how: RLTraining, collected: Collected
 ) -> tuple[int, int]:
     """Rows, and tokens of the actor's forward pass, of one collected batch."""
-    signal, length = collected.signal, collected.prompts.length
-    extra = int(strategy.learns_from_target)
-    width = (signal.rows.sum(-1) if signal is not None else torch.zeros_like(length)) + extra
-    depth = job.trie.depth
+    length, width, depth = collected.prompts.length, _width(strategy, collected), job.trie.depth
     used = width > 0
     if how.shared_prefix:
         tokens = (length + (depth - 1) * width)[used]
     else:
         tokens = (width * (length + depth - 1))[used]
     return int(width.sum()), int(tokens.sum())
-
-
-def peak_memory(model: CausalLM, call: Callable[[], None]) -> float:
-    """Bytes at the peak of one update: see `measure`."""
-    weights = float(sum(4 * p.numel() * p.element_size() for p in model.parameters()))
-    if next(model.parameters()).is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        return float(torch.cuda.max_memory_allocated())
-    held: dict[int, int] = {}
-    live = peak = 0
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-
-    class Kept:
-        """A tensor that waits for the backward pass; its storage is counted once."""
-
-        def __init__(self, tensor: torch.Tensor) -> None:
-            nonlocal live, peak
-            self.tensor = tensor
-            self.key = tensor.untyped_storage().data_ptr()
-            if self.key not in own:
-                if not held.get(self.key):
-                    live += tensor.untyped_storage().nbytes()
-                    peak = max(peak, live)
-                held[self.key] = held.get(self.key, 0) + 1
-
-        def __del__(self) -> None:
-            nonlocal live
-            if self.key not in own:
-                held[self.key] -= 1
-                if not held[self.key]:
-                    live -= self.tensor.untyped_storage().nbytes()
-
-    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
-        call()
-    return weights + peak

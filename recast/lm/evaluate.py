@@ -1,13 +1,15 @@
 """Evaluation of a real model, one number per prompt and metric.
 
-Exact, by scoring the target's path under the trie-constrained policy: `pass_at_1` = p(target), the
-expected hit of one sample at T = 1; `pass_at_1_matched`, the same at a temperature that matches an
-entropy; `pass_at_32` = 1 - (1 - p)^32 for 32 independent samples; the regime shares of i.i.d.
-groups. By constrained beam search of width 50 (a beam may prune what enumeration would keep):
-`hr_at_k` (the target is among the first k beams; `recall_at_k` with one target), `ndcg_at_10` =
-1 / log2(rank + 1) with rank from 1, as MiniOneRec computes them; `hr_at_1` is the top beam's hit,
-which OpenOneRec's evaluation calls Pass@1. Estimated: `entropy` from 8 rollouts per prompt
-(chain rule, unbiased), `invalid` from one unconstrained sample per prompt.
+Exact, by scoring the target's path under the trie-constrained policy: `c_at_k` is C(k), Pass@k at
+the temperature that is best for that k on tuning users, and `area` its mean over k = 1, 2, 4, ..
+64; `pass_at_1` = p(target), the expected hit of one sample at T = 1; `pass_at_1_matched`, the same
+at a temperature that matches an entropy (missing where none does); `pass_at_32` = 1 - (1 - p)^32
+for 32 independent samples; the regime shares of i.i.d. groups. By constrained beam search of width
+50 (a beam may prune what enumeration would keep): `hr_at_k` (the target is among the first k beams;
+`recall_at_k` with one target), `ndcg_at_10` = 1 / log2(rank + 1) with rank from 1, as MiniOneRec
+computes them; `hr_at_1` is the top beam's hit, which OpenOneRec's evaluation calls Pass@1.
+Estimated: `entropy` from 8 rollouts per prompt (chain rule, unbiased), `invalid` from one
+unconstrained sample per prompt.
 """
 
 from __future__ import annotations
@@ -21,21 +23,28 @@ from torch import Tensor
 
 from recast.items import Interaction
 from recast.lm.decode import beams, entropy, enumerate_nodes, sample
-from recast.lm.prefix import CausalLM, head, hidden_states, last_state, prompt_mask
+from recast.lm.prefix import CausalLM, head, hidden_states, last_state
 from recast.lm.seeds import generator, uniforms
-from recast.lm.sft import target_logp
+from recast.lm.sft import target_logps
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.metrics import best_temperatures, pass_curve
 
 BEAMS = 50
 CHUNK = 64
 ENTROPY_ROLLOUTS = 8
 MATCHING_PROMPTS = 64
+TUNING_PROMPTS = 512
+"""Most tuning prompts on which the best temperatures are chosen."""
+
+OFF = 0.05
+"""Nats: a temperature whose entropy misses the wanted one by more is no match."""
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """prompts, target item `[n]`, target codes `[n, L]`, slices name -> bool `[n]`, users."""
+    """prompts, target item `[n]`, target codes `[n, L]`, slices name -> bool `[n]` (on the CPU, as
+    tables of metrics are), users."""
 
     prompts: Prompts
     item: Tensor
@@ -61,19 +70,36 @@ def evaluation_set(
     slices: Mapping[str, Sequence[bool]],
     limit: int | None = None,
 ) -> EvaluationSet:
-    """Rows ready to evaluate; limit: a fixed random choice of so many, None = all."""
+    """Rows ready to evaluate, on the trie's device; limit: a fixed random choice of so many, None =
+    all."""
     chosen = list(range(len(rows)))
     if limit is not None and limit < len(rows):
         order = torch.randperm(len(rows), generator=generator(0, "evaluation rows"))
         chosen = sorted(order[:limit].tolist())
-    codes = torch.tensor([rows[i].target for i in chosen])
+    device = trie.codes.device
+    codes = torch.tensor([rows[i].target for i in chosen], device=device)
     return EvaluationSet(
-        prompts=vocabulary.prompts([rows[i].history for i in chosen]),
+        prompts=vocabulary.prompts([rows[i].history for i in chosen]).to(device),
         item=trie.walk(codes)[2],
         codes=codes,
         slices={k: torch.tensor([flags[i] for i in chosen]) for k, flags in slices.items()},
         users=tuple(rows[i].user for i in chosen),
     )
+
+
+@torch.no_grad()
+def tuned_temperatures(
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, tuning: EvaluationSet
+) -> tuple[float, ...]:
+    """The temperature of each k of `recast.metrics.PASSES` that is best on the first
+    `TUNING_PROMPTS` tuning prompts."""
+    model.eval()
+    few = tuning.first(TUNING_PROMPTS)
+
+    def hit_at(temperatures: Sequence[float]) -> Tensor:
+        return target_logps(model, vocabulary, trie, few.prompts, few.codes, temperatures).exp()
+
+    return best_temperatures(hit_at)
 
 
 @torch.no_grad()
@@ -84,16 +110,18 @@ def per_prompt(
     data: EvaluationSet,
     group: int,
     temperature: float,
+    best: Sequence[float],
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Every metric of every prompt, float64 `[n]`, and the beam items `[n, 50]`.
+    """Every metric of every prompt, float64 `[n]`, and the beam items `[n, 50]`, on the CPU.
 
     group: width of the i.i.d. groups that the regime shares speak of; temperature: where
-    `pass_at_1_matched` is read.
+    `pass_at_1_matched` is read, NaN = nowhere; best: where each `c_at_k` is, from
+    `tuned_temperatures`.
     """
     model.eval()
-    target = data.codes
-    logp = target_logp(model, vocabulary, trie, data.prompts, target).double()
-    cold = target_logp(model, vocabulary, trie, data.prompts, target, temperature=temperature)
+    logp, cold, *tuned = target_logps(
+        model, vocabulary, trie, data.prompts, data.codes, (1.0, temperature, *best)
+    )
     found, spread, invalid = [], [], []
     for start in range(0, len(data), CHUNK):
         part = data.prompts[start : start + CHUNK]
@@ -112,14 +140,15 @@ def per_prompt(
         ]
     )
     table = {
+        **pass_curve(torch.stack(tuned).exp()),
         **from_probability(logp.exp(), group),
-        "pass_at_1_matched": cold.double().exp(),
+        "pass_at_1_matched": cold.exp(),
         "greedy": (greedy == data.item).double(),
         **from_rank(rank),
         "entropy": torch.cat(spread).double(),
         "invalid": torch.cat(invalid).double(),
     }
-    return table, items
+    return {name: values.cpu() for name, values in table.items()}, items.cpu()
 
 
 def from_probability(p: Tensor, group: int) -> dict[str, Tensor]:
@@ -168,9 +197,8 @@ def free_sample_is_invalid(
     node = torch.zeros_like(length)
     lost = torch.zeros_like(length, dtype=torch.bool)
     for level in range(trie.depth):
-        _, mask = prompt_mask(length, ids.shape[1])
         place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        states = hidden_states(model, ids, place, mask.unsqueeze(1))
+        states = hidden_states(model, ids, place, None)
         cdf = torch.softmax(head(model, last_state(states, length)).double(), -1).cumsum(-1)
         draw = draws[:, level : level + 1].to(cdf.device) * cdf[:, -1:]
         token = torch.searchsorted(cdf, draw, right=True).clamp(max=cdf.shape[-1] - 1)
@@ -195,40 +223,45 @@ def entropy_curve(
     ]
 
     def curve(temperature: float) -> float:
-        values = torch.cat([entropy(part.item_logp(temperature)) for part in parts])
-        return float(values.mean())
+        values = [entropy(part.item_logp(temperature).double()) for part in parts]
+        return float(torch.cat(values).mean())
 
     return curve
 
 
 def matched_temperature(curve: Callable[[float], float], wanted: float) -> float:
-    """Temperature in [1/16, 16] at which the entropy is `wanted`, by bisection on log T; the nearer
-    end where none is."""
-    low, high = -math.log(16), math.log(16)
+    """Temperature from 1e-4 to 1e6 at which the entropy is `wanted`, by bisection on log T; NaN
+    where none comes within `OFF` nats."""
+    low, high = math.log(1e-4), math.log(1e6)
     if abs(curve(1.0) - wanted) < 1e-6:
         return 1.0
-    for _ in range(20):
+    for _ in range(24):
         middle = (low + high) / 2
         if curve(math.exp(middle)) < wanted:
             low = middle
         else:
             high = middle
-    return math.exp((low + high) / 2)
+    found = math.exp((low + high) / 2)
+    return found if abs(curve(found) - wanted) <= OFF else math.nan
 
 
 def summarise(
     table: Mapping[str, Tensor], slices: Mapping[str, Tensor]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Means over all prompts and over each slice that has any: {slice: {metric: value}}.
 
-    table: a metric of each prompt, `[P]`; slices: bool `[P]`.
+    table: a metric of each prompt, `[P]`; slices: bool `[P]`. None for a mean that is not a number.
     """
     everyone = torch.ones(len(next(iter(table.values()))), dtype=torch.bool)
     return {
-        label: {name: value[mask].mean().item() for name, value in table.items()}
+        label: {name: _known(value[mask].mean().item()) for name, value in table.items()}
         for label, mask in {"all": everyone, **slices}.items()
         if bool(mask.any())
     }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def paired_interval(

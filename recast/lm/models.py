@@ -1,25 +1,15 @@
-"""Models: the small one from scratch, or any local or hub causal LM (full or LoRA).
-
-Weights are read and written as safetensors only; remote code runs only when the user asks for it.
-"""
+"""Models: the small one from scratch, LoRA adapters, and which models this engine reproduces."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 
+from recast.lm.device import CPU, Placement
 from recast.lm.extra import LMError, require
 from recast.lm.prefix import CausalLM, head, hidden_states, prompt_mask
-from recast.lm.vocabulary import (
-    Vocabulary,
-    code_name,
-    small_vocabulary,
-    tokenizer_vocabulary,
-)
+from recast.lm.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -32,8 +22,10 @@ class SmallModel:
     hidden: int = 384
 
 
-def build_small(vocabulary: Vocabulary, shape: SmallModel, seed: int) -> CausalLM:
-    """A freshly initialised small model; the same seed gives the same weights.
+def build_small(
+    vocabulary: Vocabulary, shape: SmallModel, seed: int, placement: Placement = CPU
+) -> CausalLM:
+    """A freshly initialised small model; the same seed gives the same weights on every device.
 
     Raises LMError without transformers.
     """
@@ -56,57 +48,25 @@ def build_small(vocabulary: Vocabulary, shape: SmallModel, seed: int) -> CausalL
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return transformers.Qwen3ForCausalLM(config)
+        model = transformers.Qwen3ForCausalLM(config)
+    return placed(model, placement)
 
 
-def load_pretrained(
-    name: str,
-    depth: int,
-    codebook: int,
-    *,
-    chat: bool = False,
-    trust_remote_code: bool = False,
-    gguf: str | None = None,
-) -> tuple[CausalLM, Any, Vocabulary]:
-    """A local folder or hub id, its tokenizer with one token per code, and the vocabulary.
+def placed(model: CausalLM, placement: Placement) -> CausalLM:
+    """The model on its device, in its type, with its attention kernel; activations are recomputed
+    in the backward pass where the placement says so."""
+    if placement.attention != "sdpa":
+        model.set_attn_implementation(placement.attention)
+    if placement.checkpointing:
+        recompute(model)
+    return model.to(device=placement.device, dtype=placement.dtype)
 
-    gguf: a GGUF file inside the folder, which transformers converts.
-    Raises LMError, one line: not found, no safetensors, too little memory, split codes, a head
-    that this engine does not reproduce.
-    """
-    transformers = require("transformers")
-    local = Path(name)
-    if local.is_dir() and gguf is None and not list(local.glob("*.safetensors")):
-        raise LMError(f"{name}: no *.safetensors file in this folder; other formats are not read")
-    extra = {"gguf_file": gguf} if gguf else {"use_safetensors": True}
-    check_memory(local)
-    options = {"trust_remote_code": trust_remote_code}
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            name, **options, **({"gguf_file": gguf} if gguf else {})
-        )
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, **options, **extra
-        )
-    except MemoryError:
-        raise LMError(f"{name}: too little memory to load this model; take a smaller one") from None
-    except (OSError, ValueError, ImportError) as problem:
-        reason = " ".join(str(problem).split())[:300]
-        raise LMError(f"{name}: cannot load a causal LM: {reason}") from None
-    if gguf:
-        # The converted weights are plain tensors; what says otherwise forbids saving them.
-        model.hf_quantizer, model.is_quantized = None, False
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-    _zero_dropout(model)
-    names = [code_name(level, code) for level in range(depth) for code in range(codebook)]
-    if tokenizer.add_tokens([n for n in names if n not in tokenizer.get_vocab()]):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model.resize_token_embeddings(len(tokenizer))
-    vocabulary = tokenizer_vocabulary(tokenizer, depth, codebook, chat=chat)
-    check_head(model)
-    return model, tokenizer, vocabulary
+
+def recompute(model: CausalLM) -> None:
+    """Compute activations again in the backward pass, in training mode."""
+    # The name that transformers gives it now, and its older one.
+    new = getattr(model, "activation_checkpointing_enable", None)
+    (new or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalLM:
@@ -128,23 +88,6 @@ def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalL
         task_type="CAUSAL_LM",
     )
     return peft.get_peft_model(model, config)
-
-
-def check_memory(folder: Path) -> None:
-    """Raise LMError when the weights in float32 with gradient and Adam would not fit the machine.
-
-    A folder's safetensors files are counted at four copies; a hub id is not checked beforehand.
-    """
-    size = (
-        sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
-    )
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 4 * size > have:
-        raise LMError(
-            f"{folder}: too little memory: about {4 * size / 2**30:.0f} GiB wanted for weights, "
-            f"gradient and Adam, the machine has {have / 2**30:.0f} GiB; use --lora or a "
-            "smaller model"
-        )
 
 
 def check_head(model: CausalLM) -> None:
@@ -175,8 +118,9 @@ def check_head(model: CausalLM) -> None:
         )
 
 
-def _zero_dropout(model: CausalLM) -> None:
-    # With dropout the policy that is scored is not the policy that sampled: step-1 KL is not 0.
+def zero_dropout(model: CausalLM) -> None:
+    """No dropout: with it the policy that is scored is not the one that sampled, and the KL of the
+    first step is not 0."""
     for name in ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"):
         if getattr(model.config, name, 0.0):
             setattr(model.config, name, 0.0)
@@ -185,8 +129,3 @@ def _zero_dropout(model: CausalLM) -> None:
             module.attention_dropout = 0.0
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-
-
-def default_vocabulary(depth: int, codebook: int) -> Vocabulary:
-    """The small model's vocabulary for a catalogue."""
-    return small_vocabulary(depth, codebook)

@@ -30,16 +30,19 @@ def backbone(model: CausalLM) -> CausalLM:
 
 
 def hidden_states(
-    model: CausalLM, ids: Tensor, position: Tensor, mask: Tensor, cache: Any = None
+    model: CausalLM, ids: Tensor, position: Tensor, mask: Tensor | None, cache: Any = None
 ) -> Tensor:
     """Last hidden states `[B, T, d]` of tokens `[B, T]`.
 
-    position `[B, T]`; mask bool `[B, 1, T, S]`, True = may attend, S = cached + T keys.
+    position `[B, T]`; mask bool `[B, 1, T, S]`, True = may attend, S = cached + T keys. None is
+    plain causal attention, for which the fused kernels need no mask: padding on the right is seen
+    by itself alone.
     """
     inner = backbone(model)
-    dtype = inner.dtype
-    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    bias = bias.masked_fill(~mask, torch.finfo(dtype).min)
+    bias = None
+    if mask is not None:
+        bias = torch.zeros(mask.shape, dtype=inner.dtype, device=mask.device)
+        bias = bias.masked_fill(~mask, torch.finfo(inner.dtype).min)
     out = inner.model(
         input_ids=ids,
         position_ids=position,
@@ -199,8 +202,7 @@ def reencoded_logp(
     line = torch.arange(len(ids), device=device)
     for level in range(depth - 1):
         ids[line, length + level] = tokens[level][flat[:, level]]
-    _, mask = prompt_mask(length + depth - 1, width + depth - 1)
     place = torch.arange(width + depth - 1, device=device).expand(len(ids), -1)
-    states = hidden_states(model, ids, place, mask.unsqueeze(1))
+    states = hidden_states(model, ids, place, None)
     picked = [states[line, length - 1 + lv].view(batch, rows, -1) for lv in range(depth)]
     return chosen_logp(level_logits(model, picked, tokens, trie), tokens, codes, trie, temperature)

@@ -29,7 +29,6 @@ from recast.lm.prefix import (
     hidden_states,
     level_logits,
     packed_states,
-    prompt_mask,
 )
 from recast.lm.seeds import batch_indices
 from recast.lm.trie import Trie
@@ -42,7 +41,8 @@ StopOn = Literal["ndcg_at_10", "nll"]
 @dataclass(frozen=True)
 class Tuning:
     """epochs: at most; patience: epochs without a better `stop_on` before stopping; history_loss:
-    learn the codes of the history too; lr peaks after the first warmup steps and falls along a
+    learn the codes of the history too; micro_rows: rows per forward pass (memory, not result), 0 =
+    the batch; lr peaks after the first warmup steps and falls along a
     cosine to a tenth at the last epoch."""
 
     epochs: int = 10
@@ -55,6 +55,7 @@ class Tuning:
     history_loss: bool = False
     clip_norm: float = 1.0
     seed: int = 0
+    micro_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,24 @@ def sequence_loss(
     line = torch.arange(len(prompts), device=ids.device)
     for level in range(depth):
         ids[line, prompts.length + level] = table[level][target[:, level]]
-    length = prompts.length + depth
-    _, mask = prompt_mask(length, ids.shape[1])
     place = torch.arange(ids.shape[1], device=ids.device)
-    states = hidden_states(model, ids, place.expand_as(ids), mask.unsqueeze(1))
-    # Position p predicts token p + 1; a history code counts when it follows the opening tokens.
-    first = len(vocabulary.before) - 1 if history else None
-    start = prompts.length.unsqueeze(-1) - 1
-    counted = (place >= start) & (place < start + depth)
-    if first is not None:
-        end = prompts.length.unsqueeze(-1) - 1 - len(vocabulary.after)
-        counted = counted | ((place >= first) & (place < end))
+    states = hidden_states(model, ids, place.expand_as(ids), None)
+    counted = _counted(vocabulary, prompts, depth, history)
     counted = counted[:, :-1]
     logits = head(model, states[:, :-1][counted])
     return torch.nn.functional.cross_entropy(logits, ids[:, 1:][counted])
+
+
+def _counted(vocabulary: Vocabulary, prompts: Prompts, depth: int, history: bool) -> Tensor:
+    """Positions whose next token the loss counts, bool `[B, P + L]`."""
+    place = torch.arange(prompts.ids.shape[1] + depth, device=prompts.ids.device)
+    # Position p predicts token p + 1; a history code counts when it follows the opening tokens.
+    start = prompts.length.unsqueeze(-1) - 1
+    counted = (place >= start) & (place < start + depth)
+    if history:
+        first, end = len(vocabulary.before) - 1, start - len(vocabulary.after)
+        counted = counted | ((place >= first) & (place < end))
+    return counted
 
 
 @torch.no_grad()
@@ -115,13 +120,13 @@ def target_logps(
     temperatures: Sequence[float],
     chunk: int = 256,
 ) -> Tensor:
-    """`target_logp` at several temperatures from one forward pass, `[T, B]`."""
+    """`target_logp` at several temperatures from one forward pass, `[T, B]` float64."""
     tokens = vocabulary.table(prompts.ids.device)
     found = []
     for start in range(0, len(prompts), chunk):
         part, codes = prompts[start : start + chunk], target[start : start + chunk].unsqueeze(1)
         states = packed_states(model, vocabulary, part, codes)
-        logits = level_logits(model, states, tokens, trie)
+        logits = [here.double() for here in level_logits(model, states, tokens, trie)]
         found.append(
             torch.stack(
                 [chosen_logp(logits, tokens, codes, trie, t).sum((-2, -1)) for t in temperatures]
@@ -147,17 +152,19 @@ def fine_tune(
     bit for bit. Raises LMError for a loss that is not finite (the checkpoint of the epoch before
     stays) and for a progress folder of another configuration.
     """
-    prompts = vocabulary.prompts([row.history for row in rows])
-    target = torch.tensor([row.target for row in rows])
-    held_prompts = vocabulary.prompts([row.history for row in tuning])
-    held_target = torch.tensor([row.target for row in tuning])
+    device = trie.codes.device
+    prompts = vocabulary.prompts([row.history for row in rows]).to(device)
+    target = torch.tensor([row.target for row in rows], device=device)
+    held_prompts = vocabulary.prompts([row.history for row in tuning]).to(device)
+    held_target = torch.tensor([row.target for row in tuning], device=device)
     batch = min(how.batch, len(prompts))
     per_epoch = len(prompts) // batch
     named = trainable(model)
     optimizer = Adam(named, how.lr, weight_decay=how.weight_decay)
     best = {name: value.detach().clone() for name, value in named.items()}
     history: list[dict[str, float]] = []
-    wanted = {"how": asdict(how), "rows": len(rows), "catalogue": fingerprint}
+    settings = {name: value for name, value in asdict(how).items() if name != "micro_rows"}
+    wanted = {"how": settings, "rows": len(rows), "catalogue": fingerprint}
     saved = checkpoint.load_state(folder / "progress")
     if saved is not None:
         state, meta = saved
@@ -178,15 +185,15 @@ def fine_tune(
         for place in range(per_epoch):
             step = epoch * per_epoch + place
             index = batch_indices(how.seed, "sft", step, batch, len(prompts))
-            loss = sequence_loss(model, vocabulary, prompts[index], target[index], how.history_loss)
-            if not bool(loss.isfinite()):
+            index = index.to(device)
+            loss = _gradient(model, vocabulary, prompts[index], target[index], how)
+            if not math.isfinite(loss):
                 raise LMError(
-                    f"SFT: the loss became {loss.item()} at step {step + 1} (lr {how.lr:g}); "
+                    f"SFT: the loss became {loss} at step {step + 1} (lr {how.lr:g}); "
                     f"lower --lr; the last good state is kept in {folder}"
                 )
-            torch.autograd.backward(loss)
             optimizer.step(_rate(step, how, per_epoch), how.clip_norm)
-            total += loss.item()
+            total += loss
             progress(step + 1, how.epochs * per_epoch, f"epoch {epoch + 1}")
         model.eval()
         nll = -target_logp(model, vocabulary, trie, held_prompts, held_target).mean().item()
@@ -209,6 +216,20 @@ def fine_tune(
         value.data.copy_(best[name])
     model.eval()
     return Outcome(tuple(history), _best(history, how))
+
+
+def _gradient(
+    model: CausalLM, vocabulary: Vocabulary, prompts: Prompts, target: Tensor, how: Tuning
+) -> float:
+    """Add the gradient of one batch's loss, in micro-batches; returns the loss."""
+    total, counts = 0.0, _counted(vocabulary, prompts, target.shape[-1], how.history_loss).sum(-1)
+    size = how.micro_rows or len(prompts)
+    for part in torch.split(torch.arange(len(prompts), device=target.device), size):
+        loss = sequence_loss(model, vocabulary, prompts[part], target[part], how.history_loss)
+        loss = loss * (counts[part].sum() / counts.sum())
+        torch.autograd.backward(loss)
+        total += loss.item()
+    return total
 
 
 def _best(history: list[dict[str, float]], how: Tuning) -> int:

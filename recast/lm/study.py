@@ -18,19 +18,23 @@ from torch import Tensor
 
 from recast.ledger import CostLedger
 from recast.lm.decode import beams
-from recast.lm.efficiency import clock, peak_memory, tokens_of
+from recast.lm.device import clock
+from recast.lm.efficiency import tokens_of
 from recast.lm.evaluate import (
     EvaluationSet,
     entropy_curve,
     from_probability,
     from_rank,
     matched_temperature,
+    tuned_temperatures,
 )
+from recast.lm.memory import peak_memory
 from recast.lm.optimizer import Adam, trainable
 from recast.lm.sft import target_logps
 from recast.lm.signal import collect, why_not
 from recast.lm.trainer import memory_of, roller, train_step
 from recast.lm.update import Job, RLTraining, update
+from recast.metrics import pass_curve
 from recast.strategy import Strategy
 
 WIDTH = 10
@@ -100,38 +104,49 @@ def run(job: Job, strategy: Strategy, how: RLTraining, stops: Sequence[int]) -> 
 
 @torch.no_grad()
 def measure(
-    job: Job, data: EvaluationSet, group: int, matched: float = 1.0, *, report: bool = False
+    job: Job,
+    data: EvaluationSet,
+    group: int,
+    matched: float = 1.0,
+    *,
+    best: Sequence[float] | None = None,
+    report: bool = False,
 ) -> dict[str, Tensor]:
     """Every metric of every prompt, float64 `[n]`; definitions as in `recast.lm.evaluate`, with
     `WIDTH` beams, so ranks beyond them are misses.
 
-    matched: temperature of `pass_at_1_matched`; report: add pass_at_1_t.. and
+    matched: temperature of `pass_at_1_matched`, NaN = nowhere; best: temperatures of C(k), None =
+    chosen on the job's tuning users; report: add pass_at_1_t.. and
     pass_at_32_t.. at `TEMPERATURES`.
     """
     job.model.eval()
     model, vocabulary, trie = job.model, job.vocabulary, job.trie
-    temperatures = (1.0, matched, *(TEMPERATURES if report else ()))
+    if best is None:
+        best = tuned_temperatures(model, vocabulary, trie, job.evaluation["validation"])
+    temperatures = (1.0, matched, *best, *(TEMPERATURES if report else ()))
     # Prompts of like length together: less padding, the same numbers.
     order = torch.argsort(data.prompts.length, stable=True)
     parts = [(data.prompts[index], data.codes[index]) for index in torch.split(order, CHUNK)]
     back = torch.argsort(order)
     logp = torch.cat(
         [target_logps(model, vocabulary, trie, p, codes, temperatures) for p, codes in parts], 1
-    ).double()[:, back]
+    )[:, back]
     items = torch.cat([beams(model, vocabulary, trie, p, WIDTH)[0] for p, _ in parts])[back]
     where = items == data.item.unsqueeze(-1)
     rank = torch.where(where.any(-1), where.to(torch.uint8).argmax(-1), WIDTH)
     ranked = {k: v for k, v in from_rank(rank).items() if k not in ("hr_at_50", "recall_at_32")}
+    cold = 2 + len(best)
     found = {
+        **pass_curve(logp[2:cold].exp()),
         **from_probability(logp[0].exp(), group),
         "pass_at_1_matched": logp[1].exp(),
         **ranked,
     }
-    for place, temperature in enumerate(temperatures[2:], 2):
-        cold = from_probability(logp[place].exp(), group)
+    for place, temperature in enumerate(temperatures[cold:], cold):
+        tempered = from_probability(logp[place].exp(), group)
         name = temperature_name(temperature)
-        found |= {f"{m}_{name}": cold[m] for m in ("pass_at_1", "pass_at_32")}
-    return found
+        found |= {f"{m}_{name}": tempered[m] for m in ("pass_at_1", "pass_at_32")}
+    return {name: values.cpu() for name, values in found.items()}
 
 
 def temperature_name(temperature: float) -> str:
@@ -163,9 +178,9 @@ def choose(tried: Mapping[Tuned, Sequence[float]]) -> Tuned:
 
 @dataclass(frozen=True)
 class Cost:
-    """One step at the start: processor seconds of the update and of the whole step (medians),
-    rows and tokens of the actor's forward pass, and what the backward pass keeps in MiB (see
-    `recast.lm.efficiency`)."""
+    """One step at the start: seconds of the update and of the whole step (medians of `clock`: of
+    processor time on a CPU), rows and tokens of the actor's forward pass, and peak memory in MiB
+    (see `recast.lm.memory`)."""
 
     update_cpu: float
     step_cpu: float
@@ -178,23 +193,23 @@ def cost(job: Job, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cos
     """Measure steps of a strategy without keeping them: `job.model` ends as it began."""
     kept = {name: value.detach().clone() for name, value in job.model.named_parameters()}
     optimizer = Adam(trainable(job.model), how.lr)
-    how = replace(how, lr=1e-6, skip_idle=False)
-    memory = memory_of(job, strategy)
+    how = replace(how, lr=0.0, skip_idle=False)
+    memory, device = memory_of(job, strategy), job.target.device
     updates, steps = [], []
     for turn in range(repeats + 1):
-        began = clock()
+        began = clock(device)
         collected = collect(roller(job, how), strategy, turn, memory)
-        rolled = clock()
+        rolled = clock(device)
         update(job, strategy, how, collected, 0.0)
         optimizer.step(how.lr, how.clip_norm)
-        done = clock()
+        done = clock(device)
         if turn:
             updates.append(done - rolled)
             steps.append(done - began)
 
     def again() -> None:
         update(job, strategy, how, collected, 0.0)
-        job.model.zero_grad(set_to_none=True)
+        optimizer.step(how.lr, how.clip_norm)
 
     rows, tokens = tokens_of(job, strategy, how, collected)
     peak = peak_memory(job.model, again) / 2**20

@@ -29,6 +29,7 @@ def code_tokenizer(vocabulary: Vocabulary) -> Any:
         bos_token="<begin>",
         eos_token="<end>",
         padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 

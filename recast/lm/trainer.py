@@ -8,16 +8,19 @@ never binds; KL is to the SFT reference, on active rows. Rows and ledger are tho
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recast.ledger import CostLedger
 from recast.lm import checkpoint
+from recast.lm.device import synchronise
 from recast.lm.evaluate import (
     MATCHING_PROMPTS,
     coverage,
@@ -25,6 +28,7 @@ from recast.lm.evaluate import (
     matched_temperature,
     per_prompt,
     summarise,
+    tuned_temperatures,
 )
 from recast.lm.extra import LMError
 from recast.lm.optimizer import Adam, trainable
@@ -73,7 +77,9 @@ def train(
         raise LMError(reason)
     named = trainable(job.model)
     optimizer = Adam(named, how.lr)
-    wanted = {"how": asdict(how), "strategy": repr(strategy)}
+    # How a batch is cut into micro-batches is no result: a cut run may go on with another.
+    settings = {k: v for k, v in asdict(how).items() if k not in ("micro_rows", "micro_tokens")}
+    wanted = {"how": settings, "strategy": repr(strategy)}
     state = _resume(folder, wanted, named, optimizer)
     if state is None:
         memory = memory_of(job, strategy)
@@ -135,10 +141,11 @@ def train_step(
     Returns what it cost (ledger keys), how its groups taught and how long it took, and the state
     that the strategy carries to the next step. Raises Diverged for a gradient that is no number.
     """
-    began = time.perf_counter()
+    device = job.target.device
+    began = _now(device)
     collected = collect(roller(job, how), strategy, step, memory or {})
     record(step + 1, collected)
-    rolled = time.perf_counter()
+    rolled = _now(device)
     update(job, strategy, how, collected, step / max(1, how.steps - 1))
     norm = optimizer.step(how.lr, how.clip_norm)
     if not norm < float("inf"):
@@ -147,25 +154,36 @@ def train_step(
             "--lr; the state of the last evaluation is kept"
         )
     spent, counted = account(strategy, collected)
-    done = time.perf_counter()
+    done = _now(device)
     seconds = {"update_seconds": done - rolled, "step_seconds": done - began}
     return spent, {**counted, **seconds}, collected.state
+
+
+def _now(device: torch.device) -> float:
+    """Wall seconds when the device has done what it was given."""
+    synchronise(device)
+    return time.perf_counter()
 
 
 def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
     tuning = job.evaluation["validation"].prompts[:MATCHING_PROMPTS]
     curve = entropy_curve(job.model, job.vocabulary, job.trie, tuning)
     temperature = matched_temperature(curve, state.entropy)
+    validation = job.evaluation["validation"]
+    best = tuned_temperatures(job.model, job.vocabulary, job.trie, validation)
     tally = state.tally
     names = (*COUNTED, "update_seconds", "step_seconds")
     seen = {n: sum(t[n] for t in tally) / len(tally) if tally else None for n in names}
     for split, data in job.evaluation.items():
         if split != "test" and state.step not in (0, how.steps):
             continue
-        table, items = per_prompt(job.model, job.vocabulary, job.trie, data, how.group, temperature)
+        table, items = per_prompt(
+            job.model, job.vocabulary, job.trie, data, how.group, temperature, best
+        )
         for label, values in summarise(table, data.slices).items():
             if label == "all":
-                log(state.step, {f"{split}/{name}": value for name, value in values.items()})
+                known = {f"{split}/{n}": v for n, v in values.items() if v is not None}
+                log(state.step, known)
             state.rows.append(
                 {
                     "split": split,
@@ -173,7 +191,7 @@ def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
                     "step": state.step,
                     **asdict(state.ledger),
                     **values,
-                    "temperature_matched": temperature,
+                    "temperature_matched": None if math.isnan(temperature) else temperature,
                     "coverage": coverage(items, job.trie.items),
                     "prompts": len(data),
                     **seen,
@@ -214,5 +232,6 @@ def _resume(
     for name, value in named.items():
         value.data.copy_(tensors[f"now.{name}"])
     run = meta["run"]
-    memory = {name: tensors[f"memory.{name}"] for name in run["memory"]}
+    device = next(iter(named.values())).device
+    memory = {name: tensors[f"memory.{name}"].to(device) for name in run["memory"]}
     return _State(**{**run, "ledger": CostLedger(**run["ledger"]), "memory": memory})

@@ -33,8 +33,9 @@ class Diverged(LMError):
 @dataclass(frozen=True)
 class RLTraining:
     """batch: prompts per step; group: rollouts per prompt G; lr: Adam's, constant; micro_rows:
-    rollouts per micro-batch (memory, not result); shared_prefix: False encodes each prompt again
-    for every rollout; evaluations: how many after the start, evenly spaced in steps;
+    rollouts per micro-batch (memory, not result); micro_tokens: tokens per micro-batch instead, as
+    verl counts them, 0 = by rows; a group is never split; shared_prefix: False encodes each prompt
+    again for every rollout; evaluations: how many after the start, evenly spaced in steps;
     skip_idle: leave groups without any advantage out of the update (time, not result; only
     without KL)."""
 
@@ -50,6 +51,7 @@ class RLTraining:
     clip_high: float = 0.28
     clip_norm: float = 1.0
     micro_rows: int = 1024
+    micro_tokens: int = 0
     shared_prefix: bool = True
     evaluations: int = 4
     seed: int = 0
@@ -84,7 +86,7 @@ def update(
     for batch, index in _batches(strategy, how, collected):
         signal, extra = batch.signal, int(strategy.learns_from_target)
         width = int(signal.rows[index].sum(-1).max()) if signal is not None and len(index) else 0
-        for part in torch.split(index, max(1, how.micro_rows // max(1, width + extra))):
+        for part in torch.split(index, groups_at_once(job, how, width + extra)):
             if not len(part):
                 continue
             loss = _part_loss(job, strategy, how, batch, part, progress)
@@ -100,6 +102,15 @@ def update(
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     return total
+
+
+def groups_at_once(job: Job, how: RLTraining, width: int) -> int:
+    """Groups of at most `width` rows that share a micro-batch, at least 1."""
+    if not how.micro_tokens:
+        return max(1, how.micro_rows // max(1, width))
+    longest, codes = int(job.prompts.length.max()), job.trie.depth - 1
+    whole = longest + codes * width if how.shared_prefix else width * (longest + codes)
+    return max(1, how.micro_tokens // max(1, whole))
 
 
 def _batches(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recast.lm.extra import LMError
+from recast.lm.spelling import Spelling
 
 Codes = tuple[int, ...]
 PAD, BEGIN, END = 0, 1, 2
@@ -45,14 +46,19 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`tokens[l][c]`: the token of code c at level l. before, after: token ids around the codes of
-    the last `recent` items of a history, oldest first. pad: any id, never attended to."""
+    """`tokens[l][c]`: the token of code c at level l (`pad` where no item has it). before, after:
+    token ids around the last `recent` items of a history, oldest first; opening, closing: around
+    each item (`after` ends with `opening`, as codes come next); between: two items. pad: any id,
+    never attended to."""
 
     tokens: tuple[tuple[int, ...], ...]
     before: tuple[int, ...]
     after: tuple[int, ...] = ()
     pad: int = PAD
     recent: int = RECENT
+    opening: tuple[int, ...] = ()
+    closing: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -67,12 +73,11 @@ class Vocabulary:
         """Histories (oldest item first) as a padded batch."""
         rows = []
         for history in histories:
-            codes = [
-                self.tokens[level][code]
-                for sid in history[-self.recent :]
-                for level, code in enumerate(sid)
-            ]
-            rows.append([*self.before, *codes, *self.after])
+            items: list[int] = []
+            for sid in history[-self.recent :]:
+                codes = (self.tokens[level][code] for level, code in enumerate(sid))
+                items += [*(self.between if items else ()), *self.opening, *codes, *self.closing]
+            rows.append([*self.before, *items, *self.after])
         longest = max((len(row) for row in rows), default=0)
         ids = torch.full((len(rows), longest), self.pad, dtype=torch.int64)
         for place, row in enumerate(rows):
@@ -93,6 +98,7 @@ def vocabulary_from(config: dict[str, Any]) -> Vocabulary:
             after=tuple(config["after"]),
             pad=int(config["pad"]),
             recent=int(config["recent"]),
+            **{name: tuple(config.get(name, ())) for name in ("opening", "closing", "between")},
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise LMError(f"vocabulary of the checkpoint is unreadable: {problem!r}") from None
@@ -112,47 +118,91 @@ def code_name(level: int, code: int) -> str:
     return f"<{LEVELS[level]}_{code}>"
 
 
-def tokenizer_vocabulary(
-    tokenizer: Any, depth: int, codebook: int, *, chat: bool = False, recent: int = RECENT
-) -> Vocabulary:
-    """The vocabulary of a tokenizer that knows every code as one token.
+HISTORY = "{history}"
+PROMPTS = {
+    "plain": ("The user bought, oldest first: {history}\nNext item: ", ""),
+    "minionerec": (
+        "### User Input: \nThe user has interacted with items {history} in chronological order. "
+        "Can you predict the next possible item that the user may expect?\n\n### Response:\n",
+        ", ",
+    ),
+}
+"""Prompts by name, and the text between two items: ours, and the one that MiniOneRec's RL uses."""
 
-    chat: put the history into the tokenizer's chat template as a user's message.
-    Raises LMError for a code that the tokenizer does not know or splits, and for chat without a
-    template.
+
+@dataclass(frozen=True)
+class Wording:
+    """How a history becomes text. prompt: a name of `PROMPTS` or a text with `{history}` in it;
+    chat: as a user's message in the tokenizer's chat template; wrap: tokens around items where the
+    tokenizer has them; recent: items of a history."""
+
+    prompt: str = "plain"
+    chat: bool = False
+    wrap: bool = True
+    recent: int = RECENT
+
+    def parts(self) -> tuple[str, str, str]:
+        """What comes before the items, between two, and after. Raises LMError without a place."""
+        text, between = PROMPTS.get(self.prompt, (self.prompt, ""))
+        before, place, after = text.partition(HISTORY)
+        if not place:
+            raise LMError(
+                f"--prompt: {self.prompt[:40]!r} is neither {' nor '.join(PROMPTS)} nor a text "
+                "with {history} in it"
+            )
+        return before, between, after
+
+
+PLAIN = Wording()
+
+
+def tokenizer_vocabulary(
+    tokenizer: Any, spelling: Spelling, codebook: int, wording: Wording = PLAIN
+) -> Vocabulary:
+    """The vocabulary of a tokenizer that knows codes as one token each, spelt in this way.
+
+    Codes that it does not know are `pad`; the trie never asks for them (`find_spelling` checks
+    that). Raises LMError for a code that the tokenizer splits, for chat without a template, and
+    for a prompt without a place for the history.
     """
+    known = tokenizer.get_vocab()
+    pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
     tokens = []
-    for level in range(depth):
-        row = []
-        for code in range(codebook):
-            name = code_name(level, code)
-            ids = tokenizer.encode(name, add_special_tokens=False)
-            if len(ids) != 1:
+    for level in range(len(spelling.levels)):
+        names = [spelling.name(level, code) for code in range(codebook)]
+        for name in names:
+            if name in known and len(found := _ids(tokenizer, name)) != 1:
                 raise LMError(
-                    f"the tokenizer splits {name} into {len(ids)} tokens; add the codes as tokens "
-                    "(recast lm sft --model ... does) or use the model's own tokenizer"
+                    f"the tokenizer splits {name} into {len(found)} tokens; add the codes as "
+                    "tokens (recast lm sft --add-tokens) or use the model's own tokenizer"
                 )
-            if ids[0] == tokenizer.unk_token_id:
-                raise LMError(f"the tokenizer does not know {name}; expected one token per code")
-            row.append(int(ids[0]))
-        tokens.append(tuple(row))
-    question = "The user bought, oldest first: "
-    before, after = question, "\nNext item: "
-    if chat:
+        tokens.append(tuple(int(known.get(name, pad)) for name in names))
+    before, between, after = wording.parts()
+    if wording.chat:
         if not getattr(tokenizer, "chat_template", None):
             raise LMError("the model has no chat template; leave out --chat")
         text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"{question}@@"}],
+            [{"role": "user", "content": f"{before}{HISTORY}{after}".strip()}],
             tokenize=False,
             add_generation_prompt=True,
         )
-        before, _, after = text.partition("@@")
-    first = [] if chat or tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        before, _, after = text.partition(HISTORY)
+    first = [] if wording.chat or tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    opening, closing = (
+        tuple(_ids(tokenizer, text)) if wording.wrap and text else ()
+        for text in (spelling.opening, spelling.closing)
+    )
     return Vocabulary(
         tokens=tuple(tokens),
-        before=(*first, *tokenizer.encode(before, add_special_tokens=False)),
-        after=tuple(tokenizer.encode(after, add_special_tokens=False)),
-        pad=int(pad),
-        recent=recent,
+        before=(*first, *_ids(tokenizer, before)),
+        after=(*_ids(tokenizer, after), *opening),
+        pad=pad,
+        recent=wording.recent,
+        opening=opening,
+        closing=closing,
+        between=tuple(_ids(tokenizer, between)),
     )
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return [int(token) for token in tokenizer.encode(text, add_special_tokens=False)]

@@ -278,19 +278,18 @@ def ha_dw_carry(groups: RolloutGroups, state: State) -> State:
 
 
 def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
-    """GRPO on the prefix reward, plus `pass_at_k` on exact hits only.
+    """GRPO on the prefix reward, plus `pass_at_k` on exact hits; everyone gets both.
 
     The prefix reward is 0, .5, .707, .866, .95 for 0, 1, 2, 3, 4+ matched codes and 1 for a hit, so
     near misses act in a group without hits. Binary outcome. Raises ValueError without `matched`.
-    Source: SRPO of GREAM, arXiv 2510.20815.
+    Source: SRPO of GREAM, arXiv 2510.20815; its `compute_passk_outcome_advantage`.
     """
     if groups.matched is None:
         raise ValueError("credit=bgae needs `matched` in the groups")
     table = torch.tensor((0.0, *PREFIX_REWARD), dtype=groups.reward.dtype).to(groups.reward.device)
     near = table[groups.matched.clamp(min=0, max=len(PREFIX_REWARD))]
     prefix = torch.where(groups.hit, torch.ones_like(near), near)
-    bonus = pass_at_k(groups, k).masked_fill(~groups.hit, 0.0)
-    return _standardised(prefix, groups.valid, eps) + bonus
+    return _standardised(prefix, groups.valid, eps) + pass_at_k(groups, k)
 
 
 def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:

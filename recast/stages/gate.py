@@ -46,6 +46,13 @@ def greso(visit: Visit, state: State, floor: float = 0.01) -> Tensor:
     return visit.draw < (base ** torch.maximum(easy, hard)).clamp(min=floor)
 
 
+def greso_mean(visit: Visit, state: State, floor: float = 0.01) -> Tensor:
+    """`greso` as its authors' code counts visits: by the mean alone (`greso_mean_carry`), so
+    that a sparse group with a few hits is hard as well. Source: GRESO `presampling_selector.py`.
+    """
+    return greso(visit, state, floor)
+
+
 def greso_start(leading: tuple[int, ...], prompts: int) -> State:
     """GRESO's state before the first visit: runs `[..., P]` int64, probabilities `[...]`."""
     zero = torch.zeros(*leading, prompts, dtype=torch.int64)
@@ -62,17 +69,19 @@ def greso_carry(
     easy_target: float = 0.083,
     hard_target: float = 0.167,
     step: float = 0.01,
+    by_mean: bool = False,
 ) -> State:
     """GRESO's state after a visit; rolled_out `[..., B]` marks the prompts that passed the gate.
 
     p moves by `step` in [.05, .95], after the first epoch: down when the share of constant groups
-    of its kind is above its target, up otherwise.
+    of its kind is above its target, up otherwise. by_mean: easy and hard go by the mean alone,
+    whether or not the group is constant.
     """
     count = groups.valid.sum(-1)
     mean = groups.reward.sum(-1) / count.clamp(min=1)
     high = groups.reward.masked_fill(~groups.valid, -torch.inf).amax(-1)
     low = groups.reward.masked_fill(~groups.valid, torch.inf).amin(-1)
-    constant = (high == low) & rolled_out
+    constant = rolled_out if by_mean else (high == low) & rolled_out
     found = {"easy": constant & (mean >= 0.98), "hard": constant & (mean <= 0.11)}
     new = dict(state)
     total = rolled_out.sum(-1).clamp(min=1)
@@ -90,7 +99,17 @@ def greso_carry(
     return new
 
 
+def greso_mean_carry(
+    visit: Visit, groups: RolloutGroups, rolled_out: Tensor, state: State
+) -> State:
+    """`greso_carry` by the mean alone."""
+    return greso_carry(visit, groups, rolled_out, state, by_mean=True)
+
+
 GATES: Mapping[str, Stage] = {
     "none": Stage(none, idle=True),
     "greso": Stage(greso, bounds={"floor": (0, 1)}, start=greso_start, carry=greso_carry),
+    "greso_mean": Stage(
+        greso_mean, bounds={"floor": (0, 1)}, start=greso_start, carry=greso_mean_carry
+    ),
 }

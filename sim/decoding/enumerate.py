@@ -25,6 +25,11 @@ class Enumeration:
     root: Tensor
     logits: tuple[tuple[Tensor, ...], ...]
 
+    def double(self) -> Enumeration:
+        """The same in float64."""
+        logits = tuple(tuple(block.double() for block in level) for level in self.logits)
+        return Enumeration(self.catalogue, self.root.double(), logits)
+
     @cached_property
     def shifted(self) -> tuple[tuple[Tensor, ...], ...]:
         """Logits less the largest of their node."""

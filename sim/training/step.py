@@ -36,7 +36,9 @@ class Training:
     i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
     loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
     rolled out; updates: from sampled groups, or expected over everything a group may draw
-    (`sim.shortcuts.expected`); kernel: of the fast path's heavy parts, `compiled` is numba's;
+    (`sim.shortcuts.expected`); iterate: which parameters are evaluated, the last or, once half of
+    the steps are done, the mean of all since then; schedule: of the rate, constant or falling
+    linearly to 0; kernel: of the fast path's heavy parts, `compiled` is numba's;
     evaluations: how many after the start, evenly spaced in steps; curve_prompts:
     test prompts behind each point of the curve (0 = all); start and end are measured on all as
     well."""
@@ -53,6 +55,8 @@ class Training:
     mini_batch: int = 0
     updates: Literal["sampled", "expected"] = "sampled"
     kernel: Kernel = "torch"
+    iterate: Literal["last", "mean"] = "last"
+    schedule: Literal["constant", "linear"] = "constant"
     evaluations: int = 10
     curve_prompts: int = 128
 

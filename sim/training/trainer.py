@@ -112,6 +112,8 @@ def train(
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
     before, evaluating = [now.temperature for now in opening], [0.0] * runs
 
+    mean = _Mean()
+
     def evaluate(step: int) -> None:
         for run in range(runs):
             began = time.perf_counter()
@@ -119,7 +121,7 @@ def train(
             if step:
                 now = snapshot(
                     policy,
-                    _one(params, run),
+                    _one(mean.params if mean.count else params, run),
                     world,
                     how.group,
                     curve_prompts=how.curve_prompts,
@@ -151,7 +153,8 @@ def train(
     def move(grads: Params, step: int) -> None:
         """One optimizer step of the runs that are still going."""
         nonlocal params
-        after = optimizer.step(params, grads, rates.to(dtype))
+        left = 1 - step / how.steps if how.schedule == "linear" else 1.0
+        after = optimizer.step(params, grads, rates.to(dtype) * left)
         # NaN compares false. Beyond the limit a product of parameters may overflow unseen.
         ends = [torch.stack(v.flatten(1).aminmax(dim=1)).abs() for v in after.values()]
         healthy = (torch.cat(ends) <= LARGEST).all(0)
@@ -186,6 +189,8 @@ def train(
                 slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
                 move(dict(zip(leaves, slopes, strict=True)), step)
             spent, counted = account(strategy, collected, len(losses))
+        if how.iterate == "mean" and 2 * (step + 1) > how.steps:
+            mean.add(params)
         spending.add(spent, going)
         teaching.add(counted, going)
         progress(runs)
@@ -205,6 +210,22 @@ def open_run(policy: Policy, start: Params, world: World, how: Training) -> Snap
         curve_prompts=how.curve_prompts,
         sampled_at=how.temperature,
     )
+
+
+class _Mean:
+    """Running mean of parameters."""
+
+    def __init__(self) -> None:
+        self.params: Params = {}
+        self.count = 0
+
+    def add(self, params: Params) -> None:
+        """Count one more iterate."""
+        self.count += 1
+        if self.count == 1:
+            self.params = {name: value.clone() for name, value in params.items()}
+        for name, value in params.items():
+            self.params[name].lerp_(value, 1 / self.count)
 
 
 class Totals:

@@ -119,7 +119,8 @@ class SyntheticWorld:
     of the plain task, and what every other task's noise is scaled by (relative to .2); popularity:
     exponent of the popularity prior; heterogeneity: how much users differ in the strength of their
     taste, see `strengths`; drift in [0, 1]: how far tastes have turned away from the
-    SFT log when the test users come (RL and tuning prompts lie half-way); sizes in prompts."""
+    SFT log when the test users come (RL and tuning prompts lie half-way); unlearnable in [0, 1):
+    share of targets that any item may be, whoever asks; sizes in prompts."""
 
     items: int = 1024
     depth: int = 3
@@ -132,6 +133,7 @@ class SyntheticWorld:
     popularity: float = 0.3
     heterogeneity: float = 0.0
     drift: float = 0.0
+    unlearnable: float = 0.0
     sft_prompts: int = 16384
     train_prompts: int = 16384
     validation_prompts: int = 512
@@ -164,6 +166,7 @@ def build_synthetic(recipe: SyntheticWorld) -> World:
     Item embedding = sum over levels of code vectors scaled 1, .6, .36, ...; P*(item | z) is
     softmax(z . e / noise + popularity x log popularity), restricted to the items with the asked
     label where there is one; the policy sees x = tanh(zA + b), and task and label one-hot.
+    A share `unlearnable` of targets is drawn from all items alike, in every split and in P*.
     Drift d turns the tastes: at age t of the split, z is replaced by sqrt(1 - (dt)^2) z + dt zQ
     with a fixed rotation Q in P*, not in x.
     """
@@ -206,7 +209,9 @@ def build_synthetic(recipe: SyntheticWorld) -> World:
         def preferences(some: Tensor) -> Tensor:
             logits = taste[some] @ items.T / noise[kind[some]].unsqueeze(-1) + prior
             outside = labelled[some].unsqueeze(-1) & (label_of != label[some].unsqueeze(-1))
-            return torch.softmax(logits.masked_fill(outside, -torch.inf), dim=-1)
+            own = torch.softmax(logits.masked_fill(outside, -torch.inf), dim=-1)
+            apart = recipe.unlearnable
+            return (1 - apart) * own + apart / recipe.items if apart else own
 
         taken, kept = [], []
         for some in blocks(size):

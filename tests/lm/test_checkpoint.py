@@ -11,9 +11,12 @@ import tiny
 import torch
 
 from recast.lm import checkpoint
+from recast.lm.dataset import load_data
+from recast.lm.device import Placement
 from recast.lm.extra import LMError
-from recast.lm.models import check_memory, load_pretrained
+from recast.lm.memory import check_memory
 from recast.lm.prefix import packed_logp
+from recast.lm.pretrained import open_model
 
 
 def saved(folder: Path, seed: int = 0) -> Path:
@@ -121,17 +124,42 @@ def test_state_comes_back_bit_for_bit(tmp_path):
     assert checkpoint.load_state(tmp_path / "none") is None
 
 
-def test_pickled_weights_are_not_read(tmp_path):
+def test_pickled_weights_are_not_read(tmp_path, data_folder):
     model = tiny.model("llama", tiny.vocabulary())
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(LMError, match=r"no \*.safetensors file"):
-        load_pretrained(str(tmp_path), 3, 5)
+        open_model(str(tmp_path), load_data(data_folder, 3))
 
 
-def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
-    with (tmp_path / "model.safetensors").open("wb") as handle:
-        handle.truncate(2**36)
-    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**22}.get)
-    with pytest.raises(LMError, match=r"too little memory: about 256 GiB wanted.* has 16 GiB"):
-        check_memory(tmp_path)
+def header(folder, shape):
+    """A safetensors file whose header alone says what is in it."""
+    import json
+    import struct
+
+    body = json.dumps({"w": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(body)) + body)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lora", "message"),
+    [
+        ("float32", False, "need 29.8 GiB for weights, gradient and Adam in float32, cpu has 4.0 "
+         "GiB; use --dtype bfloat16, --lora or a smaller model"),
+        ("bfloat16", False, "need 29.8 GiB for .* in bfloat16, .* use --lora or a smaller model"),
+        ("float32", True, "need 7.5 GiB for weights in float32, .* use --dtype bfloat16 or a s"),
+        ("bfloat16", True, None),
+    ],
+)  # fmt: skip
+def test_memory_is_counted_as_it_will_be_loaded_and_no_option_that_was_given_is_advised(
+    dtype, lora, message, tmp_path, monkeypatch
+):
+    """Two billion parameters in files of bfloat16, on a machine of 4 GiB."""
+    header(tmp_path, [2000, 1_000_000])
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.get)
+    placement = Placement(torch.device("cpu"), getattr(torch, dtype))
+    if message is None:
+        check_memory(tmp_path, placement, lora=lora)
+        return
+    with pytest.raises(LMError, match=message):
+        check_memory(tmp_path, placement, lora=lora)

@@ -125,6 +125,9 @@ def test_a_local_pretrained_model_learns_with_lora(data_folder, tmp_path, capsys
     transformers.LlamaForCausalLM(config).save_pretrained(base)
     tokenizer.save_pretrained(base)
     words = ["sft", data_folder, "--codebook", 3, "--model", base, "--out", tmp_path / "out"]
+    assert recast(*words, "--lora", 2) == 2
+    assert "no tokens for codes of 3 levels" in capsys.readouterr().err
+    words.append("--add-tokens")
     assert recast(*words, "--lora", 2, "--epochs", 1) == 0
     saved = transformers.AutoTokenizer.from_pretrained(tmp_path / "out" / "model")
     assert len(saved.encode(code_name(2, 1), add_special_tokens=False)) == 1
@@ -220,7 +223,7 @@ def test_efficiency_inside_trl_prints_ratios_and_nothing_else(capsys):
     ("words", "message"),
     [
         (["data", "{tmp}/none"], "no such folder"),
-        (["sft", "{data}", "--out", "{tmp}/o", "--model", "{tmp}/none"], "cannot load a causal LM"),
+        (["sft", "{data}", "--out", "{tmp}/o", "--model", "{tmp}/none"], "no checkpoint here"),
         (["rl", "{data}", "--start", "{tmp}/none", "--strategy", "grpo"], "no checkpoint here"),
         (["rl", "{data}", "--start", "{tmp}", "--strategy", "grp"], "did you mean 'grpo'"),
         (["rl", "{data}", "--start", "{tmp}", "--strategy", "grpo", "--lr", "-1"], "rates above 0"),

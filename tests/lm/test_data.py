@@ -17,8 +17,10 @@ from recast.items import Interaction
 from recast.lm.datareport import describe, popularity_hit_rate
 from recast.lm.dataset import load_data, read_any, tunes
 from recast.lm.extra import LMError
+from recast.lm.spelling import find_spelling, plain
 from recast.lm.tokenizer import code_tokenizer, prompt_text
 from recast.lm.vocabulary import (
+    Wording,
     small_vocabulary,
     tokenizer_vocabulary,
     vocabulary_from,
@@ -153,24 +155,39 @@ def word_tokenizer(words: list[str], unknown: str | None = "<unk>"):
 
 
 def test_a_tokenizer_that_splits_codes_is_refused():
-    tokenizer = word_tokenizer(["<unk>", "<", "a_0", ">"])
+    tokenizer = word_tokenizer(["<unk>", "<", "a_0", ">", "<a_0>"])
     with pytest.raises(LMError, match=r"splits <a_0> into 3 tokens"):
-        tokenizer_vocabulary(tokenizer, 1, 1)
+        tokenizer_vocabulary(tokenizer, plain(1), 1)
 
 
-def test_a_tokenizer_that_does_not_know_a_code_is_refused():
+def test_a_code_that_no_item_has_needs_no_token():
     tokenizer = word_tokenizer(["<unk>"])
     tokenizer.add_tokens(["<a_0>"])
-    inner = tokenizer_vocabulary(tokenizer, 1, 1)
-    assert inner.tokens == ((1,),)
-    with pytest.raises(LMError, match="<a_1>"):
-        tokenizer_vocabulary(tokenizer, 1, 2)
+    assert tokenizer_vocabulary(tokenizer, plain(1), 2).tokens == ((1, 0),)
+    with pytest.raises(LMError, match="does not know <a_1>"):
+        find_spelling(tokenizer.get_vocab(), [(0,), (1,)], 1)
 
 
 def test_chat_without_a_template_is_refused():
     tokenizer = word_tokenizer(["<unk>"])
     tokenizer.add_tokens(["<a_0>"])
     with pytest.raises(LMError, match="has no chat template; leave out --chat"):
-        tokenizer_vocabulary(tokenizer, 1, 1, chat=True)
+        tokenizer_vocabulary(tokenizer, plain(1), 1, Wording(chat=True))
     tokenizer.chat_template = "{% for m in messages %}U {{ m['content'] }} {% endfor %}A"
-    assert tokenizer_vocabulary(tokenizer, 1, 1, chat=True).after
+    assert tokenizer_vocabulary(tokenizer, plain(1), 1, Wording(chat=True)).after
+
+
+def test_a_folder_of_several_categories_names_them_and_reads_the_one_asked_for(data_folder):
+    for path in [*data_folder.glob("*/*.csv"), *data_folder.glob("index/*")]:
+        (path.parent / path.name.replace("tiny", "other_5_2016")).write_bytes(path.read_bytes())
+    for path in data_folder.glob("index/other*"):
+        path.rename(path.parent / "other.index.json")
+    with pytest.raises(LMError, match=r"several categories \(other, tiny\); choose one with --cat"):
+        load_data(data_folder, 3)
+    assert load_data(data_folder, 3, category="tiny").name.endswith("/tiny")
+    assert (
+        load_data(data_folder, 3, category="other").sids
+        == load_data(data_folder, 3, category="tiny").sids
+    )
+    with pytest.raises(LMError, match="'nothing' is none of them"):
+        load_data(data_folder, 3, category="nothing")

@@ -20,7 +20,9 @@ from recast.lm.evaluate import (
     matched_temperature,
     paired_interval,
     per_prompt,
+    tuned_temperatures,
 )
+from recast.metrics import PASSES
 
 
 def test_ranking_metrics_by_hand():
@@ -50,7 +52,7 @@ def test_the_table_equals_an_independent_recomputation(seed):
     job = tiny.job(items=14, count=12)
     held = job.evaluation["test"]
     model = tiny.model("qwen3", job.vocabulary, seed)
-    table, items = per_prompt(model, job.vocabulary, job.trie, held, 8, 1.0)
+    table, items = per_prompt(model, job.vocabulary, job.trie, held, 8, 1.0, [1.0] * 7)
     logp = enumerate_nodes(model, job.vocabulary, job.trie, held.prompts).item_logp()
     ranked = logp.argsort(-1, descending=True).tolist()
     for k in (1, 5, 10):
@@ -61,6 +63,8 @@ def test_the_table_equals_an_independent_recomputation(seed):
     p = logp.exp().gather(1, held.item.unsqueeze(1)).squeeze(1).double()
     assert torch.allclose(table["pass_at_1"], p, atol=1e-5)
     assert torch.allclose(table["pass_at_1_matched"], p, atol=1e-5)
+    assert torch.allclose(table["c_at_1"], p, atol=1e-5)
+    assert torch.allclose(table["c_at_32"], 1 - (1 - p) ** 32, atol=1e-4)
     shown = {i for row in items[:, :10].tolist() for i in row if i >= 0}
     assert coverage(items, job.trie.items) == len(shown) / job.trie.items
 
@@ -84,6 +88,29 @@ def test_the_matched_temperature_gives_the_entropy_that_was_asked_for():
     assert curve(0.5) < wanted < curve(1.0)
     assert matched_temperature(curve, wanted) == pytest.approx(0.7, abs=0.01)
     assert matched_temperature(curve, curve(1.0)) == 1.0
+    assert math.isnan(matched_temperature(curve, 99.0))
+    assert math.isnan(matched_temperature(curve, -1.0))
+
+
+def test_the_curve_is_read_where_tuning_prompts_say_by_enumeration():
+    job = tiny.job(items=14, count=12)
+    tuning, held = job.evaluation["validation"], job.evaluation["test"]
+    best = tuned_temperatures(job.model, job.vocabulary, job.trie, tuning)
+    nodes = enumerate_nodes(job.model, job.vocabulary, job.trie, tuning.prompts)
+
+    def mean_hit(k: int, temperature: float) -> float:
+        p = nodes.item_logp(temperature).gather(1, tuning.item.unsqueeze(1)).double().exp()
+        return float((1 - (1 - p) ** k).mean())
+
+    for k, temperature in zip(PASSES, best, strict=True):
+        grid = [2.0 ** (i / 2) for i in range(-8, 9)]
+        assert mean_hit(k, temperature) >= max(mean_hit(k, t) for t in grid) * (1 - 1e-4)
+    table, _ = per_prompt(job.model, job.vocabulary, job.trie, held, 8, 1.0, best)
+    mine = enumerate_nodes(job.model, job.vocabulary, job.trie, held.prompts)
+    p = mine.item_logp(best[0]).gather(1, held.item.unsqueeze(1)).squeeze(1).double().exp()
+    assert torch.allclose(table["c_at_1"], p, atol=1e-5)
+    whole = torch.stack([table[f"c_at_{k}"] for k in PASSES])
+    assert torch.allclose(table["area"], whole.mean(0))
 
 
 def test_the_share_of_invalid_free_samples_is_what_the_softmax_says():

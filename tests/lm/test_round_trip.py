@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 import tiny
 import trl_case
@@ -71,3 +72,44 @@ def test_the_log_of_our_own_trainer_has_the_hits_it_counted(strategy, search, tm
         assert mine["hits"].to_list() == signal.hits.tolist()
         assert mine["size"].to_list() == signal.valid.tolist()
     assert found.groups["hits"].sum() > 0
+
+
+def test_trls_own_trainer_tells_its_weights_and_scalars_by_its_logs(tmp_path):
+    """Two weighted reward functions, one abstains at times and writes a column of numbers."""
+    from trl import GRPOTrainer
+
+    from recast.lm.tokenizer import code_tokenizer
+    from workbench.diagnosis.logs.scalars import read_scalars
+
+    counted: list[int] = []
+
+    def answer_reward(completions, log_extra=None, **_):
+        rewards = [float(sum(map(ord, one)) % 3 == 0) for one in completions]
+        counted.extend(int(sum(rewards[g : g + 4])) for g in range(0, len(rewards), 4))
+        if log_extra:
+            log_extra("answer_tokens", [100.0 + sum(map(ord, one)) % 50 for one in completions])
+        return rewards
+
+    def style_reward(completions, **_):
+        return [float(len(one) % 2) if sum(map(ord, one)) % 5 else None for one in completions]
+
+    it = GRPOTrainer(
+        model=tiny.model("qwen3", trl_case.VOCAB),
+        reward_funcs=[answer_reward, style_reward],
+        args=trl_case.config(
+            tmp_path, max_steps=4, log_completions=True, reward_weights=[1.0, 0.25]
+        ),
+        train_dataset=trl_case.dataset(),
+        processing_class=code_tokenizer(trl_case.VOCAB),
+    )
+    it.train()
+    it.save_state()
+    log = read_log(files_of([tmp_path]))
+    assert log.reading.functions == {"answer_reward": 1.0, "style_reward": 0.25}
+    assert log.reading.how == "solved"
+    found = diagnose(log)
+    assert sorted(found.groups["hits"]) == sorted(counted)
+    said = read_scalars([tmp_path / "trainer_state.json"])
+    assert {"reward_mean", "zero_spread", "truncated_share", "entropy"} <= set(said.meanings)
+    zero = found.groups.group_by("step").agg(share=pl.col("constant").mean()).sort("step")
+    assert said.of("zero_spread")["value"].to_list() == pytest.approx(zero["share"].to_list())

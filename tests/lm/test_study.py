@@ -75,10 +75,10 @@ def test_the_lean_metrics_are_those_of_the_full_evaluation():
     """On 8 items, ten beams prune nothing; prompts of all lengths come back in their order."""
     job = tiny.job(items=8, count=150)
     data = job.evaluation["test"]
-    full, _ = per_prompt(job.model, job.vocabulary, job.trie, data, 6, 0.7)
-    lean = measure(job, data, 6, 0.7, report=True)
+    full, _ = per_prompt(job.model, job.vocabulary, job.trie, data, 6, 0.7, [0.5] * 7)
+    lean = measure(job, data, 6, 0.7, best=[0.5] * 7, report=True)
     shared = set(full) & set(lean)
-    assert {"hr_at_1", "hr_at_10", "ndcg_at_10", "pass_at_1_matched", "all_zero"} <= shared
+    assert {"hr_at_1", "hr_at_10", "ndcg_at_10", "pass_at_1_matched", "area", "all_zero"} <= shared
     for name in shared:
         assert torch.allclose(full[name], lean[name], atol=1e-5), name
     cold = target_logp(

@@ -124,13 +124,13 @@ def test_verl_loads_the_adapter_by_itself_when_told_to():
     assert done.stdout.split()[-1] == "True"
 
 
-def test_another_version_of_verl_is_refused_in_one_line():
+def test_a_version_of_verl_before_the_estimators_is_refused_in_one_line():
     code = (
-        "import verl\nverl.__version__ = '0.10.0'\n"
+        "import verl\nverl.__version__ = '0.4.1'\n"
         "try:\n    import recast.adapters.verl\nexcept ImportError as e:\n    print(e)"
     )
     done = run(code)
     assert done.stdout.strip().splitlines()[-1] == (
-        "recast.adapters.verl works with verl 0.9.x, found 0.10.0; "
-        "install it with: pip install 'verl==0.9.*'"
+        "recast.adapters.verl works with verl 0.5 and later, found 0.4.1; install it with: "
+        "pip install 'verl>=0.5,<1'"
     )

@@ -14,10 +14,10 @@ import polars as pl
 
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.summary import QUALITY
-from workbench.analysis.tuning import tried
+from workbench.analysis.tuning import UNORDERED
 from workbench.stats.seeds import LEVEL, least_p
 
-SCORES = tuple(name for name in QUALITY if name != "entropy")
+SCORES = tuple(name for name in QUALITY if name not in UNORDERED)
 """The metrics on which more is better."""
 Tone = Literal["first", "second", "open"]
 
@@ -64,11 +64,12 @@ def surely(low: float | None, high: float | None, p: float | None, seeds: int) -
 
 def versus(frame: pl.DataFrame, first: str, rivals: Sequence[str]) -> pl.DataFrame:
     """First minus each rival on every score that the runs carry: metric, rival, tone, and the
-    columns of `compare`. p_holm is corrected over the scores of one pair, as the command does.
+    columns of `compare`. p_corrected is corrected over the scores of one pair; rates are chosen by
+    the metric of the row.
 
     frame: runs of one cell. Rivals without a pair are left out.
     """
-    known = [name for name in QUALITY if name in frame.columns and frame[name].count()]
+    known = [name for name in SCORES if name in frame.columns and frame[name].count()]
     strategies = set(frame["strategy"])
     tables = [
         compare(frame, Side(first, {}), Side(rival, {}), known).with_columns(rival=pl.lit(rival))
@@ -77,8 +78,8 @@ def versus(frame: pl.DataFrame, first: str, rivals: Sequence[str]) -> pl.DataFra
     ]
     if not tables:
         return pl.DataFrame()
-    table = pl.concat(tables, how="diagonal_relaxed").filter(pl.col("metric").is_in(SCORES))
-    tones = [standing(d, p) for d, p in table.select("difference", "p_holm").iter_rows()]
+    table = pl.concat(tables, how="diagonal_relaxed")
+    tones = [standing(d, p) for d, p in table.select("difference", "p_corrected").iter_rows()]
     return table.with_columns(tone=pl.Series(tones, dtype=pl.String))
 
 
@@ -89,14 +90,15 @@ def compared(table: pl.DataFrame, first: str, second: str, metric: str, label: s
     """
     rows = table.filter(pl.col("metric") == metric)
     row = (rows if rows.height else table).row(0, named=True)
-    tone = standing(row["difference"], row["p_holm"])
-    told = [standing(d, p) for d, p in table.select("difference", "p_holm").iter_rows()]
+    tone = standing(row["difference"], row["p_corrected"])
+    told = [standing(gap, p) for gap, p in table.select("difference", "p_corrected").iter_rows()]
     apart = sum(one != "open" for one in told)
+    how = surely(row["low"], row["high"], row["p_corrected"], row["n"])
     return Answer(
         says(tone, first, second),
         f"{first} {value(row['first'])} against {second} {value(row['second'])} on {label}: "
-        f"{_signed(row['difference'])} ({surely(row['low'], row['high'], row['p_holm'], row['n'])} "
-        f"after correction over {table.height} rows). Over all of them {apart} tell the two apart.",
+        f"{_signed(row['difference'])} ({how}). {apart} of {table.height} metrics, over which p is "
+        "corrected, tell the two apart.",
         tone,
     )
 
@@ -168,29 +170,11 @@ def cheapest(table: pl.DataFrame, baseline: str, axis: str) -> str:
     )
 
 
-def otherwise_tuned(frame: pl.DataFrame, metric: str) -> list[str]:
-    """Strategies for which this metric would have chosen another rate on validation, one line each.
-
-    frame: runs of one cell with `tuned` marked and every tried rate in it.
-    """
-    if metric not in frame.columns:
-        return []
-    lines = []
-    chosen = dict(frame.filter("tuned").select("strategy", "lr").unique().iter_rows())
-    for strategy, lr in (
-        tried(frame, metric).filter("chosen").sort("strategy").select("strategy", "lr").iter_rows()
-    ):
-        here = chosen.get(strategy)
-        if here is not None and here != lr and frame.filter(strategy=strategy)[metric].count():
-            lines.append(f"{strategy} {lr:g} instead of {here:g}")
-    return lines
-
-
 def counted(verdicts: Sequence[str]) -> Answer:
     """How many claims ended with each verdict."""
     tally = {one: verdicts.count(one) for one in dict.fromkeys(verdicts)}
     parts = [f"{n} {one}" for one, n in sorted(tally.items(), key=lambda item: -item[1])]
-    reached = any(not one.startswith("not measured") and "testable" not in one for one in tally)
+    reached = set(tally) - {"not measured", "not judged", "shown, not judged"}
     return Answer(
         f"{tally.get('reproduced', 0)} of {len(verdicts)} reproduced"
         if reached

@@ -2,8 +2,9 @@
 
 Frames follow the store's contract: one row per run x evaluation x split x slice. A budget axis is
 a cumulative count of the ledger (rollouts, updated_rows, optimizer_steps, labels). A target is
-reached when two evaluations in a row are at or above it; a run that never reaches it is censored at
-all it spent, counted, and never dropped. Intervals are those of `workbench.stats.seeds`.
+reached where the isotonic curve through a run's evaluations is; a run that never reaches it is
+censored at all it spent, counted, and never dropped. Intervals are those of
+`workbench.stats.seeds`.
 """
 
 from __future__ import annotations
@@ -37,21 +38,39 @@ def tuned_test_rows(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def first_reach(x: Sequence[float], y: Sequence[float], target: float) -> float | None:
-    """Budget x at which y reaches the target for good enough, or None if it never does.
+    """Budget x at which y reaches the target for good, or None if it never does.
 
-    x, y: budget and metric at each evaluation, in order of x. Reached means the first evaluation at
-    or above the target whose successor is too; x is interpolated linearly from the evaluation
-    before it. The last evaluation alone does not count, and neither does a NaN. A relative 1e-9 is
-    forgiven, so that a mean of equal values is reached by each of them.
+    x, y: budget and metric at each evaluation, in order of x; NaN values are left out. Read off the
+    isotonic curve through y (least squares, never falling), so that noise on a plateau below the
+    target does not reach it however often one looks, and a rise that is lost again counts with what
+    is left of it. x is interpolated linearly from the evaluation before. The last evaluation alone
+    does not count. A relative 1e-9 is forgiven, so that a mean of equal values is reached by each
+    of them.
     """
+    known = [(a, b) for a, b in zip(x, y, strict=True) if not math.isnan(b)]
+    fit = isotonic([b for _, b in known])
     enough = target - 1e-9 * abs(target)
-    for i in range(len(y) - 1):
-        if y[i] >= enough and y[i + 1] >= enough:
-            if i == 0 or math.isnan(y[i - 1]):
-                return float(x[i])
-            part = min(1.0, (target - y[i - 1]) / (y[i] - y[i - 1]))
-            return float(x[i - 1] + part * (x[i] - x[i - 1]))
-    return None
+    place = next((i for i, value in enumerate(fit) if value >= enough), len(fit))
+    if place >= len(fit) - 1:
+        return None
+    at = float(known[place][0])
+    if place == 0:
+        return at
+    before = float(known[place - 1][0])
+    part = min(1.0, (target - fit[place - 1]) / (fit[place] - fit[place - 1]))
+    return before + part * (at - before)
+
+
+def isotonic(values: Sequence[float]) -> list[float]:
+    """The never falling sequence nearest to the values in least squares (pooled violators)."""
+    blocks: list[tuple[float, int]] = []
+    for value in values:
+        mean, size = float(value), 1
+        while blocks and blocks[-1][0] > mean:
+            other, count = blocks.pop()
+            mean, size = (mean * size + other * count) / (size + count), size + count
+        blocks.append((mean, size))
+    return [mean for mean, size in blocks for _ in range(size)]
 
 
 def budget_table(

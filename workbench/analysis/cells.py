@@ -26,6 +26,8 @@ def cell_labels(frame: pl.DataFrame) -> dict[str, str]:
     labels = {}
     for row in frame.unique("cell", maintain_order=True).iter_rows(named=True):
         parts = [f"{name} = {row[name]}" for name in fields]
+        if "engine" in frame.columns and frame["engine"].n_unique() > 1:
+            parts.append(f"generation {row['engine']}")
         if not parts:
             parts = [f"{row['world']} world", f"G = {row['group']}"]
         labels[str(row["cell"])] = ", ".join(parts)

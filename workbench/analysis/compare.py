@@ -14,10 +14,10 @@ from typing import Any
 import polars as pl
 
 from recast.stage import nearest
-from workbench.analysis.summary import COST, QUALITY, reported
-from workbench.analysis.tuning import mark_tuned
+from workbench.analysis.summary import COST, reported
+from workbench.analysis.tuning import PRIMARY, mark_tuned
 from workbench.spec.experiment import SpecError, plain_text
-from workbench.stats.seeds import holm, paired_difference
+from workbench.stats.seeds import aligned, max_t, paired_difference
 
 _NOT_FIELDS = ("engine",)
 
@@ -54,23 +54,76 @@ def compare(
     frame: pl.DataFrame,
     first: Side,
     second: Side,
-    metrics: Sequence[str] = QUALITY,
-    tune_metric: str = "pass_at_1_matched",
+    metrics: Sequence[str] = PRIMARY,
+    tune_metric: str | None = None,
     label: str = "all",
 ) -> pl.DataFrame:
     """First minus second after the last step on the test split, one row per cell and metric.
 
+    tune_metric: what chooses a rate that no side names, None = the metric of the row.
     Columns: the fields in which the compared cells differ, metric, first, second (means),
-    difference, low, high (95%, null below five pairs), p (sign flips), p_holm (corrected over all
-    rows of the table), n (pairs), unpaired (runs without a twin), label, lr_first, lr_second, and
-    ratio_<ledger> = first / second of what both spent (null where second spent nothing).
-    A pair shares seed, world, and every field that neither side names.
+    difference, low, high (95%, null below five pairs), p (sign flips), p_corrected (max-T over all
+    rows of the table), n (pairs), unpaired (runs without a twin), label, lr_first, lr_second,
+    tuned_by, and ratio_<ledger> = first / second of what both spent (null where second spent
+    nothing). A pair shares seed, world, and every field that neither side names.
     Raises SpecError when a side has no runs, or nothing pairs up.
     """
+    found: list[tuple[tuple[Any, ...], dict[str, Any], dict[int, float]]] = []
+    for metric in (name for name in metrics if name in frame.columns):
+        marked = mark_tuned(frame, tune_metric or metric)
+        pairs, varying, unpaired = _paired(marked, first, second, label)
+        for _, cell in pairs.sort(*varying, "seed").group_by(
+            varying or [pl.lit(0)], maintain_order=True
+        ):
+            usable = cell.filter(
+                pl.col(metric).is_finite() & pl.col(f"{metric}_second").is_finite()
+            )
+            if usable.is_empty():
+                continue
+            common = {f: cell[f][0] for f in varying}
+            row = _row(metric, usable) | {
+                "unpaired": unpaired + 2 * (cell.height - usable.height),
+                "lr_first": cell["lr"][0],
+                "lr_second": cell["lr_second"][0],
+                "tuned_by": cell["tuned_by"][0],
+                **{f"ratio_{name}": _ratio(cell[name], cell[f"{name}_second"]) for name in COST},
+            }
+            gaps = usable.select("seed", gap=pl.col(metric) - pl.col(f"{metric}_second"))
+            found.append((tuple(common.values()), {**common, **row}, dict(gaps.iter_rows())))
+    if not found:
+        raise SpecError(f"{first.name} and {second.name}: no pair has a value of these metrics")
+    places = {cell: i for i, cell in enumerate(dict.fromkeys(cell for cell, _, _ in found))}
+    found.sort(key=lambda one: places[one[0]])
+    differences = aligned([gaps for _, _, gaps in found])
+    for (_, row, _), p in zip(found, max_t(differences), strict=True):
+        row["p_corrected"] = p
+    return pl.DataFrame([row for _, row, _ in found], infer_schema_length=None)
+
+
+def _row(metric: str, usable: pl.DataFrame) -> dict[str, Any]:
+    one, two = usable[metric].to_numpy(), usable[f"{metric}_second"].to_numpy()
+    gap = paired_difference(one, two)
+    return {
+        "metric": metric,
+        "first": float(one.mean()),
+        "second": float(two.mean()),
+        "difference": gap.value,
+        "low": gap.low,
+        "high": gap.high,
+        "p": gap.p,
+        "p_corrected": None,
+        "n": usable.height,
+        "label": gap.label,
+    }
+
+
+def _paired(
+    marked: pl.DataFrame, first: Side, second: Side, label: str
+) -> tuple[pl.DataFrame, list[str], int]:
+    """Both sides' last rows side by side, the fields in which cells differ, runs without a twin."""
     fields = [
-        c for c in frame.columns if ("." in c or c in ("world", "group")) and c not in _NOT_FIELDS
+        c for c in marked.columns if ("." in c or c in ("world", "group")) and c not in _NOT_FIELDS
     ]
-    marked = mark_tuned(frame, tune_metric)
     sides = [_rows(marked, side, fields, label) for side in (first, second)]
     named = {*first.fields, *second.fields} | (
         {"group"} if "train.group" in (*first.fields, *second.fields) else set()
@@ -84,49 +137,13 @@ def compare(
             f"{first.name} and {second.name}: no pair shares seed and cell; "
             "name the differing field on both sides, as in grpo@train.group=32"
         )
-    total = sides[0].height + sides[1].height - 2 * pairs.height
     if pairs.select(*shared, "seed").is_duplicated().any():
         raise SpecError(
             f"{first.name} and {second.name}: more than one run of a seed on a side; name lr or "
             f"another field ({', '.join(_varying(pairs, fields) or ['lr'])})"
         )
     varying = [f for f in _varying(pairs, shared) if f != "group"]
-    rows: list[dict[str, Any]] = []
-    for _, cell in pairs.sort(*varying, "seed").group_by(
-        varying or [pl.lit(0)], maintain_order=True
-    ):
-        common = {f: cell[f][0] for f in varying}
-        price = {f"ratio_{name}": _ratio(cell[name], cell[f"{name}_second"]) for name in COST}
-        for metric in (name for name in metrics if name in cell.columns):
-            usable = cell.filter(
-                pl.col(metric).is_finite() & pl.col(f"{metric}_second").is_finite()
-            )
-            if usable.is_empty():
-                continue
-            one, two = usable[metric].to_numpy(), usable[f"{metric}_second"].to_numpy()
-            found = paired_difference(one, two)
-            rows.append(
-                {
-                    **common,
-                    "metric": metric,
-                    "first": float(one.mean()),
-                    "second": float(two.mean()),
-                    "difference": found.value,
-                    "low": found.low,
-                    "high": found.high,
-                    "p": found.p,
-                    "p_holm": None,
-                    "n": usable.height,
-                    "unpaired": total + 2 * (cell.height - usable.height),
-                    "label": found.label,
-                    "lr_first": cell["lr"][0],
-                    "lr_second": cell["lr_second"][0],
-                    **price,
-                }
-            )
-    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = p
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return pairs, varying, sides[0].height + sides[1].height - 2 * pairs.height
 
 
 def _rows(frame: pl.DataFrame, side: Side, fields: list[str], label: str) -> pl.DataFrame:

@@ -8,6 +8,9 @@ import polars as pl
 from workbench.stats.seeds import interval, mean
 
 QUALITY = (
+    "area",
+    "c_at_1",
+    "c_at_32",
     "pass_at_1",
     "pass_at_1_matched",
     "greedy",
@@ -23,6 +26,7 @@ TEMPERATURES = tuple(
     f"pass_at_1_t{hundredths:03d}" for hundredths in (10, 20, 30, 50, 70, 85, 120, 150, 200)
 )
 DETAIL = (
+    *(f"c_at_{k}" for k in (2, 4, 8, 16, 64)),
     *TEMPERATURES,
     *(f"pass_at_{k}" for k in (2, 4, 8, 16, 64)),
     "recall_at_5",
@@ -57,7 +61,8 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
     test prompts. popularity: the slices `popular` and `rare` as well.
 
     frame: the runs' rows with `tuned` marked. Each quality metric m comes as m, m_low, m_high: a
-    95% bootstrap interval over seeds, null below five seeds. `start` is the state before RL;
+    95% bootstrap interval over seeds, null below five seeds; all three are null where a run has no
+    value. `start` is the state before RL;
     *_start columns are the regime shares there.
     """
     if not popularity:
@@ -115,6 +120,9 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
     for name in QUALITY:
         if name not in rows.columns:
             continue
+        if rows[name].null_count():
+            values |= dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+            continue
         column = rows[name].to_numpy()
         low, high = interval(column, mean)
         values |= {name: float(column.mean()), f"{name}_low": low, f"{name}_high": high}
@@ -170,3 +178,15 @@ def start_warnings(frame: pl.DataFrame, all_zero: float) -> list[str]:
         f"prompts; {all_zero:.1%} were asked for, and met on training prompts (`recast calibrate` "
         "looks for a start that holds)"
     ]
+
+
+def matched_warnings(table: pl.DataFrame) -> list[str]:
+    """Which rows of a `summary` have no Pass@1 at matched entropy, and why."""
+    if "pass_at_1_matched" not in table.columns:
+        return []
+    lost = table.filter(pl.col("pass_at_1_matched").is_null())["strategy"].unique().sort()
+    return (
+        [f"no temperature gives the start's entropy: no pass_at_1_matched for {', '.join(lost)}"]
+        if len(lost)
+        else []
+    )

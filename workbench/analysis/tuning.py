@@ -8,6 +8,20 @@ import polars as pl
 
 from workbench.spec.sweep import Run, Tune
 
+HEADLINE = "area"
+"""What rates are chosen by unless asked otherwise: the mean over k of C(k), Pass@k at the
+temperature that is best for that k."""
+
+PRIMARY = ("area", "hr_at_10", "c_at_1")
+"""The metrics that comparisons are made on; all others are shown beside them."""
+
+
+OLDER = "pass_at_1_matched"
+"""What chose the rates of runs that did not measure the headline."""
+
+UNORDERED = ("entropy",)
+"""Metrics of which more is not better."""
+
 
 def tried(frame: pl.DataFrame, metric: str, split: str = "validation") -> pl.DataFrame:
     """Every tried rate: cell (where known), strategy, lr, runs, value, chosen.
@@ -41,16 +55,37 @@ def tried(frame: pl.DataFrame, metric: str, split: str = "validation") -> pl.Dat
     )
 
 
-def mark_tuned(frame: pl.DataFrame, metric: str = "pass_at_1_matched") -> pl.DataFrame:
-    """Add `tuned_lr`, the chosen rate of each row's strategy and cell, and `tuned`: is it this
-    row's? A diverged run counts with the value of its frozen parameters."""
+def mark_tuned(frame: pl.DataFrame, metric: str = HEADLINE) -> pl.DataFrame:
+    """Add `tuned_lr`, the chosen rate of each row's strategy and cell, `tuned`: is it this row's?
+    and `tuned_by`, the metric that chose it.
+
+    A diverged run counts with the value of its frozen parameters. A metric of which more is not
+    better is never tuned for: rates are those of the headline. A cell whose runs did not measure
+    the metric (they are of an older generation) is tuned by `OLDER`.
+    """
     if frame.is_empty():
         return frame
+    frame = frame.drop("tuned", "tuned_lr", "tuned_by", strict=False)
+    metric = HEADLINE if metric in UNORDERED else metric
     cell = [c for c in ("cell", "strategy") if c in frame.columns]
-    chosen = tried(frame, metric).filter("chosen").select(*cell, pl.col("lr").alias("tuned_lr"))
+    whole = [c for c in cell if c != "strategy"]
+    parts = []
+    for name in dict.fromkeys((metric, OLDER)):
+        if name not in frame.columns:
+            continue
+        measured = pl.col("value").is_not_null().any()
+        rates = tried(frame, name).filter(measured.over(whole) if whole else measured)
+        parts.append(rates.filter("chosen").with_columns(tuned_by=pl.lit(name)))
+    chosen = pl.concat(parts).unique(cell, keep="first", maintain_order=True)
+    chosen = chosen.select(*cell, pl.col("lr").alias("tuned_lr"), "tuned_by")
     return frame.join(chosen, on=cell, how="left", maintain_order="left").with_columns(
-        tuned=pl.col("lr") == pl.col("tuned_lr")
+        tuned=(pl.col("lr") == pl.col("tuned_lr")).fill_null(False)
     )
+
+
+def chosen_by(frame: pl.DataFrame) -> str:
+    """What chose the rates of a marked frame: the metrics by name, separated by commas."""
+    return ", ".join(frame["tuned_by"].drop_nulls().unique().sort()) if len(frame) else ""
 
 
 def next_rate(rates: tuple[float, ...], chosen: float) -> float | None:

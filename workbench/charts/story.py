@@ -56,6 +56,7 @@ def group_story(
             ),
         )
     )
+    key = alt.Legend(orient="bottom") if lit else None
     pushes = ["pushed up", "pushed down", "no push"]
     marks = (
         alt.Chart(leaves)
@@ -63,13 +64,13 @@ def group_story(
         .encode(
             x="level:Q",
             y=place,
+            # Without bars nothing is pushed, and a legend would explain what is not there.
             color=alt.Color("push:N", title=None)
             .scale(domain=pushes, range=[UP, DOWN, INK])
-            # Without bars nothing is pushed, and a legend would explain what is not there.
-            .legend(alt.Legend(orient="bottom") if lit else None),
-            shape=alt.condition(
-                "datum.kind == 'target'", alt.value("diamond"), alt.value("circle")
-            ),
+            .legend(key),
+            shape=alt.Shape("push:N", title=None)
+            .scale(domain=pushes, range=["triangle-up", "triangle-down", "circle"])
+            .legend(key),
             size=alt.condition("datum.kind == 'target'", alt.value(150), alt.value(45)),
             tooltip=[alt.Tooltip("label:N", title="Rollout"), alt.Tooltip("code:N", title="Item")],
         )
@@ -92,12 +93,15 @@ def group_story(
                 pl.DataFrame({"level": [depth], "row": [start], "label": [f"R{rollout}"]}), place
             ),
         ]
-    tree = alt.layer(*layers).properties(width=_TREE, height=height, title="32 rollouts")
+    tree = alt.layer(*layers).properties(width=_TREE, height=height)
     panels = [tree]
     for panel in [] if bars is None else bars["panel"].unique(maintain_order=True):
         panels.append(_panel(bars.filter(pl.col("panel") == panel), str(panel), place, height))
     said = " and ".join([] if bars is None else bars["panel"].unique(maintain_order=True).to_list())
     found: alt.HConcatChart = alt.hconcat(*panels, spacing=14).properties(
+        title="Which of the 32 rollouts are pushed up or down?"
+        if lit
+        else "How close does a rollout come to the target?",
         description="One prompt's group of 32 rollouts as a prefix tree of semantic IDs, the thick "
         "branch leading to the target"
         + (f"; beside each leaf the weight that it gets under {said}." if said else "."),

@@ -23,6 +23,7 @@ from workbench.real.efficiency import read_efficiency
 from workbench.store.runs import Store
 from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
 from workbench.studies.evidence import gather, run_and_gather
+from workbench.studies.measures import BASELINE, METRIC
 
 _LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "analogue")
 
@@ -94,5 +95,5 @@ def claims(
                     click.echo(f"     {name}: {row[name]}")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
-    for text in evidence.warnings("greedy", "grpo"):
+    for text in evidence.warnings(METRIC, BASELINE):
         click.echo(f"note: {text}")

@@ -8,8 +8,10 @@ import polars as pl
 from workbench.analysis.compare import compare as compared
 from workbench.analysis.compare import parse_side
 from workbench.analysis.summary import COST, QUALITY
+from workbench.analysis.tuning import PRIMARY
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.spec.experiment import SpecError
+from workbench.stats.seeds import least_said
 
 
 @click.command()
@@ -18,7 +20,13 @@ from workbench.spec.experiment import SpecError
 @click.option(
     "--store", "store_path", default="runs", show_default=True, help="Folder of finished runs."
 )
-@click.option("--metric", "metrics", multiple=True, type=click.Choice(QUALITY), help="Repeatable.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    type=click.Choice(QUALITY),
+    help="Repeatable. Default: the primary ones.",
+)
 @click.option("--slice", "label", default="all", show_default=True, help="Slice of the test split.")
 @FORMAT
 def compare(
@@ -33,7 +41,7 @@ def compare(
     if frame.is_empty():
         raise SpecError(f"store {store_path!r}: holds no readable runs")
     one, two = parse_side(first), parse_side(second)
-    table = compared(frame, one, two, metrics or QUALITY, label=label)
+    table = compared(frame, one, two, metrics or PRIMARY, label=label)
     if style != "table":
         emit(table, style, "")
         return
@@ -46,7 +54,7 @@ def compare(
         "difference",
         pl.col("low").alias("difference_low"),
         pl.col("high").alias("difference_high"),
-        "p_holm",
+        "p_corrected",
         "n",
         "lr_first",
         "lr_second",
@@ -54,10 +62,22 @@ def compare(
     emit(shown, style, f"{one.name} minus {two.name}: mean difference over seeds [95% interval]")
     ratios = table.select(*fields, *(f"ratio_{name}" for name in COST)).unique(maintain_order=True)
     emit(ratios, style, f"What {one.name} spent, divided by what {two.name} spent")
-    click.echo(f"p_holm: sign-flip p-values, corrected (Holm) over the {table.height} rows.")
-    click.echo("A rate that is not named was chosen per side and cell on validation prompts.")
+    click.echo(least_said(int(table["n"].max() or 0), table.height))  # type: ignore[arg-type]
+    click.echo(
+        "A rate that is not named was chosen per side and cell on validation prompts, by the "
+        "metric of its row" + (f" ({', '.join(by)})." if (by := _others(table)) else ".")
+    )
     for text in table["label"].unique().sort():
         if text:
             click.echo(f"note: {text}")
     if (unpaired := int(table["unpaired"].max() or 0)) > 0:  # type: ignore[arg-type]
         click.echo(f"note: {unpaired} runs have no twin and were left out")
+
+
+def _others(table: pl.DataFrame) -> list[str]:
+    """Rows whose rates something else chose, in words."""
+    other = table.filter(pl.col("tuned_by") != pl.col("metric"))
+    return [
+        f"{metric} by {by}"
+        for metric, by in other.select("metric", "tuned_by").unique().iter_rows()
+    ]

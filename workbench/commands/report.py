@@ -70,7 +70,7 @@ def report(
     checked = [check(claim, evidence) for claim in CLAIMS]
     verdicts = claims_table(checked)
     measured_rows = settings_table(checked)
-    judged = pl.col("decides") & (pl.col("verdict") != "not testable here")
+    judged = pl.col("decides") & (pl.col("verdict") != "shown, not judged")
     drawn = figures(evidence)
     write_report(
         Report(

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
-from workbench.analysis.summary import edge_warnings, over_time, start_warnings, summary
+from workbench.analysis.summary import (
+    edge_warnings,
+    matched_warnings,
+    over_time,
+    start_warnings,
+    summary,
+)
 from workbench.analysis.tuning import mark_tuned
 from workbench.commands.output import (
     EXECUTOR,
@@ -133,6 +139,7 @@ def run(
         f"Learning rates chosen per strategy by {spec.train.tune_metric} on validation prompts."
     )
     warnings = start_warnings(frame, spec.start.all_zero) + edge_warnings(frame, spec.train.lr)
+    warnings += matched_warnings(table)
     for note in (*notes, *built.notes, *warnings):
         click.echo(f"note: {note}")
     click.echo(f"runs: {len(keys)} in {store.root}")

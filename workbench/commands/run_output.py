@@ -7,33 +7,42 @@ from collections.abc import Mapping
 import click
 import polars as pl
 
+from recast.metrics import PASSES
 from workbench.analysis.summary import COST, REGIME, SIGNAL, TEMPERATURES
 from workbench.commands.output import emit
 from workbench.spec.experiment import Experiment
 
 DEFINITIONS = """\
-pass_at_1: expected hit of one sample at T = 1; pass_at_1_matched: the same at the temperature at
-which mean entropy equals the start's; greedy: hit of greedy decoding; pass_at_32: chance of a hit
-in 32 samples; hr_at_k: a target among the k most probable items, which is recall@k where each
-prompt has one target; beam_*: the top beam, or any of 32; coverage: share of the catalogue that
-some top ten holds; total_variation: distance to the true preferences."""
+c_at_k: Pass@k at the temperature that is best for that k on validation users; area: its mean over
+k = 1, 2, 4, .. 64; pass_at_1: expected hit of one sample at T = 1; pass_at_1_matched: the same at
+the temperature at which mean entropy equals the start's; greedy: hit of greedy decoding;
+pass_at_32: chance of a hit in 32 samples; hr_at_k: a target among the k most probable items, which
+is recall@k where each prompt has one target; beam_*: the top beam, or any of 32; coverage: share of
+the catalogue that some top ten holds; total_variation: distance to the true preferences."""
 
 
 def print_results(table: pl.DataFrame, history: pl.DataFrame, spec: Experiment, mode: str) -> None:
     """table: `tables.summary`; history: `tables.over_time`; mode: what is equal, for the title."""
+    everyone = table.filter(pl.col("slice") == "all")
     labels = ["strategy", "slice"] if table["slice"].n_unique() > 1 else ["strategy"]
     tuned = [*labels, "lr", "seeds", *(["diverged"] if table["diverged"].sum() else [])]
     _show(
-        table.select(*tuned, *_with_interval("pass_at_1", "pass_at_1_matched", "greedy")),
-        f"How sharp? Mean [95% interval] over seeds, G = {spec.train.group}, {mode}",
+        table.select(*tuned, *_with_interval("area", "hr_at_10", "c_at_1", "c_at_32", "entropy")),
+        f"Who is ahead? Mean [95% interval] over seeds, G = {spec.train.group}, {mode}",
+    )
+    _show(
+        everyone.select("strategy", *(f"c_at_{k}" for k in PASSES), "area"),
+        "C(k): Pass@k at the temperature that is best for that k on validation users",
+    )
+    _show(
+        table.select(
+            *labels, *_with_interval("pass_at_1", "pass_at_32", "pass_at_1_matched", "greedy")
+        ),
+        "How sharp? At T = 1, where a sharper policy gains in Pass@1 and loses in Pass@32",
     )
     several = not table["recall_at_10"].equals(table["hr_at_10"])
-    wide = ["hr_at_1", "hr_at_5", "hr_at_10", *(["recall_at_10"] if several else [])]
-    _show(
-        table.select(*labels, *_with_interval(*wide, "ndcg_at_10", "pass_at_32", "entropy")),
-        "How wide? The most probable items, 32 samples, entropy in nats",
-    )
-    everyone = table.filter(pl.col("slice") == "all")
+    wide = ["hr_at_1", "hr_at_5", *(["recall_at_10"] if several else [])]
+    _show(table.select(*labels, *_with_interval(*wide, "ndcg_at_10")), "The most probable items")
     if not everyone[TEMPERATURES[0]].null_count():
         at = {name: f"T={int(name[-3:]) / 100:g}" for name in TEMPERATURES}
         curve = everyone.select("strategy", *TEMPERATURES, "pass_at_1").rename(at)

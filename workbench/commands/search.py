@@ -17,9 +17,19 @@ from workbench.commands.output import (
     existing_store,
     progress_bar,
 )
+from workbench.stats.seeds import least_said
 from workbench.store.runs import Store
 from workbench.studies.evidence import gather, run_and_gather
-from workbench.studies.search import FRONTS, MATCHED, SWEEP, chosen, dominance, front, points
+from workbench.studies.search import (
+    FRONTS,
+    MARGIN,
+    MATCHED,
+    SWEEP,
+    chosen,
+    dominance,
+    front,
+    points,
+)
 
 
 @click.command()
@@ -71,6 +81,10 @@ def search(
         verdicts = table.select("matched", "candidate", "outcome").unique(maintain_order=True)
         for matched, name, outcome in verdicts.iter_rows():
             click.echo(f"{MATCHED[matched]}: {name} {outcome}")
+        click.echo(
+            f"non_inferior: the one-sided 95% bound of the difference lies above -{MARGIN:g}; "
+            + least_said(int(table["seeds"].to_numpy().max()), table.height)
+        )
         for matched, words in MATCHED.items():
             here = verdicts.filter(pl.col("matched") == matched)["outcome"]
             if len(here) and not here.str.starts_with("beats").any():

@@ -23,7 +23,7 @@ from workbench.spec.experiment import SpecError, assignments
 from workbench.spec.sweep import Sweep, Tune, load_sweep, sweep_names
 from workbench.store.runs import Store
 
-SHOWN = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
+SHOWN = ("area", "hr_at_10", "c_at_1", "c_at_32", "entropy")
 
 
 @click.command()

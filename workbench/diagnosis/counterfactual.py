@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -51,16 +51,22 @@ class Batch:
 
 @dataclass(frozen=True)
 class Logged:
-    """The batches of a log. tokens, target: whether the log has them; prompts: how many."""
+    """The batches of a log, one per step of `rows`, its rollouts in their order. tokens, target:
+    whether the log has them; prompts: how many."""
 
     batches: Sequence[Batch]
+    rows: pl.DataFrame
     tokens: bool
     target: bool
     prompts: int = 1
 
 
-def logged(found: Diagnosis) -> Logged:
-    """The log's groups as tensors, at most `MOST` of them."""
+def logged(found: Diagnosis, judged: Literal["outcome", "reward"] = "outcome") -> Logged:
+    """The log's groups as tensors, at most `MOST`; judged: the column that is the reward. No batch
+    where it is the outcome and nobody knows what a hit is."""
+    if judged == "outcome" and not found.known:
+        return Logged([], found.rollouts.clear(), tokens=False, target=False)
+    threshold = found.threshold + found.tolerance if found.known else 0.0
     counts = found.groups.group_by("step").len().sort("step")
     every = max(1, -(-found.groups.height // MOST))
     chosen = counts["step"].gather_every(every).to_list()
@@ -71,22 +77,28 @@ def logged(found: Diagnosis) -> Logged:
         item=pl.col("prediction").rank("dense").cast(pl.Int64),
     )
     batches = [
-        _batch(part, found.threshold + found.tolerance)
+        _batch(part, threshold, judged)
         for _, part in rollouts.group_by("step", maintain_order=True)
     ]
     return Logged(
         batches,
+        rollouts,
         tokens=rollouts["tokens"].null_count() == 0,
         target=rollouts["target"].null_count() < rollouts.height,
         prompts=rollouts["visited"].n_unique(),
     )
 
 
-def _batch(part: pl.DataFrame, threshold: float) -> Batch:
-    named = part.with_columns(
+def slots(part: pl.DataFrame) -> pl.DataFrame:
+    """The rollouts of one step with the place in its tensors: row and slot; at most `MOST` rows."""
+    return part.with_columns(
         row=pl.struct("key", "part").rank("dense").cast(pl.Int64) - 1,
         slot=pl.int_range(pl.len()).over("key", "part"),
     ).filter(pl.col("row") < MOST)
+
+
+def _batch(part: pl.DataFrame, threshold: float, judged: str) -> Batch:
+    named = slots(part)
     row, slot = (torch.from_numpy(named[c].to_numpy().copy()) for c in ("row", "slot"))
     shape = (int(row.max()) + 1, int(slot.max()) + 1)
 
@@ -94,7 +106,7 @@ def _batch(part: pl.DataFrame, threshold: float) -> Batch:
         source = torch.from_numpy(np.array(values))
         return torch.full(shape, empty, dtype=source.dtype).index_put((row, slot), source)
 
-    outcome = named["outcome"].to_numpy()
+    outcome = named[judged].to_numpy()
     valid = placed(np.ones(named.height, dtype=np.bool_), False)
     depth = int(named["depth"].cast(pl.Int64).fill_null(1).to_numpy().max())
     known = named["matched"].null_count() == 0
@@ -158,6 +170,8 @@ def counterfactual(
 
 
 def _row(name: str, strategy: Strategy, found: Diagnosis, given: Logged) -> dict[str, Any]:
+    if not found.known:
+        return {"strategy": name, "note": "nobody knows which rollouts are hits (--threshold)"}
     if strategy.sampled(found.group) > found.group:
         more = strategy.sampled(found.group)
         return {"strategy": name, "note": f"samples {more} rollouts per group; the log has fewer"}
@@ -233,6 +247,8 @@ def example_groups(
     Columns: regime, strategy, slot, place, weight, origin (policy, anchor or supervised), as
     `charts.advantages` takes them.
     """
+    if not found.known:
+        return pl.DataFrame()
     given = given or logged(found)
     rows: list[dict[str, Any]] = []
     last: dict[int, tuple[int, int]] = {}

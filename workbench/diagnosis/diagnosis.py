@@ -17,6 +17,8 @@ import polars as pl
 
 from recast import REGIMES
 from workbench.diagnosis.logs.groups import TOLERANCE, group_table, is_beam, without_repeats
+from workbench.diagnosis.logs.hits import HitRule, hit_rule
+from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import Log
 from workbench.stats.beta_binomial import BetaFit, fit_hit_counts
 
@@ -31,7 +33,9 @@ LATE = 1 / 3
 @dataclass(frozen=True)
 class Diagnosis:
     """A log taken apart. rollouts: those that count, without batches logged twice (`repeats` are
-    their steps); groups: as `group_table` gives; group: the usual G; beam: groups are beam sets."""
+    their steps); groups: as `group_table` gives; group: the usual G; beam: groups are beam sets;
+    threshold: an outcome above it is a hit (infinite where nobody knows); rule: by which rule, and
+    how sure."""
 
     log: Log
     rollouts: pl.DataFrame
@@ -41,6 +45,12 @@ class Diagnosis:
     beam: bool
     threshold: float
     tolerance: float
+    rule: HitRule
+
+    @property
+    def known(self) -> bool:
+        """Whether hits can be counted; numbers that depend on them are left out where not."""
+        return self.rule.known
 
     @property
     def steps(self) -> list[int]:
@@ -79,14 +89,20 @@ class Diagnosis:
         return self.groups.filter(pl.col("step") >= first)
 
 
-def diagnose(log: Log, threshold: float = 0.0, tolerance: float = TOLERANCE) -> Diagnosis:
-    """Take a log apart; an outcome above the threshold is a hit."""
+def diagnose(log: Log, threshold: float | None = None, tolerance: float = TOLERANCE) -> Diagnosis:
+    """Take a log apart; an outcome above the threshold is a hit, None to find out what is one."""
     rollouts, repeats = without_repeats(log)
-    groups = group_table(rollouts, threshold, tolerance)
+    rule = hit_rule(rollouts, log.reading, threshold, tolerance)
+    if rule.ranked:
+        moving = pl.col("outcome").min().over("key") < -tolerance
+        hit = moving & (pl.col("outcome") >= -tolerance)
+        rollouts = rollouts.with_columns(outcome=hit.cast(pl.Float64))
+    groups = group_table(rollouts, rule.threshold, tolerance)
     usual = groups["size"].mode().max()
     assert isinstance(usual, int)
     beam = is_beam(rollouts, groups)
-    return Diagnosis(log, rollouts, groups, repeats, usual, beam, threshold, tolerance)
+    at = math.inf if rule.threshold is None else rule.threshold
+    return Diagnosis(log, rollouts, groups, repeats, usual, beam, at, tolerance, rule)
 
 
 def regime_table(found: Diagnosis) -> pl.DataFrame:
@@ -100,7 +116,7 @@ def regime_table(found: Diagnosis) -> pl.DataFrame:
     parts = [("all", found.groups)]
     if tasks:
         parts += [(name, found.groups.filter(pl.col("task") == name)) for name in found.tasks]
-    return pl.DataFrame([{"task": name, **_shares(part)} for name, part in parts])
+    return _frame([{"task": name, **_shares(part)} for name, part in parts])
 
 
 def over_training(found: Diagnosis, windows: int = WINDOWS) -> pl.DataFrame:
@@ -122,20 +138,29 @@ def over_training(found: Diagnosis, windows: int = WINDOWS) -> pl.DataFrame:
             mine = part.filter(pl.col("task") == task)
             if not mine.is_empty():
                 rows.append({"step": window, "task": task, **_shares(mine)})
-    return pl.DataFrame(rows).sort("step", maintain_order=True)
+    return _frame(rows).sort("step", maintain_order=True)
+
+
+def _frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """Rows of shares; those that nobody knows are null numbers."""
+    frame = pl.DataFrame(rows)
+    return frame.with_columns(pl.col(pl.Null).cast(pl.Float64))
 
 
 def _shares(groups: pl.DataFrame) -> dict[str, Any]:
     count, rollouts = groups.height, int(groups["size"].sum())
-    of = {name: int((groups["regime"] == name).sum()) / count for name in REGIMES}
+    known = not groups["regime"].null_count()
+    of = {
+        name: int((groups["regime"] == name).sum()) / count if known else None for name in REGIMES
+    }
     return {
         "groups": count,
         "rollouts": rollouts,
         **of,
-        "learnable": of["single_hit"] + of["multi_hit"],
+        "learnable": int(groups["regime"].is_in(REGIMES[1:3]).sum()) / count if known else None,
         "constant": int(groups["constant"].sum()) / count,
-        "pass_at_1": int(groups["hits"].sum()) / rollouts,
-        "pass_at_g": 1 - of["all_zero"],
+        "pass_at_1": int(groups["hits"].sum()) / rollouts if known else None,
+        "pass_at_g": int((groups["hits"] > 0).sum()) / count if known else None,
         "distinct": groups["distinct"].mean(),
         "entropy": groups["entropy"].mean(),
         "logp": groups["logp"].mean(),
@@ -143,7 +168,7 @@ def _shares(groups: pl.DataFrame) -> dict[str, Any]:
 
 
 def fit_of(groups: pl.DataFrame) -> BetaFit:
-    """The Beta-binomial of these groups' hits."""
+    """The Beta-binomial of these groups' hits, which must be known."""
     return fit_hit_counts(groups["hits"].to_list(), groups["size"].to_list())
 
 
@@ -155,7 +180,7 @@ def predictions(found: Diagnosis, widths: Sequence[int] = OTHER) -> pl.DataFrame
     sets, or counts say nothing about another G.
     """
     rows: list[dict[str, Any]] = []
-    if found.beam:
+    if found.beam or not found.known:
         return pl.DataFrame(rows)
     late = found.late()
     tasks = found.tasks if len(found.tasks) > 1 else []
@@ -165,11 +190,12 @@ def predictions(found: Diagnosis, widths: Sequence[int] = OTHER) -> pl.DataFrame
             continue
         fit = found.late_fit if task == "all" else fit_of(part)
         for width in widths if fit.predicts else ():
-            rows.append({"task": task, "group": width, **_at(fit, width)})
+            rows.append({"task": task, "group": width, **prediction(fit, width)})
     return pl.DataFrame(rows)
 
 
-def _at(fit: BetaFit, width: int) -> dict[str, float | None]:
+def prediction(fit: BetaFit, width: int) -> dict[str, float | None]:
+    """One row of `predictions`, without task and group."""
     regimes = fit.regimes(width)
     learnable, reach = fit.learnable(width), fit.pass_at(width)
     row: dict[str, float | None] = {}
@@ -206,6 +232,8 @@ def change(before: pl.Series, after: pl.Series) -> Change:
 
 def trend(found: Diagnosis) -> str:
     """Does Pass@1 move? One line; from the first third of the steps to the last."""
+    if not found.known:
+        return found.rule.words[:1].upper() + found.rule.words[1:] + "."
     ends = found.thirds(found.groups)
     if ends is None:
         return f"Pass@1 is {_shares(found.groups)['pass_at_1']:.2%}; too few steps for a trend."
@@ -226,3 +254,23 @@ def summary_line(found: Diagnosis) -> str:
         f"{found.log.form} log{sampled}: {found.groups.height:,} groups of usually {found.group} "
         f"{kind}, {len(steps):,} steps from {steps[0]} to {steps[-1]}; {found.log.words}"
     )
+
+
+def read_lines(found: Diagnosis) -> list[str]:
+    """By which rules the log was read, one line each: what a hit is, and whatever was decided about
+    groups and rows."""
+    reading, lines = found.log.reading, []
+    if found.known:
+        lines.append(found.rule.words)
+    if reading.standing_in:
+        lines.append(
+            f"where {plain_line(reading.outcome_column, 40)} abstained, another function judged: "
+            f"{', '.join(plain_line(name, 40) for name in reading.standing_in)}"
+        )
+    if reading.unjudged:
+        every = found.groups.height + reading.unjudged
+        lines.append(
+            f"in {reading.unjudged:,} of {every:,} groups ({reading.unjudged / every:.1%}) nothing "
+            f"judged the outcome (the function returned None): they are left out"
+        )
+    return lines + list(reading.notes)

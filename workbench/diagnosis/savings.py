@@ -113,8 +113,10 @@ def savings(found: Diagnosis) -> pl.DataFrame:
 
     Columns: how; cost (rollouts), updated (rows) and labelled (ground truths) per learnable group,
     with *_low and *_high (95%), null where none is learnable; rollouts_per_step (relative to now,
-    for as many groups); note.
+    for as many groups); note. Empty where nobody knows what a hit is.
     """
+    if not found.known:
+        return pl.DataFrame()
     late = found.late()
     teaches = late.filter(TEACHES).height
     share, group = binomial_share(teaches, late.height), found.group
@@ -169,6 +171,8 @@ def again(found: Diagnosis) -> pl.DataFrame:
     """How often a constant group is constant at its prompt's next visit: counted, and as the fit
     predicts. Columns: how, share, share_low, share_high, visits; no rows where neither can be said.
     """
+    if not found.known:
+        return pl.DataFrame()
     visits = found.groups.sort("step", maintain_order=True).with_columns(
         now=~TEACHES, before=(~TEACHES).shift(1).over("prompt")
     )
@@ -188,6 +192,8 @@ def again(found: Diagnosis) -> pl.DataFrame:
 
 def best_group(found: Diagnosis, share: float) -> str:
     """What G is worth paying for, in one line: the smallest that reaches a learnable share."""
+    if not found.known:
+        return "No other G is predicted: nobody knows which rollouts are hits."
     if found.beam:
         return "Groups are beam sets: their hits are not independent, so no other G is predicted."
     fit = found.late_fit

@@ -108,6 +108,7 @@ def _constrained(world: WorldSpec) -> World:
             noise=world.noise,
             heterogeneity=world.heterogeneity,
             drift=world.drift,
+            unlearnable=world.unlearnable,
             validation_prompts=world.validation_prompts,
             test_prompts=world.test_prompts,
             seed=world.seed,

@@ -7,7 +7,7 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.analysis.answers import Answer, cheapest, leads, otherwise_tuned
+from workbench.analysis.answers import Answer, cheapest, leads
 from workbench.analysis.budget import (
     AXES,
     budget_table,
@@ -19,6 +19,7 @@ from workbench.analysis.budget import (
     tuned_test_rows,
 )
 from workbench.analysis.cells import cell_labels
+from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, few_seeds, figure, plain
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
@@ -28,7 +29,6 @@ from workbench.studies.phase_map import METRICS, phase_table
 
 CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10
-TUNED_FOR = charts.METRICS["pass_at_1_matched"]
 
 
 def mean_of(frame: pl.DataFrame, column: str) -> float | None:
@@ -59,6 +59,7 @@ view = Address("budget")
 st.title("Who gets further for the same budget?")
 state = data_switch(view)
 frame, source = stored_runs(state)
+st.caption(f"Data: {plain(source)}.")
 rows = tuned_test_rows(frame)
 metrics = [name for name in charts.METRICS if name in rows.columns and rows[name].count()]
 if not metrics:
@@ -79,6 +80,8 @@ choices = st.columns([5, 3, 4, 3])
 metric = choices[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
 )
+frame = cached_by_store(state, f"tuned by {metric}", lambda: mark_tuned(frame, metric))
+rows = tuned_test_rows(frame)
 axes = list(AXES)
 axis = choices[1].selectbox(
     "Budget", axes, format_func=AXES.__getitem__, **view.one_of("axis", axes)
@@ -103,16 +106,12 @@ judged = cached_by_store(
     f"winners {cell} {metric} {sorted({*names, baseline})}",
     lambda: phase_table(with_setting(whole_cell, []), list(dict.fromkeys([metric, *compared])), []),
 )
+by = ", ".join(charts.METRICS.get(name, name) for name in chosen_by(rows).split(", "))
 more = [
-    f"Every strategy at the rate that is best for {TUNED_FOR} on validation users. "
-    "Curves and targets are measured on "
-    f"{sampled_users(rows)} test users; the answer and the table of winners are of all test users."
+    f"Each strategy at the learning rate that is best on validation users by: {by}. Curves and "
+    f"targets are measured on {sampled_users(rows)} test users, the answer and the table of "
+    "winners on all of them."
 ]
-if others := otherwise_tuned(whole_cell, metric):
-    more.append(
-        f"Mind: {charts.METRICS[metric]} itself would have chosen other rates on validation users: "
-        f"{', '.join(others)}. What is drawn is not each strategy's best on this metric."
-    )
 said = judged.filter(pl.col("metric") == metric)
 reading = (
     leads(said.row(0, named=True), charts.METRICS[metric])
@@ -122,7 +121,6 @@ reading = (
 if cost := target_sentence(rows, metric, axis, baseline):
     more.insert(0, cost)
 answer(reading, more)
-st.caption(f"Data: {plain(source)}.")
 
 curves = curve_table(rows, metric, axis)
 missing = [
@@ -205,8 +203,8 @@ figure(
     table,
     name="budget-shares",
     read=f"Left is cheaper. {never} of {runs} runs never reach the target; they count as infinite, "
-    "and a row without a mark means that half of its runs or more never do. Reached: two "
-    "evaluations in a row at or above the target.",
+    "and a row without a mark means that half of its runs or more never do. Reached: the "
+    "never falling curve through a run's evaluations is at or above the target.",
     columns={
         "median": number(f"{AXES[axis]}, median", format="%.0f"),
         "low": number("95% low", format="%.0f"),

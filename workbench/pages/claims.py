@@ -18,10 +18,11 @@ from workbench.studies.measures import BASELINE, METRIC
 
 MARKS = {
     "reproduced": ":material/check_circle:",
+    "compatible": ":material/done:",
     "not reproduced": ":material/cancel:",
     "only where": ":material/contrast:",
     "inconclusive": ":material/help:",
-    "not testable here": ":material/block:",
+    "shown, not judged": ":material/block:",
     "not measured": ":material/pending:",
 }
 

@@ -130,7 +130,7 @@ def verdicts() -> Step:
         f"{tones.count('first')}, behind in {tones.count('second')}, and not told apart in "
         f"{tones.count('open')}.**",
         charts.verdict_map(
-            tiles(table.with_columns(p="p_holm"), value),
+            tiles(table.with_columns(p="p_corrected"), value),
             "Who is ahead, at each side's own best learning rate?",
             "ReCast against SFT and GRPO in the packaged simulated runs, one tile per metric.",
         ),

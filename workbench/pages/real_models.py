@@ -13,6 +13,7 @@ from workbench.charts.efficiency import PAPER_RATIO
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, figure, plain
 from workbench.pages.stored import PACKAGED, data_switch, store_folder, stored_runs
+from workbench.real import gpu
 from workbench.real.saved import Found, metrics_of, packaged, saved_tables, stored_scores
 from workbench.stats.seeds import ENOUGH
 
@@ -217,6 +218,18 @@ if costs is None:
     st.info("No measurement yet. The last of the commands below makes one; it needs no data.")
 else:
     efficiency(costs)
+
+st.subheader("On a GPU, at the size of published models")
+measured = gpu.costs().select(
+    "model", "prompt_tokens", "prefix", "strategy", "rows", "tokens", "update_seconds",
+    "step_seconds", "peak_mib", "mfu", "ratio", "step_ratio", "memory_ratio",
+)  # fmt: skip
+st.write(
+    "Architectures of Qwen3 with random weights, G = 32, groups without a hit: what GRPO's update "
+    "costs over each strategy's (`ratio`), and the same of the whole step, of tokens and of memory."
+)
+st.dataframe(measured, hide_index=True)
+st.caption(f"{gpu.provenance()}; updates below half a second vary by a fifth between cases.")
 
 with st.expander("Run it on your data", expanded=not own):
     st.write(

@@ -11,7 +11,7 @@ from workbench import charts
 from workbench.analysis.answers import compared
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
-from workbench.analysis.summary import QUALITY
+from workbench.analysis.tuning import PRIMARY
 from workbench.jobs.sweep import Watch, check_sweep, missing, packaged, recorded
 from workbench.pages.address import Address
 from workbench.pages.browse import browse
@@ -28,8 +28,6 @@ VIEWS = {
     "compare": "Compare two",
     "map": "Phase map",
 }
-TUNE_METRIC = "pass_at_1_matched"
-COMPARED = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
 
 
 class Seat:
@@ -188,7 +186,7 @@ def comparison(frame: pl.DataFrame) -> None:
     (one, first), (two, second) = sides
     both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
     differing = varying_fields(both)
-    metrics = [name for name in QUALITY if name in both.columns and both[name].count()]
+    metrics = [name for name in PRIMARY if name in both.columns and both[name].count()]
     try:
         table = compare(
             both,
@@ -203,36 +201,35 @@ def comparison(frame: pl.DataFrame) -> None:
         "Headline metric",
         metrics,
         format_func=lambda name: charts.METRICS.get(name, name),
-        **view.one_of("headline", metrics, TUNE_METRIC if TUNE_METRIC in metrics else metrics[0]),
+        **view.one_of("headline", metrics),
     )
     label = charts.METRICS.get(headline, headline)
+    row = table.filter(pl.col("metric") == headline).row(0, named=True)
     answer(
         compared(table, first, second, headline, label),
         [
-            f"Rates {first} {table['lr_first'][0]:g} and {second} {table['lr_second'][0]:g}: best "
-            f"on "
-            f"{charts.METRICS[TUNE_METRIC]} of validation users. All test users, after the last "
-            f"step. p as recast compare {first} {second} prints it."
+            f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: best on "
+            f"{charts.METRICS.get(row['tuned_by'], row['tuned_by'])} of validation users. All test "
+            f"users, after the last step. The numbers of recast compare {first} {second}."
         ],
     )
     few_seeds(int(table["n"].to_numpy().min()))
     figure(
         charts.differences(
-            table.filter(pl.col("metric").is_in(COMPARED)).select(
+            table.select(
                 label=pl.col("metric").replace(dict(charts.METRICS)),
                 setting=pl.lit(f"{first} minus {second}"),
                 value="difference",
                 low="low",
                 high="high",
-                p="p_holm",
+                p="p_corrected",
             ),
             f"Is {first} better than {second}, each at its own best rate?",
         ),
         table,
         name="comparison",
         read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
-        "hollow mark is not significant at .05 after correction over every metric of the table "
-        "below, drawn or not.",
+        "hollow mark is not significant at .05 after correction over these rows.",
     )
 
 

@@ -228,9 +228,9 @@ def pictures(frame: pl.DataFrame, race: Race) -> None:
             )
     with right:
         figure(
-            charts.trade_off(frame, "pass_at_1", "recall_at_10"),
+            charts.trade_off(frame, "c_at_1", "hr_at_10"),
             frame.group_by("strategy", "step", maintain_order=True).agg(
-                pl.col("pass_at_1", "recall_at_10").mean()
+                pl.col("c_at_1", "hr_at_10").mean()
             ),
             name="live-trade-off",
             read="Every path begins at the warm start. Up and right is better on both counts.",

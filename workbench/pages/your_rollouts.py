@@ -12,6 +12,7 @@ import streamlit as st
 
 from recast import REGIMES, STRATEGIES
 from workbench import charts
+from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import (
     DEFAULT,
     Logged,
@@ -25,18 +26,17 @@ from workbench.diagnosis.diagnosis import (
     over_training,
     predictions,
     regime_table,
-    summary_line,
-    trend,
 )
-from workbench.diagnosis.findings import Finding, examine
+from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.groups import TEACHES
-from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError
-from workbench.diagnosis.logs.read import FORMATS, read_log
+from workbench.diagnosis.logs.read import read_log
+from workbench.diagnosis.logs.scalars import Scalars, is_scalars, read_scalars
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
+from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
 from workbench.pages.simulate import simulate
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
@@ -53,20 +53,11 @@ class Upload(NamedTuple):
     content: Any
 
 
-class Choices(NamedTuple):
-    """How to read a log."""
-
-    form: str
-    reward: tuple[str, ...]
-    outcome: str
-    threshold: float
-
-
 class Found(NamedTuple):
     """A diagnosis and everything that the page shows of it."""
 
     diagnosis: Diagnosis
-    findings: list[Finding]
+    answer: Answer
     training: pl.DataFrame
     regimes: pl.DataFrame
     predictions: pl.DataFrame
@@ -75,8 +66,10 @@ class Found(NamedTuple):
 
 
 @st.cache_resource(max_entries=3, show_spinner="Reading the log", scope="session")
-def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) -> Found | str:
-    """Read and take apart; a text is the one-line reason why nothing could be read."""
+def taken_apart(
+    ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]
+) -> Found | Scalars | Unread:
+    """Read and take apart."""
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for place, upload in enumerate(_uploads):
@@ -90,32 +83,63 @@ def taken_apart(ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]) 
             log = read_log(
                 paths,
                 form=how.form,
-                choice=Choice(how.reward, how.outcome),
+                choice=how.choice,
                 most=MOST,
                 names=names,
             )
         except LogError as problem:
-            return str(problem)
+            if any(is_scalars(path) for path in paths):
+                return read_scalars(paths, names)
+            return Unread(str(problem), problem.columns)
     found = diagnose(log, how.threshold)
+    tensors = logged(found)
     return Found(
         found,
-        examine(found),
+        answer(found, DEFAULT, 0.5, tensors=tensors),
         over_training(found),
         regime_table(found),
         predictions(found),
         savings(found),
-        logged(found),
+        tensors,
     )
+
+
+def show_answer(said: Answer) -> None:
+    """All of an answer."""
+    st.write("  \n".join(plain(line) for line in said.read))
+    show_findings(said)
+
+
+def show_findings(said: Answer) -> None:
+    """What is wrong, what it would buy, and what could not be checked."""
+    st.header("What is wrong?")
+    st.write(plain(said.verdict))
+    for finding in said.findings:
+        text = (
+            f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
+            f"**What to do:** {plain(finding.do)}"
+        )
+        if finding.level == "problem":
+            st.warning(text, icon=":material/warning:")
+        else:
+            st.info(text, icon=":material/info:")
+    st.header("What would it buy?")
+    st.markdown("\n".join(f"- {plain(line)}" for line in said.buys))
+    if said.unchecked:
+        with st.expander("What could not be checked, and the column it needs"):
+            lines = [
+                f"- {plain(one.column)}: {plain(', '.join(one.names))}" for one in said.unchecked
+            ]
+            st.markdown("\n".join(lines))
 
 
 view = Address("your_rollouts")
 st.title("What is wrong with my run, and what would help?")
 st.write(
-    "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, verl's "
-    "`rollout_data_dir`, OpenRLHF's JSON lines, or a table with step, prompt and reward. They are "
-    "read as data, stay on this machine, and are forgotten when you leave this page. For larger "
-    "logs: "
-    "`recast diagnose FOLDER`."
+    "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, a table of wandb, "
+    "verl's `rollout_data_dir`, those of other trainers, or any table with step, prompt and "
+    "reward. They are read as data, stay on this machine, and are forgotten when you leave this "
+    "page. For larger logs: `recast diagnose FOLDER`."
 )
 files = st.file_uploader(
     "Files of one log",
@@ -137,34 +161,23 @@ if not uploads:
         "Example: a simulated run of 60 steps, written as TRL would have logged it. "
         "`tools/example_log.py` made it."
     )
-with st.expander("How to read it"):
-    boxes = st.columns(4, vertical_alignment="bottom")
-    form = boxes[0].selectbox(
-        "Format",
-        ["", *FORMATS],
-        format_func=lambda name: name or "recognise it",
-        **view.one_of("format", ["", *FORMATS]),
-    )
-    outcome = boxes[1].text_input("Column of the raw outcome", **view.text("outcome", longest=80))
-    reward = boxes[2].text_input(
-        "Columns of the reward",
-        help="Added up; separate several by commas. Empty: as the format says.",
-        **view.text("reward", longest=200),
-    )
-    threshold = boxes[3].number_input(
-        "A hit is an outcome above",
-        -1e6,
-        1e6,
-        **view.number("threshold", 0.0, low=-1e6, high=1e6),
-    )
-rewards = tuple(name.strip() for name in reward.split(",") if name.strip())
+how = choices(view)
+if isinstance(how, str):
+    st.error(plain(how))
+    st.stop()
 ids = tuple(upload.file_id for upload in uploads)
-said = taken_apart(ids, Choices(form, rewards, outcome.strip(), threshold), uploads)
-if isinstance(said, str):
-    st.error(plain(said))
+said = taken_apart(ids, how, uploads)
+if isinstance(said, Unread):
+    st.error(plain(said.reason))
+    if said.columns:
+        columns_by_hand(view, said.columns)
+    st.stop()
+if isinstance(said, Scalars):
+    used = st.number_input("Rollouts per prompt (G) of this run", 0, 1024, 0, key="scalar group")
+    show_answer(answer_of_scalars(scalar_run(said, used if used > 1 else None), 0.5))
     st.stop()
 found, problems = said.diagnosis, said.diagnosis.log.problems
-st.write(plain(f"{summary_line(found)}. {trend(found)}"))
+st.write("  \n".join(plain(line) for line in said.answer.read))
 if problems.summary():
     st.warning(plain(f"{problems.summary()}."))
     with st.expander("What could not be read"):
@@ -173,37 +186,29 @@ if problems.summary():
 whole, late = said.regimes.row(0, named=True), found.late()
 teaching = late.filter(TEACHES).height / late.height
 zero = late.filter(pl.col("regime") == "all_zero").height / late.height
-numbers = {
-    "Groups without a hit, now": f"{zero:.0%}",
-    "Groups that can teach, now": f"{teaching:.0%}",
-    "Rollouts per such group": f"{found.group / teaching:,.0f}" if teaching else "none teaches",
-    "Pass@1, whole log": f"{whole['pass_at_1']:.2%}",
-}
-for column, (label, value) in zip(st.columns(4), numbers.items(), strict=True):
+numbers = {"Groups of equal rewards, whole log": f"{whole['constant']:.0%}"}
+if found.known:
+    numbers = {
+        "Groups without a hit, now": f"{zero:.0%}",
+        "Groups that can teach, now": f"{teaching:.0%}",
+        "Rollouts per such group": f"{found.group / teaching:,.0f}" if teaching else "none teaches",
+        "Pass@1, whole log": f"{whole['pass_at_1']:.2%}",
+    }
+for column, (label, value) in zip(st.columns(4), numbers.items(), strict=False):
     column.metric(label, value)
 
-st.header("What is wrong?")
-for finding in said.findings:
-    text = (
-        f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
-        f"**What to do:** {plain(finding.do)}"
-    )
-    if finding.level == "problem":
-        st.warning(text, icon=":material/warning:")
-    else:
-        st.info(text, icon=":material/info:")
-if not said.findings:
-    st.success("Nothing that this page knows is wrong with this log.")
+show_findings(said.answer)
 
 st.header("How many groups can teach anything?")
-figure(
-    charts.logged_regimes(said.training),
-    said.training,
-    name="logged-regimes",
-    read="Only single-hit and multi-hit groups hold hits and misses both, which is what a "
-    "group-relative signal such as GRPO compares. Grey teaches it nothing.",
-    width="content",
-)
+if found.known:
+    figure(
+        charts.logged_regimes(said.training),
+        said.training,
+        name="logged-regimes",
+        read="Only single-hit and multi-hit groups hold hits and misses both, which is what a "
+        "group-relative signal such as GRPO compares. Grey teaches it nothing.",
+        width="content",
+    )
 st.dataframe(
     said.regimes.select(name for name in said.regimes.columns if said.regimes[name].count()),
     hide_index=True,
@@ -222,6 +227,10 @@ st.dataframe(
     },
     alt="Regime shares of the whole log, overall and per task",
 )
+
+if not found.known:
+    st.info(plain(f"{found.rule.words[:1].upper()}{found.rule.words[1:]}."))
+    st.stop()
 
 st.header("What G is worth paying for?")
 share = st.slider(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,33 +11,51 @@ from workbench.spec.experiment import plain_text
 from workbench.spec.keys import run_key
 
 if TYPE_CHECKING:
+    from recast.lm.checkpoint import Checkpoint
     from recast.lm.dataset import LMData
+    from recast.lm.device import Placement
+    from recast.lm.pretrained import Reading
     from recast.lm.update import Job, RLTraining
 
-ENGINE = 2
+ENGINE = 3
 """Generation of this path's numbers; raised when the same configuration gives other numbers."""
 
 
 def run_config(
     data: LMData,
-    manifest: dict[str, Any],
+    weights: Mapping[str, str],
     how: RLTraining,
     strategy: str,
     lr: float,
     seed: int,
     eval_prompts: int,
+    placement: Placement | None = None,
+    reading: Reading | None = None,
+    lora: int = 0,
 ) -> dict[str, Any]:
-    """Everything that determines one run, JSON-serialisable, in the simulator's layout."""
+    """Everything that determines one run, JSON-serialisable, in the simulator's layout.
+
+    weights: `recast.lm.pretrained.identity` of the start. Of the placement its type alone: device,
+    kernel and checkpointing round differently, no more.
+    """
     from recast.strategies import parse_strategy
 
-    weights = {n: d for n, d in manifest["files"].items() if n.endswith(".safetensors")}
-    settings = {k: v for k, v in asdict(how).items() if k not in ("lr", "seed")}
+    settings = {k: v for k, v in asdict(how).items() if k not in ("lr", "seed", "micro_tokens")}
+    dtype = str(placement.dtype).removeprefix("torch.") if placement is not None else "float32"
+    if dtype != "float32":
+        settings["dtype"] = dtype
+    if lora:
+        settings["lora"] = lora
+    tensors = {n: d for n, d in weights.items() if n.endswith(".safetensors")}
+    start: dict[str, Any] = {"weights": tensors or dict(weights)}
+    if reading is not None and reading.wording != type(reading.wording)():
+        start["wording"] = asdict(reading.wording)
     chosen = asdict(parse_strategy(strategy))
     cell = {
         "lm_engine": ENGINE,
         "world_spec": {"kind": "lm", "data": data.name, "catalogue": data.fingerprint},
         "policy_spec": {"kind": "causal LM"},
-        "start_spec": {"weights": weights},
+        "start_spec": start,
         "train_spec": {**settings, "eval_prompts": eval_prompts},
     }
     return {
@@ -53,33 +72,59 @@ def run_config(
     }
 
 
-def build_job(start: Path, data: LMData, eval_prompts: int | None) -> Job:
-    """The policy and its frozen reference, RL prompts, and what to evaluate on."""
+def build_job(
+    start: str | Path,
+    data: LMData,
+    eval_prompts: int | None,
+    placement: Placement | None = None,
+    reading: Reading | None = None,
+    lora: int = 0,
+    reference: bool = True,
+) -> tuple[Job, Checkpoint]:
+    """The policy and its frozen reference, RL prompts, and what to evaluate on, on one device (by
+    default the CPU); and the start as it was opened.
+
+    start: a folder or hub name; lora: train adapters of this rank, 0 = every weight; reference:
+    False where no loss will score it, and no second model is held.
+    """
+    import copy
+
     import torch
 
-    from recast.lm import checkpoint
+    from recast.lm.device import CPU
     from recast.lm.evaluate import evaluation_set
+    from recast.lm.models import with_lora
+    from recast.lm.pretrained import Reading, open_model
     from recast.lm.trie import build_trie
     from recast.lm.update import Job
 
-    policy = checkpoint.load_model(start, data.fingerprint)
-    reference = checkpoint.load_model(start, data.fingerprint).model
-    for parameter in reference.parameters():
-        parameter.requires_grad_(False)
-    trie = build_trie(data.sids)
+    placement = placement or CPU
+    device = placement.device
+    policy = open_model(str(start), data, placement, reading or Reading())
+    frozen = copy.deepcopy(policy.model).requires_grad_(False) if reference else policy.model
+    model = with_lora(policy.model, policy.vocabulary, lora) if lora else policy.model
+    trie = build_trie(data.sids).to(device)
     splits = {"test": data.test, "validation": data.tuning}
-    return Job(
-        model=policy.model,
-        reference=reference,
+    job = Job(
+        model=model,
+        reference=frozen,
         vocabulary=policy.vocabulary,
         trie=trie,
-        prompts=policy.vocabulary.prompts([row.history for row in data.learning]),
-        target=torch.tensor([row.target for row in data.learning]),
+        prompts=policy.vocabulary.prompts([row.history for row in data.learning]).to(device),
+        target=torch.tensor([row.target for row in data.learning], device=device),
         evaluation={
             split: evaluation_set(policy.vocabulary, trie, rows, data.slices(rows), eval_prompts)
             for split, rows in splits.items()
         },
     )
+    return job, policy
+
+
+def needs_reference(how: RLTraining, strategies: Sequence[str]) -> bool:
+    """Whether any of these strategies, trained so, scores the frozen reference."""
+    from recast.strategies import parse_strategy
+
+    return bool(how.kl_weight) or any("reference" in parse_strategy(s).needs for s in strategies)
 
 
 def world_values(job: Job) -> dict[str, float | None]:

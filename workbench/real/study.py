@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from workbench.real.runs import build_job, run_config, world_values
+from workbench.real.runs import (
+    ENGINE,
+    build_job,
+    needs_reference,
+    run_config,
+    world_values,
+)
 from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
 from workbench.store.runs import Store
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 
     from recast.ledger import RunRecord
     from recast.lm.dataset import LMData
+    from recast.lm.device import Placement
+    from recast.lm.pretrained import Reading
     from recast.lm.study import Cost, Entry, Tuned
     from recast.lm.update import Job, RLTraining
 
@@ -42,11 +49,12 @@ class Plan:
     """What the comparison consists of.
 
     starts: SFT checkpoints; seed s starts from number s modulo their count. how: training without
-    rate and seed. stops: checkpoints to choose among. tuning: how many tuning seeds.
+    rate and seed. stops: checkpoints to choose among. tuning: how many tuning seeds. placement:
+    where to compute, None = on the CPU. reading, lora: as in `workbench.real.runs.build_job`.
     """
 
     folder: Path
-    starts: tuple[Path, ...]
+    starts: tuple[str | Path, ...]
     how: RLTraining
     entries: tuple[Entry, ...]
     rates: tuple[float, ...]
@@ -55,6 +63,9 @@ class Plan:
     tuning: int
     metric: str
     eval_prompts: int | None
+    placement: Placement | None = None
+    reading: Reading | None = None
+    lora: int = 0
 
     @property
     def store(self) -> Store:
@@ -82,10 +93,10 @@ class Study:
     """A plan on a data folder, with its models loaded once."""
 
     def __init__(self, plan: Plan, data: LMData) -> None:
-        from recast.lm import checkpoint
+        from recast.lm.pretrained import identity
 
         self.plan, self.data = plan, data
-        self.manifests = [checkpoint.read_manifest(path)[1] for path in plan.starts]
+        self.weights = [identity(str(start)) for start in plan.starts]
         self._jobs: dict[int, Job] = {}
         self._kept: dict[int, dict[str, Tensor]] = {}
 
@@ -202,7 +213,7 @@ class Study:
                             **asdict(ledger),
                             **quality,
                             "entropy": nats,
-                            "temperature_matched": temperature,
+                            "temperature_matched": None if math.isnan(temperature) else temperature,
                             "prompts": len(data),
                             **means,
                         }
@@ -257,19 +268,21 @@ class Study:
         return found
 
     def seconds(self, tuning: Sequence[Task], report: Sequence[Task] | int) -> float:
-        """Processor seconds of these runs, from the measured steps and a measured evaluation.
+        """Seconds of these runs (`recast.lm.device.clock`), from measured steps and evaluations.
 
         report: the runs themselves, or how many there will be, each with the longest checkpoint.
         """
+        from recast.lm.device import clock
         from recast.lm.study import measure
 
         costs, longest = self.costs(), max(self.plan.stops)
         job = self.job(0)
         data = job.evaluation["validation"]
         part = data.first(_TIMED_PROMPTS)
-        began = time.process_time()
+        device = job.target.device
+        began = clock(device)
         measure(job, part, self.plan.how.group)
-        per_prompt = (time.process_time() - began) / len(part)
+        per_prompt = (clock(device) - began) / len(part)
         total = 0.0
         for task in tuning:
             step = costs[task.entry.label].step_cpu
@@ -281,11 +294,22 @@ class Study:
         return total + sum(costs[t.entry.label].step_cpu * (t.stop or 0) + both for t in report)
 
     def _config(self, entry: Entry, lr: float, seed: int, stop: int | None) -> dict[str, Any]:
-        manifest = self.manifests[seed % len(self.manifests)]
+        weights = self.weights[seed % len(self.weights)]
         prompts = self.plan.eval_prompts or 0
-        found = run_config(self.data, manifest, self.plan.how, entry.strategy, lr, seed, prompts)
+        found = run_config(
+            self.data,
+            weights,
+            self.plan.how,
+            entry.strategy,
+            lr,
+            seed,
+            prompts,
+            self.plan.placement,
+            self.plan.reading,
+            self.plan.lora,
+        )
         # Runs of one study are one cell, whichever start their seed has.
-        starts = [run_key({"files": m["files"]}) for m in self.manifests]
+        starts = [run_key({"files": weights}) for weights in self.weights]
         found["start_spec"] = {"weights": starts}
         found["train_spec"] |= {"stop": stop, "targets": entry.targets}
         cell = {k: found[k] for k in ("lm_engine", "world_spec", "policy_spec", "start_spec")}
@@ -299,15 +323,25 @@ class Study:
         job = self.job(task.seed % len(self.plan.starts))
         if task.entry.targets == "train":
             rows = self.data.sft
-            prompts = job.vocabulary.prompts([row.history for row in rows])
-            target = torch.tensor([row.target for row in rows])
+            device = job.target.device
+            prompts = job.vocabulary.prompts([row.history for row in rows]).to(device)
+            target = torch.tensor([row.target for row in rows], device=device)
             job = replace(job, prompts=prompts, target=target)
         return job, replace(self.plan.how, lr=task.lr, seed=task.seed)
 
     def job(self, place: int) -> Job:
         """The job of one start, its weights as they were."""
         if place not in self._jobs:
-            job = build_job(self.plan.starts[place], self.data, self.plan.eval_prompts)
+            plan = self.plan
+            job, _ = build_job(
+                plan.starts[place],
+                self.data,
+                plan.eval_prompts,
+                plan.placement,
+                plan.reading,
+                plan.lora,
+                needs_reference(plan.how, [entry.strategy for entry in plan.entries]),
+            )
             self._jobs[place] = job
             self._kept[place] = {k: v.detach().clone() for k, v in job.model.named_parameters()}
         job = self._jobs[place]
@@ -330,7 +364,8 @@ class Study:
         return self.plan.folder / "prompts" / f"{task.key}.parquet"
 
     def _start_file(self, place: int, split: str) -> Path:
-        files = {"files": self.manifests[place]["files"], "prompts": self.plan.eval_prompts}
+        files = {"files": self.weights[place], "prompts": self.plan.eval_prompts}
+        files["lm_engine"] = ENGINE
         return self.plan.folder / "prompts" / f"start-{run_key(files)}-{split}.parquet"
 
     def _write_prompts(self, path: Path, table: dict[str, Tensor]) -> None:
@@ -338,41 +373,6 @@ class Study:
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
         write_whole(buffer.getvalue(), path)
-
-
-def train_starts(
-    data: LMData, folder: Path, count: int, layers: int, width: int, progress: Progress
-) -> tuple[Path, ...]:
-    """SFT checkpoints of small models, seeds 0, 1, ...; those that exist are kept."""
-    from recast.lm import checkpoint
-    from recast.lm.models import SmallModel, build_small, default_vocabulary
-    from recast.lm.sft import Tuning, fine_tune
-    from recast.lm.trie import build_trie
-
-    trie = build_trie(data.sids)
-    found = []
-    for seed in range(count):
-        place = folder / "starts" / f"{layers}x{width}-{seed}"
-        if not (place / "model").exists():
-            vocabulary = default_vocabulary(data.depth, data.codebook)
-            shape = SmallModel(layers, width, max(1, width // 32), 3 * width)
-            model = build_small(vocabulary, shape, seed)
-            how = Tuning(lr=START_RATE, history_loss=True, seed=seed)
-
-            def show(done: int, total: int, text: str, seed: int = seed) -> None:
-                progress(seed * total + done, count * total, f"start {seed + 1}, {text}")
-
-            found_best = fine_tune(
-                model, vocabulary, trie, data.sft, data.tuning, how, place, data.fingerprint, show
-            )
-            meta = {"history": found_best.history, "best": found_best.best, "data": data.name}
-            checkpoint.save_model(place / "model", model, vocabulary, data.fingerprint, meta)
-        found.append(place / "model")
-    return tuple(found)
-
-
-START_RATE = 2e-3
-"""Learning rate of the small models' SFT."""
 
 
 def run_missing(study: Study, tasks: Sequence[Task], progress: Progress) -> Iterator[Task]:

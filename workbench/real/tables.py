@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recast.lm.study import Cost, Tuned
     from workbench.real.study import Study, Task
 
-METRICS = ("hr_at_1", "hr_at_10", "ndcg_at_10", "pass_at_1", "pass_at_1_matched", "pass_at_32")
+METRICS = ("area", "hr_at_10", "c_at_1", "ndcg_at_10", "hr_at_1", "pass_at_1", "pass_at_32")
 CONTROLS = ("start", "sft", "grpo")
 START = "start"
 
@@ -44,8 +44,7 @@ def collect(study: Study, chosen: Mapping[str, Tuned]) -> Measured | None:
     """Read what is finished: the seeds that every entry has. None before the first.
 
     The tempered row is `sft`, each code sampled at the temperature whose Pass@1 on the tuning users
-    is highest, over all seeds; its ranked list is that of `sft`, and so is Pass@1 at matched
-    entropy.
+    is highest, over all seeds; its ranked list is that of `sft`, and so are C(k) and the area.
     """
     from recast.lm.evaluate import evaluation_set
     from recast.lm.trie import build_trie

@@ -146,13 +146,13 @@ def _questions(evidence: Evidence) -> list[Figure]:
             "question-1-supervision",
             "supervision",
             lambda t: charts.differences(t, questions.QUESTIONS["supervision"][0]),
-            f"{place} After the same number of updates; p corrected (Holm) over all settings.",
+            f"{place} After the same number of updates; p corrected (max-T) over all settings.",
         ),
         (
             "question-1-settings",
             "supervision",
             lambda t: charts.differences(t, "Is ReCast ahead of supervision in any setting?"),
-            "After the same number of updates; p corrected (Holm) over all comparisons.",
+            "After the same number of updates; p corrected (max-T) over all comparisons.",
         ),
         ("question-2-rate", "rate", lambda t: charts.against_rate(t, METRIC), place),
         (
@@ -168,7 +168,7 @@ def _questions(evidence: Evidence) -> list[Figure]:
             "tempered",
             lambda t: charts.differences(t, questions.QUESTIONS["tempered"][0]),
             f"{place} Pass@1 of sft at a temperature minus Pass@1 of the other at T = 1; on the "
-            "last row of each, both at matched entropy. p corrected (Holm) over all rows.",
+            "last row of each, both at their best temperature. p corrected (max-T) over all rows.",
         ),
         ("question-6-diversity", "diversity", charts.against_k, place),
         ("question-6-entropy", "entropy", charts.remaining, place),

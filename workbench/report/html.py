@@ -10,7 +10,6 @@ import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from workbench.charts.picture import picture
 from workbench.report.figures import Figure
 from workbench.spec.experiment import SpecError
 from workbench.store.files import replace
+from workbench.version import version
 
 Format = Literal["png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
@@ -94,7 +94,7 @@ def page(report: Report) -> str:
             f"<style>{_STYLE}</style></head><body>",
             f"<h1>{html.escape(report.heading)}</h1>",
             f'<p class="note">{html.escape(report.source)}. recast-workbench '
-            f"{html.escape(version('recast-workbench'))}. {html.escape(report.scope)}</p>",
+            f"{html.escape(version())}. {html.escape(report.scope)}</p>",
             f"<p><strong>{html.escape(report.summary)}</strong></p>" if report.summary else "",
             _cautions(report.cautions),
             _contents(report),

@@ -8,30 +8,41 @@ from pathlib import Path
 import polars as pl
 
 from workbench import charts
+from workbench.diagnosis.answer import answer
 from workbench.diagnosis.counterfactual import counterfactual
-from workbench.diagnosis.diagnosis import (
-    Diagnosis,
-    over_training,
-    predictions,
-    regime_table,
-    summary_line,
-    trend,
-)
-from workbench.diagnosis.findings import examine
+from workbench.diagnosis.diagnosis import Diagnosis, over_training, predictions, regime_table
+from workbench.diagnosis.findings import Finding, examine
 from workbench.diagnosis.logs.groups import TEACHES
-from workbench.diagnosis.savings import again, best_group, savings
+from workbench.diagnosis.logs.problems import plain_line
+from workbench.diagnosis.savings import again, savings
 from workbench.report.figures import Figure
 from workbench.report.html import Report, write_report
+from workbench.spec.experiment import SpecError
 
 COMMAND = "recast diagnose PATH"
 
 
 def findings_table(found: Diagnosis) -> pl.DataFrame:
     """One row per finding: name, level, says, do."""
+    return table_of(examine(found).findings)
+
+
+def table_of(findings: Sequence[Finding]) -> pl.DataFrame:
+    """These findings as rows: name, level, says, do."""
     return pl.DataFrame(
-        [vars(one) for one in examine(found)],
+        [vars(one) for one in findings],
         schema={"name": pl.String, "level": pl.String, "says": pl.String, "do": pl.String},
     )
+
+
+def html_target(target: Path) -> None:
+    """Raises SpecError, one line, where no report can be written."""
+    known = target.suffix.lower() in (".html", ".htm")
+    if not known or target.is_dir() or not target.parent.is_dir():
+        raise SpecError(
+            f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
+            "exists"
+        )
 
 
 def write_log_report(
@@ -41,10 +52,11 @@ def write_log_report(
 
     Raises SpecError when vl-convert-python is missing, DiskError when the disk refuses.
     """
+    said = answer(found, strategies, share)
     training, other = over_training(found), predictions(found)
     what_if = counterfactual(found, strategies)
     tables = [
-        ("What is wrong?", findings_table(found), "findings"),
+        ("What is wrong?", table_of(said.findings), "findings"),
         ("How many groups can teach anything?", regime_table(found), "regimes"),
         ("What does one learnable group cost?", savings(found), "savings"),
         ("Is a constant group constant at its prompt's next visit?", again(found), "again"),
@@ -58,10 +70,13 @@ def write_log_report(
         figures.append(_figure("other-g", chart, whole, "predictions"))
     if "learnable" in what_if.columns and what_if["learnable"].count():
         figures.append(_figure("what-if", charts.what_if(what_if), what_if, "strategies"))
-    lines = found.log.problems.lines()
+    lines = [*found.log.problems.lines(), *said.read[1:], *said.buys]
+    if said.unchecked:
+        gaps = "; ".join(f"{one.column} ({', '.join(one.names)})" for one in said.unchecked)
+        lines.append(f"Not checked, for want of: {gaps}.")
     write_report(
         Report(
-            f"{summary_line(found)}. {trend(found)} {best_group(found, share).removesuffix('.')}",
+            f"{said.read[0]}. {said.verdict.removesuffix('.')}",
             lines,
             [(title, rows, f"{COMMAND} --table {name}") for title, rows, name in tables],
             figures,

@@ -31,7 +31,18 @@ PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Model = TypeVar("Model", bound=BaseModel)
-TuneMetric = Literal["pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32"]
+TuneMetric = Literal[
+    "area",
+    "c_at_1",
+    "c_at_32",
+    "hr_at_10",
+    "recall_at_10",
+    "ndcg_at_10",
+    "greedy",
+    "pass_at_1",
+    "pass_at_1_matched",
+    "pass_at_32",
+]
 
 
 DEPTH = 3
@@ -81,6 +92,14 @@ class WorldSpec(_Strict):
             le=1,
             description="how far tastes have turned between the SFT log and the test users: "
             "0 = not, 1 = wholly",
+        ),
+    ] = 0.0
+    unlearnable: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of targets, in every split, that any item may be, whoever asks",
         ),
     ] = 0.0
     test_prompts: Annotated[
@@ -213,6 +232,14 @@ class TrainSpec(_Strict):
             description="of the heavy parts of a step; compiled is faster and needs the extra fast"
         ),
     ] = "torch"
+    iterate: Annotated[
+        Literal["last", "mean"],
+        Field(description="which parameters count: the last, or the mean of the last half"),
+    ] = "last"
+    schedule: Annotated[
+        Literal["constant", "linear"],
+        Field(description="of the learning rate: constant, or falling linearly to 0"),
+    ] = "constant"
     lr: Annotated[
         tuple[Rate, ...],
         Field(
@@ -222,7 +249,7 @@ class TrainSpec(_Strict):
     ] = (0.003,)
     tune_metric: Annotated[
         TuneMetric, Field(description="validation metric by which the rate is chosen")
-    ] = "pass_at_1_matched"
+    ] = "area"
 
     def training(self) -> Training:
         """What the simulator's training needs of it."""

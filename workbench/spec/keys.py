@@ -20,7 +20,7 @@ from recast.strategy import Strategy
 from workbench.spec.experiment import Experiment, SpecError
 from workbench.spec.later_fields import dumped
 
-ENGINE = 4
+ENGINE = 5
 """Generation of the simulator's numbers. Raise it whenever the same configuration gives other
 numbers than before (other draws, another formula), so that old and new runs are never mixed."""
 

@@ -16,12 +16,14 @@ from pydantic import BaseModel
 
 ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "world_spec": {"heterogeneity": 0.0},
+        "world_spec": {"heterogeneity": 0.0, "unlearnable": 0.0},
         "train_spec": {
             "decoding": "trie",
             "updates": "sampled",
             "precision": "float64",
             "kernel": "torch",
+            "iterate": "last",
+            "schedule": "constant",
         },
     }
 )

@@ -48,7 +48,7 @@ class Tune(_Strict):
     ] = (0.0003, 0.001, 0.003, 0.01, 0.03)
     metric: Annotated[
         TuneMetric, Field(description="what decides: its mean over seeds after the last step")
-    ] = "pass_at_1_matched"
+    ] = "area"
     split: Annotated[
         Literal["validation"], Field(description="where it is read; never the test users")
     ] = "validation"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import betaincinv, chdtri, expit, gammaln, logit
+from scipy.special import betaincinv, chdtri, expit, gammaln, logit, stdtrit
 
 from recast import REGIMES
 
@@ -191,6 +191,51 @@ def fit_hit_counts(hits: Sequence[int], rollouts: int | Sequence[int]) -> BetaFi
     note = "" if best[1] > 0 else "no over-dispersion: prompts look alike"
     peak = float(loglik(region[:1, 0], region[:1, 1])[0])
     return BetaFit(prompts, total, found, peak, region, True, True, note)
+
+
+def fit_shares(means: Array, constant: Array, group: int) -> BetaFit:
+    """The Beta-binomial from two scalars per step: the mean reward (0 or 1 each) and the share of
+    groups of G whose rewards are all equal; `[S]` each, S >= 3 steps.
+
+    The mean is E[p], and the share of equal groups, P(0 hits) + P(G hits), grows with the spread:
+    two numbers for two. Their 95% region is Student's ellipse of the steps' means, so steps count
+    as independent draws, however many groups each holds; `prompts` is the number of steps.
+    Raises ValueError for fewer than three steps, a G below 2, or shares outside [0, 1].
+    """
+    means, constant = np.asarray(means, np.float64), np.asarray(constant, np.float64)
+    if len(means) < 3 or means.shape != constant.shape:
+        raise ValueError("shares: expected a mean reward and a share of at least three steps")
+    if group < 2:
+        raise ValueError(f"group: expected at least 2 rollouts, got {group}")
+    both = np.stack([means, constant])
+    if both.min() < -1e-9 or both.max() > 1 + 1e-9:
+        raise ValueError("shares: expected rewards of 0 and 1, so means within [0, 1]")
+    steps, centre = len(means), both.mean(1)
+    if not 0 < centre[0] < 1:
+        region = np.array([[centre[0], 0.0]])
+        note = "no reward differs, so nothing is known of the spread over prompts"
+        return BetaFit(steps, 0, 0, 0.0, region, False, False, note)
+    cov = np.cov(both) / steps + np.diag([1e-12, 1e-12])
+    angle = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
+    ring = np.stack([np.cos(angle), np.sin(angle)], 1) @ np.linalg.cholesky(cov).T
+    radius = float(stdtrit(steps - 1, 1 - TAIL))
+    cloud = np.concatenate([centre[None], *(centre + radius * r * ring for r in SHELLS)])
+    mean = np.clip(cloud[:, 0], 1e-6, 1 - 1e-6)
+    region = np.stack([mean, _spread_of(mean, cloud[:, 1], group)], axis=1)
+    note = "" if region[0, 1] > 0 else "no over-dispersion: prompts look alike"
+    return BetaFit(steps, 0, 0, 0.0, region, True, True, note)
+
+
+def _spread_of(mean: Array, constant: Array, group: int) -> Array:
+    """The spread at which that share of groups is all misses or all hits; `[T]`, by halving."""
+    ends, size = np.array([0, group], np.int64), np.full(2, group, np.int64)
+    low, high = np.zeros_like(mean), np.full_like(mean, 1 - 1e-6)
+    for _ in range(50):
+        middle = (low + high) / 2
+        more = np.exp(_terms(mean, middle, ends, size)).sum(1) < constant
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    none = np.exp(_terms(mean, np.zeros_like(mean), ends, size)).sum(1) >= constant
+    return np.asarray(np.where(none, 0.0, (low + high) / 2), dtype=np.float64)
 
 
 def binomial_share(found: int, total: int) -> Estimated:

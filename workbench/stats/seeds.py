@@ -6,8 +6,10 @@ strategy, so that pairs by seed stay together; their percentiles are widened for
 that a normal mean gets its t interval (Hesterberg 2015, section 5.3). P-values are sign-flip
 permutations of paired differences. Every draw comes from a fixed seed: the same numbers give the
 same answer, whatever else has been drawn before.
+P-values of one table are corrected together by max-T over shared flips.
 Sources: Agarwal et al. 2021 (IQM, stratified intervals, performance profiles, probability of
-improvement); Hesterberg 2015, "What teachers should know about the bootstrap"; Holm 1979.
+improvement); Hesterberg 2015, "What teachers should know about the bootstrap"; Holm 1979;
+Westfall and Young 1993 (max-T).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -30,6 +32,9 @@ Statistic: TypeAlias = Callable[[Floats], Floats]
 """Maps samples `[..., n]` to `[...]`."""
 
 CONFIDENCE = 0.95
+ONE_SIDED = 0.90
+"""Confidence of the interval whose lower end is a one-sided 95% bound."""
+
 RESAMPLES = 2_000
 FEWEST = 5
 LEVEL = 0.05
@@ -166,6 +171,14 @@ def least_p(pairs: int) -> float:
     return min(1.0, 2.0 ** (1 - pairs))
 
 
+def least_said(pairs: int, rows: int) -> str:
+    """One line: how the p-values of a table are corrected, and the least that it can show."""
+    return (
+        f"p_corrected: sign flips, corrected (max-T) over the table; {rows} rows, {pairs} pairs: "
+        f"none can be below {least_p(pairs):.2g}."
+    )
+
+
 def relative_gain(
     first: ArrayLike,
     second: ArrayLike,
@@ -265,6 +278,42 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+def max_t(differences: ArrayLike) -> list[float]:
+    """Adjusted p-values `[m]` of m rows of paired differences `[m, n]`, one family; NaN = no pair.
+
+    Step-down max-T (Westfall and Young 1993) under sign flips that all rows share, seed by seed: a
+    row's statistic is its sum over the root of its sum of squares. Null hypothesis: the differences
+    of a seed, all rows together, are as likely as their negatives. Rows that move together cost
+    nothing, and the least p is `least_p(n)` however many rows there are.
+    Raises ValueError for anything but two axes with at least one seed.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if d.ndim != 2 or not d.shape[1] or np.isinf(d).any():
+        raise ValueError(
+            "differences: expected rows by seeds, finite or NaN, with one seed or more"
+        )
+    d = np.nan_to_num(d)
+    scale = np.sqrt((d**2).sum(-1))
+    d = d / np.where(scale > 0, scale, 1.0)[:, None]
+    observed = np.abs(d.sum(-1))
+    exact = d.shape[1] <= _EXACT_UP_TO
+    flips = _all_signs(d.shape[1]) if exact else _random_signs(d.shape[1])
+    order = np.argsort(-observed, kind="stable")
+    largest = np.maximum.accumulate(np.abs(flips @ d[order[::-1]].T), axis=1)[:, ::-1]
+    as_extreme = (largest >= observed[order] - 1e-12).sum(0)
+    p = as_extreme / len(flips) if exact else (1 + as_extreme) / (1 + len(flips))
+    adjusted = np.empty(len(d))
+    adjusted[order] = np.maximum.accumulate(p)
+    return [float(value) for value in adjusted]
+
+
+def aligned(rows: Sequence[Mapping[Any, float]]) -> Floats:
+    """Differences by pair of several comparisons as `max_t` takes them: `[m, n]` over every pair
+    that occurs, NaN where a row has none."""
+    pairs = list(dict.fromkeys(pair for row in rows for pair in row))
+    return np.array([[row.get(pair, math.nan) for pair in pairs] for row in rows])
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Values of two strategies `[n]` by shared (stratum, seed). unpaired: runs without a twin."""
@@ -273,6 +322,7 @@ class Pairs:
     second: Floats
     strata: tuple[str, ...]
     unpaired: int
+    seeds: tuple[int, ...] = ()
 
 
 def pair_by_seed(
@@ -301,6 +351,7 @@ def pair_by_seed(
         both[f"{metric}_second"].to_numpy(),
         tuple(str(value) for value in both[stratum]),
         sides[0].height + sides[1].height - 2 * both.height,
+        tuple(both["seed"].to_list()),
     )
 
 

@@ -23,7 +23,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from recast.ledger import RunRecord
 from workbench.spec.later_fields import completed
 from workbench.store.files import DiskError, publish, remove_old_drafts, replace, set_aside, sha256
 from workbench.store.files import StoreError as StoreError
+from workbench.version import version
 
 SCHEMA_VERSION = 2
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
@@ -375,7 +375,7 @@ def _migrated(key: str, frame: pl.DataFrame) -> bytes:
 
 def _versions() -> dict[str, str]:
     return {
-        "recast": version("recast-workbench"),
+        "recast": version(),
         "torch": torch.__version__,
         "polars": pl.__version__,
         "python": platform.python_version(),

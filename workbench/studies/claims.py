@@ -1,9 +1,10 @@
 """The paper's claims C1..C12 as checks: statistic, threshold and analogue fixed before measuring.
 
 Source: arXiv 2604.22169; some figures come from public summaries of it. A number is
-reproduced when the paper's value lies inside the interval and "no effect" outside; a trend when the
-corrected interval excludes 0. What needs a GPU cluster is not testable here: its analogue in the
-simulator's ledger is shown and never judged.
+reproduced when the whole interval lies within a factor of it, compatible when it meets a range and
+excludes "no effect"; a trend when the interval excludes 0. Intervals are corrected for all settings
+of a claim, over both baselines. The claims about cost are shown, not judged: the simulator's
+ledger and measurements on real architectures stand beside the paper's figures.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from types import MappingProxyType
 
 import polars as pl
 
-from workbench.studies import costs, measures
+from workbench.studies import costs, measures, stability
 from workbench.studies.evidence import WHOLE, Evidence
 from workbench.studies.verdicts import Measured, Verdict, together
 
@@ -62,17 +63,20 @@ class Checked:
     where: str
 
 
-_GREEDY = "greedy hit (first item), each strategy at its own best learning rate, test users"
-_REAL = "`recast lm efficiency` measures it on a small real model (--efficiency FILE)"
-_NO_GPU = "not judged: the paper's figure is of 8B models on GPUs"
+_HITS = "C(1) (Pass@1 at its best temperature), each strategy at its own best rate, test users"
+_REAL = (
+    "`recast lm efficiency` measures it on a small real model (--efficiency FILE); "
+    "`benchmarks/gpu.sh` measured it on one GPU at the architecture of Qwen3"
+)
+_NO_GPU = "not judged: the paper does not state the prompts and micro-batches of its figure"
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "C1",
         "Pass@1 over OpenOneRec-RL on five tasks",
         "+9.1% to +36.6%",
-        f"relative gain over GRPO in {_GREEDY}, paired by seed",
-        "interval meets [9.1%, 36.6%] and excludes 0",
+        f"relative gain over GRPO in {_HITS}, paired by seed",
+        "compatible: interval meets [9.1%, 36.6%] and excludes 0",
         "five worlds of the simulator and all of them mixed, for five benchmark tasks",
         MAIN,
         partial(measures.gain, paper=(0.091, 0.366)),
@@ -81,11 +85,11 @@ CLAIMS: tuple[Claim, ...] = (
         "C2",
         "rollout budget to reach the baseline's final performance",
         "4.1% of the baseline's",
-        f"median rollouts to the baseline's mean final {_GREEDY}, over the baseline's rollouts",
-        "4.1% inside the interval, 100% outside",
+        f"median rollouts to the baseline's mean final {_HITS}, over the baseline's rollouts",
+        "interval wholly within a factor of 2 of 4.1%",
         "the simulator's rollouts",
         MAIN,
-        partial(measures.budget_share, paper=(0.041, 0.041)),
+        partial(measures.budget_share, paper=0.041),
     ),
     Claim(
         "C3",
@@ -156,11 +160,12 @@ CLAIMS: tuple[Claim, ...] = (
         "C9",
         "the baseline stays in all-zero / single-hit throughout training",
         "trend (98% at the start; from a public summary)",
-        "GRPO's smallest all-zero + single-hit share at any evaluation (exact, i.i.d. groups)",
-        "interval at or above 95%",
+        "GRPO's smallest all-zero + single-hit share after the start, minus the start's (exact, "
+        "i.i.d. groups), where GRPO's own C(1) has risen",
+        "interval at or above -2 points",
         "the simulator's groups of the same width; of beam sets, what i.i.d. groups would have",
         MAIN,
-        partial(measures.stays_sparse, least=0.95),
+        partial(measures.stays_sparse, least=-0.02, sparse=0.95),
     ),
     Claim(
         "C10",
@@ -168,7 +173,7 @@ CLAIMS: tuple[Claim, ...] = (
         "trend",
         "ReCast's share of repaired groups before the first evaluation minus before the last",
         "interval above 0",
-        "the same quantity",
+        "the same quantity; it is ReCast's all-zero share, so it falls wherever its Pass@G rises",
         MAIN,
         measures.repair_fades,
     ),
@@ -176,17 +181,17 @@ CLAIMS: tuple[Claim, ...] = (
         "C11",
         "the boundary update is more stable than full-group normalisation",
         "trend",
-        "largest drawdown of greedy hit over the last half, and log seed SD: GRPO minus ReCast",
-        "both intervals above 0",
-        "the same quantities",
+        "largest drawdown of C(1) over the last half, and log seed SD: GRPO minus ReCast",
+        "both intervals above 0, over all settings of a baseline together",
+        "the same quantities; seed SDs are compared within settings and averaged over them",
         MAIN,
-        measures.steadier,
+        stability.steadier,
     ),
     Claim(
         "C12",
         "repair without contrast can hurt when the starting policy is strong",
         "sign",
-        f"GRPO minus repair_only in {_GREEDY}, at the strongest start",
+        f"GRPO minus repair_only in {_HITS}, at the strongest start",
         "interval above 0",
         "the warm start's all-zero share for strength; weaker starts are shown beside it",
         START,

@@ -63,9 +63,14 @@ class Evidence:
             pl.col("tuned") & (pl.col("split") == "test") & (pl.col("slice") == "all")
         ).sort("setting", "strategy", "run", "step")
 
-    def final(self, sweep: str) -> pl.DataFrame:
-        """One row per run at its last step: every test prompt, tuned rates, all users together."""
-        return last_rows(self.of(sweep).filter("tuned")) if sweep in self.sweeps else pl.DataFrame()
+    def final(self, sweep: str, metric: str | None = None) -> pl.DataFrame:
+        """One row per run at its last step: every test prompt, tuned rates, all users together.
+        metric: what chooses the rates, None = what the sweep says."""
+        frame = self.of(sweep)
+        if frame.is_empty():
+            return pl.DataFrame()
+        frame = frame if metric is None else mark_tuned(frame, metric)
+        return last_rows(frame.filter("tuned"))
 
     def warnings(self, metric: str, baseline: str) -> list[str]:
         """What a reader must know of the baseline and the rates, one line per sweep and caution."""

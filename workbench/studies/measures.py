@@ -1,8 +1,8 @@
 """How each claim is measured on the rows of its sweeps.
 
 Every function takes the evidence and the sweeps by mode (which baseline), and returns one
-`Measured` per mode and setting. Intervals are corrected for the settings of a mode, the declared
-family (confidence 1 - .05 / m), p-values by Holm over the same family.
+`Measured` per mode and setting. Intervals are corrected for all settings of a claim, over its modes
+(confidence 1 - .05 / m), p-values by Holm over the same family.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from workbench.studies.evidence import Evidence, pairs, per_run
 from workbench.studies.verdicts import (
     Measured,
     Verdict,
-    judge_all,
+    judge_close,
     judge_level,
     judge_number,
     judge_trend,
     side,
 )
 
-METRIC = "greedy"
-"""What the claims call Pass@1: the hit of the first item, as a beam-search evaluation reads it.
+METRIC = "c_at_1"
+"""What the claims call Pass@1: its value at the temperature that is best on validation users.
 Sampled Pass@1 at T = 1 mostly measures sharpness; the questions show it beside this one."""
 
 BASELINE, METHOD, CONTROL = "grpo", "recast", "sft"
 COMPANIONS = {
-    "pass_at_1": "the same in Pass@1 of one sample at T = 1",
-    "pass_at_1_matched": "the same in Pass@1 at matched entropy",
+    "area": "the same in the area, rates chosen by it",
+    "hr_at_10": "the same in HR@10, rates chosen by it",
 }
 Modes = Mapping[str, str]
 _NOTHING = "no pairs of seeds in the store"
@@ -55,8 +55,8 @@ _NOTHING = "no pairs of seeds in the store"
 def gain(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[Measured]:
     """C1: relative gain of the final metric over the baseline.
 
-    Beside it: the same gain of the control (supervised training on the same targets), and in
-    sampled Pass@1. A setting whose baseline is worth nothing as one (`_unfair`) decides nothing.
+    Beside it: the same gain of the control (supervised training on the same targets), and in the
+    area and HR@10. A setting whose baseline is worth nothing as one (`_unfair`) decides nothing.
     """
 
     def against_baseline(
@@ -66,7 +66,7 @@ def gain(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[M
             evidence,
             modes,
             lambda sweep, setting, confidence: relative_gain(
-                *pairs(evidence.final(sweep), metric, strategy, BASELINE, setting),
+                *pairs(evidence.final(sweep, metric), metric, strategy, BASELINE, setting),
                 confidence=confidence,
             ),
             judge,
@@ -86,7 +86,7 @@ def gain(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[M
     return found
 
 
-def budget_share(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[Measured]:
+def budget_share(evidence: Evidence, modes: Modes, paper: float) -> list[Measured]:
     """C2: rollouts to the baseline's mean final metric, over all rollouts of the baseline.
 
     Beside it: the share of the baseline's prompts that the control needs, which rolls nothing out.
@@ -94,9 +94,8 @@ def budget_share(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -
     """
     found = []
     for mode, sweep in modes.items():
-        settings = evidence.settings(sweep)
-        confidence = _corrected(len(settings))
-        for setting in settings:
+        confidence = _corrected(evidence, modes)
+        for setting in evidence.settings(sweep):
             warning = _unfair(evidence, sweep, setting)
             for strategy, axis in ((METHOD, "rollouts"), (CONTROL, "step")):
                 reach = _to_target(evidence, sweep, setting, strategy, axis)
@@ -111,7 +110,7 @@ def budget_share(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -
                 if low is None and reach.runs.shape[1] >= FEWEST:
                     # Hardly a run gets there: the median lies beyond all that was spent.
                     low = float(reach.runs[0].min()) / reach.total
-                number = judge_number(low, high, paper, 1.0)
+                number = judge_close(low, high, paper)
                 row = Measured(
                     mode,
                     setting,
@@ -121,7 +120,7 @@ def budget_share(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -
                     reach.runs.shape[1],
                     None,
                     "inconclusive" if warning else number,
-                    "; ".join(filter(None, (reach.text, side(low, high, paper), warning))),
+                    "; ".join(filter(None, (reach.text, side(low, high, (paper, paper)), warning))),
                 )
                 if strategy == CONTROL:
                     share = f"control: {CONTROL}'s share of the baseline's prompts"
@@ -173,35 +172,44 @@ def shown(
     mode: str, setting: str, value: float | None, n: int, ends: tuple[float | None, float | None]
 ) -> Measured:
     """A row that is shown and never judged."""
-    return Measured(mode, setting, value, *ends, n, None, "not testable here")
+    return Measured(mode, setting, value, *ends, n, None, "shown, not judged")
 
 
-def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measured]:
-    """C9: the baseline's smallest all-zero + single-hit share at any evaluation after the start.
+def stays_sparse(evidence: Evidence, modes: Modes, least: float, sparse: float) -> list[Measured]:
+    """C9: the baseline's smallest all-zero + single-hit share at any evaluation after the start,
+    minus that at the start.
 
-    A setting that begins below the level cannot stay above it and does not decide.
+    A setting that does not begin at or above `sparse` shows nothing about sparse groups and does
+    not decide; one whose baseline has not learned (its metric has not risen, 95%) is inconclusive:
+    an untrained baseline stays where it is.
     """
 
-    def lowest(rows: pl.DataFrame) -> float:
-        after = rows.filter(pl.col("step") > 0)
-        return float((after["all_zero"] + after["single_hit"]).to_numpy().min())
+    def share(rows: pl.DataFrame) -> Floats:
+        found: Floats = (rows["all_zero"] + rows["single_hit"]).to_numpy()
+        return found
 
-    def at_start(rows: pl.DataFrame) -> float:
-        return float(rows["all_zero"][0] + rows["single_hit"][0])
+    def fall(rows: pl.DataFrame) -> float:
+        return float(share(rows.filter(pl.col("step") > 0)).min() - share(rows)[0])
+
+    def learned(rows: pl.DataFrame) -> float:
+        return float(rows[METRIC][-1] - rows[METRIC][0])
 
     found = []
     for mode, sweep in modes.items():
-        settings = evidence.settings(sweep)
-        for setting in settings:
-            shares = per_run(evidence.curves(sweep), BASELINE, setting, lowest)
-            if not shares:
+        for setting in evidence.settings(sweep):
+            falls = per_run(evidence.curves(sweep), BASELINE, setting, fall)
+            if not falls:
                 found.append(missing(mode, setting))
                 continue
-            level = estimate(list(shares.values()), confidence=_corrected(len(settings)))
-            verdict = judge_level(level.low, level.high, least)
-            begun = per_run(evidence.curves(sweep), BASELINE, setting, at_start)
+            level = estimate(list(falls.values()), confidence=_corrected(evidence, modes))
+            begun = per_run(evidence.curves(sweep), BASELINE, setting, lambda r: float(share(r)[0]))
             start = estimate(list(begun.values())).value
-            outside = "" if start >= least else f"begins below {least:g}: does not decide"
+            outside = "" if start >= sparse else f"begins below {sparse:g}: does not decide"
+            rise = estimate(
+                list(per_run(evidence.curves(sweep), BASELINE, setting, learned).values())
+            )
+            idle = "" if rise.low is not None and rise.low > 0 else "the baseline has not learned"
+            verdict: Verdict = "inconclusive" if idle else judge_level(level.low, level.high, least)
             note = f"{start:.3f} at the start"
             found.append(
                 Measured(
@@ -213,7 +221,7 @@ def stays_sparse(evidence: Evidence, modes: Modes, least: float) -> list[Measure
                     level.n,
                     None,
                     verdict,
-                    "; ".join(filter(None, (note, outside, level.label))),
+                    "; ".join(filter(None, (note, outside, idle, level.label))),
                     counts=not outside,
                 )
             )
@@ -232,39 +240,6 @@ def repair_fades(evidence: Evidence, modes: Modes) -> list[Measured]:
         )
 
     return _by_setting(evidence, modes, measure, lambda d: judge_trend(d.low, d.high))
-
-
-def steadier(evidence: Evidence, modes: Modes) -> list[Measured]:
-    """C11: largest drawdown over the last half, baseline minus method; log ratio of seed SDs.
-
-    A setting needs both: its two rows share one verdict.
-    """
-    found = []
-    for mode, sweep in modes.items():
-        curves, settings = evidence.curves(sweep), evidence.settings(sweep)
-        confidence = _corrected(2 * len(settings))
-        for setting in settings:
-            falls = [per_run(curves, s, setting, drawdown) for s in (BASELINE, METHOD)]
-            seeds = sorted(falls[0].keys() & falls[1].keys())
-            theirs, ours = pairs(evidence.final(sweep), METRIC, BASELINE, METHOD, setting)
-            if not seeds or not len(theirs):
-                found.append(missing(mode, setting))
-                continue
-            worst = [[fall[s] for s in seeds] for fall in falls]
-            gap = paired_difference(worst[0], worst[1], confidence=confidence)
-            spread = np.stack([theirs, ours])
-            ratio, n = finite(float(_log_spread(spread))), len(theirs)
-            low, high = interval(spread, _log_spread, None, confidence)
-            both = judge_all([judge_trend(gap.low, gap.high), judge_trend(low, high)])
-            falling, varying = f"{setting}, drawdown", f"{setting}, seed SD"
-            text = "log ratio of standard deviations"
-            found += [
-                Measured(
-                    mode, falling, gap.value, gap.low, gap.high, gap.n, gap.p, both, gap.label
-                ),
-                Measured(mode, varying, ratio, low, high, n, None, both, text),
-            ]
-    return found
 
 
 def repair_hurts(evidence: Evidence, modes: Modes, field: str) -> list[Measured]:
@@ -288,36 +263,26 @@ def repair_hurts(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
     return [replace(row, counts=strongest.get(row.mode) == row.setting) for row in rows]
 
 
-def drawdown(rows: pl.DataFrame) -> float:
-    """Largest fall of the metric below its best so far, over the last half of the evaluations."""
-    values = rows[METRIC].to_numpy()
-    half = values[len(values) // 2 :]
-    return float((np.maximum.accumulate(half) - half).max())
-
-
 def _by_setting(
     evidence: Evidence,
     modes: Modes,
     measure: Callable[[str, str, float], Difference],
     judge: Callable[[Difference], Verdict],
 ) -> list[Measured]:
-    """One row per mode and setting, p-values Holm-adjusted within each mode."""
+    """One row per mode and setting, p-values Holm-adjusted over all of them."""
     rows = []
     for mode, sweep in modes.items():
-        family = evidence.settings(sweep)
-        tested = []
-        for setting in family:
+        for setting in evidence.settings(sweep):
             try:
-                d = measure(sweep, setting, _corrected(len(family)))
+                d = measure(sweep, setting, _corrected(evidence, modes))
             except ValueError:
                 rows.append(missing(mode, setting))
                 continue
-            tested.append(
+            rows.append(
                 Measured(mode, setting, d.value, d.low, d.high, d.n, d.p, judge(d), d.label)
             )
-        adjusted = holm([row.p for row in tested if row.p is not None])
-        rows += [replace(row, p=p) for row, p in zip(tested, adjusted, strict=True)]
-    return rows
+    adjusted = iter(holm([row.p for row in rows if row.p is not None]))
+    return [row if row.p is None else replace(row, p=next(adjusted)) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -374,13 +339,9 @@ def _log_ratio(runs: Floats) -> Floats:
     return ratio
 
 
-def _log_spread(pair: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: Floats = np.log(pair[0].std(axis=-1, ddof=1)) - np.log(pair[1].std(axis=-1, ddof=1))
-    return ratio
-
-
-def _corrected(family: int) -> float:
+def _corrected(evidence: Evidence, modes: Modes) -> float:
+    """Confidence of each interval of a claim: corrected for its settings, over all modes."""
+    family = sum(len(evidence.settings(sweep)) for sweep in modes.values())
     return 1 - (1 - CONFIDENCE) / max(family, 1)
 
 

@@ -1,9 +1,9 @@
 """The phase map: in which cell does which strategy win at equal budget, if any does?
 
 All strategies of a cell see the same prompts for the same number of steps, each at its own best
-learning rate. The best mean wins a cell when it beats every other strategy: the largest paired
-p-value against a rival, Holm-adjusted over all cells of the map (one family per metric), is below
-.05. Otherwise nobody wins, which is an outcome too.
+learning rate, chosen by the metric of the map. The best mean wins a cell when it beats every other
+strategy: the largest paired p-value against a rival, Holm-adjusted over all cells of the map (one
+family per metric), is below .05. Otherwise nobody wins, which is an outcome too.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 
 import polars as pl
 
+from workbench.analysis.tuning import PRIMARY, mark_tuned
 from workbench.stats.seeds import LEVEL, holm, paired_difference
 from workbench.studies.evidence import last_rows, pairs
 
 SWEEP = "phase-map"
 FIELDS = ("start.all_zero", "world.noise", "train.group", "policy.width")
-METRICS = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
+METRICS = (*PRIMARY, "c_at_32")
 NOBODY = "none"
 
 
@@ -28,12 +29,14 @@ def phase_table(
     """One row per cell and metric: the fields, metric, winner ("none" without a significant one),
     best, runner_up, value (of the best), margin, low, high (95%, uncorrected), p, seeds.
 
-    frame: a sweep's rows with `tuned` and `setting`. runner_up: the rival that is hardest to tell
+    frame: a sweep's rows with `setting`. runner_up: the rival that is hardest to tell
     from the best; margin: the paired difference from it.
     """
-    last = last_rows(frame.filter("tuned")) if not frame.is_empty() else frame
     found: list[dict[str, Any]] = []
     for metric in metrics:
+        if metric not in frame.columns:
+            continue
+        last = last_rows(mark_tuned(frame, metric).filter("tuned"))
         rows = [row for row in _cells(last, metric, fields) if row is not None]
         adjusted = holm([row["p"] for row in rows])
         found += [

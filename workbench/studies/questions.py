@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from workbench.stats.seeds import Difference, estimate, holm, paired_difference
+from workbench.analysis.tuning import PRIMARY
+from workbench.stats.seeds import Difference, Floats, aligned, estimate, max_t, paired_difference
 from workbench.studies.evidence import Evidence, last_rows, pairs
+from workbench.studies.measures import METRIC
 
 SWEEP = "claims"
-METRICS = ("greedy", "pass_at_1", "pass_at_1_matched", "recall_at_10", "pass_at_32")
+METRICS = (*PRIMARY, "c_at_32")
 COMPARISONS = (
     ("recast", "sft"),
     ("recast", "grpo_sft"),
@@ -34,21 +37,23 @@ def against_supervision(
 ) -> pl.DataFrame:
     """Is repair just supervised fine-tuning? label, setting, value, low, high, p, seeds.
 
-    Paired differences of final metrics after the same number of updates; p is Holm-adjusted over
-    the whole table.
+    Paired differences of final metrics after the same number of updates; p is corrected (max-T)
+    over the whole table.
     """
-    last, found = evidence.final(SWEEP), []
+    found, gaps = [], list[Floats]()
+    last = {metric: evidence.final(SWEEP, metric) for metric in METRICS}
     for setting in evidence.settings(SWEEP):
         for first, second in comparisons:
             for metric in METRICS:
-                ours, theirs = pairs(last, metric, first, second, setting)
+                ours, theirs = pairs(last[metric], metric, first, second, setting)
                 if len(ours):
                     d = paired_difference(ours, theirs)
                     found.append(_row(f"{first} - {second}: {metric}", setting, d))
-    return _corrected(found)
+                    gaps.append(ours - theirs)
+    return _corrected(found, gaps)
 
 
-def by_rate(evidence: Evidence, setting: str, metric: str = "greedy") -> pl.DataFrame:
+def by_rate(evidence: Evidence, setting: str, metric: str = METRIC) -> pl.DataFrame:
     """Does the rate decide the order? strategy, lr, tuned, mean, low, high, seeds."""
     frame = evidence.of(SWEEP)
     if frame.is_empty():
@@ -115,8 +120,8 @@ def tempered(evidence: Evidence, setting: str) -> pl.DataFrame:
     """Does sharpened supervision beat them? label, setting, value, low, high, p, seeds.
 
     Pass@1 of the trained `sft` sampled at a temperature, which costs nothing, minus Pass@1 of
-    `grpo` and `recast` at T = 1 (in Pass@1 at matched entropy, where temperature is no help, on the
-    last rows); p is Holm-adjusted over the whole table.
+    `grpo` and `recast` at T = 1 (in C(1), where each has its best temperature, on the last rows); p
+    is corrected (max-T) over the whole table.
     """
     last = evidence.final(SWEEP)
     if last.is_empty():
@@ -128,8 +133,8 @@ def tempered(evidence: Evidence, setting: str) -> pl.DataFrame:
         for column, t in sorted(columns.items(), key=lambda item: item[1])
         if t <= 1
     ]
-    matches.append(("sft, matched entropy", "pass_at_1_matched", "pass_at_1_matched"))
-    found: list[dict[str, Any]] = []
+    matches.append(("sft, each at its best T", "c_at_1", "c_at_1"))
+    found, gaps = list[dict[str, Any]](), list[Floats]()
     for rival in ("grpo", "recast"):
         for name, ours, theirs in matches:
             first, second = _by_seed(here, "sft", ours), _by_seed(here, rival, theirs)
@@ -137,7 +142,8 @@ def tempered(evidence: Evidence, setting: str) -> pl.DataFrame:
             if seeds:
                 d = paired_difference([first[s] for s in seeds], [second[s] for s in seeds])
                 found.append(_row(f"{name} - {rival}", setting, d))
-    return _corrected(found)
+                gaps.append(np.array([first[s] - second[s] for s in seeds]))
+    return _corrected(found, gaps)
 
 
 def _by_seed(rows: pl.DataFrame, strategy: str, column: str) -> dict[int, float]:
@@ -157,12 +163,13 @@ def _row(label: str, setting: str, d: Difference) -> dict[str, Any]:
     }
 
 
-def _corrected(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Rows as a table, p-values Holm-adjusted over all of them."""
+def _corrected(rows: list[dict[str, Any]], gaps: Sequence[Floats]) -> pl.DataFrame:
+    """Rows as a table, p-values corrected by max-T over all of them; gaps: each row's differences,
+    in order of seeds."""
     table = pl.DataFrame(rows, infer_schema_length=None)
     if table.is_empty():
         return table
-    return table.with_columns(p=pl.Series(holm(table["p"].to_list())))
+    return table.with_columns(p=pl.Series(max_t(aligned([dict(enumerate(g)) for g in gaps]))))
 
 
 def _numbered(rows: pl.DataFrame, pattern: str, unit: float) -> dict[str, float]:

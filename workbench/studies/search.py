@@ -4,29 +4,37 @@ Candidates are compared with plain supervised fine-tuning and with GRPO. Worlds 
 choose, the others judge. Two budgets: equal rollouts (all strategies see the same prompts for the
 same steps) and equal updated rows (every run is read, by linear interpolation between evaluations,
 where it has sent as many rows through the actor as the cheapest strategy does in all).
-Tempered supervised fine-tuning is a control: the same policy, sampled at another temperature. Its
-ranked list, its first item and its Pass@1 at matched entropy do not change by that.
+"Not worse" is one-sided non-inferiority: the 95% bound of the difference lies above -`MARGIN`.
+A claim that needs all of several bounds is not corrected for them (intersection-union).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from workbench.stats.seeds import LEVEL, estimate, holm, pair_by_seed, paired_difference
+from workbench.analysis.tuning import PRIMARY
+from workbench.stats.seeds import (
+    LEVEL,
+    ONE_SIDED,
+    aligned,
+    estimate,
+    max_t,
+    pair_by_seed,
+    paired_difference,
+)
 from workbench.studies.evidence import last_rows
 
 SWEEP = "search"
-METRICS = ("pass_at_1", "pass_at_1_matched", "greedy", "recall_at_10", "pass_at_32")
-FRONTS = tuple(
-    (x, y)
-    for x in ("pass_at_1", "pass_at_1_matched", "greedy")
-    for y in ("recall_at_10", "pass_at_32")
-)
+METRICS = (*PRIMARY, "c_at_32")
+SHOWN = (*METRICS, "pass_at_1", "pass_at_32")
+MARGIN = 0.005
+"""Half a point of hits: a difference smaller than this is not worth the name."""
+
+FRONTS = (("c_at_1", "hr_at_10"), ("c_at_1", "c_at_32"), ("pass_at_1", "pass_at_32"))
 CONTROLS = ("sft", "grpo")
 Matched = Literal["rollouts", "updated_rows"]
 MATCHED = {"rollouts": "at equal rollouts", "updated_rows": "at equal updated rows"}
@@ -36,34 +44,14 @@ _WORLD = "world.seed"
 def points(frame: pl.DataFrame, matched: Matched) -> pl.DataFrame:
     """One row per run: strategy, seed, world.seed and the metrics at the matched cost.
 
-    frame: the sweep's rows with `tuned`. Tempered rows are strategies named `sft at T = 0.7`, at
-    equal rollouts only, with Pass@32, which is sampled at T = 1, left null.
+    frame: the sweep's rows with `tuned`.
     """
     if frame.is_empty():
         return frame
     tuned = frame.filter("tuned")
     if matched == "updated_rows":
         return _at_rows(tuned)
-    last = last_rows(tuned)
-    rows = last.select("strategy", "seed", _WORLD, *METRICS)
-    tempered = [
-        last.filter(pl.col("strategy") == "sft").select(
-            pl.lit(f"sft at T = {int(name[-3:]) / 100:g}").alias("strategy"),
-            "seed",
-            _WORLD,
-            *(
-                pl.col(name).alias(metric)
-                if metric == "pass_at_1"
-                else pl.lit(None, pl.Float64).alias(metric)
-                if metric == "pass_at_32"
-                else pl.col(metric)
-                for metric in METRICS
-            ),
-        )
-        for name in last.columns
-        if re.fullmatch(r"pass_at_1_t0\d\d", name)
-    ]
-    return pl.concat([rows, *tempered])
+    return last_rows(tuned).select("strategy", "seed", _WORLD, *SHOWN)
 
 
 def _at_rows(tuned: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +63,7 @@ def _at_rows(tuned: pl.DataFrame) -> pl.DataFrame:
         "strategy", "seed", _WORLD, "run", maintain_order=True
     ):
         x = run["updated_rows"].cast(pl.Float64).to_numpy()
-        values = {m: float(np.interp(budget, x, run[m].to_numpy())) for m in METRICS}
+        values = {m: float(np.interp(budget, x, run[m].to_numpy())) for m in SHOWN}
         found.append({"strategy": strategy, "seed": seed, _WORLD: world, **values})
     return pl.DataFrame(found, infer_schema_length=None)
 
@@ -130,18 +118,24 @@ def chosen(runs: pl.DataFrame, most: int = 3) -> list[str]:
 
 def dominance(runs: pl.DataFrame, candidates: Sequence[str]) -> pl.DataFrame:
     """Candidates against each control on the worlds that judge: candidate, control, metric,
-    difference, low, high, p (Holm over the whole table), seeds, outcome.
+    difference, low, high, non_inferior (by `MARGIN`), p (max-T over the whole table), seeds,
+    outcome.
 
     outcome, the same on every row of a candidate: "beats both on all", "beats both, worse on none"
-    (somewhere better than each control, nowhere worse, at .05 corrected), or "does not dominate".
+    (somewhere better than each control at .05 corrected, non-inferior everywhere), "worse on none,
+    better than ..." (one control or none), or "does not dominate".
     """
     here = runs.filter(pl.col(_WORLD) % 2 == 1)
     found: list[dict[str, Any]] = []
+    gaps: list[dict[tuple[str, int], float]] = []
     for candidate in candidates if here.height else ():
         for control in CONTROLS:
             for metric in METRICS:
                 both = pair_by_seed(here.drop_nulls(metric), metric, candidate, control, _WORLD)
                 d = paired_difference(both.first, both.second, strata=both.strata)
+                bound = estimate(
+                    both.first - both.second, strata=both.strata, confidence=ONE_SIDED
+                ).low
                 found.append(
                     {
                         "candidate": candidate,
@@ -150,11 +144,14 @@ def dominance(runs: pl.DataFrame, candidates: Sequence[str]) -> pl.DataFrame:
                         "difference": d.value,
                         "low": d.low,
                         "high": d.high,
+                        "non_inferior": bound is not None and bound > -MARGIN,
                         "p": d.p,
                         "seeds": d.n,
                     }
                 )
-    for row, p in zip(found, holm([row["p"] for row in found]), strict=True):
+                gap = (both.first - both.second).tolist()
+                gaps.append(dict(zip(zip(both.strata, both.seeds, strict=True), gap, strict=True)))
+    for row, p in zip(found, max_t(aligned(gaps)) if gaps else (), strict=True):
         row["p"] = p
     for row in found:
         row["outcome"] = _outcome([r for r in found if r["candidate"] == row["candidate"]])
@@ -163,9 +160,11 @@ def dominance(runs: pl.DataFrame, candidates: Sequence[str]) -> pl.DataFrame:
 
 def _outcome(rows: Sequence[dict[str, Any]]) -> str:
     better = {(r["control"], r["metric"]) for r in rows if r["p"] < LEVEL and r["difference"] > 0}
-    worse = any(r["p"] < LEVEL and r["difference"] < 0 for r in rows)
     if len(better) == len(rows):
         return "beats both on all"
-    if not worse and {control for control, _ in better} == set(CONTROLS):
+    if not all(r["non_inferior"] for r in rows):
+        return "does not dominate"
+    beaten = sorted({control for control, _ in better})
+    if set(beaten) == set(CONTROLS):
         return "beats both, worse on none"
-    return "does not dominate"
+    return f"worse on none, better than {beaten[0] if beaten else 'none'}"

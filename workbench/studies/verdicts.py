@@ -13,13 +13,18 @@ from typing import Literal, TypeAlias
 
 Verdict: TypeAlias = Literal[
     "reproduced",
+    "compatible",
     "not reproduced",
     "only where",
     "inconclusive",
-    "not testable here",
+    "shown, not judged",
     "not measured",
     "not judged",
 ]
+
+
+CLOSE = 2.0
+"""A figure is reproduced where the whole interval lies within this factor of it."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,29 @@ def judge_number(
 ) -> Verdict:
     """A number: the paper's value (or a part of its range) must lie inside the interval.
 
-    An interval that holds both it and `no_effect` tells nothing apart.
+    An interval that holds both it and `no_effect` tells nothing apart. Meeting a range is no
+    replication of a figure: the best that it can be is compatible.
     """
     if low is None and high is None:
         return "inconclusive"
     lower, upper = _bounds(low, high)
     if upper < paper[0] or lower > paper[1]:
         return "not reproduced"
-    return "inconclusive" if lower <= no_effect <= upper else "reproduced"
+    return "inconclusive" if lower <= no_effect <= upper else "compatible"
+
+
+def judge_close(
+    low: float | None, high: float | None, paper: float, factor: float = CLOSE
+) -> Verdict:
+    """A figure: the whole interval must lie within a factor of it, so that noise is no evidence;
+    wholly outside refutes."""
+    if low is None and high is None:
+        return "inconclusive"
+    lower, upper = _bounds(low, high)
+    if upper < paper / factor or lower > paper * factor:
+        return "not reproduced"
+    inside = lower >= paper / factor and upper <= paper * factor
+    return "reproduced" if inside else "inconclusive"
 
 
 def judge_trend(low: float | None, high: float | None) -> Verdict:
@@ -80,19 +100,21 @@ def judge_level(low: float | None, high: float | None, least: float) -> Verdict:
 def together(rows: Sequence[Measured]) -> tuple[Verdict, str]:
     """The verdict over all settings that count, and the region that "only where" names.
 
-    Reproduced needs every setting; a refutation at least half of them, with none in favour; a
-    mixture with some in favour is "only where". Settings that were not measured are in neither.
+    Reproduced needs every setting, and so does compatible; a refutation at least half of them, with
+    none in favour; a mixture with some in favour is "only where". Settings that were not measured
+    are in neither.
     """
     counted = [row for row in rows if row.counts]
     found = [row.verdict for row in counted]
-    if not found or all(verdict == "not testable here" for verdict in found):
-        return "not testable here", ""
+    if not found or all(verdict == "shown, not judged" for verdict in found):
+        return "shown, not judged", ""
     if all(verdict == "not measured" for verdict in found):
         return "not measured", ""
-    if all(verdict == "reproduced" for verdict in found):
-        return "reproduced", ""
-    if "reproduced" in found:
-        where = [f"{r.mode}: {r.setting}" for r in counted if r.verdict == "reproduced"]
+    good = ("reproduced", "compatible")
+    if all(verdict in good for verdict in found):
+        return "compatible" if "compatible" in found else "reproduced", ""
+    if any(verdict in good for verdict in found):
+        where = [f"{r.mode}: {r.setting}" for r in counted if r.verdict in good]
         return "only where", "; ".join(where)
     if 2 * found.count("not reproduced") >= len(found):
         return "not reproduced", ""

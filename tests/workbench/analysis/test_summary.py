@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from workbench.analysis.example import load_or_example
-from workbench.analysis.summary import edge_warnings, start_warnings
+from workbench.analysis.summary import edge_warnings, matched_warnings, start_warnings, summary
+from workbench.analysis.tuning import mark_tuned
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def test_a_start_that_held_out_prompts_do_not_share_is_named_with_both_figures(f
 
 
 def test_a_rate_on_either_edge_of_the_grid_is_named(frame):
+    frame = mark_tuned(frame.filter(pl.col("lr") > sorted(frame["lr"].unique())[0]))
     rates = tuple(sorted(frame["lr"].unique()))
     chosen = dict(frame.filter("tuned").select("strategy", "lr").unique().iter_rows())
     (line,) = edge_warnings(frame, rates)
@@ -36,3 +38,19 @@ def test_a_rate_on_either_edge_of_the_grid_is_named(frame):
     assert set(named) == {s for s, lr in chosen.items() if lr in (rates[0], rates[-1])}
     assert edge_warnings(frame, (rates[0] / 3, *rates, rates[-1] * 3)) == []
     assert "one learning rate only" in edge_warnings(frame, (0.001,))[0]
+
+
+def test_a_row_without_a_matched_temperature_is_named_and_left_empty(frame):
+    lost = frame.with_columns(
+        pass_at_1_matched=pl.when(pl.col("strategy") == "grpo", pl.col("step") > 0)
+        .then(None)
+        .otherwise(pl.col("pass_at_1_matched"))
+    )
+    table = summary(mark_tuned(lost))
+    row = table.filter(strategy="grpo", slice="all").row(0, named=True)
+    assert row["pass_at_1_matched"] is None
+    assert row["pass_at_1_matched_low"] is None
+    assert row["area"] > 0
+    (line,) = matched_warnings(table)
+    assert line.endswith("for grpo")
+    assert matched_warnings(summary(frame)) == []

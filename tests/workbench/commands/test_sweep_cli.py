@@ -73,8 +73,8 @@ def test_a_sweep_prints_one_row_per_cell_and_strategy_at_its_own_best_rate(there
         mine = last.filter(
             (pl.col("train.group") == row["train.group"]) & (pl.col("strategy") == row["strategy"])
         )
-        means = mine.group_by("lr").agg(pl.col("pass_at_1_matched").mean())
-        assert row["lr"] == means.sort("pass_at_1_matched")["lr"][-1]
+        means = mine.group_by("lr").agg(pl.col("area").mean())
+        assert row["lr"] == means.sort("area")["lr"][-1]
 
 
 def test_progress_goes_to_stderr_in_plain_lines_that_end_at_100_percent(there):
@@ -163,7 +163,7 @@ def test_compare_equals_a_difference_worked_by_hand(there, recast):
         assert row["ratio_rollouts"] == 1.0
         assert row["ratio_updated_rows"] == one["updated_rows"].sum() / two["updated_rows"].sum()
         assert row["n"] == 3
-        assert row["p_holm"] >= row["p"]
+        assert row["p_corrected"] >= row["p"]
     assert [row["train.group"] for row in rows] == [4, 8]
 
 
@@ -177,7 +177,14 @@ def test_compare_pairs_two_values_of_a_field(there, recast):
 
 def test_compare_in_words_names_sides_correction_and_caution(there, recast):
     _, out, _ = recast("compare", "recast", "grpo")
-    for text in ("recast minus grpo", "Holm", "ratio_rollouts", "p_holm", "3 seeds"):
+    for text in (
+        "recast minus grpo",
+        "max-T",
+        "none can be below",
+        "ratio_rollouts",
+        "p_corrected",
+        "3 seeds",
+    ):
         assert text in out
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
+import faults
 import numpy as np
 import planted
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from recast.strategies import STRATEGIES
+from workbench.diagnosis.counterfactual import logged, signals, slots
 from workbench.diagnosis.diagnosis import Diagnosis, diagnose
 from workbench.diagnosis.findings import CHECKS, examine
+from workbench.diagnosis.findings.audit import audit
+from workbench.diagnosis.findings.curves import Curve, arrival, curves_of, pile_up
 from workbench.diagnosis.logs.read import read_log
 
 
@@ -19,185 +25,15 @@ def taken_apart(rows: planted.Rows, tmp_path, **options) -> Diagnosis:
 
 
 def names(found: Diagnosis) -> set[str]:
-    return {finding.name for finding in examine(found)}
+    return {finding.name for finding in examine(found).findings}
 
 
-def constant_reward() -> planted.Rows:
-    return planted.changed(planted.log(), lambda row: {"reward": 0.25, "advantage": 0.0})
-
-
-def format_guard_by_its_column() -> planted.Rows:
-    rng = np.random.default_rng(1)
-
-    def judge(row):
-        ok = rng.random() < 0.03
-        return {"format_reward": float(ok), "reward": row["reward"] * ok, "advantage": 0.0}
-
-    return planted.changed(planted.log(), judge)
-
-
-def format_guard_by_the_answers() -> planted.Rows:
-    rng = np.random.default_rng(1)
-
-    def judge(row):
-        if rng.random() < 0.05:
-            return {}
-        return {"prediction": f"I recommend {row['prediction'][:5]}", "reward": 0.0}
-
-    return planted.changed(planted.log(), judge)
-
-
-def format_guard_on_hits() -> planted.Rows:
-    rng = np.random.default_rng(1)
-    return planted.changed(
-        planted.log(),
-        lambda row: {"outcome": row["reward"], "reward": row["reward"] * (rng.random() < 0.2)},
-    )
-
-
-def shaped_hides() -> planted.Rows:
-    rng = np.random.default_rng(1)
-    return planted.changed(
-        planted.log(mean=0.1),
-        lambda row: {"outcome": row["reward"], "reward": row["reward"] + 0.1 * rng.random()},
-    )
-
-
-def no_raw_outcome() -> planted.Rows:
-    rng = np.random.default_rng(1)
-    return planted.changed(planted.log(), lambda _: {"reward": float(rng.random())})
-
-
-def kl_on_dead_groups() -> planted.Rows:
-    rng = np.random.default_rng(1)
-    return planted.changed(planted.log(mean=0.08), lambda _: {"kl": float(rng.exponential(0.05))})
-
-
-def group_of_one() -> planted.Rows:
-    return planted.log(group=1, batch=64)
-
-
-def groups_split() -> planted.Rows:
-    rows = planted.log()
-    for place, row in enumerate(rows):
-        if place % 8 >= 5 and row["step"] % 2:
-            row["prompt"] += " (second worker)"
-    return rows
-
-
-def groups_merged() -> planted.Rows:
-    return planted.changed(
-        planted.log(),
-        lambda row: {"prompt": row["prompt"][:-1]} if row["prompt"].endswith(("1", "2")) else {},
-    )
-
-
-def targets_mixed() -> planted.Rows:
-    rng = np.random.default_rng(1)
-    return planted.changed(
-        planted.log(), lambda row: {"target": planted.semantic_id(int(rng.integers(200)))}
-    )
-
-
-def advantages_of_other_groups() -> planted.Rows:
-    rows = planted.log(mean=0.2)
-    order = np.random.default_rng(1).permutation(len(rows))
-    advantages = [row["advantage"] for row in rows]
-    return [{**row, "advantage": advantages[order[i]]} for i, row in enumerate(rows)]
-
-
-def duplicates_of_one() -> planted.Rows:
-    rows = planted.log()
-    return [{**row, "prediction": rows[i - i % 8]["prediction"]} for i, row in enumerate(rows)]
-
-
-def duplicates_in_pairs() -> planted.Rows:
-    rows = planted.log()
-    return planted.credited(
-        [
-            {**row, **{c: rows[i - i % 2][c] for c in ("prediction", "reward")}}
-            for i, row in enumerate(rows)
-        ]
-    )
-
-
-def reward_drift() -> planted.Rows:
-    return planted.changed(
-        planted.log(), lambda row: {"reward": row["reward"] * (1 + row["step"] / 5)}
-    )
-
-
-def diluted_denominator() -> planted.Rows:
-    return planted.log(mean=0.05, spread=0.3, batch=32)
-
-
-def starved() -> planted.Rows:
-    return planted.log(mean=0.02, batch=32)
-
-
-def saturated() -> planted.Rows:
-    return planted.log(mean=0.97, batch=32)
-
-
-def pass_at_k_falls() -> planted.Rows:
-    return [
-        row
-        for step in range(1, 13)
-        for row in planted.changed(
-            planted.log(step, steps=1, batch=64, mean=0.25 + 0.025 * step, spread=0.075 * step),
-            lambda row, step=step: {"step": step, "prompt": f"{step} {row['prompt']}"},
-        )
-    ]
-
-
-def repeated_batches() -> planted.Rows:
-    rows = planted.log()
-    return rows + [{**row, "step": 13} for row in rows if row["step"] == 12]
-
-
-FAULTS: dict[Callable[[], planted.Rows], str] = {
-    constant_reward: "constant_reward",
-    format_guard_by_its_column: "format_guard",
-    format_guard_by_the_answers: "format_guard",
-    format_guard_on_hits: "format_guard",
-    shaped_hides: "shaped_hides",
-    no_raw_outcome: "no_raw_outcome",
-    kl_on_dead_groups: "kl_on_dead_groups",
-    group_of_one: "group_of_one",
-    groups_split: "groups_mixed",
-    groups_merged: "groups_mixed",
-    targets_mixed: "groups_mixed",
-    advantages_of_other_groups: "groups_mixed",
-    duplicates_of_one: "duplicated_rollouts",
-    duplicates_in_pairs: "duplicated_rollouts",
-    reward_drift: "reward_drift",
-    diluted_denominator: "diluted_denominator",
-    starved: "starved",
-    saturated: "saturated",
-    pass_at_k_falls: "pass_at_k_falls",
-    repeated_batches: "repeated_batches",
-}
-FOLLOWS = {
-    # What a fault brings along, and is right to.
-    "constant_reward": {"saturated", "diluted_denominator"},
-    "format_guard": {"starved", "diluted_denominator", "duplicated_rollouts"},
-    "kl_on_dead_groups": {"starved", "diluted_denominator"},
-    "starved": {"diluted_denominator"},
-    "diluted_denominator": {"starved"},
-    "saturated": {"diluted_denominator"},
-    "no_raw_outcome": {"saturated", "groups_mixed"},
-    "reward_drift": {"no_raw_outcome"},
-    "shaped_hides": {"starved"},
-    "pass_at_k_falls": {"diluted_denominator"},
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.__name__)
 def test_a_planted_fault_is_found_and_little_else(fault, tmp_path):
-    findings = examine(taken_apart(fault(), tmp_path))
-    found, wanted = {finding.name for finding in findings}, FAULTS[fault]
+    findings = examine(taken_apart(fault(0), tmp_path)).findings
+    found, wanted = {finding.name for finding in findings}, faults.FAULTS[fault]
     assert wanted in found
-    assert found - {wanted} <= FOLLOWS.get(wanted, set())
+    assert found - {wanted} <= faults.FOLLOWS.get(wanted, frozenset()) | faults.FLAT
     for finding in findings:
         assert finding.says.endswith(".")
         assert finding.do.endswith(".")
@@ -205,42 +41,42 @@ def test_a_planted_fault_is_found_and_little_else(fault, tmp_path):
 
 
 def test_every_check_has_a_planted_fault():
-    assert set(FAULTS.values()) == set(CHECKS)
+    assert set(faults.FAULTS.values()) == set(CHECKS)
 
 
-REGIMES = {
-    "sparse": {"mean": 0.25, "spread": 0.1},
-    "balanced": {"mean": 0.4, "spread": 0.2},
-    "easy": {"mean": 0.7, "spread": 0.1},
-    "wide": {"mean": 0.15, "spread": 0.1, "group": 32, "batch": 8},
-    "narrow": {"mean": 0.5, "spread": 0.02, "group": 4},
-    "same prompts": {"mean": 0.4, "spread": 0.2, "repeat": True},
-    "few items": {"mean": 0.4, "spread": 0.2, "items": 5},
-}
+@pytest.mark.parametrize("kind", faults.CLEAN)
+def test_a_clean_log_triggers_nothing(kind, tmp_path):
+    """The seeds are fixed, so this is a count and not a gamble; benchmarks/findings.py has more."""
+    for seed in range(2):
+        said = names(taken_apart(faults.CLEAN[kind](seed), tmp_path))
+        assert said <= faults.ALLOWED.get(kind, frozenset()) | faults.FLAT, seed
 
 
-def test_clean_logs_of_several_regimes_trigger_nothing(tmp_path):
-    """Eight logs of each regime. One false alarm in them all would be one too many to accept at
-    the rate that the checks promise; the seed is fixed, so this is a count and not a gamble."""
-    alarms = {
-        (regime, seed): said
-        for regime, options in REGIMES.items()
-        for seed in range(8)
-        if (said := names(taken_apart(planted.log(100 + seed, **options), tmp_path)))
-    }
-    assert alarms == {}
-
-
-def test_a_healthy_run_that_improves_triggers_nothing(tmp_path):
+def test_a_check_that_cannot_run_says_which_column_it_needs(tmp_path):
     rows = [
-        row
-        for step in range(1, 13)
-        for row in planted.changed(
-            planted.log(step, steps=1, mean=0.2 + 0.03 * step),
-            lambda row, step=step: {"step": step},
-        )
+        {name: row[name] for name in ("step", "prompt", "reward")} for row in planted.log(steps=4)
     ]
-    assert names(taken_apart(rows, tmp_path)) == set()
+    gaps = {name: gap.column for gap in examine(taken_apart(rows, tmp_path)).unchecked
+            for name in gap.names}  # fmt: skip
+    assert gaps["entropy_collapse"] == "entropy"
+    assert gaps["absurd_advantages"] == "advantage"
+    assert gaps["truncated"] == "finish_reason or tokens"
+    assert "starved" not in gaps
+
+
+def test_a_log_of_every_column_leaves_nothing_unchecked(tmp_path):
+    rows = [
+        {**row, "accuracy": row["reward"], "reward": row["reward"] + 0.5,
+         "prediction": "one two three " * 9, "format_reward": 1.0}
+        for row in faults.healthy(0)
+    ]  # fmt: skip
+    assert examine(taken_apart(rows, tmp_path)).unchecked == ()
+
+
+def test_a_cause_stands_before_what_follows_from_it(tmp_path):
+    said = [one.name for one in examine(taken_apart(faults.all_at_the_limit(0), tmp_path)).findings]
+    assert said.index("truncated") < said.index("constant_reward") < said.index("starved")
+    assert "diluted_denominator" not in said
 
 
 def test_a_run_that_repairs_its_groups_is_not_told_to(tmp_path):
@@ -250,8 +86,26 @@ def test_a_run_that_repairs_its_groups_is_not_told_to(tmp_path):
         {**row, "advantage": row["advantage"] if row["advantage"] else -1.0 * (place % 8 == 3)}
         for place, row in enumerate(rows)
     ]
-    said = {finding.name: finding.level for finding in examine(taken_apart(rows, tmp_path))}
-    assert said == {"starved": "note"}
+    said = {one.name: one.level for one in examine(taken_apart(rows, tmp_path)).findings}
+    assert said["starved"] == "note"
+    assert "diluted_denominator" not in said
+
+
+def test_advantages_of_other_prompts_are_no_learning_from_dead_groups(tmp_path):
+    """In a starved log with interleaved prompts, most dead groups have advantages of one sign."""
+    rows = planted.log(mean=0.3, spread=0.8, group=4, batch=16, steps=20)
+    made = []
+    for step in range(1, 21):
+        groups = faults.groups_of([row for row in rows if row["step"] == step])
+        flat = [group[place] for place in range(4) for group in groups]
+        for start in range(0, len(flat), 4):
+            reward = np.array([row["reward"] for row in flat[start : start + 4]])
+            value = (reward - reward.mean()) / (reward.std(ddof=1) + 1e-6)
+            made += [
+                {**row, "advantage": float(a)}
+                for row, a in zip(flat[start : start + 4], value, strict=True)
+            ]
+    assert "groups_mixed" in names(taken_apart(made, tmp_path))
 
 
 def test_a_truncated_last_group_is_no_finding(tmp_path):
@@ -264,3 +118,89 @@ def test_a_threshold_above_the_reward_turns_hits_into_misses(tmp_path):
     assert found.groups["hits"].sum() > 0
     assert strict.groups["hits"].sum() == 0
     assert replace(found, groups=strict.groups).late().height == found.late().height
+
+
+@pytest.mark.parametrize("credit", ["grpo", "grpo_trl", "grpo_population", "grpo_trl_batch",
+                                    "dr_grpo", "rloo", "maxrl", "gpg", "ngrpo", "psr"])  # fmt: skip
+def test_the_audit_names_the_strategy_that_made_the_advantages(credit, tmp_path):
+    """Advantages come from the library's own stages, so this is a round trip through a log."""
+    found = taken_apart(planted.log(steps=6), tmp_path)
+    tensors = logged(found)
+    made: dict[int, float] = {}
+    for (_, signal), (_, part) in zip(
+        signals(STRATEGIES[credit], tensors),
+        tensors.rows.group_by("step", maintain_order=True),
+        strict=True,
+    ):
+        place = slots(part)
+        value = signal.advantage.numpy()[place["row"].to_numpy(), place["slot"].to_numpy()]
+        made |= dict(zip(place["order"].to_list(), value.tolist(), strict=True))
+    rows = [{**row, "advantage": made[i]} for i, row in enumerate(planted.log(steps=6))]
+    said = audit(taken_apart(rows, tmp_path))
+    assert said.kind == "formula"
+    assert said.share == 1.0
+    same = {
+        "grpo": "grpo(eps=1e-06, ddof=1)",
+        "grpo_trl": "grpo(eps=0.0001, ddof=1)",
+        "grpo_population": "grpo(eps=1e-06, ddof=0)",
+        "grpo_trl_batch": "grpo_batch",
+        "psr": "raw",
+    }
+    assert said.formula == same.get(credit, credit)
+
+
+@pytest.mark.parametrize(("eps", "ddof"), [(0.01, 1), (0.1, 0)])
+def test_the_audit_solves_an_unusual_epsilon(eps, ddof, tmp_path):
+    rows = []
+    for mine in faults.groups_of(planted.log()):
+        reward = np.array([row["reward"] for row in mine])
+        value = (reward - reward.mean()) / (reward.std(ddof=ddof) + eps)
+        rows += [{**row, "advantage": float(a)} for row, a in zip(mine, value, strict=True)]
+    assert audit(taken_apart(rows, tmp_path)).formula == f"grpo(eps={eps:.3g}, ddof={ddof})"
+
+
+def test_rounded_advantages_still_have_their_formula(tmp_path):
+    rows = [{**row, "advantage": round(row["advantage"], 3)} for row in planted.log()]
+    assert audit(taken_apart(rows, tmp_path)).formula.startswith("grpo(")
+
+
+def test_stale_weights_are_told_from_another_engine(tmp_path):
+    said = {
+        fault: next(
+            one.says
+            for one in examine(taken_apart(fault(0), tmp_path)).findings
+            if one.name == "rollout_mismatch"
+        )
+        for fault in (faults.engines_differ, faults.weights_never_synced)
+    }
+    assert "the engines differ" in said[faults.engines_differ]
+    assert "old weights" in said[faults.weights_never_synced]
+
+
+def test_curves_are_the_means_of_each_step(tmp_path):
+    rows = faults.healthy(0)
+    curves = curves_of(taken_apart(rows, tmp_path))
+    for name, column in (("reward", "reward"), ("entropy", "entropy"), ("length", "tokens")):
+        for step in (1, 17, 40):
+            mean = np.mean([row[column] for row in rows if row["step"] == step])
+            assert curves[name].value[step - 1] == pytest.approx(mean, rel=1e-5)
+
+
+@given(start=st.floats(0.5, 5), rate=st.floats(0.01, 0.2), level=st.floats(0.01, 0.1))
+def test_an_exponential_fall_arrives_where_it_says(start, rate, level):
+    step = np.arange(1.0, 31.0)
+    one = Curve(step, start * np.exp(-rate * step))
+    said = arrival(one, level * float(one.value[-1]))
+    assert said is not None
+    exact = np.log(start / (level * float(one.value[-1]))) / rate
+    # The level of "now" is the median of the last steps, so it is late by their half width.
+    assert said[0] == pytest.approx(exact, abs=3)
+    assert said[1] <= said[0] <= said[2]
+
+
+def test_lengths_that_end_by_themselves_do_not_pile_up():
+    rng = np.random.default_rng(0)
+    free = rng.lognormal(5, 0.5, 5000).astype(np.int32)
+    assert pile_up(free) is None
+    assert pile_up(np.minimum(free, 200)) == 200
+    assert pile_up(np.full(500, 3, np.int32)) is None

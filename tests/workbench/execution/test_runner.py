@@ -312,7 +312,7 @@ def test_tuning_chooses_on_validation_records_every_rate_and_extends_an_edge(tmp
     table = json.loads(path.read_text())["tuning"]
     last = store.load().filter(split="validation", slice="all", step=4)
     by_hand = {
-        lr: float(np.mean(last.filter(lr=lr)["pass_at_1_matched"].to_list()))
+        lr: float(np.mean(last.filter(lr=lr)["area"].to_list()))
         for lr in last["lr"].unique().to_list()
     }
     assert {row["lr"]: row["value"] for row in table} == pytest.approx(by_hand, rel=1e-12)

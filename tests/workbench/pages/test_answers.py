@@ -11,7 +11,6 @@ from streamlit.testing.v1 import AppTest
 from recast.regimes import beta_regimes
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.example import packaged_example
-from workbench.analysis.summary import QUALITY
 from workbench.real.saved import packaged
 
 ROOT = Path(__file__).parents[3]
@@ -64,11 +63,11 @@ def test_a_step_of_the_story_can_be_linked():
 
 def test_the_page_and_the_command_give_one_pair_the_same_p():
     frame, _ = packaged_example()
-    table = compare(frame, Side("recast", {}), Side("sft", {}), QUALITY)
-    expected = table.filter(metric="pass_at_1")["p_holm"][0]
+    table = compare(frame, Side("recast", {}), Side("sft", {}))
+    expected = table.filter(metric="area")["p_corrected"][0]
     app = page("sweeps", view="compare", strategy_0="recast", strategy_1="sft")
-    shown = next(t.value for t in app.dataframe if "p_holm" in t.value.columns)
-    assert shown.set_index("metric").loc["pass_at_1", "p_holm"] == pytest.approx(expected)
+    shown = next(t.value for t in app.dataframe if "p_corrected" in t.value.columns)
+    assert shown.set_index("metric").loc["area", "p_corrected"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +90,8 @@ def test_an_evidence_page_answers_before_its_first_picture(name, query):
 
 def test_the_budget_answer_says_what_the_rates_are_chosen_for_and_on_whom_it_is_measured():
     words = plain_words(page("budget", metric="pass_at_1"))
-    assert "best for Pass@1, sampled at matched entropy" in words
-    assert "would have chosen other rates" in words
-    assert "all test users" in words
+    assert "best on validation users by: Pass@1, sampled at T = 1" in words
+    assert re.search(r"measured on [0-9,]+ test users, the answer .* on all of them", words)
 
 
 def test_the_real_model_answer_quotes_the_packaged_table():

@@ -483,7 +483,7 @@ def test_a_faulty_sweep_gets_one_line_and_no_start(text, said):
 def test_the_claims_page_says_what_to_run_when_nothing_was_run():
     app = page("claims")
     assert "no testable claim is measured" in app.info[0].value
-    assert set(tables(app)[0]["verdict"]) == {"not measured", "not testable here"}
+    assert set(tables(app)[0]["verdict"]) == {"not measured", "shown, not judged"}
     assert set(tables(app)[0]["claim"]) == {f"C{i}" for i in range(1, 13)}
 
 

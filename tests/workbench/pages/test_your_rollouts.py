@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -65,6 +66,7 @@ def test_the_example_is_one_click_away_and_answers_the_four_questions():
     assert "is the smallest that makes 50% of the groups learnable" in words
     assert [header.value for header in app.header] == [
         "What is wrong?",
+        "What would it buy?",
         "How many groups can teach anything?",
         "What G is worth paying for?",
         "What would each strategy change?",
@@ -79,7 +81,7 @@ def test_an_uploaded_log_is_diagnosed_and_its_options_are_in_the_address(tmp_pat
     app = upload(page(), ("log.jsonl", jsonl(ROWS, tmp_path)))
     assert "192 groups of usually 8 independent rollouts" in said(app)
     assert "Starved." in said(app)
-    app.number_input(key="threshold").set_value(1.0)
+    app.text_input(key="threshold").set_value("1.0")
     healthy(app.run())
     assert app.query_params["threshold"] == "1.0"
     assert app.metric[0].value == "100%"
@@ -98,7 +100,7 @@ def test_a_saturated_log_has_other_advice(tmp_path):
 
 def test_a_clean_log_is_told_so(tmp_path):
     app = upload(page(), ("l.jsonl", jsonl(planted.log(), tmp_path)))
-    assert "Nothing that this page knows is wrong" in said(app)
+    assert "Nothing that is looked for is wrong" in said(app)
 
 
 def test_a_page_of_trl_files_is_one_log(tmp_path):
@@ -195,3 +197,46 @@ def test_the_frame_of_the_example_has_no_surprise():
     frame = pl.read_parquet(PAGE.parents[1] / "example" / "rollouts.parquet")
     assert frame.columns == ["step", "prompt", "completion", "hit_reward", "target", "advantage"]
     assert frame["prompt"].str.starts_with("simulated user ").all()
+
+
+def test_a_log_of_an_unknown_format_is_read_by_the_columns_that_a_person_names(tmp_path):
+    rows = [{"iter": r["step"], "user": r["prompt"], "ndcg": r["reward"], "<b>": "x"} for r in ROWS]
+    app = upload(page(), ("mine.jsonl", jsonl(rows, tmp_path)))
+    assert "its columns are iter, user, ndcg" in said(app)
+    assert app.selectbox(key="column of prompt").value == "user"
+    assert app.button[-1].disabled
+    app.selectbox(key="column of reward").set_value("ndcg")
+    healthy(app.run())
+    app.button[-1].click()
+    healthy(app.run())
+    assert app.query_params["map"] == "step=iter,prompt=user,reward=ndcg"
+    assert "192 groups of usually 8 independent rollouts" in said(app)
+
+
+def test_a_log_whose_hits_nobody_knows_says_what_to_ask_for(tmp_path):
+    rows = [{**r, "reward": 5.0 + (place * 7 % 11)} for place, r in enumerate(ROWS)]
+    rows = [{k: v for k, v in r.items() if k != "advantage"} for r in rows]
+    app = upload(page(), ("log.jsonl", jsonl(rows, tmp_path)))
+    assert "--threshold" in said(app)
+    assert "Saturated." not in said(app)
+    assert [metric.label for metric in app.metric] == ["Groups of equal rewards, whole log"]
+    app.text_input(key="threshold").set_value("ten")
+    healthy(app.run())
+    assert "expected a number" in said(app)
+    app.text_input(key="threshold").set_value("10")
+    healthy(app.run())
+    assert "Groups without a hit, now" in [metric.label for metric in app.metric]
+
+
+def test_a_trackers_scalars_are_answered_without_rollouts():
+    history = [
+        {"step": step, "reward": 0.3, "frac_reward_zero_std": 0.4, "entropy": 2.0 * 0.9**step}
+        for step in range(1, 61)
+    ]
+    state = json.dumps({"log_history": history}).encode()
+    app = upload(page(), ("trainer_state.json", state))
+    assert "Entropy collapse." in said(app)
+    assert "say --group" in said(app)
+    app.number_input(key="scalar group").set_value(8)
+    healthy(app.run())
+    assert "now, G = 8" in said(app)

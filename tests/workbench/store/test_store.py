@@ -283,3 +283,17 @@ def test_a_full_disk_is_a_disk_error_and_leaves_nothing_behind(tmp_path, monkeyp
         store.write("b" * 20, record(1))
     assert [p.name for p in store.root.iterdir()] == ["runs"]
     assert not store.has("b" * 20)
+
+
+def test_a_source_tree_that_is_not_installed_has_its_declared_version(monkeypatch):
+    import importlib.metadata
+
+    from workbench.version import version
+
+    installed = version()
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert version() == installed

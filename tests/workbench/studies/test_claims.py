@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from workbench.real.efficiency import read_efficiency
 from workbench.spec.experiment import SpecError
+from workbench.stats.seeds import interval, mean
 from workbench.studies import phase_map as phases
 from workbench.studies import questions, search
 from workbench.studies.claims import (
@@ -27,10 +28,12 @@ from workbench.studies.claims import (
     settings_table,
 )
 from workbench.studies.evidence import Evidence, with_setting
-from workbench.studies.measures import drawdown
+from workbench.studies.measures import METRIC
+from workbench.studies.stability import drawdown
 from workbench.studies.verdicts import (
     Measured,
     judge_all,
+    judge_close,
     judge_level,
     judge_number,
     judge_trend,
@@ -46,18 +49,46 @@ BY_KEY = {claim.key: claim for claim in CLAIMS}
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
-        (0.02, 0.06, "reproduced"),  # holds 4.1%
-        (0.041, 0.5, "reproduced"),
+        (0.1, 0.2, "compatible"),
+        (0.3, 0.9, "compatible"),
+        (0.4, 0.9, "not reproduced"),
+        (-0.3, 0.05, "not reproduced"),
+        (-0.1, 0.2, "inconclusive"),  # holds "no effect" as well
+        (None, 0.2, "inconclusive"),
+        (0.4, None, "not reproduced"),
+        (None, None, "inconclusive"),
+    ],
+)
+def test_meeting_a_range_is_compatible_at_best(low, high, verdict):
+    assert judge_number(low, high, (0.091, 0.366), 0.0) == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.03, 0.06, "reproduced"),
+        (0.0, 0.756, "inconclusive"),  # holds the figure, and everything else
+        (0.041, 0.5, "inconclusive"),
         (0.1, 0.5, "not reproduced"),
         (0.001, 0.02, "not reproduced"),  # better than the paper is not the paper's figure
-        (0.02, 1.3, "inconclusive"),  # holds "no effect" as well
-        (0.02, None, "inconclusive"),  # open above, so 1 is inside
+        (0.02, None, "inconclusive"),
         (0.2, None, "not reproduced"),
         (None, None, "inconclusive"),
     ],
 )
-def test_a_number_needs_the_papers_value_inside_and_no_effect_outside(low, high, verdict):
-    assert judge_number(low, high, (0.041, 0.041), 1.0) == verdict
+def test_a_figure_needs_the_whole_interval_within_a_factor_of_it(low, high, verdict):
+    assert judge_close(low, high, 0.041) == verdict
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0])
+def test_noise_is_no_evidence_for_a_share_that_is_not_the_papers(spread):
+    """True median share .10, 2.4 times the paper's: noise may hide that, never turn it round."""
+    rng = np.random.default_rng(1)
+    found = [
+        judge_close(*interval(0.1 * np.exp(rng.normal(0, spread, 10)), mean), 0.041)
+        for _ in range(100)
+    ]
+    assert found.count("reproduced") <= 2
 
 
 @pytest.mark.parametrize(
@@ -92,15 +123,18 @@ def row(verdict, counts: bool = True, setting: str = "s") -> Measured:
         ("NI", "not reproduced"),
         ("NII", "inconclusive"),
         ("II", "inconclusive"),
-        ("TT", "not testable here"),
-        ("", "not testable here"),
+        ("CC", "compatible"),
+        ("CR", "compatible"),
+        ("CN", "only where"),
+        ("TT", "shown, not judged"),
+        ("", "shown, not judged"),
     ],
 )
 def test_settings_add_up_to_one_verdict(verdicts, overall):
     words = dict(
         zip(
-            "RNIT",
-            ("reproduced", "not reproduced", "inconclusive", "not testable here"),
+            "RNITC",
+            ("reproduced", "not reproduced", "inconclusive", "shown, not judged", "compatible"),
             strict=True,
         )
     )
@@ -120,7 +154,7 @@ def frame(
     noise: float = 0.002,
     tag: str = "",
 ) -> pl.DataFrame:
-    """Runs of each strategy whose `greedy` follows a curve over STEPS, plus noise per seed.
+    """Runs of each strategy whose hits (C(1), `greedy`) follow a curve over STEPS, plus noise.
 
     The start differs between seeds, alike for all strategies. Other columns come as lists over
     STEPS or as constants.
@@ -146,7 +180,8 @@ def frame(
                     "cell": tag, "lr": 0.003, "tuned": True, "split": split, "slice": "all",
                     "step": step, "rollouts": unit * step, "updated_rows": 10 * step,
                     "greedy": base, "pass_at_1": base, "pass_at_1_matched": base,
-                    "recall_at_10": 2 * base, "pass_at_32": 3 * base, "diverged_at": None,
+                    "area": base, "c_at_1": base, "hr_at_10": 2 * base, "c_at_32": 3 * base,
+                    "pass_at_32": 3 * base, "diverged_at": None,
                     "all_zero": 0.85, "single_hit": 0.13, "repaired": 0.5, "update_width": 32.0,
                     **fields, **values,
                 }
@@ -177,7 +212,7 @@ def judged(key: str, evidence: Evidence) -> Checked:
 
 @pytest.mark.parametrize(
     ("final", "verdict"),
-    [(0.30, "reproduced"), (0.25, "not reproduced"), (0.5, "not reproduced")],
+    [(0.30, "compatible"), (0.25, "not reproduced"), (0.5, "not reproduced")],
 )
 def test_c1_compares_the_relative_gain_with_the_papers_range(final, verdict):
     recast = {**BETTER, "greedy": [0.2, 0.2, 0.2, 0.2, final]}
@@ -212,6 +247,14 @@ def test_c2_reads_the_share_of_the_baselines_budget():
     assert "10 of 10 runs reach" in found.rows[0].note
 
 
+def test_c2_divides_by_what_the_baseline_spends_and_not_by_its_own():
+    cheap = {**BETTER, "rollouts": [0, 250, 500, 750, 1000]}
+    curves = {"grpo": GRPO, "recast": cheap}
+    (row,) = judged("C2", main(frame(curves, noise=1e-4))).rows
+    whole = judged("C2", main(frame({"grpo": GRPO, "recast": BETTER}, noise=1e-4))).rows[0]
+    assert row.value == pytest.approx(whole.value / 4, rel=1e-6)
+
+
 def test_c2_is_inconclusive_when_the_baseline_ends_below_its_start():
     sunk = {**GRPO, "greedy": [0.3, 0.2, 0.2, 0.2, 0.2]}
     found = judged("C2", main(frame({"grpo": sunk, "recast": BETTER})))
@@ -239,7 +282,7 @@ def test_c3_asks_whether_the_share_shrinks_with_width(at_large, verdict):
 @pytest.mark.parametrize(("key", "value"), [("C4", 16.0), ("C6", 16.0), ("C7", 16.0)])
 def test_systems_claims_show_their_analogue_and_are_never_judged(key, value):
     found = judged(key, main(frame({"grpo": GRPO, "recast": BETTER})))
-    assert found.verdict == "not testable here"
+    assert found.verdict == "shown, not judged"
     assert found.rows[0].value == pytest.approx(value)
 
 
@@ -254,10 +297,11 @@ def test_real_measurements_stand_beside_the_analogue_and_are_not_judged():
     evidence = Evidence(main(frame({"grpo": GRPO, "recast": BETTER})).sweeps, (), table)
     for key, value in (("C4", 12.0), ("C7", 1.5), ("C8", 1.5)):
         found = judged(key, evidence)
-        assert found.verdict == "not testable here"
+        assert found.verdict == "shown, not judged"
         assert found.rows[-1].value == pytest.approx(value)
         assert found.rows[-1].setting == "G 32, prompt 31, prompts reencoded, micro-batch whole"
-    assert len(judged("C8", evidence).rows) == 1
+    beside = [row for row in judged("C8", evidence).rows if "small real model" in row.mode]
+    assert len(beside) == 1
 
 
 @pytest.mark.parametrize(
@@ -284,14 +328,22 @@ def test_c5_counts_three_passes_for_an_updated_row():
 
 
 @pytest.mark.parametrize(
-    ("multi", "verdict"), [([0, 0.01, 0.02, 0.02, 0.02], "reproduced"),
+    ("multi", "verdict"), [([0.02, 0.01, 0.02, 0.01, 0.01], "reproduced"),
+                           ([0.01, 0.0, 0.0, 0.0, 0.0], "reproduced"),
                            ([0, 0.0, 0.3, 0.0, 0.0], "not reproduced")])  # fmt: skip
 def test_c9_takes_the_worst_evaluation_of_the_baseline(multi, verdict):
     grpo = {**GRPO, "all_zero": [1 - m for m in multi], "single_hit": 0.0}
     found = judged("C9", main(frame({"grpo": grpo, "recast": BETTER})))
     assert found.verdict == verdict
-    assert found.rows[0].value == pytest.approx(1 - max(multi))
-    assert found.rows[0].note == "1.000 at the start"
+    assert found.rows[0].value == pytest.approx(multi[0] - max(multi[1:]))
+    assert found.rows[0].note == f"{1 - multi[0]:.3f} at the start"
+
+
+def test_c9_is_not_won_by_a_baseline_that_never_learned():
+    idle = {"greedy": 0.2, "all_zero": 0.97, "single_hit": 0.02}
+    found = judged("C9", main(frame({"grpo": idle, "recast": BETTER})))
+    assert found.verdict == "inconclusive"
+    assert "has not learned" in found.rows[0].note
 
 
 @pytest.mark.parametrize(("late", "verdict"), [(0.5, "reproduced"), (0.9, "not reproduced")])
@@ -320,6 +372,21 @@ def test_stability_needs_both_of_its_trends(found, verdict):
     assert judge_all([words[letter] for letter in found]) == verdict
 
 
+def test_c11_takes_all_settings_of_a_baseline_together():
+    shaky = {**GRPO, "greedy": [0.2, 0.3, 0.3, 0.2, 0.3]}
+    cells = [
+        frame({name: curve}, {"world.noise": noise}, noise=spread, tag=f"{noise}")
+        for noise in (0.1, 0.2, 0.4)
+        for name, curve, spread in (("grpo", shaky, 0.05), ("recast", BETTER, 0.001))
+    ]
+    found = judged("C11", main(pl.concat(cells)))
+    assert [row.setting for row in found.rows] == [
+        "3 settings together, drawdown",
+        "3 settings together, seed SD",
+    ]
+    assert {row.n for row in found.rows} == {3 * SEEDS}
+
+
 def test_c11_is_not_claimed_by_a_drawdown_alone():
     shaky = {**GRPO, "greedy": [0.2, 0.3, 0.3, 0.2, 0.3]}
     curves = {"grpo": shaky, "recast": BETTER}
@@ -330,8 +397,8 @@ def test_c11_is_not_claimed_by_a_drawdown_alone():
 
 def test_a_drawdown_looks_at_the_last_half_only():
     values = [0.9, 0.1, 0.3, 0.5, 0.2, 0.4]
-    assert drawdown(pl.DataFrame({"greedy": values})) == pytest.approx(0.3)
-    assert drawdown(pl.DataFrame({"greedy": [0.5, 0.1, 0.2, 0.3]})) == 0
+    assert drawdown(pl.DataFrame({METRIC: values})) == pytest.approx(0.3)
+    assert drawdown(pl.DataFrame({METRIC: [0.5, 0.1, 0.2, 0.3]})) == 0
 
 
 def test_c12_is_decided_by_the_strongest_start_alone():
@@ -350,7 +417,7 @@ def test_without_runs_every_testable_claim_is_not_measured():
     for claim in CLAIMS:
         found = check(claim, Evidence({}))
         systems = claim.key in ("C4", "C5", "C6", "C7", "C8")
-        expected = "not testable here" if systems else "not measured"
+        expected = "shown, not judged" if systems else "not measured"
         assert found.verdict == expected, claim.key
         if not systems:
             assert [row.mode for row in found.rows] == list(claim.modes)
@@ -370,7 +437,7 @@ def test_c1_shows_the_control_and_sampled_hits_beside_and_lets_neither_decide():
     curves = {"grpo": GRPO, "recast": BETTER, "sft": {"greedy": [0.2, 0.4, 0.5, 0.5, 0.5]}}
     found = judged("C1", main(frame(curves)))
     beside = {row.beside: row for row in found.rows if row.beside}
-    assert found.verdict == "reproduced"
+    assert found.verdict == "compatible"
     control = beside["control: sft in recast's place"]
     assert control.value == pytest.approx(1.0, abs=0.1)
     assert [row.counts for row in beside.values()] == [False] * 3
@@ -388,11 +455,11 @@ def test_a_baseline_below_its_start_or_a_rate_on_an_edge_decides_nothing():
     low, high = pl.concat([edge, other]), pl.concat([edge, inside])
     fair = pl.concat([edge, other, inside]).filter(~only_ours)
     for evidence, verdict, text in (
-        (main(pl.concat([fair, low.filter(only_ours)])), "reproduced", ""),
+        (main(pl.concat([fair, low.filter(only_ours)])), "compatible", ""),
         (main(pl.concat([fair, high.filter(only_ours)])), "inconclusive", "recast is best at an"),
         (main(sunk), "inconclusive", "below its own start"),
         (main(pl.concat([edge, other])), "inconclusive", "edge of its learning-rate grid"),
-        (main(pl.concat([edge, other, inside])), "reproduced", ""),
+        (main(pl.concat([edge, other, inside])), "compatible", ""),
     ):
         found = judged("C1", evidence)
         assert found.verdict == verdict
@@ -422,7 +489,7 @@ def test_c9_leaves_out_a_setting_that_begins_outside():
     found = judged("C9", main(frame({"grpo": grpo, "recast": BETTER})))
     assert [row.counts for row in found.rows] == [False]
     assert "begins below 0.95" in found.rows[0].note
-    assert found.verdict == "not testable here"
+    assert found.verdict == "shown, not judged"
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1))
@@ -476,11 +543,12 @@ def test_the_rival_of_a_winner_is_the_one_hardest_to_tell_from_it():
     assert cell["runner_up"] == "grpo"
 
 
-def searched(levels: Mapping[str, float], worlds: int = 4) -> pl.DataFrame:
+def searched(levels: Mapping[str, float], worlds: int = 4, noise: float = 2e-3) -> pl.DataFrame:
     return pl.concat(
         frame(
             {name: {"greedy": [0.1, level, level, level, level]} for name, level in levels.items()},
             {"world.seed": world},
+            noise=noise,
             tag=f"w{world}",
         )
         for world in range(worlds)
@@ -489,21 +557,22 @@ def searched(levels: Mapping[str, float], worlds: int = 4) -> pl.DataFrame:
 
 def test_a_planted_better_strategy_dominates_and_an_equal_one_does_not():
     better = search.points(
-        searched({"sft": 0.3, "grpo": 0.3, "recast": 0.35, "rloo": 0.3}), "rollouts"
+        searched({"sft": 0.3, "grpo": 0.3, "recast": 0.35, "rloo": 0.3}, noise=5e-4), "rollouts"
     )
     assert search.chosen(better, 1) == ["recast"]
     table = search.dominance(better, ["recast", "rloo"])
     outcome = dict(table.select("candidate", "outcome").unique().iter_rows())
-    assert outcome == {"recast": "beats both on all", "rloo": "does not dominate"}
+    assert outcome["recast"] == "beats both on all"
+    assert outcome["rloo"].startswith("worse on none, better than")
     assert table["seeds"].unique().to_list() == [2 * SEEDS]  # two of four worlds judge
 
 
 def test_a_strategy_that_trades_one_metric_for_another_does_not_dominate():
     runs = search.points(searched({"sft": 0.3, "grpo": 0.3, "recast": 0.35}), "rollouts")
     traded = runs.with_columns(
-        recall_at_10=pl.when(pl.col("strategy") == "recast")
-        .then(pl.col("recall_at_10") - 0.3)
-        .otherwise(pl.col("recall_at_10"))
+        hr_at_10=pl.when(pl.col("strategy") == "recast")
+        .then(pl.col("hr_at_10") - 0.3)
+        .otherwise(pl.col("hr_at_10"))
     )
     assert set(search.dominance(traded, ["recast"])["outcome"]) == {"does not dominate"}
 
@@ -532,20 +601,22 @@ def test_equal_updated_rows_read_every_run_where_the_cheapest_strategy_ends():
         "grpo": {"greedy": [0.0, 0.8, 0.9, 0.9, 0.9], "updated_rows": [0, 80, 160, 240, 320]},
     }
     runs = search.points(frame(curves, {"world.seed": 0}, noise=0.0), "updated_rows")
-    means = dict(runs.group_by("strategy").agg(pl.col("greedy").mean()).iter_rows())
+    means = dict(runs.group_by("strategy").agg(pl.col("area").mean()).iter_rows())
     # grpo is half-way to its first evaluation when sft has spent its 40 rows.
     assert means["grpo"] - means["sft"] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_tempered_sft_is_a_row_of_its_own_and_changes_pass_at_1_alone():
-    runs = frame({"sft": {"greedy": 0.3, "pass_at_1_t070": 0.9, "pass_at_1_t150": 0.1},
-                  "grpo": {"greedy": 0.2, "pass_at_1_t070": 0.5}}, {"world.seed": 0})  # fmt: skip
-    table = search.points(runs, "rollouts")
-    assert set(table["strategy"]) == {"sft", "grpo", "sft at T = 0.7"}
-    cold, warm = (table.filter(strategy=name) for name in ("sft at T = 0.7", "sft"))
-    assert cold["pass_at_1"].unique().to_list() == [0.9]
-    assert cold["greedy"].to_list() == warm["greedy"].to_list()
-    assert cold["pass_at_32"].null_count() == cold.height
+def test_worse_on_none_needs_a_margin_and_not_a_p_that_is_large():
+    """A candidate of which little is known is never called non-inferior."""
+    noisy = pl.concat(
+        frame({"sft": {"greedy": 0.3}, "grpo": {"greedy": 0.3}, "new": {"greedy": 0.3}},
+              {"world.seed": world}, noise=0.2, tag=f"w{world}")
+        for world in range(2)
+    )  # fmt: skip
+    table = search.dominance(search.points(noisy, "rollouts"), ["new"])
+    assert not (table["p"] < 0.05).any()
+    assert set(table["outcome"]) == {"does not dominate"}
+    assert not table["non_inferior"].all()
 
 
 def test_without_worlds_that_judge_nobody_is_judged():
@@ -594,13 +665,13 @@ def test_tempered_supervision_meets_its_rivals_at_their_own_temperature():
     assert table["label"].to_list() == [
         f"{ours} - {theirs}"
         for theirs in ("grpo", "recast")
-        for ours in ("sft at T = 0.3", "sft at T = 1", "sft, matched entropy")
+        for ours in ("sft at T = 0.3", "sft at T = 1", "sft, each at its best T")
     ]
     against = dict(table.select("label", "value").iter_rows())
     assert against["sft at T = 0.3 - grpo"] == pytest.approx(0.25, abs=0.05)
     assert against["sft at T = 1 - recast"] == pytest.approx(0.0, abs=0.05)
     alone = 2 / 2**SEEDS
-    assert table["p"][0] == pytest.approx(6 * alone)  # one family of six
+    assert table["p"][0] == pytest.approx(alone)  # one family, whatever its size
 
 
 def test_every_question_has_a_table_for_a_store_that_answers_it_and_none_without():

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import polars as pl
 
-from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.commands.lm.session import CODEBOOK, DATA, category, one_line
 from workbench.commands.output import FORMAT, emit
 
 
@@ -25,7 +25,7 @@ def data(folder: Path, codebook: int | None, style: str) -> None:
     from recast.lm.dataset import read_any
 
     with one_line():
-        rows = describe(read_any(folder, codebook))
+        rows = describe(read_any(folder, codebook, category()))
     frame = pl.DataFrame(rows, schema={"quantity": str, "value": pl.Float64, "meaning": str})
     if style != "table":
         emit(frame, style, "")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
-from workbench.commands.lm.session import one_line
+from workbench.commands.lm.session import on_device, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.spec.experiment import SpecError
 
 if TYPE_CHECKING:
+    from recast.lm.device import Placement
     from recast.lm.efficiency import Shapes
 
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--strategy", "strategies", multiple=True, default=("grpo", "recast"))
 @click.option("--group", "groups", multiple=True, type=click.IntRange(1), default=(8, 32, 128))
 @click.option(
-    "--prompt-tokens", "prompts", multiple=True, type=click.IntRange(4, 500), default=(31,)
+    "--prompt-tokens", "prompts", multiple=True, type=click.IntRange(4, 32_768), default=(31,)
 )
 @click.option(
     "--micro-rows",
@@ -29,6 +30,29 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     default=(0, 64),
     help="Rollouts per micro-batch, 0 = the whole batch; repeatable.",
+)
+@click.option(
+    "--micro-tokens",
+    type=click.IntRange(0),
+    default=0,
+    help="Tokens per micro-batch, instead of rows; a group is never split.",
+)
+@click.option(
+    "--model",
+    default="small",
+    show_default=True,
+    help="Architecture with random weights: small, qwen3-0.6b, qwen3-1.7b, qwen3-8b, or a folder "
+    "with a config.json.",
+)
+@click.option(
+    "--codebook", type=click.IntRange(2), default=256, show_default=True, help="Codes per level."
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adam", "sgd"]),
+    default="adam",
+    show_default=True,
+    help="sgd keeps no state: where Adam does not fit.",
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
@@ -41,6 +65,7 @@ if TYPE_CHECKING:
     help="Our own loop, or TRL's trainer with our adapter (prompts re-encoded per rollout).",
 )
 @click.option("--chart", type=click.Path(path_type=Path), default=None, help="An .html file.")
+@on_device
 @FORMAT
 def efficiency(
     strategies: tuple[str, ...],
@@ -53,33 +78,50 @@ def efficiency(
     engine: str,
     chart: Path | None,
     style: str,
+    micro_tokens: int,
+    model: str,
+    codebook: int,
+    optimizer: str,
+    placement: Placement,
 ) -> None:
     """What an actor update costs: time, step, memory, tokens, FLOPs, MFU; ratios in one run.
 
-    The default small model on this machine; the first strategy is the baseline of every ratio.
-    Columns: strategy, prefix, group, prompt_tokens, micro_rows (0 = whole batch), batch, rows,
-    tokens, update_seconds, step_seconds, peak_mib, gflop, mfu, ratio, token_ratio, step_ratio,
-    memory_ratio, prefix_speedup. With --engine trl: engine, strategy, group, prompt_tokens,
-    micro_rows, batch, rows, update_seconds, step_seconds, ratio, step_ratio. Seconds are processor
-    time on a CPU, wall time with a GPU.
+    Random weights; the first strategy is the baseline of every ratio.
+    Columns: strategy, prefix, group, prompt_tokens, micro_rows (0 = whole batch, or by tokens),
+    micro_tokens (0 = by rows), batch, rows, tokens, update_seconds, step_seconds, peak_mib, gflop
+    (attention counted), mfu (of the card's bfloat16 peak where the card is known, else of a large
+    matrix product measured here), ratio, token_ratio, step_ratio, memory_ratio, prefix_speedup.
+    With --engine trl: engine, strategy, group, prompt_tokens, micro_rows, batch, rows,
+    update_seconds, step_seconds, ratio, step_ratio. Seconds are processor time on a CPU, wall time
+    on a GPU.
     """
-    from recast.lm.efficiency import Shapes, measure
-    from recast.stage import nearest
-    from recast.strategies import STRATEGIES
+    from recast.lm.efficiency import SMALL, Shapes, make_rig, measure
+    from recast.strategies import parse_strategy
 
-    for name in strategies:
-        if name not in STRATEGIES:
-            raise SpecError(f"--strategy: unknown {name!r}; {nearest(name, STRATEGIES)}")
+    try:
+        for name in strategies:
+            parse_strategy(name)
+    except ValueError as problem:
+        raise SpecError(f"--strategy: {problem}") from None
     if chart is not None and chart.suffix != ".html":
         raise SpecError(f"--chart: {chart.name!r}; expected a file name ending in .html")
-    shapes = Shapes(strategies, groups, prompts, micros, batch, repeats, kl)
+    if model == SMALL and max(prompts) > 500:
+        raise SpecError(
+            f"--prompt-tokens: the small model takes at most 500, got {max(prompts)}; choose a "
+            "larger one with --model"
+        )
+    micros = (0,) if micro_tokens else micros
+    shapes = Shapes(strategies, groups, prompts, micros, batch, repeats, kl, micro_tokens)
     if engine == "trl":
         if chart is not None:
             raise SpecError("--chart: draws the own engine; leave out --engine trl")
-        _inside_trl(shapes, style)
+        if micro_tokens or model != SMALL:
+            raise SpecError("--engine trl: measures the small model in micro-batches of rows")
+        _inside_trl(shapes, style, placement)
         return
     with one_line("transformers"), progress_bar("measurements") as progress:
-        frame = pl.DataFrame(measure(shapes, progress=progress))
+        rig = make_rig(placement, model, codebook=codebook, optimizer=optimizer, kl=bool(kl))
+        frame = pl.DataFrame(measure(rig, shapes, progress))
     emit(frame, style, f"Cost of one actor update, {batch} prompts, median of {repeats}")
     if chart is not None and len(strategies) > 1:
         from workbench.charts.efficiency import update_ratio
@@ -95,10 +137,10 @@ def efficiency(
         )
 
 
-def _inside_trl(shapes: Shapes, style: str) -> None:
+def _inside_trl(shapes: Shapes, style: str, placement: Placement) -> None:
     with one_line("trl", "datasets", "accelerate"), progress_bar("measurements") as progress:
         from recast.adapters.trl_cost import measure_trl
 
-        frame = pl.DataFrame(measure_trl(shapes, progress=progress))
+        frame = pl.DataFrame(measure_trl(shapes, progress=progress, placement=placement))
     title = f"Cost of one actor update inside TRL, {shapes.batch} prompts, median of steps"
     emit(frame, style, title)

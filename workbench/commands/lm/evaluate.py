@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import polars as pl
 
-from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.commands.lm.session import (
+    CODEBOOK,
+    DATA,
+    category,
+    on_device,
+    one_line,
+    reads_models,
+    show_start,
+)
 from workbench.commands.output import FORMAT, emit
 
+if TYPE_CHECKING:
+    from recast.lm.device import Placement
+    from recast.lm.pretrained import Reading
+
 QUALITY = (
+    "area",
+    "c_at_1",
+    "c_at_32",
     "pass_at_1",
     "pass_at_1_matched",
     "greedy",
@@ -30,62 +46,66 @@ QUALITY = (
 @DATA
 @CODEBOOK
 @click.option(
-    "--model", "place", type=click.Path(path_type=Path), required=True, help="A checkpoint folder."
+    "--model", "place", required=True, help="A folder or hub name, with or without recast.json."
 )
-@click.option(
-    "--against",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="A second checkpoint to compare.",
-)
+@click.option("--against", default=None, help="A second one to compare.")
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test")
 @click.option(
     "--limit", type=click.IntRange(1), default=None, help="A fixed choice of so many rows."
 )
 @click.option("--group", type=click.IntRange(1), default=32, show_default=True)
+@on_device
+@reads_models
 @FORMAT
 def evaluate(
     folder: Path,
     codebook: int | None,
-    place: Path,
-    against: Path | None,
+    place: str,
+    against: str | None,
     split: str,
     limit: int | None,
     group: int,
     style: str,
+    placement: Placement,
+    reading: Reading,
 ) -> None:
     """Metrics of a checkpoint on a split, or of two with paired intervals.
 
     Columns: slice, metric, prompts, value; with --against also other, difference (value - other)
     and its 95% interval low, high from 2,000 resamples of users. `pass_at_1_matched` is read where
-    the policy's entropy on tuning users equals that of --against (of --model itself without one).
+    the policy's entropy on tuning users equals that of --against (of --model itself without one),
+    and is missing where no temperature gives it.
     """
-    from recast.lm import checkpoint
     from recast.lm.dataset import load_data
     from recast.lm.evaluate import (
         MATCHING_PROMPTS,
+        TUNING_PROMPTS,
         coverage,
         entropy_curve,
         evaluation_set,
         matched_temperature,
         paired_interval,
         per_prompt,
+        tuned_temperatures,
     )
+    from recast.lm.pretrained import open_model
     from recast.lm.trie import build_trie
 
     with one_line("transformers", "safetensors"):
-        data = load_data(folder, codebook)
-        trie = build_trie(data.sids)
+        data = load_data(folder, codebook, category=category())
+        trie = build_trie(data.sids).to(placement.device)
         rows = data.test if split == "test" else data.tuning
-        loaded = [
-            checkpoint.load_model(path, data.fingerprint) for path in (place, against) if path
-        ]
+        loaded = [open_model(path, data, placement, reading) for path in (place, against) if path]
+        for one in loaded:
+            show_start(one, data)
         curves = [
             entropy_curve(
                 one.model,
                 one.vocabulary,
                 trie,
-                one.vocabulary.prompts([r.history for r in data.tuning[:MATCHING_PROMPTS]]),
+                one.vocabulary.prompts([r.history for r in data.tuning[:MATCHING_PROMPTS]]).to(
+                    placement.device
+                ),
             )
             for one in loaded
         ]
@@ -94,7 +114,13 @@ def evaluate(
         for one, curve in zip(loaded, curves, strict=True):
             chosen = evaluation_set(one.vocabulary, trie, rows, data.slices(rows), limit)
             temperature = matched_temperature(curve, wanted)
-            table, items = per_prompt(one.model, one.vocabulary, trie, chosen, group, temperature)
+            tuning = evaluation_set(
+                one.vocabulary, trie, data.tuning, data.slices(data.tuning), TUNING_PROMPTS
+            )
+            best = tuned_temperatures(one.model, one.vocabulary, trie, tuning)
+            table, items = per_prompt(
+                one.model, one.vocabulary, trie, chosen, group, temperature, best
+            )
             tables.append(table)
             covered.append(coverage(items, trie.items))
             sets.append(chosen)
@@ -135,6 +161,8 @@ def evaluate(
     )
     if style == "table":
         click.echo(
-            "pass_at_1 and pass_at_32 are exact under trie-constrained sampling; hr, ndcg and "
-            "recall come from 50 beams; entropy from 8 rollouts, invalid from 1 free sample."
+            "c_at_k is Pass@k at the temperature that is best for that k on tuning users, area its "
+            "mean over k = 1, 2, 4, .. 64. "
+            "These, pass_at_1 and pass_at_32 are exact under trie-constrained sampling; hr, ndcg "
+            "and recall come from 50 beams; entropy from 8 rollouts, invalid from 1 free sample."
         )

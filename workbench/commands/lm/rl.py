@@ -14,10 +14,18 @@ import polars as pl
 
 from workbench.analysis.summary import COST, QUALITY, REGIME, SIGNAL, summary
 from workbench.analysis.tuning import mark_tuned
-from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.commands.lm.session import (
+    CODEBOOK,
+    DATA,
+    category,
+    on_device,
+    one_line,
+    reads_models,
+    show_start,
+)
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
-from workbench.real.runs import build_job, run_config, world_values
+from workbench.real.runs import build_job, needs_reference, run_config, world_values
 from workbench.spec.experiment import SpecError
 from workbench.spec.keys import run_key
 from workbench.stats.seeds import ENOUGH
@@ -25,6 +33,8 @@ from workbench.store.runs import Store
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
+    from recast.lm.device import Placement
+    from recast.lm.pretrained import Reading
     from recast.lm.signal import Collected
     from recast.lm.update import RLTraining
 
@@ -34,9 +44,11 @@ if TYPE_CHECKING:
 @CODEBOOK
 @click.option(
     "--start",
-    type=click.Path(path_type=Path),
     required=True,
-    help="The SFT checkpoint to start from; also the KL reference.",
+    help="The checkpoint to start from, a folder or hub name; also the KL reference.",
+)
+@click.option(
+    "--lora", type=click.IntRange(1), default=None, help="Train LoRA adapters of this rank."
 )
 @click.option("--steps", type=click.IntRange(1), default=120, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
@@ -73,6 +85,14 @@ if TYPE_CHECKING:
     help="Write every rollout here, one folder per run, for `recast diagnose`.",
 )
 @click.option("--reencode", is_flag=True, help="Encode the prompt again for every rollout.")
+@click.option(
+    "--micro-tokens",
+    type=click.IntRange(0),
+    default=0,
+    help="Tokens per micro-batch instead of --micro-rows; a group is never split.",
+)
+@on_device
+@reads_models
 def rl(
     strategies: tuple[str, ...],
     rates: tuple[float, ...],
@@ -84,7 +104,8 @@ def rl(
     style: str,
     folder: Path,
     codebook: int | None,
-    start: Path,
+    start: str,
+    lora: int | None,
     steps: int,
     batch: int,
     group: int,
@@ -95,13 +116,16 @@ def rl(
     eval_prompts: int,
     tune_metric: str,
     store_path: str,
+    micro_tokens: int,
+    placement: Placement,
+    reading: Reading,
 ) -> None:
     """Continue an SFT checkpoint with any strategy; runs go to the store like simulated ones.
 
     Runs that the store has are not repeated, and a killed run continues from its last evaluation.
     """
-    from recast.lm import checkpoint
     from recast.lm.dataset import load_data
+    from recast.lm.pretrained import identity
     from recast.lm.update import RLTraining
     from recast.strategies import parse_strategy
 
@@ -113,8 +137,8 @@ def rl(
     except ValueError as problem:
         raise SpecError(str(problem)) from None
     with one_line("transformers", "safetensors"):
-        data = load_data(folder, codebook)
-        _, manifest = checkpoint.read_manifest(start)
+        data = load_data(folder, codebook, category=category())
+        weights = identity(start)
         store = Store(Path(store_path)).prepare()
         how = RLTraining(
             steps=steps,
@@ -123,19 +147,24 @@ def rl(
             kl_weight=kl,
             search=search,
             micro_rows=micro_rows,
+            micro_tokens=micro_tokens,
             shared_prefix=not reencode,
             evaluations=min(evaluations, steps),
         )
         jobs = {}
         for name, rate, seed in itertools.product(strategies, rates, range(seeds)):
-            config = run_config(data, manifest, how, name, rate, seed, eval_prompts)
+            config = run_config(
+                data, weights, how, name, rate, seed, eval_prompts, placement, reading, lora or 0
+            )
             jobs[run_key(config)] = config
         missing = [key for key in jobs if not store.has(key)]
+        how_read = replace(reading, lora=bool(lora))
+        source = Source(start, placement, how_read, lora or 0, needs_reference(how, strategies))
+        kept = Kept(out, logs, report_to)
         with progress_bar("steps") as show:
             for place, key in enumerate(missing):
-                config = jobs[key]
-                kept = Kept(out, logs, report_to)
-                _one_run(start, data, how, config, key, store, kept, place, len(missing), show)
+                turn = (place, len(missing))
+                _one_run(source, data, how, jobs[key], key, store, kept, turn, show)
     frame = mark_tuned(store.load(list(jobs)), tune_metric)
     frame = frame.sort(pl.col("strategy").replace_strict({s: i for i, s in enumerate(strategies)}))
     table = summary(frame)
@@ -156,6 +185,17 @@ def rl(
         click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
 
 
+class Source(NamedTuple):
+    """The start: its name, where and how to open it, the rank of adapters, whether a reference is
+    scored."""
+
+    start: str
+    placement: Placement
+    reading: Reading
+    lora: int
+    reference: bool
+
+
 class Kept(NamedTuple):
     """Where to put what the store does not hold: models, rollouts, training curves."""
 
@@ -165,15 +205,14 @@ class Kept(NamedTuple):
 
 
 def _one_run(
-    start: Path,
+    source: Source,
     data: LMData,
     how: RLTraining,
     config: dict[str, Any],
     key: str,
     store: Store,
     kept: Kept,
-    place: int,
-    runs: int,
+    turn: tuple[int, int],
     show: Callable[[int, int, str], None],
 ) -> None:
     """Train one run, store it, and keep its model when asked to."""
@@ -183,7 +222,19 @@ def _one_run(
     from recast.lm.trainer import train
     from recast.strategies import parse_strategy
 
-    job = build_job(start, data, config["train_spec"]["eval_prompts"])
+    eval_prompts = config["train_spec"]["eval_prompts"]
+    job, opened = build_job(
+        source.start,
+        data,
+        eval_prompts,
+        source.placement,
+        source.reading,
+        source.lora,
+        source.reference,
+    )
+    place, runs = turn
+    if not place:
+        show_start(opened, data)
     mine = replace(how, lr=config["lr"], seed=config["seed"])
     label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
     progress = store.root / ".lm-progress" / key
@@ -210,6 +261,7 @@ def _one_run(
             tracker.finish()
     if kept.models is not None:
         meta = {n: config[n] for n in ("strategy", "lr", "seed", "train_spec")}
-        checkpoint.save_model(kept.models / name, job.model, job.vocabulary, data.fingerprint, meta)
+        to, tokenizer = kept.models / name, opened.tokenizer
+        checkpoint.save_model(to, job.model, job.vocabulary, data.fingerprint, meta, tokenizer)
     store.write(key, RunRecord(config, rows, world_values(job)))
     shutil.rmtree(progress, ignore_errors=True)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recast.lm.extra import LMError
 from workbench.spec.experiment import SpecError
+
+if TYPE_CHECKING:
+    from recast.lm.checkpoint import Checkpoint
+    from recast.lm.dataset import LMData
 
 CODEBOOK = click.option(
     "--codebook",
@@ -19,7 +25,29 @@ CODEBOOK = click.option(
     default=None,
     help="Codes per level. Default: 256 (RecIF: 8192).",
 )
-DATA = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+_CATEGORY = "recast.category"
+
+
+def _keep_category(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    context.meta[_CATEGORY] = value
+
+
+def DATA(command: Callable[..., None]) -> Callable[..., None]:  # beside CODEBOOK
+    """The data folder, and which category of it."""
+    category = click.option(
+        "--category",
+        expose_value=False,
+        callback=_keep_category,
+        help="Which one, where DIR holds several (the start of the files' names).",
+    )
+    folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+    return folder(category(command))
+
+
+def category() -> str | None:
+    """The category that the command at hand was given."""
+    chosen: str | None = click.get_current_context().meta.get(_CATEGORY)
+    return chosen
 
 
 @contextmanager
@@ -46,3 +74,93 @@ def one_line(*packages: str) -> Iterator[None]:
         raise SpecError("too little memory; lower --batch, --group or --micro-rows") from None
     except LMError as problem:
         raise SpecError(str(problem)) from None
+
+
+def on_device(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say where a command computes; it gets them as one `placement`."""
+
+    @click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto (a GPU where there is one), cpu, cuda or cuda:1.",
+    )
+    @click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Of the weights; bfloat16 trains through float32 copies.",
+    )
+    @click.option(
+        "--checkpointing",
+        is_flag=True,
+        help="Recompute activations in the backward pass: less memory, more time.",
+    )
+    @click.option(
+        "--attention",
+        type=click.Choice(["sdpa", "eager"]),
+        default="sdpa",
+        show_default=True,
+        help="Attention kernels: fused (with flash attention where it fits), or plain.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, device: str, dtype: str, checkpointing: bool, attention: Any, **kwargs: Any
+    ) -> None:
+        with one_line("transformers"):
+            from recast.lm.device import described, place
+
+            placement = place(device, dtype, checkpointing, attention)
+            idle = device == "cpu" and place().device.type == "cuda"
+        if placement.device.type != "cpu":
+            click.echo(f"device: {described(placement.device)}, {dtype}", err=True)
+        elif idle:
+            click.echo("device: cpu, as asked for; a GPU is idle beside it", err=True)
+        command(*args, placement=placement, **kwargs)
+
+    return wrapped
+
+
+def reads_models(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say how a model without `recast.json` is read; it gets them as one `reading`."""
+
+    @click.option(
+        "--prompt",
+        default="plain",
+        show_default=True,
+        help="plain, minionerec, or a text with {history} in it.",
+    )
+    @click.option("--chat", is_flag=True, help="Put the prompt into the model's chat template.")
+    @click.option("--no-wrap", is_flag=True, help="Leave out tokens around items (<|sid_begin|>).")
+    @click.option("--recent", type=click.IntRange(1), default=10, help="Items of a history.")
+    @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        prompt: str,
+        chat: bool,
+        no_wrap: bool,
+        recent: int,
+        trust_remote_code: bool,
+        **kwargs: Any,
+    ) -> None:
+        with one_line("transformers"):
+            from recast.lm.pretrained import Reading
+            from recast.lm.vocabulary import Wording
+
+            wording = Wording(prompt, chat, not no_wrap, recent)
+            wording.parts()
+            reading = Reading(wording, trust_remote_code)
+        command(*args, reading=reading, **kwargs)
+
+    return wrapped
+
+
+def show_start(start: Checkpoint, data: LMData) -> None:
+    """Say on stderr, before anything is trained, how a foreign model spells items."""
+    from recast.lm.pretrained import example
+
+    if "spelling" in start.meta:
+        click.echo(f"{start.meta['base']}: {start.meta['spelling']}", err=True)
+        click.echo(f"a prompt: {example(start, data)!r}", err=True)

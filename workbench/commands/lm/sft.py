@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import polars as pl
 
-from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.commands.lm.session import (
+    CODEBOOK,
+    DATA,
+    category,
+    on_device,
+    one_line,
+    reads_models,
+    show_start,
+)
 from workbench.commands.output import FORMAT, emit, progress_bar
+
+if TYPE_CHECKING:
+    from recast.lm.device import Placement
+    from recast.lm.pretrained import Reading
 
 
 @click.command()
@@ -18,9 +31,10 @@ from workbench.commands.output import FORMAT, emit, progress_bar
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the model.")
 @click.option("--model", "name", default=None, help="Local folder or hub id. Default: small Qwen3.")
 @click.option("--lora", "rank", type=click.IntRange(1), default=None, help="LoRA of this rank.")
-@click.option("--chat", is_flag=True, help="Put the history into the model's chat template.")
 @click.option("--gguf", default=None, help="GGUF file inside the --model folder.")
-@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
+@click.option(
+    "--add-tokens", is_flag=True, help="Give the model a token for each code that it lacks."
+)
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--patience", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
@@ -36,6 +50,14 @@ from workbench.commands.output import FORMAT, emit, progress_bar
     help="Use so many train rows, and so many tuning rows.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--micro-rows",
+    type=click.IntRange(0),
+    default=0,
+    help="Rows per forward pass (memory, not result). Default: the batch.",
+)
+@on_device
+@reads_models
 @FORMAT
 def sft(
     folder: Path,
@@ -43,9 +65,8 @@ def sft(
     out: Path,
     name: str | None,
     rank: int | None,
-    chat: bool,
     gguf: str | None,
-    trust_remote_code: bool,
+    add_tokens: bool,
     epochs: int,
     patience: int,
     batch: int,
@@ -55,6 +76,9 @@ def sft(
     limit: int | None,
     seed: int,
     style: str,
+    micro_rows: int,
+    placement: Placement,
+    reading: Reading,
 ) -> None:
     """Fine-tune on next items; early-stopped on the tuning users; the model goes to OUT/model.
 
@@ -63,32 +87,24 @@ def sft(
     """
     from recast.lm import checkpoint
     from recast.lm.dataset import load_data
-    from recast.lm.models import (
-        SmallModel,
-        build_small,
-        default_vocabulary,
-        load_pretrained,
-        with_lora,
-    )
+    from recast.lm.models import SmallModel, build_small, with_lora
+    from recast.lm.pretrained import open_model
     from recast.lm.sft import Tuning, fine_tune
     from recast.lm.trie import build_trie
+    from recast.lm.vocabulary import small_vocabulary
 
     packages = ["transformers", "safetensors", *(["peft"] if rank else [])]
     with one_line(*packages):
-        data = load_data(folder, codebook)
+        data = load_data(folder, codebook, category=category())
         tokenizer: Any = None
         if name is None:
-            vocabulary = default_vocabulary(data.depth, data.codebook)
-            model = build_small(vocabulary, SmallModel(), seed)
+            vocabulary = small_vocabulary(data.depth, data.codebook)
+            model = build_small(vocabulary, SmallModel(), seed, placement)
         else:
-            model, tokenizer, vocabulary = load_pretrained(
-                name,
-                data.depth,
-                data.codebook,
-                chat=chat,
-                trust_remote_code=trust_remote_code,
-                gguf=gguf,
-            )
+            reading = replace(reading, gguf=gguf, add_tokens=add_tokens, lora=bool(rank))
+            start = open_model(name, data, placement, reading)
+            show_start(start, data)
+            model, tokenizer, vocabulary = start.model, start.tokenizer, start.vocabulary
         if rank:
             model = with_lora(model, vocabulary, rank)
         total = sum(p.numel() for p in model.parameters())
@@ -101,12 +117,13 @@ def sft(
             history_loss=history_loss,
             stop_on=stop_on,
             seed=seed,
+            micro_rows=micro_rows,
         )
         with progress_bar("steps") as progress:
             outcome = fine_tune(
                 model,
                 vocabulary,
-                build_trie(data.sids),
+                build_trie(data.sids).to(placement.device),
                 data.sft[:limit],
                 data.tuning[:limit],
                 how,

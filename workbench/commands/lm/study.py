@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import polars as pl
 
-from workbench.analysis.tuning import mark_tuned
-from workbench.commands.lm.session import CODEBOOK, DATA, one_line
+from workbench.analysis.tuning import HEADLINE, mark_tuned
+from workbench.commands.lm.session import (
+    CODEBOOK,
+    DATA,
+    category,
+    on_device,
+    one_line,
+    reads_models,
+)
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.execution.forecast import duration
 from workbench.spec.experiment import SpecError
@@ -18,6 +26,8 @@ from workbench.store.runs import Store
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
+    from recast.lm.device import Placement
+    from recast.lm.pretrained import Reading
     from recast.lm.study import Entry
     from workbench.real.study import Study
 
@@ -33,10 +43,9 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option(
     "--start",
     "starts",
-    type=click.Path(path_type=Path),
     multiple=True,
-    help="SFT checkpoint; repeatable (seed s starts from number s modulo their count). "
-    "Default: trains --starts small ones.",
+    help="SFT checkpoint, a folder or hub name; repeatable (seed s starts from number s modulo "
+    "their count). Default: trains --starts small ones.",
 )
 @click.option("--layers", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--width", type=click.IntRange(32), default=64, show_default=True)
@@ -55,8 +64,10 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--tuning-seeds", type=click.IntRange(1), default=2, show_default=True)
 @click.option(
     "--tune-metric",
-    type=click.Choice(["ndcg_at_10", "hr_at_1", "hr_at_10", "pass_at_1", "pass_at_32"]),
-    default="ndcg_at_10",
+    type=click.Choice(
+        ["area", "c_at_1", "ndcg_at_10", "hr_at_1", "hr_at_10", "pass_at_1", "pass_at_32"]
+    ),
+    default=HEADLINE,
     show_default=True,
 )
 @click.option(
@@ -71,13 +82,19 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
 @click.option("--read-only", is_flag=True, help="Print what is finished; run nothing.")
 @click.option("--show", type=click.Choice(SHOWS), default="scores", help="For csv and json.")
+@click.option(
+    "--lora", type=click.IntRange(1), default=None, help="Train LoRA adapters of this rank."
+)
+@click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
+@on_device
+@reads_models
 @FORMAT
 def study(
     folder: Path,
     codebook: int | None,
     out: Path,
     count: int,
-    starts: tuple[Path, ...],
+    starts: tuple[str, ...],
     layers: int,
     width: int,
     names: tuple[str, ...],
@@ -98,6 +115,10 @@ def study(
     read_only: bool,
     show: str,
     style: str,
+    lora: int | None,
+    search: Any,
+    placement: Placement,
+    reading: Reading,
 ) -> None:
     """The measured comparison: tuned on tuning users, paired seeds, the test split read once.
 
@@ -107,14 +128,15 @@ def study(
     """
     from recast.lm.dataset import load_data
     from recast.lm.update import RLTraining
-    from workbench.real.study import Plan, Study, run_missing, train_starts
+    from workbench.real.starts import train_starts
+    from workbench.real.study import Plan, Study, run_missing
 
     if any(not 0 < rate < 10 for rate in rates):
         raise SpecError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
-    entries = _entries(names, found)
+    entries = _entries(names, found, search, group)
     with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
-        data = load_data(folder, codebook)
-        made = starts or train_starts(data, out, count, layers, width, progress)
+        data = load_data(folder, codebook, category=category())
+        made = starts or train_starts(data, out, count, layers, width, progress, placement)
         plan = Plan(
             folder=out,
             starts=made,
@@ -125,6 +147,7 @@ def study(
                 kl_weight=kl,
                 micro_rows=micro_rows,
                 skip_idle=True,
+                search=search,
             ),
             entries=entries,
             rates=tuple(sorted(rates)),
@@ -133,6 +156,9 @@ def study(
             tuning=tuning_seeds,
             metric=tune_metric,
             eval_prompts=eval_prompts,
+            placement=placement,
+            reading=replace(reading, lora=bool(lora)),
+            lora=lora or 0,
         )
         whole = Study(plan, data)
         if not read_only:
@@ -161,23 +187,27 @@ def study(
         _print(whole, data, simulated, show, style)
 
 
-def _entries(names: tuple[str, ...], found: str | None) -> tuple[Entry, ...]:
+def _entries(
+    names: tuple[str, ...], found: str | None, search: Any, group: int
+) -> tuple[Entry, ...]:
+    """The rows: of `ENTRIES` by their labels, and any strategy of the library by its own name."""
+    from recast.lm.signal import given
     from recast.lm.study import ENTRIES, Entry
-    from recast.stage import nearest
     from recast.strategies import parse_strategy
+    from recast.strategy import require_inputs
 
     known = {entry.label: entry for entry in ENTRIES}
-    for name in names:
-        if name not in known:
-            raise SpecError(f"--strategy: unknown row {name!r}; {nearest(name, known)}")
-    entries = tuple(entry for entry in ENTRIES if not names or entry.label in names)
-    if found is None:
-        return entries
-    try:
-        parse_strategy(found)
-    except ValueError as problem:
-        raise SpecError(f"--found: {problem}") from None
-    return (*entries, Entry("found_in_simulator", found))
+    chosen = [known.get(name) or Entry(name, name) for name in dict.fromkeys(names)]
+    entries = [*(chosen or ENTRIES)]
+    if found is not None:
+        entries.append(Entry("found_in_simulator", found))
+    for entry in entries:
+        option = "--found" if entry.label == "found_in_simulator" else "--strategy"
+        try:
+            require_inputs(parse_strategy(entry.strategy), given(search), group)
+        except ValueError as problem:
+            raise SpecError(f"{option}: {problem}") from None
+    return tuple(entries)
 
 
 def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:
@@ -250,3 +280,9 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         click.echo(f"note: chosen rate on the edge of the grid: {', '.join(edge)}")
     if seeds < ENOUGH:
         click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
+    starts = len(plan.starts)
+    if starts < min(seeds, ENOUGH):
+        click.echo(
+            f"note: {starts} start{'s' if starts > 1 else ''} behind {seeds} seeds; seeds of one "
+            "start share its luck, so intervals speak of these starts"
+        )

@@ -15,17 +15,18 @@ TOLERANCE = 1e-6
 
 
 def group_table(
-    rollouts: pl.DataFrame, threshold: float = 0.0, tolerance: float = TOLERANCE
+    rollouts: pl.DataFrame, threshold: float | None = 0.0, tolerance: float = TOLERANCE
 ) -> pl.DataFrame:
     """One row per group, in the order of the log.
 
-    rollouts: as in a `Log`. Columns: key, part, step, prompt, task, size, hits, regime (of
-    `REGIMES`), spread (largest less smallest reward), constant (spread within the tolerance),
-    reward, entropy, logp (means), distinct (predictions that differ; null where none is logged),
-    targets (ground truths that differ), idle (rollouts without a logged advantage; null where none
-    is logged).
+    rollouts: as in a `Log`; threshold: None where nobody knows what a hit is. Columns: key, part,
+    step, prompt, task, size, usual (the size of the groups of its step or task, where it varies by
+    design), hits, regime (of `REGIMES`; both null without a threshold), spread (largest less
+    smallest reward), constant (spread within the tolerance), reward, entropy, logp (means),
+    distinct (predictions that differ; null where none is logged), targets (ground truths that
+    differ), idle (rollouts without a logged advantage; null where none is logged).
     """
-    hit = pl.col("outcome") > threshold + tolerance
+    hit = pl.col("outcome") > (threshold if threshold is not None else 0.0) + tolerance
     grouped = rollouts.group_by("key", "part").agg(
         first=pl.col("order").first(),
         step=pl.col("step").first(),
@@ -45,20 +46,43 @@ def group_table(
             (pl.col("advantage").abs() <= tolerance).sum().cast(pl.Int64)
         ),
     )
-    return (
-        grouped.sort("first")
-        .drop("first")
-        .with_columns(
-            constant=pl.col("spread") <= tolerance,
-            regime=pl.when(pl.col("hits") == 0)
-            .then(pl.lit(REGIMES[0]))
-            .when(pl.col("hits") == pl.col("size"))
-            .then(pl.lit(REGIMES[3]))
-            .when(pl.col("hits") == 1)
-            .then(pl.lit(REGIMES[1]))
-            .otherwise(pl.lit(REGIMES[2])),
-        )
+    regime = (
+        pl.when(pl.col("hits") == 0)
+        .then(pl.lit(REGIMES[0]))
+        .when(pl.col("hits") == pl.col("size"))
+        .then(pl.lit(REGIMES[3]))
+        .when(pl.col("hits") == 1)
+        .then(pl.lit(REGIMES[1]))
+        .otherwise(pl.lit(REGIMES[2]))
     )
+    table = with_usual_size(grouped.sort("first").drop("first")).with_columns(
+        constant=pl.col("spread") <= tolerance, regime=regime
+    )
+    if threshold is None:
+        table = table.with_columns(hits=pl.lit(None, pl.Int64), regime=pl.lit(None, pl.String))
+    return table
+
+
+def with_usual_size(groups: pl.DataFrame) -> pl.DataFrame:
+    """The table with `usual`: the size that a group's step has in nine of its ten groups, else that
+    its task has, else the most frequent size of the log."""
+    usual = groups["size"].mode().max()
+    columns = [pl.lit(usual, pl.Int64)]
+    for within in ("task", "step"):
+        sizes = groups.group_by(within).agg(
+            most=pl.col("size").mode().max(),
+            share=(pl.col("size") == pl.col("size").mode().max()).mean(),
+            count=pl.len(),
+        )
+        even = sizes.filter((pl.col("share") >= 0.9) & (pl.col("count") > 1))
+        groups = groups.join(
+            even.select(within, pl.col("most").alias(f"_{within}")),
+            on=within,
+            how="left",
+            maintain_order="left",
+        )
+        columns.insert(0, pl.col(f"_{within}"))
+    return groups.with_columns(usual=pl.coalesce(columns)).drop("_task", "_step")
 
 
 def is_beam(rollouts: pl.DataFrame, groups: pl.DataFrame) -> bool:

@@ -1,35 +1,36 @@
-"""From the columns of a log to what they mean, and from one row to rollouts.
+"""From the columns of a log to what they mean, a block of rows at once.
 
-A format names, for each field, the columns that may hold it, the first present one wins. Fields:
-prompt (text or id), group (id where a prompt may occur twice in a step), step, reward (what the
-trainer used), outcome (raw, unshaped), prediction, target, logp (of the whole rollout, nats),
-entropy (mean per token, nats), task, beam_rank (0 is the best), tokens, advantage, kl (nats),
-repaired (the ground truth took the slot), format (1: well-formed).
+A format names, for each field, the columns that may hold it; in each row the first that says
+something wins. Fields: prompt (text or id), group (id where a prompt may occur twice in a step),
+step, reward (what the trainer used), prediction, target, logp (of the whole rollout, nats), entropy
+(mean per token, nats), task, beam_rank (0 is the best), tokens, advantage, kl (nats), repaired (the
+ground truth took the slot), format (1: well-formed), truncated (a flag or a reason to stop), split
+(training or evaluation).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
-from recast.structure import leading
-from workbench.diagnosis.logs.problems import plain_line
-from workbench.diagnosis.logs.rows import Batch, Row
+from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.semantic_ids import agreements
+from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
+from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
+from workbench.diagnosis.logs.signs import signs
+from workbench.diagnosis.logs.values import numbers, texts
+
+Row = dict[str, Any]
 
 SCHEMA: Mapping[str, Any] = {
     "order": pl.Int64,
+    "source": pl.Int32,
     "step": pl.Int64,
     "key": pl.UInt64,
     "prompt": pl.UInt64,
-    "reward": pl.Float64,
-    "outcome": pl.Float64,
     "prediction": pl.UInt64,
     "target": pl.UInt64,
     "matched": pl.Int16,
@@ -42,9 +43,21 @@ SCHEMA: Mapping[str, Any] = {
     "format": pl.Float32,
     "beam_rank": pl.Int32,
     "tokens": pl.Int32,
+    **SIGNS,
+    "evaluation": pl.Boolean,
+    "uid": pl.UInt64,
+    "session": pl.UInt64,
+    "sample": pl.UInt64,
+    "turn": pl.Int32,
+    "named": pl.Float64,
 }
 """One row per rollout: ids are 64-bit hashes of texts; matched of depth leading codes agree with
-the target; null where a log does not say."""
+the target; signs of trouble as in `signs`; null where a log does not say. uid, session,
+sample, turn: hashes of a group id, of it without its last and its last two numbers, and that last
+number; named: the reward where one column is called so. `REWARD` columns follow, one for each
+column that may be a reward function or a raw outcome."""
+
+REWARD = "reward:"
 
 OUTCOMES = (
     "raw_outcome",
@@ -53,11 +66,13 @@ OUTCOMES = (
     "acc",
     "accuracy",
     "accuracy_reward",
+    "accuracyreward",
     "correct",
     "is_correct",
     "correctness",
     "correctness_reward",
     "hit",
+    "pass_at_1",
     "hit_reward",
     "exact_match",
     "exact_match_reward",
@@ -68,269 +83,308 @@ OUTCOMES = (
 )
 """Columns that hold a raw outcome, in order of preference."""
 
+NO_PROMPT = "no prompt: expected a column such as prompt, prompt_id or input"
 FORMATS = ("format", "format_reward", "format_ok", "well_formed", "strict_format_reward")
-_NUMBERS = ("logp", "entropy", "advantage", "kl", "format")
-_CODE = re.compile(r"<[^<>\s]{1,32}>")
-_NO_REWARD = ("completion_length", "num_tokens", "length", "index", "idx", "id", "epoch", "seed")
+SPLITS = ("split", "mode", "phase", "is_eval", "is_validate", "is_validation", "evaluation")
+EVALUATION = ("eval", "evaluation", "val", "valid", "validation", "test", "dev", "true", "1")
+NO_REWARD = ("completion_length", "num_tokens", "length", "index", "idx", "id", "epoch", "seed")
+_NUMBERS = ("logp", "entropy", "advantage", "kl")
+_SESSION = r"^(.*)_\d+$"
+_SAMPLE = r"^(.*)_\d+_\d+$"
 
 
 @dataclass(frozen=True)
 class LogFormat:
-    """One trainer's log. names: columns of each field; typical: columns by which it is recognised;
-    all_numbers: every other column of numbers is a reward function (they are added up); ordered:
-    the rollouts of a group stand together; step_of_file: a regular expression whose first group is
-    the step, for rows without one."""
+    """One trainer's log.
+
+    names: columns of each field; typical: sets of columns by any of which it is recognised;
+    functions: every other column of numbers may be a reward function; ordered: the rollouts of a
+    group stand together; step_of_file: a regular expression whose first group is the step, for
+    rows without one, searched in the last parts of the path; file_first: it goes before the rows'
+    own step; outcomes: columns of a raw outcome;
+    unpack: turns one record into rows, for formats whose records are no rows; versions: trainer and
+    versions whose source was read.
+    """
 
     name: str
     names: Mapping[str, Sequence[str]]
-    typical: frozenset[str]
-    all_numbers: bool = False
+    typical: Sequence[frozenset[str]]
+    functions: bool = False
     ordered: bool = False
     step_of_file: str = r"(?!)"
+    file_first: bool = False
+    outcomes: Sequence[str] = OUTCOMES
+    unpack: Callable[[Row], Iterator[Row]] | None = None
+    versions: str = ""
 
     def fits(self, columns: Sequence[str]) -> bool:
         """Whether a row with these columns looks like this format."""
-        return self.typical <= set(columns)
+        there = set(columns)
+        return any(typical <= there for typical in self.typical)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a user decides about columns: reward columns (added up) and the outcome, "" or () to
-    leave it to the format."""
+    """What a user decides about columns: reward columns (added up), the outcome, and the column of
+    any other field; "" or () or nothing to leave it to the format."""
 
     reward: tuple[str, ...] = ()
     outcome: str = ""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which column holds which field, in rows of one shape; rewards are added up."""
-
-    columns: Mapping[str, str]
-    rewards: tuple[str, ...]
-    outcome: str
-    missing: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
 
     @property
-    def words(self) -> str:
-        """One line: where reward and outcome come from."""
-        reward = " + ".join(plain_line(name, 40) for name in self.rewards)
-        return f"reward: {reward}; outcome: {plain_line(self.outcome or 'the reward', 40)}"
+    def columns(self) -> tuple[str, ...]:
+        """Every column that was named."""
+        named = [name for _, name in self.fields]
+        return tuple(name for name in (*self.reward, self.outcome, *named) if name)
 
 
-def layout_of(form: LogFormat, rows: Sequence[Row], choice: Choice) -> Layout:
-    """How to read rows with the columns of these samples."""
-    present = {name.lower(): name for name in reversed(list(rows[0]))}
-    columns = {}
-    for wanted, names in form.names.items():
-        found = next((present[name] for name in names if name in present), None)
-        if found is not None:
-            columns[wanted] = found
-    outcome = choice.outcome if choice.outcome in rows[0] else ""
-    known = set(columns.values())
-    if not outcome:
-        outcome = next((present[name] for name in OUTCOMES if name in present), "")
-    columns.setdefault("format", next((present[name] for name in FORMATS if name in present), ""))
-    if choice.reward:
-        rewards = tuple(name for name in choice.reward if name in rows[0])
-    elif form.all_numbers and "reward" not in columns:
-        rewards = tuple(
-            name
-            for name in rows[0]
-            if name not in known
-            and name.lower() not in _NO_REWARD
-            and not (outcome and name.lower().startswith("raw_"))
-            and _numeric([row.get(name) for row in rows])
-        )
-    else:
-        rewards = (columns["reward"],) if "reward" in columns else ()
-        outcome = "" if form.all_numbers and not choice.outcome else outcome
-    rewards = rewards or ((outcome,) if outcome else ())
-    missing = ""
-    if "prompt" not in columns and "group" not in columns:
-        missing = "no prompt: expected a column such as prompt, prompt_id or input"
-    elif not rewards:
-        missing = "no reward: expected a column such as reward or score; name it with --reward"
-    if rewards == (outcome,):
-        outcome = ""
-    return Layout(columns, rewards, outcome, missing)
-
-
-def _numeric(values: Sequence[Any]) -> bool:
-    said = [value for value in values if value is not None]
-    return bool(said) and all(isinstance(value, (int, float)) for value in said)
+FIELDS = (
+    "step",
+    "prompt",
+    "group",
+    "reward",
+    "outcome",
+    "prediction",
+    "target",
+    "task",
+    "advantage",
+    "logp",
+    "entropy",
+    "kl",
+    "beam_rank",
+    "tokens",
+    "format",
+    "truncated",
+)
+"""Fields that a user may map to a column."""
 
 
 @dataclass
-class Table:
-    """Columns under construction, as lists; `frame` hands them over and starts anew."""
-
-    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in SCHEMA})
-
-    def frame(self) -> pl.DataFrame:
-        """What was collected, with the columns of `SCHEMA`."""
-        found = pl.DataFrame(self.columns, schema=dict(SCHEMA))
-        self.columns = {name: [] for name in SCHEMA}
-        return found
-
-
-class Unreadable(ValueError):
-    """A row that cannot become rollouts; the message says why."""
-
-
 class Reader:
-    """Turns rows of one format into rollouts; remembers the layout of each shape of row."""
+    """Turns blocks of rows of one format into rollouts."""
 
-    def __init__(self, form: LogFormat, choice: Choice) -> None:
-        self.form, self.choice = form, choice
-        self.layouts: dict[tuple[str, ...], Layout] = {}
-        self.table = Table()
-        self.rollouts = 0
+    form: LogFormat
+    choice: Choice
+    rollouts: int = 0
+    seen: dict[str, None] = field(default_factory=dict)
+    functions: dict[str, None] = field(default_factory=dict)
 
-    def learn(self, batch: Batch) -> None:
-        """Settle the layout of shapes of row that were not met before."""
-        fresh: dict[tuple[str, ...], list[Row]] = {}
-        for _, row in batch:
-            shape = tuple(row)
-            if shape not in self.layouts and len(fresh.setdefault(shape, [])) < 50:
-                fresh[shape].append(row)
-        for shape, rows in fresh.items():
-            self.layouts[shape] = layout_of(self.form, rows, self.choice)
+    def __post_init__(self) -> None:
+        chosen = dict(self.choice.fields)
+        self.names: dict[str, tuple[str, ...]] = {
+            name: tuple(columns) for name, columns in self.form.names.items()
+        }
+        self.names.setdefault("format", FORMATS)
+        self.names.setdefault("split", SPLITS)
+        for name, columns in SIGN_NAMES.items():
+            self.names[name] = (*self.names.get(name, ()), *columns)
+        for name, column in chosen.items():
+            if name not in ("reward", "outcome"):
+                self.names[name] = (column.lower(),)
+        self._fields = {column for columns in self.names.values() for column in columns}
+        self._taken = self._fields - set(self.names["format"])
+        self._outcomes = {*OUTCOMES, *self.form.outcomes}
+        self._chosen = {name.lower() for name in self.choice.columns}
 
-    def add(self, row: Row, step_of_file: int | None) -> None:
-        """Add the rollout of a row, or all of them where a row holds lists.
+    def learn(self, sample: Mapping[str, bool | None]) -> None:
+        """Meet columns; the value says whether a column holds numbers, None: nothing so far."""
+        for name, is_number in sample.items():
+            self.seen.setdefault(name, None)
+            low = name.lower()
+            chosen = name in self.choice.reward or name == self.choice.outcome
+            free = low not in self._taken and low not in NO_REWARD
+            if chosen or low in self._outcomes or (self.form.functions and free and is_number):
+                self.functions.setdefault(name, None)
+            elif is_number is False:
+                self.functions.pop(name, None)
 
-        Raises Unreadable when the row has no prompt, no step that is a number, or no usable reward.
-        """
-        layout = self.layouts[tuple(row)]
-        if layout.missing:
-            raise Unreadable(layout.missing)
-        many = row.get(layout.rewards[0])
-        if isinstance(many, list):
-            lists = {name: v for name, v in row.items() if isinstance(v, list)}
-            for place in range(len(many)):
-                one = {n: v[place] for n, v in lists.items() if len(v) == len(many)}
-                self._one({**row, **one}, layout, step_of_file)
-        else:
-            self._one(row, layout, step_of_file)
+    def foreign(self, first: Row) -> bool:
+        """Whether rows like this one can be no rollouts: they have neither a prompt nor a group."""
+        if self.form.unpack is not None:
+            return False
+        there = {name.lower() for name in first}
+        return not there & {*self.names.get("prompt", ()), *self.names.get("group", ())}
 
-    def _one(self, row: Row, layout: Layout, step_of_file: int | None) -> None:
-        at = layout.columns
-        parts = [number(row[name]) for name in layout.rewards if name in row]
-        known = [part for part in parts if part is not None]
-        if not known:
-            raise Unreadable("a reward that is no finite number")
-        reward = sum(known)
-        outcome = reward
-        if layout.outcome:
-            raw = number(row.get(layout.outcome))
-            if raw is None:
-                raise Unreadable("an outcome that is no finite number")
-            outcome = raw
-        step = step_of_file if step_of_file is not None else 0
-        if "step" in at and row[at["step"]] is not None:
-            said = number(row[at["step"]])
-            if said is None or not said.is_integer() or abs(said) > 2**53:
-                raise Unreadable("a step that is no whole number")
-            step = int(said)
-        prompt = row[at["prompt"]] if "prompt" in at else None
-        group = row[at["group"]] if "group" in at else None
-        if group is not None and self.form.name == "verl":
-            group = str(group).rsplit("_", 2)[0] if str(group).count("_") >= 2 else group
-        if prompt is None and group is None:
-            raise Unreadable("no prompt")
-        said_text = text(prompt if prompt is not None else group)
-        own = text(group) if group is not None else said_text
-        prediction = text(row[at["prediction"]]) if row.get(at.get("prediction", "")) else None
-        wanted = targets(row.get(at.get("target", "")))
-        matched, depth = agreement(prediction, wanted)
-        out = self.table.columns
-        out["order"].append(self.rollouts)
-        out["step"].append(step)
-        out["key"].append(digest(f"{step}\x00{own}"))
-        out["prompt"].append(digest(said_text))
-        out["reward"].append(reward)
-        out["outcome"].append(outcome)
-        out["prediction"].append(None if prediction is None else digest(prediction))
-        out["target"].append(digest("\x00".join(wanted)) if wanted else None)
-        out["matched"].append(matched)
-        out["depth"].append(depth)
-        task = row.get(at.get("task", ""))
-        out["task"].append(plain_line(task, 60) if task not in (None, "") else "all")
-        for name in _NUMBERS:
-            out[name].append(number(row.get(at.get(name, ""))))
-        if row.get(at.get("repaired", "")) is True:
+    def lacking(self, raw: pl.DataFrame) -> bool:
+        """Whether some row of a block has no reward or no prompt in the columns met so far."""
+        if self.missing:
+            return True
+        rewards = [*self._there(raw, "reward"), *(c for c in self.functions if c in raw.columns)]
+        owns = [*self._there(raw, "group"), *self._there(raw, "prompt")]
+        for columns in (rewards, owns):
+            said = [raw[c].is_not_null() for c in columns]
+            known = said[0] if said else pl.Series([False] * raw.height)
+            for one in said[1:]:
+                known = known | one
+            if not known.all():
+                return True
+        return any(raw[c].str.starts_with("[").any() for c in rewards if raw.schema[c] == pl.String)
+
+    @property
+    def wanted(self) -> list[str]:
+        """Columns to read, of those that were met."""
+        return [
+            name
+            for name in self.seen
+            if name in self.functions
+            or name.lower() in self._fields
+            or name.lower() in self._chosen
+        ]
+
+    @property
+    def missing(self) -> str:
+        """What a log with these columns lacks, in one line; empty where it lacks nothing."""
+        there = {name.lower() for name in self.seen}
+        if not there & {*self.names.get("prompt", ()), *self.names.get("group", ())}:
+            return NO_PROMPT
+        if not self.functions and not there & set(self.names.get("reward", ())):
+            return "no reward: expected a column such as reward or score; name it with --reward"
+        return ""
+
+    def frame(
+        self, raw: pl.DataFrame, name: str, source: int, step: int | None, problems: Problems
+    ) -> pl.DataFrame:
+        """The rollouts of a block: columns as read and `row`, their numbers in the file."""
+        if lacks := self.missing:
+            for row in raw["row"]:
+                problems.row(name, row, lacks)
+            return self._empty()
+        said_step = self._text(raw, "step")
+        at = self._number(raw, "step")
+        bad = _null_false(said_step.is_not_null() & (said_step != "")) & (
+            at.is_null() | (at != at.floor()).fill_null(True) | (at.abs() > 2**53).fill_null(True)
+        )
+        at = at.fill_null(float(step or 0))
+        if self.form.file_first and step is not None:
+            at = pl.Series([float(step)] * raw.height, dtype=pl.Float64)
+        fields = self._read(raw, at)
+        prompt, group = self._text(raw, "prompt"), self._text(raw, "group")
+        own = group.fill_null(prompt)
+        rewards = [fields["named"], *(numbers(raw[c]) for c in self.functions if c in raw.columns)]
+        known = rewards[0].is_not_null()
+        for one in rewards[1:]:
+            known = known | one.is_not_null()
+        for faults, what in (
+            (bad, "a step that is no whole number"),
+            (own.is_null() & ~bad, "no prompt"),
+            (~known & ~bad & own.is_not_null(), "a reward that is no finite number"),
+        ):
+            if faults.any():
+                for row in raw["row"].filter(faults):
+                    problems.row(name, row, what)
+        good = known & ~bad & own.is_not_null()
+        functions = [numbers(raw[c]).alias(REWARD + c) for c in self.functions if c in raw.columns]
+        frame = pl.DataFrame(
+            {
+                **fields,
+                "order": pl.Series(
+                    range(self.rollouts, self.rollouts + raw.height), dtype=pl.Int64
+                ),
+                "source": pl.Series([source] * raw.height, dtype=pl.Int32),
+                "step": at.set(bad, 0.0).cast(pl.Int64),
+                "prompt": prompt.fill_null(group).hash(),
+                **self._ids(at, own, group),
+            }
+        ).with_columns(functions)
+        self.rollouts += int(good.sum())
+        problems.read += int(good.sum())
+        frame = frame.filter(good)
+        return frame.select(
+            *(pl.col(c).cast(kind) for c, kind in SCHEMA.items()),
+            *(pl.col(one.name) for one in functions),
+        )
+
+    def _read(self, raw: pl.DataFrame, step: pl.Series) -> dict[str, pl.Series]:
+        """Every field that needs no other."""
+        prediction, target = self._text(raw, "prediction"), self._text(raw, "target")
+        near = agreements(prediction, target)
+        found = {one: self._number(raw, one) for one in _NUMBERS}
+        formed = self._number(raw, "format").cast(pl.Float32).fill_null(near["format"])
+        for one in ("beam_rank", "tokens"):
+            value = self._number(raw, one)
+            usable = ((value >= 0) & (value < 2**31)).fill_null(False)
+            found[one] = value.set(~usable, None).floor()
+        task = self._text(raw, "task")
+        repaired = _null_false(self._text(raw, "repaired").str.to_lowercase() == "true")
+        said = {one: [raw[c] for c in self._there(raw, one)] for one in SIGN_NAMES}
+        return {
+            **found,
             # The advantage is that of the ground truth that took the slot.
-            out["advantage"][-1] = 0.0
-        if out["format"][-1] is None and depth is not None and depth > 1:
-            out["format"][-1] = float(len(codes(prediction or "")) == depth)
-        for name in ("beam_rank", "tokens"):
-            value = number(row.get(at.get(name, "")))
-            usable = value is not None and 0 <= value < 2**31
-            out[name].append(int(value) if usable and value is not None else None)
-        self.rollouts += 1
+            "advantage": found["advantage"].set(repaired, 0.0),
+            "named": self._named(raw),
+            "prediction": prediction.hash().set(prediction.is_null(), None),
+            "target": target.hash().set(target.is_null() | (target == ""), None),
+            "matched": near["matched"],
+            "depth": near["depth"],
+            "format": formed,
+            "task": _tasks(task),
+            **signs(said, prediction, step, self.rollouts),
+            "evaluation": self._evaluation(raw),
+        }
+
+    def _named(self, raw: pl.DataFrame) -> pl.Series:
+        """The reward where one column is called so and the user names no other."""
+        if self.choice.reward:
+            return pl.Series([None] * raw.height, dtype=pl.Float64)
+        return self._number(raw, "reward")
+
+    def _evaluation(self, raw: pl.DataFrame) -> pl.Series:
+        split = self._text(raw, "split").str.to_lowercase()
+        return _null_false(split.is_in(list(EVALUATION)))
+
+    def _ids(self, step: pl.Series, own: pl.Series, group: pl.Series) -> dict[str, pl.Series]:
+        """Hashes of the group's id, and of the id without its last and its last two numbers."""
+        frame = pl.DataFrame({"step": step.cast(pl.Int64, strict=False), "own": own, "id": group})
+        frame = frame.with_columns(
+            session=pl.col("id").str.extract(_SESSION), sample=pl.col("id").str.extract(_SAMPLE)
+        ).with_columns(whole=pl.col("sample").fill_null(pl.col("own")))
+        hashed = [pl.col(c).hash().alias(c + "_hash") for c in ("id", "session", "sample", "whole")]
+        frame = frame.with_columns(hashed)
+        return {
+            "key": frame.select(pl.struct("step", "whole_hash").hash()).to_series(),
+            "uid": frame["id_hash"].set(frame["id"].is_null(), None),
+            "session": frame["session_hash"].set(frame["session"].is_null(), None),
+            "sample": frame["sample_hash"].set(frame["sample"].is_null(), None),
+            "turn": frame["id"].str.extract(r"_(\d{1,9})$").cast(pl.Int32, strict=False),
+        }
+
+    def _there(self, raw: pl.DataFrame, name: str) -> list[str]:
+        present = {column.lower(): column for column in reversed(raw.columns)}
+        return [present[one] for one in self.names.get(name, ()) if one in present]
+
+    def _text(self, raw: pl.DataFrame, name: str) -> pl.Series:
+        return _coalesced([texts(raw[c]) for c in self._there(raw, name)], raw.height, pl.String)
+
+    def _number(self, raw: pl.DataFrame, name: str) -> pl.Series:
+        found = [numbers(raw[c]) for c in self._there(raw, name)]
+        return _coalesced(found, raw.height, pl.Float64)
+
+    def _empty(self) -> pl.DataFrame:
+        return pl.DataFrame(schema=dict(SCHEMA))
 
 
-def number(value: Any) -> float | None:
-    """A finite number, also one written as text; None for anything else."""
-    if isinstance(value, (bool, int, float)):
-        pass
-    elif isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    else:
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
+def _coalesced(found: Sequence[pl.Series], height: int, kind: Any) -> pl.Series:
+    """In each row the first value that is there."""
+    if not found:
+        return pl.Series([None] * height, dtype=kind)
+    first = found[0]
+    for other in found[1:]:
+        if not first.null_count():
+            break
+        first = first.zip_with(first.is_not_null(), other)
+    return first
 
 
-def text(value: Any) -> str:
-    """A value as text; of a conversation the last message's content."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        return "\n".join(str(one.get("content", one)) for one in value)
-    if isinstance(value, (list, dict)):
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return str(value)
+def _null_false(column: pl.Series) -> pl.Series:
+    return column.fill_null(False)
 
 
-def targets(value: Any) -> list[str]:
-    """The ground truths of a prompt, none where a log does not say."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
-        return list(value)
-    return [text(value)]
+def _tasks(column: pl.Series) -> pl.Series:
+    """Names of tasks as printable lines, "all" where none is logged."""
+    filled = column.set(column == "", None).fill_null("all")
+    names = {name: plain_line(name, 60) for name in filled.unique()}
+    return filled.replace_strict(names, return_dtype=pl.String)
 
 
-def codes(written: str) -> tuple[str, ...]:
-    """The codes of a semantic ID such as `<a_1><b_7><c_2>`; the whole text where it has none."""
-    found = tuple(_CODE.findall(written))
-    return found if len(found) > 1 else (written.strip(),)
-
-
-def agreement(prediction: str | None, wanted: Sequence[str]) -> tuple[int | None, int | None]:
-    """Leading codes of a prediction that agree with the nearest target, and how many there are."""
-    if prediction is None or not wanted:
-        return None, None
-    own = codes(prediction)
-    best, depth = -1, 1
-    for one in wanted[:64]:
-        there = codes(one)
-        same = leading(own, there)
-        same = min(same, len(there) - 1) if len(own) != len(there) else same
-        if same > best:
-            best, depth = same, len(there)
-    return min(best, 32767), min(depth, 32767)
-
-
-def digest(written: str) -> int:
-    """A 64-bit hash, the same everywhere."""
-    raw = hashlib.blake2b(written.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(raw, "little")
+__all__ = ["FIELDS", "OUTCOMES", "REWARD", "SCHEMA", "Choice", "LogFormat", "Reader", "Row"]

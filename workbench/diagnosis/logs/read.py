@@ -1,7 +1,7 @@
 """Read a log of any size into one table of rollouts, and say what could not be read.
 
-Rows stream through in batches. Up to `MOST` rollouts everything is kept; beyond, a uniform sample
-of whole groups, chosen by a hash of step and group, so that memory stays bounded.
+Blocks of rows stream through. Up to `MOST` rollouts everything is kept; beyond, a uniform sample of
+whole groups, chosen by a hash of step and group, so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -13,28 +13,38 @@ from pathlib import Path
 
 import polars as pl
 
-from workbench.diagnosis.logs import generic, openrlhf, trl, verl
-from workbench.diagnosis.logs.layout import Choice, LogFormat, Reader, Unreadable
+from workbench.diagnosis.logs.formats import FORMATS
+from workbench.diagnosis.logs.grouping import group
+from workbench.diagnosis.logs.layout import (
+    NO_PROMPT,
+    REWARD,
+    SCHEMA,
+    Choice,
+    LogFormat,
+    Reader,
+    Row,
+)
 from workbench.diagnosis.logs.problems import LogError, Problems, plain_line
-from workbench.diagnosis.logs.rows import batches, kind_of
+from workbench.diagnosis.logs.records import flat
+from workbench.diagnosis.logs.rewards import Reading, settle
+from workbench.diagnosis.logs.rows import blocks, first_row, kind_of
+from workbench.diagnosis.logs.walk import files_of
 
-FORMATS: dict[str, LogFormat] = {
-    form.FORMAT.name: form.FORMAT for form in (trl, verl, openrlhf, generic)
-}
 AS_LOGGED = Choice()
 MOST = 1_000_000
 """Rollouts kept in memory; some 300 bytes each while they are put together and diagnosed."""
 
 MOST_NAMED = 20
-SUFFIXES = (".parquet", ".jsonl", ".csv", ".json", ".ndjson")
+HELPERS = ("source", "evaluation", "uid", "session", "sample", "turn", "named")
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Log:
-    """A log as read. rollouts: columns of `layout.SCHEMA` plus part, which tells groups of one key
-    apart; form: name of its format; files read; problems; kept: share of groups in the table;
-    total: rollouts read in all; words: where reward and outcome come from."""
+    """A log as read. rollouts: columns of `layout.SCHEMA` without those that only help to group,
+    with reward, outcome and part (0: a key is a group), and a `REWARD` column for each column that
+    may be a reward function or an outcome; form: name of its format; files read; problems; kept:
+    share of groups in the table; total: rollouts read in all; reading: by which rule."""
 
     rollouts: pl.DataFrame
     form: str
@@ -42,34 +52,12 @@ class Log:
     problems: Problems
     kept: float
     total: int
-    words: str
+    reading: Reading
 
-
-def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files of a log: those named, and in a named folder (or in its `completions`) every file
-    with a known suffix, numbers in their natural order.
-
-    Raises LogError for a path that does not exist and a folder without such files.
-    """
-    found: list[Path] = []
-    for path in paths:
-        try:
-            is_folder, is_file = path.is_dir(), path.exists()
-        except (OSError, ValueError):
-            is_folder = is_file = False
-        if is_folder:
-            inside = _inside(path) or _inside(path / "completions")
-            if not inside:
-                raise LogError(
-                    f"{plain_line(path)}: no log in this folder; expected files that end in "
-                    f"{', '.join(SUFFIXES)}"
-                )
-            found += inside
-        elif is_file:
-            found.append(path)
-        else:
-            raise LogError(f"{plain_line(path)}: no such file or folder")
-    return found
+    @property
+    def words(self) -> str:
+        """One line: where reward and outcome come from."""
+        return self.reading.words
 
 
 def read_log(
@@ -81,58 +69,152 @@ def read_log(
     names: Sequence[str] | None = None,
     progress: Progress = lambda *_: None,
 ) -> Log:
-    """Read files of one log; form: a key of `FORMATS`, "" to recognise it from the first rows.
+    """Read files of one log; form: a key of `FORMATS`, "" to recognise each file by its first row.
 
     names: how to call the files in messages, their own names by default. progress: called with
     bytes done, bytes in all and the file's name.
     Raises LogError, one line, when nothing in them is readable, or a chosen column is not there.
     """
-    problems = Problems()
-    reader: Reader | None = None
-    kept: list[pl.DataFrame] = []
-    limit, rows, used = 1 << 64, 0, 0
+    task = _Reading(form, choice, most)
     sizes = [_size(path) for path in paths]
     for place, path in enumerate(paths):
         name = plain_line(names[place] if names else path.name)
         progress(sum(sizes[:place]), sum(sizes), name)
-        kind = kind_of(path, name, problems)
+        task.file(path, name, place, Path(names[place]) if names else path)
+    return task.log([hash(str(path.parent)) for path in paths])
+
+
+class _Reading:
+    """A log while it is read."""
+
+    def __init__(self, form: str, choice: Choice, most: int) -> None:
+        self.form, self.choice, self.most = form, choice, most
+        self.problems = Problems()
+        self.readers: dict[str, Reader] = {}
+        self.kept: list[pl.DataFrame] = []
+        self.limit, self.rows, self.files = 1 << 64, 0, 0
+        self.seen: dict[str, None] = {}
+
+    def file(self, path: Path, name: str, source: int, called: Path) -> None:
+        """Read one file; called: the path that may say its step."""
+        kind = kind_of(path, name, self.problems)
         if kind is None:
-            continue
-        before = problems.read
-        for batch in batches(path, name, kind, problems):
-            if not batch:
-                continue
-            if reader is None:
-                chosen = FORMATS[form] if form else recognise(list(batch[0][1]))
-                reader = Reader(chosen, choice)
-            reader.learn(batch)
-            step = _step_of(reader.form, path)
-            for number, row in batch:
-                try:
-                    reader.add(row, step)
-                except Unreadable as problem:
-                    problems.row(name, number, str(problem))
-                else:
-                    problems.read += 1
-            frame = reader.table.frame()
-            if limit < 1 << 64:
-                frame = frame.filter(pl.col("key") < limit)
-            kept.append(frame)
-            rows += frame.height
-            while rows > most:
-                limit //= 2
-                kept = [pl.concat(kept).filter(pl.col("key") < limit)]
-                rows = kept[0].height
-        used += problems.read > before
-    if reader is not None:
-        _know(choice, reader)
-    if reader is None or not rows:
-        first = problems.lines()[0] if problems.first else "no file"
-        raise LogError(f"nothing readable: {first}")
-    table = pl.concat(kept).with_columns(pl.col("task").cast(pl.Categorical))
-    parts = _parts(table, reader.form.ordered)
-    words = next(one.words for one in reader.layouts.values() if not one.missing)
-    return Log(parts, reader.form.name, used, problems, limit / (1 << 64), reader.rollouts, words)
+            return
+        first = first_row(path, kind, self.problems)
+        inner = next(flat(first), first) if first is not None else None
+        if first is None or inner is None:
+            # Whatever is wrong with it is noted while it is read.
+            first = inner = {}
+        form = self._form(inner)
+        reader = self.readers.setdefault(form.name, Reader(form, self.choice, self._total))
+        reader.rollouts = self._total
+        if inner and reader.foreign(inner):
+            # Whatever else the file holds, it has no rollouts.
+            self.seen |= dict.fromkeys(inner)
+            reader.seen |= dict.fromkeys(inner)
+            self.problems.file(name, NO_PROMPT)
+            return
+        before = self.problems.read
+        step = _step_of(form, called)
+        for raw in blocks(path, name, kind, reader, first, self.problems):
+            if raw.height:
+                self._keep(reader.frame(raw, name, source, step, self.problems))
+        self.seen |= reader.seen
+        self.files += self.problems.read > before
+
+    @property
+    def _total(self) -> int:
+        return max((reader.rollouts for reader in self.readers.values()), default=0)
+
+    def _form(self, row: Row) -> LogFormat:
+        if self.form:
+            return FORMATS[self.form]
+        if self.choice.fields:
+            return FORMATS["generic"]
+        return recognise(list(row))
+
+    def _keep(self, frame: pl.DataFrame) -> None:
+        """Add rollouts; where they become too many, keep half of the groups."""
+        if self.limit < 1 << 64:
+            frame = frame.filter(pl.col("key") < self.limit)
+        said = [column.name for column in frame if column.null_count() < frame.height]
+        self.kept.append(frame.select(said) if frame.height else frame)
+        self.rows += frame.height
+        while self.rows > self.most:
+            self.limit //= 2
+            whole = pl.concat(self.kept, how="diagonal")
+            self.kept = [whole.filter(pl.col("key") < self.limit)]
+            self.rows = self.kept[0].height
+
+    def log(self, folders: Sequence[int]) -> Log:
+        """What was read. Raises LogError where it is nothing."""
+        _know(self.choice, list(self.seen))
+        if not self.rows:
+            raise LogError(f"nothing readable: {self._reason()}", self._unknown())
+        table = pl.concat(self.kept, how="diagonal", rechunk=True)
+        self.kept = []
+        table = table.with_columns(
+            pl.lit(None, kind).alias(name)
+            for name, kind in SCHEMA.items()
+            if name not in table.columns
+        )
+        total = self._total
+        used = next(one for one in self.readers.values() if one.rollouts)
+        table, notes = group(table, used.form.ordered, folders)
+        named = next((n for n in used.names.get("reward", ()) if n in _low(self.seen)), "")
+        table, reading = settle(table, used.form, self.choice, _low(self.seen).get(named, named))
+        functions = [c for c in table.columns if c.startswith(REWARD)]
+        table = table.drop(HELPERS).with_columns(
+            part=pl.lit(0, pl.Int64), task=pl.col("task").cast(pl.Categorical)
+        )
+        table = table.select(pl.exclude(functions), *functions)
+        said = Reading(**{**vars(reading), "notes": (*notes, *reading.notes)})
+        kept = self.limit / (1 << 64)
+        return Log(table, used.form.name, self.files, self.problems, kept, total, said)
+
+    def _unknown(self) -> list[str]:
+        """The columns that were met, where they lack a prompt or a reward."""
+        if any(not reader.missing for reader in self.readers.values() if reader.seen):
+            return []
+        return list(self.seen)
+
+    def _reason(self) -> str:
+        """Why nothing is readable, and for a format that nobody knows how it could be read."""
+        first = self.problems.lines()[0] if self.problems.first else "no file"
+        columns = self._unknown()
+        return f"{first}; {mapping_words(columns)}" if columns else first
+
+
+def mapping_words(columns: Sequence[str]) -> str:
+    """The columns of a log that nobody knows, and the option that would read it."""
+    shown = ", ".join(plain_line(name, 40) for name in columns[:MOST_NAMED])
+    more = f" and {len(columns) - MOST_NAMED} more" if len(columns) > MOST_NAMED else ""
+    guess = mapping_guess(columns)
+    option = ",".join(f"{name}={plain_line(column, 40)}" for name, column in guess.items())
+    return f"its columns are {shown}{more}; say which is which: --map {option}"
+
+
+GUESSES = {
+    "step": r"step|iter|epoch|version|batch",
+    "prompt": r"prompt|input|query|question|instruction|problem|task|user|context|group",
+    "reward": r"reward|score|return|value|correct|acc|success|metric",
+    "prediction": r"completion|output|response|generat|answer|predict|rollout|text",
+}
+
+
+def mapping_guess(columns: Sequence[str]) -> dict[str, str]:
+    """For step, prompt, reward and prediction the column that is most likely meant, "COLUMN" where
+    none is (a step and a prediction may be missing)."""
+    left = list(columns)
+    found: dict[str, str] = {}
+    for name, words in GUESSES.items():
+        column = next((one for one in left if re.search(words, one.lower())), "")
+        if column:
+            left.remove(column)
+            found[name] = column
+        elif name in ("prompt", "reward"):
+            found[name] = "COLUMN"
+    return found
 
 
 def recognise(columns: Sequence[str]) -> LogFormat:
@@ -140,49 +222,24 @@ def recognise(columns: Sequence[str]) -> LogFormat:
     return next(form for form in FORMATS.values() if form.fits(columns))
 
 
-def _know(choice: Choice, reader: Reader) -> None:
+def _low(names: dict[str, None]) -> dict[str, str]:
+    return {name.lower(): name for name in reversed(names)}
+
+
+def _know(choice: Choice, there: Sequence[str]) -> None:
     """Raises LogError for a column that was asked for and that no row has."""
-    there = list(dict.fromkeys(name for shape in reader.layouts for name in shape))
-    for name in (*choice.reward, choice.outcome):
-        if name and name not in there:
+    low = {name.lower() for name in there}
+    for name in choice.columns:
+        mapped = name in [column for _, column in choice.fields]
+        if there and name not in there and not (mapped and name.lower() in low):
             raise LogError(
                 f"no column {plain_line(name, 40)}; the log has "
                 f"{', '.join(plain_line(column, 40) for column in there[:MOST_NAMED])}"
             )
 
 
-def _parts(table: pl.DataFrame, ordered: bool) -> pl.DataFrame:
-    """Number the groups that share a key: a multiple of the usual size, rollouts standing together,
-    is that many groups of one prompt."""
-    table = table.sort("order")
-    if not ordered:
-        return table.with_columns(part=pl.lit(0, pl.Int64))
-    size = pl.len().over("key")
-    usual = table.group_by("key").len()["len"].mode().max()
-    assert isinstance(usual, int)
-    place = pl.int_range(pl.len()).over("key")
-    several = (size % usual == 0) & (size > usual) & (usual > 1)
-    return table.with_columns(
-        part=pl.when(several).then(place // usual).otherwise(0).cast(pl.Int64)
-    )
-
-
-def _inside(folder: Path) -> list[Path]:
-    try:
-        found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
-    except OSError:
-        return []
-    return sorted(found, key=lambda path: _natural(path.name))
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
-    ]
-
-
 def _step_of(form: LogFormat, path: Path) -> int | None:
-    found = re.search(form.step_of_file, path.name)
+    found = re.search(form.step_of_file, "/".join(path.parts[-5:]))
     return int(found[1]) if found and len(found[1]) < 16 else None
 
 
@@ -193,4 +250,13 @@ def _size(path: Path) -> int:
         return 0
 
 
-__all__ = ["FORMATS", "MOST", "Log", "LogError", "files_of", "read_log", "recognise"]
+__all__ = [
+    "FORMATS",
+    "MOST",
+    "Log",
+    "LogError",
+    "files_of",
+    "mapping_guess",
+    "read_log",
+    "recognise",
+]

@@ -1,27 +1,36 @@
-"""Rows of a file as plain mappings, in batches, without ever holding the whole file.
+"""The rows of a file as blocks of a table, without ever holding the whole file.
 
-Files are told apart by their first bytes, not by their name. Whatever cannot be read is noted with
-its row and skipped; what follows is still read.
+Files are told apart by their first bytes, not by their name. JSON lines are parsed a block at a
+time, only the columns that are wanted; a block with anything odd in it is read line by line, so
+that whatever cannot be read is noted with its row and skipped, and what follows is still read.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
+from workbench.diagnosis.logs import tensors
+from workbench.diagnosis.logs.layout import Reader, Row
 from workbench.diagnosis.logs.problems import Problems
+from workbench.diagnosis.logs.records import documents, entries, flat, is_table, trackio
+from workbench.diagnosis.logs.signs import compact, has_tokens
+from workbench.diagnosis.logs.values import frame_of
 
-Kind = Literal["parquet", "jsonl", "csv"]
-Row = dict[str, Any]
-Batch = list[tuple[int, Row]]
+Kind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch"]
+Numbered = tuple[int, Row]
 
 BATCH = 10_000
+BLOCK = 4_000_000
 LONGEST_LINE = 32_000_000
+LARGEST_DOCUMENT = 1_000_000_000
+SAMPLE = 64
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "gzip-compressed", b"7z\xbc\xaf": "a 7z"}
 
 
@@ -38,16 +47,19 @@ def kind_of(path: Path, name: str, problems: Problems) -> Kind | None:
         return None
     if head.startswith(b"PAR1"):
         return "parquet"
+    if head.startswith(b"SQLite format 3\x00"):
+        return "sqlite"
+    if head.startswith(b"PK\x03\x04") and tensors.is_torch(path):
+        return "torch"
     for magic, words in _ARCHIVES.items():
         if head.startswith(magic):
             problems.file(name, f"{words}; unpack it first")
             return None
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"["):
-        problems.file(name, "a JSON array; expected one JSON object per line (JSONL)")
-        return None
+        return "json"
     if text.startswith(b"{"):
-        return "jsonl"
+        return "json" if _is_document(text) else "jsonl"
     line = text.split(b"\n", 1)[0]
     if b"\x00" in head or b"," not in line:
         problems.file(name, "neither parquet, JSONL nor CSV with a header")
@@ -55,25 +67,217 @@ def kind_of(path: Path, name: str, problems: Problems) -> Kind | None:
     return "csv"
 
 
-def batches(path: Path, name: str, kind: Kind, problems: Problems) -> Iterator[Batch]:
-    """The rows of a file, each with its number from 1 (a text file's line), `BATCH` at a time."""
-    readers = {"parquet": _parquet, "jsonl": _jsonl, "csv": _csv}
-    yield from readers[kind](path, name, problems)
+def _is_document(text: bytes) -> bool:
+    """Whether a JSON object goes on over several lines: its first line is no whole object."""
+    line = text.split(b"\n", 1)[0].strip()
+    return (len(line) < len(text.strip()) and line in (b"{", b"{}")) or line.endswith(
+        (b"{", b"[", b",")
+    )
 
 
-def _jsonl(path: Path, name: str, problems: Problems) -> Iterator[Batch]:
-    with path.open("rb") as stream:
-        yield from _filled(_json_rows(stream, name, problems))
+def first_row(path: Path, kind: Kind, problems: Problems) -> Row | None:
+    """The first record of a file, to recognise it by; None where there is none."""
+    quiet = Problems()
+    if kind == "parquet":
+        try:
+            return dict.fromkeys(pl.scan_parquet(path, glob=False).collect_schema().names())
+        except (pl.exceptions.PolarsError, OSError):
+            return {}
+    found = next(iter(_records(path, "", kind, quiet)), None)
+    return found[1] if found else None
 
 
-def _json_rows(stream: Any, name: str, problems: Problems) -> Iterator[tuple[int, Row]]:
+def blocks(
+    path: Path, name: str, kind: Kind, reader: Reader, first: Row, problems: Problems
+) -> Iterator[pl.DataFrame]:
+    """The rows of a file as tables of the columns that the reader wants, text or typed, with their
+    numbers from 1 (a text file's line) as `row`."""
+    if kind == "parquet" and reader.form.unpack is None:
+        yield from _parquet(path, name, reader, problems)
+    elif kind == "jsonl" and reader.form.unpack is None and not _whole_rows(first):
+        yield from _jsonl(path, name, reader, problems)
+    else:
+        yield from _tables(_records(path, name, kind, problems), reader, text=kind == "csv")
+
+
+def _whole_rows(first: Row) -> bool:
+    """Whether rows must be looked at one by one: tables, and lists per token."""
+    return is_table(first) or has_tokens(first)
+
+
+def _records(path: Path, name: str, kind: Kind, problems: Problems) -> Iterator[Numbered]:
+    if kind == "jsonl":
+        with path.open("rb") as stream:
+            yield from _json_rows(
+                iter(lambda: stream.readline(LONGEST_LINE), b""), 0, name, problems
+            )
+    elif kind == "csv":
+        csv.field_size_limit(LONGEST_LINE)
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+            yield from _csv_rows(csv.reader(stream), name, problems)
+    elif kind == "parquet":
+        for place, row in enumerate(pl.read_parquet(path, glob=False).iter_rows(named=True)):
+            yield place + 1, row
+    else:
+        yield from enumerate(_whole(path, name, kind, problems), start=1)
+
+
+def _whole(path: Path, name: str, kind: Kind, problems: Problems) -> Iterator[Row]:
+    """The records of a file that can only be read at once."""
+    try:
+        if kind == "sqlite":
+            yield from trackio(path)
+        elif kind == "torch":
+            yield from documents(tensors.load(path))
+        elif path.stat().st_size > LARGEST_DOCUMENT:
+            problems.file(name, f"a JSON document of more than {LARGEST_DOCUMENT:,} bytes")
+        else:
+            found = json.loads(path.read_bytes().decode("utf-8-sig", "replace"))
+            rows = list(documents(found))
+            if not rows:
+                problems.file(name, "a JSON array without objects")
+            yield from rows
+    except tensors.NoTensors as problem:
+        problems.file(name, str(problem))
+    except sqlite3.Error:
+        problems.file(name, "a database that trackio did not write")
+    except (ValueError, RecursionError, OSError):
+        problems.file(name, "no valid JSON")
+
+
+def _jsonl(path: Path, name: str, reader: Reader, problems: Problems) -> Iterator[pl.DataFrame]:
     number = 0
-    while line := stream.readline(LONGEST_LINE):
+    with path.open("rb") as stream:
+        rest = b""
+        while True:
+            more = stream.read(BLOCK)
+            content = rest + more
+            cut = content.rfind(b"\n") + 1 if more else len(content)
+            if not cut and more:
+                rest = content
+                if len(rest) > LONGEST_LINE:
+                    number += 1
+                    problems.row(name, number, f"a line of more than {LONGEST_LINE:,} bytes")
+                    rest = _after_newline(stream)
+                continue
+            block, rest = content[:cut], content[cut:]
+            if block:
+                if not number:
+                    block = block.removeprefix(b"\xef\xbb\xbf")
+                lines = block.count(b"\n") + (not block.endswith(b"\n"))
+                yield from _json_block(block, lines, number, name, reader, problems)
+                number += lines
+            if not more:
+                return
+
+
+def _after_newline(stream: Any) -> bytes:
+    """Skip to the end of a line; what was read beyond it."""
+    while more := stream.read(BLOCK):
+        cut = more.find(b"\n")
+        if cut >= 0:
+            found: bytes = more[cut + 1 :]
+            return found
+    return b""
+
+
+def _json_block(
+    block: bytes, lines: int, before: int, name: str, reader: Reader, problems: Problems
+) -> Iterator[pl.DataFrame]:
+    """One block of whole lines: at once where it is plain, else line by line."""
+    _sample(block, lines, reader)
+    wanted = reader.wanted
+    if wanted:
+        try:
+            raw = pl.read_ndjson(block, schema=dict.fromkeys(wanted, pl.String))
+        except (pl.exceptions.PolarsError, ValueError):
+            raw = pl.DataFrame()
+        if raw.height == lines and not reader.lacking(raw):
+            yield raw.with_columns(row=pl.int_range(before + 1, before + lines + 1, dtype=pl.Int64))
+            return
+    rows = _json_rows(block.splitlines(keepends=True), before, name, problems)
+    yield from _tables(rows, reader)
+
+
+def _sample(block: bytes, lines: int, reader: Reader) -> None:
+    """Meet the columns of some lines, evenly spaced over the block."""
+    at, step = 0, max(1, len(block) // SAMPLE)
+    rows = []
+    while at < len(block):
+        end = block.find(b"\n", at)
+        end = len(block) if end < 0 else end
+        try:
+            row = json.loads(block[at:end])
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        at = max(end, at + step)
+        found = block.find(b"\n", at - 1)
+        if found < 0:
+            break
+        at = found + 1
+    meet(rows, reader)
+
+
+def meet(rows: Iterable[Row], reader: Reader, text: bool = False) -> None:
+    """Tell the reader which columns these rows have, and which of them hold numbers."""
+    found: dict[str, bool | None] = {}
+    for row in rows:
+        for name, value in row.items():
+            if value is None or value == "":
+                found.setdefault(name, None)
+                continue
+            is_number = isinstance(value, (bool, int, float))
+            if text and isinstance(value, str):
+                is_number = _is_number(value)
+            found[name] = is_number and found.get(name) is not False
+    reader.learn(found)
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return value.strip().lower() in ("true", "false")
+    return True
+
+
+def _tables(
+    records: Iterable[Numbered], reader: Reader, text: bool = False
+) -> Iterator[pl.DataFrame]:
+    """Rows of records as tables, `BATCH` at a time."""
+    unpack = reader.form.unpack
+    batch: list[Numbered] = []
+    for number, record in records:
+        for row in flat(record) if unpack is None else unpack(record):
+            batch.append((number, compact(row)))
+            if len(batch) >= BATCH:
+                yield _table(batch, reader, text)
+                batch = []
+    if batch:
+        yield _table(batch, reader, text)
+
+
+def _table(batch: list[Numbered], reader: Reader, text: bool) -> pl.DataFrame:
+    rows = [row for _, row in batch]
+    meet(rows, reader, text)
+    numbers = pl.DataFrame({"row": [number for number, _ in batch]}, schema={"row": pl.Int64})
+    return numbers.with_columns(frame_of(rows, reader.wanted).get_columns())
+
+
+def _json_rows(
+    lines: Iterable[bytes], before: int, name: str, problems: Problems
+) -> Iterator[Numbered]:
+    number, long = before, False
+    for line in lines:
+        if long:
+            long = not line.endswith(b"\n")
+            continue
         number += 1
-        if not line.endswith(b"\n") and len(line) >= LONGEST_LINE:
+        if len(line) > LONGEST_LINE or (len(line) == LONGEST_LINE and not line.endswith(b"\n")):
             problems.row(name, number, f"a line of more than {LONGEST_LINE:,} bytes")
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(LONGEST_LINE)
+            long = not line.endswith(b"\n")
             continue
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
@@ -93,13 +297,7 @@ def _json_rows(stream: Any, name: str, problems: Problems) -> Iterator[tuple[int
         yield number, row
 
 
-def _csv(path: Path, name: str, problems: Problems) -> Iterator[Batch]:
-    csv.field_size_limit(LONGEST_LINE)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        yield from _filled(_csv_rows(csv.reader(stream), name, problems))
-
-
-def _csv_rows(reader: Any, name: str, problems: Problems) -> Iterator[tuple[int, Row]]:
+def _csv_rows(reader: Any, name: str, problems: Problems) -> Iterator[Numbered]:
     header: list[str] = []
     while True:
         try:
@@ -120,27 +318,38 @@ def _csv_rows(reader: Any, name: str, problems: Problems) -> Iterator[tuple[int,
             yield reader.line_num, dict(zip(header, fields, strict=True))
 
 
-def _parquet(path: Path, name: str, problems: Problems) -> Iterator[Batch]:
+def _parquet(path: Path, name: str, reader: Reader, problems: Problems) -> Iterator[pl.DataFrame]:
     number = 0
     try:
-        for frame in pl.scan_parquet(path, glob=False).collect_batches(
-            chunk_size=BATCH, maintain_order=True
-        ):
+        lazy = pl.scan_parquet(path, glob=False)
+        schema = lazy.collect_schema()
+        reader.learn(
+            {
+                column: kind.is_numeric()
+                or kind == pl.Boolean
+                or (None if kind == pl.Null else False)
+                for column, kind in schema.items()
+            }
+        )
+        here = [column for column in reader.wanted if column in schema]
+        for frame in lazy.select(here).collect_batches(chunk_size=BATCH, maintain_order=True):
             for part in frame.iter_slices(BATCH):
-                rows = part.iter_rows(named=True)
-                yield [(number + place, row) for place, row in enumerate(rows, start=1)]
+                if _has_lists(part):
+                    rows = enumerate(part.iter_rows(named=True), start=number + 1)
+                    yield from _tables(rows, reader)
+                else:
+                    yield part.with_columns(
+                        row=pl.int_range(number + 1, number + part.height + 1, dtype=pl.Int64)
+                    )
                 number += part.height
     except (pl.exceptions.PolarsError, OSError) as problem:
         reason = str(problem).splitlines()[0][:120]
         problems.file(name, f"damaged parquet after row {number} ({reason})")
 
 
-def _filled(rows: Iterable[tuple[int, Row]]) -> Iterator[Batch]:
-    batch: Batch = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _has_lists(frame: pl.DataFrame) -> bool:
+    """Whether rows are groups: lists of rewards."""
+    return bool(frame.height) and entries(frame.row(0, named=True)) > 1
+
+
+__all__ = ["Kind", "blocks", "first_row", "kind_of"]

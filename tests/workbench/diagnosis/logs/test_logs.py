@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 from recast import REGIMES
 from workbench.diagnosis.diagnosis import diagnose, over_training, regime_table
 from workbench.diagnosis.logs import rows as log_rows
-from workbench.diagnosis.logs.layout import Choice, agreement, codes, number
+from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import LogError, plain_line
 from workbench.diagnosis.logs.read import FORMATS, files_of, read_log, recognise
+from workbench.diagnosis.logs.semantic_ids import agreement, codes
+from workbench.diagnosis.logs.values import number
 
 ROOT = Path(__file__).parents[4]
 
 
-def shares(log) -> dict[str, float]:
-    table = regime_table(diagnose(log)).row(0, named=True)
+def shares(log, threshold: float | None = None) -> dict[str, float]:
+    table = regime_table(diagnose(log, threshold)).row(0, named=True)
     return {name: table[name] for name in REGIMES}
 
 
@@ -50,7 +52,6 @@ def test_every_format_gives_the_regimes_that_a_slow_count_gives(write, rows, tmp
         case "verl":
             planted.as_verl(rows, path)
         case "lists":
-            form = "openrlhf"
             groups = pl.DataFrame(rows).group_by("step", "prompt", maintain_order=True)
             whole = groups.agg(output="prediction", reward="reward", label=pl.col("target").first())
             planted.as_jsonl(whole.to_dicts(), path)
@@ -232,7 +233,7 @@ def unreadable(tmp_path: Path) -> dict[str, tuple[Path, str]]:
         "empty.jsonl": (b"", "empty"),
         "blank.jsonl": (b"\n\n  \n", "empty"),
         "gz.jsonl": (gzip.compress(b"{}"), "gzip"),
-        "array.json": (b'[{"step": 1}]', "JSON array"),
+        "array.json": (b'[{"step": 1}]', "no prompt"),
         "binary.parquet": (bytes(range(256)), "neither"),
         "prose.csv": (b"Dear reader\n", "neither"),
         "damaged.parquet": (b"PAR1" + b"\x00" * 100, "damaged parquet"),
@@ -335,8 +336,8 @@ def test_any_groups_in_any_order_are_counted_right(groups, order, tmp_path):
     ]
     order.shuffle(rows)
     log = read_log([planted.as_jsonl(rows, tmp_path / "log.jsonl")])
-    found = diagnose(log)
-    assert shares(log) == pytest.approx(planted.regimes_of(rows))
+    found = diagnose(log, 0.0)
+    assert shares(log, 0.0) == pytest.approx(planted.regimes_of(rows))
     assert sorted(found.groups["size"]) == sorted(len(rewards) for _, _, rewards in groups)
     assert found.groups["hits"].sum() == sum(row["reward"] > 0 for row in rows)
     flat = found.groups.filter("constant").height
@@ -439,7 +440,7 @@ def test_numbers_are_finite_or_nothing():
 def test_a_format_is_recognised_by_its_columns():
     assert recognise(["step", "prompt", "completion", "r", "advantage"]).name == "trl"
     assert recognise(["input", "output", "gts", "score", "step"]).name == "verl"
-    assert recognise(["prompt", "output", "reward"]).name == "openrlhf"
+    assert recognise(["prompt", "output", "reward"]).name == "generic"
     assert recognise(["step", "prompt", "reward"]).name == "generic"
 
 

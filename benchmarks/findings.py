@@ -1,0 +1,93 @@
+"""Precision and recall of every finding, over logs with a planted fault and clean ones.
+
+    python benchmarks/findings.py            # 4 seeds of each, some minutes
+    python benchmarks/findings.py 8 --csv findings.csv
+
+The logs are those of tests/faults.py. A finding that a planted fault rightly brings along counts
+as right, and so does one that is true of a clean log (a made-up run without learning stands still).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import faults
+import planted
+
+from workbench.diagnosis.diagnosis import diagnose
+from workbench.diagnosis.findings import CHECKS, examine
+from workbench.diagnosis.logs.read import read_log
+
+
+def found_in(rows: planted.Rows, folder: Path) -> dict[str, str]:
+    """The findings of a log, by name, with their level."""
+    path = planted.as_jsonl(rows, folder / "log.jsonl")
+    return {one.name: one.level for one in examine(diagnose(read_log([path]))).findings}
+
+
+def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int]:
+    """The table, the number of clean logs, and how many of them were accused of a problem."""
+    planted_in, hit, right, wrong, clean_alarms = (Counter[str]() for _ in range(5))
+    clean = accused = 0
+    for seed in range(seeds):
+        for fault, name in faults.FAULTS.items():
+            said = found_in(fault(seed), folder)
+            planted_in[name] += 1
+            hit[name] += name in said
+            follows = faults.FOLLOWS.get(name, frozenset()) | faults.FLAT | {name}
+            right.update(one for one in said if one in follows)
+            wrong.update(one for one in said if one not in follows)
+        for kind, make in faults.CLEAN.items():
+            said = found_in(make(seed), folder)
+            allowed = faults.ALLOWED.get(kind, frozenset()) | faults.FLAT
+            clean += 1
+            accused += "problem" in said.values()
+            right.update(one for one in said if one in allowed)
+            wrong.update(one for one in said if one not in allowed)
+            clean_alarms.update(one for one in said if one not in allowed)
+    rows = [
+        {
+            "finding": name,
+            "planted": planted_in[name],
+            "found": hit[name],
+            "recall": hit[name] / planted_in[name],
+            "fired": right[name] + wrong[name],
+            "precision": right[name] / fired if (fired := right[name] + wrong[name]) else None,
+            "on_clean": clean_alarms[name],
+        }
+        for name in CHECKS
+    ]
+    return pl.DataFrame(rows), clean, accused
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("seeds", nargs="?", type=int, default=4)
+    parser.add_argument("--csv", type=Path, default=None)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        table, clean, accused = measured(given.seeds, Path(folder))
+    print("| finding | planted | found | recall | fired | precision | on clean logs |")
+    print("|---|---|---|---|---|---|---|")
+    for row in table.iter_rows(named=True):
+        precision = "-" if row["precision"] is None else f"{row['precision']:.0%}"
+        print(
+            f"| `{row['finding']}` | {row['planted']} | {row['found']} | {row['recall']:.0%} "
+            f"| {row['fired']} | {precision} | {row['on_clean']} |"
+        )
+    print(f"\n{accused} of {clean} clean logs were accused of a problem.")
+    if given.csv is not None:
+        table.write_csv(given.csv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Memory: what a model will need, and the peak of an update (the allocator's on a GPU, a count of
+what is kept on a CPU)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from recast.lm.device import Placement
+from recast.lm.extra import LMError
+from recast.lm.prefix import CausalLM
+
+
+def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> None:
+    """Raise LMError when a folder's weights, as they will be loaded, cannot be trained here.
+
+    Counted in the placement's type, whatever type the files have: weights, gradient and Adam's
+    moments (with float32 copies below float32); with LoRA the weights alone. A hub name is not
+    checked beforehand, and activations are not counted.
+    """
+    weights = parameters_of(folder)
+    size = torch.empty((), dtype=placement.dtype).element_size()
+    # Gradient and weight in the type itself; two moments, and a copy where the type is narrow.
+    each = size if lora else 2 * size + 8 + (4 if size < 4 else 0)
+    need, have = each * weights, available(placement.device)
+    if need <= have:
+        return
+    ways = ["a smaller model"]
+    if not lora:
+        ways.insert(0, "--lora")
+    if size > 2:
+        ways.insert(0, "--dtype bfloat16")
+    what = "weights" if lora else "weights, gradient and Adam"
+    raise LMError(
+        f"{folder}: too little memory: {weights / 1e9:.2f} billion parameters need "
+        f"{need / 2**30:.1f} GiB for {what} in {str(placement.dtype).removeprefix('torch.')}, "
+        f"{placement.device} has {have / 2**30:.1f} GiB; use {', '.join(ways[:-1])}"
+        f"{' or ' if ways[:-1] else ''}{ways[-1]}"
+    )
+
+
+def parameters_of(folder: Path) -> int:
+    """Weights in a folder's safetensors files, by their headers; 0 for none."""
+    total = 0
+    for path in folder.glob("*.safetensors") if folder.is_dir() else ():
+        try:
+            with path.open("rb") as handle:
+                (length,) = struct.unpack("<Q", handle.read(8))
+                listed = json.loads(handle.read(min(length, 100_000_000)))
+            total += sum(
+                math.prod(value["shape"]) for n, value in listed.items() if n != "__metadata__"
+            )
+        except (OSError, ValueError, KeyError, TypeError, struct.error):
+            raise LMError(f"{path}: damaged, its header is unreadable") from None
+    return total
+
+
+def available(device: torch.device) -> int:
+    """Bytes of memory of a device: the card's, or the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_memory(model: CausalLM, call: Callable[[], object]) -> float:
+    """Bytes at the peak of `call`, an update and its optimizer step.
+
+    On CUDA the allocator's peak. On a CPU the tensors kept for the backward pass of the largest
+    micro-batch, each storage once, plus weights, gradient and Adam's moments.
+    """
+    first = next(model.parameters())
+    if first.is_cuda:
+        torch.cuda.synchronize(first.device)
+        torch.cuda.reset_peak_memory_stats(first.device)
+        call()
+        torch.cuda.synchronize(first.device)
+        return float(torch.cuda.max_memory_allocated(first.device))
+    weights = float(sum(4 * p.numel() * p.element_size() for p in model.parameters()))
+    held: dict[int, int] = {}
+    live = peak = 0
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    class Kept:
+        """A tensor that waits for the backward pass; its storage is counted once."""
+
+        def __init__(self, tensor: torch.Tensor) -> None:
+            nonlocal live, peak
+            self.tensor = tensor
+            self.key = tensor.untyped_storage().data_ptr()
+            if self.key not in own:
+                if not held.get(self.key):
+                    live += tensor.untyped_storage().nbytes()
+                    peak = max(peak, live)
+                held[self.key] = held.get(self.key, 0) + 1
+
+        def __del__(self) -> None:
+            nonlocal live
+            if self.key not in own:
+                held[self.key] -= 1
+                if not held[self.key]:
+                    live -= self.tensor.untyped_storage().nbytes()
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        call()
+    return weights + peak

@@ -1,0 +1,222 @@
+"""Anyone's causal LM: a folder or a hub name, with or without `recast.json`.
+
+Weights are read as safetensors only; remote code runs only when the user asks for it. What would
+change which row of the embedding a token means is refused: a folder without its tokenizer, a
+tokenizer of another size, codes that have no token. Tokens are added only when asked, and then the
+likelihood of old tokens is compared before and after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recast.lm import checkpoint
+from recast.lm.checkpoint import Checkpoint
+from recast.lm.dataset import LMData
+from recast.lm.device import CPU, Placement
+from recast.lm.extra import LMError, require
+from recast.lm.memory import check_memory
+from recast.lm.models import check_head, placed, zero_dropout
+from recast.lm.prefix import CausalLM
+from recast.lm.spelling import Spelling, find_spelling, plain
+from recast.lm.vocabulary import PLAIN, Wording, tokenizer_vocabulary
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.json",
+    "vocab.txt",
+    "tekken.json",
+    "*.tiktoken",
+)
+SPARE_ROWS = 1024
+"""Rows of an embedding without a token that are no surprise: tables are padded to round sizes."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read a model that this project did not write. add_tokens: give it the codes that it
+    lacks; gguf: a GGUF file inside the folder, which transformers converts; lora: adapters alone
+    will be trained, so weights need no gradient or moments (counted by the memory check)."""
+
+    wording: Wording = PLAIN
+    trust_remote_code: bool = False
+    add_tokens: bool = False
+    gguf: str | None = None
+    lora: bool = False
+
+
+AS_IT_IS = Reading()
+
+
+def open_model(
+    name: str, data: LMData, placement: Placement = CPU, how: Reading = AS_IT_IS
+) -> Checkpoint:
+    """The model of a folder or hub name, ready for this catalogue; in eval mode.
+
+    A folder with `recast.json` brings its vocabulary and must have been trained on this catalogue;
+    any other one brings its tokenizer, in which the codes are found. Raises LMError, one line.
+    """
+    folder = _place(name)
+    if checkpoint.is_ours(folder):
+        check_memory(folder, placement, lora=how.lora)
+        return checkpoint.load_model(folder, data.fingerprint, placement)
+    model, tokenizer = _load(name, placement, how)
+    rows = model.get_input_embeddings().weight.shape[0]
+    _check_tokenizer(name, tokenizer, rows)
+    try:
+        spelling = find_spelling(tokenizer.get_vocab(), data.sids, data.depth)
+    except LMError:
+        if not how.add_tokens:
+            raise
+        spelling = plain(data.depth)
+        add_codes(model, tokenizer, spelling, data.codebook)
+    vocabulary = tokenizer_vocabulary(tokenizer, spelling, data.codebook, how.wording)
+    check_head(model)
+    model = placed(model, placement).eval()
+    note = {"base": name, "spelling": spelling.described()}
+    return Checkpoint(model, tokenizer, vocabulary, data.fingerprint, note)
+
+
+def identity(name: str) -> dict[str, str]:
+    """What tells a start from another: its files' SHA-256, or the hub's commit.
+
+    Raises LMError for a folder without weights.
+    """
+    folder = _place(name)
+    if checkpoint.is_ours(folder):
+        files: dict[str, str] = checkpoint.read_manifest(folder)[1]["files"]
+        return files
+    if folder.is_dir():
+        found = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
+        if not found:
+            raise LMError(f"{name}: no *.safetensors file here")
+        return {path.name: _digest(path) for path in found}
+    config = _config(name, trust_remote_code=False)
+    return {name: str(getattr(config, "_commit_hash", None) or "unknown commit")}
+
+
+def example(start: Checkpoint, data: LMData) -> str:
+    """What a prompt looks like to the model, for people to check; its end where it is long."""
+    prompts = start.vocabulary.prompts([data.sft[0].history])
+    ids = prompts.ids[0, : int(prompts.length[0])].tolist()
+    if start.tokenizer is None:
+        return f"{len(ids)} codes and special tokens of the small model"
+    text = start.tokenizer.decode(ids)
+    return text if len(text) < 300 else f"...{text[-300:]}"
+
+
+def add_codes(model: CausalLM, tokenizer: Any, spelling: Spelling, codebook: int) -> int:
+    """Give the tokenizer the codes that it lacks and the model rows for them; how many.
+
+    Raises LMError when the likelihood of old tokens changes by it.
+    """
+    known = tokenizer.get_vocab()
+    levels = range(len(spelling.levels))
+    names = [spelling.name(level, code) for level in levels for code in range(codebook)]
+    names = [name for name in names if name not in known]
+    rows = model.get_input_embeddings().weight.shape[0]
+    before = _likelihood(model, rows)
+    added = int(tokenizer.add_tokens(names))
+    if len(tokenizer) > rows:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model.resize_token_embeddings(len(tokenizer))
+    if not torch.allclose(before, _likelihood(model, rows), atol=1e-3, rtol=1e-3):
+        raise LMError(
+            "adding the codes changed what the model says of its old tokens; use its own tokenizer"
+        )
+    return added
+
+
+@torch.no_grad()
+def _likelihood(model: CausalLM, rows: int) -> Tensor:
+    """Logits over the first `rows` tokens after a fixed sequence of them, less their mean."""
+    count = min(8, rows)
+    ids = torch.arange(0, rows, max(1, rows // count), device=model.device)[:count]
+    logits: Tensor = model(input_ids=ids.unsqueeze(0)).logits[0, :, :rows].float()
+    return logits - logits.mean(-1, keepdim=True)
+
+
+def _load(name: str, placement: Placement, how: Reading) -> tuple[CausalLM, Any]:
+    transformers = require("transformers")
+    folder = Path(name)
+    if folder.is_dir() and how.gguf is None:
+        if not list(folder.glob("*.safetensors")):
+            raise LMError(f"{name}: no *.safetensors file here; other formats are not read")
+        if not any(list(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+            raise LMError(
+                f"{name}: no tokenizer here (tokenizer.json or the like), so nothing says which "
+                "row a token means; copy its files from the model that this was trained from"
+            )
+    check_memory(folder, placement, lora=how.lora)
+    extra: dict[str, Any] = {"use_safetensors": True}
+    known: dict[str, Any] = {"trust_remote_code": how.trust_remote_code}
+    if how.gguf:
+        extra, known = {}, {**known, "gguf_file": how.gguf}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **known)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=placement.dtype, **known, **extra
+        )
+    except MemoryError:
+        raise LMError(f"{name}: too little memory to load this model; take a smaller one") from None
+    except (OSError, ValueError, ImportError, KeyError) as problem:
+        reason = " ".join(str(problem).split())[:300]
+        raise LMError(f"{name}: cannot load a causal LM: {reason}") from None
+    if how.gguf:
+        # The converted weights are plain tensors; what says otherwise forbids saving them.
+        model.hf_quantizer, model.is_quantized = None, False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+    zero_dropout(model)
+    return model.eval(), tokenizer
+
+
+def _check_tokenizer(name: str, tokenizer: Any, rows: int) -> None:
+    """Raise LMError when tokenizer and embedding cannot belong together."""
+    size = len(tokenizer)
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= rows:
+        raise LMError(
+            f"{name}: the tokenizer has a token with id {highest}, the model {rows} rows; they do "
+            "not belong together"
+        )
+    if rows - size > max(SPARE_ROWS, rows // 20):
+        raise LMError(
+            f"{name}: the tokenizer knows {size} tokens, the model has {rows} rows; they do not "
+            "belong together"
+        )
+
+
+def _place(name: str) -> Path:
+    """The folder of that name, there or not. Raises LMError for a path, which no hub name is, to
+    nothing."""
+    folder = Path(name)
+    if not folder.is_dir() and (
+        folder.is_absolute() or name.startswith(".") or len(folder.parts) > 2
+    ):
+        raise LMError(f"{name}: no checkpoint here; train one with: recast lm sft")
+    return folder
+
+
+def _config(name: str, *, trust_remote_code: bool) -> Any:
+    try:
+        return require("transformers").AutoConfig.from_pretrained(
+            name, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as problem:
+        reason = " ".join(str(problem).split())[:300]
+        raise LMError(f"{name}: no folder, and no model that can be reached: {reason}") from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

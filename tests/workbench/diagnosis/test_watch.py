@@ -1,0 +1,89 @@
+"""Following a log that grows: each finding is said when it begins, and when it is over."""
+
+from __future__ import annotations
+
+import os
+
+import planted
+import pytest
+
+from workbench.commands.reading import Reading
+from workbench.diagnosis.logs.layout import Choice
+from workbench.diagnosis.watch import follow
+
+
+def reading() -> Reading:
+    return Reading("", Choice(), None, 1e-6, None)
+
+
+def grown(path, stages):
+    """A `wait` that writes the next stage of a log, and ends after the last."""
+    left = list(stages)
+
+    def wait() -> bool:
+        if not left:
+            return False
+        planted.as_jsonl(left.pop(0), path)
+        # The same second and size must not hide a change.
+        os.utime(path, ns=(len(left), len(left)))
+        return True
+
+    return wait
+
+
+def test_a_finding_is_said_once_when_it_begins_and_once_when_it_is_over(tmp_path):
+    path = tmp_path / "log.jsonl"
+    healthy = planted.log(steps=6)
+    dead = [
+        {**row, "step": row["step"] + 6, "reward": 0.0, "advantage": 0.0}
+        for row in planted.log(1, steps=6)
+    ]
+    again = [{**row, "step": row["step"] + 12} for row in planted.log(2, steps=12)]
+    stages = [healthy, healthy + dead, healthy + dead, healthy + dead + again]
+    seen = list(follow([path], reading().look, grown(path, stages)))
+    assert seen[0].answer is None
+    assert "no such file" in seen[0].why
+    began = [{one.name for one in each.began} for each in seen[1:]]
+    assert began[0] == set()
+    assert "starved" in began[1]
+    assert "starved" not in began[2]
+    assert "starved" in seen[4].over
+
+
+def test_files_that_do_not_change_are_not_read_again(tmp_path):
+    path = planted.as_jsonl(planted.log(steps=3), tmp_path / "log.jsonl")
+    looks, left = [], [1, 2, 3]
+
+    def look(files):
+        looks.append(files)
+        return reading().look(files)
+
+    def wait() -> bool:
+        return bool(left and left.pop())
+
+    assert len(list(follow([path], look, wait))) == len(looks) == 1
+
+
+def test_an_unreadable_log_is_waited_out_and_said_once(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "pro')
+    left = [1, 2]
+    seen = list(follow([path], reading().look, lambda: bool(left and left.pop())))
+    assert len(seen) == 1
+    assert seen[0].why.startswith("nothing readable")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_watched_log_ends_with_one_on_the_finding_that_was_named(fails, tmp_path):
+    from click.testing import CliRunner
+
+    from workbench.cli import cli
+
+    path = planted.as_jsonl(planted.log(mean=0.02, batch=32), tmp_path / "log.jsonl")
+    name = "starved" if fails else "saturated"
+    done = CliRunner().invoke(
+        cli, ["watch", str(path), "--once", "--fail-on", name], standalone_mode=False
+    )
+    assert done.exception is None
+    assert done.return_value == int(fails)
+    assert "begins: problem: starved" in done.stdout

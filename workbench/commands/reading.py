@@ -1,0 +1,109 @@
+"""How a log is read: the options that every command on a log has, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
+from workbench.diagnosis.counterfactual import DEFAULT
+from workbench.diagnosis.diagnosis import Diagnosis, diagnose
+from workbench.diagnosis.findings.scalars import ScalarRun, take_apart
+from workbench.diagnosis.logs.layout import FIELDS, Choice
+from workbench.diagnosis.logs.mapping import MappingError, choice_of
+from workbench.diagnosis.logs.problems import LogError
+from workbench.diagnosis.logs.read import FORMATS, files_of, read_log
+from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
+from workbench.spec.experiment import SpecError
+
+OPTIONS = (
+    click.option("--log-format", type=click.Choice(list(FORMATS)), default=None, help="Whose log."),
+    click.option("--reward", "rewards", multiple=True, metavar="COLUMN",
+                 help="Repeatable: added up."),
+    click.option("--outcome", default="", metavar="COLUMN", help="The raw outcome, unshaped."),
+    click.option("--map", "fields", multiple=True, metavar="FIELD=COLUMN",
+                 help=f"Which column holds what, by commas; fields: {', '.join(FIELDS)}."),
+    click.option("--threshold", type=float, default=None,
+                 help="A hit is an outcome above it; found out by default."),
+    click.option("--tolerance", default=1e-6, show_default=True,
+                 help="Rewards this near are equal."),
+    click.option("--group", type=click.IntRange(2), default=None, help="G of a log of scalars."),
+)  # fmt: skip
+
+
+@dataclass
+class Reading:
+    """The options as given. found: the last log of rollouts that was taken apart."""
+
+    form: str
+    choice: Choice
+    threshold: float | None
+    tolerance: float
+    group: int | None
+    found: Diagnosis | None = field(default=None)
+
+    def rollouts(self, files: Sequence[Path]) -> Diagnosis:
+        """Read and take apart a log of rollouts, warnings on stderr. Raises LogError."""
+        log = read_log(files, form=self.form, choice=self.choice)
+        for line in log.problems.lines():
+            click.echo(f"warning: {line}", err=True)
+        if log.problems.summary():
+            click.echo(f"warning: {log.problems.summary()}", err=True)
+        self.found = diagnose(log, self.threshold, self.tolerance)
+        return self.found
+
+    def any(self, files: Sequence[Path]) -> Diagnosis | ScalarRun:
+        """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
+        try:
+            return self.rollouts(files)
+        except LogError:
+            named = self.form or self.choice.columns
+            if named or not any(is_scalars(path) for path in files):
+                raise
+            return take_apart(read_scalars(files), self.group)
+
+    def look(self, files: Sequence[Path]) -> Answer:
+        """The answer to a log. Raises LogError."""
+        said = self.any(files)
+        if isinstance(said, ScalarRun):
+            return answer_of_scalars(said, 0.5)
+        return answer(said, DEFAULT, 0.5)
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `OPTIONS` to a command, which gets them as one argument, `reading`."""
+
+    @wraps(command)
+    def wrapped(
+        log_format: str | None,
+        rewards: tuple[str, ...],
+        outcome: str,
+        fields: tuple[str, ...],
+        threshold: float | None,
+        tolerance: float,
+        group: int | None,
+        **more: Any,
+    ) -> Any:
+        try:
+            choice = choice_of(fields, rewards, outcome)
+        except MappingError as problem:
+            raise SpecError(str(problem)) from None
+        reading = Reading(log_format or "", choice, threshold, tolerance, group)
+        return command(reading=reading, **more)
+
+    for option in reversed(OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def log_files(paths: Sequence[Path]) -> list[Path]:
+    """The files of a log. Raises SpecError, one line, where there are none."""
+    try:
+        return files_of(paths)
+    except LogError as problem:
+        raise SpecError(str(problem)) from None

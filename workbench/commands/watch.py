@@ -1,0 +1,92 @@
+"""`recast watch`: findings of a log as they begin, for a terminal and for scripts."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from workbench.commands.reading import Reading, reading_options
+from workbench.diagnosis.counterfactual import DEFAULT
+from workbench.diagnosis.findings import CHECKS
+from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
+from workbench.diagnosis.watch import Seen, follow
+from workbench.report.log import html_target, write_log_report
+from workbench.spec.experiment import SpecError
+
+NAMES = (*CHECKS, *(check.name for check in SCALAR_CHECKS if check.name not in CHECKS))
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@reading_options
+@click.option("--every", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Seconds"
+              " between two glances at the files.")  # fmt: skip
+@click.option("--idle", default=0.0, type=click.FloatRange(0), help="End after so many seconds "
+              "without a change; 0: never.")  # fmt: skip
+@click.option("--once", is_flag=True, help="Look once and end.")
+@click.option(
+    "--fail-on",
+    "failing",
+    multiple=True,
+    metavar="FINDING",
+    help="End with exit code 1 as soon as it begins; repeat; `problem` stands for every problem.",
+)
+@click.option("--html", "target", type=click.Path(path_type=Path), default=None, metavar="FILE",
+              help="Rewrite this report at every change.")  # fmt: skip
+def watch(
+    paths: tuple[Path, ...],
+    reading: Reading,
+    every: float,
+    idle: float,
+    once: bool,
+    failing: tuple[str, ...],
+    target: Path | None,
+) -> int:
+    """Follow a growing log: print each finding when it begins, and when it is over.
+
+    PATHS: as `recast diagnose` takes them. Ends with Ctrl-C, --idle, --once or --fail-on.
+    """
+    unknown = [name for name in failing if name not in (*NAMES, "problem")]
+    if unknown:
+        raise SpecError(f"--fail-on {unknown[0]}: no such finding; one of problem, "
+                        f"{', '.join(NAMES)}")  # fmt: skip
+    if target is not None:
+        html_target(target)
+    quiet = 0.0
+
+    def wait() -> bool:
+        nonlocal quiet
+        quiet += every
+        if once or (idle and quiet > idle):
+            return False
+        time.sleep(every)
+        return True
+
+    for seen in follow(paths, reading.look, wait):
+        quiet = 0.0
+        _say(seen)
+        if target is not None and reading.found is not None:
+            write_log_report(reading.found, DEFAULT, 0.5, target)
+        if hit := [one.name for one in seen.began if _fails(one.name, one.level, failing)]:
+            click.echo(f"failing on {', '.join(hit)}", err=True)
+            return 1
+    return 0
+
+
+def _fails(name: str, level: str, failing: tuple[str, ...]) -> bool:
+    return name in failing or (level == "problem" and "problem" in failing)
+
+
+def _say(seen: Seen) -> None:
+    if seen.answer is None:
+        click.echo(f"waiting: {seen.why}", err=True)
+        return
+    click.echo(seen.answer.read[0])
+    for one in seen.began:
+        click.echo(f"begins: {one.level}: {one.name}\n  {one.says}\n  Do: {one.do}")
+    for name in seen.over:
+        click.echo(f"over: {name}")
+    if not seen.began and not seen.over:
+        click.echo("nothing new")

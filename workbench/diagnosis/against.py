@@ -1,0 +1,84 @@
+"""Two runs told apart: findings that only one of them has, and shares with their difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.findings import CHECKS, examine
+from workbench.diagnosis.logs.groups import TEACHES
+
+Z = 1.959964
+Array = npt.NDArray[np.float64]
+
+
+def findings_apart(one: Diagnosis, other: Diagnosis) -> pl.DataFrame:
+    """One row per finding that either run has, in order of weight.
+
+    Columns: finding, a and b (its level, "-" where a run has not got it, "not checked" where its
+    column is missing), a_says, b_says.
+    """
+    said = [examine(found) for found in (one, other)]
+    named = [{finding.name: finding for finding in each.findings} for each in said]
+    missing = [{name for gap in each.unchecked for name in gap.names} for each in said]
+    rows = []
+    for name in CHECKS:
+        if name not in named[0] and name not in named[1]:
+            continue
+        row: dict[str, str] = {"finding": name}
+        for letter, mine, gaps in zip("ab", named, missing, strict=True):
+            silent = "not checked" if name in gaps else "-"
+            row[letter] = mine[name].level if name in mine else silent
+            row[f"{letter}_says"] = mine[name].says if name in mine else ""
+        rows.append(row)
+    return pl.DataFrame(
+        rows, schema=dict.fromkeys(("finding", "a", "b", "a_says", "b_says"), pl.String)
+    )
+
+
+SHARES: Mapping[str, pl.Expr] = {
+    "all_zero": pl.col("regime") == "all_zero",
+    "learnable": TEACHES,
+    "saturated": pl.col("regime") == "saturated",
+    "equal_rewards": pl.col("constant"),
+    "pass_at_1": pl.col("hits") / pl.col("size"),
+    "pass_at_g": pl.col("hits") > 0,
+    "reward": pl.col("reward"),
+    "entropy": pl.col("entropy"),
+}
+
+
+def shares_apart(one: Diagnosis, other: Diagnosis) -> pl.DataFrame:
+    """Means over the groups of the last third of the steps of both runs, and B less A.
+
+    Columns: what, a, b, difference, low, high (95%, of independent groups), apart (whether the
+    interval leaves 0 out). Quantities that either log lacks are left out; groups of one prompt that
+    come back make intervals too narrow.
+    """
+    rows = []
+    for name, what in SHARES.items():
+        first, last = _values(one, what), _values(other, what)
+        if min(len(first), len(last)) < 2:
+            continue
+        gap = float(last.mean() - first.mean())
+        half = Z * float(np.sqrt(first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)))
+        rows.append(
+            {
+                "what": name,
+                "a": float(first.mean()),
+                "b": float(last.mean()),
+                "difference": gap,
+                "low": gap - half,
+                "high": gap + half,
+                "apart": "yes" if abs(gap) > half else "no",
+            }
+        )
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _values(found: Diagnosis, what: pl.Expr) -> Array:
+    return found.late().select(v=what)["v"].cast(pl.Float64).drop_nulls().to_numpy()

@@ -1,0 +1,319 @@
+"""Where the logged advantages come from: the formula that fits them, or the kind of fault.
+
+Every credit of the catalogue is recomputed from the logged rewards, whole steps at a time, and
+compared with what was logged, group by group. Where none fits, the advantages themselves say what
+is wrong: whose mean was subtracted, and whether they follow the rewards of their group at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from recast.stage import bind
+from recast.stages.credit import CREDITS
+from recast.strategies import STRATEGIES
+from workbench.diagnosis.counterfactual import Batch, Logged, logged, signals, slots
+from workbench.diagnosis.diagnosis import Diagnosis
+
+Array = npt.NDArray[np.float64]
+Kind = Literal["", "formula", "stride", "foreign", "outside", "unknown"]
+
+FEWEST = 5
+"""Groups of different rewards below which nothing is said."""
+
+FITS = 0.95
+"""Share of those groups that a formula must reproduce."""
+
+NEAR = 2e-3
+"""Advantages this near, relative to the largest of their group, are the same."""
+
+ABSURD = 10.0
+"""Advantages are too large from this many times what normalising a group can give."""
+
+FORMULAS = (
+    *(f"grpo(eps={eps:g}, ddof={ddof})" for eps in (1e-6, 1e-4, 1e-8) for ddof in (1, 0)),
+    *(f"pass_at_k(k={k})" for k in (2, 4, 8)),
+    *(name for name in CREDITS if name not in ("none", "grpo", "pass_at_k")),
+)
+"""Credits that are tried, the commonest first: the first of equal error is named."""
+
+BATCH = "the reward less a baseline of the whole batch"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the advantages are. found: whose; groups: of different rewards that were compared;
+    formula: the credit or strategy that fits `share` of them, "" for none; kind: "" where nothing
+    is logged or too little, "formula", or the fault; odd: share of groups that show the fault;
+    largest: the largest advantage over what normalising a group of that size can give, and absurd:
+    the share of groups beyond `ABSURD` of it."""
+
+    found: Diagnosis
+    kind: Kind = ""
+    formula: str = ""
+    share: float = 0.0
+    groups: int = 0
+    odd: float = 0.0
+    largest: float = 0.0
+    absurd: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """One line for the reader; empty where no advantage is logged."""
+        if self.kind == "formula":
+            return (
+                f"advantages: {self.formula}, which gives {self.share:.0%} of "
+                f"{self.groups:,} groups of different rewards"
+            )
+        return "advantages: no formula of the catalogue gives them" if self.kind else ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The groups of one step, padded. place: among the log's batches; order: of the rows in the
+    log; valid: which slots hold one; reward, advantage; all `[B, G]`."""
+
+    place: int
+    batch: Batch
+    order: npt.NDArray[np.int64]
+    valid: npt.NDArray[np.bool_]
+    reward: Array
+    advantage: Array
+
+    @property
+    def uneven(self) -> npt.NDArray[np.bool_]:
+        """Groups of different rewards, `[B]`."""
+        return np.asarray(_spread(self.reward, self.valid) > 1e-6, np.bool_)
+
+
+def audit(found: Diagnosis) -> Audit:
+    """Explain the advantages of a log; see `Audit`."""
+    if not found.rollouts["advantage"].count() or found.group < 2:
+        return Audit(found)
+    tensors = logged(found, "reward")
+    steps = _steps(tensors)
+    uneven = sum(int(step.uneven.sum()) for step in steps)
+    if uneven < FEWEST:
+        return Audit(found, groups=uneven)
+    largest, absurd = _size(steps)
+    named = _formula(steps) or _scaled(steps) or _batch_wide(steps) or _strategy(steps, tensors)
+    if named is not None:
+        return Audit(found, "formula", *named, uneven, 0.0, largest)
+    kind, odd = _fault(steps, found.group)
+    return Audit(found, kind, "", 0.0, uneven, odd, largest, absurd)
+
+
+def _steps(tensors: Logged) -> list[Step]:
+    """The steps in which every rollout has an advantage."""
+    steps = []
+    parts = tensors.rows.group_by("step", maintain_order=True)
+    for place, (batch, (_, part)) in enumerate(zip(tensors.batches, parts, strict=True)):
+        named = slots(part)
+        if named["advantage"].null_count():
+            continue
+        valid = batch.groups.valid.numpy()
+        at = named["row"].to_numpy(), named["slot"].to_numpy()
+        order, advantage = np.zeros(valid.shape, np.int64), np.zeros(valid.shape)
+        order[at], advantage[at] = named["order"].to_numpy(), named["advantage"].to_numpy()
+        reward = np.where(valid, batch.groups.reward.numpy(), 0.0)
+        steps.append(Step(place, batch, order, valid, reward, advantage))
+    return steps
+
+
+def _formula(steps: Sequence[Step]) -> tuple[str, float] | None:
+    """The credit that reproduces the advantages of most groups, and of how many."""
+    best: tuple[float, float, str] | None = None
+    for text in FORMULAS:
+        bound = bind("credit", CREDITS, text)
+        said = []
+        try:
+            for step in steps:
+                batch = step.batch
+                value = bound(batch.binary if bound.stage.binary else batch.groups)
+                value = value.mean(-1) if value.ndim > 2 else value
+                said.append(np.where(step.valid, value.numpy(), 0.0))
+        except ValueError:
+            continue
+        share, error = _agreement(steps, said)
+        if share >= FITS and (best is None or error < best[0]):
+            best = error, share, text
+    return None if best is None else (best[2], best[1])
+
+
+def _scaled(steps: Sequence[Step]) -> tuple[str, float] | None:
+    """GRPO with another eps, or the centred reward times another factor."""
+    scales, spreads = [], []
+    for step in steps:
+        scale, spread = _own_scale(step)
+        scales.append(scale)
+        spreads.append(spread)
+    scale, spread = np.concatenate(scales), np.concatenate(spreads)
+    keep = np.isfinite(scale) & (scale > 0)
+    if keep.mean() < FITS:
+        return None
+    for ddof in (1, 0):
+        rest = scale[keep] - spread[keep, ddof]
+        eps = float(np.median(rest))
+        if eps > -1e-9 and np.mean(np.abs(rest - eps) <= NEAR * scale[keep]) >= FITS:
+            return f"grpo(eps={max(eps, 0.0):.3g}, ddof={ddof})", float(keep.mean())
+    factor = float(np.median(scale[keep]))
+    if np.mean(np.abs(scale[keep] - factor) <= NEAR * factor) >= FITS:
+        return f"{1 / factor:.4g} times dr_grpo", float(keep.mean())
+    return None
+
+
+def _batch_wide(steps: Sequence[Step]) -> tuple[str, float] | None:
+    """One line through the rewards of the whole step: a baseline and a scale of the batch."""
+    near: list[npt.NDArray[np.bool_]] = []
+    for step in steps:
+        if step.uneven.sum() < 2:
+            continue
+        reward, advantage = step.reward[step.valid], step.advantage[step.valid]
+        rise, start = np.polyfit(reward, advantage, 1)
+        gap = np.where(step.valid, np.abs(step.advantage - start - rise * step.reward), 0.0)
+        limit = NEAR * max(float(np.abs(advantage).max()), 1e-2)
+        near.append((gap.max(1) <= limit) & (rise > 0))
+    if not near or len(fits := np.concatenate(near)) < FEWEST or fits.mean() < FITS:
+        return None
+    return BATCH, float(fits.mean())
+
+
+def _own_scale(step: Step) -> tuple[Array, Array]:
+    """What the centred rewards of each group of different rewards were divided by `[U]`, NaN where
+    advantages are no multiple of them; and the group's deviations with ddof 0 and 1, `[U, 2]`."""
+    valid = step.valid[step.uneven]
+    count = valid.sum(1, keepdims=True)
+    r, a = step.reward[step.uneven], np.where(valid, step.advantage[step.uneven], 0.0)
+    centred = np.where(valid, r - (r * valid).sum(1, keepdims=True) / count, 0.0)
+    square = (centred**2).sum(1, keepdims=True)
+    slope = (a * centred).sum(1, keepdims=True) / square
+    linear = np.abs(a - slope * centred).max(1) <= NEAR * np.abs(a).max(1) + 1e-9
+    with np.errstate(divide="ignore"):
+        scale = np.where(linear & (slope[:, 0] > 0), 1 / slope[:, 0], np.nan)
+    spread = np.sqrt(np.concatenate([square / count, square / np.maximum(count - 1, 1)], 1))
+    return np.asarray(scale, np.float64), np.asarray(spread, np.float64)
+
+
+def _strategy(steps: Sequence[Step], tensors: Logged) -> tuple[str, float] | None:
+    """The whole strategy, repair and selection included, that reproduces the advantages."""
+    for name, strategy in STRATEGIES.items():
+        try:
+            made = [signal for _, signal in signals(strategy, tensors)]
+        except ValueError:
+            continue
+        said = []
+        for step in steps:
+            signal = made[step.place]
+            value = signal.advantage
+            value = value.mean(-1) if value.ndim > 2 else value
+            sent = torch.where(signal.rows, value, 0.0).numpy()
+            width = step.valid.shape[1]
+            if sent.shape[1] < width:
+                break
+            said.append(sent[:, :width] * step.valid)
+        if len(said) == len(steps) and (share := _agreement(steps, said)[0]) >= FITS:
+            return name, share
+    return None
+
+
+def _agreement(steps: Sequence[Step], said: Sequence[Array]) -> tuple[float, float]:
+    """Share of the groups whose advantages are reproduced, and the mean error of all: groups of
+    different rewards and, as one more vote, the others."""
+    fits: list[npt.NDArray[np.bool_]] = []
+    dead: list[npt.NDArray[np.bool_]] = []
+    errors = []
+    for step, value in zip(steps, said, strict=True):
+        gap = np.abs(step.advantage - value).max(1)
+        scale = np.maximum(np.abs(value).max(1), 1e-2)
+        near = gap <= NEAR * scale + 1e-6
+        fits.append(near[step.uneven])
+        dead.append(near[~step.uneven])
+        errors.append((gap / scale)[step.uneven])
+    share = float(np.concatenate(fits).mean())
+    rest = np.concatenate(dead)
+    if len(rest) >= FEWEST:
+        share = min(share, float(rest.mean()))
+    return share, float(np.concatenate(errors).mean())
+
+
+def _fault(steps: Sequence[Step], group: int) -> tuple[Kind, float]:
+    """What is wrong with advantages that no formula gives, and in which share of the groups."""
+    if _sliced(steps, group):
+        return "stride", 1.0
+    against = [_against(step) for step in steps]
+    dead = np.concatenate([_both_signs(step) for step in steps])
+    odd = float(np.concatenate(against).mean())
+    if odd >= 0.2 or (len(dead) >= FEWEST and dead.sum() >= FEWEST and dead.mean() >= 0.2):
+        return "foreign", max(odd, float(dead.mean()) if len(dead) else 0.0)
+    outside = np.concatenate([_off_centre(step) for step in steps])
+    if outside.mean() >= 0.2:
+        return "outside", float(outside.mean())
+    return "unknown", 1.0
+
+
+def _sliced(steps: Sequence[Step], group: int) -> bool:
+    """Whether rows were cut into groups by their place in the batch: G in a row, whatever their
+    prompts."""
+    whole, rows = 0, 0
+    for step in steps:
+        order = np.argsort(step.order[step.valid])
+        reward, advantage = step.reward[step.valid][order], step.advantage[step.valid][order]
+        usable = len(reward) - len(reward) % group
+        if not usable:
+            continue
+        r = reward[:usable].reshape(-1, group)
+        a = advantage[:usable].reshape(-1, group)
+        centred = r - r.mean(1, keepdims=True)
+        norm = (centred**2).sum(1, keepdims=True)
+        slope = np.divide((centred * a).sum(1, keepdims=True), norm, out=0 * norm, where=norm > 0)
+        near = np.abs(a - slope * centred).max(1) <= 1e-2 * np.maximum(np.abs(a).max(1), 0.1)
+        whole += int((near & (slope[:, 0] >= 0)).sum())
+        rows += len(near)
+    return rows >= FEWEST and whole >= FITS * rows
+
+
+def _against(step: Step) -> npt.NDArray[np.bool_]:
+    """Groups of different rewards whose better half did not get the larger advantage, `[U]`."""
+    keep = step.uneven
+    r, a, valid = step.reward[keep], step.advantage[keep], step.valid[keep]
+    count = valid.sum(1, keepdims=True)
+    centred = np.where(valid, r - (r * valid).sum(1, keepdims=True) / count, 0.0)
+    mean = (a * valid).sum(1, keepdims=True) / count
+    return np.asarray((centred * (a - mean)).sum(1) <= 0, np.bool_)
+
+
+def _both_signs(step: Step) -> npt.NDArray[np.bool_]:
+    """Groups of equal rewards that have advantages of both signs, `[D]`."""
+    a = np.where(step.valid, step.advantage, 0.0)[~step.uneven]
+    return np.asarray((a.min(1) < -1e-3) & (a.max(1) > 1e-3), np.bool_)
+
+
+def _off_centre(step: Step) -> npt.NDArray[np.bool_]:
+    """Groups of different rewards whose advantages do not add up to nothing, `[U]`."""
+    a = np.where(step.valid, step.advantage, 0.0)[step.uneven]
+    return np.asarray(np.abs(a.sum(1)) > 0.02 * np.abs(a).sum(1) + 1e-6, np.bool_)
+
+
+def _size(steps: Sequence[Step]) -> tuple[float, float]:
+    """The largest advantage over what normalising can give ((n - 1) / sqrt n, or the spread of the
+    rewards where that is larger), and the share of groups beyond `ABSURD` of it."""
+    ratios = []
+    for step in steps:
+        count = step.valid.sum(1)
+        bound = np.maximum(np.sqrt(count), _spread(step.reward, step.valid))
+        bound = np.maximum(bound, np.abs(step.reward).max(1))
+        ratios.append((np.abs(step.advantage) * step.valid).max(1) / bound)
+    ratio = np.concatenate(ratios)
+    return float(ratio.max()), float((ratio > ABSURD).mean())
+
+
+def _spread(reward: Array, valid: npt.NDArray[np.bool_]) -> Array:
+    top = np.where(valid, reward, -np.inf).max(1)
+    low = np.where(valid, reward, np.inf).min(1)
+    return np.asarray(top - low, np.float64)

@@ -1,0 +1,176 @@
+"""What training did step by step: one number per step and quantity, of rollouts or of scalars.
+
+Checks on a trend look at these curves alone, so they say the same of a log of rollouts and of a
+tracker's scalars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.stats import theilslopes
+
+from workbench.diagnosis.diagnosis import Diagnosis
+
+Array = npt.NDArray[np.float64]
+
+TAIL = 0.1
+"""Share of the steps, the last ones, that say how a run ends."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values `[S]` at steps `[S]`, ascending; both finite."""
+
+    step: Array
+    value: Array
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def first(self, share: float = 1 / 3) -> Array:
+        """The values of the first steps: three at least, if there are so many."""
+        return self.value[: max(3, round(share * len(self)))]
+
+    def last(self, share: float = TAIL) -> Array:
+        """The values of the last steps: three at least, if there are so many."""
+        return self.value[-max(3, round(share * len(self))) :]
+
+
+Curves = Mapping[str, Curve]
+"""Curves by quantity. reward, outcome (means; outcome is the share of hits where hits are known);
+entropy (nats per token); kl (nats); length (tokens, else characters); truncated, repetition,
+clipped, zero_spread (shares); mismatch (mean size of the log-prob difference per token, nats);
+lag (steps between sampling and training); eval (an evaluation's score); grad_norm."""
+
+COLUMNS = ("reward", "entropy", "kl", "repetition", "mismatch", "clipped", "lag")
+
+
+def curve(step: npt.ArrayLike, value: npt.ArrayLike) -> Curve:
+    """A curve of unordered values with gaps."""
+    steps, values = np.asarray(step, np.float64), np.asarray(value, np.float64)
+    there = np.isfinite(steps) & np.isfinite(values)
+    order = np.argsort(steps[there], kind="stable")
+    return Curve(steps[there][order], values[there][order])
+
+
+def curves_of(found: Diagnosis) -> dict[str, Curve]:
+    """The means per step of what a log of rollouts holds."""
+    rows = found.rollouts
+    named = [name for name in COLUMNS if name in rows.columns and rows[name].count()]
+    steps = (
+        rows.group_by("step")
+        .agg(
+            *(pl.col(name).cast(pl.Float64).mean() for name in named),
+            length=_length(rows).mean(),
+            truncated=_truncated(rows).mean(),
+        )
+        .sort("step")
+    )
+    groups = (
+        found.groups.filter(pl.col("size") > 1)
+        .group_by("step")
+        .agg(
+            zero_spread=pl.col("constant").mean(),
+            outcome=(pl.col("hits").sum() / pl.col("size").sum()),
+        )
+        .sort("step")
+    )
+    made = {
+        name: curve(table["step"].to_numpy(), table[name].cast(pl.Float64).to_numpy())
+        for table, names in (
+            (steps, [*named, "length", "truncated"]),
+            (groups, ["zero_spread", "outcome"]),
+        )
+        for name in names
+    }
+    if not found.known:
+        del made["outcome"]
+    return {name: one for name, one in made.items() if len(one)}
+
+
+def _length(rows: pl.DataFrame) -> pl.Expr:
+    if rows["tokens"].count():
+        return pl.col("tokens").cast(pl.Float64)
+    if rows["chars"].count():
+        return pl.col("chars").cast(pl.Float64)
+    return pl.lit(None, pl.Float64)
+
+
+def _truncated(rows: pl.DataFrame) -> pl.Expr:
+    if rows["truncated"].count():
+        return pl.col("truncated").cast(pl.Float64)
+    limit = pile_up(rows["tokens"].drop_nulls().to_numpy())
+    if limit is None:
+        return pl.lit(None, pl.Float64)
+    return (pl.col("tokens") >= limit).cast(pl.Float64)
+
+
+def pile_up(tokens: npt.NDArray[np.int32]) -> int | None:
+    """The length at which rollouts are cut off: the largest, where far more of them have it than
+    have the lengths below; None where lengths do not pile up.
+
+    A largest length below 32 is an answer of fixed form, a semantic ID or a label.
+    """
+    if len(tokens) < 20 or int(tokens.max()) < 32:
+        return None
+    top = int(tokens.max())
+    at = float((tokens == top).mean())
+    # A tail that ends by itself has about as many rollouts just below its end.
+    below = float(((tokens < top) & (tokens >= 0.9 * top)).mean()) / max(1.0, 0.1 * top)
+    return top if at >= 0.02 and at > 10 * below else None
+
+
+class Moved(NamedTuple):
+    """Means of the first third and of the last steps, their difference in standard errors."""
+
+    before: float
+    after: float
+    z: float
+
+
+def moved(one: Curve, tail: float = 1 / 3) -> Moved:
+    """How a curve ends against how it began; steps count as independent draws."""
+    first, last = one.first(), one.last(tail)
+    error = float(np.sqrt(first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)))
+    gap = float(last.mean() - first.mean())
+    z = gap / error if error > 0 else float(np.sign(gap)) * np.inf if gap else 0.0
+    return Moved(float(first.mean()), float(last.mean()), z)
+
+
+class Slope(NamedTuple):
+    """A slope per step and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def slope(one: Curve) -> Slope:
+    """Theil and Sen's slope: the median over pairs of steps, at most 500 steps evenly spaced."""
+    every = -(-len(one) // 500)
+    found = theilslopes(one.value[::every], one.step[::every], alpha=0.95)
+    return Slope(float(found.slope), float(found.low_slope), float(found.high_slope))
+
+
+def arrival(one: Curve, level: float) -> tuple[float, float, float] | None:
+    """The step at which a curve reaches a level if it goes on as in its last half, with the range
+    that the slope's interval allows (infinite where that does not go there); None where it does
+    not go there. The curve and the level are positive: the slope is that of the logarithm.
+    """
+    half = Curve(one.step[len(one) // 2 :], np.log(np.maximum(one.value[len(one) // 2 :], 1e-9)))
+    if len(half) < 5 or level <= 0:
+        return None
+    rate = slope(half)
+    now, goal = float(np.median(half.value[-max(3, len(half) // 5) :])), float(np.log(level))
+    way = goal - now
+    if way == 0 or rate.value * way <= 0:
+        return None
+    at = [way / r if r * way > 0 else np.inf for r in (rate.value, rate.low, rate.high)]
+    end = float(one.step[-1])
+    return end + at[0], end + min(at), end + max(at)

@@ -1,0 +1,81 @@
+"""What a check says: a finding, or that it could not run and which column it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["problem", "note"]
+
+MOSTLY = 0.5
+Z = 4.0
+"""A change over training counts from this many standard errors on: one log in 15,000 by chance."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """name: of the check; level: "problem", the run is not learning as its owner believes, or
+    "note", read the numbers with this in mind; says: the evidence, with its numbers; do: what would
+    help."""
+
+    name: str
+    level: Level
+    says: str
+    do: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check. function: of what `reads` names, a `Diagnosis`, its `Curves` or its `Audit`; None:
+    silent.
+
+    needs: names of which the log must hold one (`NEEDS`), empty where every log has what it takes;
+    explains: findings that only repeat this one and are left out beside it.
+    """
+
+    function: Callable[[Any], Finding | None]
+    reads: Literal["rollouts", "curves", "audit"] = "rollouts"
+    needs: tuple[str, ...] = ()
+    explains: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The name of the finding."""
+        return self.function.__name__
+
+
+NEEDS: Mapping[str, str] = {
+    "advantage": "advantage",
+    "kl": "kl",
+    "entropy": "entropy",
+    "tokens": "tokens",
+    "length": "tokens",
+    "truncated": "finish_reason or tokens",
+    "repetition": "completions of 20 words or more",
+    "mismatch": "log-probs of rollout engine and training",
+    "clipped": "clip_ratio",
+    "shaped": "a raw outcome beside the reward",
+    "prediction": "completion",
+    "format": "format_reward",
+    "reward": "reward",
+    "outcome": "an outcome",
+    "pace": "20 logged steps",
+    "zero_spread": "frac_reward_zero_std",
+    "all_bad": "the share of groups without a hit",
+    "all_good": "the share of groups of hits only",
+    "grad_norm": "the gradient's norm",
+    "loss": "the loss",
+    "lag": "staleness",
+    "eval": "an evaluation",
+}
+"""What to log, in a reader's words, by what a check needs."""
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """Checks that could not run for want of one column. names: of their findings; column: what to
+    log, in words."""
+
+    names: tuple[str, ...]
+    column: str

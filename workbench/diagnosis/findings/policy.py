@@ -1,0 +1,224 @@
+"""Findings about the policy: its entropy, its distance to the reference, and who sampled for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.findings.curves import Curve, Curves, arrival, moved
+from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
+
+FLOOR = 0.1
+"""Entropy that is left of the first third's when it counts as collapsed."""
+
+ENGINE = 0.1
+"""Mean size of the log-prob difference per token, nats: two engines of one policy and precision
+stay below .02."""
+
+
+def entropy_collapse(curves: Curves) -> Finding | None:
+    """The entropy is gone, or will be before the run is twice as long."""
+    entropy = curves.get("entropy")
+    if entropy is None or len(entropy) < 10:
+        return None
+    change = moved(entropy, 0.1)
+    if change.before <= 0 or change.z > -Z:
+        return None
+    level = FLOOR * change.before
+    do = (
+        "Keep samples apart: a higher upper clip (clip-higher), an entropy bonus or KL, more "
+        "prompts that are neither solved nor hopeless, a lower learning rate. Go on from a "
+        "checkpoint of before."
+    )
+    if change.after <= level:
+        crossed = entropy.step[int(np.argmax(entropy.value <= level))]
+        return Finding(
+            "entropy_collapse",
+            "problem",
+            f"The entropy fell from {change.before:.3g} nats per token in the first third of the "
+            f"steps to {change.after:.3g} in the last tenth; it was first below a tenth of where "
+            f"it began at step {crossed:,.0f}.",
+            do,
+        )
+    there = arrival(entropy, level)
+    span = entropy.step[-1] - entropy.step[0]
+    if change.after > 0.5 * change.before or there is None or there[2] > entropy.step[-1] + span:
+        return None
+    return Finding(
+        "entropy_collapse",
+        "note",
+        f"The entropy falls, from {change.before:.3g} nats per token in the first third of the "
+        f"steps to {change.after:.3g} in the last tenth; if it goes on as in the last half, a "
+        f"tenth of where it began is reached at step {_at(there)}.",
+        do,
+    )
+
+
+def entropy_explosion(curves: Curves) -> Finding | None:
+    """The entropy grew beyond what the policy began with."""
+    entropy = curves.get("entropy")
+    if entropy is None or len(entropy) < 10:
+        return None
+    change = moved(entropy, 0.1)
+    if change.after < 2 * change.before or change.after < change.before + 0.5 or change.z < Z:
+        return None
+    there = arrival(entropy, 2 * change.after)
+    goes = (
+        f"; if it goes on as in the last half, it has doubled again at step {_at(there)}"
+        if there
+        else ""
+    )
+    return Finding(
+        "entropy_explosion",
+        "problem",
+        f"The entropy grew from {change.before:.3g} nats per token in the first third of the steps "
+        f"to {change.after:.3g} in the last tenth{goes}.",
+        "Read some of the last answers: they turn into noise. Lower or drop the entropy bonus, "
+        "lower the learning rate, and check that log-probs of the rollout engine and of training "
+        "agree; pushing misses down without an upper bound does this too.",
+    )
+
+
+def _at(there: tuple[float, float, float]) -> str:
+    value, low, high = there
+    top = f"{high:,.0f}" if np.isfinite(high) else "never"
+    return f"{value:,.0f} (95%: {low:,.0f} to {top})"
+
+
+def kl_explosion(curves: Curves) -> Finding | None:
+    """The distance to the reference ran away."""
+    kl = curves.get("kl")
+    if kl is None or len(kl) < 10:
+        return None
+    change = moved(kl, 0.1)
+    usual = float(np.median(kl.first()))
+    if change.after < 1.0 or change.after < 10 * max(usual, 1e-3) or change.z < Z:
+        return None
+    return Finding(
+        "kl_explosion",
+        "problem",
+        f"The KL to the reference grew from {usual:.3g} nats in the first third of the steps to "
+        f"{change.after:.3g} in the last tenth.",
+        "The policy has left the reference: lower the learning rate or raise the weight of the KL "
+        "term, and go on from a checkpoint of before. Look at the tokens with the largest ratio "
+        "first: a few that the reference never writes make the estimator explode, and so does a "
+        "reference with another template or precision.",
+    )
+
+
+def kl_on_dead_groups(found: Diagnosis) -> Finding | None:
+    """Most of the KL term pulls on groups that have no advantage."""
+    known = found.rollouts.drop_nulls("kl").join(
+        found.groups.select("key", "part", "constant"), on=["key", "part"]
+    )
+    total = _sum(known, "kl")
+    dead = known.filter("constant")
+    pull = _sum(dead, "kl")
+    if dead.is_empty() or not total > 0 or pull < MOSTLY * total or pull / dead.height < 0.01:
+        return None
+    return Finding(
+        "kl_on_dead_groups",
+        "problem",
+        f"{pull / total:.0%} of the logged KL sits on groups of equal rewards "
+        f"(mean {pull / dead.height:.3g} nats there). Without an advantage, all that such a group "
+        "does is pull the policy back to its reference.",
+        "Send only rollouts with an advantage to the actor (update=active), so that the KL term "
+        "holds where something is learnt.",
+    )
+
+
+def rollout_mismatch(curves: Curves) -> Finding | None:
+    """The engine that samples and the policy that is trained disagree on the samples' log-probs."""
+    gap = curves.get("mismatch")
+    if gap is None:
+        return None
+    late = float(gap.last(1 / 3).mean())
+    if late < ENGINE / 5:
+        return None
+    lag = curves.get("lag")
+    sequence = curves.get("mismatch_sequence")
+    whole = (
+        f"; of a whole answer, {float(sequence.last(1 / 3).mean()):.2g} nats" if sequence else ""
+    )
+    return Finding(
+        "rollout_mismatch",
+        "problem" if late >= ENGINE else "note",
+        f"The log-probs of the rollout engine and of training differ by {late:.2g} nats per token "
+        f"in the last third of the steps{whole}. {_whose(gap, lag)[0]}",
+        _whose(gap, lag)[1],
+    )
+
+
+def _whose(gap: Curve, lag: Curve | None) -> tuple[str, str]:
+    """Whether rollouts are stale or another engine made them, and what to do."""
+    stale = (
+        "Sync the weights more often, bound the staleness, and correct for it with the ratio to "
+        "the policy that sampled (truncated importance sampling)."
+    )
+    engine = (
+        "Compare one prompt in both: precision, chat template, temperature, attention kernel, MoE "
+        "routing, a quantised rollout model. Until they agree, correct with the truncated ratio to "
+        "the log-probs of the rollout engine."
+    )
+    if lag is not None and len(lag) == len(gap) and float(lag.value.std()) > 0:
+        with_lag = float(np.corrcoef(lag.value, gap.value)[0, 1])
+        fresh = gap.value[lag.value <= np.quantile(lag.value, 0.25)]
+        if with_lag > 0.5 and float(fresh.mean()) < 0.5 * float(gap.last(1 / 3).mean()):
+            return (
+                "The difference grows with the lag of the weights that sampled and is small "
+                "without it: rollouts are stale.",
+                stale,
+            )
+        return "It does not depend on the lag of the weights: the engines differ.", engine
+    if len(gap) < 10:
+        return "Too few steps to tell stale weights from another engine.", engine
+    change = moved(gap)
+    began = float(np.mean(gap.value[:3]))
+    if change.z > Z and began < 0.25 * change.after:
+        return (
+            f"It began at {began:.2g} and grew with training: the rollout engine samples from old "
+            "weights.",
+            stale + " If it only ever grows, the weights never reach the engine.",
+        )
+    return "It was there from the first steps on: the engines differ.", engine
+
+
+def clipped_ratios(curves: Curves) -> Finding | None:
+    """A large share of the importance ratios is clipped, so their tokens teach nothing."""
+    clipped = curves.get("clipped")
+    if clipped is None:
+        return None
+    late = float(clipped.last(1 / 3).mean())
+    if late < 0.3:
+        return None
+    return Finding(
+        "clipped_ratios",
+        "problem",
+        f"{late:.0%} of the importance ratios were clipped in the last third of the steps; a "
+        "clipped token has no gradient.",
+        "Take fewer optimizer steps per batch of rollouts, or a lower learning rate. If that "
+        "changes little, the old log-probs are not those of the policy that sampled.",
+    )
+
+
+def stale_rollouts(curves: Curves) -> Finding | None:
+    """Rollouts were sampled by weights of many steps ago."""
+    lag = curves.get("lag")
+    if lag is None:
+        return None
+    late = float(lag.last(1 / 3).mean())
+    if late < 4:
+        return None
+    return Finding(
+        "stale_rollouts",
+        "note",
+        f"Rollouts of the last third of the steps were sampled {late:.1f} steps before they were "
+        "trained on, on average.",
+        "Bound the staleness of the queue, or correct with the ratio to the policy that sampled; "
+        "watch the clipped share and the log-prob difference.",
+    )
+
+
+def _sum(frame: pl.DataFrame, column: str) -> float:
+    return float(frame[column].cast(pl.Float64).sum())

@@ -1,0 +1,120 @@
+"""Findings about what the run achieves: it stands still, falls late, or serves another master."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workbench.diagnosis.findings.curves import Array, Curve, Curves, moved, slope
+from workbench.diagnosis.findings.finding import Finding, Z
+
+STILL = 0.12
+"""A change over the whole run that is no more than this, with its interval, is none."""
+
+LONG = 30
+"""Steps below which standing still means little."""
+
+
+def score_of(curves: Curves) -> tuple[str, Curve] | None:
+    """What a run is judged by: its share of hits where hits are known, else its reward."""
+    for name, words in (("outcome", "Pass@1"), ("reward", "the mean reward")):
+        if name in curves:
+            return words, curves[name]
+    return None
+
+
+def late_collapse(curves: Curves) -> Finding | None:
+    """The score fell to a fraction of what it had been, at the end of the run."""
+    said = score_of(curves)
+    if said is None or len(said[1]) < 15:
+        return None
+    words, score = said
+    window = max(3, round(0.1 * len(score)))
+    means = np.convolve(score.value, np.ones(window) / window, "valid")
+    best = int(np.argmax(means))
+    last = score.last()
+    peak: Array = score.value[best : best + window]
+    if best + window > len(score) - len(last):
+        return None
+    error = float(np.sqrt(peak.var(ddof=1) / len(peak) + last.var(ddof=1) / len(last)))
+    # The best of many windows is high by chance: the noise of the steps before it says how much.
+    rest = score.value[: len(score) - len(last)]
+    error = max(error, float(np.median(np.abs(np.diff(rest)))) / np.sqrt(window))
+    fall, floor = float(peak.mean() - last.mean()), float(score.value.min())
+    height = float(peak.mean()) - (min(0.0, floor) if words == "Pass@1" else floor)
+    least = max(0.5 * height, 1.5 * Z * error, 0.05 if words == "Pass@1" else 0.0)
+    if fall <= 0 or fall < least:
+        return None
+    return Finding(
+        "late_collapse",
+        "problem",
+        f"{words[0].upper() + words[1:]} fell from {peak.mean():.3g} (steps "
+        f"{score.step[best]:,.0f} to {score.step[best + window - 1]:,.0f}) to {last.mean():.3g} "
+        "in the last tenth of the steps.",
+        f"Go back to a checkpoint of about step {score.step[best + window - 1]:,.0f}. What moved "
+        "just before the fall is the cause to look at: entropy, length, KL, log-prob differences, "
+        "gradient norm.",
+    )
+
+
+def plateau(curves: Curves) -> Finding | None:
+    """The score stands still: its slope, with an interval, and what share of groups can teach."""
+    said = score_of(curves)
+    if said is None or len(said[1]) < LONG:
+        return None
+    words, score = said
+    rate, span = slope(score), float(score.step[-1] - score.step[0])
+    low, value, high = (span * each for each in (rate.low, rate.value, rate.high))
+    middle = float(score.value.mean())
+    little = STILL if words == "Pass@1" else STILL * float(np.abs(score.value).mean())
+    if not low <= 0 <= high or max(-low, high) > little or middle > 0.95:
+        return None
+    zero = curves.get("zero_spread")
+    share = 1 - float(zero.last(1 / 3).mean()) if zero else None
+    if share is None:
+        why = "The share of groups that can teach is not known."
+    elif share < 0.4:
+        why = f"Only {share:.0%} of the groups of the last third have different rewards."
+    else:
+        why = (
+            f"{share:.0%} of the groups of the last third have different rewards, so the signal is "
+            "there and the update does not use it."
+        )
+    few = share is not None and share < 0.4
+    return Finding(
+        "plateau",
+        "note",
+        f"{words[0].upper() + words[1:]} stands still: over all {len(score)} steps it changed by "
+        f"{value:+.2g} [{low:+.2g}, {high:+.2g}], around {middle:.2g}. {why}",
+        "More learnable groups come first: another G, other prompts, or repair (see the table of "
+        "predictions)."
+        if few
+        else "Look at the update: learning rate, clipped share, gradient norm, and whether the "
+        "weights that sample are the weights that are trained.",
+    )
+
+
+def reward_hacking(curves: Curves) -> Finding | None:
+    """The reward rises while what it stands for falls."""
+    reward = curves.get("reward")
+    if reward is None or len(reward) < 9:
+        return None
+    up = moved(reward)
+    if up.z < Z:
+        return None
+    for name, words in (("outcome", "the raw outcome"), ("eval", "the evaluation's score")):
+        real = curves.get(name)
+        if real is None or len(real) < 6:
+            continue
+        down = moved(real)
+        if down.z < -Z or (name == "eval" and down.z < -2.5 and len(real) < 15):
+            return Finding(
+                "reward_hacking",
+                "problem",
+                f"From the first third of the steps to the last the reward rose from "
+                f"{up.before:.3g} to {up.after:.3g} while {words} fell from {down.before:.3g} to "
+                f"{down.after:.3g}.",
+                "Read answers with a high reward that fail. Whatever they have in common (format, "
+                "length, a phrase) is what the reward pays for: cap or drop that part, and choose "
+                "checkpoints by the outcome.",
+            )
+    return None

@@ -1,0 +1,209 @@
+"""Findings about the reward: what it looks at, what it hides, and how its scale moves."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
+
+LEVELS = 12
+"""A reward of at most so many values is one of levels; of more it is a continuous one."""
+
+
+def constant_reward(found: Diagnosis) -> Finding | None:
+    """Every rollout of the log got the same reward."""
+    low, high = _range(found.rollouts, "reward")
+    if high - low > found.tolerance or found.rollouts.height < 2:
+        return None
+    return Finding(
+        "constant_reward",
+        "problem",
+        f"All {found.rollouts.height:,} rollouts have the reward {high:g}, so no advantage was "
+        "ever different from zero.",
+        "Read some answers, then call the reward function on the ground truth itself. If that "
+        "scores no better, the function is broken (wrong field, parser, or scale). If it does, the "
+        "policy never finds the target (or its weights never reached the rollout engine): "
+        "warm-start it longer, or repair groups with the ground truth.",
+    )
+
+
+def reward_ignores_rollout(found: Diagnosis) -> Finding | None:
+    """Rewards differ between groups and never inside one, though the answers do."""
+    groups = found.groups.filter(pl.col("size") > 1)
+    if groups.height < 20 or found.group < 2:
+        return None
+    uneven = groups.filter(~pl.col("constant")).height
+    differ = groups.filter(pl.col("distinct") > 1).height
+    known = groups.filter(pl.col("distinct").is_not_null()).height
+    usual = groups["reward"].round(6).value_counts()["count"].max()
+    assert isinstance(usual, int)
+    if uneven > 0.005 * groups.height or usual > 0.95 * groups.height:
+        return None
+    if not known or differ < MOSTLY * known:
+        return None
+    return Finding(
+        "reward_ignores_rollout",
+        "problem",
+        f"Rewards differ between prompts ({groups['reward'].round(6).n_unique():,} values) and "
+        f"inside {uneven or 'none'} of {groups.height:,} groups, though the answers of "
+        f"{differ:,} groups differ: the reward does not look at the answer.",
+        "Score two very different answers to one prompt by hand. Look for a reward function that "
+        "reads the prompt or the label instead of the completion, or one score that is repeated "
+        "over the group.",
+    )
+
+
+def format_guard(found: Diagnosis) -> Finding | None:
+    """Malformed answers, or nearly all, get the lowest reward whatever they contain."""
+    low = _range(found.rollouts, "reward")[0]
+    floored = pl.col("reward") <= low + found.tolerance
+    hits = found.rollouts.filter(pl.col("outcome") > found.threshold + found.tolerance)
+    lost = hits.filter(floored)
+    if found.shaped and hits.height >= 5 and lost.height >= MOSTLY * hits.height:
+        return Finding(
+            "format_guard",
+            "problem",
+            f"{lost.height:,} of {hits.height:,} rollouts with a hit as outcome still got the "
+            f"lowest reward, {low:g}: a guard zeroes them.",
+            "Look at the completions that hit: the guard (format, length, stop token) is stricter "
+            "than the policy's answers. Loosen it, fix the template, or teach the format by SFT.",
+        )
+    known = found.rollouts.drop_nulls("format")
+    broken = known.filter(pl.col("format") < MOSTLY)
+    if known.height < 20 or broken.height < 0.9 * known.height:
+        return None
+    if broken.filter(floored).height < broken.height:
+        return None
+    return Finding(
+        "format_guard",
+        "problem",
+        f"{broken.height / known.height:.0%} of the answers are malformed, and every one of those "
+        f"got the lowest reward, {low:g}.",
+        "The policy is judged on its format, not on its answers. Check the chat template, stop "
+        "tokens and the length limit, constrain decoding to valid IDs, or teach the format by SFT.",
+    )
+
+
+def shaped_hides(found: Diagnosis) -> Finding | None:
+    """Groups without a hit still differ in their shaped reward."""
+    failed = found.groups.filter(pl.col("regime") == "all_zero")
+    moving = failed.filter(~pl.col("constant"))
+    if not found.shaped or moving.height < 5 or moving.height < 0.1 * failed.height:
+        return None
+    return Finding(
+        "shaped_hides",
+        "problem",
+        f"{moving.height:,} of {failed.height:,} groups in which every rollout failed still have "
+        "different shaped rewards. They look learnable, and GRPO's normalisation blows their "
+        "differences up to full size.",
+        "Log and watch the raw outcome. Keep the shaped score for ranking inside a group (ReCast's "
+        "hard negative), not as a reward, or add it with a weight and without normalisation.",
+    )
+
+
+def no_raw_outcome(found: Diagnosis) -> Finding | None:
+    """Nothing that is logged says which rollouts are hits."""
+    if found.known:
+        return None
+    says = found.rule.words
+    return Finding(
+        "no_raw_outcome",
+        "note",
+        f"{says[:1].upper()}{says[1:]}. Every number that depends on it is left out.",
+        "Say which column holds the raw outcome (--outcome), or from which reward on a rollout "
+        "counts as a hit (--threshold); or log the raw outcome beside the reward.",
+    )
+
+
+def reward_drift(found: Diagnosis) -> Finding | None:
+    """The scale of the reward changed over training: what was one reward is now another.
+
+    A policy that learns moves rollouts between rewards and leaves the rewards where they are. So
+    rewards of levels have drifted where the levels of the first third are gone in the last and
+    no step has both; continuous ones of both signs, no shares, where they spread at least twice as
+    wide inside groups, or half.
+    """
+    ends = found.thirds(found.rollouts)
+    if ends is None:
+        return None
+    early, late = ends
+    if min(early.height, late.height) < 50:
+        return None
+    says = _moved_levels(found, early, late) or _moved_spread(found)
+    if not says:
+        return None
+    return Finding(
+        "reward_drift",
+        "problem",
+        f"The reward's scale moved: {says}.",
+        "Find out what changed: a reward model that is still trained, a running normaliser, a "
+        "changed weight. Signals without normalisation (Dr. GRPO, RLOO) take other step sizes now, "
+        "and curves of the reward cannot be compared.",
+    )
+
+
+def _moved_levels(found: Diagnosis, early: pl.DataFrame, late: pl.DataFrame) -> str:
+    """Levels other than 0 that were exchanged for others of another size."""
+    rows = found.rollouts.select("step", level=pl.col("reward").round(4)).filter(
+        pl.col("level").abs() > found.tolerance
+    )
+    per_step = rows.group_by("step").agg(pl.col("level").n_unique())["level"]
+    usual = per_step.median()
+    if not len(per_step) or not isinstance(usual, (int, float)) or usual > LEVELS:
+        return ""
+    first, last = (
+        part.select(level=pl.col("reward").round(4)).filter(
+            pl.col("level").abs() > found.tolerance
+        )["level"]
+        for part in (early, late)
+    )
+    if min(len(first), len(last)) < 50:
+        return ""
+    old, new = set(first.unique()), set(last.unique())
+    # What occurs in both thirds is still there; a handful of values may be shared by accident.
+    if first.is_in(list(new)).mean() > 0.05 or last.is_in(list(old)).mean() > 0.05:  # type: ignore[operator]
+        return ""
+    sizes = [float(np.median(np.abs(part.to_numpy()))) for part in (first, last)]
+    if max(sizes) < 1.5 * min(sizes):
+        return ""
+    both = rows.group_by("step").agg(
+        old=pl.col("level").is_in(list(old)).any(), new=pl.col("level").is_in(list(new)).any()
+    )
+    if both.filter(pl.col("old") & pl.col("new")).height > 0.02 * both.height + 1:
+        return ""
+    return (
+        f"rewards of the first third of the steps (usually {sizes[0]:.3g} in size where they are "
+        f"not 0) are gone in the last (usually {sizes[1]:.3g}), and no step has both"
+    )
+
+
+def _moved_spread(found: Diagnosis) -> str:
+    """Continuous rewards that spread more, or less, inside groups."""
+    if found.group < 2 or found.rollouts["reward"].round(4).n_unique() <= LEVELS:
+        return ""
+    # Rewards of one sign have a bound at 0, and spread less as a policy comes near it.
+    signs = [(found.rollouts["reward"] * sign > 0).mean() for sign in (1, -1)]
+    if min(float(share or 0) for share in signs) < 0.05:  # type: ignore[arg-type]
+        return ""
+    low, high = _range(found.rollouts, "reward")
+    if low >= -1 and high <= 1:
+        return ""
+    ends = found.thirds(found.groups.filter(~pl.col("constant")))
+    if ends is None or min(part.height for part in ends) < 20:
+        return ""
+    first, last = (np.log(part["spread"].to_numpy()) for part in ends)
+    error = float(np.sqrt(first.var() / len(first) + last.var() / len(last)))
+    gap = float(last.mean() - first.mean())
+    if abs(gap) < np.log(2) or abs(gap) < Z * error:
+        return ""
+    return (
+        f"inside a group rewards spread over {np.exp(first.mean()):.3g} in the first third of the "
+        f"steps and over {np.exp(last.mean()):.3g} in the last"
+    )
+
+
+def _range(frame: pl.DataFrame, column: str) -> tuple[float, float]:
+    values = frame[column].to_numpy()
+    return float(values.min()), float(values.max())

@@ -1,0 +1,235 @@
+"""Which rollouts are one group, where ids, prompts, files and steps do not say it plainly.
+
+Every rule needs the sizes to come out even: a split or a merge that does not give the log's usual
+size is not made, so that a trainer's mistake in grouping stays visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+ENOUGH = 20
+"""Groups of a log from which on prompts without ids may be pieced together."""
+
+MOSTLY = 0.9
+"""Share of the groups concerned whose size must come out right."""
+
+
+def group(
+    table: pl.DataFrame, ordered: bool, folders: Sequence[int]
+) -> tuple[pl.DataFrame, list[str]]:
+    """The table with a key for every group, in the log's order, and what was decided, a line each.
+
+    table: as `Reader.frame` gives; ordered: the rollouts of a group stand together; folders: which
+    folder each source (a file) is in.
+    """
+    notes: list[str] = []
+    table = table if table["order"].is_sorted() else table.sort("order")
+    for rule in (_training, _by_id):
+        table, said = rule(table)
+        notes += said
+    for decide in (_by_target, lambda one: _by_file(one, folders), _over_steps):
+        table, said = decide(table)
+        notes += said
+    if ordered:
+        table = _in_a_row(table)
+    return table, notes
+
+
+def _training(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Without evaluation's rows, where there are others: those that say so, and steps that are
+    evaluations (`_evaluations`)."""
+    said = table["evaluation"]
+    count = int(said.sum())
+    if count and count < table.height:
+        return table.filter(~said), [f"{count:,} rows of evaluations are left out"]
+    steps = _evaluations(table)
+    if not steps:
+        return table, []
+    words = f"{len(steps):,} steps (first: {steps[0]}) hold evaluations and are left out: the same "
+    words += "prompts each time, at equal distance, that no other step has"
+    return table.filter(~pl.col("step").is_in(steps)), [words]
+
+
+def _evaluations(table: pl.DataFrame) -> list[int]:
+    """Steps that hold an evaluation's rows in the place of training's: three or more with one set
+    of prompts, at equal distance, at most half of all; no other set comes twice, and their prompts
+    are at no other step."""
+    prompts = table.select("step", "prompt").unique()
+    sets = prompts.group_by("step").agg(prompts=pl.col("prompt").sort().hash().sum(), many=pl.len())
+    again = sets.filter(pl.col("prompts").is_duplicated())
+    steps = again["step"].sort()
+    gaps = steps.diff().drop_nulls()
+    if len(steps) < 3 or again["prompts"].n_unique() > 1 or gaps.n_unique() > 1:
+        return []
+    if gaps[0] < 2 or 2 * len(steps) > sets.height:
+        return []
+    mine = prompts.filter(pl.col("step").is_in(steps.to_list()))
+    there = prompts.filter(pl.col("prompt").is_in(mine["prompt"].unique().to_list()))
+    return steps.to_list() if mine.height == there.height else []
+
+
+def _by_id(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Ids of rollouts or of their outputs become ids of groups: `<sample>_<rollout>_<output>`, as
+    verl writes them, or `<sample>_<rollout>`; of a rollout's outputs the last one counts.
+
+    Ids that come twice are ids of groups as they are.
+    """
+    known = table["uid"].count()
+    own = pl.when(pl.col("uid").is_not_null()).then(pl.col("uid")).otherwise(pl.col("prompt"))
+    plain = table.with_columns(key=pl.struct("step", own.alias("own")).hash())
+    once = pl.struct("step", "uid").n_unique()
+    if not known or known < table.height or table.select(once).item() < 0.99 * table.height:
+        return plain, []
+    if table["sample"].null_count() == 0 and _one_prompt(table, "sample", "session"):
+        turns = table.height
+        table = table.with_columns(key=pl.struct("step", "sample").hash())
+        last = pl.col("turn") == pl.col("turn").max().over("step", "session")
+        table = table.filter(last)
+        left = turns - table.height
+        words = f"{left:,} rows are earlier outputs of a rollout: the last output counts"
+        return table, [words] * bool(left)
+    if table["session"].null_count() == 0 and _one_prompt(table, "session", ""):
+        return table.with_columns(key=pl.struct("step", "session").hash()), [
+            "ids are of rollouts: their last number is left out to tell groups"
+        ]
+    return plain, []
+
+
+def _one_prompt(table: pl.DataFrame, name: str, rollout: str) -> bool:
+    """Whether each id stands for one prompt; rollout: the id of a rollout, whose first row says the
+    prompt."""
+    first = table
+    if rollout:
+        first = table.filter(pl.col("turn") == pl.col("turn").min().over("step", rollout))
+    each = first.group_by("step", name).agg(prompts=pl.col("prompt").n_unique())
+    return _share(each["prompts"] == 1) >= MOSTLY
+
+
+def _usual(sizes: pl.Series) -> int:
+    found = sizes.mode().max()
+    return int(found) if isinstance(found, int) else 0
+
+
+def _share(those: pl.Series) -> float:
+    return int(those.sum()) / max(1, len(those))
+
+
+def _by_target(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Prompts of equal text and different ground truths (other images) are different prompts."""
+    if table["uid"].count() or table["target"].null_count():
+        return table, []
+    pieces = table.group_by("key", "target").agg(size=pl.len())
+    several = pieces.filter(pl.col("key").is_duplicated())
+    if several.is_empty():
+        return table, []
+    usual = _usual(pieces["size"])
+    even = _share(several["size"] % usual == 0) if usual > 1 else 0.0
+    if even < MOSTLY or _compared(table, several["key"]):
+        return table, []
+    count = several["key"].n_unique()
+    return table.with_columns(key=pl.struct("key", "target").hash()), [
+        f"{count:,} prompts have equal text and several ground truths: told apart by those"
+    ]
+
+
+def _compared(table: pl.DataFrame, keys: pl.Series) -> bool:
+    """Whether the logged advantages sum to 0 over these groups, but not over their parts of one
+    target: the trainer did compare them."""
+    mine = table.filter(pl.col("key").is_in(keys.unique().to_list())).drop_nulls("advantage")
+    if mine.is_empty():
+        return False
+    level = pl.col("advantage").mean().abs() < 1e-3
+    whole = _share(mine.group_by("key").agg(zero=level)["zero"])
+    return whole > MOSTLY > 2 * _share(mine.group_by("key", "target").agg(zero=level)["zero"])
+
+
+def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame, list[str]]:
+    """A step that two files hold, whole groups in each (a resumed run), is two batches."""
+    if table["source"].n_unique() < 2:
+        return table, []
+    pieces = table.group_by("key", "source").agg(size=pl.len(), step=pl.col("step").first())
+    several = pieces.filter(pl.col("key").is_duplicated())
+    if several.is_empty():
+        return table, []
+    alone = pieces.filter(~pl.col("key").is_duplicated())
+    same_folder = len({folders[int(one)] for one in several["source"].unique()}) == 1
+    if same_folder and alone.height < 0.1 * pieces.height:
+        return table, []
+    usual = _usual(alone["size"] if alone.height else pieces["size"])
+    if usual < 2 or _share(several["size"] == usual) < MOSTLY:
+        return table, []
+    steps = several["step"].n_unique()
+    return table.with_columns(key=pl.struct("key", "source").hash()), [
+        f"{steps:,} steps are in several files (a resumed run?): their groups are kept apart"
+    ]
+
+
+def _over_steps(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Two parts of a group that stand at steps one after the other are one group."""
+    own = pl.coalesce("uid", "prompt")
+    steps = table["step"].unique().sort()
+    if len(steps) < 2:
+        return table, []
+    place = dict(zip(steps.to_list(), range(len(steps)), strict=True))
+    parts = (
+        table.group_by(own.alias("own"), "key")
+        .agg(size=pl.len(), step=pl.col("step").first())
+        .with_columns(place=pl.col("step").replace_strict(place, return_dtype=pl.Int64))
+    )
+    totals = parts.group_by("own").agg(
+        pl.len(),
+        whole=pl.col("size").sum(),
+        first=pl.col("place").min(),
+        last=pl.col("place").max(),
+    )
+    near = pl.col("last") - pl.col("first") == 1
+    two = totals.filter((pl.col("len") == 2) & near)
+    apart = totals.filter((pl.col("len") > 1) & ~((pl.col("len") == 2) & near))
+    if two.is_empty() or apart.height > 0.01 * totals.height:
+        return table, []
+    usual = _usual(totals["whole"])
+    whole_parts = _share(parts["size"] == _usual(parts["size"]))
+    if _usual(parts["size"]) < usual and (table["uid"].null_count() or whole_parts >= 0.5):
+        # Most parts are of one size: those are the groups, logged at one step after the other.
+        return table, []
+    broken = parts.join(two.filter(pl.col("whole") == usual), on="own", how="semi")
+    broken = broken.filter(pl.col("size") < usual)
+    if broken.is_empty():
+        return table, []
+    first = (
+        broken.sort("place")
+        .group_by("own")
+        .agg(whole_key=pl.col("key").first(), whole_step=pl.col("step").first())
+    )
+    to = broken.select("own", "key").join(first, on="own").drop("own")
+    table = (
+        table.join(to, on="key", how="left", maintain_order="left")
+        .with_columns(key=pl.coalesce("whole_key", "key"), step=pl.coalesce("whole_step", "step"))
+        .drop("whole_key", "whole_step")
+    )
+    return table, [f"{first.height:,} groups stand at two steps in a row: counted at the first"]
+
+
+def _in_a_row(table: pl.DataFrame) -> pl.DataFrame:
+    """A multiple of the usual size, rollouts standing together, is that many groups of one
+    prompt."""
+    size = pl.len().over("key")
+    usual = _usual(table.group_by("key").len()["len"])
+    if usual < 2:
+        return table
+    place = pl.int_range(pl.len()).over("key")
+    several = (size % usual == 0) & (size > usual)
+    part = pl.when(several).then(place // usual).otherwise(0)
+    return (
+        table.with_columns(part=part)
+        .with_columns(
+            key=pl.when(pl.col("part") > 0).then(pl.struct("key", "part").hash()).otherwise("key")
+        )
+        .drop("part")
+    )
+
+
+__all__ = ["group"]

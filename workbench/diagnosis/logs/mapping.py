@@ -1,0 +1,44 @@
+"""Which column holds what, said by a person: `step=iter,prompt=question,reward=score`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.diagnosis.logs.layout import FIELDS, Choice
+from workbench.diagnosis.logs.problems import plain_line
+
+
+class MappingError(ValueError):
+    """A mapping that cannot be meant; the message is one line."""
+
+
+def choice_of(said: Sequence[str], rewards: Sequence[str] = (), outcome: str = "") -> Choice:
+    """The choice that mappings mean, each one or several of FIELD=COLUMN, separated by commas;
+    rewards and outcome as the user named them besides.
+
+    reward may come several times: its columns are added up. Raises MappingError.
+    """
+    added, fields, raw = list(rewards), {}, outcome
+    for part in (one for text in said for one in text.split(",")):
+        if not part.strip():
+            continue
+        name, sign, column = (piece.strip() for piece in part.partition("="))
+        if not sign or not column:
+            raise MappingError(f"--map {plain_line(part, 40)}: expected FIELD=COLUMN")
+        if name not in FIELDS:
+            raise MappingError(
+                f"--map {plain_line(part, 40)}: no field {plain_line(name, 20)}; expected one of "
+                f"{', '.join(FIELDS)}"
+            )
+        if name == "reward":
+            added.append(column)
+        elif name == "outcome":
+            raw = column
+        elif name in fields:
+            raise MappingError(f"--map {plain_line(part, 40)}: {name} is mapped twice")
+        else:
+            fields[name] = column
+    return Choice(tuple(added), raw, tuple(fields.items()))
+
+
+__all__ = ["MappingError", "choice_of"]

@@ -1,0 +1,173 @@
+"""From the columns of a log to two numbers per rollout: the reward that the trainer used, and the
+raw outcome."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from workbench.diagnosis.logs.layout import OUTCOMES, REWARD, Choice, LogFormat
+from workbench.diagnosis.logs.problems import LogError, plain_line
+from workbench.diagnosis.logs.weights import Weights, solve
+
+REWARD_WORDS = re.compile(
+    r"reward|score|acc|correct|format|match|check|penalt|bonus|hit|cosine|rouge|bleu|judge|rubric"
+)
+OTHER_WORDS = re.compile(
+    r"token|len|num_|count|turn|time|index|_id$|^id|step|epoch|entropy|logp|prob|ratio|temperature|"
+    r"seed|rank|kl|latency|calls"
+)
+
+
+OUTCOME_WORDS = re.compile(r"correct|accura|exact_match|solved|success")
+"""In the name of a reward function: it judges the answer."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """By which rule a log was read.
+
+    reward, outcome: where they come from, in words; functions: the weight of each column that was
+    added up, empty where one column is the reward; how: "named" (a column is called so), "chosen"
+    (by the user), "solved" (weights from the logged advantages), "added" (with weight 1); solved:
+    the solution; outcome_column: "" where the outcome is the reward; standing_in: columns that
+    judged rows on which the outcome's function abstained; unjudged: groups in which nothing judged,
+    left out; notes: whatever else was decided, one line each.
+    """
+
+    reward: str
+    outcome: str
+    functions: dict[str, float]
+    how: str
+    solved: Weights | None = None
+    outcome_column: str = ""
+    standing_in: tuple[str, ...] = ()
+    unjudged: int = 0
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def words(self) -> str:
+        """One line: where reward and outcome come from."""
+        solved = " (weights solved from the logged advantages)" if self.how == "solved" else ""
+        return f"reward: {self.reward}{solved}; outcome: {self.outcome}"
+
+
+def settle(
+    table: pl.DataFrame, form: LogFormat, choice: Choice, named: str
+) -> tuple[pl.DataFrame, Reading]:
+    """The table with reward and outcome, and by which rule; rows of groups in which nothing judged
+    the outcome are left out.
+
+    table: as `Reader.frame` gives, a key for each group; named: the column that is the reward by
+    its name, "" where there is none. Raises LogError where nothing is left.
+    """
+    numbers = [c.removeprefix(REWARD) for c in table.columns if c.startswith(REWARD)]
+    present = [c for c in numbers if table[REWARD + c].count()]
+    functions, how, solved = _functions(table, present, form, choice)
+    outcome = _outcome(present, functions, form, choice, named == "sampled_outcome")
+    if how == "named":
+        reward, words = pl.col("named"), plain_line(named or "reward", 40)
+    else:
+        terms = [pl.col(REWARD + c).fill_null(0.0) * w for c, w in functions.items()]
+        some = pl.any_horizontal(pl.col(REWARD + c).is_not_null() for c in functions)
+        reward = pl.when(some).then(pl.sum_horizontal(terms)).otherwise(None)
+        reward = reward.fill_null(pl.col("named"))
+        words = " + ".join(_weighted(name, w) for name, w in functions.items())
+    table = table.with_columns(reward=reward)
+    lost = table["reward"].null_count()
+    table = table.drop_nulls("reward") if lost else table
+    if how != "named" and list(functions) == [outcome] and set(functions.values()) == {1.0}:
+        outcome = ""
+    table, standing, unjudged = _judged(table, outcome, functions)
+    if table.is_empty():
+        raise LogError(
+            f"nothing readable: the outcome {plain_line(outcome, 40)} is no number in any row"
+        )
+    notes = [f"{lost:,} rollouts have no reward at all and are left out"] * bool(lost)
+    both = [outcome, *standing] if outcome else []
+    said = " or ".join(plain_line(name, 40) for name in both) or "the reward"
+    return table, Reading(
+        words, said, functions, how, solved, outcome, tuple(standing), unjudged, tuple(notes)
+    )
+
+
+def _functions(
+    table: pl.DataFrame, present: Sequence[str], form: LogFormat, choice: Choice
+) -> tuple[dict[str, float], str, Weights | None]:
+    """The weight of each column that makes the reward, how they were found, and the solution."""
+    if choice.reward:
+        return dict.fromkeys((c for c in choice.reward if c in present), 1.0), "chosen", None
+    if table["named"].count():
+        return {}, "named", None
+    outcomes = {*OUTCOMES, *form.outcomes}
+    free = [
+        c for c in present
+        if form.functions and not (c.lower().startswith("raw_") and c.lower() in outcomes)
+    ]  # fmt: skip
+    free = free or [c for c in present if c.lower() in outcomes][:1]
+    solved = solve(table, free) if len(free) > 1 else None
+    named = [c for c in free if REWARD_WORDS.search(c.lower())]
+    other = [c for c in free if c not in named and OTHER_WORDS.search(c.lower())]
+    if solved is not None:
+        kept = {c: w for c in free if (w := solved.of.get(c, 1.0 if c in named else 0.0))}
+        if kept:
+            plain = set(kept.values()) == {1.0} and len(kept) == len(free)
+            return kept, "added" if plain else "solved", solved
+    kept = {c: 1.0 for c in free if c not in other}
+    return kept or dict.fromkeys(free, 1.0), "added", None
+
+
+def _outcome(
+    present: Sequence[str],
+    functions: dict[str, float],
+    form: LogFormat,
+    choice: Choice,
+    sampled: bool,
+) -> str:
+    """The column of the raw outcome; "" where it is the reward."""
+    if choice.outcome:
+        return choice.outcome if choice.outcome in present else ""
+    if sampled:
+        return ""
+    low = {name.lower(): name for name in reversed(present)}
+    found = next((low[name] for name in form.outcomes if name in low), "")
+    if not found and len(functions) > 1:
+        found = next((name for name in functions if OUTCOME_WORDS.search(name.lower())), "")
+    # A raw column that was solved to be the whole reward is the reward.
+    return "" if functions and list(functions) == [found] else found
+
+
+def _judged(
+    table: pl.DataFrame, outcome: str, functions: dict[str, float]
+) -> tuple[pl.DataFrame, list[str], int]:
+    """The outcome of each row; of rows on which its function abstained that of functions that
+    abstain wherever it does not; groups in which nothing judged are left out and counted."""
+    if not outcome:
+        return table.with_columns(outcome=pl.col("reward")), [], 0
+    raw = table[REWARD + outcome]
+    if not raw.null_count():
+        return table.with_columns(outcome=raw), [], 0
+    standing = []
+    for name in functions:
+        other = table[REWARD + name]
+        both = (other.is_not_null() & raw.is_not_null()).sum()
+        if name != outcome and other.count() and both <= 0.01 * other.count():
+            standing.append(name)
+    first = [pl.col(REWARD + c) for c in (outcome, *standing)]
+    table = table.with_columns(outcome=pl.coalesce(first))
+    judged = pl.col("outcome").is_not_null().any().over("key")
+    kept = table.filter(judged)
+    unjudged = int(table.filter(~judged)["key"].n_unique())
+    low = kept["outcome"].min()
+    return kept.with_columns(pl.col("outcome").fill_null(low)), standing, unjudged
+
+
+def _weighted(name: str, weight: float) -> str:
+    word = plain_line(name, 40)
+    return word if weight == 1 else f"{weight:g} {word}"
+
+
+__all__ = ["Reading", "settle"]

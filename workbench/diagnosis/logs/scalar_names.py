@@ -1,0 +1,199 @@
+"""What the scalars of trainers mean: their many names under one word each.
+
+Names are matched without a tracker's prefix (`train/`, `eval/` is kept apart) and in lower case.
+Sources: TRL 0.16 to 1.16 `GRPOTrainer.log`; verl 0.5 to main `metric_utils.py` and the actors;
+ms-swift (as TRL); NeMo-RL `grpo.py`; OpenRLHF `ppo_trainer.py`; open-instruct `grpo_fast.py`;
+tinker-cookbook `rl/metrics.py`; SkyRL `trainer.py`; rLLM; slime `rollout.py`; prime-rl
+`orchestrator.py`. docs/diagnose.md has the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "reward_mean": (
+            "reward",
+            "critic/rewards/mean",
+            "critic/score/mean",
+            "reward/mean",
+            "reward/avg_raw_reward",
+            "env/all/reward/total",
+            "rollout/raw_reward",
+            "rollout/rewards",
+            "objective/scores",
+            "objective/verifiable_reward",
+            "total_reward",
+            "mean_reward",
+            "avg_reward",
+            "reward_mean",
+            "rollout/reward",
+            "rollout_reward",
+        ),
+        "reward_std": ("reward_std", "critic/rewards/std", "reward/std", "scores_std"),
+        "zero_spread": (
+            "frac_reward_zero_std",
+            "zero_spread",
+            "frac_zero_std",
+            "zero_std_frac",
+            "reward/zero_std_ratio",
+            "batch/zero_std_ratio",
+            "val/fraction_of_unfiltered_reward_zero_std",
+        ),
+        "mixed_share": (
+            "env/all/by_group/frac_mixed",
+            "batch/solve_partial",
+            "baseline_reward/not_0_or_1",
+        ),
+        "all_good_share": (
+            "env/all/by_group/frac_all_good",
+            "batch/solve_all",
+            "solve_all",
+            "baseline_reward/pct_1",
+        ),
+        "all_bad_share": (
+            "env/all/by_group/frac_all_bad",
+            "batch/solve_none",
+            "solve_none",
+            "baseline_reward/pct_0",
+        ),
+        "outcome_mean": (
+            "critic/acc/mean",
+            "acc",
+            "accuracy",
+            "batch/percent_solved_mean",
+            "reward/avg_pass_at_1",
+        ),
+        "truncated_share": (
+            "completions/clipped_ratio",
+            "clipped_ratio",
+            "response_length/clip_ratio",
+            "truncation_rate",
+            "rollout/truncated_ratio",
+            "rollout/truncated",
+            "is_truncated/mean",
+            "truncated_ratio",
+            "stop_rate_inverse",
+        ),
+        "length_mean": (
+            "completions/mean_length",
+            "completion_length",
+            "response_length/mean",
+            "response_length",
+            "mean_gen_tokens_per_sample",
+            "generate/avg_num_tokens",
+            "val/sequence_lengths",
+            "rollout/response_len/mean",
+            "rollout/response_lengths",
+            "env/all/ac_tokens_per_turn",
+            "seq_len/mean",
+        ),
+        "length_max": ("completions/max_length", "response_length/max"),
+        "entropy": (
+            "entropy",
+            "actor/entropy",
+            "actor/entropy_loss",
+            "entropy/mean",
+            "approx_entropy",
+            "optim/entropy",
+            "policy/policy_entropy",
+            "policy_entropy",
+            "train/entropy_loss",
+            "entropy_loss",
+        ),
+        "kl": (
+            "kl",
+            "actor/kl_loss",
+            "actor/reward_kl_penalty",
+            "critic/kl",
+            "kl_penalty",
+            "kl_mean",
+            "policy/policy_kl",
+            "objective/kl_avg",
+            "objective/kl",
+            "train/kl_loss",
+            "kl_policy_base",
+        ),
+        "old_kl": ("actor/ppo_kl", "ppo_kl", "train/ppo_kl", "policy/approx_kl", "actor/approxkl"),
+        "ratio_clipped": (
+            "clip_ratio/region_mean",
+            "clip_ratio",
+            "actor/pg_clipfrac",
+            "pg_clipfrac",
+            "train/pg_clipfrac",
+            "policy/ppo_clip_ratio",
+            "ppo_clip_ratio",
+            "policy/clipfrac_avg",
+            "actor/clipfrac",
+        ),
+        "logprob_gap": (
+            "sampling/sampling_logp_difference/mean",
+            "training/rollout_probs_diff_mean",
+            "rollout_corr/log_ppl_abs_diff",
+            "train/train_rollout_logprob_abs_diff",
+            "train_rollout_logprob_abs_diff",
+            "token_mult_prob_error",
+            "policy/rollout_train_logprobs_abs_diff_mean",
+            "debug/vllm_vs_local_logprob_diff_mean",
+        ),
+        "mismatch_kl": (
+            "mismatch_kl/mean",
+            "mismatch_kl",
+            "rollout_corr/kl",
+            "rollout_corr/k3_kl",
+            "gen_kl_error",
+            "optim/kl_sample_train_v1",
+            "train/mis_kl",
+            "debug/vllm_local_reverse_kl",
+        ),
+        "importance_ratio": (
+            "sampling/importance_sampling_ratio/mean",
+            "rollout_corr/rollout_is_mean",
+            "mismatch/rollout_is_mean",
+            "importance_ratio/mean",
+            "sampling_importance_ratio",
+        ),
+        "loss": ("loss", "actor/pg_loss", "policy_loss", "train/loss", "policy/policy_loss"),
+        "grad_norm": (
+            "grad_norm",
+            "actor/grad_norm",
+            "optim/grad_norm",
+            "train/grad_norm",
+            "policy/raw_grad_norm",
+        ),
+        "learning_rate": ("learning_rate", "actor/lr", "lr", "optim/lr", "policy/policy_lr"),
+    }
+)
+"""Each meaning with the names it goes by, the surer name first. Shares are within [0, 1], entropy
+and KL in nats, lengths in tokens. logprob_gap: mean absolute difference of log-probabilities
+(verl: of probabilities) between the engine that sampled and the one that trains."""
+
+_OF = {name: meaning for meaning, names in MEANINGS.items() for name in names}
+_RANK = {name: rank for names in MEANINGS.values() for rank, name in enumerate(names)}
+_PREFIX = re.compile(r"^(?:train|training|metrics|rollout_metrics)[/_.](?=.)")
+_EVAL = re.compile(r"^(?:eval|val|validation|test)[/_.-](?=.)")
+
+
+def meaning(name: str) -> tuple[str, int] | None:
+    """What a scalar means, and how sure its name is (0: surest); None where nobody knows.
+
+    An evaluation's scalar means `eval_` and the same word. verl's validation scores
+    (`val-core/<data source>/<reward>/mean@<n>`) mean eval_reward_mean.
+    """
+    low = name.lower().strip()
+    if low in _OF:
+        return _OF[low], _RANK[low]
+    if low.startswith("val-core/") or re.match(r"^val/test_score/", low):
+        return "eval_reward_mean", 0
+    if found := _EVAL.match(low):
+        inner = meaning(low[found.end() :])
+        return (f"eval_{inner[0]}", inner[1]) if inner else None
+    if found := _PREFIX.match(low):
+        return meaning(low[found.end() :])
+    return None
+
+
+__all__ = ["MEANINGS", "meaning"]

@@ -1,0 +1,272 @@
+"""Scalars without rollouts: what a tracker or a checkpoint kept, as one frame of steps and names.
+
+Read are Hugging Face's `trainer_state.json` (transformers 4.40 to 5), verl's file logger
+(`{"step", "data"}` lines, verl 0.6 to main), TensorBoard's event files, the exports of wandb
+(history as JSON lines, CSV or parquet, and the chart's CSV `Step, <run> - <name>`) and trackio
+(`<project>.db` and its parquet), and any CSV, JSON lines or parquet with a step and numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from workbench.diagnosis.logs.events import is_events, scalars_of
+from workbench.diagnosis.logs.problems import LogError, Problems, plain_line
+from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
+
+SCHEMA = {"run": pl.String, "step": pl.Int64, "name": pl.String, "value": pl.Float64}
+STEPS = ("train/global_step", "global_step", "training/global_step", "step", "_step", "iteration")
+"""Columns that hold the step, the surer first: a tracker's own `_step` counts its log calls."""
+
+NO_SCALARS = frozenset(("epoch", "_runtime", "_timestamp", "timestamp", "_step", "time"))
+LARGEST = 300_000_000
+Point = tuple[str, int, str, float]
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Scalars of one run. frame: step, name (as logged), value, meaning (a key of
+    `scalar_names.MEANINGS`, with `eval_` before it where it was measured in evaluation; null where
+    nobody knows), sorted by name and step; one value a step. form: where they come from; run: its
+    name, "" where files do not say; others: names of runs that were left out; problems."""
+
+    frame: pl.DataFrame
+    form: str
+    files: int
+    run: str
+    others: tuple[str, ...]
+    problems: Problems
+
+    def of(self, what: str) -> pl.DataFrame:
+        """step and value of one meaning, by its surest name; empty where it is not logged."""
+        mine = self.frame.filter(pl.col("meaning") == what)
+        if mine.is_empty():
+            return mine.select("step", "value")
+        names = {name.lower(): name for name in mine["name"].unique()}
+        first = min(names, key=lambda name: (found[1] if (found := meaning(name)) else 99, name))
+        return mine.filter(pl.col("name") == names[first]).select("step", "value")
+
+    @property
+    def meanings(self) -> list[str]:
+        """What is logged, in the order of `scalar_names.MEANINGS`, evaluation last."""
+        there = set(self.frame["meaning"].drop_nulls())
+        known = [name for name in MEANINGS if name in there]
+        return known + sorted(there - set(known))
+
+    @property
+    def words(self) -> str:
+        """One line: what was read."""
+        steps = [int(step) for step in self.frame["step"]]
+        run = f" of run {plain_line(self.run, 40)}" if self.run else ""
+        left = f" ({len(self.others)} other runs left out)" if self.others else ""
+        return (
+            f"{self.form}{run}{left}: {self.frame['name'].n_unique()} scalars, steps from "
+            f"{min(steps)} to {max(steps)}, no rollouts"
+        )
+
+
+def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> Scalars:
+    """Read scalar files of one run; of several runs the one with the most known scalars.
+
+    names: how to call the files in messages. Raises LogError, one line, where no file holds any.
+    """
+    problems, points, form, used = Problems(), [], "", 0
+    for place, path in enumerate(paths):
+        name = plain_line(names[place] if names else path.name)
+        try:
+            found = _file(path)
+        except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError) as problem:
+            problems.file(name, f"no scalars ({plain_line(problem, 60)})")
+            continue
+        if found is None:
+            problems.file(name, "no scalars: expected a step and numbers")
+            continue
+        form = form or found[0]
+        points += found[1]
+        used += 1
+    if not points:
+        first = problems.lines()[0] if problems.first else "no file"
+        raise LogError(f"nothing readable: {first}")
+    frame = pl.DataFrame(points, schema=SCHEMA, orient="row")
+    run, others = _run(frame)
+    mine = (
+        frame.filter(pl.col("run") == run)
+        .unique(["step", "name"], keep="last", maintain_order=True)
+        .drop("run")
+    )
+    known = {name: said[0] for name in mine["name"].unique() if (said := meaning(name))}
+    mine = mine.with_columns(
+        meaning=pl.col("name").replace_strict(known, default=None, return_dtype=pl.String)
+    ).sort("name", "step")
+    return Scalars(mine, form, used, run, others, problems)
+
+
+def is_scalars(path: Path) -> bool:
+    """Whether a file holds scalars with at least one known meaning, and no rollouts."""
+    try:
+        found = _file(path)
+    except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError):
+        return False
+    return found is not None and any(meaning(name) for name in {point[2] for point in found[1]})
+
+
+def _run(frame: pl.DataFrame) -> tuple[str, tuple[str, ...]]:
+    """The run with the most points of known meaning, and the others."""
+    known = [name for name in frame["name"].unique() if meaning(name)]
+    counts = (
+        frame.group_by("run", maintain_order=True)
+        .agg(known=pl.col("name").is_in(known).sum(), all=pl.len())
+        .sort("known", "all", descending=True, maintain_order=True)
+    )
+    runs = counts["run"].to_list()
+    return runs[0], tuple(runs[1:])
+
+
+def _file(path: Path) -> tuple[str, list[Point]] | None:
+    """Where a file's scalars come from, and they; None where it holds none."""
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    if is_events(head):
+        return "TensorBoard events", [("", *one) for one in scalars_of(path)]
+    if head.startswith(b"SQLite format 3"):
+        return _trackio(path)
+    if head.startswith(b"PAR1"):
+        frame = pl.read_parquet(path, glob=False, memory_map=False)
+        return _table(frame.iter_rows(named=True))
+    if path.stat().st_size > LARGEST:
+        return None
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith((b"{", b"[")):
+        return _json(path)
+    line = text.split(b"\n", 1)[0]
+    if b"\x00" in head or b"," not in line:
+        return None
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        return _table(csv.DictReader(stream))
+
+
+def _json(path: Path) -> tuple[str, list[Point]] | None:
+    content = path.read_bytes().decode("utf-8-sig", "replace")
+    try:
+        whole = json.loads(content)
+    except (ValueError, RecursionError):
+        return _lines(content)
+    if isinstance(whole, dict) and isinstance(whole.get("log_history"), list):
+        found = _table(whole["log_history"])
+        return ("trainer_state.json", found[1]) if found else None
+    if isinstance(whole, list):
+        return _table(one for one in whole if isinstance(one, dict))
+    return _lines(content)
+
+
+def _lines(content: str) -> tuple[str, list[Point]] | None:
+    rows, verl = [], False
+    for line in content.splitlines():
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(row, dict):
+            continue
+        if isinstance(row.get("data"), dict) and "step" in row:
+            row, verl = {**row["data"], "step": row["step"]}, True
+        rows.append(row)
+    found = _table(rows)
+    return ("verl's file logger", found[1]) if found and verl else found
+
+
+def _trackio(path: Path) -> tuple[str, list[Point]] | None:
+    """The metrics of a trackio database, opened to read only."""
+    points: list[Point] = []
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY id")
+        for run, step, metrics in rows:
+            try:
+                said = json.loads(metrics)
+            except (ValueError, TypeError):
+                continue
+            if isinstance(said, dict):
+                points += _points({"step": step, **_with_step(said)}, str(run))
+    return ("trackio", points) if points else None
+
+
+def _with_step(said: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if name != "step" or _number(value)}
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> tuple[str, list[Point]] | None:
+    """Rows with a step and numbers, or the CSV of a wandb chart."""
+    points: list[Point] = []
+    form = "a table of scalars"
+    for row in rows:
+        if "Step" in row and any(isinstance(name, str) and " - " in name for name in row):
+            form = "a wandb chart"
+            points += _chart(row)
+            continue
+        if "_step" in row:
+            form = "wandb's history"
+        elif {"run_name", "timestamp"} <= set(row):
+            form = "trackio"
+        points += _points(row, str(row.get("run_name") or ""))
+    return (form, points) if points else None
+
+
+def _chart(row: dict[str, Any]) -> Iterator[Point]:
+    """wandb's CSV of a chart: `Step`, then `<run> - <name>` with __MIN and __MAX beside it."""
+    step = _number(row.get("Step"))
+    if step is None:
+        return
+    for column, cell in row.items():
+        run, _, name = str(column).rpartition(" - ")
+        value = _number(cell)
+        if run and value is not None and not name.endswith(("__MIN", "__MAX")):
+            yield run, int(step), name, value
+
+
+def _points(row: dict[str, Any], run: str) -> Iterator[Point]:
+    low = {str(name).lower(): value for name, value in row.items() if name is not None}
+    found = ((name, _number(low.get(name))) for name in STEPS)
+    at, step = next(((name, value) for name, value in found if value is not None), ("", None))
+    if step is None:
+        swift = str(low.get("global_step/max_steps", "")).partition("/")[0]
+        step = _number(swift)
+    if step is None or abs(step) > 2**53:
+        return
+    for name, cell in row.items():
+        value = _number(cell)
+        key = str(name)
+        if value is not None and key.lower() not in (at, *NO_SCALARS, *STEPS):
+            yield run, int(step), key, value
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also as text (wandb and trackio write NaN so); None for all else."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if not isinstance(value, (int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+__all__ = ["Scalars", "is_scalars", "read_scalars"]

@@ -1,0 +1,143 @@
+"""Semantic IDs in texts: `<a_1><b_7><c_2>`, as MiniOneRec, OpenOneRec and this project write them.
+
+A code is a tag that ends in a number. Wrappers are none: `<think>`, `</think>`, `<answer>`,
+`<|sid_begin|>`. What stands before the last `</think>` is thought, not an answer. A text may hold
+several IDs in a row: a new one begins where the first code's letters come again, or at
+`<|sid_begin|>`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+import polars as pl
+
+from recast.structure import leading
+
+CODE = r"<[A-Za-z_]{0,24}-?\d{1,12}>"
+_TOKEN = r"<\|sid_begin\|>|" + CODE
+_TOKENS = re.compile(_TOKEN)
+_LETTERS = re.compile(r"^<([A-Za-z_]*)")
+_THOUGHT = re.compile(r"(?s)^.*</think>")
+MOST_TARGETS = 64
+Codes = tuple[str, ...]
+
+
+def ids(tokens: Sequence[str]) -> list[Codes]:
+    """Codes in a row, taken apart into IDs."""
+    found: list[Codes] = []
+    current: list[str] = []
+    first, second = "", ""
+    for token in tokens:
+        if token == "<|sid_begin|>":
+            if current:
+                found.append(tuple(current))
+            current = []
+            continue
+        letters = _LETTERS.match(token)
+        mine = letters[1] if letters else ""
+        if len(current) == 1:
+            second = mine
+        if current and len(current) > 1 and mine and mine == first != second:
+            found.append(tuple(current))
+            current = []
+        if not current:
+            first = mine
+        current.append(token)
+    if current:
+        found.append(tuple(current))
+    return [one for one in found if len(one) > 1]
+
+
+def codes(written: str) -> Codes:
+    """The codes of the first ID of an answer; the whole text where it has none."""
+    answer = _THOUGHT.sub("", written)
+    there = ids(_TOKENS.findall(answer))
+    return there[0] if there else (answer.strip(),)
+
+
+def targets(written: str | None) -> list[str]:
+    """The ground truths of a prompt: the texts of a JSON list, else the one text; none where a log
+    does not say."""
+    if written is None or written == "":
+        return []
+    if written.startswith("["):
+        try:
+            said = json.loads(written)
+        except (ValueError, RecursionError):
+            said = None
+        if isinstance(said, list) and said and all(isinstance(one, str) for one in said):
+            return said
+    return [written]
+
+
+def target_codes(wanted: Sequence[str]) -> list[Codes]:
+    """Every ID of the ground truths, or their whole texts."""
+    found: list[Codes] = []
+    for one in wanted[:MOST_TARGETS]:
+        there = ids(_TOKENS.findall(one))
+        found += there or [(one.strip(),)]
+    return found[:MOST_TARGETS]
+
+
+def nearest(own: Codes, wanted: Sequence[Codes]) -> tuple[int, int]:
+    """Leading codes of an ID that agree with the nearest target, and how many the target has."""
+    best, depth = -1, 1
+    for there in wanted:
+        same = leading(own, there)
+        same = min(same, len(there) - 1) if len(own) != len(there) else same
+        if same > best:
+            best, depth = same, len(there)
+    return min(best, 32767), min(depth, 32767)
+
+
+def agreement(prediction: str | None, wanted: Sequence[str]) -> tuple[int | None, int | None]:
+    """`nearest` of two texts; None where there is no prediction or no target."""
+    if prediction is None or not wanted:
+        return None, None
+    return nearest(codes(prediction), target_codes(wanted))
+
+
+def agreements(prediction: pl.Series, target: pl.Series) -> pl.DataFrame:
+    """matched, depth (Int16) and format (Float32: the answer's ID has as many codes as the target;
+    null where targets have no codes) of every row."""
+    both = prediction.is_not_null() & target.is_not_null() & (target != "")
+    coded = target.str.contains(CODE).fill_null(False)
+    if not coded.any() and not target.str.starts_with("[").any():
+        same = prediction.str.replace(r"(?s)^.*</think>", "").str.strip_chars()
+        equal = (same == target.str.strip_chars()).cast(pl.Int16).set(~both, None)
+        one = pl.Series([1] * len(target), dtype=pl.Int16).set(~both, None)
+        return pl.DataFrame(
+            {"matched": equal, "depth": one, "format": one.cast(pl.Float32).set(both, None)}
+        )
+    known: dict[str, list[Codes]] = {}
+    answer = prediction.str.replace(r"(?s)^.*</think>", "")
+    tokens = answer.str.extract_all(_TOKEN)
+    matched: list[int | None] = []
+    depths: list[int | None] = []
+    formed: list[float | None] = []
+    for said, mine, wanted in zip(
+        answer.to_list(), tokens.to_list(), target.to_list(), strict=True
+    ):
+        if said is None or not wanted:
+            matched.append(None)
+            depths.append(None)
+            formed.append(None)
+            continue
+        if wanted not in known:
+            known[wanted] = target_codes(targets(wanted))
+        first = ids(mine)
+        own = first[0] if first else (said.strip(),)
+        agree, depth = nearest(own, known[wanted])
+        matched.append(agree)
+        depths.append(depth)
+        formed.append(float(len(own) == depth) if depth > 1 else None)
+    return pl.DataFrame(
+        {"matched": matched, "depth": depths, "format": formed},
+        schema={"matched": pl.Int16, "depth": pl.Int16, "format": pl.Float32},
+    )
+
+
+__all__ = ["agreement", "agreements", "codes", "targets"]

@@ -1,0 +1,163 @@
+"""Signs of trouble in rollouts, from whatever columns a trainer logs besides the reward.
+
+truncated (cut off by the length limit); chars (of the completion); repetition (share of its 4-grams
+that occur in it before, of every rollout at first, later of a sample); mismatch (mean size of the
+log-prob difference between rollout engine and training per token, nats) and mismatch_sequence (size
+of its sum); clipped (share of clipped ratios); lag (steps between the weights that sampled and the
+step).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from workbench.diagnosis.logs.values import numbers, texts
+
+SCHEMA: Mapping[str, Any] = {
+    "truncated": pl.Boolean,
+    "chars": pl.Int32,
+    "repetition": pl.Float32,
+    "mismatch": pl.Float32,
+    "mismatch_sequence": pl.Float32,
+    "clipped": pl.Float32,
+    "lag": pl.Float32,
+}
+
+TRUNCATED = ("is_truncated", "truncated", "is_clipped", "length_clipped", "overlong")
+FINISH = ("finish_reason", "stop_reason", "stop_condition", "status", "finish_reasons")
+CUT = ("length", "max_length", "max_tokens", "truncated", "max_new_tokens", "context_length",
+       "max_total_tokens", "max_turns", "max_turns_exceeded", "max_prompt_length_exceeded",
+       "max_response_length_exceeded", "prompt_too_long")  # fmt: skip
+ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed", "complete", "done",
+         "env_done", "tool_calls", "finished")  # fmt: skip
+ROLLOUT = ("rollout_log_probs", "generation_logprobs", "inference_logprobs", "sampling_logprobs",
+           "rollout_logprobs", "sampling_per_token_logps", "vllm_logprobs")  # fmt: skip
+TRAINING = ("log_probs", "prev_logprobs", "trainer_logprobs", "old_log_probs", "training_logprobs",
+            "old_per_token_logps")  # fmt: skip
+DIFFERENCE = ("logprob_diff", "logprob_difference", "sampling_logp_difference",
+              "rollout_probs_diff", "mismatch")  # fmt: skip
+CLIPPED = ("clip_ratio", "clip_fraction", "clipfrac", "pg_clipfrac", "clipped_ratio")
+LAG = ("staleness", "off_policy_steps", "policy_lag", "lag", "off_policyness", "version_lag")
+VERSION = ("weight_version", "policy_version", "head_version", "model_version", "policy_step")
+MASK = ("loss_mask", "token_loss_mask", "response_mask", "completion_mask")
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "truncated": TRUNCATED + FINISH,
+    "mismatch": DIFFERENCE,
+    "mismatch_sequence": ("mismatch_sequence",),
+    "clipped": CLIPPED,
+    "lag": LAG,
+    "version": VERSION,
+}
+"""Columns of numbers or words that hold signs; lists per token go through `compact` first."""
+
+EVERY, THEN = 8_000, 32
+"""Rollouts whose text is looked through; beyond, one of so many."""
+
+
+def signs(
+    found: Mapping[str, Sequence[pl.Series]], prediction: pl.Series, step: pl.Series, first: int
+) -> dict[str, pl.Series]:
+    """The fields of `SCHEMA` for a block of rows. found: for each of `NAMES` the columns that are
+    there; first: the number of the first row in the log."""
+
+    def number(name: str) -> pl.Series:
+        columns = [numbers(one) for one in found.get(name, ())]
+        return columns[0] if columns else _nothing(prediction)
+
+    lag, version = number("lag"), number("version")
+    behind = step - version
+    behind = behind.set(~((behind >= 0) & (behind < 2**20)).fill_null(False), None)
+    clipped = number("clipped")
+    return {
+        "truncated": _truncated(found.get("truncated", ()), prediction),
+        "chars": prediction.str.len_chars(),
+        "repetition": _repetitions(prediction, first),
+        "mismatch": number("mismatch").abs(),
+        "mismatch_sequence": number("mismatch_sequence").abs(),
+        "clipped": clipped.set(~clipped.is_between(0, 1).fill_null(False), None),
+        "lag": lag.clip(0).fill_null(behind),
+    }
+
+
+def compact(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose lists of log-probs per token became mismatch and mismatch_sequence."""
+    named = {name.lower(): name for name in row}
+    one = next((_flat(row[named[n]]) for n in ROLLOUT if n in named), [])
+    other = next((_flat(row[named[n]]) for n in TRAINING if n in named), [])
+    mask = next((_flat(row[named[n]]) for n in MASK if n in named), [])
+    heavy = {named[n] for n in (*ROLLOUT, *TRAINING, *MASK) if n in named}
+    kept = {name: value for name, value in row.items() if name not in heavy}
+    if one and len(one) == len(other):
+        use = mask if len(mask) == len(one) else [1] * len(one)
+        mean, whole = _gap(one, other, use)
+        kept |= {"mismatch": mean, "mismatch_sequence": whole}
+    return kept
+
+
+def has_tokens(row: Mapping[str, Any]) -> bool:
+    """Whether a row holds log-probs of two engines per token."""
+    names = {name.lower() for name, value in row.items() if isinstance(value, list)}
+    return bool(names & set(ROLLOUT)) and bool(names & set(TRAINING))
+
+
+def _nothing(like: pl.Series) -> pl.Series:
+    return pl.Series([None] * len(like), dtype=pl.Float64)
+
+
+def _truncated(columns: Sequence[pl.Series], prediction: pl.Series) -> pl.Series:
+    found = pl.Series([None] * len(prediction), dtype=pl.Boolean)
+    for column in columns:
+        flag = numbers(column)
+        flag = flag.set(~flag.is_in([0.0, 1.0]).fill_null(False), None).cast(pl.Boolean)
+        word = texts(column).str.strip_chars(" \"'[]").str.to_lowercase()
+        word = word.str.extract(r"([a-z_]+)$")
+        said = word.is_in(list(CUT))
+        known = (said | word.is_in(list(ENDED))).fill_null(False)
+        found = found.fill_null(flag).fill_null(said.set(~known, None))
+    thinks = prediction.str.starts_with("<think>").fill_null(False)
+    open_end = ~prediction.str.contains("</think>", literal=True)
+    return found.fill_null(open_end.set(~thinks, None))
+
+
+def _repetitions(prediction: pl.Series, first: int) -> pl.Series:
+    values: list[float | None] = [None] * len(prediction)
+    for place, text in enumerate(prediction):
+        if text is not None and (first + place < EVERY or (first + place) % THEN == 0):
+            values[place] = repetition(text)
+    return pl.Series(values, dtype=pl.Float32)
+
+
+def repetition(text: str) -> float | None:
+    """Share of the 4-grams of words that occurred before; None of fewer than 20 words."""
+    words = text[:40_000].split()[:2000]
+    if len(words) < 20:
+        return None
+    grams = list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return 1 - len(set(grams)) / len(grams)
+
+
+def _flat(values: Any) -> list[Any]:
+    """A list of numbers, also one that is wrapped in another list."""
+    if isinstance(values, list) and values and isinstance(values[0], list):
+        values = values[0]
+    return values if isinstance(values, list) else []
+
+
+def _gap(
+    one: Sequence[Any], other: Sequence[Any], use: Sequence[Any]
+) -> tuple[float | None, float | None]:
+    try:
+        gaps = [float(a) - float(b) for a, b, m in zip(one, other, use, strict=True) if m]
+    except (TypeError, ValueError):
+        return None, None
+    gaps = [gap for gap in gaps if math.isfinite(gap)]
+    if not gaps:
+        return None, None
+    return sum(map(abs, gaps)) / len(gaps), abs(sum(gaps))
+
+
+__all__ = ["NAMES", "SCHEMA", "compact", "has_tokens", "repetition", "signs"]

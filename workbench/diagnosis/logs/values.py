@@ -1,0 +1,102 @@
+"""Columns of any type as numbers, texts or hashes: all rows at once, whatever a trainer wrote.
+
+JSON and CSV arrive as text columns (a number, a list or an object as its JSON text), parquet with
+its own types.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+
+def numbers(column: pl.Series) -> pl.Series:
+    """Float64: finite numbers, also as text, "True" and "False" as 1 and 0; a list of one number is
+    that number. Null for all else."""
+    if isinstance(column.dtype, pl.List | pl.Array):
+        column = _only(column.cast(pl.List(column.dtype.inner)))
+    if column.dtype == pl.String:
+        said = column.str.strip_chars(' \t\r\n[]"').str.to_lowercase()
+        said = said.replace({"true": "1", "false": "0"})
+        found = said.cast(pl.Float64, strict=False)
+    elif column.dtype.is_numeric() or column.dtype == pl.Boolean:
+        found = column.cast(pl.Float64, strict=False)
+    else:
+        found = pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
+    return found.set(~found.is_finite().fill_null(False), None)
+
+
+def _only(column: pl.Series) -> pl.Series:
+    """The one entry of each list, null where it has none or several."""
+    frame = pl.DataFrame({"x": column})
+    one = pl.when(pl.col("x").list.len() == 1).then(pl.col("x").list.first())
+    return frame.select(one).to_series().alias(column.name)
+
+
+def texts(column: pl.Series) -> pl.Series:
+    """String: text as it is, lists and objects as JSON text, numbers as written."""
+    if column.dtype == pl.String:
+        return column
+    if column.dtype.is_nested():
+        frame = pl.DataFrame({"x": column})
+        known = column.is_not_null()
+        packed = frame.select(pl.struct("x").struct.json_encode()).to_series()
+        inner = packed.str.slice(5).str.head(-1)
+        return inner.set(~known, None).alias(column.name)
+    if column.dtype == pl.Categorical or column.dtype == pl.Enum:
+        return column.cast(pl.String)
+    if column.dtype == pl.Binary:
+        return pl.Series(column.name, [None] * len(column), dtype=pl.String)
+    return column.cast(pl.String, strict=False)
+
+
+def as_text(value: Any) -> str | None:
+    """One value as the text that JSON Lines read at once would have: null stays null."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    if isinstance(value, (bool, int, float)):
+        return str(value)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):
+        return str(value)[:1000]
+
+
+def number(value: Any) -> float | None:
+    """A finite number, also one written as text; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = float({"true": "1", "false": "0"}.get(value.strip().lower(), value))
+        except ValueError:
+            return None
+    elif not isinstance(value, (bool, int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def frame_of(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pl.DataFrame:
+    """Rows as text columns; a column that a row lacks is null there."""
+    return pl.DataFrame(
+        {name: [_clean(as_text(row.get(name))) for row in rows] for name in columns},
+        schema=dict.fromkeys(columns, pl.String),
+    )
+
+
+def _clean(written: str | None) -> str | None:
+    """Half of a surrogate pair is no text that a table can hold."""
+    if written is None or written.isascii():
+        return written
+    return written.encode("utf-8", "replace").decode()
+
+
+__all__ = ["as_text", "frame_of", "number", "numbers", "texts"]

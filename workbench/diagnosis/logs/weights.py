@@ -1,0 +1,140 @@
+"""Which columns a trainer added up to its reward, and with which weights: solved from advantages.
+
+Trainers log each reward function and each rollout's advantage, but not the weights. Inside a group
+the advantage is the centred reward, divided by the group's standard deviation (GRPO), by the
+batch's, or by nothing; so the weights follow from the columns, up to one common factor where it is
+divided. Columns that the reward functions only wrote down get weight 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from workbench.diagnosis.logs.layout import REWARD
+
+MOST_GROUPS = 4096
+FITS = 0.98
+"""Share of the advantages' variance that weights must explain to be believed."""
+
+EPSILON = 1e-4
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """of: weight of each column, the largest 1 where the advantages say nothing about the scale;
+    columns that never differ inside a group are not in it (nothing can be said of them). scale:
+    "group", "batch" or "none", what centred rewards were divided by. explained: share of the
+    variance of the advantages."""
+
+    of: dict[str, float]
+    scale: str
+    explained: float
+
+
+def solve(rollouts: pl.DataFrame, columns: list[str]) -> Weights | None:
+    """Weights of `REWARD` columns by name; None where advantages are not logged, or none fit.
+
+    rollouts: with key, step, advantage and the columns; null is an abstaining function, 0.
+    """
+    frame = rollouts.drop_nulls("advantage")
+    sizes = frame.group_by("key").agg(
+        size=pl.len(), moves=pl.col("advantage").max() - pl.col("advantage").min()
+    )
+    if sizes.filter((pl.col("size") > 1) & (pl.col("moves") > 1e-6)).height < 3 or not columns:
+        return None
+    # Whole steps: the batch's standard deviation counts every group.
+    steps = frame["step"].unique().sort()
+    kept = steps.gather_every(max(1, -(-sizes.height // MOST_GROUPS)))
+    frame = frame.filter(pl.col("step").is_in(kept.to_list()))
+    names = [REWARD + name for name in columns]
+    raw = frame.select(pl.col(c).fill_null(0.0) for c in names).to_numpy()
+    centred = frame.select(
+        (pl.col(c).fill_null(0.0) - pl.col(c).fill_null(0.0).mean().over("key")).alias(c)
+        for c in names
+    ).to_numpy()
+    spread = centred.std(0)
+    moving = [place for place, one in enumerate(spread) if one > 1e-9]
+    if not moving:
+        return None
+    features = centred[:, moving] / spread[moving]
+    advantage = frame["advantage"].to_numpy().astype(float)
+    group = frame["key"].rank("dense").to_numpy().astype(np.int64) - 1
+    batch = frame["step"].rank("dense").to_numpy().astype(np.int64) - 1
+    unit = spread[moving]
+    whole = raw[:, moving] / unit
+    found = [
+        _fit(features, whole, unit, advantage, divisor, name)
+        for divisor, name in ((None, "none"), (group, "group"), (batch, "batch"))
+    ]
+    best = max(found, key=lambda one: one[1] - (1e-6 if one[2] != "none" else 0.0))
+    if not best[1] >= FITS:
+        return None
+    weights = best[0] / spread[moving]
+    part = np.abs(best[0]) / np.abs(best[0]).max()
+    weights[part < 0.01] = 0.0
+    if best[2] != "none":
+        weights = weights / np.abs(weights).max()
+    of = {columns[place]: _round(float(w)) for place, w in zip(moving, weights, strict=True)}
+    return Weights(of, best[2], float(best[1]))
+
+
+def _fit(
+    features: Array, whole: Array, unit: Array, advantage: Array, divisor: Any, name: str
+) -> tuple[Array, float, str]:
+    """Weights of the features, and how much of the advantages they explain once the weighted sum is
+    divided by its standard deviation in each group or batch.
+
+    whole: the features before their group's mean was taken off; unit: what they were divided by.
+    The scale is that at which the largest weight of a column is 1, so that epsilon counts as it
+    did.
+    """
+    weights: Array = np.asarray(np.linalg.lstsq(features, advantage, rcond=None)[0], np.float64)
+    if divisor is None:
+        return weights, _explained(advantage, features @ weights), name
+    count = np.bincount(divisor).astype(float)
+    for _ in range(60):
+        scale = _scale(whole @ weights, divisor, count)
+        found = np.linalg.lstsq(features, advantage * scale[divisor], rcond=None)[0]
+        new: Array = np.asarray(found, np.float64)
+        size = np.abs(new / unit).max()
+        if size <= 0:
+            break
+        new = new / size
+        done = np.abs(new - weights).max() < 1e-10 * np.abs(new).max()
+        weights = new
+        if done:
+            break
+    scale = _scale(whole @ weights, divisor, count)
+    return weights, _explained(advantage, features @ weights / scale[divisor]), name
+
+
+def _scale(reward: Array, divisor: Any, count: Array) -> Array:
+    mean = np.bincount(divisor, reward) / count
+    square = np.bincount(divisor, (reward - mean[divisor]) ** 2) / np.maximum(count - 1, 1)
+    return np.asarray(np.sqrt(square) + EPSILON, dtype=np.float64)
+
+
+def _explained(advantage: Array, said: Array) -> float:
+    """1 less the share of the advantages' squares that is left, at the best factor (ddof differs
+    between trainers)."""
+    total = float(said @ said)
+    if total <= 0:
+        return 0.0
+    left = advantage - said * (float(said @ advantage) / total)
+    return 1 - float(left @ left) / max(float(advantage @ advantage), 1e-300)
+
+
+def _round(weight: float) -> float:
+    """A weight as somebody would have written it, where it is that within the fit's error."""
+    for digits in (1, 2):
+        if abs(weight - round(weight, digits)) <= 0.01 * max(abs(weight), 0.05):
+            return round(weight, digits)
+    return round(weight, 4)
+
+
+__all__ = ["Weights", "solve"]
