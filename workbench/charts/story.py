@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import INK, titled
+from workbench.charts.style import INK, Chart, titled
 
 UP, DOWN, REACHED = "#006AB1", "#D24D00", "#008A61"
 _ROW, _TREE, _BARS = 11, 300, 140
@@ -95,9 +95,13 @@ def group_story(
         ]
     tree = alt.layer(*layers).properties(width=_TREE, height=height)
     panels = [tree]
-    for panel in [] if bars is None else bars["panel"].unique(maintain_order=True):
-        panels.append(_panel(bars.filter(pl.col("panel") == panel), str(panel), place, height))
-    said = " and ".join([] if bars is None else bars["panel"].unique(maintain_order=True).to_list())
+    named: list[str] = []
+    if bars is not None:
+        named = bars["panel"].unique(maintain_order=True).to_list()
+        panels += [
+            _panel(bars.filter(pl.col("panel") == name), name, place, height) for name in named
+        ]
+    said = " and ".join(named)
     found: alt.HConcatChart = alt.hconcat(*panels, spacing=14).properties(
         title="Which of the 32 rollouts are pushed up or down?"
         if lit
@@ -145,7 +149,7 @@ def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> alt.Lay
     return found
 
 
-def verdict_map(frame: pl.DataFrame, title: str, description: str) -> alt.LayerChart:
+def verdict_map(frame: pl.DataFrame, title: str, description: str) -> Chart:
     """Who is ahead: one tile per row and rival, its colour and words the verdict.
 
     frame: label (of the row), rival, tone ("first", "second", "open"), said (words of the tile),
@@ -177,9 +181,8 @@ def verdict_map(frame: pl.DataFrame, title: str, description: str) -> alt.LayerC
         ],
     )
     words = base.mark_text(color="white", fontWeight="bold").encode(text="said:N")
-    found: alt.LayerChart = titled(  # type: ignore[assignment]
+    return titled(
         alt.layer(tiles, words).properties(width=alt.Step(190), height=alt.Step(34)),
         title,
         description,
     )
-    return found
