@@ -46,6 +46,11 @@ drills: $(STAMP) parity ray-drill
 	exit $$code
 	$(MAKE) lm-test
 
+# Generated hostile inputs, file bombs, a crowd at a cold server: prints the table of
+# docs/robustness.md. About half an hour of one core.
+hostile: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.hostile
+
 # A sweep on a cluster of two nodes, one of which is killed: the optional extra [ray].
 ray-drill: .venv-ray/.installed
 	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest -p no:cacheprovider tests/test_ray_drill.py

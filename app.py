@@ -1,5 +1,15 @@
 """ReCast Workbench: `streamlit run app.py`. Its pages: workbench/pages/navigation.py."""
 
-from workbench.pages.navigation import show
+import streamlit as st
+from starlette.middleware import Middleware
 
-show()
+from workbench.pages.hosts import OwnHostsOnly
+from workbench.pages.navigation import show
+from workbench.pages.ready import load
+
+if __name__ == "__main__":
+    show()
+else:
+    # `streamlit run` finds the server here and puts the guard in front of it.
+    load()
+    app = st.App(__file__, middleware=[Middleware(OwnHostsOnly)])

@@ -16,6 +16,8 @@ from pathlib import Path
 
 Codes = tuple[int, ...]
 COLUMNS = ("user_id", "history_item_sid", "item_sid")
+LARGEST = 500_000_000
+"""Bytes of one file of a data folder."""
 _CODE = re.compile(r"<([a-z])_(\d+)>")
 
 
@@ -73,7 +75,7 @@ def read_folder(folder: Path, codebook: int = 256, category: str | None = None) 
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         listed = [read_sid("".join(codes)) for codes in index.values()]
-    except (ValueError, TypeError, AttributeError) as problem:
+    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise ValueError(f"{path}: not an index of item -> codes: {problem}") from None
     if not listed:
         raise ValueError(f"{path}: the index holds no items")
@@ -108,6 +110,10 @@ def _only(folder: Path, pattern: str, category: str | None) -> Path:
         raise ValueError(f"{folder}: several categories ({names}); {wanted} with --category")
     if len(found) != 1:
         raise ValueError(f"{folder}: expected exactly one {pattern} file, found {len(found)}")
+    if not found[0].is_file():
+        raise ValueError(f"{found[0]}: no regular file")
+    if found[0].stat().st_size > LARGEST:
+        raise ValueError(f"{found[0]}: expected a file of at most {LARGEST:,} bytes")
     return found[0]
 
 

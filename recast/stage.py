@@ -10,16 +10,17 @@ new stage is one function and one row. docs/stages.md walks through one of every
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor
+
+from recast.quoting import nearest as nearest
 
 State = Mapping[str, Tensor]
 """What stages remember from batch to batch, by name."""
@@ -249,10 +250,3 @@ def _number(kind: str, value: str, text: str) -> float | int:
     if not finite:
         raise ValueError(f"{kind}: {value.strip()!r} in {text!r} is not a finite number")
     return number
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the closest known word, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

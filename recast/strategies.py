@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from recast.stage import nearest
+from recast.quoting import nearest
 from recast.strategy import Strategy, compose
 
 _PAIR: dict[str, Any] = {"credit": "sign", "update": "active", "denominator": "prompts"}
@@ -319,6 +319,10 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
 )
 
 
+LONGEST = 500
+"""Characters of a strategy's text."""
+
+
 def parse_strategy(text: str) -> Strategy:
     """A name of `STRATEGIES`, or a composition such as `"repair=anchor, credit=grpo(eps=1e-4)"`.
 
@@ -333,7 +337,11 @@ def parse_strategy(text: str) -> Strategy:
     Traceback (most recent call last):
     ValueError: strategy: unknown 'grop'; did you mean 'grpo'?
     """
+    if len(text) > LONGEST:
+        raise ValueError(f"strategy: {len(text)} characters; expected at most {LONGEST}")
     text = text.strip()
+    if not text:
+        raise ValueError("strategy: an empty text; expected a name such as grpo, or repair=anchor")
     if text in STRATEGIES:
         return STRATEGIES[text]
     if "=" not in text.split("(")[0]:

@@ -451,7 +451,8 @@ def _parts(text: str) -> list[str]:
 
 
 def probe(strategy: Strategy, width: int = 16) -> Signal:
-    """The signal on one batch that holds a group for each number of hits 0..width.
+    """The signal on one batch that holds a group for each number of hits 0..width, or for 64 of
+    them in a wider group, both ends included.
 
     Of wide groups, for `PROBED` numbers of hits, evenly spaced. Every optional input is made up:
     one matched code on the first miss, an entropy of 1 nat falling to .5, beams in order. What

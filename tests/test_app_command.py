@@ -39,7 +39,7 @@ def test_the_app_is_streamlit_on_the_packaged_pages_bound_to_loopback(started):
     ((path, *words),) = started
     assert path == words[0] == sys.executable
     assert words[1:4] == ["-m", "streamlit", "run"]
-    assert Path(words[4]) == Path(navigation.__file__)
+    assert Path(words[4]) == Path(navigation.__file__).with_name("served.py")
     options = dict(zip(words[5::2], words[6::2], strict=True))
     assert options["--server.address"] == "127.0.0.1"
     assert options["--server.port"] == str(port)
@@ -60,7 +60,7 @@ def test_a_port_in_use_is_one_line(started):
 def test_the_look_of_the_app_lies_beside_the_page_that_streamlit_starts():
     """Streamlit reads `.streamlit/config.toml` beside the script it runs: in a checkout the link
     beside app.py, in an installed package the file itself."""
-    packaged = Path(command.NAVIGATION).parent / ".streamlit" / "config.toml"
+    packaged = Path(command.SERVED).parent / ".streamlit" / "config.toml"
     content = tomllib.loads(packaged.read_text(encoding="utf-8"))
     assert content["server"]["address"] == "127.0.0.1"
     assert content["browser"]["gatherUsageStats"] is False

@@ -507,8 +507,11 @@ def test_a_sweep_is_checked_started_watched_browsed_and_deleted(
     table.click(position={"x": 15, "y": 15})  # the box that selects every row
     press(visit, "delete")
     press(visit, "delete-sure")
-    visit.tab.get_by_text("4 runs deleted").wait_for()
+    visit.tab.get_by_text("4 runs are in the bin").wait_for()
     assert list((server.store / "runs").iterdir()) == []
+    press(visit, "undo-delete")
+    visit.tab.get_by_text("4 runs are back").wait_for()
+    assert len(list((server.store / "runs").iterdir())) == 4
     visit.healthy()
 
 

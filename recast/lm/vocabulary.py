@@ -46,7 +46,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`tokens[l][c]`: the token of code c at level l (`pad` where no item has it). before, after:
+    """`tokens[l][c]`: the token of code c at level l (`pad`: no item has it). before, after:
     token ids around the last `recent` items of a history, oldest first; opening, closing: around
     each item (`after` ends with `opening`, as codes come next); between: two items. pad: any id,
     never attended to."""

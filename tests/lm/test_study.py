@@ -205,7 +205,7 @@ def test_the_study_feeds_the_store_and_reads_the_simulators(data_folder, tmp_pat
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--strategy", "grp"], "--strategy: unknown row 'grp'; did you mean 'grpo'"),
+        (["--strategy", "grp"], "unknown 'grp'; did you mean 'grpo'"),
         (["--found", "credit=grp"], "--found: credit: unknown 'grp'"),
         (["--lr", "-1"], "expected rates above 0"),
         (["--start", "{tmp}/none"], "no checkpoint here"),

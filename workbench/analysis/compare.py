@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from recast.stage import nearest
+from recast.quoting import nearest
 from workbench.analysis.summary import COST, reported
 from workbench.analysis.tuning import PRIMARY, mark_tuned
 from workbench.spec.experiment import SpecError, plain_text

@@ -12,7 +12,7 @@ import click
 from workbench.commands.output import STORE
 from workbench.spec.experiment import SpecError
 
-NAVIGATION = Path(__file__).parents[1] / "pages" / "navigation.py"
+SERVED = Path(__file__).parents[1] / "pages" / "served.py"
 LOOPBACK = "127.0.0.1"
 
 
@@ -38,7 +38,7 @@ def app(port: int, store_path: str) -> None:
     os.environ["RECAST_STORE"] = store_path
     click.echo(f"http://{LOOPBACK}:{port}", err=True)
     # Streamlit takes this process over: Ctrl-C reaches it, and its exit code is ours.
-    arguments = ["-m", "streamlit", "run", str(NAVIGATION)]
+    arguments = ["-m", "streamlit", "run", str(SERVED)]
     options = [
         "--server.address",
         LOOPBACK,

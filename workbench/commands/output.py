@@ -13,6 +13,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workbench.analysis.export import csv_text
 from workbench.commands.text import as_text
 from workbench.execution.executors import NAMES
 from workbench.execution.forecast import duration
@@ -63,7 +64,7 @@ def emit(table: pl.DataFrame, style: str, title: str) -> None:
     if style == "json":
         click.echo(table.write_json())
     elif style == "csv":
-        click.echo(table.write_csv(), nl=False)
+        click.echo(csv_text(table), nl=False)
     else:
         click.echo(as_text(table, title))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from recast.stage import nearest
+from recast.quoting import nearest
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.spec.experiment import SpecError
 from workbench.studies.evidence import gather

@@ -17,8 +17,9 @@ from workbench.diagnosis.findings.scalars import ScalarRun, take_apart
 from workbench.diagnosis.logs.layout import FIELDS, Choice
 from workbench.diagnosis.logs.mapping import MappingError, choice_of
 from workbench.diagnosis.logs.problems import LogError
-from workbench.diagnosis.logs.read import FORMATS, files_of, read_log
+from workbench.diagnosis.logs.read import FORMATS, files_of
 from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
+from workbench.jobs.reading import read_guarded
 from workbench.spec.experiment import SpecError
 
 OPTIONS = (
@@ -49,7 +50,7 @@ class Reading:
 
     def rollouts(self, files: Sequence[Path]) -> Diagnosis:
         """Read and take apart a log of rollouts, warnings on stderr. Raises LogError."""
-        log = read_log(files, form=self.form, choice=self.choice)
+        log = read_guarded(files, form=self.form, choice=self.choice)
         for line in log.problems.lines():
             click.echo(f"warning: {line}", err=True)
         if log.problems.summary():

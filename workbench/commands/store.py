@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 import polars as pl
 
+from workbench.analysis.export import csv_text
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.spec.experiment import SpecError
-from workbench.store.files import replace
+from workbench.store.bin import binned, empty, restore
+from workbench.store.files import DiskError, replace
 from workbench.store.runs import complaints
 
 
@@ -33,7 +35,7 @@ def export(store_path: str, target: str) -> None:
         raise SpecError(f"{target}: no such folder {str(Path(target).parent)!r}")
     buffer = io.BytesIO()
     if target.endswith(".csv"):
-        frame.write_csv(buffer)
+        buffer.write(csv_text(frame).encode())
     else:
         frame.write_parquet(buffer, compression="zstd", compression_level=19)
     replace(buffer.getvalue(), Path(target))
@@ -50,24 +52,50 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
     The next run or sweep does the runs again that were set aside. Exit code 1 when any file is
     damaged.
     """
-    held = existing_store(store_path).contents()
-    moved = existing_store(store_path).quarantine(held.damaged) if quarantine else {}
-    places = [str(moved.get(fault.key, "")) for fault in held.damaged]
+    there = existing_store(store_path)
+    held = there.checked()
+    faults = (*held.damaged, *there.other_faults())
+    moved, refused = {}, ""
+    if quarantine:
+        try:
+            moved = there.quarantine(faults)
+        except DiskError as problem:
+            refused = str(problem)
+    places = [str(moved.get(fault.key, "")) for fault in faults]
     if style != "table":
         rows = [
             {"run": fault.key, "file": str(fault.path), "fault": fault.fault, "moved_to": place}
-            for fault, place in zip(held.damaged, places, strict=True)
+            for fault, place in zip(faults, places, strict=True)
         ]
         columns = ["run", "file", "fault", "moved_to"]
         emit(pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String)), style, "")
     else:
-        for fault, place in zip(held.damaged, places, strict=True):
+        for fault, place in zip(faults, places, strict=True):
             click.echo(f"{fault}" + (f"; moved to {place}" if place else ""))
         for line in complaints(Path(store_path), held)[len(held.damaged) :]:
             click.echo(line)
-        click.echo(f"{len(held.good)} runs sound, {len(held.damaged)} damaged")
-    if held.damaged:
+        click.echo(f"{len(held.good)} runs sound, {len(faults)} files damaged")
+    if refused:
+        click.echo(f"note: not set aside: {refused}", err=True)
+    if faults:
         click.get_current_context().exit(1)
+
+
+@store.command("bin")
+@click.argument("store_path", metavar="STORE")
+@click.option("--restore", "batch", default=None, help="Put what was deleted together back.")
+@click.option("--empty", "empties", is_flag=True, help="Remove what lies there for good.")
+def bin_command(store_path: str, batch: str | None, empties: bool) -> None:
+    """What was deleted from STORE: list it, put it back, or remove it for good."""
+    root = existing_store(store_path).root
+    if batch is not None:
+        click.echo(f"{restore(root, batch)} runs are back in {store_path}")
+    elif empties:
+        click.echo(f"{empty(root)} runs removed for good")
+    else:
+        for name, keys in binned(root).items():
+            click.echo(f"{name}: {len(keys)} runs")
+        click.echo(f"{sum(map(len, binned(root).values()))} runs in the bin of {store_path}")
 
 
 @store.command()

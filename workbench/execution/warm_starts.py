@@ -1,14 +1,15 @@
 """Warm starts on disk, so that a resumed sweep does not train them again.
 
 `STORE/starts/<key>/<sha256>.npz`, written like a run and read with pickling disallowed; a damaged
-file counts as missing.
+file is named, set aside and made again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import shutil
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,11 @@ import torch
 
 from sim.evaluate import Snapshot
 from workbench.execution.tasks import Start
-from workbench.store.files import publish, sha256
+from workbench.store.files import StoreError, publish, set_aside
+from workbench.store.soundness import fault_of_start
 
 _PARAMETER = "param/"
+_log = logging.getLogger("recast")
 
 
 @dataclass(frozen=True)
@@ -47,28 +50,40 @@ class Starts:
         publish(buffer.getvalue(), self.root / "starts" / key, ".npz", self.root)
 
     def load(self, key: str) -> Start | None:
-        """One warm start; None when it is missing, or damaged and now removed."""
+        """One warm start; None when it is missing, or damaged, which is named on the log and set
+        aside. Raises DiskError when it cannot be moved, StoreError when it may not be read."""
         folder = self.root / "starts" / key
-        try:
-            (path,) = folder.iterdir()
-            content = path.read_bytes()
-        except (OSError, ValueError):
-            content, path = b"", folder
-        if sha256(content) != path.stem:
-            shutil.rmtree(folder, ignore_errors=True)
+        if not folder.is_dir():
             return None
-        with np.load(io.BytesIO(content), allow_pickle=False) as held:
-            params = {
-                name.removeprefix(_PARAMETER): held[name]
-                for name in held.files
-                if name.startswith(_PARAMETER)
-            }
-            return Start(
-                params,
-                float(held["all_zero"]),
-                int(held["steps"]),
-                _read(str(held["opening"])),
-            )
+        fault = fault_of_start(folder)
+        try:
+            if not fault:
+                (path,) = folder.iterdir()
+                return _start_of(path.read_bytes())
+        except PermissionError as problem:
+            raise StoreError(
+                f"{folder}: this user may not read it ({problem.strerror}); ask its owner for "
+                "`chmod -R a+rX`"
+            ) from None
+        except (OSError, KeyError, ValueError, TypeError, RecursionError):
+            fault = "not a warm start"
+        _log.warning("%s: %s; set aside, it is made again", folder, fault)
+        with contextlib.suppress(FileNotFoundError):
+            set_aside(folder, self.root / "quarantine")
+        return None
+
+
+def _start_of(content: bytes) -> Start:
+    """A warm start from its file. Raises KeyError or ValueError for anything else."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as held:
+        params = {
+            name.removeprefix(_PARAMETER): held[name]
+            for name in held.files
+            if name.startswith(_PARAMETER)
+        }
+        return Start(
+            params, float(held["all_zero"]), int(held["steps"]), _read(str(held["opening"]))
+        )
 
 
 def _written(opening: Snapshot) -> str:

@@ -19,6 +19,12 @@ from typing import IO, Any
 _ROOT = Path(__file__).parents[2]
 
 
+def environment() -> dict[str, str]:
+    """What a worker process inherits: this package, and one thread for numbers."""
+    path = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+
+
 class Child:
     """`python -m MODULE` with one thread for numbers, and a pipe in each direction."""
 
@@ -29,11 +35,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ
-            | {
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]),
-            },
+            env=environment(),
         )
         assert self._process.stdout is not None
         self._collector = threading.Thread(
@@ -45,6 +47,11 @@ class Child:
     def pid(self) -> int:
         """Process id."""
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
 
     def say(self, line: str) -> None:
         """Write one line to the child; lost when it is gone, which `heard` reports."""

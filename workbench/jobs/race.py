@@ -106,9 +106,22 @@ class Worker:
         """Process id of the worker."""
         return self._child.pid
 
-    def start(self, spec: Experiment, rates: Mapping[str, float], store: Path) -> Race:
-        """Send it off; once per worker. rates: learning rate per strategy."""
-        self.race = Race(spec, dict(rates))
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._child.alive
+
+    def start(
+        self,
+        spec: Experiment,
+        rates: Mapping[str, float],
+        store: Path,
+        race: Race | None = None,
+    ) -> Race:
+        """Send it off; once per worker. rates: learning rate per strategy; race: the one that has
+        waited for this worker, if any."""
+        self.race = Race(spec, dict(rates)) if race is None else race
+        self.race.text = "Starting"
         order = {
             "experiment": spec.model_dump(mode="json"),
             "rates": dict(rates),

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from recast.stage import nearest
+from recast.quoting import nearest
 from workbench.jobs.process import Child
 from workbench.spec.experiment import PRESETS, SpecError, preset_names
+from workbench.spec.plain_data import parsed_toml
 from workbench.spec.sweep import SWEEPS, Sweep, load_sweep, sweep_names
 from workbench.store.runs import Store
+from workbench.store.soundness import sweep_record
 
 LONGEST = 20_000
+_log = logging.getLogger("recast")
 
 
 def packaged() -> dict[str, str]:
@@ -37,8 +40,8 @@ def check_sweep(text: str) -> Sweep:
     if len(text) > LONGEST:
         raise SpecError(f"sweep: {len(text)} characters; expected at most {LONGEST}")
     try:
-        raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as problem:
+        raw = parsed_toml(text)
+    except ValueError as problem:
         raise SpecError(f"sweep: not readable TOML: {problem}") from None
     base = raw.get("base")
     if base is not None and base not in preset_names():
@@ -47,7 +50,7 @@ def check_sweep(text: str) -> Sweep:
         )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.toml"
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text.encode("utf-8", "replace"))
         try:
             plan = load_sweep(str(path))
         except SpecError as problem:
@@ -72,12 +75,12 @@ def missing(plan: Sweep, store: Store) -> tuple[int, int]:
 def recorded(store: Store) -> pl.DataFrame:
     """Sweeps that a store has seen end: name, strategies, runs, missing, failed, sweep as JSON.
 
-    A record that cannot be read is left out.
+    A record that cannot be read is left out and named on the log.
     """
     rows = []
     for path in sorted((store.root / "sweeps").glob("*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = sweep_record(path)
             rows.append(
                 {
                     "name": path.stem,
@@ -88,8 +91,8 @@ def recorded(store: Store) -> pl.DataFrame:
                     "sweep": json.dumps(content["sweep"]),
                 }
             )
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            _log.warning("%s: %s; left out, `recast store check` sets it aside", path, problem)
     return pl.DataFrame(
         rows,
         schema={

@@ -7,31 +7,51 @@ import streamlit as st
 
 from workbench import charts
 from workbench.analysis.cells import cell_labels, run_table
+from workbench.analysis.export import csv_text
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
 from workbench.pages.stored import State, cached_by_store, store_folder
+from workbench.store.bin import restore
+from workbench.store.files import sha256
 from workbench.store.runs import Store, StoreError
 
 ROWS = 100
 
 
 @st.dialog("Delete runs?")
-def confirm(keys: list[str]) -> None:
-    """Ask once, then delete."""
+def confirm(keys: list[str], named: pl.DataFrame) -> None:
+    """Name what was ticked, ask once, then move it to the bin. named: their rows."""
     st.write(
-        f"{len(keys):,} finished runs will be removed from {plain(str(store_folder()))} for "
-        "good. A sweep that needs them trains them again."
+        f"{len(keys):,} finished runs move from {plain(str(store_folder()))} to its bin. A sweep "
+        "that needs them trains them again; Undo, or `recast store bin`, puts them back."
+    )
+    st.dataframe(
+        named,
+        hide_index=True,
+        height=min(300, 35 * (named.height + 1) + 3),
+        placeholder="-",
+        alt="The runs that would be deleted",
     )
     sure, back = st.columns(2)
     if sure.button(f"Delete {len(keys):,} runs", type="primary", key="delete-sure"):
         try:
-            gone = Store(store_folder()).delete(keys)
-            st.session_state["said"] = f"{gone} runs deleted."
+            batch = Store(store_folder()).delete(keys)
+            st.session_state["said"] = f"{len(keys):,} runs are in the bin."
+            st.session_state["undo"] = batch
         except StoreError as problem:
             st.session_state["said"] = f"error: {problem}"
         st.rerun()
     if back.button("Keep them", key="delete-not"):
         st.rerun()
+
+
+def undo() -> None:
+    """Put back what was deleted last in this tab."""
+    try:
+        back = restore(store_folder(), st.session_state.pop("undo"))
+        st.session_state["said"] = f"{back:,} runs are back."
+    except StoreError as problem:
+        st.session_state["said"] = f"error: {problem}"
 
 
 def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
@@ -54,12 +74,13 @@ def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
     if order != runs.columns[0] or falling:
         kept = kept.sort(order, descending=falling, nulls_last=True, maintain_order=True)
     shown = kept.slice((place - 1) * ROWS, ROWS)
-    picked = st.dataframe(
+    picked = st.container(key="runs").dataframe(
         shown,
         hide_index=True,
         width="stretch",
         height=420,
-        key="runs",
+        # A selection belongs to the rows that were shown, not to their places.
+        key="runs-" + sha256("".join(shown["run"]).encode())[:16],
         placeholder="-",
         on_select="rerun",
         selection_mode="multi-row",
@@ -74,7 +95,7 @@ def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             f"CSV of these {kept.height:,} runs",
-            lambda: kept.write_csv().encode(),
+            lambda: csv_text(kept).encode(),
             file_name="runs.csv",
             mime="text/csv",
             on_click="ignore",
@@ -91,7 +112,10 @@ def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
             disabled=not (chosen and own),
             help=None if own else "The packaged example cannot be deleted.",
         ):
-            confirm(chosen)
+            columns = [c for c in ("run", "strategy", "lr", "seed", "cell") if c in kept.columns]
+            confirm(chosen, kept.filter(pl.col("run").is_in(chosen)).select(columns))
+        if st.session_state.get("undo"):
+            st.button("Undo the last deletion", key="undo-delete", on_click=undo)
 
 
 def filtered(view: Address, runs: pl.DataFrame, labels: dict[str, str]) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from workbench.analysis.answers import counted
+from workbench.analysis.export import csv_text
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, figure, plain
 from workbench.pages.stored import cached_by_store, store_folder, store_state
@@ -68,7 +69,7 @@ st.dataframe(
 )
 st.download_button(
     "CSV",
-    lambda: verdicts.write_csv().encode(),
+    lambda: csv_text(verdicts).encode(),
     file_name="claims.csv",
     mime="text/csv",
     key="claims-csv",

@@ -9,6 +9,7 @@ import polars as pl
 import streamlit as st
 
 from workbench.analysis.answers import Answer
+from workbench.analysis.export import csv_text
 from workbench.charts.picture import picture
 from workbench.charts.style import Chart
 
@@ -33,7 +34,7 @@ def figure(
         for label, kind, data in (
             ("PNG", "image/png", lambda: picture(chart, "png")),
             ("SVG", "image/svg+xml", lambda: picture(chart, "svg")),
-            ("CSV", "text/csv", lambda: numbers.write_csv().encode()),
+            ("CSV", "text/csv", lambda: csv_text(numbers).encode()),
         ):
             st.download_button(
                 label,

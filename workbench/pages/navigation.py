@@ -8,6 +8,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from workbench.pages.ready import load
+
 PAGES = {
     "home": "One prompt, 32 rollouts",
     "learnability": "Learnability",
@@ -43,6 +45,7 @@ def page_of(name: str) -> StreamlitPage:
 
 def show() -> None:
     """Set the page up, draw the sidebar and run the page that was asked for."""
+    load()
     st.set_page_config(page_title="ReCast Workbench", layout="wide")
     pages = {name: page_of(name) for name in PAGES}
     page = st.navigation(list(pages.values()))

@@ -248,7 +248,7 @@ elif frame.is_empty():
 else:
     st.caption(f"Data: {plain(source)}.")
     if shown == "browse":
-        browse(view, state, frame, own=own and (store_folder() / "runs").is_dir())
+        browse(view, state, frame, own=own and Store(store_folder()).has(frame["run"][0]))
         finished()
     elif shown == "compare":
         comparison(frame)

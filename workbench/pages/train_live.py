@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import streamlit as st
@@ -11,6 +13,7 @@ from recast import REGIMES, STRATEGIES
 from workbench import charts
 from workbench.analysis.budget import curve_table
 from workbench.jobs.race import Race, Worker
+from workbench.jobs.track import Track
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import store_folder
@@ -26,32 +29,70 @@ AXES = {"optimizer_steps": "Optimizer steps", "rollouts": "Rollouts sampled"}
 
 
 class Seat:
-    """The one worker of a browser tab, and the last race that it ran."""
+    """The place of a browser tab: its process while it races, and the last race that it ran."""
 
-    def __init__(self) -> None:
-        self.worker = Worker()
+    def __init__(self, places: Track) -> None:
+        self._places = places
+        self._worker: Worker | None = None
+        self._root = Path()
         self.race: Race | None = None
         self.said = ""
+        places.visit(self)
 
     def start(self, spec: Experiment, rates: Mapping[str, float]) -> None:
+        """Race as soon as there is a place."""
         self.look()
         self.said = ""
-        self.race = self.worker.start(spec, rates, Store(store_folder()).prepare().root)
+        self._root = Store(store_folder()).prepare().root
+        self.race = Race(spec, dict(rates))
+        self.look()
 
     def look(self) -> Race | None:
-        """The race as it stands. When it is over the next worker starts at once, so that it has
-        imported everything before the next start is pressed."""
-        self.worker.look()
-        if self.worker.race is not None and self.worker.race.over:
-            self.worker.close()
-            self.worker = Worker()
-        return self.race
+        """The race as it stands: on its way, or still waiting for a place."""
+        race = self.race
+        if race is None:
+            return None
+        if self._worker is not None:
+            self._worker.look()
+            if race.over:
+                self._worker = None
+                self._places.done(self)
+        elif not race.over:
+            found = self._places.ask(self)
+            if isinstance(found, int):
+                race.text = f"Waiting: {found} {'race' if found == 1 else 'races'} before this one"
+            else:
+                self._worker = found
+                found.start(race.spec, race.rates, self._root, race)
+        return race
+
+    def steer(self, word: Literal["pause", "resume", "stop"]) -> None:
+        """Pass a word on to the race; one that waits can only be called off."""
+        if self._worker is not None:
+            {
+                "pause": self._worker.pause,
+                "resume": self._worker.resume,
+                "stop": self._worker.stop,
+            }[word]()
+        elif word == "stop" and self.race is not None:
+            self.race.state = "stopped"
+            self._places.done(self)
+
+    def close(self) -> None:
+        """The tab is gone, and its process with it."""
+        self._places.leave(self)
 
 
-@st.cache_resource(scope="session", show_spinner=False, on_release=lambda seat: seat.worker.close())
+@st.cache_resource(show_spinner=False)
+def track() -> Track:
+    """The places of this server."""
+    return Track()
+
+
+@st.cache_resource(scope="session", show_spinner=False, on_release=lambda seat: seat.close())
 def seat() -> Seat:
     """Lives as long as the tab: closing it ends the process."""
-    return Seat()
+    return Seat(track())
 
 
 view = Address("train_live")
@@ -169,10 +210,12 @@ def buttons(race: Race | None) -> None:
             disabled=going or not names,
         )
         if race is not None and race.state == "paused":
-            st.button("Resume", key="resume", on_click=seat().worker.resume)
+            st.button("Resume", key="resume", on_click=seat().steer, args=("resume",))
         else:
-            st.button("Pause", key="pause", on_click=seat().worker.pause, disabled=not going)
-        st.button("Stop", key="stop", on_click=seat().worker.stop, disabled=not going)
+            st.button(
+                "Pause", key="pause", on_click=seat().steer, args=("pause",), disabled=not going
+            )
+        st.button("Stop", key="stop", on_click=seat().steer, args=("stop",), disabled=not going)
         st.button(
             "Keep in the store",
             key="keep",

@@ -30,10 +30,10 @@ from workbench.diagnosis.diagnosis import (
 from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.problems import LogError
-from workbench.diagnosis.logs.read import read_log
 from workbench.diagnosis.logs.scalars import Scalars, is_scalars, read_scalars
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
+from workbench.jobs.reading import read_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
@@ -80,7 +80,7 @@ def taken_apart(
         if not _uploads:
             paths, names = [EXAMPLE], ["the packaged example"]
         try:
-            log = read_log(
+            log = read_guarded(
                 paths,
                 form=how.form,
                 choice=how.choice,

@@ -20,16 +20,18 @@ from pydantic import (
     model_validator,
 )
 
-from recast.stage import nearest
+from recast.quoting import nearest, one_line, quoted
 from recast.strategies import parse_strategy
 from sim.inputs import why_not
+from workbench.spec.limits import need_of, too_large, too_many
+from workbench.spec.plain_data import checked, parsed_toml
 
 if TYPE_CHECKING:
     from sim.training.step import Training
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
-Rate = Annotated[float, Field(gt=0, le=10)]
+Rate = Annotated[float, Field(ge=1e-12, le=10)]
 Model = TypeVar("Model", bound=BaseModel)
 TuneMetric = Literal[
     "area",
@@ -49,8 +51,15 @@ DEPTH = 3
 """Code levels of the simulator's worlds."""
 
 
+LONGEST_FILE = 1_000_000
+"""Bytes of a TOML file."""
+
+
 class SpecError(Exception):
     """A specification that cannot be used; the message is one line for the user."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class _Strict(BaseModel):
@@ -74,7 +83,9 @@ class WorldSpec(_Strict):
     items: Annotated[int, Field(ge=2, le=4096, description="items in the catalogue")] = 1024
     noise: Annotated[
         float,
-        Field(gt=0, le=100, description="temperature of true preferences; 0.2 = each task's own"),
+        Field(
+            ge=1e-3, le=100, description="temperature of true preferences; 0.2 = each task's own"
+        ),
     ] = 0.2
     heterogeneity: Annotated[
         float,
@@ -110,9 +121,13 @@ class WorldSpec(_Strict):
     ] = 512
     test_sample: Annotated[
         int,
-        Field(ge=0, description="a fixed sample of a replay world's test prompts; 0 = all of them"),
+        Field(
+            ge=0,
+            le=10_000_000,
+            description="a fixed sample of a replay world's test prompts; 0 = all of them",
+        ),
     ] = 0
-    seed: Annotated[int, Field(ge=0, description="of the world, not of the runs")] = 0
+    seed: Annotated[int, Field(ge=0, le=2**53, description="of the world, not of the runs")] = 0
 
 
 WIDTHS = {"S": 32, "M": 64, "L": 128, "XL": 256}
@@ -157,12 +172,14 @@ class StartSpec(_Strict):
 
     all_zero: Annotated[
         float,
-        Field(gt=0, lt=1, description="share of all-zero groups of width train.group to start at"),
+        Field(
+            ge=1e-6, lt=1, description="share of all-zero groups of width train.group to start at"
+        ),
     ] = 0.85
     max_steps: Annotated[Positive, Field(description="optimizer steps of SFT before giving up")] = (
         2000
     )
-    lr: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate in SFT")] = 0.003
+    lr: Annotated[float, Field(ge=1e-12, le=1, description="Adam's learning rate in SFT")] = 0.003
 
 
 class TrainSpec(_Strict):
@@ -182,7 +199,7 @@ class TrainSpec(_Strict):
         ),
     ] = "trie"
     temperature: Annotated[
-        float, Field(gt=0, le=100, description="of sampled rollouts; unitless")
+        float, Field(ge=1e-3, le=100, description="of sampled rollouts; unitless")
     ] = 1.0
     clip_low: Annotated[
         float, Field(ge=0, lt=1, description="how far the importance ratio may fall below 1")
@@ -244,6 +261,7 @@ class TrainSpec(_Strict):
         tuple[Rate, ...],
         Field(
             min_length=1,
+            max_length=1000,
             description="Adam's learning rates to choose from, per strategy, on validation prompts",
         ),
     ] = (0.003,)
@@ -264,7 +282,11 @@ class Experiment(_Strict):
 
     strategies: Annotated[
         tuple[str, ...],
-        Field(min_length=1, description="names of `recast strategies`, or compositions as text"),
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="names of `recast strategies`, or compositions as text",
+        ),
     ]
     seeds: Annotated[
         int, Field(ge=1, le=1000, description="paired seeds 0, 1, ... of each strategy and rate")
@@ -343,7 +365,12 @@ def load_experiment(source: str, changes: Mapping[str, Any]) -> Experiment:
     changes: `{"train.group": 16}`; None leaves a field as it is.
     Raises SpecError, one line: the field, what is wrong, what would be right.
     """
-    return validated(Experiment, change(read_toml(source, PRESETS, "preset"), changes))
+    spec = validated(Experiment, change(read_toml(source, PRESETS, "preset"), changes))
+    runs = len(spec.strategies) * len(spec.train.lr) * spec.seeds
+    reason = too_many(runs, 1) or too_large(need_of(spec, runs))
+    if reason:
+        raise SpecError(reason)
+    return spec
 
 
 def read_toml(source: str, folder: Path, kind: str) -> dict[str, Any]:
@@ -358,9 +385,12 @@ def read_toml(source: str, folder: Path, kind: str) -> dict[str, Any]:
             raise SpecError(
                 f"{kind} {source!r}: not a packaged {kind} nor a file; {nearest(source, names)}"
             )
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, OSError, ValueError, RecursionError) as problem:
-        raise SpecError(f"{path}: not readable TOML: {problem}") from None
+        if path.stat().st_size > LONGEST_FILE:
+            raise SpecError(f"{path}: expected a file of at most {LONGEST_FILE:,} bytes")
+        return parsed_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise SpecError(f"{quoted(str(path))}: not readable TOML: {reason}") from None
 
 
 def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -378,7 +408,7 @@ def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 where = ".".join(parents[: depth + 1])
-                raise SpecError(f"{where}: expected a table, got {place!r}")
+                raise SpecError(f"{where}: expected a table, got {quoted(place)}")
         place[leaf] = value
     return result
 
@@ -396,7 +426,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
             raise SpecError(f"--set {text!r}: expected FIELD=VALUE, such as train.group=16")
         try:
             found[field] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             found[field] = value
     return found
 
@@ -404,9 +434,11 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
 def validated(model: type[Model], raw: Mapping[str, Any]) -> Model:
     """A checked specification. Raises SpecError, one line, for the first fault."""
     try:
-        return model.model_validate(raw)
+        return model.model_validate(checked(raw))
     except ValidationError as problem:
         raise SpecError(_one_line(model, problem)) from None
+    except ValueError as problem:
+        raise SpecError(str(problem)) from None
 
 
 def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
@@ -422,9 +454,7 @@ def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
         return f"{where}: missing; expected {expected(model, first['loc'])}"
     if first["loc"][-1] in _BRANCHES:
         where = ".".join(str(part) for part in first["loc"][:-1])
-    given = repr(first["input"])
-    given = given if len(given) <= 80 else f"{given[:77]}..."
-    return f"{where}: got {given}; expected {expected(model, first['loc'])}"
+    return f"{where}: got {quoted(first['input'])}; expected {expected(model, first['loc'])}"
 
 
 def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:

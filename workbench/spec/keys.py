@@ -97,6 +97,9 @@ def folder_fingerprint(folder: str) -> str:
             for pattern in ("index/*.json", "train/*.csv", "valid/*.csv", "test/*.csv")
             for path in sorted(root.glob(pattern))
         ]
+        for path in files:
+            if not path.is_file():
+                raise SpecError(f"world.data: {str(path)!r}: no regular file")
         stamps = tuple(
             (str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns)
             for path in files

@@ -7,6 +7,7 @@ top; every preset is a sweep of one cell. Expansion is pure: the same sweep give
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from recast.stage import nearest
+from recast.quoting import nearest, quoted
 from recast.strategies import parse_strategy
 from workbench.spec.experiment import (
     PRESETS,
@@ -31,6 +32,7 @@ from workbench.spec.experiment import (
     validated,
 )
 from workbench.spec.keys import run_config, run_key, start_key
+from workbench.spec.limits import Need, count_of, need_of, too_large, too_many
 
 SWEEPS = Path(__file__).parent / "sweeps"
 Scalar = bool | int | float | str
@@ -44,7 +46,8 @@ class Tune(_Strict):
     """The fair comparison: every strategy and cell at its own best learning rate."""
 
     lr: Annotated[
-        tuple[Rate, ...], Field(min_length=1, description="Adam's learning rates tried first")
+        tuple[Rate, ...],
+        Field(min_length=1, max_length=1000, description="Adam's learning rates tried first"),
     ] = (0.0003, 0.001, 0.003, 0.01, 0.03)
     metric: Annotated[
         TuneMetric, Field(description="what decides: its mean over seeds after the last step")
@@ -170,16 +173,39 @@ class Sweep(Experiment):
             for point in _points({k: v for k, v in rule.items() if k != "strategy"}):
                 yield _at(base, point, f"include.{i}"), names, True
 
+    def size(self) -> tuple[int, int]:
+        """Runs and cells before exclusions, counted without building any."""
+        cells = math.prod(len(values) for values in self.grid.values())
+        runs = cells * len(self.strategies)
+        for rule in self.include:
+            points = math.prod(len(values) for key, values in rule.items() if key != "strategy")
+            cells += points
+            runs += points * len(rule.get("strategy", self.strategies))
+        return runs * len(self.rates) * self.seeds, cells
+
+    def require_in_limits(self) -> None:
+        """Raise SpecError, one line, when runs, memory or time are beyond `spec.limits`."""
+        runs, cells = self.size()
+        if runs > MOST_RUNS:
+            raise SpecError(f"grid: {count_of(runs)} runs; expected at most {MOST_RUNS:,}")
+        reason = too_many(runs, cells)
+        if reason:
+            raise SpecError(f"{'grid: ' if self.grid or self.include else ''}{reason}")
+        each = max(1, runs // cells)
+        needs = [need_of(cell, each) for cell, _, _ in self.cells()]
+        largest = max(needs, key=lambda need: need.gibibytes)
+        hours = sum(need.core_hours for need in needs)
+        reason = too_large(Need(largest.gibibytes, hours, largest.reason))
+        if reason:
+            raise SpecError(reason)
+
     def runs(self) -> list[Run]:
         """Every run of the sweep, each once, in a fixed order.
 
-        Raises SpecError for a value out of range, an empty sweep, or more than a million runs.
+        Raises SpecError for a value out of range, an empty sweep, or one that is beyond the
+        limits of `workbench.spec.limits`.
         """
-        size = len(self.strategies) * len(self.rates) * self.seeds
-        for values in self.grid.values():
-            size *= len(values)
-        if size > MOST_RUNS:
-            raise SpecError(f"grid: {size} runs; expected at most {MOST_RUNS}")
+        self.require_in_limits()
         found: dict[tuple[Any, ...], Run] = {}
         for experiment, strategies, included in self.cells():
             fields = _flattened(experiment.model_dump(), wrap=False)
@@ -212,11 +238,13 @@ def load_sweep(source: str, changes: Mapping[str, Any] | None = None) -> Sweep:
     base = raw.pop("base", None)
     if base is not None:
         if not isinstance(base, str):
-            raise SpecError(f"base: expected the name of a preset, got {base!r}")
+            raise SpecError(f"base: expected the name of a preset, got {quoted(base)}")
         raw = _merged(read_toml(base, PRESETS, "preset"), raw)
     if "name" not in raw:
         raw["name"] = Path(source).stem
-    return validated(Sweep, change(raw, changes or {}))
+    plan = validated(Sweep, change(raw, changes or {}))
+    plan.require_in_limits()
+    return plan
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -9,16 +9,22 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import platform
+import secrets
 import shutil
-import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-_OLD = 24 * 3600
+from recast.quoting import one_line
+
+_DRAFT = ".tmp-"
 
 
 class StoreError(Exception):
     """A store that cannot be used as asked; the message is one line for the user."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class DiskError(StoreError):
@@ -36,44 +42,46 @@ def publish(content: bytes, folder: Path, suffix: str, scratch: Path) -> Path:
     scratch: an existing folder on the same file system for the draft. A `folder` that is already
     there is kept: the first writer wins. Raises DiskError; nothing half-written stays visible.
     """
-    draft = Path()
     try:
         folder.parent.mkdir(exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=scratch, prefix=".tmp-"))
-        _write(draft / f"{sha256(content)}{suffix}", content)
-        sync_folder(draft)
-        try:
-            draft.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
+        with draft_in(scratch) as draft:
+            _write(draft / f"{sha256(content)}{suffix}", content)
+            sync_folder(draft)
+            try:
+                draft.rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
         sync_folder(folder.parent)
         return next(folder.iterdir())
     except OSError as problem:
         raise DiskError(f"{folder}: cannot write ({problem.strerror or problem})") from None
-    finally:
-        if draft != Path():
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def set_aside(folder: Path, below: Path) -> Path:
-    """Move a folder to a new place `below/<name>-<random>`. Raises DiskError."""
+    """Move a file or folder to a new place `below/<name>-<random>`.
+
+    Raises FileNotFoundError when somebody else was faster, DiskError when the disk refuses.
+    """
+    place = below / f"{folder.name}-{secrets.token_hex(4)}"
     try:
         below.mkdir(exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=below))
         folder.rename(place)
-        return place
+    except FileNotFoundError:
+        raise
     except OSError as problem:
         raise DiskError(f"{folder}: cannot move to {below} ({problem.strerror})") from None
+    return place
 
 
 def replace(content: bytes, target: Path) -> None:
     """Write a whole file over `target` or not at all. Raises DiskError."""
-    draft = target.with_name(f".tmp-{os.getpid()}-{target.name}")
+    draft = target.with_name(f"{_DRAFT}{secrets.token_hex(8)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write(draft, content)
-        draft.rename(target)
+        with _locked(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)) as handle:
+            _fill(handle, content)
+            draft.rename(target)
         sync_folder(target.parent)
     except OSError as problem:
         with contextlib.suppress(OSError):
@@ -90,23 +98,63 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def remove_old_drafts(scratch: Path) -> None:
-    """Remove what writers that were killed left behind more than a day ago."""
-    for draft in scratch.glob(".tmp-*"):
+@contextlib.contextmanager
+def draft_in(scratch: Path) -> Iterator[Path]:
+    """A new folder that is ours as long as the block lasts, with the mode that the umask asks for.
+
+    What is left of it at the end is removed; of a process that was killed, by whoever comes next.
+    """
+    while True:
+        draft = scratch / f"{_DRAFT}{secrets.token_hex(8)}"
+        draft.mkdir()
+        handle = os.open(draft, os.O_RDONLY)
+        with _locked(handle):
+            if not draft.is_dir():
+                continue  # taken for litter before it was locked
+            try:
+                yield draft
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+            return
+
+
+def remove_abandoned(*scratch: Path) -> None:
+    """Remove drafts whose writers are gone: those that nobody holds a lock on. Clocks play no
+    part, and where a file system has no locks nothing is removed."""
+    for draft in (path for folder in scratch for path in folder.glob(f"{_DRAFT}*")):
         with contextlib.suppress(OSError):
-            if time.time() - draft.stat().st_mtime > _OLD:
-                shutil.rmtree(draft)
+            handle = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+            finally:
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def _locked(handle: int) -> Iterator[int]:
+    """An open file under an exclusive lock, as far as its file system has locks; closed after."""
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _write(path: Path, content: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
-        os.fsync(handle)
+        _fill(handle, content)
     finally:
         os.close(handle)
+
+
+def _fill(handle: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+    os.fsync(handle)
 
 
 class Claim:
@@ -124,7 +172,7 @@ class Claim:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as problem:
             raise DiskError(f"{self._path}: cannot write ({problem.strerror})") from None
         try:
@@ -135,7 +183,16 @@ class Claim:
             return False
         except OSError:
             return True
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, f"process {os.getpid()} on {platform.node()}\n".encode())
         return True
+
+    def owner(self) -> str:
+        """Who wrote that it holds the claim; empty when nobody did."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._path.read_bytes()[:200].decode().strip()
+        return ""
 
     @property
     def held(self) -> bool:

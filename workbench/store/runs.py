@@ -12,6 +12,7 @@ runs whose verified checksums it carries, so it can be deleted at any time and i
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -19,10 +20,10 @@ import logging
 import os
 import platform
 import re
-import shutil
-import tempfile
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,24 @@ import torch
 
 from recast.ledger import RunRecord
 from workbench.spec.later_fields import completed
-from workbench.store.files import DiskError, publish, remove_old_drafts, replace, set_aside, sha256
+from workbench.store.bin import throw_away
+from workbench.store.files import (
+    DiskError,
+    draft_in,
+    publish,
+    remove_abandoned,
+    replace,
+    set_aside,
+    sha256,
+)
 from workbench.store.files import StoreError as StoreError
+from workbench.store.soundness import (
+    LARGEST,
+    fault_of_rows,
+    fault_of_run,
+    fault_of_start,
+    sweep_record,
+)
 from workbench.version import version
 
 SCHEMA_VERSION = 2
@@ -52,8 +69,8 @@ class Damage:
 
     @property
     def key(self) -> str:
-        """The run's key."""
-        return self.path.parent.name if self.path.suffix else self.path.name
+        """The run's key, or the name of any other file."""
+        return self.path.parent.name if self.path.suffix == ".parquet" else self.path.name
 
     def __str__(self) -> str:
         return f"{self.path}: {self.fault}"
@@ -62,12 +79,14 @@ class Damage:
 @dataclass(frozen=True)
 class Contents:
     """What a store holds. good: key -> (file, verified bytes); damaged and old: what is left out,
-    by reason; foreign: written by a later version."""
+    by reason; foreign: written by a later version; unreadable: sound for all
+    we know, but not ours to read."""
 
     good: Mapping[str, tuple[Path, bytes]] = field(default_factory=dict)
     damaged: tuple[Damage, ...] = ()
     old: tuple[Path, ...] = ()
     foreign: tuple[Path, ...] = ()
+    unreadable: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,9 +106,9 @@ class Store:
         """
         try:
             self._runs.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.root, prefix=".write-test-"):
+            with draft_in(self.root):
                 pass
-            remove_old_drafts(self.root)
+            remove_abandoned(self.root, self.root / "parts", self.root / "sweeps")
         except OSError as problem:
             kind = DiskError if problem.errno in _FULL else StoreError
             raise kind(
@@ -121,24 +140,23 @@ class Store:
         itself cannot be read."""
         good: dict[str, tuple[Path, bytes]] = {}
         damaged: list[Damage] = []
+        unreadable: list[Damage] = []
         old: list[Path] = []
         foreign: list[Path] = []
         for folder in self._folders(keys):
             try:
-                names = _listed(folder)
+                path, content = _only_file(Path(folder))
+            except FileNotFoundError:
+                continue  # another process took it away
             except OSError as problem:
-                damaged.append(Damage(Path(folder), f"cannot be read ({problem.strerror})"))
+                fault = Damage(Path(folder), f"cannot be read ({problem.strerror})")
+                unreadable.append(fault)
                 continue
-            if len(names) != 1 or (name := _NAME.fullmatch(names[0])) is None:
-                listed = ", ".join(names[:3]) or "none"
-                damaged.append(Damage(Path(folder), f"expected one run file, found {listed}"))
+            except ValueError as problem:
+                damaged.append(Damage(Path(folder), str(problem)))
                 continue
-            path = Path(folder, names[0])
-            try:
-                content = path.read_bytes()
-            except OSError as problem:
-                damaged.append(Damage(path, f"cannot be read ({problem.strerror})"))
-                continue
+            name = _NAME.fullmatch(path.name)
+            assert name is not None
             schema = int(name["version"] or 1)
             if sha256(content) != name["sha"]:
                 damaged.append(Damage(path, f"checksum differs ({len(content)} bytes)"))
@@ -148,38 +166,54 @@ class Store:
                 foreign.append(path)
             else:
                 good[path.parent.name] = (path, content)
-        return Contents(good, tuple(damaged), tuple(old), tuple(foreign))
+        return Contents(good, tuple(damaged), tuple(old), tuple(foreign), tuple(unreadable))
+
+    def checked(self) -> Contents:
+        """`contents`, with what a right checksum hides named as damage too."""
+        held = self.contents()
+        faults = {key: fault_of_run(key, content) for key, (_, content) in held.good.items()}
+        good = {key: where for key, where in held.good.items() if not faults[key]}
+        forged = [Damage(held.good[key][0], fault) for key, fault in faults.items() if fault]
+        return replace_fields(held, good=good, damaged=(*held.damaged, *forged))
+
+    def other_faults(self) -> list[Damage]:
+        """Damage outside the runs: warm starts, records of sweeps, parsed parts.
+
+        Each is made again when it is needed; a sweep's record by the sweep.
+        """
+        found = []
+        for folder in sorted((self.root / "starts").glob("*")):
+            found.append(Damage(folder, fault_of_start(folder)))
+        for path in sorted((self.root / "sweeps").glob("*.json")):
+            try:
+                sweep_record(path)
+            except PermissionError:
+                continue
+            except (ValueError, OSError) as problem:
+                found.append(Damage(path, str(problem)))
+        for path in sorted((self.root / "parts").glob("*.parquet")):
+            found.append(Damage(path, "" if _part_of(path) else "not the parsed runs it names"))
+        return [fault for fault in found if fault.fault]
 
     def damaged(self) -> list[Path]:
         """Files (or folders) that cannot be used."""
         return [fault.path for fault in self.contents().damaged]
 
     def quarantine(self, faults: Iterable[Damage]) -> dict[str, Path]:
-        """Move damaged runs out of the readers' way, to `STORE/quarantine`; the next sweep redoes
-        them. Returns where each key went. Raises DiskError."""
-        return {
-            fault.key: set_aside(self._runs / fault.key, self.root / "quarantine")
-            for fault in faults
-            if self.has(fault.key)
-        }
+        """Move damaged files out of the readers' way, to `STORE/quarantine`; the next sweep redoes
+        the runs. Returns where each key went, without those that another process moved. Raises
+        DiskError."""
+        moved = {}
+        for fault in faults:
+            run = self._runs / fault.key
+            where = run if run.exists() and run in (fault.path, fault.path.parent) else fault.path
+            with contextlib.suppress(FileNotFoundError):
+                moved[fault.key] = set_aside(where, self.root / "quarantine")
+        return moved
 
-    def delete(self, keys: Iterable[str]) -> int:
-        """Remove finished runs for good; returns how many there were. Raises DiskError.
-
-        A run is renamed out of sight first, so that no reader meets half of it.
-        """
-        removed = 0
-        for key in set(keys) & {Path(folder).name for folder in self._folders(None)}:
-            try:
-                place = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.root))
-                (self._runs / key).rename(place / key)
-                shutil.rmtree(place, ignore_errors=True)
-            except FileNotFoundError:
-                continue  # another process was faster
-            except OSError as problem:
-                raise DiskError(f"{self._runs / key}: cannot delete ({problem.strerror})") from None
-            removed += 1
-        return removed
+    def delete(self, keys: Iterable[str]) -> str:
+        """Move finished runs to the bin; see `workbench.store.bin.throw_away`."""
+        return throw_away(self.root, set(keys) & {Path(f).name for f in self._folders(None)})
 
     def scan(self, keys: Iterable[str] | None = None) -> pl.LazyFrame:
         """All runs, or some, lazily: one row per (run, evaluation, split, slice).
@@ -200,12 +234,17 @@ class Store:
         """Rewrite runs of older schemas under the current one; returns how many. Their keys stay,
         so that a sweep never takes them for runs of today's simulator. Raises DiskError."""
         old = self.contents().old
+        done = 0
         for path in old:
-            frame = pl.read_parquet(path)
-            content = _migrated(path.parent.name, frame)
+            try:
+                content = _migrated(path.parent.name, pl.read_parquet(path))
+            except (KeyError, ValueError, TypeError, RecursionError, pl.exceptions.PolarsError):
+                _log.warning("%s: not a run of an older schema; left as it is", path)
+                continue
             set_aside(path.parent, self.root / "retired")
             publish(content, path.parent, f".v{SCHEMA_VERSION}.parquet", self.root)
-        return len(old)
+            done += 1
+        return done
 
     def _folders(self, keys: Iterable[str] | None) -> list[str]:
         runs = str(self._runs)
@@ -237,10 +276,13 @@ class Store:
                 frames.append(rows if whole else rows.filter(pl.col("run").is_in(known)))
                 used.append(path)
         if sums:
-            rest = _together([held.good[key][1] for key in sums])
+            rest = _together({key: held.good[key] for key in sums})
             if len(sums) >= _WORTH_A_PART:
                 self._keep_part(rest.collect(), sums)
             frames.append(rest)
+        frames = [frame for frame in frames if frame.collect_schema()]
+        if not frames:
+            return pl.LazyFrame()
         whole_frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
         if len(used) > _MOST_PARTS:
             frame = whole_frame.collect()
@@ -254,14 +296,9 @@ class Store:
     def _parts(self) -> Iterator[tuple[Path, pl.LazyFrame, dict[str, str]]]:
         """Rows parsed earlier, verified, each with the checksums of the runs it stands for."""
         for path in sorted((self.root / "parts").glob("*.parquet")):
-            try:
-                content = path.read_bytes()
-                if sha256(content) != path.stem:
-                    continue
-                manifest = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["runs"])
-            except (OSError, KeyError, ValueError, pl.exceptions.PolarsError):
-                continue
-            yield path, pl.scan_parquet(content), manifest
+            part = _part_of(path)
+            if part is not None:
+                yield path, *part
 
     def _keep_part(self, frame: pl.DataFrame, sums: Mapping[str, str]) -> bool:
         """Best effort: a store that cannot be written is read all the same."""
@@ -281,6 +318,11 @@ def complaints(root: Path, held: Contents) -> list[str]:
     lines = [
         f"{fault}; left out, `recast store check {root}` sets it aside" for fault in held.damaged
     ]
+    if held.unreadable:
+        lines.append(
+            f"{root}: {len(held.unreadable)} runs are left out, this user may not read them, such "
+            f"as {held.unreadable[0]}; ask their owner for `chmod -R a+rX`"
+        )
     if held.old:
         lines.append(
             f"{root}: {len(held.old)} runs in an older schema are left out; "
@@ -309,13 +351,53 @@ def _checksum(path: Path) -> str:
     return path.name[:64]
 
 
-def _together(contents: list[bytes]) -> pl.LazyFrame:
-    """Many files as one frame: in one scan where they agree on the columns, else one by one."""
+def _only_file(folder: Path) -> tuple[Path, bytes]:
+    """The one file of a run's folder. Raises ValueError, one phrase, when there is no such file,
+    and OSError."""
+    names = _listed(str(folder))
+    if len(names) != 1 or _NAME.fullmatch(names[0]) is None:
+        raise ValueError(f"expected one run file, found {', '.join(names[:3]) or 'none'}")
+    path = folder / names[0]
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("expected one run file, found no regular file")
+    if found.st_size > LARGEST:
+        raise ValueError(f"larger than {LARGEST:,} bytes")
+    return path, path.read_bytes()
+
+
+def _part_of(path: Path) -> tuple[pl.LazyFrame, dict[str, str]] | None:
+    """Rows parsed earlier and the checksums of their runs; None for anything else."""
     try:
-        return pl.scan_parquet(contents).collect().lazy()
+        content = path.read_bytes()
+        manifest = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["runs"])
+        fits = sha256(content) == path.stem and isinstance(manifest, dict)
+        if not fits or fault_of_rows(content):
+            return None
+        rows = pl.scan_parquet(content)
+        named = set(rows.select(pl.col("run").unique()).collect()["run"])
+    except (OSError, KeyError, ValueError, RecursionError, pl.exceptions.PolarsError):
+        return None
+    return (rows, manifest) if named <= set(manifest) else None
+
+
+def _together(held: Mapping[str, tuple[Path, bytes]]) -> pl.LazyFrame:
+    """Many files as one frame, without those that are no runs, which are named on the log."""
+    contents = [content for _, content in held.values()]
+    try:
+        frame = pl.scan_parquet(contents).collect()
+        if frame["run"].unique().sort().to_list() == sorted(held):
+            return frame.lazy()
     except pl.exceptions.PolarsError:
-        frames = [pl.read_parquet(io.BytesIO(c)) for c in contents]
-        return pl.concat(frames, how="diagonal_relaxed").lazy()
+        pass  # columns that differ, or a file that is no run
+    frames = []
+    for key, (path, content) in held.items():
+        fault = fault_of_run(key, content)
+        if fault:
+            _log.warning("%s; left out, `recast store check` sets it aside", Damage(path, fault))
+        else:
+            frames.append(pl.read_parquet(io.BytesIO(content)))
+    return (pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()).lazy()
 
 
 def _encoded(key: str, record: RunRecord, provenance: Mapping[str, Any]) -> bytes:

@@ -153,7 +153,7 @@ BAD_FLAGS = {
     "unknown executor": (["--executor", "threads"], "threads"),
     "no workers": (["--workers", "0"], "--workers"),
     "a store that is a file": (["--store", "tiny.toml"], "not a writable folder"),
-    "a store with a NUL": (["--store", "a\0b"], "not a path"),
+    "a store with a NUL": (["--store", "a\0b"], "no Unicode text"),
     "a preset that is a folder": (["--preset", "runs"], "not a packaged preset nor a file"),
     "a width of many digits": (["--group", str(10**30)], "train.group"),
     "data for no world": (["--world", "replay", "--data", "tiny.toml"], "no such folder"),

@@ -231,7 +231,7 @@ BAD_SWEEPS = {
     "a name with a slash": ('name = "../x"', "name"),
     "too many runs": (
         f"seeds = 1000\n[grid]\ntrain.group = {list(range(1, 1200))}\ntrain.batch = [1, 2]",
-        "at most 1000000",
+        "at most 1,000,000",
     ),
 }
 

@@ -196,8 +196,9 @@ def _entries(
     from recast.strategies import parse_strategy
     from recast.strategy import require_inputs
 
-    known = {entry.label: entry for entry in ENTRIES}
-    chosen = [known.get(name) or Entry(name, name) for name in dict.fromkeys(names)]
+    known = {entry.label for entry in ENTRIES}
+    chosen = [entry for entry in ENTRIES if entry.label in names]
+    chosen += [Entry(name, name) for name in dict.fromkeys(names) if name not in known]
     entries = [*(chosen or ENTRIES)]
     if found is not None:
         entries.append(Entry("found_in_simulator", found))

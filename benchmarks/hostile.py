@@ -1,0 +1,226 @@
+"""Everything that a stranger could break, tried at once; prints the table of docs/robustness.md.
+
+`python -m benchmarks.hostile` generates 1,000 inputs and runs every drill; `--inputs 60 --only
+inputs` is what the tests run. Exit code 1 when a promise is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from benchmarks.bombs import BOMBS
+from benchmarks.hostile_inputs import INPUTS, Input
+from benchmarks.visitors import PAGES, at_once, look, resident, server
+
+ROOT = Path(__file__).parents[1]
+MOST_SECONDS, MOST_BYTES, MOST_CHARACTERS = 10.0, 2e9, 300
+PER_WORKER = 50
+
+
+@dataclass
+class Verdict:
+    """What became of many inputs: how many there were, and those that broke a promise."""
+
+    inputs: int = 0
+    codes: Counter[int] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+    largest: float = 0.0
+    longest: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    def note(self, asked: Input, found: dict[str, Any]) -> None:
+        """Take in how one input ended."""
+        self.inputs += 1
+        self.codes[found["code"]] += 1
+        self.kinds[asked["kind"]] += 1
+        self.slowest = max(self.slowest, found["seconds"])
+        self.largest = max(self.largest, found["peak"])
+        refused = found["code"] in (2, 3)
+        if refused:
+            self.longest = max(self.longest, found["longest"])
+        reasons = {
+            "a traceback": bool(found["trace"]),
+            "an exit code of its own": found["code"] not in (0, 1, 2, 3),
+            f"over {MOST_SECONDS:g} s": found["seconds"] > MOST_SECONDS,
+            f"over {MOST_BYTES / 1e9:g} GB": found["peak"] > MOST_BYTES,
+            "a message that is too long": refused and found["longest"] > MOST_CHARACTERS,
+            "a refusal without a message": refused and not found["lines"],
+        }
+        for reason in (reason for reason, true in reasons.items() if true):
+            text = json.dumps(asked)[:400]
+            self.broken.append(f"{reason}: {text}\n    {(found['trace'] or found['err'])[-400:]}")
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Rows of the table."""
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.kinds.items()))
+        refused = sum(count for code, count in self.codes.items() if code in (2, 3))
+        return [
+            (f"{self.inputs} generated inputs ({kinds})", f"{refused} refused in one line"),
+            ("tracebacks, dead processes, other breaches", str(len(self.broken))),
+            ("slowest, seconds of processor time", f"{self.slowest:.1f}"),
+            ("largest process", f"{self.largest / 1e9:.2f} GB"),
+            ("longest message of a refusal", f"{self.longest} characters"),
+        ]
+
+
+def generated(count: int, start: int) -> list[Input]:
+    """So many inputs, the same for the same `start`."""
+    found: list[Input] = []
+
+    @seed(start)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(INPUTS)
+    def collect(one: Input) -> None:
+        found.append(one)
+
+    collect()
+    return found
+
+
+def attempted(inputs: list[Input]) -> Verdict:
+    """Run every input, `PER_WORKER` in a process."""
+    verdict = Verdict()
+    for first in range(0, len(inputs), PER_WORKER):
+        waiting = inputs[first : first + PER_WORKER]
+        while waiting:
+            waiting = _served(waiting, verdict)
+    return verdict
+
+
+def _served(inputs: list[Input], verdict: Verdict) -> list[Input]:
+    """Run inputs in one process; what is left when one of them ended it."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.hostile_worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    with worker.stdin, worker.stdout:
+        for place, asked in enumerate(inputs):
+            worker.stdin.write(json.dumps(asked) + "\n")
+            worker.stdin.flush()
+            line = worker.stdout.readline()
+            if not line:
+                died = f"its process ended with {worker.wait()}"
+                verdict.inputs += 1
+                verdict.broken.append(f"{died}: {json.dumps(asked)[:400]}")
+                return inputs[place + 1 :]
+            verdict.note(asked, json.loads(line))
+        worker.stdin.close()
+        worker.wait()
+    return []
+
+
+def bombs() -> tuple[list[tuple[str, str]], list[str]]:
+    """Small files that become large, given to `recast diagnose`; rows, and breaches."""
+    rows, broken = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, write in BOMBS.items():
+            path = write(Path(folder) / name)
+            began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+            done = subprocess.run(
+                [sys.executable, "-m", "workbench.cli", "diagnose", str(path)],
+                capture_output=True,
+                text=True,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+                check=False,
+            )
+            took = resource.getrusage(resource.RUSAGE_CHILDREN)
+            rows.append(
+                (
+                    f"file bomb: {name}, {path.stat().st_size:,} bytes",
+                    f"exit code {done.returncode}, {took.ru_utime - began:.0f} s of one core, "
+                    f"largest process so far {took.ru_maxrss / 1e6:.2f} GB",
+                )
+            )
+            if done.returncode not in (0, 2) or "Traceback" in done.stderr:
+                broken.append(f"{name}: exit code {done.returncode}: {done.stderr[-300:]}")
+            if took.ru_maxrss * 1024 > 2.2 * 2**30:
+                broken.append(f"{name}: {took.ru_maxrss / 1e6:.2f} GB")
+            path.unlink()
+    return rows, broken
+
+
+def crowd(sessions: int, racers: int) -> tuple[list[tuple[str, str]], list[str]]:
+    """Sessions that open every page of a cold server at once, then tabs of Train live."""
+    rows, broken = [], []
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder) / "runs") as (port, pid):
+        visits = at_once(port, [PAGES[k % len(PAGES)] for k in range(sessions)])
+        failed = [visit for visit in visits if visit.errors or not visit.finished]
+        rows.append((f"{sessions} sessions from cold", f"{len(failed)} with an error page"))
+        broken += [f"{visit.page}: {visit.errors or 'not drawn'}" for visit in failed]
+        before = resident(pid)
+        open_tabs = [look(port, "train_live") for _ in range(racers)]
+        held = resident(pid)
+        rows.append(
+            (
+                f"{racers} idle tabs of Train live",
+                f"server and children {held / 1e9:.2f} GB, {before / 1e9:.2f} GB before",
+            )
+        )
+        if held > 2e9:
+            broken.append(f"{racers} tabs hold {held / 1e9:.2f} GB")
+        broken += [str(visit) for visit, _ in open_tabs if visit.errors or not visit.finished]
+        for _, session in open_tabs:
+            session.close()
+    return rows, broken
+
+
+def main() -> None:
+    """Run what was asked for and print the table."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--inputs", type=int, default=1000)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--sessions", type=int, default=10)
+    options.add_argument("--tabs", type=int, default=20)
+    options.add_argument("--only", choices=["inputs", "bombs", "crowd"], action="append")
+    chosen = options.parse_args()
+    wanted = chosen.only or ["inputs", "bombs", "crowd"]
+    rows: list[tuple[str, str]] = []
+    broken: list[str] = []
+    if "inputs" in wanted:
+        verdict = attempted(generated(chosen.inputs, chosen.seed))
+        rows += verdict.rows()
+        broken += verdict.broken
+    for name, drill in (
+        ("bombs", bombs),
+        ("crowd", lambda: crowd(chosen.sessions, chosen.tabs)),
+    ):
+        if name in wanted:
+            found, breaches = drill()
+            rows += found
+            broken += breaches
+    print("| what was tried | what came of it |\n|---|---|")
+    for what, came in rows:
+        print(f"| {what} | {came} |")
+    for text in broken:
+        print(f"BROKEN {text}")
+    print(f"{len(broken)} promises broken")
+    sys.exit(bool(broken))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Runs hostile inputs one after the other and says what each cost: JSON lines in, JSON lines out.
+
+The process may hold 2 GiB; an input that wants more ends it, which the caller counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+CEILING = 2 * 2**30
+
+
+def attempt(given: dict[str, Any]) -> dict[str, Any]:
+    """How one input ended: code, error lines, seconds of processor time, a traceback if any."""
+    out, err, code, trace = io.StringIO(), io.StringIO(), 0, ""
+    began = time.process_time()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = page(given) if "page" in given else command(given["arguments"])
+        except BaseException:  # noqa: BLE001 - whatever it is, it is counted
+            trace = traceback.format_exc()
+    return {
+        "code": code,
+        "err": err.getvalue()[-2000:],
+        "longest": max(map(len, err.getvalue().splitlines()), default=0),
+        "lines": len(err.getvalue().splitlines()),
+        "seconds": time.process_time() - began,
+        "trace": trace[-1500:],
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def command(arguments: list[str]) -> int:
+    """Run `recast` in this process; its exit code."""
+    from workbench.cli import main
+
+    sys.argv = ["recast", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def page(given: dict[str, Any]) -> int:
+    """Hand a text to what a page does with it; 2 when it is refused."""
+    from workbench.jobs.sweep import check_sweep
+    from workbench.spec.experiment import SpecError
+    from workbench.theory.microscope import read_group
+
+    try:
+        if given["page"] == "sweep":
+            check_sweep(given["text"]).runs()
+        else:
+            read_group(given["text"])
+    except (SpecError, ValueError) as problem:
+        if isinstance(problem, UnicodeError):
+            raise
+        print(str(problem), file=sys.stderr)
+        return 2
+    return 0
+
+
+def main() -> None:
+    """Serve until stdin closes."""
+    resource.setrlimit(resource.RLIMIT_DATA, (CEILING, CEILING))
+    voice = sys.stdout
+    for line in sys.stdin:
+        given = json.loads(line)
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            for name, content in given.get("files", {}).items():
+                Path(name).write_bytes(content.encode("utf-8", "surrogatepass"))
+            voice.write(json.dumps(attempt(given)) + "\n")
+            voice.flush()
+            os.chdir("/")
+
+
+if __name__ == "__main__":
+    main()

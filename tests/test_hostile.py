@@ -1,0 +1,69 @@
+"""A small form of `make hostile`: generated inputs, two bombs, a log read under guard."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench.diagnosis.logs.problems import LogError
+from workbench.jobs import reading
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_sixty_generated_inputs_break_no_promise():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.hostile", "--inputs", "60", "--only", "inputs"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "60 generated inputs" in done.stdout
+    assert "0 promises broken" in done.stdout
+
+
+def bomb(kind: str, path: Path, size: int) -> Path:
+    """Written by a process of its own, which may be large."""
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.bombs import BOMBS; "
+        "BOMBS[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))"
+    )
+    subprocess.run([sys.executable, "-c", code, kind, str(path), str(size)], cwd=ROOT, check=True)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "size"), [("page", 400_000_000), ("rewards", 20_000_000)])
+def test_a_small_file_that_becomes_large_ends_its_reader_alone(kind, size, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "GIBIBYTES", 0.7)
+    monkeypatch.setattr(reading, "SECONDS", 20)
+    path = bomb(kind, tmp_path / "log", size)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(LogError, match=r"GiB of memory|seconds of processor time|nothing readable"):
+        reading.read_guarded([path])
+
+
+def test_what_is_read_under_guard_is_what_is_read_without():
+    example = ROOT / "workbench" / "example" / "rollouts.parquet"
+    guarded, plain = reading.read_guarded([example]), reading.read_log([example])
+    assert guarded.rollouts.equals(plain.rollouts)
+    assert guarded.words == plain.words
+    assert (guarded.form, guarded.files, guarded.kept, guarded.total) == (
+        plain.form,
+        plain.files,
+        plain.kept,
+        plain.total,
+    )
+    assert guarded.problems.lines() == plain.problems.lines()
+
+
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "log.jsonl")
+    with pytest.raises(LogError, match="no regular file"):
+        reading.read_guarded([tmp_path / "log.jsonl"])

@@ -1,0 +1,164 @@
+"""Reading a log of unknown origin in a process of its own, with ceilings on memory and time.
+
+A file says little about what it becomes: a kilobyte of parquet may hold gigabytes. Whatever the
+readers do, the process that shows a page or a table is not the one that runs out. The child gives
+back a folder with the table and everything else as JSON; nothing is unpickled.
+
+`python -m workbench.jobs.reading` is the child: an order on stdin, JSON lines on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.diagnosis.logs.layout import Choice
+from workbench.diagnosis.logs.problems import LogError, plain_line
+from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
+from workbench.jobs.process import environment
+from workbench.jobs.record import built_from, load_record, plain_of, save_record
+from workbench.spec.limits import are_lifted
+
+GIBIBYTES = 2.0
+"""Ceiling of the reading process."""
+SECONDS, PER_MEGABYTE = 15, 1.0
+"""Ceiling of its processor time, and what every megabyte of files adds to it."""
+HARMLESS = 256_000
+"""Bytes of text files that are read in this process: they cannot become large."""
+
+
+def read_guarded(
+    paths: Sequence[Path],
+    *,
+    form: str = "",
+    choice: Choice = AS_LOGGED,
+    most: int = MOST,
+    names: Sequence[str] | None = None,
+    progress: Progress = lambda *_: None,
+) -> Log:
+    """`read_log` under ceilings of memory and processor time; see there for the arguments.
+
+    Raises LogError for what cannot be read, for what is no regular file, and beyond a ceiling.
+    """
+    sizes = [_size(path) for path in paths]
+    names = [path.name for path in paths] if names is None else list(names)
+    if are_lifted() or (sum(sizes) <= HARMLESS and not any(_is_parquet(path) for path in paths)):
+        return read_log(paths, form=form, choice=choice, most=most, names=names, progress=progress)
+    seconds = int(SECONDS + PER_MEGABYTE * sum(sizes) / 1e6)
+    with tempfile.TemporaryDirectory(prefix="recast-log-") as folder:
+        order = {
+            "paths": [str(path.absolute()) for path in paths],
+            "names": names,
+            "form": form,
+            "choice": plain_of(choice),
+            "most": most,
+            "folder": folder,
+            "seconds": seconds,
+            "ceiling": int(GIBIBYTES * 2**30),
+        }
+        last = names[0] if names else ""
+        for event in _child(order):
+            if event["kind"] == "progress":
+                last = event["name"]
+                progress(event["done"], event["total"], last)
+            elif event["kind"] == "refused":
+                raise LogError(event["text"], tuple(event["columns"]))
+            elif event["kind"] == "memory":
+                raise LogError(_too_much(last))
+            elif event["kind"] == "end" and event["code"] == -signal.SIGXCPU:
+                raise LogError(
+                    f"{plain_line(last)}: not read after {seconds} seconds of processor time; give "
+                    "fewer files, or lift the ceiling with `recast --no-limits diagnose`"
+                )
+            elif event["kind"] == "end" and event["code"]:
+                raise LogError(_too_much(last))
+        return load_record(Log, Path(folder))
+
+
+def _too_much(name: str) -> str:
+    return (
+        f"{plain_line(name)}: reading it takes more than {GIBIBYTES:g} GiB of memory; give fewer "
+        "files, or lift the ceiling with `recast --no-limits diagnose`"
+    )
+
+
+def _child(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What the reading process says, and at last how it ended; it never outlives the caller."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench.jobs.reading"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        with process.stdin, process.stdout:
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+        yield {"kind": "end", "code": process.wait()}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file. Raises LogError, one line, for a pipe, a device or a folder."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return 0  # the readers say what is wrong with it
+    if not stat.S_ISREG(found.st_mode):
+        raise LogError(f"{plain_line(path)}: no regular file; expected a file that stays as it is")
+    return found.st_size
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"PAR1"
+    except (OSError, ValueError):
+        return False
+
+
+def _say(kind: str, **content: Any) -> None:
+    print(json.dumps({"kind": kind, **content}), flush=True)  # noqa: T201 - the parent listens
+
+
+def main() -> None:
+    """Read one log as ordered, below the ceilings."""
+    order = json.loads(sys.stdin.readline())
+    resource.setrlimit(resource.RLIMIT_DATA, (order["ceiling"], order["ceiling"]))
+    resource.setrlimit(resource.RLIMIT_CPU, (order["seconds"], order["seconds"] + 5))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        log = read_log(
+            [Path(path) for path in order["paths"]],
+            form=order["form"],
+            choice=built_from(Choice, order["choice"]),
+            most=order["most"],
+            names=order["names"],
+            progress=lambda done, total, name: _say("progress", done=done, total=total, name=name),
+        )
+        save_record(log, Path(order["folder"]))
+    except LogError as problem:
+        _say("refused", text=str(problem), columns=list(problem.columns))
+    except MemoryError:
+        _say("memory")
+
+
+if __name__ == "__main__":
+    main()

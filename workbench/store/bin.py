@@ -1,0 +1,68 @@
+"""The bin of a store: `STORE/bin/<time>-<random>/<key>`, where deleted runs stay until it is
+emptied."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from recast.quoting import nearest
+from workbench.store.files import DiskError, StoreError
+
+
+def throw_away(root: Path, keys: Iterable[str]) -> str:
+    """Move runs to the bin; returns the name of what was thrown away together, for `restore`, or
+    an empty text when there was nothing. Raises DiskError."""
+    batch = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+    place = root / "bin" / batch
+    try:
+        place.mkdir(parents=True)
+        for key in sorted(keys):
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                (root / "runs" / key).rename(place / key)
+        if any(place.iterdir()):
+            return batch
+        place.rmdir()
+    except OSError as problem:
+        raise DiskError(f"{place}: cannot move runs there ({problem.strerror})") from None
+    return ""
+
+
+def binned(root: Path) -> dict[str, list[str]]:
+    """What lies in the bin: the keys of each batch, the oldest first."""
+    try:
+        batches = sorted(path for path in (root / "bin").iterdir() if path.is_dir())
+        return {path.name: sorted(one.name for one in path.iterdir()) for path in batches}
+    except OSError:
+        return {}
+
+
+def restore(root: Path, batch: str) -> int:
+    """Put a batch of the bin back; returns how many runs came back. A run that has been done again
+    since stays as it is. Raises StoreError for an unknown batch, DiskError."""
+    held = binned(root)
+    if batch not in held:
+        raise StoreError(f"bin: nothing named {batch!r}; {nearest(batch, held)}")
+    place, back = root / "bin" / batch, 0
+    try:
+        for key in held[batch]:
+            if not (root / "runs" / key).exists():
+                (place / key).rename(root / "runs" / key)
+                back += 1
+        if not any(place.iterdir()):
+            place.rmdir()
+    except OSError as problem:
+        raise DiskError(f"{place}: cannot be put back ({problem.strerror})") from None
+    return back
+
+
+def empty(root: Path) -> int:
+    """Remove what lies in the bin for good; returns how many runs that were."""
+    held = binned(root)
+    for batch in held:
+        shutil.rmtree(root / "bin" / batch, ignore_errors=True)
+    return sum(map(len, held.values()))
