@@ -136,7 +136,7 @@ findings:
 
 # The simulator's speed beside JAX, in an environment of its own; docs/performance.md shows the tables.
 bench: .venv-bench/.installed
-	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.simulator peers scaling profile price sweep \
+	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.simulator peers scaling profile sweep \
 		--out docs/images
 	OMP_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.evaluation
 

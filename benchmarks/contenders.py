@@ -1,4 +1,4 @@
-"""Who is timed: our fast path with either kernel, our general path or naive loop, and JAX."""
+"""Who is timed: our kernel, our general path or naive loop, and JAX."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from recast import STRATEGIES
 from sim.decoding.sample import path_logp, path_logp_each, sample, sample_each
 from sim.policies.protocol import MLP, Params
 from sim.shortcuts.choose import FastPath
+from sim.shortcuts.phases import Phases
 from sim.training.optimizer import Adam
 from sim.training.step import Training, collect, updates
 from sim.training.warm_start import warm_start
@@ -39,12 +40,30 @@ def ours(world: World, policy: MLP, start: Params, name: str, how: Training, ste
     dtype = next(iter(start.values())).dtype
     fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(runs)), how)
     assert fast is not None
-    rate, adam = torch.full((runs,), RATE, dtype=dtype), Adam(start, how.kernel)
+    rate, first = torch.full((runs,), RATE, dtype=dtype), 0
 
     def go() -> None:
-        params = start
-        for step in range(steps):
-            params = adam.step(params, fast.step(params, step).grads, rate)
+        nonlocal first
+        end = first + steps
+        while first < end:
+            first += fast.advance(rate, first, end - first)
+
+    return go
+
+
+def phases(world: World, policy: MLP, start: Params, name: str, how: Training) -> Timed:
+    """One rollout phase of every run, rolled out by the general path, its optimizer steps taken by
+    the kernel."""
+    count = len(next(iter(start.values())))
+    each = [{key: value[i : i + 1] for key, value in start.items()} for i in range(count)]
+    strategy = STRATEGIES[name]
+    runs = [Phases.of(policy, world, strategy, one, i, how) for i, one in enumerate(each)]
+    rate = torch.full((1,), RATE, dtype=torch.float64)
+
+    def go() -> None:
+        for run in runs:
+            assert run is not None
+            run.advance(rate, 0, 1)
 
     return go
 

@@ -54,8 +54,9 @@ def command(arguments: list[str]) -> int:
 
 def page(given: dict[str, Any]) -> int:
     """Hand a text to what a page does with it; 2 when it is refused."""
+    from workbench.errors import UserError
+
     from workbench.jobs.sweep import check_sweep
-    from workbench.spec.experiment import SpecError
     from workbench.theory.microscope import read_group
 
     try:
@@ -63,7 +64,7 @@ def page(given: dict[str, Any]) -> int:
             check_sweep(given["text"]).runs()
         else:
             read_group(given["text"])
-    except (SpecError, ValueError) as problem:
+    except (UserError, ValueError) as problem:
         if isinstance(problem, UnicodeError):
             raise
         print(str(problem), file=sys.stderr)

@@ -26,12 +26,12 @@ from typing import Any
 import click
 import numpy as np
 import polars as pl
+from workbench.errors import LogError
 
 from workbench.commands.reading import Reading, reading_options
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings import examine
 from workbench.diagnosis.findings.curves import curves_of
-from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.logs.read import files_of
 
 SECONDS = 120

@@ -1,7 +1,7 @@
 """Speed of a training step: our fast path with either kernel, our naive loop, and JAX, in one run
 on one core.
 
-    python -m benchmarks.simulator peers scaling profile price sweep [--out docs/images]
+    python -m benchmarks.simulator peers scaling profile sweep [--out docs/images]
 
 Each number is the least processor time of many short repetitions, interleaved between the peers, in
 milliseconds per run-step: one optimizer step of one run with everything that belongs to it (draws,
@@ -16,20 +16,16 @@ import os
 import pstats
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from benchmarks.contenders import general, jax_peer, ours, warm, world_of
+from benchmarks.contenders import RATE, general, jax_peer, ours, phases, warm, world_of
 from benchmarks.cost_chart import cost_chart
 from benchmarks.measure import least, table
 from recast import STRATEGIES
 from sim.memory import keep_freed_memory
-from sim.policies.nodes import segment_products
 from sim.policies.protocol import MLP, Params
 from sim.shortcuts.choose import FastPath
 from sim.training.step import Training
@@ -52,9 +48,6 @@ def peers(seconds: float) -> None:
                     "jax vmap": jax_peer(world, start, name, how, steps, "vmap"),
                     "jax map": jax_peer(world, start, name, how, steps, "map"),
                     "ours": ours(world, policy, start, name, how, steps),
-                    "compiled": ours(
-                        world, policy, start, name, replace(how, kernel="compiled"), steps
-                    ),
                 }
                 best = least(timed, steps * runs, seconds)
                 peer = min(best["jax vmap"], best["jax map"])
@@ -66,7 +59,6 @@ def peers(seconds: float) -> None:
                         **{f"{k}, ms": v for k, v in best.items()},
                         "jax against naive": best["naive"] / peer,
                         "ours against jax": peer / best["ours"],
-                        "compiled against jax": peer / best["compiled"],
                         "ours, M rollouts/s": how.batch * group / best["ours"] / 1e3,
                     }
                 )
@@ -87,11 +79,6 @@ def scaling(seconds: float, out: Path | None) -> None:
         for group in groups:
             timed = {"ours": ours(world, policy, start, name, Training(steps=99, group=group), 1)}
             by_group.setdefault(name, []).append(least(timed, 8, seconds)["ours"])
-    for name in ("grpo", "recast"):
-        for group in groups:
-            how = Training(steps=99, group=group, kernel="compiled")
-            timed = {"ours": ours(world, policy, start, name, how, 1)}
-            by_group.setdefault(f"{name}, compiled", []).append(least(timed, 8, seconds)["ours"])
     for group in groups[:3]:
         how = Training(steps=99, group=group)
         timed = {"naive": general(world, policy, start, "grpo", how, 1, tree=False)}
@@ -141,7 +128,7 @@ def scaling(seconds: float, out: Path | None) -> None:
         "KL .001, 8 steps per phase": Training(steps=99, mini_batch=128, kl_weight=0.001),
     }.items():
         served = (
-            general(world, policy, start, "grpo", how, 1, tree=True)
+            phases(world, policy, start, "grpo", how)
             if how.mini_batch
             else ours(world, policy, start, "grpo", how, 1)
         )
@@ -150,7 +137,7 @@ def scaling(seconds: float, out: Path | None) -> None:
         rows.append(
             {
                 "grpo, G = 32": label,
-                "served by": "shared tree" if how.mini_batch else "hits",
+                "served by": "given rollouts" if how.mini_batch else "hits",
                 **{f"{k}, ms per phase": v for k, v in best.items()},
                 "ours against naive": best["naive"] / best["ours"],
             }
@@ -170,138 +157,70 @@ def profile() -> None:
         best = least({"mm": lambda s=square: s @ s, "copy": lambda x=long: x.clone()}, 1, 1.0)
         peak = 2 * size**3 / best["mm"] / 1e6
         start = warm(world, policy, 8, dtype)
-        for name in ("grpo", "recast"):
-            how = Training(steps=99)
-            fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(8)), how)
-            assert fast is not None
-            products = counted_flops(lambda f=fast, s=start: f.step(s, 0))
-            cost = least({"ours": ours(world, policy, start, name, how, 1)}, 1, 2.0)["ours"]
+        for name, group in (("grpo", 32), ("recast", 32), ("grpo", 512)):
+            how = Training(steps=99, group=group)
+            nodes = scored_nodes(world, policy, start, name, group)
+            products = 8 * products_of(start, nodes, how.batch)
+            cost = least({"ours": ours(world, policy, start, name, how, 8)}, 8, 2.0)["ours"]
+            moving = moved(start) / (2 * long.nbytes / best["copy"] / 1e6)
             rows.append(
                 {
                     "type": str(dtype).removeprefix("torch."),
                     "strategy": name,
+                    "G": group,
                     "matmul peak, GFLOP/s": peak,
                     "memory copy, GB/s": 2 * long.nbytes / best["copy"] / 1e6,
                     "products per step, MFLOP": products / 1e6,
                     "step, ms (R = 8)": cost,
                     "share of matmul peak": products / (cost * 1e6) / peak,
                     "parameters and moments moved, MB": moved(start),
-                    "share of memory bandwidth": moved(start)
-                    / (2 * long.nbytes / best["copy"] / 1e3 * cost / 1e3),
+                    "share of memory bandwidth": moving / cost,
+                    "share of both": (products / peak / 1e6 + moving) / cost,
                 }
             )
-    table("Share of a roofline, G = 32", rows)
-    for dtype, name, group in (
-        (torch.float64, "grpo", 32),
-        (torch.float64, "recast", 32),
-        (torch.float32, "grpo", 512),
-    ):
-        start = warm(world, policy, 8, dtype)
-        go = ours(world, policy, start, name, Training(steps=99, group=group), 50)
-        go()
-        spy = cProfile.Profile(time.process_time)
-        spy.runcall(go)
-        found = pstats.Stats(spy)
-        whole: float = found.total_tt  # type: ignore[attr-defined]
-        ours_alone = [
-            (where, cost)
-            for where, cost in found.stats.items()  # type: ignore[attr-defined]
-            if "/sim/" in where[0] and "<" not in where[2]
-        ]
-        costs = sorted(ours_alone, key=lambda x: -x[1][3])[:18]
-        kind = str(dtype).removeprefix("torch.")
-        table(
-            f"Where a step of {name} spends its time (cProfile, {kind}, R = 8, G = {group})",
-            [
-                {"function": f"{Path(where[0]).name}:{where[2]}", "calls per step": c[0] / 50}
-                | {"share of time": c[2] / whole, "with what it calls": c[3] / whole}
-                for where, c in costs
-            ],
-        )
+    table("Share of a roofline: products, and Adam's memory traffic", rows)
     calls(world, policy)
 
 
 def calls(world: World, policy: MLP) -> None:
-    """How many calls a step makes from Python, which is what limits the torch path."""
+    """How many calls a step makes from Python."""
     start, rows = warm(world, policy, 8, torch.float64), []
-    for kernel in ("torch", "compiled"):
-        row: dict[str, Any] = {"kernel": kernel}
-        for name in ("grpo", "recast"):
-            go = ours(world, policy, start, name, Training(steps=99, kernel=kernel), 50)
+    for runs in (8, 1):
+        some = {key: value[:runs].clone() for key, value in start.items()}
+        row: dict[str, Any] = {"runs": runs}
+        for name in ("grpo", "recast", "reinforce"):
+            go = ours(world, policy, some, name, Training(steps=99), 48)
             go()
             spy = cProfile.Profile()
             spy.runcall(go)
-            row[name] = round(pstats.Stats(spy).total_calls / 50)  # type: ignore[attr-defined]
+            row[name] = pstats.Stats(spy).total_calls / 48  # type: ignore[attr-defined]
         rows.append(row)
-    table("Calls from Python in one step of eight runs (cProfile, float64, R = 8, G = 32)", rows)
+    table("Calls from Python in one step (cProfile, float64, G = 32)", rows)
 
 
-def counted_flops(go: Callable[[], object]) -> float:
-    """Floating-point operations of the matrix products inside, numpy's and torch's."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    matmul, found = np.matmul, 0.0
-
-    def counting(left: Any, right: Any, **given: Any) -> Any:
-        nonlocal found
-        found += 2.0 * left.size * right.shape[-1]
-        return matmul(left, right, **given)
-
-    np.matmul = counting  # type: ignore[assignment]
-    try:
-        with FlopCounterMode(display=False) as counter:
-            go()
-    finally:
-        np.matmul = matmul  # type: ignore[misc]
-    return found + counter.get_total_flops()
+def products_of(start: Params, nodes: float, batch: int) -> float:
+    """Floating-point operations of the matrix products of one run-step: forward, and twice that
+    backward, for the prompts' encoding (whose own input needs no gradient) and for the nodes."""
+    _, features, width = start["input"].shape
+    codes = start["head"].shape[-1]
+    return 2.0 * (2 * batch * features * width + 3 * nodes * width * codes)
 
 
 def scored_nodes(world: World, policy: MLP, start: Params, name: str, group: int) -> float:
-    """Nodes whose logits a run-step of the torch path computes, those of targets included."""
-    runs, found = len(next(iter(start.values()))), 0
-    forward = MLP.forward_rows
-
-    def counting(self: MLP, params: Params, encoded: Any, catalogue: Any, rows: Any) -> Any:
-        nonlocal found
-        found += rows.bounds[-1]
-        return forward(self, params, encoded, catalogue, rows)
-
-    MLP.forward_rows = counting  # type: ignore[method-assign]
-    try:
-        ours(world, policy, start, name, Training(steps=99, group=group), 8)()
-    finally:
-        MLP.forward_rows = forward  # type: ignore[method-assign]
-    return found / runs / 8
+    """Nodes whose logits a run-step computes, those of targets included."""
+    runs = len(next(iter(start.values())))
+    how = Training(steps=99, group=group)
+    fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(runs)), how)
+    assert fast is not None
+    step = 0
+    while step < 8:
+        step += fast.advance(torch.full((runs,), RATE), step, 8 - step)
+    return sum(fast.nodes(run) for run in range(runs)) / runs / 8
 
 
 def moved(params: Params) -> float:
     """MB that Adam reads and writes at the least: parameter, gradient and two moments."""
     return 7 * sum(value.nbytes for value in params.values()) / 1e6
-
-
-def price(seconds: float) -> None:
-    """What the same bits in any company cost: products run by run beside one batched call."""
-    rows, bounds = [], range(0, 24 * 32 + 1, 32)
-    for dtype in (torch.float32, torch.float64):
-        left = torch.randn(24, 32, 64, dtype=dtype)
-        right = torch.randn(24, 64, 16, dtype=dtype)
-        best = least(
-            {
-                "run by run": lambda x=left, y=right: segment_products(x.flatten(0, 1), y, bounds),
-                "bmm": lambda x=left, y=right: torch.bmm(x, y),
-            },
-            1,
-            seconds,
-        )
-        rows.append(
-            {
-                "type": str(dtype).removeprefix("torch."),
-                "run by run, ms": best["run by run"],
-                "torch.bmm, ms": best["bmm"],
-                "run by run / bmm": best["run by run"] / best["bmm"],
-            }
-        )
-    table("The price of determinism: products of a path, R = 8, L = 3, B = 32, H = 64", rows)
 
 
 def sweep(steps: int, seeds: int) -> None:
@@ -345,7 +264,7 @@ def sweep(steps: int, seeds: int) -> None:
     )
 
 
-PARTS = ("peers", "scaling", "profile", "price", "sweep")
+PARTS = ("peers", "scaling", "profile", "sweep")
 
 
 def main() -> None:
@@ -364,7 +283,6 @@ def main() -> None:
             "peers": lambda: peers(given.seconds),
             "scaling": lambda: scaling(given.seconds, given.out),
             "profile": profile,
-            "price": lambda: price(given.seconds),
             "sweep": lambda: sweep(given.steps, given.seeds),
         }[part]()
 

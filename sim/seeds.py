@@ -24,6 +24,11 @@ def stream(seed: int, name: str, counter: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=_key(seed, name), counter=[0, 0, 0, counter]))
 
 
+def key_of(seed: int, name: str) -> np.uint64:
+    """A number that names one stream, for generators other than numpy's."""
+    return np.uint64(_key(seed, name) % 2**64)
+
+
 def uniforms(seeds: tuple[int, ...], name: str, counter: int, shape: tuple[int, ...]) -> Tensor:
     """Uniform draws in [0, 1) for each run; float64 `[R, *shape]`."""
     return torch.from_numpy(np.stack([stream(s, name, counter).random(shape) for s in seeds]))
@@ -45,10 +50,11 @@ def minibatch(seeds: tuple[int, ...], name: str, step: int, batch: int, total: i
             f"batch of {batch} prompts is larger than the {total} prompts of the world"
         )
     epoch, place = divmod(step, total // batch)
-    rows = [_permutation(s, name, epoch, total)[place * batch : (place + 1) * batch] for s in seeds]
+    rows = [permutation(s, name, epoch, total)[place * batch : (place + 1) * batch] for s in seeds]
     return torch.from_numpy(np.stack(rows))
 
 
 @lru_cache(maxsize=256)
-def _permutation(seed: int, name: str, epoch: int, total: int) -> np.ndarray:
+def permutation(seed: int, name: str, epoch: int, total: int) -> np.ndarray:
+    """The order in which an epoch takes its prompts, `[total]`."""
     return stream(seed, name, epoch).permutation(total)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from workbench.errors import UserError
 
 from workbench.cli import cli
 from workbench.commands import app as command
 from workbench.pages import navigation
-from workbench.spec.experiment import SpecError
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_port_in_use_is_one_line(started):
         held.listen()
         port = held.getsockname()[1]
         done = CliRunner().invoke(cli, ["app", "--port", str(port)])
-    assert isinstance(done.exception, SpecError)
+    assert isinstance(done.exception, UserError)
     assert str(done.exception).startswith(f"--port {port}: cannot be served on (")
     assert started == []
 

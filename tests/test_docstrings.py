@@ -113,7 +113,7 @@ class Thing:
 @click.command()
 def command():
     "Help."
-    raise SpecError("one line")
+    raise UserError("one line")
 '''
     assert unsaid(source) == ["quiet: ValueError", "Thing.method: LogError"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from workbench.errors import UserError
 
 import workbench
-from workbench.spec.experiment import SpecError
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def test_a_second_run_reads_and_trains_nothing(folder, monkeypatch):
 
 
 def test_a_wrong_field_is_one_line():
-    with pytest.raises(SpecError, match=r"^train\.grop: unknown key; did you mean 'group'\?$"):
+    with pytest.raises(UserError, match=r"^train\.grop: unknown key; did you mean 'group'\?$"):
         workbench.experiment("quick", changes={"train.grop": 3})
 
 

@@ -145,12 +145,11 @@ def _check_arguments(arguments: list[str]) -> None:
 
 def _fail_if_foreseen(problem: Exception) -> None:
     """End with one line where it is an error of the workbench's own kinds."""
-    from workbench.spec.experiment import SpecError
-    from workbench.store.files import DiskError, StoreError
+    from workbench.errors import DiskError, UserError
 
     if isinstance(problem, DiskError):
         _fail(f"error: {problem}; finished runs are kept, the same command resumes", 3)
-    if isinstance(problem, (SpecError, StoreError)):
+    if isinstance(problem, UserError):
         _fail(f"error: {problem}", 2)
 
 

@@ -6,13 +6,14 @@ trainer averages it over the prompts and adds it to the policy's loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from recast.stage import Stage
+from recast.stage import Bound, Stage
 
 
 @dataclass(frozen=True)
@@ -108,3 +109,39 @@ SUPERVISED: Mapping[str, Stage] = {
     "chord": Stage(chord, needs={"target"}, by_code=True),
     "s_dpo": Stage(s_dpo, needs={"target", "rollouts", "negatives", "reference"}),
 }
+
+
+class Slope(NamedTuple):
+    """Closed form of the derivative of a supervised term by the log-probability of each code of
+    the target: -(weight p^power estimate^hits_power + chord p_code (1 - p_code)), with p that of
+    the whole target and estimate = (hits + .5) / (G + 1)."""
+
+    weight: float = 0.0
+    power: float = 0.0
+    hits_power: float = 0.0
+    chord: float = 0.0
+
+
+def _alpha(progress: float, start: float = 0.0, end: float = 0.25) -> float:
+    return start + (end - start) * progress
+
+
+SLOPES: Mapping[Callable[..., Tensor], Callable[..., Slope]] = {
+    none: lambda progress, depth: Slope(),
+    sft: lambda progress, depth, weight=1.0: Slope(weight),
+    power: lambda progress, depth, weight=1.0, **ends: Slope(
+        weight, power=_alpha(progress, **ends)
+    ),
+    power_hits: lambda progress, depth, weight=1.0, **ends: Slope(
+        weight, hits_power=_alpha(progress, **ends)
+    ),
+    chord: lambda progress, depth, mu=0.1: Slope(chord=mu / depth),
+}
+"""Function of a supervised stage -> its slope, given progress, the codes L of an item and its
+options. A term that is not here has none, and is differentiated by autograd."""
+
+
+def slope_of(term: Bound, progress: float, depth: int) -> Slope | None:
+    """The slope of a supervised term at some progress of training, where it has a closed form."""
+    found = SLOPES.get(term.stage.function)
+    return None if found is None else found(progress, depth, **term.given)

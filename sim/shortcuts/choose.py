@@ -1,215 +1,326 @@
-"""The fast path: one step's gradient from the cheapest exact shortcut, for many runs at once.
+"""The fast path: runs of one strategy, trained by the kernel of `sim.kernel`.
 
-Which shortcut serves a strategy is decided from what the strategy declares and from probing it,
-never from its name:
-
-- `pair`: only the boundary pair learns;
-- `hits`: every hit of a group, every miss and every anchor gets what the number of hits dictates;
-- `levels`: credit may look at where each miss leaves the target's path as well;
-- `target`: no rollouts at all;
-- none: the general path of `sim.training.step` trains the strategy, on the shared tree of
-  `sim.decoding.shared_tree`.
+Here stands what the kernel cannot know: which plan serves a strategy, where its memory lies, what
+a signal that is more than a table asks, and what the ledger makes of what was counted. Shapes: R
+runs, B prompts, P = R B flat prompts, L levels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
 from dataclasses import dataclass, replace
-from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from recast.loss import LossSettings
+from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
-from sim.policies.nodes import NodePolicy, Params
-from sim.policies.protocol import Policy
-from sim.seeds import minibatch, stream
-from sim.shortcuts import walk as lazy
-from sim.shortcuts.hits import hit_table, hits_plan
-from sim.shortcuts.levels import depends_on_levels_alone, levels_plan
-from sim.shortcuts.pair import pair_plan
-from sim.shortcuts.plan import Drawn, Plan, supervise, target_plan
-from sim.shortcuts.walk import KL_SLOPES, Path, Reference, Walkers, set_broken_aside, spoil
+from sim.kernel import draw
+from sim.kernel.buffers import (
+    Buffers,
+    buffers_of,
+    flat_of,
+    flat_run,
+    net_of,
+    params_of,
+    serves,
+    trie_of,
+)
+from sim.kernel.code import first_call
+from sim.kernel.draw import TALLIES
+from sim.kernel.shapes import Array, Flat, Net, Prompts, Rules
+from sim.kernel.step import GIVEN_GRADIENT, GIVEN_TRAIN, GRADIENT, SCORE, TRAIN, run_steps
+from sim.policies.protocol import Params, Policy
+from sim.seeds import key_of, permutation, stream
+from sim.shortcuts.levels import ask_by_level
+from sim.shortcuts.plan import Plan, divisor, plan_for
+from sim.training.counts import Counted
 from sim.training.step import Training
 from sim.worlds.world import World
 
-OUTCOMES = frozenset({"target", "tie_key", "matched", "score"})
-"""Inputs that follow from where each rollout leaves the target's path."""
+KINDS = {"target": draw.TARGET, "hits": draw.HITS, "pair": draw.PAIR, "levels": draw.GIVEN}
+ESTIMATORS = {"k1": 1, "k2": 2, "k3": 3}
+MOST_STEPS, MOST_ROLLOUTS = 64, 2**19
+"""Steps of one call, and rollouts of these: calls are rare, and progress is still told often."""
 
 
-def plan_for(
-    strategy: Strategy, group: int, depth: int, loss: LossSettings, dtype: torch.dtype
-) -> Plan | None:
-    """The cheapest shortcut that is exact for the strategy, or None."""
-    repair = strategy.stage("repair").stage
-    on_policy = strategy.stage("anchor_ratio").stage.idle
-    if strategy.has_gate or strategy.coupling == "state" or not on_policy:
-        return None
-    once = strategy.rounds is None and not strategy.oversamples
-    if repair.drops or not once or not strategy.needs <= OUTCOMES:
-        return None
-    if not strategy.needs_rollouts:
-        return target_plan()
-    if not strategy.has_credit:
-        loss = replace(loss, kl_weight=0.0)
-    always = strategy.anchors and not strategy.draws_repair
-    simple = repair.idle or (repair.injects == "miss" and always)
-    if strategy.coupling == "group":
-        if simple and strategy.stage("select").stage.boundary:
-            return pair_plan(strategy, group, loss)
-        if simple or (repair.injects == "extra" and always):
-            table = hit_table(strategy, group, depth)
-            if table is not None:
-                return hits_plan(strategy, group, depth, table, loss)
-    if depends_on_levels_alone(strategy, group, depth):
-        return levels_plan(strategy, group, depth, loss, dtype)
-    return None
+CALLED: set[torch.dtype] = set()
+"""Precisions whose machine code this process has."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Misses that were walked to the end: prompt, item, count `[n]` and the weight of each."""
+
+    prompt: Array
+    place: Array
+    count: Array
+    weight: Array
 
 
 @dataclass(frozen=True)
 class Update:
-    """grads `[R, ...]`; spent, counted: as `sim.training.step.account`; drawn, path, walked: for
-    tests."""
+    """One step without its optimizer. grads `[R, ...]`; spent, counted: as the general path's; hits
+    `[P]` as sampled; reach `[P, L + 1]`: how far rollouts follow the targets' paths; walked."""
 
     grads: Params
     spent: dict[str, Tensor]
     counted: dict[str, Tensor]
-    drawn: Drawn
-    path: Path
-    walked: Walkers | None
+    hits: Array
+    reach: Array
+    walked: Walked
+
+
+@dataclass
+class OneRun:
+    """One run: its parameters, views of these, its streams, and what it has counted."""
+
+    seed: int
+    flat: Flat
+    net: Net
+    grad: Net
+    frozen: Array
+    reference: Net
+    tally: Array
+    taken: int = 0
+    diverged_at: int | None = None
 
 
 class FastPath:
-    """Steps of R runs of one strategy. Build one with `FastPath.of`."""
+    """R runs of one strategy. Build them with `FastPath.of`."""
 
     def __init__(
         self,
         plan: Plan,
-        policy: NodePolicy,
+        policy: Policy,
         world: World,
         strategy: Strategy,
-        reference: Params,
+        start: Params,
         seeds: tuple[int, ...],
         how: Training,
     ) -> None:
-        self.plan, self._policy, self._world, self._strategy = plan, policy, world, strategy
-        self._reference, self._seeds, self._how = reference, seeds, how
-        self._rngs = tuple(stream(seed, "lazy rollouts") for seed in seeds)
-        dtype = next(iter(reference.values())).dtype
-        self._context = world.train.context.to(dtype)
-        self._score = lazy.score_path
-        self._descend: Callable[..., tuple[Params, Walkers | None]] = lazy.descend
-        if how.kernel == "compiled":
-            from sim.shortcuts import compiled
-
-            if compiled.serves(policy, world.catalogue):
-                self._score, self._descend = compiled.score_path, compiled.descend
+        self.plan, self._policy, self._strategy = plan, policy, strategy
+        self._start, self._seeds, self._how = start, seeds, how
+        self._dtype = next(iter(start.values())).dtype
+        catalogue = world.catalogue
+        self._depth = catalogue.depth
+        self._trie = trie_of(catalogue)
+        self._context = world.train.context.to(self._dtype).contiguous().numpy()
+        self._target = world.train.target.contiguous().numpy()
+        self._runs = [self._run(start, run, seed) for run, seed in enumerate(seeds)]
+        fixed, per_row, per_active, per_live = divisor(strategy, how.batch, plan.width, self._depth)
+        self._rules = Rules(
+            KINDS[plan.name], how.batch, how.group, plan.displaces, float(how.temperature),
+            float(strategy.policy_weight), fixed, per_row, per_active, per_live,
+            float(plan.kl_weight), ESTIMATORS[how.kl_estimator],
+        )  # fmt: skip
+        self._buffers: Buffers = buffers_of(
+            self._runs[0].net, catalogue, how.batch, how.group, kl=plan.kl_weight > 0
+        )
 
     @staticmethod
     def of(
         policy: Policy,
         world: World,
         strategy: Strategy,
-        reference: Params,
+        start: Params,
         seeds: tuple[int, ...],
         how: Training,
     ) -> FastPath | None:
         """The fast path of these runs, or None where the general path must do.
 
-        It needs a policy with node passes, one target per prompt, i.i.d. rollouts, one optimizer
-        step per rollout phase, and a plan for the strategy.
+        It needs a policy that the kernel knows, one target per prompt, i.i.d. rollouts, one
+        optimizer step per rollout phase, and a plan for the strategy.
         """
-        several = getattr(world.train, "targets", None) is not None
-        general = bool(how.mini_batch) or how.rollouts != "sample" or several
-        if general or not isinstance(policy, NodePolicy):
+        several = world.train.targets is not None
+        if how.kernel != "compiled" or how.mini_batch or how.rollouts != "sample" or several:
             return None
-        dtype = next(iter(reference.values())).dtype
-        plan = plan_for(strategy, how.group, world.catalogue.depth, how.loss, dtype)
+        if not serves(policy) or slope_of(strategy.stage("supervised"), 0.0, 1) is None:
+            return None
+        plan = plan_for(strategy, how.group, world.catalogue.depth, how.loss)
         if plan is None:
             return None
-        return FastPath(plan, policy, world, strategy, reference, seeds, how)
+        return FastPath(plan, policy, world, strategy, start, seeds, how)
 
-    def keep(self, runs: Tensor) -> None:
-        """Go on with some of the runs only; bool `[R]`."""
-        chosen = runs.nonzero().view(-1).tolist()
-        self._seeds = tuple(self._seeds[run] for run in chosen)
-        self._rngs = tuple(self._rngs[run] for run in chosen)
-        self._reference = {name: value[runs] for name, value in self._reference.items()}
+    @property
+    def params(self) -> Params:
+        """Copies of all runs' parameters, `[R, ...]`."""
+        return params_of([run.flat.value for run in self._runs], self._start)
 
-    @torch.no_grad()
-    def step(self, params: Params, step: int, *, name_items: bool = False) -> Update:
-        """One rollout phase and the gradient of its loss."""
-        how, policy, strategy = self._how, self._policy, self._strategy
-        catalogue, runs = self._world.catalogue, len(self._seeds)
-        index = minibatch(self._seeds, "prompts", step, how.batch, len(self._world.train))
-        context, target = self._context[index], self._world.train.target[index]
-        encoded = policy.encode_rows(params, context)
-        path = self._score(policy, params, catalogue, encoded, target, how.temperature)
-        broken = set_broken_aside(path)
-        drawn = self.plan.draw(path, self._rngs, how.batch)
-        demand = drawn.demand
-        if strategy.learns_from_target:
-            progress = step / max(1, how.steps - 1)
-            taught = supervise(strategy, path, drawn.hits, how.group, how.batch, progress)
-            demand = demand.taught(taught)
-        descend = self._descend
-        if demand.kl is not None:
-            encoded_ref = policy.encode_rows(self._reference, context)
-            reference = Reference(self._reference, encoded_ref, KL_SLOPES[how.kl_estimator])
-            descend = partial(lazy.descend, reference=reference)
-        grads, walked = descend(
-            policy,
-            params,
-            catalogue,
-            context,
-            encoded,
-            path,
-            demand,
-            self._rngs,
-            how.temperature,
-            name_items=name_items,
+    @property
+    def diverged_at(self) -> list[int | None]:
+        """The step, from 1, at which a run stopped being sound; None for a healthy one."""
+        return [run.diverged_at for run in self._runs]
+
+    def counted(self, run: int) -> Counted:
+        """As `sim.training.counts.Learner`."""
+        one = self._runs[run]
+        spent, taught = account(self._strategy, self._how, one.tally[None], np.array([one.taken]))
+        groups = float(one.taken * self._how.batch)
+        return Counted(
+            {name: float(value[0]) for name, value in spent.items()},
+            {name: float(value[0]) for name, value in taught.items()},
+            groups,
         )
-        spoil(grads, broken)
-        live = drawn.active > 0
-        spent, counted = account(
-            strategy, how, runs, drawn.rows, drawn.active, drawn.repaired, live, drawn.rows == 0
+
+    def nodes(self, run: int) -> float:
+        """Nodes of the trie whose logits one run has computed, those of targets included."""
+        return float(self._runs[run].tally[-1])
+
+    def advance(self, rates: Tensor, first: int, steps: int) -> int:
+        """Train all runs from step `first` on, for at most so many steps; how many it were."""
+        total, batch = len(self._target), self._how.batch
+        place = first % (total // batch)
+        most = max(1, min(MOST_STEPS, MOST_ROLLOUTS // (batch * self._how.group)))
+        n = 1 if self._rules.plan == draw.GIVEN else min(steps, most, total // batch - place)
+        slopes = self._slopes(first, n)
+        for run, rate in zip(self._runs, rates.tolist(), strict=True):
+            if run.diverged_at is None:
+                self._train(run, rate, first, slopes)
+        return n
+
+    def _train(self, run: OneRun, rate: float, first: int, slopes: Array) -> None:
+        task, sound = TRAIN, True
+        if self._rules.plan == draw.GIVEN:
+            sound = bool(self._call(SCORE, run, slopes, first))
+            self._ask(run, first)
+            task = GIVEN_TRAIN
+        healthy = self._call(task, run, slopes, first, rate) if sound else 0
+        run.taken += min(healthy + 1, len(slopes))
+        if healthy < len(slopes):
+            run.diverged_at = first + healthy + 1
+
+    def step(self, params: Params, step: int) -> Update:
+        """One rollout phase of given parameters and the gradient of its loss; nothing is trained.
+        What follows from a path that is not finite is NaN."""
+        grads, hits, reach, walked = [], [], [], []
+        tally = np.zeros((len(self._seeds), TALLIES))
+        slopes = self._slopes(step, 1)
+        for i, seed in enumerate(self._seeds):
+            run = self._run(params, i, seed)
+            run.frozen, run.reference = self._runs[i].frozen, self._runs[i].reference
+            sound = bool(self._call(SCORE, run, slopes, step))
+            reach.append(self._buffers.paths.reach.copy())
+            task = GRADIENT
+            if self._rules.plan == draw.GIVEN:
+                self._ask(run, step)
+                task = GIVEN_GRADIENT
+            found = self._call(task, run, slopes, step)
+            hits.append(self._buffers.demand.hits.copy())
+            side = self._depth % 2
+            walkers = self._buffers.walkers
+            columns = [column[side, :found].copy() for column in walkers]
+            columns[0] += i * self._how.batch
+            walked.append(columns)
+            tally[i] = run.tally
+            if not sound:
+                run.flat.grad[:] = np.nan
+            grads.append(run.flat.grad)
+        every = [np.concatenate(column) for column in zip(*walked, strict=True)]
+        order = every[0].argsort(kind="stable")
+        spent, counted = account(self._strategy, self._how, tally, np.ones(len(tally)))
+        return Update(
+            params_of(grads, self._start),
+            spent,
+            {name: value / self._how.batch for name, value in counted.items()},
+            np.concatenate(hits),
+            np.concatenate(reach),
+            Walked(*(column[order] for column in every)),
         )
-        return Update(grads, spent, counted, drawn, path, walked)
+
+    def _run(self, params: Params, run: int, seed: int) -> OneRun:
+        flat = flat_run(params, run)
+        frozen = flat_of(self._start, run)
+        nets = (net_of(self._policy, x, self._start) for x in (flat.value, flat.grad, frozen))
+        net, grad, reference = nets
+        return OneRun(seed, flat, net, grad, frozen, reference, np.zeros(TALLIES))
+
+    def _slopes(self, first: int, steps: int) -> Array:
+        """The supervised term of some steps, `[steps, 4]`."""
+        term, last = self._strategy.stage("supervised"), max(1, self._how.steps - 1)
+        found = [slope_of(term, (first + i) / last, self._depth) for i in range(steps)]
+        return np.array(found, dtype=np.float64)
+
+    def _call(self, task: int, run: OneRun, slopes: Array, first: int, rate: float = 0.0) -> int:
+        epoch, place = divmod(first, len(self._target) // self._how.batch)
+        order = permutation(run.seed, "prompts", epoch, len(self._target))
+        prompts = Prompts(self._context, self._target, order)
+        with contextlib.ExitStack() as stack:
+            if self._dtype not in CALLED:
+                stack.enter_context(first_call(str(self._dtype).removeprefix("torch.")))
+            found: int = run_steps(
+                task, run.flat, run.net, run.grad, run.reference, self._trie, prompts, self._rules,
+                self.plan.table, slopes, *self._buffers, key_of(run.seed, "kernel"), rate, first,
+                place, run.taken, run.tally,
+            )  # fmt: skip
+        CALLED.add(self._dtype)
+        return found
+
+    def _ask(self, run: OneRun, step: int) -> None:
+        """Fill in the demand of a run whose signal is made by the strategy itself."""
+        demand, rules, loss = self._buffers.demand, self._rules, self._how.loss
+        found = ask_by_level(
+            self._strategy,
+            self._how.group,
+            replace(loss, kl_weight=self.plan.kl_weight),
+            self._buffers.paths.reach,
+            stream(run.seed, "lazy rollouts", step),
+            self._dtype,
+        )
+        tally = np.array(
+            [
+                found.rows.sum(),
+                found.active.sum(),
+                (found.active > 0).sum(),
+                found.repaired.sum(),
+                (found.rows == 0).sum(),
+                0.0,
+            ],
+            dtype=np.float64,
+        )
+        run.tally += tally
+        demand.hits[:] = found.hits
+        demand.hit[:] = found.total[:, -1:]
+        demand.misses[:] = found.count[:, :-1]
+        demand.miss[:] = found.total[:, :-1] / np.maximum(found.count[:, :-1], 1)
+        demand.kl[:] = rules.kl * share_of(rules, *tally[:3])
+        demand.kl_hits[:] = found.count[:, -1]
+
+
+def share_of(rules: Rules, rows: float, active: float, live: float) -> float:
+    """What one rollout's loss is multiplied with, as in `sim.kernel.draw.weigh`."""
+    return rules.weight / (
+        rules.fixed
+        + rules.per_row * max(rows, 1.0)
+        + rules.per_active * max(active, 1.0)
+        + rules.per_live * max(live, 1.0)
+    )
 
 
 def account(
-    strategy: Strategy,
-    how: Training,
-    runs: int,
-    rows: Tensor,
-    active: Tensor,
-    repaired: Tensor,
-    live: Tensor,
-    silent: Tensor,
+    strategy: Strategy, how: Training, tally: Array, steps: Array
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """As `sim.training.step.account`, from `Drawn` or from expectations of it.
-
-    rows, active, repaired `[P]` as in `Drawn`; live, silent `[P]`: groups with any credit, and
-    without any row. The target of a supervised term is a row with credit in every group.
-    """
+    """As the general path's, summed over the groups of all steps `[R]`, from what was counted in
+    these, tally `[R, TALLIES]`. The target of a supervised term is a row with credit in every
+    group."""
     taught = int(strategy.learns_from_target)
-    width = rows.view(runs, -1) + taught
-    fixed = repaired.view(runs, -1)
-    one = torch.ones(runs, dtype=width.dtype)
-    sampled = one * (how.batch * how.group if strategy.needs_rollouts else 0)
+    rows, active, live, repaired, silent, _ = torch.from_numpy(tally.T.copy())
+    done = torch.from_numpy(np.asarray(steps, dtype=np.float64))
+    groups = done * how.batch
+    sampled = groups * (how.group if strategy.needs_rollouts else 0)
     spent = {
         "rollouts": sampled,
         "scored_rows": sampled,
-        "updated_rows": width.sum(-1),
-        "optimizer_steps": one,
-        "labels": one * how.batch if taught else fixed.sum(-1),
-        "skipped_prompts": 0 * one if taught else silent.view(runs, -1).sum(-1),
+        "updated_rows": rows + taught * groups,
+        "optimizer_steps": done,
+        "labels": groups if taught else repaired,
+        "skipped_prompts": 0 * done if taught else silent,
     }
     counted = {
-        "learnable": one.double() if taught else live.double().view(runs, -1).mean(-1),
-        "signal_count": (active.view(runs, -1) + taught).double().mean(-1),
-        "update_width": width.double().mean(-1),
-        "repaired": fixed.double().mean(-1),
+        "learnable": groups if taught else live,
+        "signal_count": active + taught * groups,
+        "update_width": rows + taught * groups,
+        "repaired": repaired,
     }
     return spent, counted

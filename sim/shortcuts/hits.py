@@ -1,26 +1,17 @@
-"""Hit first: when the number of hits dictates the credit of a whole group.
-
-Hits are binomial given the target's path alone. Groups without credit are not walked (for GRPO: no
-hit, or all hits); the others send their misses down the trie, conditional on missing.
-"""
+"""Hit first: when the number of hits dictates the credit of a whole group."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
-from recast.loss import LossSettings
 from recast.strategy import Strategy, build_signal
 from recast.structure import level_scores
 from sim.seeds import stream
-from sim.shortcuts.plan import Drawn, Plan, kl_terms, share_of
-from sim.shortcuts.walk import Demand, Generators, Path, draw_misses
 
 
 @dataclass(frozen=True)
@@ -103,51 +94,3 @@ def _probe(strategy: Strategy, hits: Tensor, group: int, depth: int, trial: int)
             kept.append(torch.where(among.any(-1), high, 0.0))
     displaces = anchor.shape[1] == group
     return HitTable(torch.stack(values, -1), torch.stack(sent, -1) > 0, anchor.any(-1), displaces)
-
-
-def hits_plan(
-    strategy: Strategy, group: int, depth: int, table: HitTable, loss: LossSettings
-) -> Plan:
-    """For a strategy whose credit is in `table`."""
-    advantage = table.advantage.numpy() * table.sent.numpy()
-    sent, anchors = table.sent.numpy().astype(np.int64), table.anchors.numpy().astype(np.int64)
-    worth = sent * (advantage != 0)
-    walked = (sent if loss.kl_weight else worth)[:, 1]
-    # Of every number of hits: hits, misses and anchors, those that reach the actor, those with
-    # credit, and what hits and anchors weigh together.
-    hit_counts = np.arange(group + 1)
-    others = group - hit_counts - anchors * int(table.displaces)
-    sizes = np.stack([hit_counts, others, anchors], 1)
-    rows_of, active_of = (sizes * sent).sum(1), (sizes * worth).sum(1)
-    ends = [0, 2]
-    on_path, carried_of = (sizes * advantage)[:, ends].sum(1), (sizes * sent)[:, ends].sum(1)
-    width = group + int(not table.displaces)
-
-    def draw(path: Path, rngs: Generators, prompts: int) -> Drawn:
-        p = np.where(path.leave.sum(1) > 0, np.minimum(path.reach[:, -1], 1.0), 1.0)
-        bounds = pairwise(path.bounds)
-        hits = np.concatenate(
-            [rng.binomial(group, p[a:b]) for rng, (a, b) in zip(rngs, bounds, strict=True)]
-        )
-        misses = (group - hits) * walked.take(hits)
-        count = draw_misses(rngs, path, misses)
-        anchor = anchors.take(hits)
-        if table.displaces and anchor.any():
-            # The anchor takes the slot of the least informative miss: one of the shallowest.
-            taken = np.flatnonzero((anchor > 0) & (misses > 0))
-            count[taken, (count[taken] > 0).argmax(1)] -= 1
-        k, rows, active = map(torch.from_numpy, (hits, rows_of.take(hits), active_of.take(hits)))
-        share = share_of(strategy, rows, active, prompts, width, depth)
-        scale = -share.numpy()
-        weights = (scale * on_path.take(hits), scale * advantage[:, 1].take(hits))
-        like = path.logp
-        hit, miss = (torch.from_numpy(x).to(like.dtype) for x in weights)
-        demand = Demand(
-            hit,
-            count,
-            miss.unsqueeze(-1).expand_as(like),
-            *kl_terms(loss, share, torch.from_numpy(carried_of.take(hits)), like),
-        )
-        return Drawn(demand, rows, active, torch.from_numpy(anchor > 0), k)
-
-    return Plan("hits", draw)

@@ -6,22 +6,18 @@ strategy itself, run by run, and only rollouts that carry weight are walked on.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
-from recast.loss import LossSettings, pack, strategy_loss
+from recast.loss import LossSettings, Rows, pack, strategy_loss
 from recast.stages.repair import anchored
 from recast.strategy import Signal, Strategy, build_signal
 from recast.structure import level_scores
 from sim.seeds import stream
 from sim.shortcuts.hits import random_groups
-from sim.shortcuts.plan import Drawn, Plan, kl_terms, share_of
-from sim.shortcuts.walk import Demand, Generators, Path
 
 
 def depends_on_levels_alone(strategy: Strategy, group: int, depth: int) -> bool:
@@ -45,83 +41,87 @@ def depends_on_levels_alone(strategy: Strategy, group: int, depth: int) -> bool:
     return True
 
 
-def levels_plan(
-    strategy: Strategy, group: int, depth: int, loss: LossSettings, dtype: torch.dtype
-) -> Plan:
-    """For a strategy that `depends_on_levels_alone`."""
-    scores = level_scores(depth, dtype)
-    plain = replace(loss, kl_weight=0.0)
-    policy_alone = replace(strategy, supervised="none") if strategy.has_credit else None
+@dataclass(frozen=True)
+class Asked:
+    """What one run's groups ask, numpy. total `[B, L + 1]`: derivative of the loss by each code of
+    all rollouts that leave at a level, hits and anchors last; count `[B, L + 1]`: how many of them
+    are walked; hits, rows, active, repaired `[B]`: as sampled, rows that reach the actor, those
+    with credit, groups with an anchor."""
 
-    def one(reach: np.ndarray, rng: np.random.Generator) -> tuple[Signal, Tensor, Tensor, Tensor]:
-        u = torch.from_numpy(rng.random((1, len(reach), group)))
-        matched = (u.unsqueeze(-1) < torch.from_numpy(reach[None, :, None, 1:])).sum(-1)
-        groups = RolloutGroups(
-            reward=(matched == depth).to(dtype),
-            score=scores[matched],
-            valid=torch.ones_like(u, dtype=torch.bool),
-            origin=torch.full_like(u, int(Origin.POLICY), dtype=torch.int8),
-            tie_key=torch.from_numpy(rng.random(u.shape)).to(dtype),
-            matched=matched,
-            binary=True,
-        )
-        signal = build_signal(strategy, groups)
-        rows = pack(signal, strategy.width(group))
-        kind = matched.masked_fill(signal.groups.origin == int(Origin.ANCHOR), depth)
-        kind = kind.gather(-1, rows.index)
-        weight = torch.zeros_like(rows.advantage)
-        if policy_alone is not None:
-            # Before the first step every ratio is 1, so log-probabilities of 0 stand for any.
-            leaf = torch.zeros(*rows.index.shape, depth, dtype=dtype, requires_grad=True)
-            settled = replace(signal, supervised=False)
-            with torch.enable_grad():
-                value = strategy_loss(
-                    policy_alone,
-                    settled,
-                    rows,
-                    length=depth,
-                    settings=plain,
-                    logp=leaf,
-                    old_logp=leaf.detach(),
-                )
-                (slope,) = torch.autograd.grad(value.sum(), leaf)
-            weight = slope[..., 0]
-        return signal, kind, rows.active, weight
+    total: np.ndarray
+    count: np.ndarray
+    hits: np.ndarray
+    rows: np.ndarray
+    active: np.ndarray
+    repaired: np.ndarray
 
-    def draw(path: Path, rngs: Generators, prompts: int) -> Drawn:
-        found = [
-            one(path.reach[a:b], rng)
-            for rng, (a, b) in zip(rngs, pairwise(path.bounds), strict=True)
-        ]
-        kind, sent, weight = (
-            torch.cat(parts).flatten(0, 1) for parts in zip(*(f[1:] for f in found), strict=True)
-        )
-        sent = sent if loss.kl_weight else sent & (weight != 0)
-        weight = weight.masked_fill(~sent, 0.0)
-        size = depth + 1
-        place = torch.arange(len(kind)).unsqueeze(-1) * size + kind
-        count = torch.zeros(len(kind) * size, dtype=torch.int64)
-        count.index_add_(0, place.view(-1), sent.view(-1).to(torch.int64))
-        total = weight.new_zeros(len(kind) * size).index_add_(0, place.view(-1), weight.view(-1))
-        count, total = count.view(-1, size), total.view(-1, size)
-        each = total / count.clamp(min=1)
-        signals = [f[0] for f in found]
-        rows, active, repaired, hits = (
-            torch.cat([part(s) for s in signals]).flatten(0, 1)
-            for part in (
-                lambda s: s.rows.sum(-1),
-                lambda s: s.active.sum(-1),
-                lambda s: anchored(s.groups),
-                lambda s: s.hits,
-            )
-        )
-        share = share_of(strategy, rows, active, prompts, group, depth)
-        demand = Demand(
-            total[:, depth],
-            count[:, :depth].numpy(),
-            each[:, :depth],
-            *kl_terms(loss, share, count[:, depth], path.logp),
-        )
-        return Drawn(demand, rows, active, repaired, hits)
 
-    return Plan("levels", draw)
+def ask_by_level(
+    strategy: Strategy,
+    group: int,
+    loss: LossSettings,
+    reach: np.ndarray,
+    rng: np.random.Generator,
+    dtype: torch.dtype,
+) -> Asked:
+    """One rollout phase of a run whose strategy `depends_on_levels_alone`; reach `[B, L + 1]`."""
+    prompts, depth = len(reach), reach.shape[1] - 1
+    u = torch.from_numpy(rng.random((1, prompts, group)))
+    matched = (u.unsqueeze(-1) < torch.from_numpy(reach[None, :, None, 1:])).sum(-1)
+    groups = RolloutGroups(
+        reward=(matched == depth).to(dtype),
+        score=level_scores(depth, dtype)[matched],
+        valid=torch.ones_like(u, dtype=torch.bool),
+        origin=torch.full_like(u, int(Origin.POLICY), dtype=torch.int8),
+        tie_key=torch.from_numpy(rng.random(u.shape)).to(dtype),
+        matched=matched,
+        binary=True,
+    )
+    signal = build_signal(strategy, groups)
+    rows = pack(signal, strategy.width(group))
+    kind = matched.masked_fill(signal.groups.origin == int(Origin.ANCHOR), depth)
+    place = kind.gather(-1, rows.index)[0] + (depth + 1) * torch.arange(prompts).unsqueeze(-1)
+    weight = _slopes(strategy, signal, rows, depth, loss, dtype)[0]
+    sent = rows.active[0] if loss.kl_weight else rows.active[0] & (weight != 0)
+
+    def summed(values: torch.Tensor) -> np.ndarray:
+        cells = values.new_zeros(prompts * (depth + 1))
+        return cells.index_add_(0, place.view(-1), values.reshape(-1)).view(prompts, -1).numpy()
+
+    return Asked(
+        summed(weight.masked_fill(~sent, 0.0)),
+        summed(sent.to(torch.int64)),
+        signal.hits[0].numpy(),
+        signal.rows.sum(-1)[0].numpy(),
+        signal.active.sum(-1)[0].numpy(),
+        anchored(signal.groups)[0].numpy(),
+    )
+
+
+def _slopes(
+    strategy: Strategy,
+    signal: Signal,
+    rows: Rows,
+    depth: int,
+    loss: LossSettings,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Derivative of the policy's loss alone by each code of each row; `[1, B, U]`.
+
+    Before the first step every ratio is 1, so log-probabilities of 0 stand for any.
+    """
+    if not strategy.has_credit:
+        return torch.zeros_like(rows.advantage)
+    leaf = torch.zeros(*rows.index.shape, depth, dtype=dtype, requires_grad=True)
+    with torch.enable_grad():
+        value = strategy_loss(
+            replace(strategy, supervised="none"),
+            replace(signal, supervised=False),
+            rows,
+            length=depth,
+            settings=replace(loss, kl_weight=0.0),
+            logp=leaf,
+            old_logp=leaf.detach(),
+        )
+        (slope,) = torch.autograd.grad(value.sum(), leaf)
+    return slope[..., 0]

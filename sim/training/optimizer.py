@@ -3,26 +3,18 @@ that runs never mix."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from sim.policies.protocol import Params
 
-Kernel = Literal["torch", "compiled"]
 BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 class Adam:
-    """Adam, arXiv 1412.6980, betas .9 / .999, eps 1e-8. kernel: as in `Training`."""
+    """Adam, arXiv 1412.6980, betas .9 / .999, eps 1e-8."""
 
-    def __init__(self, params: Params, kernel: Kernel = "torch") -> None:
-        self._update = None
-        if kernel == "compiled":
-            from sim.shortcuts.compiled import adam
-
-            self._update = adam
+    def __init__(self, params: Params) -> None:
         self._mean = {name: value.new_zeros(value.shape) for name, value in params.items()}
         self._square = {name: value.new_zeros(value.shape) for name, value in params.items()}
         self._steps = 0
@@ -30,20 +22,6 @@ class Adam:
     def step(self, params: Params, grads: Params, rate: Tensor) -> Params:
         """New parameters after one update; rate `[R]`."""
         self._steps += 1
-        if self._update is not None:
-            return {
-                name: self._update(
-                    value,
-                    grads[name],
-                    self._mean[name],
-                    self._square[name],
-                    rate,
-                    self._steps,
-                    BETAS,
-                    EPS,
-                )
-                for name, value in params.items()
-            }
         updated = {name: value.clone() for name, value in params.items()}
         count = [torch.tensor(float(self._steps))] * len(updated)
         parts = zip(

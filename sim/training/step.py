@@ -23,10 +23,10 @@ from recast.strategy import Signal, Strategy, build_signal
 from sim.decoding.sample import path_logp
 from sim.policies.protocol import Params, Policy
 from sim.seeds import uniforms
-from sim.training.optimizer import Kernel
 from sim.training.rollouts import Batch, Roller
 from sim.worlds.world import World
 
+Kernel = Literal["compiled", "general"]
 _T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
 
 
@@ -38,9 +38,9 @@ class Training:
     rolled out; updates: from sampled groups, or expected over everything a group may draw
     (`sim.shortcuts.expected`); iterate: which parameters are evaluated, the last or, once half of
     the steps are done, the mean of all since then; schedule: of the rate, constant or falling
-    linearly to 0; kernel: of the fast path's heavy parts, `compiled` is numba's;
-    evaluations: how many after the start, evenly spaced in steps; curve_prompts:
-    test prompts behind each point of the curve (0 = all); start and end are measured on all as
+    linearly to 0; kernel: `compiled` trains by `sim.kernel` what it serves, `general` all by
+    autograd; evaluations: how many after the start, evenly spaced in steps; curve_prompts: test
+    prompts behind each point of the curve (0 = all); start and end are measured on all as
     well."""
 
     steps: int = 300
@@ -54,7 +54,7 @@ class Training:
     kl_estimator: KLEstimator = "k3"
     mini_batch: int = 0
     updates: Literal["sampled", "expected"] = "sampled"
-    kernel: Kernel = "torch"
+    kernel: Kernel = "compiled"
     iterate: Literal["last", "mean"] = "last"
     schedule: Literal["constant", "linear"] = "constant"
     evaluations: int = 10
@@ -129,12 +129,10 @@ def updates(
     Prompts are split so that about `mini_batch` rows share a step; all of them measure their ratio
     against `params`, which rolled out. progress: share of training done, for schedules.
     """
-    prompts = collected.batch.prompt.shape[1]
-    wide = strategy.width(how.group) + int(strategy.learns_from_target)
-    size = max(1, how.mini_batch // wide) if how.mini_batch else prompts
-    parts = [slice(start, start + size) for start in range(0, prompts, size)]
+    parts = splits(strategy, how, collected.batch.prompt.shape[1])
     old = None
-    if len(parts) > 1 and collected.items is not None and collected.rows is not None:
+    known = collected.rows is not None and collected.rows.index.shape[-1] > 0
+    if len(parts) > 1 and known and collected.items is not None and collected.rows is not None:
         with torch.no_grad():
             encoded = policy.encode(params, collected.batch.context)
             index = collected.items.gather(-1, collected.rows.index)
@@ -157,6 +155,13 @@ def updates(
         return loss
 
     return [loss_of(part) for part in parts]
+
+
+def splits(strategy: Strategy, how: Training, prompts: int) -> list[slice]:
+    """The prompts that share each optimizer step of a phase: about `mini_batch` rows of them."""
+    wide = strategy.width(how.group) + int(strategy.learns_from_target)
+    size = max(1, how.mini_batch // wide) if how.mini_batch else prompts
+    return [slice(start, start + size) for start in range(0, prompts, size)]
 
 
 def account(

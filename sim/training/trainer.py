@@ -1,9 +1,8 @@
 """The loop: R runs of one strategy, trained together where that cannot be felt.
 
 Runs differ in seed and learning rate. What a run returns is the same bit for bit whichever runs
-stand beside it: draws come from its own streams, the fast path does matrix products run by run
-(`sim.policies.nodes`) and only elementwise work together, and everything else (the general path
-through autograd, the evaluation) sees one run at a time, in memory of its own.
+stand beside it: draws come from its own streams, and everything (the kernel, the general path, the
+evaluation) sees one run at a time, in memory of its own.
 """
 
 from __future__ import annotations
@@ -15,22 +14,13 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-from recast.ledger import CostLedger
-from recast.stage import State
 from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
 from sim.policies.protocol import Params, Policy
-from sim.shortcuts.choose import FastPath
-from sim.shortcuts.expected import ExpectedPath
-from sim.training.optimizer import Adam
-from sim.training.step import Collected, Training, account, collect, updates
+from sim.training.counts import Counted, Learner
+from sim.training.learner import expected_path, fast_path, general_path
+from sim.training.step import Collected, Training
 from sim.worlds.world import World
-
-TAUGHT = ("learnable", "signal_count", "update_width", "repaired")
-"""What groups taught, mean over the steps since the last evaluation; None where there were none."""
-
-LARGEST = 1e15
-"""A parameter beyond this, or not a number, has diverged."""
 
 Row = dict[str, float | int | str | None]
 
@@ -72,13 +62,13 @@ def train(
     _check_targets(world)
     if record is not None and len(seeds) > 1:
         raise ValueError(f"record: expected a single run, got {len(seeds)}")
-    fast: FastPath | ExpectedPath | None
+    fast: Learner | None = None
     if how.updates == "expected":
         if record is not None:
             raise ValueError("record: expected updates roll nothing out")
-        fast = ExpectedPath(policy, world, strategy, start, seeds, how)
-    else:
-        fast = None if record else FastPath.of(policy, world, strategy, start, seeds, how)
+        fast = expected_path(policy, world, strategy, start, seeds, how)
+    elif record is None:
+        fast = fast_path(policy, world, strategy, start, seeds, how)
     if fast is None and len(seeds) > 1:
         finished = []
         for run, (seed, rate) in enumerate(zip(seeds, torch.split(rates, 1), strict=True)):
@@ -100,28 +90,25 @@ def train(
                 None if opening is None else opening[run : run + 1],
             )
         return finished
-    dtype = next(iter(start.values())).dtype
     runs = len(seeds)
-    params, optimizer = start, Adam(start, how.kernel)
     if opening is None:
         opening = [open_run(policy, _one(start, run), world, how) for run in range(runs)]
-    diverged: list[int | None] = [None] * runs
-    spending, teaching = Totals(runs), Totals(runs)
+    learner = fast
+    if learner is None:
+        learner = general_path(policy, world, strategy, start, seeds[0], how, record)
     rows: list[list[Row]] = [[] for _ in seeds]
-    state: State = strategy.start((runs,), len(world.train))
-    grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
     before, evaluating = [now.temperature for now in opening], [0.0] * runs
-
-    mean = _Mean()
+    marks = [Counted()] * runs
 
     def evaluate(step: int) -> None:
+        params = mean.params if mean.count else learner.params
         for run in range(runs):
             began = time.perf_counter()
             now = opening[run]
             if step:
                 now = snapshot(
                     policy,
-                    _one(mean.params if mean.count else params, run),
+                    _one(params, run),
                     world,
                     how.group,
                     curve_prompts=how.curve_prompts,
@@ -131,6 +118,8 @@ def train(
                     sampled_at=how.temperature,
                 )
                 before[run] = now.temperature
+            counted, mark = learner.counted(run), marks[run]
+            marks[run] = counted
             for split, (found,) in now.found.items():
                 for label, values in found.items():
                     rows[run].append(
@@ -138,78 +127,33 @@ def train(
                             "split": split,
                             "slice": label,
                             "step": step,
-                            **asdict(CostLedger(**spending.sums(run))),
+                            **asdict(counted.ledger),
                             **values,
                             "temperature_matched": float(now.temperature),
-                            **dict.fromkeys(TAUGHT),
-                            **teaching.means(run),
+                            **counted.taught_since(mark),
                         }
                     )
             evaluating[run] += time.perf_counter() - began
-        teaching.clear()
         for run in range(runs):
             watch(run, [row for row in rows[run] if row["step"] == step])
 
-    def move(grads: Params, step: int) -> None:
-        """One optimizer step of the runs that are still going."""
-        nonlocal params
-        left = 1 - step / how.steps if how.schedule == "linear" else 1.0
-        after = optimizer.step(params, grads, rates.to(dtype) * left)
-        # NaN compares false. Beyond the limit a product of parameters may overflow unseen.
-        ends = [torch.stack(v.flatten(1).aminmax(dim=1)).abs() for v in after.values()]
-        healthy = (torch.cat(ends) <= LARGEST).all(0)
-        for run in (~healthy).nonzero().view(-1).tolist():
-            if diverged[run] is None:
-                diverged[run] = step + 1
-        if any(diverged):
-            frozen = torch.tensor([d is not None for d in diverged])
-            after = {
-                name: torch.where(frozen.view(-1, *[1] * (value.ndim - 1)), params[name], value)
-                for name, value in after.items()
-            }
-        params = after
-
+    mean = _Mean()
     evaluate(0)
-    for step in range(how.steps):
-        going = torch.tensor([d is None for d in diverged])
-        if fast is not None:
-            update = fast.step(params, step)
-            move(update.grads, step)
-            spent, counted = update.spent, update.counted
-        elif bool(going.all()):
-            collected = collect(policy, params, world, strategy, seeds, step, how, state)
-            state = collected.state
-            if record is not None:
-                record(step + 1, collected)
-            losses = updates(
-                policy, params, start, world, strategy, how, collected, step / max(1, how.steps - 1)
-            )
-            for loss_of in losses:
-                leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-                slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
-                move(dict(zip(leaves, slopes, strict=True)), step)
-            spent, counted = account(strategy, collected, len(losses))
-        if how.iterate == "mean" and 2 * (step + 1) > how.steps:
-            mean.add(params)
-        spending.add(spent, going)
-        teaching.add(counted, going)
-        progress(runs)
-        if step + 1 in grid:
-            evaluate(step + 1)
-    found = zip(rows, diverged, evaluating, strict=True)
+    grid = [round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)]
+    step = 0
+    for end in sorted({point for point in grid if point}):
+        while step < end:
+            left = 1 - step / how.steps if how.schedule == "linear" else 1.0
+            each = how.schedule == "linear" or how.iterate == "mean"
+            done = learner.advance(rates * left, step, 1 if each else end - step)
+            for _ in range(done):
+                progress(runs)
+            step += done
+            if how.iterate == "mean" and 2 * step > how.steps:
+                mean.add(learner.params)
+        evaluate(end)
+    found = zip(rows, learner.diverged_at, evaluating, strict=True)
     return [TrainedRun(tuple(r), d, seconds) for r, d, seconds in found]
-
-
-def open_run(policy: Policy, start: Params, world: World, how: Training) -> Snapshot:
-    """The evaluation of one run's start; parameters with a run axis of one."""
-    return snapshot(
-        policy,
-        start,
-        world,
-        how.group,
-        curve_prompts=how.curve_prompts,
-        sampled_at=how.temperature,
-    )
 
 
 class _Mean:
@@ -228,32 +172,16 @@ class _Mean:
             self.params[name].lerp_(value, 1 / self.count)
 
 
-class Totals:
-    """Running sums of named counts, run by run; runs that have stopped are left out."""
-
-    def __init__(self, runs: int) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._added = torch.zeros(runs, dtype=torch.int64)
-
-    def add(self, counts: dict[str, Tensor], going: Tensor) -> None:
-        """counts `[R]` by name; going `[R]` bool."""
-        self._added = self._added + going
-        for name, value in counts.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value * going
-
-    def sums(self, run: int) -> dict[str, int]:
-        """The sums of one run."""
-        return {name: round(value[run].item()) for name, value in self._sums.items()}
-
-    def means(self, run: int) -> dict[str, float]:
-        """The means of one run; empty when nothing was added."""
-        added = int(self._added[run])
-        return {name: float(value[run]) / added for name, value in self._sums.items() if added}
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._sums.clear()
-        self._added = torch.zeros_like(self._added)
+def open_run(policy: Policy, start: Params, world: World, how: Training) -> Snapshot:
+    """The evaluation of one run's start; parameters with a run axis of one."""
+    return snapshot(
+        policy,
+        start,
+        world,
+        how.group,
+        curve_prompts=how.curve_prompts,
+        sampled_at=how.temperature,
+    )
 
 
 def _check_targets(world: World) -> None:

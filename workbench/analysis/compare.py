@@ -16,7 +16,8 @@ import polars as pl
 from recast.quoting import nearest
 from workbench.analysis.summary import COST, reported
 from workbench.analysis.tuning import PRIMARY, mark_tuned
-from workbench.spec.experiment import SpecError, plain_text
+from workbench.errors import UserError
+from workbench.spec.experiment import plain_text
 from workbench.stats.seeds import aligned, max_t, paired_difference
 
 _NOT_FIELDS = ("engine",)
@@ -36,13 +37,13 @@ class Side:
 
 
 def parse_side(text: str) -> Side:
-    """`grpo@train.group=32` -> a side. Raises SpecError for a field without a value."""
+    """`grpo@train.group=32` -> a side. Raises UserError for a field without a value."""
     strategy, *rest = (part.strip() for part in text.split("@"))
     fields: dict[str, Any] = {}
     for part in rest:
         field, equals, value = part.partition("=")
         if not (field and equals and value):
-            raise SpecError(f"{text!r}: expected STRATEGY@field=value, got {part!r} after @")
+            raise UserError(f"{text!r}: expected STRATEGY@field=value, got {part!r} after @")
         try:
             fields[field] = json.loads(value)
         except ValueError:
@@ -66,7 +67,7 @@ def compare(
     rows of the table), n (pairs), unpaired (runs without a twin), label, lr_first, lr_second,
     tuned_by, and ratio_<ledger> = first / second of what both spent (null where second spent
     nothing). A pair shares seed, world, and every field that neither side names.
-    Raises SpecError when a side has no runs, or nothing pairs up.
+    Raises UserError when a side has no runs, or nothing pairs up.
     """
     found: list[tuple[tuple[Any, ...], dict[str, Any], dict[int, float]]] = []
     for metric in (name for name in metrics if name in frame.columns):
@@ -91,7 +92,7 @@ def compare(
             gaps = usable.select("seed", gap=pl.col(metric) - pl.col(f"{metric}_second"))
             found.append((tuple(common.values()), {**common, **row}, dict(gaps.iter_rows())))
     if not found:
-        raise SpecError(f"{first.name} and {second.name}: no pair has a value of these metrics")
+        raise UserError(f"{first.name} and {second.name}: no pair has a value of these metrics")
     places = {cell: i for i, cell in enumerate(dict.fromkeys(cell for cell, _, _ in found))}
     found.sort(key=lambda one: places[one[0]])
     differences = aligned([gaps for _, _, gaps in found])
@@ -133,12 +134,12 @@ def _paired(
         sides[1], on=[*shared, "seed"], suffix="_second", nulls_equal=True, how="inner"
     )
     if pairs.is_empty():
-        raise SpecError(
+        raise UserError(
             f"{first.name} and {second.name}: no pair shares seed and cell; "
             "name the differing field on both sides, as in grpo@train.group=32"
         )
     if pairs.select(*shared, "seed").is_duplicated().any():
-        raise SpecError(
+        raise UserError(
             f"{first.name} and {second.name}: more than one run of a seed on a side; name lr or "
             f"another field ({', '.join(_varying(pairs, fields) or ['lr'])})"
         )
@@ -152,22 +153,22 @@ def _rows(frame: pl.DataFrame, side: Side, fields: list[str], label: str) -> pl.
     rows = frame.filter(pl.col("strategy") == side.strategy)
     if rows.is_empty():
         names = frame["strategy"].unique().sort().to_list()
-        raise SpecError(
+        raise UserError(
             f"{side.strategy!r}: no runs in this store; {nearest(side.strategy, names)}"
         )
     for field, value in side.fields.items():
         if field not in known:
-            raise SpecError(f"{side.name}: unknown field {field!r}; {nearest(field, known)}")
+            raise UserError(f"{side.name}: unknown field {field!r}; {nearest(field, known)}")
         seen = rows[field].unique().sort().to_list()
         if value not in seen:
             text = ", ".join(str(v) for v in seen[:12])
-            raise SpecError(f"{side.name}: no runs with {field} = {value!r}; there are {text}")
+            raise UserError(f"{side.name}: no runs with {field} = {value!r}; there are {text}")
         rows = rows.filter(pl.lit(value) == pl.col(field))
     if "lr" not in side.fields:
         rows = rows.filter("tuned")
     rows = reported(rows).filter(pl.col("slice") == label)
     if rows.is_empty():
-        raise SpecError(f"{side.name}: no test rows of slice {label!r}")
+        raise UserError(f"{side.name}: no test rows of slice {label!r}")
     return rows.filter(pl.col("step") == pl.col("step").max().over("run"))
 
 

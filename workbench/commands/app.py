@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from workbench.commands.output import STORE
-from workbench.spec.experiment import SpecError
+from workbench.errors import UserError
 
 SERVED = Path(__file__).parents[1] / "pages" / "served.py"
 LOOPBACK = "127.0.0.1"
@@ -32,7 +32,7 @@ def app(port: int, store_path: str) -> None:
         try:
             trial.bind((LOOPBACK, port))
         except OSError as problem:
-            raise SpecError(
+            raise UserError(
                 f"--port {port}: cannot be served on ({problem.strerror}); expected a free port"
             ) from None
     os.environ["RECAST_STORE"] = store_path

@@ -8,7 +8,8 @@ import click
 import polars as pl
 
 from workbench.commands.output import FORMAT, emit
-from workbench.spec.experiment import Experiment, SpecError, change, load_experiment, validated
+from workbench.errors import UserError
+from workbench.spec.experiment import Experiment, change, load_experiment, validated
 
 HELD_OUT = 8192
 """Test users of a synthetic world on which a calibrated start is measured, at least."""
@@ -71,10 +72,10 @@ def calibrate(
             else None,
         )
     except ValueError as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None
     fault = not_held_out(found, all_zero, two_or_more)
     if fault:
-        raise SpecError(fault)
+        raise UserError(fault)
     knobs = {
         "temperature": found.temperature,
         "heterogeneity": found.heterogeneity,

@@ -10,7 +10,7 @@ from workbench.analysis.compare import parse_side
 from workbench.analysis.summary import COST, QUALITY
 from workbench.analysis.tuning import PRIMARY
 from workbench.commands.output import FORMAT, emit, existing_store
-from workbench.spec.experiment import SpecError
+from workbench.errors import UserError
 from workbench.stats.seeds import least_said
 
 
@@ -39,7 +39,7 @@ def compare(
     store = existing_store(store_path)
     frame = store.load()
     if frame.is_empty():
-        raise SpecError(f"store {store_path!r}: holds no readable runs")
+        raise UserError(f"store {store_path!r}: holds no readable runs")
     one, two = parse_side(first), parse_side(second)
     table = compared(frame, one, two, metrics or PRIMARY, label=label)
     if style != "table":

@@ -25,10 +25,9 @@ from workbench.diagnosis.diagnosis import (
     summary_line,
 )
 from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
-from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.savings import again, savings
+from workbench.errors import LogError, UserError
 from workbench.report.log import findings_table, html_target, table_of, write_log_report
-from workbench.spec.experiment import SpecError
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
 
@@ -88,14 +87,14 @@ def diagnose(
         for name in names:
             parse_strategy(name)
     except ValueError as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None
     if target is not None:
         html_target(target)
     try:
         found = reading.any(log_files(paths))
         other = reading.rollouts(log_files(against)) if against else None
     except LogError as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None
     if isinstance(found, ScalarRun):
         _scalars(found, share, table, style, refused=bool(against or target or simulate))
         return
@@ -158,7 +157,7 @@ def _details(tables: Mapping[str, Callable[[], pl.DataFrame]]) -> None:
 def _scalars(run: ScalarRun, share: float, table: str, style: str, refused: bool) -> None:
     """Show a tracker's scalars, of which only findings and predictions can be had."""
     if refused or (style != "table" and table not in ("findings", "predictions")):
-        raise SpecError(
+        raise UserError(
             "this log has scalars and no rollouts: --against, --html, --simulate and the other "
             "tables need rollouts; findings and predictions can be had"
         )

@@ -10,7 +10,7 @@ import polars as pl
 from recast.strategies import STRATEGIES, parse_strategy
 from sim.exact import exact_world
 from workbench.commands.output import FORMAT, emit
-from workbench.spec.experiment import SpecError
+from workbench.errors import UserError
 from workbench.store.files import replace
 from workbench.theory.enumeration import exact_table
 
@@ -50,13 +50,13 @@ def exact(
     update to the gradient of X, cos_own that to the objective that the theory gives the strategy.
     """
     if group < 1:
-        raise SpecError(f"--group: expected at least 1 rollout, got {group}")
+        raise UserError(f"--group: expected at least 1 rollout, got {group}")
     path = None if target is None else _picture_file(target)
     try:
         chosen = {name: parse_strategy(name) for name in names} or dict(STRATEGIES)
         world = exact_world(rates, items, seed)
     except ValueError as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None
     table = exact_table(chosen, world, group)
     emit(
         table.drop_nulls("norm").drop("note") if style == "table" else table,
@@ -78,9 +78,9 @@ def exact(
 def _picture_file(target: str) -> Path:
     path = Path(target)
     if path.suffix.lower() not in SUFFIXES:
-        raise SpecError(f"--chart {target!r}: expected a file that ends in {', '.join(SUFFIXES)}")
+        raise UserError(f"--chart {target!r}: expected a file that ends in {', '.join(SUFFIXES)}")
     if path.is_dir() or not path.parent.is_dir():
-        raise SpecError(f"--chart {target!r}: expected a file in a folder that exists")
+        raise UserError(f"--chart {target!r}: expected a file in a folder that exists")
     return path
 
 
@@ -95,4 +95,4 @@ def _drawn(table: pl.DataFrame, suffix: str) -> bytes:
             return text.encode()
         return picture(chart, "png" if suffix == ".png" else "svg")
     except (RuntimeError, ValueError, ImportError) as problem:
-        raise SpecError(f"--chart: {problem}") from None
+        raise UserError(f"--chart: {problem}") from None

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from workbench.analysis.export import csv_text
 from workbench.commands.text import as_text
+from workbench.errors import UserError
 from workbench.execution.executors import NAMES
 from workbench.execution.forecast import duration
-from workbench.spec.experiment import SpecError
 from workbench.store.runs import Store
 
 FORMAT = click.option(
@@ -70,13 +70,13 @@ def emit(table: pl.DataFrame, style: str, title: str) -> None:
 
 
 def existing_store(path: str) -> Store:
-    """A store to read. Raises SpecError when there is no such folder."""
+    """A store to read. Raises UserError when there is no such folder."""
     try:
         there = Path(path).is_dir()
     except ValueError:
         there = False
     if not there:
-        raise SpecError(f"store {path!r}: no such folder; expected the --store of a run or sweep")
+        raise UserError(f"store {path!r}: no such folder; expected the --store of a run or sweep")
     return Store(Path(path))
 
 

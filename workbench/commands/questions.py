@@ -6,7 +6,7 @@ import click
 
 from recast.quoting import nearest
 from workbench.commands.output import FORMAT, emit, existing_store
-from workbench.spec.experiment import SpecError
+from workbench.errors import UserError
 from workbench.studies.evidence import gather
 from workbench.studies.questions import QUESTIONS, SWEEP
 
@@ -37,9 +37,9 @@ def questions(
     evidence = gather([SWEEP], existing_store(store_path), changes)
     settings = evidence.settings(SWEEP)
     if not settings:
-        raise SpecError(f"store {store_path!r}: {evidence.gaps[0]}")
+        raise UserError(f"store {store_path!r}: {evidence.gaps[0]}")
     if setting is not None and setting not in settings:
-        raise SpecError(f"--setting: unknown {setting!r}; {nearest(setting, settings)}")
+        raise UserError(f"--setting: unknown {setting!r}; {nearest(setting, settings)}")
     asks, table = QUESTIONS[name]
     here = setting or settings[0]
     emit(table(evidence, here), style, f"{asks} ({SWEEP}, {here})")

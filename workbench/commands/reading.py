@@ -16,11 +16,10 @@ from workbench.diagnosis.diagnosis import Diagnosis, diagnose
 from workbench.diagnosis.findings.scalars import ScalarRun, take_apart
 from workbench.diagnosis.logs.layout import FIELDS, Choice
 from workbench.diagnosis.logs.mapping import MappingError, choice_of
-from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.logs.read import FORMATS, files_of
 from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
+from workbench.errors import LogError, UserError
 from workbench.jobs.reading import read_guarded
-from workbench.spec.experiment import SpecError
 
 OPTIONS = (
     click.option("--log-format", type=click.Choice(list(FORMATS)), default=None, help="Whose log."),
@@ -93,7 +92,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             choice = choice_of(fields, rewards, outcome)
         except MappingError as problem:
-            raise SpecError(str(problem)) from None
+            raise UserError(str(problem)) from None
         reading = Reading(log_format or "", choice, threshold, tolerance, group)
         return command(reading=reading, **more)
 
@@ -103,8 +102,8 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def log_files(paths: Sequence[Path]) -> list[Path]:
-    """The files of a log. Raises SpecError, one line, where there are none."""
+    """The files of a log. Raises UserError, one line, where there are none."""
     try:
         return files_of(paths)
     except LogError as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None

@@ -10,10 +10,10 @@ import click
 import polars as pl
 
 from workbench.commands.output import EFFICIENCY, existing_store
+from workbench.errors import UserError
 from workbench.real.efficiency import read_efficiency
 from workbench.report.figures import figures
 from workbench.report.html import FORMATS, Format, Report, export_charts, write_report
-from workbench.spec.experiment import SpecError
 from workbench.studies import phase_map as phases
 from workbench.studies import search
 from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
@@ -52,17 +52,17 @@ def report(
     """
     path = Path(target)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise SpecError(f"report {target!r}: expected a file that ends in .html")
+        raise UserError(f"report {target!r}: expected a file that ends in .html")
     if path.is_dir() or not path.parent.is_dir():
-        raise SpecError(f"report {target!r}: expected a file in a folder that exists")
+        raise UserError(f"report {target!r}: expected a file in a folder that exists")
     if formats and folder is None:
-        raise SpecError("--as: names formats of --charts DIR, which is not given")
+        raise UserError("--as: names formats of --charts DIR, which is not given")
     measured = read_efficiency(efficiency) if efficiency is not None else pl.DataFrame()
     store = existing_store(store_path)
     names = [*SWEEPS, phases.SWEEP, search.SWEEP]
     evidence = gather(names, store, {"seeds": seeds, "train.steps": steps})
     if not evidence.sweeps:
-        raise SpecError(
+        raise UserError(
             f"store {store_path!r}: holds none of the packaged sweeps; "
             f"first: recast claims --store {store_path}"
         )

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from workbench.commands.output import progress_bar
-from workbench.spec.experiment import SpecError, load_experiment
+from workbench.errors import UserError
+from workbench.spec.experiment import load_experiment
 
 
 @click.command()
@@ -39,7 +40,7 @@ def rollouts(
     The files are the generic table that `recast diagnose DIR` reads.
     """
     if not 0 < lr <= 10:
-        raise SpecError(f"--lr: expected a rate above 0 and at most 10, got {lr:g}")
+        raise UserError(f"--lr: expected a rate above 0 and at most 10, got {lr:g}")
     spec = load_experiment(
         preset,
         {

@@ -26,7 +26,8 @@ from workbench.commands.output import (
     progress_bar,
 )
 from workbench.commands.run_output import DEFINITIONS, print_ceilings, print_results
-from workbench.spec.experiment import SpecError, assignments, load_experiment, preset_names
+from workbench.errors import UserError
+from workbench.spec.experiment import assignments, load_experiment, preset_names
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def run(
     from workbench.execution.runner import run_experiment
 
     if budget is not None and equal is None:
-        raise SpecError("--budget: expected with --equal, which says a budget of what")
+        raise UserError("--budget: expected with --equal, which says a budget of what")
     store = Store(Path(store_path)).prepare()
     mode, notes, added = f"{spec.train.steps} steps each", list[str](), pl.DataFrame()
     with progress_bar() as progress:

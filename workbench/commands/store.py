@@ -10,9 +10,9 @@ import polars as pl
 
 from workbench.analysis.export import csv_text
 from workbench.commands.output import FORMAT, emit, existing_store
-from workbench.spec.experiment import SpecError
+from workbench.errors import DiskError, UserError
 from workbench.store.bin import binned, empty, restore
-from workbench.store.files import DiskError, replace
+from workbench.store.files import replace
 from workbench.store.runs import complaints
 
 
@@ -28,11 +28,11 @@ def export(store_path: str, target: str) -> None:
     """Write every readable run of STORE into one tidy Parquet or CSV FILE."""
     frame = existing_store(store_path).load()
     if frame.is_empty():
-        raise SpecError(f"store {store_path!r}: holds no readable runs")
+        raise UserError(f"store {store_path!r}: holds no readable runs")
     if Path(target).suffix not in (".csv", ".parquet"):
-        raise SpecError(f"{target}: expected a name that ends in .parquet or .csv")
+        raise UserError(f"{target}: expected a name that ends in .parquet or .csv")
     if not Path(target).parent.is_dir():
-        raise SpecError(f"{target}: no such folder {str(Path(target).parent)!r}")
+        raise UserError(f"{target}: no such folder {str(Path(target).parent)!r}")
     buffer = io.BytesIO()
     if target.endswith(".csv"):
         buffer.write(csv_text(frame).encode())

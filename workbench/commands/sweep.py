@@ -19,7 +19,8 @@ from workbench.commands.output import (
     emit,
     progress_bar,
 )
-from workbench.spec.experiment import SpecError, assignments
+from workbench.errors import UserError
+from workbench.spec.experiment import assignments
 from workbench.spec.sweep import Sweep, Tune, load_sweep, sweep_names
 from workbench.store.runs import Store
 
@@ -79,7 +80,7 @@ def sweep(
     )
     for field in changes:
         if field in plan.grid:
-            raise SpecError(f"--set {field}: the sweep's grid varies it; expected another field")
+            raise UserError(f"--set {field}: the sweep's grid varies it; expected another field")
     if tune is not None:
         plan = plan.model_copy(update={"tune": (plan.tune or Tune()) if tune else None})
     if dry_run:
@@ -97,7 +98,7 @@ def sweep(
         if style == "table":
             click.echo(f"runs: {len(keys)} in {store.root}, {outcome.trained} trained just now")
     if outcome.failures:
-        raise SpecError(
+        raise UserError(
             f"{len(outcome.failures)} of {len(outcome.keys)} runs failed: {outcome.first_failure()}"
         )
 

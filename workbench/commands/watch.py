@@ -12,8 +12,8 @@ from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.findings import CHECKS
 from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
 from workbench.diagnosis.watch import Seen, follow
+from workbench.errors import UserError
 from workbench.report.log import html_target, write_log_report
-from workbench.spec.experiment import SpecError
 
 NAMES = (*CHECKS, *(check.name for check in SCALAR_CHECKS if check.name not in CHECKS))
 
@@ -50,7 +50,7 @@ def watch(
     """
     unknown = [name for name in failing if name not in (*NAMES, "problem")]
     if unknown:
-        raise SpecError(f"--fail-on {unknown[0]}: no such finding; one of problem, "
+        raise UserError(f"--fail-on {unknown[0]}: no such finding; one of problem, "
                         f"{', '.join(NAMES)}")  # fmt: skip
     if target is not None:
         html_target(target)

@@ -20,9 +20,10 @@ from workbench.analysis.compare import Side, compare
 from workbench.analysis.summary import edge_warnings, summary
 from workbench.analysis.tuning import HEADLINE, mark_tuned
 from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.errors import UserError
 from workbench.execution.runner import run_sweep
 from workbench.execution.tasks import build_policy, build_world
-from workbench.spec.experiment import Experiment, SpecError, load_experiment
+from workbench.spec.experiment import Experiment, load_experiment
 from workbench.spec.sweep import Sweep
 from workbench.stats.beta_binomial import binomial_share
 from workbench.stats.seeds import LEVEL, holm, least_p
@@ -76,13 +77,13 @@ class Wanted:
 def wanted_of(found: Diagnosis) -> Wanted:
     """What the last third of a log asks of a world.
 
-    Raises SpecError, one line, for groups that no world here can have, and where nobody knows what
+    Raises UserError, one line, for groups that no world here can have, and where nobody knows what
     a hit is.
     """
     if not found.known:
-        raise SpecError(f"simulate: {found.rule.words}")
+        raise UserError(f"simulate: {found.rule.words}")
     if not 2 <= found.group <= WIDEST:
-        raise SpecError(f"simulate: groups of {found.group}; expected 2 to {WIDEST} rollouts")
+        raise UserError(f"simulate: groups of {found.group}; expected 2 to {WIDEST} rollouts")
     late = found.late()
     zero = late.filter(pl.col("regime") == REGIMES[0]).height
     more = late.filter(pl.col("regime").is_in(REGIMES[2:])).height
@@ -107,7 +108,7 @@ def imitate(
     """Solve for a start with these regimes: its calibration, the experiment that begins there, and
     what to know of it.
 
-    Raises SpecError, saying what stood in the way first, when none of `SCENES` has that all-zero
+    Raises UserError, saying what stood in the way first, when none of `SCENES` has that all-zero
     share.
     """
     notes = []
@@ -142,7 +143,7 @@ def imitate(
             heat = round(found.temperature, 4)
             begun = _experiment(scene, zero, heat, wanted.group, strategies, seeds)
             return found, begun, notes
-    raise SpecError(f"simulate: no world has these regimes; in the first, {reasons[0]}")
+    raise UserError(f"simulate: no world has these regimes; in the first, {reasons[0]}")
 
 
 def _experiment(
@@ -174,14 +175,14 @@ def rank(
 ) -> Ranking:
     """Imitate, train, and rank by the area; runs are kept in the store.
 
-    Raises SpecError where nothing can be imitated or trained, DiskError when the disk refuses.
+    Raises UserError where nothing can be imitated or trained, DiskError when the disk refuses.
     """
     progress(0, 1, "looking for a world with these regimes")
     found, spec, notes = imitate(wanted, strategies, seeds)
     kept = Store(store).prepare()
     outcome = run_sweep(Sweep.model_validate(spec.model_dump()), kept, progress, executor)
     if outcome.failures:
-        raise SpecError(f"simulate: {outcome.first_failure()}")
+        raise UserError(f"simulate: {outcome.first_failure()}")
     frame = kept.load(outcome.keys)
     notes += edge_warnings(mark_tuned(frame, METRIC), spec.train.lr)
     least = min(1.0, least_p(seeds) * (len(strategies) - 1))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from workbench.diagnosis.answer import Answer
 from workbench.diagnosis.findings import Finding
-from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.logs.read import files_of
+from workbench.errors import LogError
 
 Look = Callable[[list[Path]], Answer]
 

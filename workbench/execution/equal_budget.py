@@ -22,8 +22,9 @@ import polars as pl
 from sim.worlds.world import World
 from workbench.analysis.budget import tuned_test_rows
 from workbench.analysis.tuning import mark_tuned
+from workbench.errors import UserError
 from workbench.execution.runner import Progress, run_all, run_experiment
-from workbench.spec.experiment import Experiment, SpecError, change, validated
+from workbench.spec.experiment import Experiment, change, validated
 from workbench.spec.sweep import Run, Sweep
 from workbench.store.runs import Store
 
@@ -83,7 +84,7 @@ def run_equal(
     """Train every strategy to the common budget.
 
     mode: a key of `MODES`; budget: per run, None = what the cheapest strategy spends in
-    `train.steps` steps. Raises SpecError, beside the reasons of `run_experiment`, when no strategy
+    `train.steps` steps. Raises UserError, beside the reasons of `run_experiment`, when no strategy
     spends anything on the axis, or when the budget pays less than one step of a strategy.
     """
     axis = MODES[mode]
@@ -93,7 +94,7 @@ def run_equal(
     free = tuple(name for name in spec.strategies if curves[name][-1][1] == 0)
     paying = [name for name in spec.strategies if name not in free]
     if not paying:
-        raise SpecError(
+        raise UserError(
             f"--equal {mode}: no strategy spends {_words(axis)}; expected one that does"
         )
     common = float(budget) if budget else min(curves[name][-1][1] for name in paying)
@@ -102,14 +103,14 @@ def run_equal(
         steps[name] = steps_within(curves[name], common)
         if steps[name] < 1:
             least = curves[name][-1][1] / spec.train.steps
-            raise SpecError(
+            raise UserError(
                 f"--budget {common:,.0f}: less than one step of {name}, which spends about "
                 f"{least:,.0f} {_words(axis)}; ask for more"
             )
     runs = [run for name in spec.strategies for run in _runs(spec, name, steps[name])]
     outcome = run_all(runs, store, progress, executor, workers)
     if outcome.failures:
-        raise SpecError(outcome.first_failure())
+        raise UserError(outcome.first_failure())
     final = mark_tuned(store.load(outcome.keys), spec.train.tune_metric)
     every = list(dict.fromkeys([*keys, *outcome.keys]))
     ordered = {name: steps[name] for name in spec.strategies}

@@ -25,8 +25,8 @@ from typing import Any, Literal, Protocol
 import torch
 
 from sim.memory import keep_freed_memory
+from workbench.errors import UserError
 from workbench.execution.tasks import Report, StartTask, Task, make_runs, make_starts
-from workbench.spec.experiment import SpecError
 
 OnStep = Callable[[int, int], None]
 """Called with a ticket and the run-steps its task has done since the last call."""
@@ -73,7 +73,7 @@ def perform(task: Task, report: Report) -> tuple[Literal["done", "refused", "cra
         if isinstance(task, StartTask):
             return "done", make_starts(task, report)
         return "done", make_runs(task, report)
-    except SpecError as problem:
+    except UserError as problem:
         return "refused", str(problem)
     except Exception:  # noqa: BLE001  a bug in one cell must not take the sweep down with it
         return "crashed", traceback.format_exc()
@@ -238,7 +238,7 @@ def _die_with_parent() -> None:
 
 
 def open_executor(name: str, on_step: OnStep, workers: int | None = None) -> Executor:
-    """An executor by its name. Raises SpecError for an unknown one, or a missing Ray."""
+    """An executor by its name. Raises UserError for an unknown one, or a missing Ray."""
     if name == "serial":
         return Serial(on_step)
     if name == "process":
@@ -247,4 +247,4 @@ def open_executor(name: str, on_step: OnStep, workers: int | None = None) -> Exe
         from workbench.execution.ray import RayTasks
 
         return RayTasks(on_step, workers)
-    raise SpecError(f"executor: unknown {name!r}; expected one of {', '.join(NAMES)}")
+    raise UserError(f"executor: unknown {name!r}; expected one of {', '.join(NAMES)}")

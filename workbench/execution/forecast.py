@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from sim.evaluate import Snapshot
+from workbench.errors import UserError
 from workbench.execution.runner import batches
 from workbench.execution.tasks import (
     Start,
@@ -20,7 +21,7 @@ from workbench.execution.tasks import (
     world_of,
 )
 from workbench.execution.warm_starts import Starts
-from workbench.spec.experiment import Experiment, SpecError, change, validated
+from workbench.spec.experiment import Experiment, change, validated
 from workbench.spec.sweep import Run
 from workbench.store.runs import Store
 
@@ -65,7 +66,7 @@ def duration(seconds: float) -> str:
 def estimate(missing: list[Run], store: Store, workers: int) -> Estimate:
     """Time a step and an evaluation of at most `KINDS` kinds of batches, from untrained policies.
 
-    A kind is a cell and a strategy. Raises SpecError for a world that cannot be built.
+    A kind is a cell and a strategy. Raises UserError for a world that cannot be built.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -127,7 +128,7 @@ def _start_step(spec: Experiment) -> float:
     began = time.process_time()
     try:
         (start,) = make_starts(StartTask(short, (0,)), lambda _: None)
-    except SpecError:
+    except UserError:
         return (time.process_time() - began) / _MORE
     return (time.process_time() - began) / max(start.steps, 1)
 

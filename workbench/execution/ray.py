@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from sim.memory import keep_freed_memory
+from workbench.errors import UserError
 from workbench.execution.executors import Event, OnStep, perform
 from workbench.execution.tasks import Task
-from workbench.spec.experiment import SpecError
 
 _REPORT_EVERY = 1.0
 _PATIENCE = 1.0
@@ -63,12 +63,12 @@ class RayTasks:
     def __init__(self, on_step: OnStep, workers: int | None = None) -> None:
         """workers: batches in flight; by default the cluster's cores at this moment.
 
-        Raises SpecError when Ray is not installed or no cluster runs.
+        Raises UserError when Ray is not installed or no cluster runs.
         """
         try:
             import ray
         except ImportError:
-            raise SpecError(
+            raise UserError(
                 "executor ray: Ray is not installed; pip install 'recast-workbench[ray]', "
                 "or use --executor process"
             ) from None
@@ -78,7 +78,7 @@ class RayTasks:
             try:
                 ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
             except ConnectionError:
-                raise SpecError(
+                raise UserError(
                     "executor ray: no running cluster found; start one with "
                     "`ray start --head`, or use --executor process"
                 ) from None

@@ -29,7 +29,7 @@ def experiment(
     """An experiment from a packaged preset or a TOML file, with other strategies and fields.
 
     changes: dotted field -> value, such as `{"train.group": 16}`; `recast fields` lists them.
-    Raises SpecError, one line, for a preset, a field or a value that cannot be used.
+    Raises UserError, one line, for a preset, a field or a value that cannot be used.
     """
     names = None if strategies is None else tuple(strategies)
     return load_experiment(preset, {"strategies": names, **(changes or {})})
@@ -48,7 +48,7 @@ def run(
     executor: "serial" trains in this process, and needs nothing of the caller; "process" on as many
     cores as `workers` says, and a script that asks for it needs `if __name__ == "__main__":`.
     progress: called with run-steps done, run-steps in all, and what is going on.
-    Raises SpecError for a start out of reach, StoreError for a folder that cannot be written, and
+    Raises UserError for a start out of reach, StoreError for a folder that cannot be written, and
     DiskError when the disk refuses.
     """
     place = Store(Path(store)).prepare()
@@ -93,7 +93,7 @@ class Results:
     def compare(self, first: str, second: str) -> pl.DataFrame:
         """First minus second, in pairs of one seed; columns as `workbench.analysis.compare` says.
 
-        Raises SpecError when one of them has no runs, or nothing pairs up.
+        Raises UserError when one of them has no runs, or nothing pairs up.
         """
         metric = self.experiment.train.tune_metric
         return compare(self.frame, parse_side(first), parse_side(second), tune_metric=metric)

@@ -19,10 +19,11 @@ from typing import Any
 from recast.ledger import RunRecord
 from sim.worlds.world import World
 from workbench.analysis.tuning import beyond_the_edge, tried
+from workbench.errors import UserError
 from workbench.execution.executors import Event, Executor, open_executor
 from workbench.execution.tasks import StartTask, Task, Trained, TrainTask, build_world
 from workbench.execution.warm_starts import Starts
-from workbench.spec.experiment import Experiment, SpecError
+from workbench.spec.experiment import Experiment
 from workbench.spec.sweep import Run, Sweep, Tune
 from workbench.store.files import Claim, replace, sha256
 from workbench.store.runs import Store
@@ -68,13 +69,13 @@ def run_experiment(
 ) -> tuple[World, list[str]]:
     """Train what is missing from the store and return the world and the keys of all runs.
 
-    Raises SpecError for a warm start out of reach, and DiskError when the disk refuses.
+    Raises UserError for a warm start out of reach, and DiskError when the disk refuses.
     """
     world = build_world(spec)
     sweep = Sweep.model_validate(spec.model_dump())
     outcome = run_sweep(sweep, store, progress, executor, workers)
     if outcome.failures:
-        raise SpecError(outcome.first_failure())
+        raise UserError(outcome.first_failure())
     return world, outcome.keys
 
 
@@ -88,7 +89,7 @@ def run_sweep(
     """Do what is missing of a sweep, extend the learning-rate grids that it asks to extend, and
     record in `STORE/sweeps` what it consisted of and which rates were tried and chosen.
 
-    Raises SpecError for a sweep that cannot be expanded, DiskError when the disk refuses, and
+    Raises UserError for a sweep that cannot be expanded, DiskError when the disk refuses, and
     KeyboardInterrupt after Ctrl-C or SIGTERM; finished runs are kept in each case.
     """
     runs = sweep.runs()

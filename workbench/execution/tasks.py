@@ -27,7 +27,8 @@ from sim.training.warm_start import warm_start
 from sim.worlds.free_decoding import free_world
 from sim.worlds.replay import load_replay
 from sim.worlds.world import SyntheticWorld, World, build_synthetic
-from workbench.spec.experiment import Experiment, SpecError, WorldSpec
+from workbench.errors import UserError
+from workbench.spec.experiment import Experiment, WorldSpec
 from workbench.spec.keys import folder_fingerprint
 
 Report = Callable[[int], None]
@@ -82,7 +83,7 @@ class Trained:
 def build_world(spec: Experiment) -> World:
     """The world of an experiment, with its dead ends where decoding is free.
 
-    Raises SpecError for data that cannot be used.
+    Raises UserError for data that cannot be used.
     """
     world = _constrained(spec.world)
     if spec.train.decoding == "trie":
@@ -90,17 +91,17 @@ def build_world(spec: Experiment) -> World:
     try:
         return free_world(world)
     except ValueError as problem:
-        raise SpecError(f"train.decoding: {problem}") from None
+        raise UserError(f"train.decoding: {problem}") from None
 
 
 def _constrained(world: WorldSpec) -> World:
     if world.kind == "replay":
         if world.data is None:
-            raise SpecError("world.data: a replay world needs a folder; give --data DIR")
+            raise UserError("world.data: a replay world needs a folder; give --data DIR")
         try:
             return load_replay(Path(world.data), seed=world.seed, test_sample=world.test_sample)
         except ValueError as problem:
-            raise SpecError(str(problem)) from None
+            raise UserError(str(problem)) from None
     return build_synthetic(
         SyntheticWorld(
             items=world.items,
@@ -148,10 +149,10 @@ def world_of(spec: Experiment) -> World:
 
 
 def make_starts(task: StartTask, report: Report) -> list[Start]:
-    """The warm starts of a task's seeds. Raises SpecError for a request out of reach."""
+    """The warm starts of a task's seeds. Raises UserError for a request out of reach."""
     spec, world = task.experiment, world_of(task.experiment)
     if spec.train.batch > len(world.train):
-        raise SpecError(
+        raise UserError(
             f"train.batch: {spec.train.batch} prompts asked for, the world has {len(world.train)}"
         )
     try:
@@ -167,7 +168,7 @@ def make_starts(task: StartTask, report: Report) -> list[Start]:
             progress=lambda _: report(0),
         )
     except ValueError as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None
     starts, how = [], build_training(spec)
     for i in range(len(task.seeds)):
         # A tensor of its own: what a run gives may not depend on where it lies in a larger one.
@@ -196,7 +197,7 @@ def abreast(starts: Sequence[Start], spec: Experiment) -> Params:
 
 
 def make_runs(task: TrainTask, report: Report) -> list[Trained]:
-    """Train a task's runs in one tensor program. Raises SpecError for what cannot be trained."""
+    """Train a task's runs in one tensor program. Raises UserError for what cannot be trained."""
     began = time.perf_counter()
     spec, world = task.experiment, world_of(task.experiment)
     try:
@@ -212,7 +213,7 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             opening=[start.opening for start in task.starts],
         )
     except (ValueError, ImportError) as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None
     unknown = dict.fromkeys(("ceiling_pass_at_1", "ceiling_hr_at_10", "ceiling_recall_at_10"))
     ceilings = {**unknown, **world.ceilings}
     seconds = (time.perf_counter() - began) / len(results)

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from sim.evaluate import Snapshot
+from workbench.errors import StoreError
 from workbench.execution.tasks import Start
-from workbench.store.files import StoreError, publish, set_aside
+from workbench.store.files import publish, set_aside
 from workbench.store.soundness import fault_of_start
 
 _PARAMETER = "param/"

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from workbench.diagnosis.lookalike import Wanted, rank
+from workbench.errors import UserError
 from workbench.jobs.process import Voice
-from workbench.spec.experiment import SpecError
-from workbench.store.files import StoreError
 
 
 def _listen(words: IO[str]) -> None:
@@ -46,7 +45,7 @@ def main() -> None:
             table=found.table.to_dicts(),
             notes=list(found.notes),
         )
-    except (SpecError, StoreError) as problem:
+    except UserError as problem:
         voice.say("refused", text=str(problem))
 
 

@@ -24,6 +24,7 @@ from recast.strategies import parse_strategy
 from sim.memory import keep_freed_memory
 from sim.training.trainer import train
 from sim.worlds.world import World
+from workbench.errors import UserError
 from workbench.execution.tasks import (
     Start,
     StartTask,
@@ -35,9 +36,8 @@ from workbench.execution.tasks import (
 )
 from workbench.execution.warm_starts import Starts
 from workbench.jobs.process import Voice
-from workbench.spec.experiment import Experiment, SpecError
+from workbench.spec.experiment import Experiment
 from workbench.spec.keys import start_key
-from workbench.store.files import StoreError
 
 
 class Stopped(Exception):
@@ -215,7 +215,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(sys.stdin, turns), daemon=True).start()
     try:
         race(spec, order["rates"], Path(order["store"]), voice, turns)
-    except (SpecError, StoreError) as problem:
+    except UserError as problem:
         voice.say("refused", text=str(problem))
     voice.say("end")
 

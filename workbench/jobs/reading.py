@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.diagnosis.logs.layout import Choice
-from workbench.diagnosis.logs.problems import LogError, plain_line
+from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
+from workbench.errors import LogError
 from workbench.jobs.process import environment
 from workbench.jobs.record import built_from, load_record, plain_of, save_record
 from workbench.spec.limits import are_lifted

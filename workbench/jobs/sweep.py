@@ -14,8 +14,9 @@ from typing import Any, Literal
 import polars as pl
 
 from recast.quoting import nearest
+from workbench.errors import UserError
 from workbench.jobs.process import Child
-from workbench.spec.experiment import PRESETS, SpecError, preset_names
+from workbench.spec.experiment import PRESETS, preset_names
 from workbench.spec.plain_data import parsed_toml
 from workbench.spec.sweep import SWEEPS, Sweep, load_sweep, sweep_names
 from workbench.store.runs import Store
@@ -35,18 +36,18 @@ def packaged() -> dict[str, str]:
 def check_sweep(text: str) -> Sweep:
     """A sweep from edited TOML.
 
-    Raises SpecError, one line: what is wrong, where, and what would be right; also for a base that
+    Raises UserError, one line: what is wrong, where, and what would be right; also for a base that
     is not packaged and for a data folder other than the one that RECAST_DATA names.
     """
     if len(text) > LONGEST:
-        raise SpecError(f"sweep: {len(text)} characters; expected at most {LONGEST}")
+        raise UserError(f"sweep: {len(text)} characters; expected at most {LONGEST}")
     try:
         raw = parsed_toml(text)
     except ValueError as problem:
-        raise SpecError(f"sweep: not readable TOML: {problem}") from None
+        raise UserError(f"sweep: not readable TOML: {problem}") from None
     base = raw.get("base")
     if base is not None and base not in preset_names():
-        raise SpecError(
+        raise UserError(
             f"base: {base!r}: not a packaged preset; {nearest(str(base), preset_names())}"
         )
     with tempfile.TemporaryDirectory() as folder:
@@ -54,13 +55,13 @@ def check_sweep(text: str) -> Sweep:
         path.write_bytes(text.encode("utf-8", "replace"))
         try:
             plan = load_sweep(str(path))
-        except SpecError as problem:
-            raise SpecError(str(problem).replace(str(path), "sweep")) from None
+        except UserError as problem:
+            raise UserError(str(problem).replace(str(path), "sweep")) from None
     folders = {plan.world.data, *plan.grid.get("world.data", ())}
     folders |= {folder for rule in plan.include for folder in rule.get("world.data", ())}
     allowed = os.environ.get("RECAST_DATA")
     if folders - {None, allowed}:
-        raise SpecError(
+        raise UserError(
             "world.data: the app reads no folder but the one that RECAST_DATA names; use "
             "`recast sweep` for others"
         )

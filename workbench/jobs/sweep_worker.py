@@ -15,12 +15,11 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from workbench.errors import UserError
 from workbench.execution.runner import run_sweep
 from workbench.jobs.process import Voice
 from workbench.jobs.started import forget, note
-from workbench.spec.experiment import SpecError
 from workbench.spec.sweep import Sweep
-from workbench.store.files import StoreError
 from workbench.store.runs import Store
 
 
@@ -55,8 +54,8 @@ def main() -> None:
             failures=list(dict.fromkeys(outcome.failures.values())),
         )
         forget(sweep, store)
-    except (SpecError, StoreError) as problem:
-        with contextlib.suppress(StoreError):  # the disk may be what refuses
+    except UserError as problem:
+        with contextlib.suppress(UserError):  # the disk may be what refuses
             note(sweep, store, "refused", str(problem))
         voice.say("refused", text=str(problem))
     except KeyboardInterrupt:

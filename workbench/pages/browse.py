@@ -8,12 +8,13 @@ import streamlit as st
 from workbench import charts
 from workbench.analysis.cells import cell_labels, run_table
 from workbench.analysis.export import csv_text
+from workbench.errors import StoreError
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
 from workbench.pages.stored import State, cached_by_store, store_folder
 from workbench.store.bin import restore
 from workbench.store.files import sha256
-from workbench.store.runs import Store, StoreError
+from workbench.store.runs import Store
 
 ROWS = 100
 

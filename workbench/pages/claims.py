@@ -6,13 +6,13 @@ import streamlit as st
 
 from workbench.analysis.answers import counted
 from workbench.analysis.export import csv_text
+from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, figure, plain
 from workbench.pages.stored import cached_by_store, store_folder, store_state
 from workbench.report.figures import claim_figures
-from workbench.spec.experiment import SpecError
 from workbench.spec.sweep import sweep_names
-from workbench.store.runs import Store, StoreError
+from workbench.store.runs import Store
 from workbench.studies.claims import CLAIMS, SWEEPS, Checked, check, claims_table, settings_table
 from workbench.studies.evidence import Evidence, gather
 from workbench.studies.measures import BASELINE, METRIC
@@ -45,7 +45,7 @@ st.write(
 try:
     with st.spinner("Measuring the claims on the stored sweeps"):
         evidence, checked = cached_by_store(store_state(), "claims", measure)
-except (SpecError, StoreError) as problem:
+except UserError as problem:
     st.error(plain(str(problem)))
     st.stop()
 verdicts = claims_table(checked)

@@ -6,11 +6,11 @@ import streamlit as st
 
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.lookalike import RIVALS, SEEDS, WARNING, wanted_of
+from workbench.errors import UserError
 from workbench.jobs.lookalike import Lookalike
 from workbench.pages.figure import plain
 from workbench.pages.stored import store_folder
-from workbench.spec.experiment import SpecError
-from workbench.store.runs import Store, StoreError
+from workbench.store.runs import Store
 
 COLUMNS = (
     ("area", "Area", "%.4f"),
@@ -47,7 +47,7 @@ class Desk:
         try:
             root = Store(store_folder()).prepare().root
             self.running = Lookalike(wanted_of(found), root)
-        except (SpecError, StoreError) as problem:
+        except UserError as problem:
             self.said = str(problem)
 
     def stop(self) -> None:

@@ -13,8 +13,8 @@ import polars as pl
 import streamlit as st
 
 from workbench.analysis.example import load_or_example, packaged_example
+from workbench.errors import StoreError
 from workbench.pages.address import Address
-from workbench.store.files import StoreError
 
 State = tuple[str, str]
 

@@ -12,6 +12,7 @@ from workbench.analysis.answers import compared
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.tuning import PRIMARY
+from workbench.errors import UserError
 from workbench.jobs.started import forget, started
 from workbench.jobs.sweep import Watch, check_sweep, missing, packaged, recorded
 from workbench.pages.address import Address
@@ -19,7 +20,7 @@ from workbench.pages.browse import browse
 from workbench.pages.figure import answer, few_seeds, figure, plain
 from workbench.pages.mapping import phase_map
 from workbench.pages.stored import cached_by_store, data_switch, store_folder, stored_runs
-from workbench.spec.experiment import SpecError, validated
+from workbench.spec.experiment import validated
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 
@@ -80,7 +81,7 @@ def finished() -> None:
     ):
         try:
             plan = validated(Sweep, json.loads(row["sweep"]))
-        except SpecError as problem:
+        except UserError as problem:
             st.error(plain(str(problem)))
         else:
             begin(plan)
@@ -104,7 +105,7 @@ def unfinished() -> None:
     row = notes.row(by_predicate=pl.col("name") == name, named=True)
     try:
         plan = validated(Sweep, json.loads(row["sweep"]))
-    except SpecError as problem:
+    except UserError as problem:
         st.error(plain(str(problem)))
         return
     with st.container(horizontal=True):
@@ -177,7 +178,7 @@ def launch() -> None:
     try:
         plan = check_sweep(text)
         total, absent = missing(plan, Store(folder))
-    except SpecError as problem:
+    except UserError as problem:
         st.error(plain(str(problem)))
         return
     cells = len({run.config["cell"] for run in plan.runs()})
@@ -253,7 +254,7 @@ def comparison(frame: pl.DataFrame) -> None:
             Side(second, {name: two[name][0] for name in differing}),
             metrics,
         )
-    except SpecError as problem:
+    except UserError as problem:
         st.info(plain(str(problem)))
         return
     headline = st.selectbox(

@@ -12,13 +12,14 @@ import streamlit as st
 from recast import REGIMES, STRATEGIES
 from workbench import charts
 from workbench.analysis.budget import curve_table
+from workbench.errors import StoreError, UserError
 from workbench.jobs.race import Race, Worker
 from workbench.jobs.track import Track
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import store_folder
-from workbench.spec.experiment import Experiment, SpecError, validated
-from workbench.store.runs import Store, StoreError
+from workbench.spec.experiment import Experiment, validated
+from workbench.store.runs import Store
 
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 WORLDS = (256, 512, 1024, 2048)
@@ -170,7 +171,7 @@ def outdated(race: Race) -> bool:
     """Whether the controls ask for another race than the one that is shown."""
     try:
         return race.spec != wanted() or dict(race.rates) != rates
-    except SpecError:
+    except UserError:
         return True
 
 
@@ -178,7 +179,7 @@ def start() -> None:
     """Check the choices and send the worker off."""
     try:
         seat().start(wanted(), rates)
-    except (SpecError, StoreError) as problem:
+    except UserError as problem:
         seat().said = f"error: {problem}"
 
 

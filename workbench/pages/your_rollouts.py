@@ -29,10 +29,10 @@ from workbench.diagnosis.diagnosis import (
 )
 from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.groups import TEACHES
-from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.logs.scalars import Scalars, is_scalars, read_scalars
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
+from workbench.errors import LogError
 from workbench.jobs.reading import read_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from workbench.spec.experiment import SpecError
+from workbench.errors import UserError
 
 EFFICIENCY = (
     "strategy",
@@ -25,17 +25,17 @@ EFFICIENCY = (
 def read_efficiency(source: str) -> pl.DataFrame:
     """Rows that `recast lm efficiency --format json` (or csv) printed into a file.
 
-    Raises SpecError, one line, when it cannot be read or lacks a column.
+    Raises UserError, one line, when it cannot be read or lacks a column.
     """
     path = Path(source)
     try:
         frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_json(path)
     except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
         reason = " ".join(str(problem).split())[:120]
-        raise SpecError(f"--efficiency {source!r}: cannot be read ({reason})") from None
+        raise UserError(f"--efficiency {source!r}: cannot be read ({reason})") from None
     lacking = [name for name in EFFICIENCY if name not in frame.columns]
     if lacking:
-        raise SpecError(
+        raise UserError(
             f"--efficiency {source!r}: lacks the column {lacking[0]}; expected what "
             "`recast lm efficiency --format json` prints"
         )

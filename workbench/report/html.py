@@ -18,8 +18,8 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.picture import picture
+from workbench.errors import UserError
 from workbench.report.figures import Figure
-from workbench.spec.experiment import SpecError
 from workbench.store.files import replace
 from workbench.version import version
 
@@ -73,13 +73,13 @@ class Report:
 def write_report(report: Report, path: Path) -> None:
     """Write the HTML file, whole or not at all.
 
-    Raises SpecError when vl-convert-python is missing, DiskError when the disk refuses.
+    Raises UserError when vl-convert-python is missing, DiskError when the disk refuses.
     """
     replace(page(report).encode(), path)
 
 
 def page(report: Report) -> str:
-    """The HTML text. Raises SpecError when vl-convert-python is missing."""
+    """The HTML text. Raises UserError when vl-convert-python is missing."""
     bundle = _converter().javascript_bundle(vl_version=_VEGALITE)
     specs = {
         f"chart-{place}": figure.chart.to_dict() for place, figure in enumerate(report.figures)
@@ -119,7 +119,7 @@ def export_charts(
 ) -> list[Path]:
     """Write each chart in each format to `folder/<key>.<format>`; returns the files.
 
-    Raises SpecError when vl-convert-python is missing, DiskError when the disk refuses.
+    Raises UserError when vl-convert-python is missing, DiskError when the disk refuses.
     """
     written = []
     for figure in found:
@@ -128,7 +128,7 @@ def export_charts(
             try:
                 replace(picture(figure.chart, kind), target)
             except RuntimeError as problem:
-                raise SpecError(f"report: {problem}") from None
+                raise UserError(f"report: {problem}") from None
             written.append(target)
     return written
 
@@ -137,7 +137,7 @@ def _converter() -> ModuleType:
     try:
         import vl_convert
     except ImportError:
-        raise SpecError(
+        raise UserError(
             "report: charts need vl-convert-python, which is not installed; "
             "pip install vl-convert-python"
         ) from None

@@ -15,9 +15,9 @@ from workbench.diagnosis.findings import Finding, examine
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.savings import again, savings
+from workbench.errors import UserError
 from workbench.report.figures import Figure
 from workbench.report.html import Report, write_report
-from workbench.spec.experiment import SpecError
 
 COMMAND = "recast diagnose PATH"
 
@@ -36,10 +36,10 @@ def table_of(findings: Sequence[Finding]) -> pl.DataFrame:
 
 
 def html_target(target: Path) -> None:
-    """Raises SpecError, one line, where no report can be written."""
+    """Raises UserError, one line, where no report can be written."""
     known = target.suffix.lower() in (".html", ".htm")
     if not known or target.is_dir() or not target.parent.is_dir():
-        raise SpecError(
+        raise UserError(
             f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
             "exists"
         )
@@ -50,7 +50,7 @@ def write_log_report(
 ) -> None:
     """Write the HTML file, whole or not at all. share: learnable groups that G should reach.
 
-    Raises SpecError when vl-convert-python is missing, DiskError when the disk refuses.
+    Raises UserError when vl-convert-python is missing, DiskError when the disk refuses.
     """
     said = answer(found, strategies, share)
     training, other = over_training(found), predictions(found)

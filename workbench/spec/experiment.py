@@ -6,7 +6,6 @@ import copy
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -20,9 +19,10 @@ from pydantic import (
     model_validator,
 )
 
-from recast.quoting import nearest, one_line, quoted
+from recast.quoting import nearest, quoted
 from recast.strategies import parse_strategy
 from sim.inputs import why_not
+from workbench.errors import UserError
 from workbench.spec.limits import need_of, too_large, too_many
 from workbench.spec.plain_data import checked, parsed_toml
 
@@ -33,6 +33,7 @@ PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(ge=1e-12, le=10)]
 Model = TypeVar("Model", bound=BaseModel)
+Kernel = Literal["compiled", "general"]
 TuneMetric = Literal[
     "area",
     "c_at_1",
@@ -53,13 +54,6 @@ DEPTH = 3
 
 LONGEST_FILE = 1_000_000
 """Bytes of a TOML file."""
-
-
-class SpecError(Exception):
-    """A specification that cannot be used; the message is one line for the user."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
 
 
 class _Strict(BaseModel):
@@ -244,11 +238,12 @@ class TrainSpec(_Strict):
         Field(description="of parameters, gradients and moments while training"),
     ] = "float64"
     kernel: Annotated[
-        Literal["torch", "compiled"],
+        Kernel,
         Field(
-            description="of the heavy parts of a step; compiled is faster and needs the extra fast"
+            validate_default=True,
+            description="compiled: machine code does what it can; general: all by autograd",
         ),
-    ] = "torch"
+    ] = "compiled"
     iterate: Annotated[
         Literal["last", "mean"],
         Field(description="which parameters count: the last, or the mean of the last half"),
@@ -268,6 +263,14 @@ class TrainSpec(_Strict):
     tune_metric: Annotated[
         TuneMetric, Field(description="validation metric by which the rate is chosen")
     ] = "area"
+
+    @field_validator("kernel")
+    @classmethod
+    def _to_be_had(cls, asked: Kernel) -> Kernel:
+        """A run is named after what trains it."""
+        from sim.training.learner import kernel_here
+
+        return kernel_here(asked)
 
     def training(self) -> Training:
         """What the simulator's training needs of it."""
@@ -304,13 +307,11 @@ class Experiment(_Strict):
                 raise ValueError(f"strategy {name!r}: {reason}")
         if self.train.updates == "expected":
             self._expected()
-        if self.train.kernel == "compiled":
-            self._compiled()
         return self
 
     def _expected(self) -> None:
         """Raise ValueError where a strategy has no expected update."""
-        from sim.shortcuts.expected import why_not_expected
+        from sim.shortcuts.expected_law import why_not_expected
 
         if self.policy.kind == "transformer":
             raise ValueError(
@@ -322,21 +323,6 @@ class Experiment(_Strict):
             reason = why_not_expected(parse_strategy(name), how, DEPTH)
             if reason:
                 raise ValueError(f"strategy {name!r}: no expected update: {reason}")
-
-    def _compiled(self) -> None:
-        """Raise ValueError where the compiled kernel cannot be had."""
-        if self.policy.kind != "mlp" or self.train.updates != "sampled":
-            raise ValueError(
-                "train.kernel: compiled serves sampled updates of an MLP; expected torch, or "
-                "policy.kind mlp with train.updates sampled"
-            )
-        try:
-            import_module("numba")
-        except ImportError as problem:
-            raise ValueError(
-                f"train.kernel: compiled needs numba ({str(problem).splitlines()[0]}); "
-                "pip install 'recast-workbench[fast]', or use torch"
-            ) from None
 
     @field_validator("strategies")
     @classmethod
@@ -363,40 +349,40 @@ def load_experiment(source: str, changes: Mapping[str, Any]) -> Experiment:
     """An experiment from a preset's name or a TOML file, with dotted changes on top.
 
     changes: `{"train.group": 16}`; None leaves a field as it is.
-    Raises SpecError, one line: the field, what is wrong, what would be right.
+    Raises UserError, one line: the field, what is wrong, what would be right.
     """
     spec = validated(Experiment, change(read_toml(source, PRESETS, "preset"), changes))
     runs = len(spec.strategies) * len(spec.train.lr) * spec.seeds
     reason = too_many(runs, 1) or too_large(need_of(spec, runs))
     if reason:
-        raise SpecError(reason)
+        raise UserError(reason)
     return spec
 
 
 def read_toml(source: str, folder: Path, kind: str) -> dict[str, Any]:
     """The raw content of a packaged file of `folder`, by its name, or of any TOML file.
 
-    Raises SpecError when it cannot be found or read.
+    Raises UserError when it cannot be found or read.
     """
     names = sorted(path.stem for path in folder.glob("*.toml"))
     path = folder / f"{source}.toml" if source in names else Path(source)
     try:
         if not path.is_file():
-            raise SpecError(
+            raise UserError(
                 f"{kind} {source!r}: not a packaged {kind} nor a file; {nearest(source, names)}"
             )
         if path.stat().st_size > LONGEST_FILE:
-            raise SpecError(f"{path}: expected a file of at most {LONGEST_FILE:,} bytes")
+            raise UserError(f"{path}: expected a file of at most {LONGEST_FILE:,} bytes")
         return parsed_toml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
-        raise SpecError(f"{quoted(str(path))}: not readable TOML: {reason}") from None
+        raise UserError(f"{quoted(str(path))}: not readable TOML: {reason}") from None
 
 
 def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of nested tables with dotted fields replaced; None leaves a field as it is.
 
-    Raises SpecError when a dotted field runs through something that is not a table.
+    Raises UserError when a dotted field runs through something that is not a table.
     """
     result = copy.deepcopy(dict(raw))
     for dotted, value in changes.items():
@@ -408,7 +394,7 @@ def change(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 where = ".".join(parents[: depth + 1])
-                raise SpecError(f"{where}: expected a table, got {quoted(place)}")
+                raise UserError(f"{where}: expected a table, got {quoted(place)}")
         place[leaf] = value
     return result
 
@@ -417,13 +403,13 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
     """Dotted changes from texts such as `train.group=16` or `policy.width=S`.
 
     A value is read as TOML (a number, true, a list, "a text") and as plain text where it is none.
-    Raises SpecError for a text without a field.
+    Raises UserError for a text without a field.
     """
     found: dict[str, Any] = {}
     for text in texts:
         field, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", field):
-            raise SpecError(f"--set {text!r}: expected FIELD=VALUE, such as train.group=16")
+            raise UserError(f"--set {text!r}: expected FIELD=VALUE, such as train.group=16")
         try:
             found[field] = tomllib.loads(f"value = {value}")["value"]
         except (ValueError, RecursionError):
@@ -432,13 +418,13 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def validated(model: type[Model], raw: Mapping[str, Any]) -> Model:
-    """A checked specification. Raises SpecError, one line, for the first fault."""
+    """A checked specification. Raises UserError, one line, for the first fault."""
     try:
         return model.model_validate(checked(raw))
     except ValidationError as problem:
-        raise SpecError(_one_line(model, problem)) from None
+        raise UserError(_one_line(model, problem)) from None
     except ValueError as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None
 
 
 def _one_line(model: type[BaseModel], problem: ValidationError) -> str:

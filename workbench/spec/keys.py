@@ -17,10 +17,11 @@ from typing import Any
 
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
-from workbench.spec.experiment import Experiment, SpecError
+from workbench.errors import UserError
+from workbench.spec.experiment import Experiment
 from workbench.spec.later_fields import dumped
 
-ENGINE = 5
+ENGINE = 6
 """Generation of the simulator's numbers. Raise it whenever the same configuration gives other
 numbers than before (other draws, another formula), so that old and new runs are never mixed."""
 
@@ -32,7 +33,7 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
     """Everything that determines one run, JSON-serialisable, with three derived columns: `cell`
     (the name of everything but strategy, rate and seed), `world` and `group`.
 
-    A data folder stands in it as a fingerprint of its content. Raises SpecError when it cannot be
+    A data folder stands in it as a fingerprint of its content. Raises UserError when it cannot be
     read.
     """
     chosen = parse_strategy(strategy)
@@ -86,12 +87,12 @@ def _prepared(spec: Experiment) -> dict[str, Any]:
 def folder_fingerprint(folder: str) -> str:
     """SHA-256 over the names and bytes of a data folder's index, train, valid and test files.
 
-    Raises SpecError when there is no such folder or a file cannot be read.
+    Raises UserError when there is no such folder or a file cannot be read.
     """
     try:
         root = Path(folder)
         if not root.is_dir():
-            raise SpecError(f"world.data: {folder!r}: no such folder")
+            raise UserError(f"world.data: {folder!r}: no such folder")
         files = [
             path
             for pattern in ("index/*.json", "train/*.csv", "valid/*.csv", "test/*.csv")
@@ -99,14 +100,14 @@ def folder_fingerprint(folder: str) -> str:
         ]
         for path in files:
             if not path.is_file():
-                raise SpecError(f"world.data: {str(path)!r}: no regular file")
+                raise UserError(f"world.data: {str(path)!r}: no regular file")
         stamps = tuple(
             (str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns)
             for path in files
         )
         return _content(str(root.resolve()), stamps)
     except (OSError, ValueError) as problem:
-        raise SpecError(f"world.data: {folder!r}: cannot be read ({problem})") from None
+        raise UserError(f"world.data: {folder!r}: cannot be read ({problem})") from None
 
 
 @lru_cache(maxsize=16)

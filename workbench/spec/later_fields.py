@@ -21,13 +21,15 @@ ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "decoding": "trie",
             "updates": "sampled",
             "precision": "float64",
-            "kernel": "torch",
             "iterate": "last",
             "schedule": "constant",
         },
     }
 )
 """Table of a configuration -> field -> the value at which it changes nothing."""
+
+FORMER: Mapping[str, Mapping[str, Any]] = MappingProxyType({"train_spec": {"kernel": "torch"}})
+"""The same of fields that every new configuration holds, and older ones left out at this value."""
 
 
 def dumped(part: BaseModel, name: str, left_out: set[str] | None = None) -> dict[str, Any]:
@@ -38,13 +40,13 @@ def dumped(part: BaseModel, name: str, left_out: set[str] | None = None) -> dict
 
 
 def completed(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Stored runs of the simulator with the `ADDED` fields that their configuration leaves out,
-    where other runs beside them have these fields."""
+    """Stored runs of the simulator with the `ADDED` and `FORMER` fields that their configuration
+    leaves out, where other runs beside them have these fields."""
     columns = rows.collect_schema().names()
     simulated = pl.col("world").is_in(["synthetic", "replay"])
     return rows.with_columns(
         pl.when(simulated).then(pl.col(name).fill_null(value)).otherwise(pl.col(name)).alias(name)
-        for part, fields in ADDED.items()
+        for part, fields in (*ADDED.items(), *FORMER.items())
         for name, value in ((f"{part.removesuffix('_spec')}.{k}", v) for k, v in fields.items())
         if name in columns and "world" in columns
     )

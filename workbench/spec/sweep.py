@@ -18,12 +18,12 @@ from pydantic import Field, field_validator, model_validator
 
 from recast.quoting import nearest, quoted
 from recast.strategies import parse_strategy
+from workbench.errors import UserError
 from workbench.spec.experiment import (
     PRESETS,
     WIDTHS,
     Experiment,
     Rate,
-    SpecError,
     TuneMetric,
     _Strict,
     change,
@@ -163,7 +163,7 @@ class Sweep(Experiment):
     def cells(self) -> Iterator[tuple[Experiment, tuple[str, ...], bool]]:
         """Each cell's experiment, its strategies, and whether an include rule brought it.
 
-        Raises SpecError naming the grid's field when a value is out of its range.
+        Raises UserError naming the grid's field when a value is out of its range.
         """
         base = self.experiment.model_dump()
         for point in _points(self.grid):
@@ -184,25 +184,25 @@ class Sweep(Experiment):
         return runs * len(self.rates) * self.seeds, cells
 
     def require_in_limits(self) -> None:
-        """Raise SpecError, one line, when runs, memory or time are beyond `spec.limits`."""
+        """Raise UserError, one line, when runs, memory or time are beyond `spec.limits`."""
         runs, cells = self.size()
         if runs > MOST_RUNS:
-            raise SpecError(f"grid: {count_of(runs)} runs; expected at most {MOST_RUNS:,}")
+            raise UserError(f"grid: {count_of(runs)} runs; expected at most {MOST_RUNS:,}")
         reason = too_many(runs, cells)
         if reason:
-            raise SpecError(f"{'grid: ' if self.grid or self.include else ''}{reason}")
+            raise UserError(f"{'grid: ' if self.grid or self.include else ''}{reason}")
         each = max(1, runs // cells)
         needs = [need_of(cell, each) for cell, _, _ in self.cells()]
         largest = max(needs, key=lambda need: need.gibibytes)
         hours = sum(need.core_hours for need in needs)
         reason = too_large(Need(largest.gibibytes, hours, largest.reason))
         if reason:
-            raise SpecError(reason)
+            raise UserError(reason)
 
     def runs(self) -> list[Run]:
         """Every run of the sweep, each once, in a fixed order.
 
-        Raises SpecError for a value out of range, an empty sweep, or one that is beyond the
+        Raises UserError for a value out of range, an empty sweep, or one that is beyond the
         limits of `workbench.spec.limits`.
         """
         self.require_in_limits()
@@ -215,7 +215,7 @@ class Sweep(Experiment):
                     run = Run(experiment, name, lr, seed)
                     found.setdefault((experiment, name, lr, seed), run)
         if not found:
-            raise SpecError("exclude: the rules leave no run")
+            raise UserError("exclude: the rules leave no run")
         return list(found.values())
 
     def varying(self) -> list[str]:
@@ -232,13 +232,13 @@ def sweep_names() -> list[str]:
 def load_sweep(source: str, changes: Mapping[str, Any] | None = None) -> Sweep:
     """A sweep from a packaged name or a TOML file, with dotted changes on top.
 
-    `base = "quick"` in the file starts from a preset's fields. Raises SpecError, one line.
+    `base = "quick"` in the file starts from a preset's fields. Raises UserError, one line.
     """
     raw = read_toml(source, SWEEPS, "sweep")
     base = raw.pop("base", None)
     if base is not None:
         if not isinstance(base, str):
-            raise SpecError(f"base: expected the name of a preset, got {quoted(base)}")
+            raise UserError(f"base: expected the name of a preset, got {quoted(base)}")
         raw = _merged(read_toml(base, PRESETS, "preset"), raw)
     if "name" not in raw:
         raw["name"] = Path(source).stem
@@ -290,8 +290,8 @@ def _points(grid: Mapping[str, tuple[Scalar, ...]]) -> Iterator[dict[str, Scalar
 def _at(base: Mapping[str, Any], point: Mapping[str, Scalar], where: str) -> Experiment:
     try:
         return validated(Experiment, change(base, point))
-    except SpecError as problem:
-        raise SpecError(f"{where}.{problem}") from None
+    except UserError as problem:
+        raise UserError(f"{where}.{problem}") from None
 
 
 def _matches(rule: Mapping[str, tuple[Scalar, ...]], labels: Mapping[str, Any]) -> bool:

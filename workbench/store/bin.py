@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recast.quoting import nearest
-from workbench.store.files import DiskError, StoreError
+from workbench.errors import DiskError, StoreError
 
 
 def throw_away(root: Path, keys: Iterable[str]) -> str:

@@ -15,20 +15,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from recast.quoting import one_line
+from workbench.errors import DiskError
 
 _DRAFT = ".tmp-"
-
-
-class StoreError(Exception):
-    """A store that cannot be used as asked; the message is one line for the user."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
-
-
-class DiskError(StoreError):
-    """The disk refused a write: full, over quota, read-only or failing."""
 
 
 def sha256(content: bytes) -> str:

@@ -31,18 +31,10 @@ import polars as pl
 import torch
 
 from recast.ledger import RunRecord
+from workbench.errors import DiskError, StoreError
 from workbench.spec.later_fields import completed
 from workbench.store.bin import throw_away
-from workbench.store.files import (
-    DiskError,
-    draft_in,
-    publish,
-    remove_abandoned,
-    replace,
-    set_aside,
-    sha256,
-)
-from workbench.store.files import StoreError as StoreError
+from workbench.store.files import draft_in, publish, remove_abandoned, replace, set_aside, sha256
 from workbench.store.soundness import (
     LARGEST,
     fault_of_rows,

@@ -12,7 +12,7 @@ import polars as pl
 from workbench.analysis.budget import cautions
 from workbench.analysis.summary import reported
 from workbench.analysis.tuning import beyond_the_edge, mark_tuned
-from workbench.spec.experiment import SpecError
+from workbench.errors import UserError
 from workbench.spec.sweep import Run, Sweep, load_sweep, sweep_names
 from workbench.stats.seeds import Floats, pair_by_seed
 from workbench.store.runs import Store, flat_config
@@ -92,7 +92,7 @@ def run_and_gather(
 ) -> Evidence:
     """Run what is missing of packaged sweeps, then read them. changes: dotted fields to replace.
 
-    A name that is not packaged is a gap. Raises SpecError when a run cannot be done and DiskError
+    A name that is not packaged is a gap. Raises UserError when a run cannot be done and DiskError
     when the disk refuses.
     """
     from workbench.execution.runner import run_sweep
@@ -106,7 +106,7 @@ def run_and_gather(
 
         outcome = run_sweep(plan, store, show, executor, workers)
         if outcome.failures:
-            raise SpecError(f"sweep {name}: {outcome.first_failure()}")
+            raise UserError(f"sweep {name}: {outcome.first_failure()}")
         frames[name] = _prepared(plan, store.load(outcome.keys))
     return Evidence(frames, tuple(gaps))
 

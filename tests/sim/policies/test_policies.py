@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from workbench.errors import UserError
 
 from recast import STRATEGIES
 from sim.decoding.sample import path_logp
@@ -23,7 +24,7 @@ from sim.worlds.catalogue import build_catalogue
 from sim.worlds.world import SyntheticWorld, World, build_synthetic
 from workbench.cli import cli
 from workbench.execution.tasks import build_policy
-from workbench.spec.experiment import SpecError, assignments, load_experiment
+from workbench.spec.experiment import assignments, load_experiment
 from workbench.spec.sweep import Sweep
 
 TINY = SyntheticWorld(
@@ -173,7 +174,7 @@ def test_named_widths_are_numbers_and_change_no_key():
     ],
 )
 def test_a_policy_that_cannot_be_is_refused_in_one_line(changes, message):
-    with pytest.raises(SpecError, match=message) as found:
+    with pytest.raises(UserError, match=message) as found:
         load_experiment("quick", changes)
     assert "\n" not in str(found.value)
 
@@ -184,7 +185,7 @@ def test_set_reads_numbers_lists_and_plain_words():
         "train.lr": [0.1, 0.2], "policy.width": "S", "seeds": 3, "world.data": "a=b",
     }  # fmt: skip
     for wrong in ("policy", "=3", "a b=3"):
-        with pytest.raises(SpecError, match="expected FIELD=VALUE"):
+        with pytest.raises(UserError, match="expected FIELD=VALUE"):
             assignments([wrong])
 
 

@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workbench.errors import UserError
 
 from recast import STRATEGIES
 from recast.strategies import parse_strategy
@@ -18,13 +19,14 @@ from sim.policies.loglinear import LogLinear
 from sim.policies.protocol import MLP, Tabular
 from sim.seeds import normals
 from sim.shortcuts.choose import FastPath
-from sim.shortcuts.expected import ExpectedPath, why_not_expected
+from sim.shortcuts.expected import ExpectedPath
+from sim.shortcuts.expected_law import why_not_expected
 from sim.training.step import Training
 from sim.training.trainer import train
 from sim.worlds.free_decoding import free_world
 from sim.worlds.world import Prompts, SyntheticWorld, World, build_synthetic
 from workbench.cli import cli
-from workbench.spec.experiment import SpecError, load_experiment
+from workbench.spec.experiment import load_experiment
 
 G = 4
 EXPECTED = sorted(
@@ -107,7 +109,7 @@ def test_sampled_steps_have_the_expected_step_as_their_mean(world, name):
     params, how = rough(policy, world), Training(batch=6, group=5)
     expected = ExpectedPath(policy, few, strategy, params, (0,), how).step(params, 0)
     fast = FastPath.of(policy, few, strategy, params, (0,), how)
-    drawn = [fast.step(params, 0) for _ in range(times)]
+    drawn = [fast.step(params, step) for step in range(times)]
 
     def check(samples: torch.Tensor, mean: torch.Tensor, rare: float = 0.0) -> None:
         error = samples.var(0).sqrt() / times**0.5
@@ -128,7 +130,7 @@ def test_free_decoding_has_an_expected_step_too(world):
     params, how = rough(policy, few), Training(batch=6, group=5)
     expected = ExpectedPath(policy, few, strategy, params, (0,), how).step(params, 0).grads
     fast = FastPath.of(policy, few, strategy, params, (0,), how)
-    drawn = [fast.step(params, 0).grads["weight"] for _ in range(times)]
+    drawn = [fast.step(params, step).grads["weight"] for step in range(times)]
     error = torch.stack(drawn).std(0) / times**0.5
     gap = (torch.stack(drawn).mean(0) - expected["weight"]).abs()
     assert bool((gap <= 4 * error + 1e-12).all())
@@ -176,7 +178,7 @@ def test_a_nan_run_stops_alone_with_expected_updates_too(world):
     ],
 )
 def test_what_has_no_expected_update_is_refused_in_one_line(changes, reason):
-    with pytest.raises(SpecError, match=reason) as found:
+    with pytest.raises(UserError, match=reason) as found:
         load_experiment("quick", {"train.updates": "expected", **changes})
     assert "\n" not in str(found.value)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 from scipy.stats import chisquare
 from test_choose import (
     check_one_step,
@@ -25,11 +26,11 @@ from recast.groups import Origin
 from recast.strategy import build_signal
 from recast.structure import matched_levels
 from sim.decoding.sample import path_logp_each, sample
+from sim.kernel import draw
 from sim.policies.protocol import MLP
 from sim.seeds import uniforms
 from sim.shortcuts.choose import FastPath
-from sim.shortcuts.pair import pair_law
-from sim.shortcuts.walk import multinomial, score_path
+from sim.shortcuts.expected_law import pair_law
 from sim.training.step import Training
 from sim.training.trainer import train
 from sim.worlds.catalogue import build_catalogue
@@ -38,7 +39,6 @@ from sim.worlds.world import Prompts, World
 GROUP, BATCH, STEPS, TARGET = 3, 40, 60, 4
 CODES = [(0, 0, 0), (0, 0, 1), (0, 2, 1), (2, 0, 2), (2, 2, 0), (2, 2, 1), (3, 1, 1)]
 POLICY = MLP(4)
-both_kernels = pytest.mark.parametrize("kernel", ["torch", "compiled"])
 
 
 def one_prompt(temperature: float = 1.0) -> tuple[World, dict[str, torch.Tensor], np.ndarray]:
@@ -93,40 +93,37 @@ def check_frequencies(seen: Counter, law: dict, draws: int) -> None:
     assert chisquare(observed, np.array(expected) * sum(observed) / sum(expected)).pvalue > 1e-3
 
 
-@both_kernels
 @pytest.mark.parametrize(
     "name",
     ["recast", "contrast_only", "recast_random_negative", "grpo", "repair_only", "nsr", "visurf",
      "care", "add_gt"],
 )  # fmt: skip
-def test_walked_misses_follow_the_law_of_iid_groups(name, kernel):
-    check_walked(name, kernel, 1.0)
+def test_walked_misses_follow_the_law_of_iid_groups(name):
+    check_walked(name, 1.0)
 
 
-@both_kernels
 @pytest.mark.parametrize("name", ["recast", "repair_only", "recast_random_negative"])
-def test_walked_misses_follow_the_law_at_another_temperature(name, kernel):
+def test_walked_misses_follow_the_law_at_another_temperature(name):
     assert np.abs(one_prompt(0.4)[2] - one_prompt()[2]).max() > 0.05
-    check_walked(name, kernel, 0.4)
+    check_walked(name, 0.4)
 
 
-def check_walked(name: str, kernel: str, temperature: float) -> None:
+def check_walked(name: str, temperature: float) -> None:
     world, params, p = one_prompt(temperature)
-    how = Training(steps=STEPS, batch=BATCH, group=GROUP, temperature=temperature, kernel=kernel)
+    how = Training(steps=STEPS, batch=BATCH, group=GROUP, temperature=temperature)
     fast = FastPath.of(POLICY, world, STRATEGIES[name], params, (3,), how)
     seen: Counter[tuple[int, ...]] = Counter()
     for step in range(STEPS):
-        update = fast.step(params, step, name_items=True)
+        update = fast.step(params, step)
         seen.update(tuple(sorted(walked_items(update, prompt))) for prompt in range(BATCH))
     check_frequencies(seen, law_of_walked(name, world, p), STEPS * BATCH)
 
 
-@both_kernels
-def test_hits_of_a_group_are_binomial(kernel):
+def test_hits_of_a_group_are_binomial():
     world, params, p = one_prompt()
-    how = Training(steps=STEPS, batch=BATCH, group=5, kernel=kernel)
+    how = Training(steps=STEPS, batch=BATCH, group=5)
     fast = FastPath.of(POLICY, world, STRATEGIES["grpo"], params, (3,), how)
-    seen = Counter(k for step in range(STEPS) for k in fast.step(params, step).drawn.hits.tolist())
+    seen = Counter(k for step in range(STEPS) for k in fast.step(params, step).hits.tolist())
     hit = p[TARGET]
     law = {
         k: len(list(itertools.combinations(range(5), k))) * hit**k * (1 - hit) ** (5 - k)
@@ -150,22 +147,32 @@ def test_tree_samples_follow_the_item_probabilities_per_level_and_jointly():
         check_frequencies(seen, dict(law), n)
 
 
+@njit
+def fill_law(leave, hit, group, law):
+    draw.pair_law(leave, 0, hit, group, law)
+
+
 @pytest.mark.parametrize("group", [1, 2, 3, 4])
 def test_the_law_of_hit_and_hardest_miss_is_that_of_every_group_enumerated(group):
     world, params, p = one_prompt()
     catalogue = world.catalogue
-    target = world.train.target[:1].view(1, 1)
-    encoded = POLICY.encode_rows(params, world.train.context[:1].unsqueeze(0))
-    path = score_path(POLICY, params, catalogue, encoded, target, 1.0)
+    how = Training(steps=STEPS, batch=BATCH, group=group)
+    path = FastPath.of(POLICY, world, STRATEGIES["recast"], params, (3,), how)
+    path.step(params, 0)
+    reach, leave = path._buffers.paths.reach[:1], path._buffers.paths.leave[:1]
+    cells = np.zeros((1, 2 * catalogue.depth + 2))
+    fill_law(leave, reach[0, -1], group, cells)
     matched = matched_levels(catalogue.codes, catalogue.codes[TARGET]).tolist()
     expected = np.zeros((2, catalogue.depth + 1))
     for items in itertools.product(range(len(p)), repeat=group):
         misses = [matched[item] for item in items if item != TARGET]
         hardest = 1 + max(misses) if misses else 0
         expected[int(len(misses) < group), hardest] += p[list(items)].prod()
-    np.testing.assert_allclose(pair_law(path, group)[0], expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(cells.reshape(2, -1), expected, rtol=0, atol=1e-12)
+    law = pair_law(reach[:, -1], leave, group)[0]
+    np.testing.assert_allclose(law, expected, rtol=0, atol=1e-12)
     np.testing.assert_allclose(
-        [path.reach[0, -1], *path.leave[0]],
+        [reach[0, -1], *leave[0]],
         [p[TARGET], *(sum(q for q, m in zip(p, matched, strict=True) if m == x) for x in range(3))],
         atol=1e-12,
     )
@@ -175,12 +182,11 @@ def test_the_law_of_hit_and_hardest_miss_is_that_of_every_group_enumerated(group
 @given(
     catalogue=catalogues(),
     name=st.sampled_from(["recast", "grpo", "pods", "repair_only"]),
-    kernel=st.sampled_from(["torch", "compiled"]),
 )
-def test_shortcuts_hold_on_uneven_tries_single_items_and_unused_codes(catalogue, name, kernel):
+def test_shortcuts_hold_on_uneven_tries_single_items_and_unused_codes(catalogue, name):
     world = made_world(catalogue.codes.tolist(), catalogue.n_codes)
     params, reference = (rough(POLICY, world.catalogue, (4, 9), label) for label in ("a", "b"))
-    how = Training(steps=9, batch=5, group=8, kernel=kernel)
+    how = Training(steps=9, batch=5, group=8)
     fast = FastPath.of(POLICY, world, STRATEGIES[name], reference, (4, 9), how)
     check_one_step(fast, POLICY, params, reference, world, STRATEGIES[name], how, 0)
 
@@ -193,16 +199,3 @@ def test_a_target_outside_the_trie_is_refused(item):
     how = Training(steps=1, batch=2, group=2, evaluations=1)
     with pytest.raises(ValueError, match=rf"target {item} .* expected an item in 0\.\.6"):
         train(POLICY, stray, params, STRATEGIES["grpo"], (0,), torch.tensor([0.1]), how)
-
-
-def test_what_rounding_leaves_over_never_goes_to_an_impossible_child():
-    class Careless:
-        """Gives one draw of each row to the last entry, as rounding may."""
-
-        def multinomial(self, n: np.ndarray, p: np.ndarray) -> np.ndarray:
-            counts = np.zeros(p.shape, dtype=np.int64)
-            counts[:, 0], counts[:, -1] = n - 1, 1
-            return counts
-
-    found = multinomial(Careless(), np.array([4, 2]), np.array([[0.3, 0.7, 0.0], [0.5, 0.2, 0.3]]))
-    assert found.tolist() == [[3, 1, 0], [1, 0, 1]]

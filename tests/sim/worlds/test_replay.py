@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from workbench.errors import UserError
 
 from recast import STRATEGIES
 from recast.items import read_folder
@@ -17,7 +18,7 @@ from sim.training.trainer import Training, train
 from sim.worlds.replay import RECENT, load_replay
 from sim.worlds.world import World
 from workbench.execution.tasks import build_world
-from workbench.spec.experiment import SpecError, load_experiment
+from workbench.spec.experiment import load_experiment
 
 SPLITS = ("train", "valid", "test")
 
@@ -201,7 +202,7 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_line(data_folder, name):
     damage, message = BROKEN[name]
     damage(data_folder)
     spec = load_experiment("replay", {"world.data": str(data_folder)})
-    with pytest.raises(SpecError, match=message) as found:
+    with pytest.raises(UserError, match=message) as found:
         build_world(spec)
     assert "\n" not in str(found.value)
 

@@ -224,25 +224,26 @@ def test_the_fast_path_draws_hits_and_leaving_levels_from_the_same_laws(name):
     params = rough(policy, UNEVEN, (3,))
     world, law = one_prompt(policy, params, times)
     how = Training(batch=times, group=group)
-    drawn = FastPath.of(policy, world, STRATEGIES[name], params, (7,), how).step(params, 0).drawn
+    fast = FastPath.of(policy, world, STRATEGIES[name], params, (7,), how)
+    hits = torch.from_numpy(fast.step(params, 0).hits)
+    misses = torch.from_numpy(fast._buffers.demand.misses)
     k_law = [float(stats.binom.pmf(k, group, law[3])) for k in range(group + 1)]
     if name == "recast":
         # A pair asks whether there is a hit, and where the hardest miss leaves.
-        seen = torch.bincount((drawn.hits > 0).long(), minlength=2)
+        seen = torch.bincount((hits > 0).long(), minlength=2)
         assert chi_square(seen, torch.tensor([k_law[0], 1 - k_law[0]])) > 1e-4
         below, p = [sum(law[:m]) for m in range(4)], law[3]
-        cell = Counter(row.index(1) if 1 in row else -1 for row in drawn.demand.count.tolist())
+        cell = Counter(row.index(1) if 1 in row else -1 for row in misses.tolist())
         hardest = [(p + below[m + 1]) ** group - (p + below[m]) ** group for m in range(3)]
         observed = torch.tensor([cell[m] for m in (-1, 0, 1, 2)])
         want = torch.tensor([p**group, *hardest])
         assert math.isclose(float(want.sum()), 1, rel_tol=1e-9)
         assert chi_square(observed, want) > 1e-4
         return
-    assert chi_square(torch.bincount(drawn.hits, minlength=group + 1), torch.tensor(k_law)) > 1e-4
+    assert chi_square(torch.bincount(hits, minlength=group + 1), torch.tensor(k_law)) > 1e-4
     if name == "grpo":
-        counts = torch.from_numpy(drawn.demand.count).sum(0)
         leaves = torch.tensor(law[:3]) / sum(law[:3])
-        assert chi_square(counts, leaves) > 1e-4
+        assert chi_square(misses.sum(0), leaves) > 1e-4
 
 
 def splits(world: World) -> dict[str, Prompts]:

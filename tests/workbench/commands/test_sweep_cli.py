@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 import pytest
 from sweeping import TOML, gone, payload, payload_bytes
+from workbench.errors import UserError
 
 from workbench.analysis.compare import compare, parse_side
 from workbench.cli import main
-from workbench.spec.experiment import SpecError
 from workbench.store.runs import Store
 
 COMMAND = [sys.executable, "-c", "from workbench.cli import main; main()"]
@@ -223,7 +223,7 @@ def test_a_side_with_two_runs_of_a_seed_is_refused():
             "pass_at_1_matched": [0.1, 0.2, 0.3],
         }
     )
-    with pytest.raises(SpecError, match="more than one run of a seed"):
+    with pytest.raises(UserError, match="more than one run of a seed"):
         compare(
             frame,
             parse_side("grpo@lr=0.1@world.noise=0.1"),

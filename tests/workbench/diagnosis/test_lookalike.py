@@ -7,13 +7,13 @@ from dataclasses import asdict
 import planted
 import pytest
 from click.testing import CliRunner
+from workbench.errors import UserError
 
 from workbench.commands.diagnose import diagnose as command
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs.read import read_log
 from workbench.diagnosis.lookalike import RIVALS, WARNING, Wanted, imitate, rank, wanted_of
 from workbench.jobs.lookalike import Lookalike
-from workbench.spec.experiment import SpecError
 
 
 def taken_apart(rows, tmp_path):
@@ -33,7 +33,7 @@ def test_what_is_asked_is_the_last_third_of_the_log(tmp_path):
 
 
 def test_a_group_of_one_cannot_be_imitated(tmp_path):
-    with pytest.raises(SpecError, match="groups of 1; expected 2 to 128"):
+    with pytest.raises(UserError, match="groups of 1; expected 2 to 128"):
         wanted_of(taken_apart(planted.log(group=1), tmp_path))
 
 

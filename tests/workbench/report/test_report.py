@@ -15,13 +15,13 @@ from typing import get_args
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from workbench.errors import UserError
 
 from workbench import charts
 from workbench.cli import cli
 from workbench.report.figures import PARTS, Figure
 from workbench.report.html import Report, export_charts, page
 from workbench.spec import sweep
-from workbench.spec.experiment import SpecError
 from workbench.spec.sweep import load_sweep
 from workbench.store.runs import Store
 from workbench.studies import phase_map as phases
@@ -193,7 +193,7 @@ def test_a_question_is_answered_from_the_store_alone(tiny, filled, tmp_path):
         (("rate", "--store", str(tmp_path / "empty")), "recast sweep claims --store"),
     ):
         done = CliRunner().invoke(cli, ["questions", "--store", str(filled), *arguments])
-        assert isinstance(done.exception, SpecError)
+        assert isinstance(done.exception, UserError)
         assert message in str(done.exception)
 
 
@@ -320,7 +320,7 @@ def test_a_report_that_cannot_be_written_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     done = CliRunner().invoke(cli, ["report", *arguments])
-    assert isinstance(done.exception, SpecError)
+    assert isinstance(done.exception, UserError)
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
     assert not (tmp_path / "out.html").exists()
@@ -334,7 +334,7 @@ def test_without_the_converter_the_hint_is_one_line(monkeypatch, tmp_path):
         lambda: export_charts([figure], tmp_path),
         lambda: page(Report("", [], [], [figure])),
     ):
-        with pytest.raises(SpecError, match="pip install vl-convert-python"):
+        with pytest.raises(UserError, match="pip install vl-convert-python"):
             attempt()
     assert list(tmp_path.iterdir()) == []
 

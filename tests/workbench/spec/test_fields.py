@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from workbench.errors import UserError
 
 from workbench.cli import cli
-from workbench.spec.experiment import SpecError, assignments, load_experiment
+from workbench.spec.experiment import assignments, load_experiment
 from workbench.spec.fields import fields_page, spec_fields
 from workbench.spec.sweep import load_sweep
 
@@ -67,7 +68,7 @@ def test_a_value_outside_the_stated_bounds_is_refused_in_the_stated_words(field)
             outside = outside.removesuffix(".0")
         if "list" in field.accepts:
             outside = f"[{outside}]"
-    with pytest.raises(SpecError) as refused:
+    with pytest.raises(UserError) as refused:
         load_experiment("default", assignments([f"{field.name}={outside}"]))
     words = field.accepts.split("each ")[-1]
     assert str(refused.value).startswith(field.name)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workbench.errors import UserError
 
 from recast.items import read_folder
-from workbench.spec.experiment import Experiment, SpecError, load_experiment, preset_names
+from workbench.spec.experiment import Experiment, load_experiment, preset_names
 from workbench.spec.keys import folder_fingerprint
 from workbench.spec.limits import lifted, need_of
 from workbench.spec.plain_data import DEEPEST, checked, parsed_toml
@@ -75,7 +76,7 @@ def test_a_plan_is_counted_as_if_it_had_been_built(steps, batches, rules, seeds)
     ],
 )
 def test_what_needs_too_much_is_refused_with_the_flag_that_lifts_it(changes, reason):
-    with pytest.raises(SpecError, match=f"{reason}.*--no-limits") as caught:
+    with pytest.raises(UserError, match=f"{reason}.*--no-limits") as caught:
         load_experiment("quick", changes)
     assert len(str(caught.value)) <= 300
     with lifted():
@@ -88,7 +89,7 @@ def test_a_grid_of_a_billion_cells_is_refused_without_being_built(tmp_path):
     for table in ("[grid]\n", "[[include]]\n"):
         path = tmp_path / "large.toml"
         path.write_text(f'base = "quick"\n{table}{rule}')
-        with pytest.raises(SpecError, match="runs; expected at most"):
+        with pytest.raises(UserError, match="runs; expected at most"):
             load_sweep(str(path))
 
 
@@ -146,7 +147,7 @@ def test_a_dictionary_that_is_fine_is_left_as_it_is():
 def test_a_pipe_in_a_data_folder_is_refused_and_never_waited_for(place, data_folder):
     (data_folder / place).unlink()
     os.mkfifo(data_folder / place)
-    with pytest.raises(SpecError, match="no regular file"):
+    with pytest.raises(UserError, match="no regular file"):
         folder_fingerprint(str(data_folder))
     with pytest.raises(ValueError, match="no regular file"):
         read_folder(data_folder)

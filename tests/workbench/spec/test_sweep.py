@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workbench.errors import UserError
 
-from workbench.spec.experiment import Experiment, SpecError, change, load_experiment, validated
+from workbench.spec.experiment import Experiment, change, load_experiment, validated
 from workbench.spec.keys import folder_fingerprint, run_config, run_key, start_key
 from workbench.spec.sweep import Sweep, Tune, load_sweep, sweep_names
 
@@ -129,7 +130,7 @@ def another_value(field: str, tmp_path: Path) -> Experiment | None:
             continue
         try:
             changed = validated(Experiment, change(base, {field: value}))
-        except SpecError:
+        except UserError:
             continue
         if changed.model_dump() != base:
             return changed
@@ -241,7 +242,7 @@ def test_a_bad_sweep_is_told_in_one_line(name, tmp_path):
     text, expected = BAD_SWEEPS[name]
     head = 'strategies = ["grpo", "sft"]\n'
     (tmp_path / "bad.toml").write_text(head + text)
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(UserError) as caught:
         load_sweep(str(tmp_path / "bad.toml")).runs()
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)

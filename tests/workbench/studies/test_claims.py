@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workbench.errors import UserError
 
 from workbench.real.efficiency import read_efficiency
-from workbench.spec.experiment import SpecError
 from workbench.stats.seeds import interval, mean
 from workbench.studies import phase_map as phases
 from workbench.studies import questions, search
@@ -317,7 +317,7 @@ def test_a_file_that_is_no_efficiency_table_is_refused_in_one_line(
 ):
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(SpecError, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         read_efficiency(str(tmp_path / name))
     assert "\n" not in str(refused.value)
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from workbench.commands.lm.session import on_device, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
-from workbench.spec.experiment import SpecError
+from workbench.errors import UserError
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement
@@ -102,11 +102,11 @@ def efficiency(
         for name in strategies:
             parse_strategy(name)
     except ValueError as problem:
-        raise SpecError(f"--strategy: {problem}") from None
+        raise UserError(f"--strategy: {problem}") from None
     if chart is not None and chart.suffix != ".html":
-        raise SpecError(f"--chart: {chart.name!r}; expected a file name ending in .html")
+        raise UserError(f"--chart: {chart.name!r}; expected a file name ending in .html")
     if model == SMALL and max(prompts) > 500:
-        raise SpecError(
+        raise UserError(
             f"--prompt-tokens: the small model takes at most 500, got {max(prompts)}; choose a "
             "larger one with --model"
         )
@@ -114,9 +114,9 @@ def efficiency(
     shapes = Shapes(strategies, groups, prompts, micros, batch, repeats, kl, micro_tokens)
     if engine == "trl":
         if chart is not None:
-            raise SpecError("--chart: draws the own engine; leave out --engine trl")
+            raise UserError("--chart: draws the own engine; leave out --engine trl")
         if micro_tokens or model != SMALL:
-            raise SpecError("--engine trl: measures the small model in micro-batches of rows")
+            raise UserError("--engine trl: measures the small model in micro-batches of rows")
         _inside_trl(shapes, style, placement)
         return
     with one_line("transformers"), progress_bar("measurements") as progress:
@@ -129,7 +129,7 @@ def efficiency(
         try:
             update_ratio(frame, strategies[0], strategies[1]).save(str(chart))
         except OSError as problem:
-            raise SpecError(f"{chart}: cannot write ({problem.strerror})") from None
+            raise UserError(f"{chart}: cannot write ({problem.strerror})") from None
     if style == "table":
         click.echo(
             "Memory ratios hold for the named micro-batch only; peak_mib on a CPU: tensors kept "

@@ -25,8 +25,8 @@ from workbench.commands.lm.session import (
 )
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
+from workbench.errors import UserError
 from workbench.real.runs import build_job, needs_reference, run_config, world_values
-from workbench.spec.experiment import SpecError
 from workbench.spec.keys import run_key
 from workbench.stats.seeds import ENOUGH
 from workbench.store.runs import Store
@@ -130,12 +130,12 @@ def rl(
     from recast.strategies import parse_strategy
 
     if any(rate <= 0 for rate in rates):
-        raise SpecError(f"--lr: expected rates above 0, got {min(rates):g}")
+        raise UserError(f"--lr: expected rates above 0, got {min(rates):g}")
     try:
         for name in strategies:
             parse_strategy(name)
     except ValueError as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None
     with one_line("transformers", "safetensors"):
         data = load_data(folder, codebook, category=category())
         weights = identity(start)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recast.lm.extra import LMError
-from workbench.spec.experiment import SpecError
+from workbench.errors import UserError
 
 if TYPE_CHECKING:
     from recast.lm.checkpoint import Checkpoint
@@ -53,7 +53,7 @@ def category() -> str | None:
 @contextmanager
 def one_line(*packages: str) -> Iterator[None]:
     """Import the optional packages or say how to get them; turn what a user can put right into one
-    line. Raises SpecError."""
+    line. Raises UserError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
@@ -66,14 +66,14 @@ def one_line(*packages: str) -> Iterator[None]:
             logging.disable_progress_bar()
         yield
     except MemoryError:
-        raise SpecError("too little memory; lower --batch, --group or --micro-rows") from None
+        raise UserError("too little memory; lower --batch, --group or --micro-rows") from None
     except RuntimeError as problem:
         # torch raises a bare RuntimeError when an allocation fails on the CPU.
         if "allocate memory" not in str(problem) and "out of memory" not in str(problem):
             raise
-        raise SpecError("too little memory; lower --batch, --group or --micro-rows") from None
+        raise UserError("too little memory; lower --batch, --group or --micro-rows") from None
     except LMError as problem:
-        raise SpecError(str(problem)) from None
+        raise UserError(str(problem)) from None
 
 
 def on_device(command: Callable[..., None]) -> Callable[..., None]:

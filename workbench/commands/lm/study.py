@@ -19,8 +19,8 @@ from workbench.commands.lm.session import (
     reads_models,
 )
 from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.errors import UserError
 from workbench.execution.forecast import duration
-from workbench.spec.experiment import SpecError
 from workbench.stats.seeds import ENOUGH
 from workbench.store.runs import Store
 
@@ -132,7 +132,7 @@ def study(
     from workbench.real.study import Plan, Study, run_missing
 
     if any(not 0 < rate < 10 for rate in rates):
-        raise SpecError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
+        raise UserError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
     entries = _entries(names, found, search, group)
     with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
         data = load_data(folder, codebook, category=category())
@@ -207,7 +207,7 @@ def _entries(
         try:
             require_inputs(parse_strategy(entry.strategy), given(search), group)
         except ValueError as problem:
-            raise SpecError(f"{option}: {problem}") from None
+            raise UserError(f"{option}: {problem}") from None
     return tuple(entries)
 
 
@@ -225,12 +225,12 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
     plan = whole.plan
     chosen = whole.chosen()
     if chosen is None:
-        raise SpecError(
+        raise UserError(
             f"{plan.folder}: tuning is not finished; give the command without --read-only"
         )
     measured = collect(whole, chosen)
     if measured is None:
-        raise SpecError(f"{plan.folder}: no seed is finished; give the command without --read-only")
+        raise UserError(f"{plan.folder}: no seed is finished; give the command without --read-only")
     gaps = differences(measured)
     tables = {
         "scores": scores(measured, chosen, ("all", "seen", "new")),
@@ -242,11 +242,11 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         store = Store(simulated)
         frame = mark_tuned(store.load(), plan.metric)
         if frame.is_empty():
-            raise SpecError(f"{simulated}: no runs in this store; recast run --world replay")
+            raise UserError(f"{simulated}: no runs in this store; recast run --world replay")
         tables["simulator"] = against_simulator(measured, frame)
     if style != "table":
         if show not in tables:
-            raise SpecError("--show simulator: give the store with --simulated")
+            raise UserError("--show simulator: give the store with --simulated")
         emit(tables[show], style, "")
         return
     seeds = measured.seeds

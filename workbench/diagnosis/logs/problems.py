@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SHOWN = 20
 LONGEST = 80
-
-
-class LogError(Exception):
-    """A log of which nothing can be read; the message is one line for the user. columns: those of a
-    format that nobody knows."""
-
-    def __init__(self, message: str, columns: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.columns = tuple(columns)
 
 
 @dataclass(frozen=True)

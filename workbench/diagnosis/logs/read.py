@@ -24,11 +24,12 @@ from workbench.diagnosis.logs.layout import (
     Reader,
     Row,
 )
-from workbench.diagnosis.logs.problems import LogError, Problems, plain_line
+from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import Reading, settle
 from workbench.diagnosis.logs.rows import blocks, first_row, kind_of
 from workbench.diagnosis.logs.walk import files_of
+from workbench.errors import LogError
 
 AS_LOGGED = Choice()
 MOST = 1_000_000

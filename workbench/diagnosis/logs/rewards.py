@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from workbench.diagnosis.logs.layout import OUTCOMES, REWARD, Choice, LogFormat
-from workbench.diagnosis.logs.problems import LogError, plain_line
+from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.weights import Weights, solve
+from workbench.errors import LogError
 
 REWARD_WORDS = re.compile(
     r"reward|score|acc|correct|format|match|check|penalt|bonus|hit|cosine|rouge|bleu|judge|rubric"

@@ -21,8 +21,9 @@ from typing import Any
 import polars as pl
 
 from workbench.diagnosis.logs.events import is_events, scalars_of
-from workbench.diagnosis.logs.problems import LogError, Problems, plain_line
+from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
+from workbench.errors import LogError
 
 SCHEMA = {"run": pl.String, "step": pl.Int64, "name": pl.String, "value": pl.Float64}
 STEPS = ("train/global_step", "global_step", "training/global_step", "step", "_step", "iteration")

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.diagnosis.logs.problems import LogError, plain_line
+from workbench.diagnosis.logs.problems import plain_line
+from workbench.errors import LogError
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".json", ".ndjson", ".pt", ".db")
 MOST_FILES = 200_000

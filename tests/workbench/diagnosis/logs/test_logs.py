@@ -13,12 +13,13 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from workbench.errors import LogError
 
 from recast import REGIMES
 from workbench.diagnosis.diagnosis import diagnose, over_training, regime_table
 from workbench.diagnosis.logs import rows as log_rows
 from workbench.diagnosis.logs.layout import Choice
-from workbench.diagnosis.logs.problems import LogError, plain_line
+from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import FORMATS, files_of, read_log, recognise
 from workbench.diagnosis.logs.semantic_ids import agreement, codes
 from workbench.diagnosis.logs.values import number

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from workbench.errors import LogError
 
-from workbench.diagnosis.logs.problems import LogError
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
 from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
 

@@ -1,0 +1,142 @@
+"""One run's training: several steps in one call, or the two halves of one step.
+
+Nothing here knows of another run, so that a run's bits cannot depend on its company.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sim.kernel.code import compiled, inner, part
+from sim.kernel.draw import ask, supervise
+from sim.kernel.nets import encode
+from sim.kernel.numbers import open_stream
+from sim.kernel.path import score_paths
+from sim.kernel.shapes import (
+    Array,
+    Demand,
+    Flat,
+    Net,
+    Paths,
+    Prompts,
+    Rows,
+    Rules,
+    Scratch,
+    Trie,
+    Walkers,
+)
+from sim.kernel.walk import descend
+
+KEEP, KEEP_SQUARE, EPS = 0.9, 0.999, 1e-8
+LARGEST = 1e15
+"""A parameter beyond this, or not a number, has diverged."""
+
+
+@inner
+def adam(flat: Flat, rate: Any, steps: Any) -> Any:
+    """One update of a run's parameters, unless one of them would not be sound: whether all are.
+    The gradient is 0 afterwards. steps: with this one. Source: arXiv 1412.6980."""
+    value, grad, mean, square = flat.value, flat.grad, flat.mean, flat.square
+    kind = value.dtype.type
+    keep, take = kind(KEEP), kind(1 - KEEP)
+    keep2, take2 = kind(KEEP_SQUARE), kind(1 - KEEP_SQUARE)
+    lr, scale = kind(rate / (1 - KEEP**steps)), kind((1 - KEEP_SQUARE**steps) ** -0.5)
+    eps, limit, wrong = kind(EPS), kind(LARGEST), 0
+    for i in range(len(value)):
+        slope = grad[i]
+        mean[i] = keep * mean[i] + take * slope
+        square[i] = keep2 * square[i] + take2 * slope * slope
+        grad[i] = value[i] - lr * mean[i] / (np.sqrt(square[i]) * scale + eps)
+        wrong += not (abs(grad[i]) <= limit)
+    for i in range(len(value)):
+        if wrong == 0:
+            value[i] = grad[i]
+        grad[i] = 0
+    return wrong == 0
+
+
+@part
+def begin(
+    net: Net,
+    trie: Trie,
+    prompts: Prompts,
+    rules: Rules,
+    on_path: Rows,
+    paths: Paths,
+    s: Scratch,
+    key: Any,
+    step: Any,
+    place: Any,
+) -> Any:
+    """Take the prompts of a step, those at `place` in their order, and score their targets' paths;
+    whether what they give is sound."""
+    open_stream(s.stream, key, step)
+    for i in range(rules.batch):
+        prompt = prompts.order[place * rules.batch + i]
+        s.target[i] = prompts.target[prompt]
+        for d in range(s.x.shape[1]):
+            s.x[i, d] = prompts.context[prompt, d]
+    encode(net, s.x, s.encoded)
+    return score_paths(net, trie, rules, on_path, paths, s)
+
+
+SCORE, GRADIENT, TRAIN, GIVEN_GRADIENT, GIVEN_TRAIN = range(5)
+"""What `run_steps` does: score the paths of a step; its gradient; several steps; and the second and
+third of these for a step whose paths are scored and whose demand the caller has filled in."""
+
+
+@compiled
+def run_steps(
+    task: Any,
+    flat: Flat,
+    net: Net,
+    grad: Net,
+    reference: Net,
+    trie: Trie,
+    prompts: Prompts,
+    rules: Rules,
+    table: Array,
+    slopes: Array,
+    on_path: Rows,
+    paths: Paths,
+    demand: Demand,
+    off_path: Rows,
+    frozen: Rows,
+    s: Scratch,
+    walkers: Walkers,
+    key: Any,
+    rate: Any,
+    first: Any,
+    place: Any,
+    taken: Any,
+    tally: Array,
+) -> Any:
+    """Steps first, first + 1, ... of one run, one per row of slopes `[steps, 4]`; how many were
+    sound: the first that is not is the last, and changes no parameter. taken: optimizer steps so
+    far; place: of the first step's prompts in their order; tally `[TALLIES]` is added to.
+
+    SCORE returns 1 if the step is sound, the gradients return how many walkers ended as items, and
+    leave the gradient where it is.
+    """
+    naming = task in (GRADIENT, GIVEN_GRADIENT)
+    for i in range(len(slopes)):
+        sound = True
+        if task < GIVEN_GRADIENT:
+            sound = begin(net, trie, prompts, rules, on_path, paths, s, key, first + i, place + i)
+        if task == SCORE:
+            return int(sound)
+        ask(paths, rules, table, demand, s, tally)
+        supervise(slopes, i, paths, rules, demand)
+        there = descend(
+            net, grad, reference, trie, rules, on_path, paths, demand, off_path, frozen, s,
+            walkers, tally, naming,
+        )  # fmt: skip
+        if naming:
+            return there
+        if not sound:
+            return i
+        if not adam(flat, rate, taken + i + 1):
+            return i
+    return len(slopes)

@@ -1,0 +1,95 @@
+"""Which learner trains: the compiled one where it can, and whether this machine can compile."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+
+from recast.strategy import Strategy
+from sim.policies.protocol import Params, Policy
+from sim.training.counts import Learner
+from sim.training.general import General
+from sim.training.step import Collected, Kernel, Training
+from sim.worlds.world import World
+
+
+@cache
+def why_not_compiled() -> str | None:
+    """Why numba cannot be used on this machine, in one line; None where it can."""
+    try:
+        import sim.kernel.step  # noqa: F401
+    except ImportError as problem:
+        return str(problem).splitlines()[0]
+    return None
+
+
+def kernel_here(asked: Kernel) -> Kernel:
+    """What trains on this machine where `asked` is asked for. Warns once per process where that is
+    something else for want of numba."""
+    reason = why_not_compiled() if asked == "compiled" else None
+    if reason is None:
+        return asked
+    _say(reason)
+    return "general"
+
+
+@cache
+def _say(reason: str) -> None:
+    warnings.warn(
+        f"numba cannot be used ({reason}): the general path trains, several times slower",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def fast_path(
+    policy: Policy,
+    world: World,
+    strategy: Strategy,
+    start: Params,
+    seeds: tuple[int, ...],
+    how: Training,
+) -> Learner | None:
+    """The kernel's learner, or None where the general path must do."""
+    if kernel_here(how.kernel) == "general":
+        return None
+    from sim.shortcuts.choose import FastPath
+
+    return FastPath.of(policy, world, strategy, start, seeds, how)
+
+
+def general_path(
+    policy: Policy,
+    world: World,
+    strategy: Strategy,
+    start: Params,
+    seed: int,
+    how: Training,
+    record: Callable[[int, Collected], None] | None = None,
+) -> Learner:
+    """The general path of one run, whose optimizer steps the kernel takes where it can."""
+    if kernel_here(how.kernel) == "compiled":
+        from sim.shortcuts.phases import Phases
+
+        found = Phases.of(policy, world, strategy, start, seed, how, record)
+        if found is not None:
+            return found
+    return General(policy, world, strategy, start, seed, how, record)
+
+
+def expected_path(
+    policy: Policy,
+    world: World,
+    strategy: Strategy,
+    start: Params,
+    seeds: tuple[int, ...],
+    how: Training,
+) -> Learner:
+    """The learner of expected updates. Raises ValueError, one line, where there is none."""
+    reason = why_not_compiled()
+    if reason is not None:
+        raise ValueError(f"train.updates: expected updates need numba ({reason})")
+    from sim.shortcuts.expected import ExpectedPath
+
+    return ExpectedPath(policy, world, strategy, start, seeds, how)

@@ -1,0 +1,383 @@
+"""The kernel's own functions, what chooses it, and how its code is kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from scipy.stats import binom, chisquare, kstest
+from test_choose import SEEDS, check_one_step, made_world, rough
+
+from recast import STRATEGIES
+from sim.kernel import code, numbers
+from sim.kernel.numbers import BLOCK
+from sim.kernel.shapes import Flat
+from sim.kernel.step import adam
+from sim.policies.protocol import MLP
+from sim.policies.transformer import Transformer
+from sim.shortcuts.choose import FastPath
+from sim.training import learner
+from sim.training.optimizer import Adam
+from sim.training.step import Training
+from workbench.spec.experiment import load_experiment
+from workbench.spec.sweep import Sweep
+
+
+@njit
+def exp_each(x, out):
+    for i in range(len(x)):
+        out[i] = numbers.exp(x[i])
+    return out
+
+
+@njit
+def tanh_each(x, out):
+    for i in range(len(x)):
+        out[i] = numbers.tanh(x[i], x.dtype.type(1))
+    return out
+
+
+@njit
+def count_codes(stream, n, weights, cdf, point, found):
+    numbers.draw_codes(stream, n, weights, 0, cdf, point, found)
+
+
+@njit
+def fill_uniforms(key, step, n):
+    stream, out = np.zeros(2, np.uint64), np.empty(n)
+    numbers.open_stream(stream, key, step)
+    numbers.uniforms(stream, n, out)
+    return out
+
+
+@njit
+def binomials(key, n, p, times):
+    stream, point, found = np.zeros(2, np.uint64), np.empty(8), np.empty(times, np.int64)
+    numbers.open_stream(stream, key, 0)
+    for i in range(times):
+        found[i] = numbers.binomial(stream, n, p, point)
+    return found
+
+
+@njit
+def one_adam(flat, rate, steps):
+    return adam(flat, rate, steps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_is_exact_to_a_few_last_bits_and_tanh_to_a_few_of_1(dtype):
+    eps = np.finfo(dtype).eps
+    least = -80 if dtype is np.float32 else -700
+    x = np.concatenate([-np.geomspace(1e-12, -least, 4000), [0.0]]).astype(dtype)
+    np.testing.assert_allclose(exp_each(x, x.copy()), np.exp(x), rtol=4 * eps, atol=0)
+    x = np.concatenate([x, -x])
+    np.testing.assert_allclose(tanh_each(x, x.copy()), np.tanh(x), rtol=0, atol=4 * eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_is_nothing_where_there_is_nothing_and_nan_stays_nan(dtype):
+    x = np.array([-np.inf, -1e30, -1e4, np.nan, 0.0], dtype)
+    found = exp_each(x, x.copy())
+    assert found.tolist()[:3] == [0, 0, 0]
+    assert np.isnan(found[3])
+    assert found[4] == 1
+
+
+def test_uniform_numbers_are_uniform_and_streams_of_keys_and_steps_differ():
+    found = [fill_uniforms(np.uint64(k), s, 4000) for k, s in ((1, 0), (1, 1), (2, 0), (2**63, 9))]
+    for x in found:
+        assert x.min() >= 0
+        assert x.max() < 1
+        assert kstest(x, "uniform").pvalue > 1e-3
+        # Neighbours are independent as well.
+        assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 4 / 4000**0.5
+    assert len({tuple(x[:4]) for x in found}) == 4
+    assert max(abs(np.corrcoef(found)[np.triu_indices(4, 1)])) < 4 / 4000**0.5
+    assert found[0].tolist() == fill_uniforms(np.uint64(1), 0, 4000).tolist()
+
+
+@pytest.mark.parametrize(
+    ("n", "p"), [(5, 0.3), (32, 0.005), (32, 0.97), (512, 0.5), (BLOCK + 88, 0.02), (4096, 0.4)]
+)
+def test_hits_are_binomial_for_any_number_of_trials(n, p):
+    found = binomials(np.uint64(3), n, p, 4000)
+    low, high = int(binom.ppf(0.02, n, p)), int(binom.ppf(0.98, n, p))
+    edges = [-1, *sorted({int(x) for x in np.linspace(low, high, min(high - low + 1, 12))}), n]
+    law = np.diff(binom.cdf(edges, n, p))
+    seen = np.histogram(found, np.array(edges) + 0.5)[0]
+    kept = law > 0
+    assert seen[~kept].sum() == 0
+    assert chisquare(seen[kept], law[kept] / law.sum() * 4000).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("p", "hits"), [(0.0, 0), (1.0, 4096), (1e-300, 0)])
+def test_what_is_certain_happens(p, hits):
+    assert set(binomials(np.uint64(1), 4096, p, 50).tolist()) == {hits}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    weight=st.lists(st.sampled_from([0.0, 1e-300, 0.3, 0.5, 1.0]), min_size=1, max_size=9),
+    n=st.integers(0, 2 * BLOCK + 3),
+)
+def test_a_draw_inverts_the_cumulative_weights_and_never_takes_what_has_none(weight, n):
+    weights = np.array([[0.5, *weight]])
+    codes, stream = weights.shape[1], np.array([7, 0], np.uint64)
+    found, cdf, point = np.empty(codes, np.int64), np.empty(codes), np.empty(BLOCK)
+    count_codes(stream, n, weights, cdf, point, found)
+    u = replay(np.array([7, 0], np.uint64), n)
+    whole = weights[0].cumsum()
+    wanted = np.searchsorted(whole, u * whole[-1], side="right")
+    assert found.tolist() == np.bincount(wanted, minlength=codes).tolist()
+    assert found.sum() == n
+    assert not found[weights[0] == 0].any()
+
+
+@njit
+def replay(stream, n):
+    out = np.empty(n)
+    numbers.uniforms(stream, n, out)
+    return out
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_draws_by_weights_that_are_no_numbers_stay_inside(bad):
+    weights = np.array([[0.3, bad, 0.2]])
+    for n in (1, 2, 600):
+        found, stream = np.full(3, -9), np.array([1, 0], np.uint64)
+        count_codes(stream, n, weights, np.empty(3), np.empty(BLOCK), found)
+        assert found.sum() == n
+        assert (found >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_adam_takes_the_steps_of_torch(dtype):
+    rng = torch.Generator().manual_seed(0)
+    value = torch.randn(40, generator=rng).to(dtype)
+    for rate in (1e-3, 0.5, 0.0):
+        params, theirs = {"a": value[None]}, Adam({"a": value[None]})
+        flat = Flat(value.numpy().copy(), *(np.zeros_like(value.numpy()) for _ in range(3)))
+        for step, size in enumerate((1.0, 1.0, 1e-9, 1.0, 0.0)):
+            grad = (size * torch.randn(40, generator=rng)).to(dtype)
+            grad[:4] = 0
+            params = theirs.step(params, {"a": grad[None]}, torch.tensor([rate], dtype=dtype))
+            flat.grad[:] = grad.numpy()
+            assert one_adam(flat, rate, step + 1)
+            assert not flat.grad.any()
+        bits = 20 * torch.finfo(dtype).eps
+        torch.testing.assert_close(
+            torch.from_numpy(flat.value), params["a"][0], rtol=bits, atol=bits
+        )
+        assert flat.value[:4].tolist() == value[:4].tolist()
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-7])
+def test_adam_divides_by_eps_where_gradients_are_tiny(size):
+    flat = Flat(np.zeros(4), np.full(4, size), np.zeros(4), np.zeros(4))
+    assert one_adam(flat, 1.0, 1)
+    np.testing.assert_allclose(flat.value, -size / (size + 1e-8), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_a_step_that_would_not_be_sound_changes_no_parameter(bad):
+    flat = Flat(np.arange(9.0), np.ones(9), np.zeros(9), np.zeros(9))
+    rate = 1e300 if bad == 1e30 else 0.1
+    flat.grad[4] = bad
+    assert not one_adam(flat, rate, 1)
+    assert flat.value.tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("name", ["grpo", "recast", "reinforce", "target_power"])
+def test_steps_in_one_call_are_the_steps_of_many(name):
+    world, policy, strategy = made_world(), MLP(5), STRATEGIES[name]
+    start, how = rough(policy, world.catalogue, SEEDS), Training(steps=6, batch=5, group=9)
+    rates, found = torch.tensor([0.01, 0.02]), []
+    for most in (6, 1, 4):
+        fast, step = FastPath.of(policy, world, strategy, start, SEEDS, how), 0
+        while step < 6:
+            step += fast.advance(rates, step, min(most, 6 - step))
+        found.append((fast.params, [fast.counted(run) for run in range(2)]))
+    for params, counted in found[1:]:
+        assert counted == found[0][1]
+        for key in start:
+            assert torch.equal(params[key], found[0][0][key])
+            assert not torch.equal(params[key], start[key])
+
+
+def test_parameters_may_lie_in_memory_in_any_order():
+    policy, world, how = MLP(5), made_world(), Training(batch=5, group=9)
+    straight = rough(policy, world.catalogue, SEEDS)
+    turned = {k: v.transpose(-1, -2).contiguous().transpose(-1, -2) for k, v in straight.items()}
+    assert not turned["head"].is_contiguous()
+    found = [
+        FastPath.of(policy, world, STRATEGIES["grpo"], params, SEEDS, how).step(params, 0).grads
+        for params in (straight, turned)
+    ]
+    for key in straight:
+        assert torch.equal(found[0][key], found[1][key])
+    assert bool(found[0]["head"].any())
+
+
+@pytest.mark.parametrize("name", ["recast", "grpo", "reinforce", "target_power"])
+@pytest.mark.parametrize("width", [9000, 20_000, 40_001])
+def test_products_in_pieces_have_the_gradient_of_the_whole(name, width):
+    """Four rows at a time, two, and by plain loops; 5 prompts."""
+    policy, world, strategy = MLP(width), made_world(), STRATEGIES[name]
+    params = rough(policy, world.catalogue, SEEDS)
+    how = Training(steps=9, batch=5, group=9)
+    fast = FastPath.of(policy, world, strategy, params, SEEDS, how)
+    check_one_step(fast, policy, params, params, world, strategy, how, 0)
+
+
+@pytest.mark.parametrize("name", ["recast", "grpo", "repair_only", "sft"])
+def test_in_float32_the_gradient_is_that_of_float64_up_to_rounding(name):
+    policy, world, strategy = MLP(7), made_world(), STRATEGIES[name]
+    single = {k: v.float() for k, v in rough(policy, world.catalogue, SEEDS).items()}
+    params = {k: v.double() for k, v in single.items()}
+    how = Training(steps=9, batch=5, group=9)
+    fast = FastPath.of(policy, world, strategy, single, SEEDS, how)
+
+    class Single:
+        """Steps from float32 parameters, with a gradient to compare in float64."""
+
+        plan = fast.plan
+
+        def step(self, _, step):
+            update = fast.step(single, step)
+            for key, value in update.grads.items():
+                assert value.dtype == torch.float32
+                update.grads[key] = value.double()
+            return update
+
+    check_one_step(Single(), policy, params, params, world, strategy, how, 0, within=1e-6)
+
+
+def test_what_it_does_not_serve_takes_the_general_path():
+    world, how = made_world(), Training(batch=5, group=9)
+    for policy, served in ((MLP(6), True), (Transformer(6), False)):
+        params = policy.init(world.catalogue, 3, (0,), torch.float64)
+        fast = learner.fast_path(policy, world, STRATEGIES["grpo"], params, (0,), how)
+        assert (fast is not None) == served
+    params = MLP(6).init(world.catalogue, 3, (0,), torch.float64)
+    for changed in (Training(mini_batch=5), Training(rollouts="beam"), Training(kernel="general")):
+        assert FastPath.of(MLP(6), world, STRATEGIES["grpo"], params, (0,), changed) is None
+
+
+def test_without_numba_a_run_is_named_after_the_general_path_and_that_is_said(monkeypatch):
+    learner._say.cache_clear()
+    monkeypatch.setattr(learner, "why_not_compiled", lambda: "No module named 'numba'")
+    with pytest.warns(RuntimeWarning, match="numba cannot be used .* the general path trains"):
+        spec = load_experiment("quick", {})
+    assert spec.train.kernel == "general"
+    assert load_experiment("quick", {"train.kernel": "general"}).train.kernel == "general"
+
+
+def test_where_numba_cannot_be_imported_the_general_path_trains_and_says_so_once():
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
+    assert done.stderr.count("the general path trains") == 1
+
+
+WITHOUT = """
+import sys
+sys.modules["numba"] = sys.modules["llvmlite"] = None
+import torch
+from recast import STRATEGIES
+from sim.policies.protocol import MLP
+from sim.training.trainer import Training, train
+from sim.worlds.world import SyntheticWorld, build_synthetic
+import workbench.cli, workbench.execution.tasks
+recipe = SyntheticWorld(items=20, codes=4, features=5, sft_prompts=20, train_prompts=20,
+                        validation_prompts=4, test_prompts=4)
+world, how = build_synthetic(recipe), Training(steps=2, batch=4, group=4, evaluations=1)
+for _ in range(2):
+    start = MLP(4).init(world.catalogue, 5, (0,), torch.float64)
+    train(MLP(4), world, start, STRATEGIES["grpo"], (0,), torch.tensor([.01]), how)
+print("trained")
+"""
+
+
+def test_one_process_compiles_and_says_so_and_others_say_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(code, "FOLDER", tmp_path)
+    with pytest.raises(KeyError), code.first_call("float64"):
+        raise KeyError
+    with code.first_call("float64"):
+        assert not (tmp_path / "float64.compiled").exists()
+    assert capsys.readouterr().err.count("compiling the training kernel (float64), once") == 2
+    with code.first_call("float64"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_written_or_is_not_ours_alone_is_passed_over(monkeypatch, tmp_path):
+    closed, shared = tmp_path / "file", tmp_path / "shared"
+    closed.touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(closed))
+    monkeypatch.setenv("HOME", str(closed))
+    monkeypatch.setattr(code.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    found = code.cache_folder()
+    assert found is not None
+    assert found.is_relative_to(tmp_path / "temporary")
+    found.chmod(0o777)
+    assert code.cache_folder() is None
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(shared))
+    assert code.cache_folder() == next((shared / "recast-workbench").iterdir())
+
+
+CHECKED = """
+import numpy as np, torch
+from recast import STRATEGIES
+from test_choose import SEEDS, made_world, rough
+from sim.shortcuts.choose import FastPath
+from sim.policies.loglinear import LogLinear
+from sim.policies.protocol import MLP, Tabular
+from sim.training.step import Training
+for codes in ([(0, 0, 0), (0, 1, 2), (0, 2, 1), (1, 1, 1), (2, 0, 0)], [(0,), (2,)], [(1, 1)]):
+    world = made_world(codes, 3)
+    for dtype in (torch.float32, torch.float64):
+        for policy in (MLP(5), LogLinear(), Tabular()):
+            params = {k: v.to(dtype) for k, v in rough(policy, world.catalogue, SEEDS).items()}
+            for name in ("grpo", "recast", "repair_only", "reinforce", "sft"):
+                for group, kl in ((1, 0.0), (2, 0.1), (300, 0.0)):
+                    how = Training(batch=4, group=group, temperature=0.7, kl_weight=kl)
+                    fast = FastPath.of(policy, world, STRATEGIES[name], params, SEEDS, how)
+                    for spoilt in (0.0, float("nan"), float("inf")):
+                        bad = {k: v.clone() for k, v in params.items()}
+                        next(iter(bad.values()))[0] += spoilt
+                        fast.step(bad, 1)
+                    fast.advance(torch.full((2,), 0.1), 0, 5)
+print("inside")
+"""
+
+
+@pytest.mark.drill
+def test_no_index_of_the_machine_code_leaves_its_array(tmp_path):
+    """With numba's own checks on, and nothing taken from the cache of unchecked code."""
+    environment = {
+        **os.environ,
+        "NUMBA_BOUNDSCHECK": "1",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), *sys.path]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CHECKED], capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stdout) == (0, "inside\n"), done.stderr
+
+
+def test_the_kernel_is_part_of_a_runs_name_and_not_of_its_starts():
+    general, compiled = (
+        Sweep.model_validate(load_experiment("quick", {"train.kernel": k}).model_dump()).runs()[0]
+        for k in ("general", "compiled")
+    )
+    assert general.key != compiled.key
+    assert general.start == compiled.start
+    assert compiled.config["train_spec"]["kernel"] == "compiled"

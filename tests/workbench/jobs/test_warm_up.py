@@ -1,0 +1,27 @@
+"""Compiling in the background."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.kernel import code
+from sim.training import learner
+from workbench.jobs import warm_up
+
+
+def test_what_a_machine_has_is_not_compiled_again(monkeypatch, tmp_path):
+    started: list[list[str]] = []
+    monkeypatch.setattr(warm_up.subprocess, "run", lambda command, **_: started.append(command))
+    monkeypatch.setattr(code, "FOLDER", tmp_path)
+    assert warm_up.compile_missing()
+    assert [command[-2:] for command in started] == [["sim.kernel.warm", "float64"]]
+    with code.first_call("float64"):
+        pass
+    assert not warm_up.compile_missing()
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("reason", ["No module named 'numba'"])
+def test_where_numba_cannot_be_used_nothing_is_started(monkeypatch, reason):
+    monkeypatch.setattr(learner, "why_not_compiled", lambda: reason)
+    assert not warm_up.compile_missing()

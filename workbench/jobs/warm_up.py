@@ -1,0 +1,33 @@
+"""The training kernel is compiled in the background, so that a first race does not wait for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from functools import cache
+
+PRECISION = "float64"
+"""Of a race, and of every run that asks for no other."""
+
+
+@cache
+def warm_up() -> None:
+    """Once per process: look whether this machine has the kernel's code, and else start a process
+    that compiles it. Returns at once."""
+    threading.Thread(target=compile_missing, daemon=True).start()
+
+
+def compile_missing() -> bool:
+    """Compile what this machine does not have yet; whether there was anything to do."""
+    from sim.training.learner import why_not_compiled
+
+    if why_not_compiled() is not None:
+        return False
+    from sim.kernel.code import is_compiled
+
+    if is_compiled(PRECISION):
+        return False
+    command = [sys.executable, "-m", "sim.kernel.warm", PRECISION]
+    subprocess.run(command, check=False, capture_output=True)
+    return True
