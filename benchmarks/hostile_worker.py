@@ -55,7 +55,6 @@ def command(arguments: list[str]) -> int:
 def page(given: dict[str, Any]) -> int:
     """Hand a text to what a page does with it; 2 when it is refused."""
     from workbench.errors import UserError
-
     from workbench.jobs.sweep import check_sweep
     from workbench.theory.microscope import read_group
 

@@ -26,13 +26,13 @@ from typing import Any
 import click
 import numpy as np
 import polars as pl
-from workbench.errors import LogError
 
 from workbench.commands.reading import Reading, reading_options
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings import examine
 from workbench.diagnosis.findings.curves import curves_of
 from workbench.diagnosis.logs.read import files_of
+from workbench.errors import LogError
 
 SECONDS = 120
 TRL = {

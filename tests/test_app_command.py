@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from workbench.errors import UserError
 
 from workbench.cli import cli
 from workbench.commands import app as command
+from workbench.errors import UserError
 from workbench.pages import navigation
 
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from workbench.errors import LogError
 
+from workbench.errors import LogError
 from workbench.jobs import reading
 
 ROOT = Path(__file__).parents[1]

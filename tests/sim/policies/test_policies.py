@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from workbench.errors import UserError
 
 from recast import STRATEGIES
 from sim.decoding.sample import path_logp
@@ -23,6 +22,7 @@ from sim.training.warm_start import all_zero_share, warm_start
 from sim.worlds.catalogue import build_catalogue
 from sim.worlds.world import SyntheticWorld, World, build_synthetic
 from workbench.cli import cli
+from workbench.errors import UserError
 from workbench.execution.tasks import build_policy
 from workbench.spec.experiment import assignments, load_experiment
 from workbench.spec.sweep import Sweep

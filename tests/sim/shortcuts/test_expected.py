@@ -10,7 +10,6 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workbench.errors import UserError
 
 from recast import STRATEGIES
 from recast.strategies import parse_strategy
@@ -26,6 +25,7 @@ from sim.training.trainer import train
 from sim.worlds.free_decoding import free_world
 from sim.worlds.world import Prompts, SyntheticWorld, World, build_synthetic
 from workbench.cli import cli
+from workbench.errors import UserError
 from workbench.spec.experiment import load_experiment
 
 G = 4

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from workbench.errors import UserError
 
 from recast import STRATEGIES
 from recast.items import read_folder
@@ -17,6 +16,7 @@ from sim.policies.protocol import MLP
 from sim.training.trainer import Training, train
 from sim.worlds.replay import RECENT, load_replay
 from sim.worlds.world import World
+from workbench.errors import UserError
 from workbench.execution.tasks import build_world
 from workbench.spec.experiment import load_experiment
 

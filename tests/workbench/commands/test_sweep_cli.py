@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 import pytest
 from sweeping import TOML, gone, payload, payload_bytes
-from workbench.errors import UserError
 
 from workbench.analysis.compare import compare, parse_side
 from workbench.cli import main
+from workbench.errors import UserError
 from workbench.store.runs import Store
 
 COMMAND = [sys.executable, "-c", "from workbench.cli import main; main()"]

@@ -7,12 +7,12 @@ from dataclasses import asdict
 import planted
 import pytest
 from click.testing import CliRunner
-from workbench.errors import UserError
 
 from workbench.commands.diagnose import diagnose as command
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs.read import read_log
 from workbench.diagnosis.lookalike import RIVALS, WARNING, Wanted, imitate, rank, wanted_of
+from workbench.errors import UserError
 from workbench.jobs.lookalike import Lookalike
 
 

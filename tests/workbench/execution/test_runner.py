@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from sweeping import TINY, payload, payload_bytes
-from workbench.errors import DiskError, UserError
 
 import workbench.execution.executors
 import workbench.execution.runner
 from sim.evaluate import Snapshot
+from workbench.errors import DiskError, UserError
 from workbench.execution.executors import Event, Processes, Serial, open_executor
 from workbench.execution.runner import Interruption, batches, run_all, run_sweep
 from workbench.execution.tasks import Start, StartTask

@@ -15,10 +15,10 @@ from typing import get_args
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from workbench.errors import UserError
 
 from workbench import charts
 from workbench.cli import cli
+from workbench.errors import UserError
 from workbench.report.figures import PARTS, Figure
 from workbench.report.html import Report, export_charts, page
 from workbench.spec import sweep

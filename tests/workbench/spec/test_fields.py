@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from workbench.errors import UserError
 
 from workbench.cli import cli
+from workbench.errors import UserError
 from workbench.spec.experiment import assignments, load_experiment
 from workbench.spec.fields import fields_page, spec_fields
 from workbench.spec.sweep import load_sweep

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workbench.errors import UserError
 
 from recast.items import read_folder
+from workbench.errors import UserError
 from workbench.spec.experiment import Experiment, load_experiment, preset_names
 from workbench.spec.keys import folder_fingerprint
 from workbench.spec.limits import lifted, need_of

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workbench.errors import UserError
 
+from workbench.errors import UserError
 from workbench.spec.experiment import Experiment, change, load_experiment, validated
 from workbench.spec.keys import folder_fingerprint, run_config, run_key, start_key
 from workbench.spec.sweep import Sweep, Tune, load_sweep, sweep_names

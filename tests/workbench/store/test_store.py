@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workbench.errors import DiskError
 
 import workbench.store.files
 import workbench.store.runs
 from recast.ledger import RunRecord
 from workbench.analysis.example import load_or_example
+from workbench.errors import DiskError
 from workbench.store.files import Claim, sha256
 from workbench.store.runs import Contents, Store, complaints, config_of
 

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workbench.errors import UserError
 
+from workbench.errors import UserError
 from workbench.real.efficiency import read_efficiency
 from workbench.stats.seeds import interval, mean
 from workbench.studies import phase_map as phases

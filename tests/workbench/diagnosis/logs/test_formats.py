@@ -8,13 +8,13 @@ from pathlib import Path
 import planted
 import pytest
 import trainer_logs
-from workbench.errors import LogError
 
 from recast import REGIMES
 from workbench.diagnosis.diagnosis import diagnose, regime_table
 from workbench.diagnosis.logs.formats import FORMATS
 from workbench.diagnosis.logs.mapping import MappingError, choice_of
 from workbench.diagnosis.logs.read import files_of, read_log
+from workbench.errors import LogError
 
 ROWS = planted.log(5, steps=4, batch=6, group=4)
 

@@ -13,7 +13,6 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from workbench.errors import LogError
 
 from recast import REGIMES
 from workbench.diagnosis.diagnosis import diagnose, over_training, regime_table
@@ -23,6 +22,7 @@ from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import FORMATS, files_of, read_log, recognise
 from workbench.diagnosis.logs.semantic_ids import agreement, codes
 from workbench.diagnosis.logs.values import number
+from workbench.errors import LogError
 
 ROOT = Path(__file__).parents[4]
 

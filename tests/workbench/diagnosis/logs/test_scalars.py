@@ -10,10 +10,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from workbench.errors import LogError
 
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
 from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
+from workbench.errors import LogError
 
 CURVE = [(10 * step, step / 8) for step in range(1, 6)]
 
