@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 
@@ -94,7 +96,7 @@ def group_story(
             ),
         ]
     tree = alt.layer(*layers).properties(width=_TREE, height=height)
-    panels = [tree]
+    panels: list[Any] = [tree]
     named: list[str] = []
     if bars is not None:
         named = bars["panel"].unique(maintain_order=True).to_list()
@@ -122,7 +124,7 @@ def _named(frame: pl.DataFrame, place: alt.Y) -> alt.Chart:
     return named
 
 
-def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> alt.LayerChart:
+def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> Chart:
     """The bars of one strategy. A panel without a weight says so, which is its message."""
     top = float(rows["weight"].abs().max() or 1)  # type: ignore[arg-type]
     x = alt.X("weight:Q", title="Weight").axis(tickCount=3, grid=False)
@@ -145,7 +147,7 @@ def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> alt.Lay
             .mark_text(color=INK, angle=270, fontSize=13)
             .encode(x=alt.value(_BARS / 2 - 14), y=alt.value(height / 2), text="label:N")
         )
-    found: alt.LayerChart = alt.layer(*layers).properties(width=_BARS, height=height, title=title)
+    found: Chart = alt.layer(*layers).properties(width=_BARS, height=height, title=title)
     return found
 
 

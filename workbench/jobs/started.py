@@ -23,9 +23,13 @@ WORDS = {"started": "cut off", "stopped": "stopped", "refused": "refused"}
 
 def note(sweep: Sweep, store: Store, state: Ended, reason: str = "") -> None:
     """Write down how a sweep stands. Raises DiskError."""
-    content = {"schema_version": 1, "state": state, "reason": reason}
-    content["sweep"] = sweep.model_dump(mode="json")
-    content["runs"] = [run.key for run in sweep.runs()]
+    content = {
+        "schema_version": 1,
+        "state": state,
+        "reason": reason,
+        "sweep": sweep.model_dump(mode="json"),
+        "runs": [run.key for run in sweep.runs()],
+    }
     replace(json.dumps(content).encode(), _place(sweep, store))
 
 

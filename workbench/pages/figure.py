@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 import streamlit as st
 
-from workbench.analysis.answers import Answer
 from workbench.analysis.export import csv_text
 from workbench.charts.picture import picture
 from workbench.charts.style import Chart
+
+if TYPE_CHECKING:
+    from workbench.analysis.answers import Answer
 
 
 def figure(
