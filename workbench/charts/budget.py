@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import altair as alt
 import polars as pl
 
@@ -34,7 +36,8 @@ def learning_curves(
         .encode(x="x:Q", y="low:Q", y2="high:Q", color=colour)
     )
     lines = base.mark_line().encode(
-        y=alt.Y("mean:Q", title=label).scale(zero=False),
+        # On one line a long name is longer than the axis and pushes the chart's own title out.
+        y=alt.Y("mean:Q", title=textwrap.wrap(label, 30)).scale(zero=False),
         strokeDash=dash,
         order="x:Q",
     )

@@ -165,7 +165,7 @@ def verdict_map(frame: pl.DataFrame, title: str, description: str) -> Chart:
         x=alt.X("rival:N", title=None, sort=rivals).axis(
             orient="top", labelAngle=0, labelFontSize=13, labelLimit=220, domain=False, ticks=False
         ),
-        y=alt.Y("label:N", title=None, sort=rows).axis(labelLimit=240, domain=False, ticks=False),
+        y=alt.Y("label:N", title=None, sort=rows).axis(labelLimit=340, domain=False, ticks=False),
     )
     number = [
         alt.Tooltip(f"{name}:Q", title=words, format="+.4f")

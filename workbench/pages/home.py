@@ -123,12 +123,16 @@ def verdicts() -> Step:
     frame, made = packaged_runs()
     rivals = [name for name in ("sft", "grpo") if name in set(frame["strategy"])]
     table = versus(frame, "recast", rivals)
-    tones, seeds = table["tone"].to_list(), min(table["n"].to_list())
+    seeds = min(table["n"].to_list())
     return Step(
-        "Where does ReCast help, where does SFT tie, where does GRPO win?",
-        f"Of {len(tones)} comparisons in the packaged runs **ReCast is ahead in "
-        f"{tones.count('first')}, behind in {tones.count('second')}, and not told apart in "
-        f"{tones.count('open')}.**",
+        "Where does ReCast help, and where do SFT or GRPO win?",
+        "In the packaged simulated runs **"
+        + "; ".join(
+            f"against {rival} ReCast is ahead on {won.count('first')}, behind on "
+            f"{won.count('second')} and not told apart on {won.count('open')} of {len(won)} metrics"
+            for rival, won in ((one, table.filter(rival=one)["tone"].to_list()) for one in rivals)
+        )
+        + ".**",
         charts.verdict_map(
             tiles(table.with_columns(p="p_corrected"), value),
             "Who is ahead, at each side's own best learning rate?",
