@@ -1,8 +1,9 @@
 """How quick the app feels, in a real browser: python benchmarks/app_speed.py [--runs 5000]
 
-Prints the time to the title, the first picture and the whole of the start page in a fresh and in a
-warm server, the median time from a key press on a slider to the redrawn chart, and how long the
-Sweeps page takes to open and to filter with many stored runs, and a race to its first curves.
+Prints the time to the title and the picture of the home page and to the whole of Learnability in a
+fresh and in a warm server, a step of the story, the median time from a key press on a slider to the
+redrawn chart, and how long the Sweeps page takes to open and to filter with many stored runs, and a
+race to its first curves.
 """
 
 from __future__ import annotations
@@ -48,15 +49,28 @@ def fill(root: Path, runs: int) -> None:
 
 
 def opening(page: Any, address: str, which: str) -> None:
-    """From the request to the title, to the first chart, and to all four of the start page."""
+    """To the title and the picture of the home page, and to all of Learnability."""
     began = time.perf_counter()
     page.goto(address, wait_until="commit")
     page.wait_for_selector('[data-testid="stMain"] h1')
     say(f"start page, {which}: title", time.perf_counter() - began)
     page.wait_for_function(f"document.querySelector('{CHART} svg .mark-group path')")
     say(f"start page, {which}: first picture", time.perf_counter() - began)
+    began = time.perf_counter()
+    page.goto(f"{address}/learnability", wait_until="commit")
     page.wait_for_function(DRAWN, arg=4)
-    say(f"start page, {which}: all of it", time.perf_counter() - began)
+    say(f"Learnability, {which}: all of it", time.perf_counter() - began)
+
+
+def next_step(page: Any, address: str) -> float:
+    """Seconds from Next to the next picture."""
+    page.goto(address)
+    page.wait_for_function(DRAWN, arg=1)
+    before = page.locator(f"{CHART} svg").first.evaluate("drawing => drawing.innerHTML")
+    began = time.perf_counter()
+    page.get_by_role("button", name="Next").click()
+    page.wait_for_function(REDRAWN, arg=before)
+    return time.perf_counter() - began
 
 
 def slider(page: Any, presses: int = 15) -> float:
@@ -98,6 +112,9 @@ def main() -> None:
         with app(Path(folder) / "empty") as address:
             opening(page, address, "first visit of a fresh server")
             opening(page, address, "next visit")
+            say("a step of the story", next_step(page, address))
+            page.goto(f"{address}/learnability")
+            page.wait_for_function(DRAWN, arg=4)
             say("slider on Learnability, median", slider(page))
             page.goto(f"{address}/gradient_signals")
             page.wait_for_function(DRAWN, arg=3)

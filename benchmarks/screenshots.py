@@ -14,7 +14,8 @@ from browser import DRAWN, ROOT, app, tab
 from workbench.real.saved import packaged
 
 PAGES = {
-    "learnability": ("", 4),
+    "home": ("?step=3", 1),
+    "learnability": ("learnability", 4),
     "gradient-signals": ("gradient_signals?group=0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0", 3),
     "train-live": ("train_live?items=256&steps=60", 4),
     "budget": ("budget", 4),

@@ -157,6 +157,8 @@ def test_the_first_picture_of_the_start_page_needs_no_torch_and_no_scipy() -> No
         "from workbench.pages import address, figure\n"
         "from workbench.theory.regimes import regime_frame\n"
         "charts.regimes_by_group(regime_frame(0.01, 0.5, [8])).to_dict()\n"
+        "from workbench.theory import group, story\n"
+        "charts.group_story(*story.leaves()[:2], group.DEPTH).to_dict()\n"
         "print([m for m in ('torch', 'scipy', 'pydantic') if m in sys.modules])"
     )
     done = subprocess.run(

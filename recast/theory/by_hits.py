@@ -138,6 +138,22 @@ def by_hits(strategy: Strategy, group: int) -> ByHits:
     )
 
 
+@lru_cache(maxsize=512)
+def any_signal(strategy: Strategy, group: int) -> Tensor:
+    """Chance that a group with k = 0..W hits gives any signal; `[W + 1]`, W = `sampled_width`.
+
+    The `count > 0` of `by_hits` without its other tables, a sixth of the work. For a strategy whose
+    groups do not look at each other (`by_hits(...).batch` is 1). Raises ValueError as `by_hits`.
+    """
+    if group < 1:
+        raise ValueError(f"group: expected at least 1 rollout, got {group}")
+    if reason := why_undefined(strategy):
+        raise ValueError(f"strategy: {reason}")
+    reward, share = arrangements(sampled_width(strategy, group))
+    counted = _tally(strategy, reward.unsqueeze(1).unsqueeze(-2), "alike")["count"]
+    return ((counted > 0).to(share.dtype) * share).sum(0)[0]
+
+
 def arrangements(group: int) -> tuple[Tensor, Tensor]:
     """Rewards `[A, G + 1, G]` of each arrangement and hit count, and their share `[A, 1, G + 1]`.
 

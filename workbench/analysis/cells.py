@@ -39,8 +39,8 @@ def cell_labels(frame: pl.DataFrame) -> dict[str, str]:
 def run_table(frame: pl.DataFrame) -> pl.DataFrame:
     """One row per run after its last step on the test split, all users.
 
-    Columns: strategy, lr, seed, tuned, the fields that vary, each metric that has values, step,
-    rollouts, diverged_at, cell, run.
+    Columns: strategy, lr, seed, tuned (null where one rate alone was tried), the fields that vary,
+    each metric that has values, step, rollouts, diverged_at, cell, run.
     """
     if frame.is_empty():
         return frame
@@ -59,4 +59,9 @@ def run_table(frame: pl.DataFrame) -> pl.DataFrame:
         )
         if name in last.columns
     ]
-    return last.select(known).sort("cell", "strategy", "lr", "seed")
+    rates = pl.col("lr").n_unique().over("cell", "strategy")
+    return (
+        last.with_columns(tuned=pl.when(rates > 1).then("tuned"))
+        .select(known)
+        .sort("cell", "strategy", "lr", "seed")
+    )

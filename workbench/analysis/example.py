@@ -14,6 +14,15 @@ EXAMPLE = Path(__file__).parents[1] / "example" / "quick.parquet"
 EXAMPLE_COMMAND = "recast run --preset quick --store example && recast store export example FILE"
 
 
+def packaged_example() -> tuple[pl.DataFrame, str]:
+    """The packaged example's runs with `tuned` marked, and a label that says what they are; an
+    empty frame where the package has none."""
+    if not EXAMPLE.exists():
+        return pl.DataFrame(), "no runs yet: recast run --preset quick"
+    label = f"packaged example, not your data; regenerate it with: {EXAMPLE_COMMAND}"
+    return mark_tuned(pl.read_parquet(EXAMPLE)), label
+
+
 def load_or_example(root: str | Path | None = None) -> tuple[pl.DataFrame, str]:
     """The runs of a store (default: the folder named by RECAST_STORE, else `runs`), or the
     packaged example when it is empty; with a label that says which."""
@@ -25,7 +34,5 @@ def load_or_example(root: str | Path | None = None) -> tuple[pl.DataFrame, str]:
     if not frame.is_empty():
         label = f"your store: {folder} ({frame['run'].n_unique()} runs)"
         return mark_tuned(frame), "; ".join([label, *left_out[:3]])
-    if not EXAMPLE.exists():
-        return pl.DataFrame(), "no runs yet: recast run --preset quick"
-    label = f"packaged example, not your data; regenerate it with: {EXAMPLE_COMMAND}"
-    return mark_tuned(pl.read_parquet(EXAMPLE)), "; ".join([label, *left_out[:3]])
+    example, label = packaged_example()
+    return example, "; ".join([label, *left_out[:3]])

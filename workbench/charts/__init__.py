@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
+    from workbench.charts.story import group_story, verdict_map
     from workbench.charts.strategy_style import STYLE, in_order
     from workbench.charts.style import (
         COUNTS,
@@ -60,6 +61,7 @@ else:
             "trade_offs": ("pareto_front", "phase_map"),
             "learnability": ("signal_counts", "weights", "what_width_buys"),
             "live": ("regimes_over_training", "trade_off"),
+            "story": ("group_story", "verdict_map"),
             "strategy_style": ("STYLE", "in_order"),
             "questions": (
                 "against_k",
@@ -103,6 +105,7 @@ __all__ = [
     "differences",
     "exact_directions",
     "final_scores",
+    "group_story",
     "in_order",
     "learning_curves",
     "logged_regimes",
@@ -118,6 +121,7 @@ __all__ = [
     "signal_counts",
     "trade_off",
     "update_ratio",
+    "verdict_map",
     "waiting_curves",
     "weights",
     "what_if",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import altair as alt
 import polars as pl
 
@@ -34,7 +36,8 @@ def learning_curves(
         .encode(x="x:Q", y="low:Q", y2="high:Q", color=colour)
     )
     lines = base.mark_line().encode(
-        y=alt.Y("mean:Q", title=label).scale(zero=False),
+        # On one line a long name is longer than the axis and pushes the chart's own title out.
+        y=alt.Y("mean:Q", title=textwrap.wrap(label, 30)).scale(zero=False),
         strokeDash=dash,
         order="x:Q",
     )
@@ -54,9 +57,9 @@ def learning_curves(
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")
             layers.append(mark.mark_rule(color=INK, strokeDash=[3, 3]))
-            # All curves leave from the start: its name stands where they have risen.
+            # All curves leave from the start: its name stands at their other end, below the marks.
             text = (
-                mark.mark_text(align="right", dx=-4, dy=-6, color=INK).encode(x=alt.value("width"))
+                mark.mark_text(align="right", dx=-4, dy=11, color=INK).encode(x=alt.value("width"))
                 if name == "start"
                 else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.value(0))
             )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import Chart, titled
+from workbench.charts.style import INK, Chart, log_ticks, titled
 
 PAPER_RATIO = 16.6
-PREFIX = {"reencoded": "prompt re-encoded per rollout", "shared": "prompt shared by the group"}
+PREFIX = {"reencoded": "encoded per rollout", "shared": "shared by group"}
 
 
 def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
@@ -29,14 +29,22 @@ def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
         .scale(type="log", base=2, domain=[widths[0] / 1.2, widths[-1] * 1.2], nice=False)
         .axis(values=widths)
     )
-    y = alt.Y("ratio:Q", title=f"Update time, {baseline} / {strategy}").scale(type="log")
+    values = [v for name in ("ratio", "token_ratio") for v in shown[name].drop_nulls()]
+    ticks = log_ticks(min(values), max(values)) if values and min(values) > 0 else []
+    y = (
+        alt.Y("ratio:Q", title=f"Update time, {baseline} / {strategy}")
+        .scale(type="log")
+        .axis(values=ticks, format="~g")
+    )
     colour = alt.Color("mode:N", title="Prompt").scale(
         domain=list(PREFIX.values()), range=["#0072B2", "#D55E00"]
     )
     dash = alt.StrokeDash("mode:N", title="Prompt").scale(
         domain=list(PREFIX.values()), range=[[1, 0], [6, 3]]
     )
-    shape = alt.Shape("micro:N", title="Micro-batch")
+    shape = alt.Shape("micro:N", title="Micro-batch").legend(
+        symbolFillColor=INK, symbolStrokeColor=INK
+    )
     lines = (
         alt.Chart(shown.unique(["group", "prompt_tokens", "mode"], maintain_order=True))
         .mark_line()
@@ -54,10 +62,10 @@ def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
         )
     )
     paper = pl.DataFrame({"ratio": [PAPER_RATIO], "label": ["paper: 16.6x at G = 32"]})
-    rule = alt.Chart(paper).mark_rule(color="black", strokeDash=[2, 2]).encode(y="ratio:Q")
+    rule = alt.Chart(paper).mark_rule(color=INK, strokeDash=[2, 2]).encode(y="ratio:Q")
     text = (
         alt.Chart(paper)
-        .mark_text(align="left", dx=4, dy=-6, color="black")
+        .mark_text(align="left", dx=4, dy=-6, color=INK)
         .encode(x=alt.value(0), y="ratio:Q", text="label:N")
     )
     tokens = sorted(shown["prompt_tokens"].unique().to_list())

@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import INK, Chart, titled
+from workbench.charts.style import INK, Chart, log_ticks, titled
 
 
 def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
@@ -48,7 +48,13 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         return layered.properties(width=270, height=260)
 
     share = alt.Y("learnable:Q", title="Groups with a signal").axis(format="%")
-    cost = alt.Y("cost:Q", title="Rollouts per group with a signal").scale(type="log")
+    costs = frame["cost"].drop_nulls().cast(pl.Float64).to_list()
+    ticks = log_ticks(min(costs), max(costs)) if costs else []
+    cost = (
+        alt.Y("cost:Q", title="Rollouts per group with a signal")
+        .scale(type="log")
+        .axis(values=ticks, format=",~g")
+    )
     return titled(
         panel(frame, share.scale(domain=[0, 1])) | panel(frame.drop_nulls("cost"), cost),
         "What does a wider search buy?",

@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import COUNTS, INK, Chart, titled
+from workbench.charts.style import COUNTS, INK, Chart, few_ticks, titled
 
 _LEAVES = {
     "hit": ("#008A61", "circle"),
@@ -19,7 +19,7 @@ _LEAVES = {
 def sid_tree(nodes: pl.DataFrame, edges: pl.DataFrame, depth: int) -> Chart:
     """A group as a prefix tree of semantic IDs; the thick branch is the target's.
 
-    nodes, edges: as `microscope.tree_frames` gives them. depth: levels of an ID.
+    nodes, edges: as `group.tree_frames` gives them. depth: levels of an ID.
     """
     place = alt.Y("row:Q", axis=None).scale(reverse=True)
     branch = ["shared with the target", "other"]
@@ -29,7 +29,7 @@ def sid_tree(nodes: pl.DataFrame, edges: pl.DataFrame, depth: int) -> Chart:
         .encode(
             x=alt.X("level:Q", title="Level of the semantic ID (0: root)")
             .axis(values=list(range(depth + 1)), format="d", grid=False)
-            .scale(domain=[0, depth + 1.5], nice=False),
+            .scale(domain=[0, depth + 2], nice=False),
             y=place,
             detail="edge:N",
             color=alt.Color("path:N", sort=branch, legend=None).scale(
@@ -72,13 +72,15 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     """
     order, colour, _, _ = scales(frame)
     slots = frame.sort("place")["slot"].unique(maintain_order=True).to_list()
+    weights = frame["weight"].cast(pl.Float64).to_numpy()
+    ticks = few_ticks(float(weights.min()), float(weights.max()))
     base = alt.Chart(frame).encode(
         x=alt.X("slot:N", title="Rollout of the group", sort=slots).axis(
             labelAngle=0, labelOverlap=True, domain=False, ticks=False
         )
     )
     bars = base.mark_bar().encode(
-        y=alt.Y("weight:Q", title=None).axis(tickCount=3, grid=False),
+        y=alt.Y("weight:Q", title=None).axis(values=ticks, format="~g", grid=False),
         color=colour.legend(None),
         tooltip=["strategy:N", "slot:N", "origin:N", alt.Tooltip("weight:Q", format=".3f")],
     )

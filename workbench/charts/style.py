@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -63,6 +64,30 @@ REGIME_STYLE = tuple(
         strict=True,
     )
 )
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 3, 10, 30, ... that a logarithmic axis from low to high > 0 shows; over more than three
+    decades the tens alone."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1.0,) if last - first > 3 else (1.0, 3.0)
+    ticks = [
+        float(f"{step * 10.0**place:.6g}") for place in range(first, last + 1) for step in steps
+    ]
+    return [tick for tick in ticks if 0.99 * low <= tick <= 1.01 * high]
+
+
+def few_ticks(low: float, high: float, most: int = 4) -> list[float]:
+    """Evenly spaced round numbers from low to high, 0 among them: at most `most`, for low rows."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if not high > low:
+        return [0.0]
+    size = 10.0 ** math.floor(math.log10((high - low) / most))
+    for step in (size, 2 * size, 5 * size, 10 * size, 20 * size):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most:
+            return [float(f"{step * place:.6g}") for place in range(first, last + 1)]
+    return [0.0]
 
 
 def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[alt.Tooltip]:

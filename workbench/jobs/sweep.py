@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +75,8 @@ def missing(plan: Sweep, store: Store) -> tuple[int, int]:
 
 
 def recorded(store: Store) -> pl.DataFrame:
-    """Sweeps that a store has seen end: name, strategies, runs, missing, failed, sweep as JSON.
+    """Sweeps that a store has seen end: name, strategies, runs, missing, failed, why (the
+    first failure), sweep as JSON.
 
     A record that cannot be read is left out and named on the log.
     """
@@ -89,6 +91,7 @@ def recorded(store: Store) -> pl.DataFrame:
                     "runs": len(content["runs"]),
                     "missing": sum(not store.has(str(key)) for key in content["runs"]),
                     "failed": len(content["failures"]),
+                    "why": next(iter(content["failures"].values()), ""),
                     "sweep": json.dumps(content["sweep"]),
                 }
             )
@@ -102,6 +105,7 @@ def recorded(store: Store) -> pl.DataFrame:
             "runs": pl.Int64,
             "missing": pl.Int64,
             "failed": pl.Int64,
+            "why": pl.String,
             "sweep": pl.String,
         },
     )
@@ -109,13 +113,16 @@ def recorded(store: Store) -> pl.DataFrame:
 
 @dataclass
 class Watch:
-    """A sweep in a process of its own. share: of all steps that were missing, 0 to 1."""
+    """A sweep in a process of its own. share: of the steps of this round, 0 to 1; rounds: how often
+    further rates were added; began: when the round began, in seconds of `time.monotonic`."""
 
     plan: Sweep
     store: Path
     state: Literal["running", "finished", "stopped", "refused", "lost"] = "running"
     text: str = "Starting"
     share: float = 0.0
+    rounds: int = 1
+    began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._child = Child("workbench.jobs.sweep_worker")
@@ -138,6 +145,12 @@ class Watch:
                 self._take_in(event)
         return self
 
+    def left(self) -> float | None:
+        """Seconds that this round takes from here at its pace so far; None before it has one."""
+        if self.share < 0.02:
+            return None
+        return (time.monotonic() - self.began) * (1 - self.share) / self.share
+
     def stop(self) -> None:
         """Ask it to end after the work in flight."""
         self.text = "Stopping after the work in flight"
@@ -150,7 +163,10 @@ class Watch:
     def _take_in(self, event: dict[str, Any]) -> None:
         match event["kind"]:
             case "progress":
-                self.share = event["done"] / max(event["total"], 1)
+                share = event["done"] / max(event["total"], 1)
+                if share < self.share:
+                    self.rounds, self.began = self.rounds + 1, time.monotonic()
+                self.share = share
                 if not self.text.startswith("Stopping"):
                     self.text = event["text"]
             case "end":

@@ -6,6 +6,7 @@ soon as stdin closes. Whatever ends it, stored runs are complete and the same or
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import IO
 from workbench.errors import UserError
 from workbench.execution.runner import run_sweep
 from workbench.jobs.process import Voice
+from workbench.jobs.started import forget, note
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 
@@ -37,10 +39,12 @@ def main() -> None:
     order = json.loads(line)
     sweep = Sweep.model_validate(order["sweep"])
     threading.Thread(target=_listen, args=(sys.stdin,), daemon=True).start()
+    store = Store(Path(order["store"]))
     try:
+        note(sweep, store.prepare(), "started")
         outcome = run_sweep(
             sweep,
-            Store(Path(order["store"])).prepare(),
+            store,
             lambda done, total, text: voice.say("progress", done=done, total=total, text=text),
         )
         voice.say(
@@ -49,9 +53,13 @@ def main() -> None:
             reused=outcome.reused,
             failures=list(dict.fromkeys(outcome.failures.values())),
         )
+        forget(sweep, store)
     except UserError as problem:
+        with contextlib.suppress(UserError):  # the disk may be what refuses
+            note(sweep, store, "refused", str(problem))
         voice.say("refused", text=str(problem))
     except KeyboardInterrupt:
+        note(sweep, store, "stopped")
         voice.say("stopped")
 
 

@@ -8,7 +8,9 @@ gives the widget no default of its own:
     st.slider("Mean (%)", 0.0, 50.0, **view.number("mean", 0.54, low=0.0, high=50.0))
     st.selectbox("Metric", metrics, **view.one_of("metric", metrics))
 
-A value equal to its default is left out of the address; one that does not fit is ignored.
+A value equal to its default is left out of the address. One that does not fit is replaced, and the
+page says so. Coming back to a page by the navigation finds its controls as they were left; an
+address with anything in it is taken as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import streamlit as st
 
 T = TypeVar("T", int, float)
 _HERE, _DEFAULTS, _ARRIVALS = "_address", "_address_defaults", "_address_arrivals"
+_KEPT, _TOLD = "_address_kept", "_address_told"
+_SHOWN = 40  # letters of a bad value
 
 
 class Address:
@@ -29,12 +33,19 @@ class Address:
     def __init__(self, page: str) -> None:
         self._page = page
         self._defaults: dict[str, Any] = {}
-        self._arrived = st.session_state.get(_HERE) != self._here()
+        before = st.session_state.get(_HERE)
+        self._arrived = before != self._here()
+        if self._arrived:
+            kept = st.session_state.setdefault(_KEPT, {})
+            if before is not None:
+                kept[before[0]] = {name: list(texts) for name, texts in before[1:]}
+            if before is not None and before[0] != page and not len(st.query_params):
+                st.query_params.from_dict(kept.get(page, {}))
+            st.session_state[_ARRIVALS] = self.arrivals + 1
+            st.session_state[_TOLD] = {}
         self._before = {} if self._arrived else st.session_state.get(_DEFAULTS, {})
         st.session_state[_HERE] = self._here()
         st.session_state[_DEFAULTS] = self._defaults
-        if self._arrived:
-            st.session_state[_ARRIVALS] = self.arrivals + 1
 
     @property
     def arrivals(self) -> int:
@@ -78,6 +89,10 @@ class Address:
 
         def read(texts: list[str]) -> list[Any] | None:
             chosen = [known[text] for text in texts if text in known]
+            if len(chosen) < len(texts) and texts != [""]:
+                st.session_state.setdefault(_TOLD, {})[name] = ", ".join(
+                    text for text in texts if text not in known
+                )[:_SHOWN]
             return chosen if chosen or texts == [""] else None
 
         return self._link(
@@ -108,6 +123,7 @@ class Address:
                 query[name] = _texts(value)
         st.query_params.from_dict(query)
         st.session_state[_HERE] = self._here()
+        st.session_state[_TOLD] = {}
 
     def presets(self, choices: Mapping[str, Mapping[str, Any]]) -> None:
         """One button per named view."""
@@ -131,11 +147,23 @@ class Address:
             texts = st.query_params.get_all(name)
             value = read(texts) if texts else None
             st.session_state[name] = fit(default if value is None else value)
+            if texts and _texts(st.session_state[name]) != _texts(value):
+                st.session_state.setdefault(_TOLD, {})[name] = ", ".join(texts)[:_SHOWN]
         elif st.session_state[name] == self._before.get(name, default):
             st.session_state[name] = fit(default)
         else:
             st.session_state[name] = fit(st.session_state[name])
+        if name in (told := st.session_state.get(_TOLD, {})):
+            st.warning(
+                f"The address asks for {_quoted(name)} = {_quoted(told[name])}, which this page "
+                f"does not have; it shows {_quoted(', '.join(_texts(st.session_state[name])))}."
+            )
         return {"key": name, "on_change": self.push}
+
+
+def _quoted(text: str) -> str:
+    """A text from outside as Markdown code, which holds no markup."""
+    return f"`{text.replace('`', chr(39)).replace(chr(10), ' ') or ' '}`"
 
 
 def _texts(value: Any) -> list[str]:

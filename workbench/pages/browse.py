@@ -137,5 +137,5 @@ def filtered(view: Address, runs: pl.DataFrame, labels: dict[str, str]) -> pl.Da
     return runs.filter(
         (pl.col("strategy").is_in(wanted) if wanted else pl.lit(True))
         & (pl.col("cell").is_in(cells) if cells else pl.lit(True))
-        & (pl.col("tuned") if only else pl.lit(True))
+        & (pl.col("tuned").fill_null(True) if only else pl.lit(True))
     )

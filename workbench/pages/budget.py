@@ -7,6 +7,7 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
+from workbench.analysis.answers import Answer, cheapest, leads
 from workbench.analysis.budget import (
     AXES,
     budget_table,
@@ -20,8 +21,8 @@ from workbench.analysis.budget import (
 from workbench.analysis.cells import cell_labels
 from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.pages.address import Address
-from workbench.pages.figure import few_seeds, figure, plain
-from workbench.pages.stored import cached_by_store, store_state, stored_runs
+from workbench.pages.figure import answer, few_seeds, figure, plain
+from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.report.figures import PAPER_SHARE
 from workbench.studies.evidence import with_setting
 from workbench.studies.phase_map import METRICS, phase_table
@@ -36,10 +37,29 @@ def mean_of(frame: pl.DataFrame, column: str) -> float | None:
     return float(values.to_numpy().mean()) if len(values) else None
 
 
+def sampled_users(rows: pl.DataFrame) -> str:
+    """How many users the learning curves are measured on, in words."""
+    counts = (
+        sorted({int(n) for n in rows["prompts"].drop_nulls()}) if "prompts" in rows.columns else []
+    )
+    return f"{' or '.join(f'{n:,}' for n in counts)}" if counts else "a sample of the"
+
+
+def target_sentence(rows: pl.DataFrame, metric: str, axis: str, baseline: str) -> str:
+    """What the baseline's own end costs on this axis; empty where it cannot be asked."""
+    try:
+        table = budget_table(rows, metric, axis, baseline)
+    except ValueError:
+        return ""
+    end = f"Target: where {baseline} ends on the curve of {charts.METRICS[metric]}. "
+    return end + cheapest(table, baseline, AXES[axis]) if table.height else ""
+
+
 view = Address("budget")
 st.title("Who gets further for the same budget?")
-state = store_state()
+state = data_switch(view)
 frame, source = stored_runs(state)
+st.caption(f"Data: {plain(source)}.")
 rows = tuned_test_rows(frame)
 metrics = [name for name in charts.METRICS if name in rows.columns and rows[name].count()]
 if not metrics:
@@ -74,27 +94,33 @@ cell = choices[2].selectbox(
     **view.one_of("cell", list(labels)),
 )
 rows = rows.filter(pl.col("cell") == cell)
-by = ", ".join(charts.METRICS.get(name, name) for name in chosen_by(rows).split(", "))
-st.caption(
-    f"Data: {plain(source)}. Test users. Each strategy at the learning rate that is best on "
-    f"validation users by: {by}."
-)
 known = charts.in_order(rows["strategy"].to_list())
 baseline = choices[3].selectbox("Baseline", known, **view.one_of("baseline", known))
 names = st.multiselect("Strategies", known, **view.some_of("strategies", known, known[:MOST_LINES]))
 rows = rows.filter(pl.col("strategy").is_in([*names, baseline]))
 whole_cell = frame.filter((pl.col("cell") == cell) & pl.col("strategy").is_in([*names, baseline]))
 
-told = [
-    caution.text
-    for caution in cautions(frame.filter(pl.col("cell") == cell), metric, baseline)
-    if caution.strategy in (*names, baseline)
+compared = [name for name in METRICS if name in whole_cell.columns]
+judged = cached_by_store(
+    state,
+    f"winners {cell} {metric} {sorted({*names, baseline})}",
+    lambda: phase_table(with_setting(whole_cell, []), list(dict.fromkeys([metric, *compared])), []),
+)
+by = ", ".join(charts.METRICS.get(name, name) for name in chosen_by(rows).split(", "))
+more = [
+    f"Each strategy at the learning rate that is best on validation users by: {by}. Curves and "
+    f"targets are measured on {sampled_users(rows)} test users, the answer and the table of "
+    "winners on all of them."
 ]
-if told:
-    st.warning(
-        "**Before you quote a ratio:**\n" + "".join(f"\n- {plain(text)}" for text in told),
-        icon=":material/balance:",
-    )
+said = judged.filter(pl.col("metric") == metric)
+reading = (
+    leads(said.row(0, named=True), charts.METRICS[metric])
+    if said.height
+    else Answer("nothing to compare", "Two strategies with the same seeds are needed.")
+)
+if cost := target_sentence(rows, metric, axis, baseline):
+    more.insert(0, cost)
+answer(reading, more)
 
 curves = curve_table(rows, metric, axis)
 missing = [
@@ -116,13 +142,18 @@ figure(
     "any policy can reach in this world.",
 )
 
+told = [
+    caution.text
+    for caution in cautions(frame.filter(pl.col("cell") == cell), metric, baseline)
+    if caution.strategy in (*names, baseline)
+]
+if told:
+    st.warning(
+        "**Before you quote a ratio:**\n" + "".join(f"\n- {plain(text)}" for text in told),
+        icon=":material/balance:",
+    )
+
 st.header("Does the winner change with the metric?")
-compared = [name for name in METRICS if name in whole_cell.columns]
-judged = cached_by_store(
-    state,
-    f"winners {cell} {sorted({*names, baseline})}",
-    lambda: phase_table(with_setting(whole_cell, []), compared, []),
-)
 if judged.is_empty():
     st.info("Two strategies with the same seeds are needed to name a winner.")
 else:
@@ -137,7 +168,8 @@ else:
         alt="Per metric: the winner if any, the best strategy, its hardest rival and the margin",
     )
     st.caption(
-        "After the same number of optimizer steps, so that plain SFT takes part. `best` has the "
+        "On all test users, after the same number of optimizer steps, so that plain SFT takes "
+        "part. `best` has the "
         "highest mean, `margin` is its lead over the rival that is hardest to tell from it, with a "
         "95% interval over paired seeds. It is the `winner` where p < .05 against every rival; "
         "`none` means that somebody does as well."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from workbench.analysis.answers import counted
 from workbench.analysis.export import csv_text
 from workbench.errors import UserError
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import answer, figure, plain
 from workbench.pages.stored import cached_by_store, store_folder, store_state
 from workbench.report.figures import claim_figures
 from workbench.spec.sweep import sweep_names
@@ -48,6 +49,7 @@ except UserError as problem:
     st.error(plain(str(problem)))
     st.stop()
 verdicts = claims_table(checked)
+answer(counted([one.verdict for one in checked]))
 if not evidence.sweeps:
     st.info(
         "No packaged sweep of the claims is in the store yet, so no testable claim is measured. "

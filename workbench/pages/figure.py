@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 import streamlit as st
@@ -11,6 +11,9 @@ import streamlit as st
 from workbench.analysis.export import csv_text
 from workbench.charts.picture import picture
 from workbench.charts.style import Chart
+
+if TYPE_CHECKING:
+    from workbench.analysis.answers import Answer
 
 
 def figure(
@@ -58,6 +61,21 @@ def figure(
             placeholder="-",
             alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
         )
+
+
+CHIPS = {
+    "first": ":material/check_circle:",
+    "second": ":material/cancel:",
+    "open": ":material/contrast:",
+}
+
+
+def answer(one: Answer, more: Sequence[str] = ()) -> None:
+    """The answer of a page before its pictures: a verdict, a sentence, and what goes with it."""
+    with st.container(border=True, key="answer"):
+        st.markdown(f"{CHIPS[one.tone]} **{plain(one.verdict)}.** {plain(one.sentence)}")
+        for line in more:
+            st.caption(plain(line))
 
 
 def few_seeds(pairs: int) -> None:

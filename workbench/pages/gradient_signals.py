@@ -10,15 +10,15 @@ from workbench import charts
 from workbench.analysis.budget import curve_table, tuned_test_rows
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
-from workbench.pages.stored import stored_runs
-from workbench.theory.microscope import (
+from workbench.pages.stored import data_switch, stored_runs
+from workbench.theory.group import (
     DEPTH,
     read_group,
     sample_group,
-    signal_frames,
     tree_frames,
     write_group,
 )
+from workbench.theory.microscope import signal_frames
 
 FIRST = ["grpo", "repair_only", "recast", "contrast_only", "sft", "grpo_sft"]
 PRESETS = {
@@ -61,7 +61,8 @@ st.write(
     "its worst miss, so it can teach. *Contrast*: only one hit and its hardest miss reach the "
     "actor, so the update is 2 rows, not G. `repair_only` and `contrast_only` do one of the two. "
     "`sft` learns the target without any rollout: on a repaired group ReCast is that plus a push "
-    "against one miss."
+    "against one miss, so over many groups both climb log p: [their w(p) is one line]"
+    "(learnability?strategies=grpo&strategies=recast&strategies=sft)."
 )
 view.presets({label: {"group": text} for label, text in PRESETS.items()})
 left, middle, right = st.columns(3, vertical_alignment="bottom")
@@ -160,7 +161,7 @@ st.caption(
 )
 
 st.header("And over a whole training run?")
-frame, source = stored_runs()
+frame, source = stored_runs(data_switch(view))
 st.caption(f"Measured. Data: {plain(source)}.")
 measured = tuned_test_rows(frame)
 chosen, where = st.columns(2)

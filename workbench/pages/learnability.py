@@ -162,6 +162,14 @@ figure(
     "slope w / p. Flat w: every prompt counts alike, as in supervised training (f = log p). w "
     "rising with p: easy prompts count most, as in the policy gradient (f = p).",
 )
+for line in theory.same_lines(curves):
+    st.markdown(f"**{' and '.join(f'`{name}`' for name in line)} lie on one line.**")
+if any({"recast", "sft"} <= set(line) for line in theory.same_lines(curves)):
+    st.write(
+        "That is the insight of this picture: in expectation ReCast pulls a prompt towards its "
+        "target as supervised training does, whatever its hit rate; GRPO all but leaves rare hits "
+        "alone. What ReCast adds is a push against one miss, which no w(p) shows."
+    )
 st.dataframe(
     summary,
     hide_index=True,

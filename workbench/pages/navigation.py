@@ -6,10 +6,12 @@
 from pathlib import Path
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from workbench.pages.ready import load
 
 PAGES = {
+    "home": "One prompt, 32 rollouts",
     "learnability": "Learnability",
     "gradient_signals": "Gradient signals",
     "train_live": "Train live",
@@ -22,26 +24,30 @@ PAGES = {
 """Modules of this folder and their titles, in order; the first is shown at the bare address."""
 
 ALL_ZERO = {"group": "0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0"}
-AGAINST_SFT = {"view": "compare", "strategy_0": "recast", "strategy_1": "sft"}
+PACKAGED = {"data": "packaged"}
+AGAINST_SFT = {"view": "compare", "strategy_0": "recast", "strategy_1": "sft"} | PACKAGED
 QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
-    ("Why do all-zero groups waste budget?", "learnability", {}),
+    ("Why do all-zero groups waste budget?", "learnability", {"group": "32"}),
     ("What does ReCast change?", "gradient_signals", ALL_ZERO),
-    ("When does it help?", "budget", {}),
+    ("When does it help?", "budget", PACKAGED),
     ("When is plain SFT as good?", "sweeps", AGAINST_SFT),
-    ("Does it hold on a real model?", "real_models", {}),
+    ("Does it hold on a real model?", "real_models", PACKAGED),
 )
-"""A question, the page that answers it, and what stands in that page's address."""
+"""A question, the page that answers it, and what stands in that page's address: the guide shows
+packaged data, whatever the store holds."""
+
+
+def page_of(name: str) -> StreamlitPage:
+    """A page of `PAGES`, to link to."""
+    path = Path(__file__).resolve().parent / f"{name}.py"
+    return st.Page(path, title=PAGES[name], default=name == next(iter(PAGES)))
 
 
 def show() -> None:
     """Set the page up, draw the sidebar and run the page that was asked for."""
     load()
     st.set_page_config(page_title="ReCast Workbench", layout="wide")
-    folder = Path(__file__).resolve().parent
-    pages = {
-        name: st.Page(folder / f"{name}.py", title=title, default=name == next(iter(PAGES)))
-        for name, title in PAGES.items()
-    }
+    pages = {name: page_of(name) for name in PAGES}
     page = st.navigation(list(pages.values()))
     with st.sidebar:
         st.caption("New here? Five questions, five minutes")

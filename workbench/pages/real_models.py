@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import streamlit as st
 
 from workbench import charts
+from workbench.analysis.answers import of_pairs
 from workbench.charts.efficiency import PAPER_RATIO
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
-from workbench.pages.stored import store_folder, stored_runs
+from workbench.pages.figure import answer, figure, plain
+from workbench.pages.stored import PACKAGED, data_switch, store_folder, stored_runs
 from workbench.real import gpu
 from workbench.real.saved import Found, metrics_of, packaged, saved_tables, stored_scores
 from workbench.stats.seeds import ENOUGH
@@ -22,6 +25,8 @@ SLICES = {
     "rare": "Rare targets",
 }
 
+HEADLINE = "pass_at_1_matched"
+
 view = Address("real_models")
 st.title("Does it hold on a real language model, and what does it cost?")
 st.write(
@@ -29,9 +34,11 @@ st.write(
     "IDs. Two questions: is the recommender better afterwards, and what does a step cost?"
 )
 
-folder = store_folder() / "real"
-frame, _ = stored_runs()
-saved, faults = saved_tables(folder)
+state = data_switch(view)
+shows_example = state[0] == PACKAGED
+folder = (store_folder() if shows_example else Path(state[0])) / "real"
+frame = pl.DataFrame() if shows_example else stored_runs(state)[0]
+saved, faults = ([], []) if shows_example else saved_tables(folder)
 for fault in faults[:3]:
     st.warning(plain(fault))
 if len(faults) > 3:
@@ -51,13 +58,31 @@ def of_kind(kind: str, label: str) -> Found | None:
     return known[sources.index(chosen)]
 
 
+def headline(found: Found) -> None:
+    """Who is ahead on the headline metric, in one sentence per control."""
+    table = found.table
+    known = table["metric"].unique(maintain_order=True).to_list()
+    metric = HEADLINE if HEADLINE in known else known[0]
+    names = table["strategy"].unique(maintain_order=True).to_list()
+    first = "recast" if "recast" in names else names[0]
+    said = of_pairs(table, first, metric, charts.METRICS.get(metric, metric))
+    if said:
+        scale = ", ".join(
+            f"{values[0]:,} {name}"
+            for name in ("seeds", "prompts")
+            if scores is not None and name in scores.table.columns
+            for values in [scores.table[name].drop_nulls().unique().to_list()]
+            if len(values) == 1
+        )
+        answer(said, [f"{scale}. Data: {found.source}." if scale else f"Data: {found.source}."])
+
+
 def origin(found: Found) -> None:
     """Where a table comes from, and how to get it again."""
+    st.caption(f"Data: {plain(found.source)}.")
     if found.command:
-        st.caption(f"Data: {plain(found.source)}; regenerate it with")
-        st.code(found.command, language=None, wrap_lines=True)
-    else:
-        st.caption(f"Data: {plain(found.source)}.")
+        with st.expander("The command that prints this table"):
+            st.code(found.command, language=None, wrap_lines=True)
 
 
 def quality(found: Found) -> None:
@@ -70,7 +95,7 @@ def quality(found: Found) -> None:
         "Metric",
         metrics,
         format_func=lambda name: charts.METRICS.get(name, name),
-        **view.one_of("metric", metrics),
+        **view.one_of("metric", metrics, HEADLINE if HEADLINE in metrics else metrics[0]),
     )
     slices = table["slice"].unique(maintain_order=True).to_list()
     part = boxes[1].selectbox(
@@ -94,7 +119,9 @@ def quality(found: Found) -> None:
         rows.select(*settings, *shown),
         name="real-scores",
         read="Right is better. A mark is the mean over seeds, its bar a 95% interval. The dashed "
-        "rule is the supervised model that everyone started from: left of it, RL did harm.",
+        "rule is the supervised model that everyone started from: left of it, a strategy is worse "
+        "than no further training. Pass@1 at T = 1 also rises and falls with sharpening alone; at "
+        "matched entropy it does not.",
         columns={name: st.column_config.NumberColumn(format="%.4f") for name in shown},
     )
 
@@ -110,7 +137,7 @@ def differences(found: Found) -> None:
         "Metric of the difference",
         known,
         format_func=lambda name: charts.METRICS.get(name, name),
-        **view.one_of("difference", known),
+        **view.one_of("difference", known, HEADLINE if HEADLINE in known else known[0]),
     )
     rows = found.table.filter((pl.col("control") == control) & (pl.col("metric") == metric))
     figure(
@@ -142,7 +169,9 @@ def efficiency(found: Found) -> None:
         return
     strategy = st.selectbox("Against", names[1:], **view.one_of("against", names[1:]))
     rows = found.table.filter(pl.col("strategy") == strategy)
-    widest = rows.filter(pl.col("group") == rows["group"].max())
+    paper = int(charts.PAPER_POINT["group"])
+    width = paper if paper in rows["group"].to_list() else rows["group"].max()
+    widest = rows.filter(pl.col("group") == width)
     for column, (mode, words) in zip(
         st.columns(2),
         (("reencoded", "prompt encoded again"), ("shared", "prompt shared")),
@@ -156,6 +185,10 @@ def efficiency(found: Found) -> None:
                 if max(ratios) - min(ratios) > 0.05
                 else f"{ratios[0]:.1f} x",
             )
+    if width == paper:
+        st.caption(
+            f"At the paper's G = {paper}, where it reports {PAPER_RATIO} x. The ratio grows with G."
+        )
     figure(
         charts.update_ratio(found.table, baseline, strategy),
         rows,
@@ -167,13 +200,15 @@ def efficiency(found: Found) -> None:
     )
 
 
-st.header("Is the model better?")
 scores = of_kind("scores", "Results")
+gaps = of_kind("differences", "Differences")
+if gaps is not None:
+    headline(gaps)
+st.header("Is the model better?")
 if scores is None:
     st.info("No result of a real model yet. The commands below make one.")
 else:
     quality(scores)
-gaps = of_kind("differences", "Differences")
 if gaps is not None:
     differences(gaps)
 

@@ -8,16 +8,18 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
+from workbench.analysis.answers import compared
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.tuning import PRIMARY
 from workbench.errors import UserError
+from workbench.jobs.started import forget, started
 from workbench.jobs.sweep import Watch, check_sweep, missing, packaged, recorded
 from workbench.pages.address import Address
 from workbench.pages.browse import browse
-from workbench.pages.figure import few_seeds, figure, plain
+from workbench.pages.figure import answer, few_seeds, figure, plain
 from workbench.pages.mapping import phase_map
-from workbench.pages.stored import cached_by_store, store_folder, store_state, stored_runs
+from workbench.pages.stored import cached_by_store, data_switch, store_folder, stored_runs
 from workbench.spec.experiment import validated
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
@@ -28,7 +30,6 @@ VIEWS = {
     "compare": "Compare two",
     "map": "Phase map",
 }
-COMPARED = (*PRIMARY, "c_at_32")
 
 
 class Seat:
@@ -86,6 +87,63 @@ def finished() -> None:
             begin(plan)
 
 
+def unfinished() -> None:
+    """Sweeps that were stopped or cut off, and a way to go on with each."""
+    notes = started(Store(store_folder()))
+    watch = seat().watch
+    if watch is not None and watch.state == "running":
+        mine = json.dumps(watch.plan.model_dump(mode="json"))
+        notes = notes.filter(pl.col("sweep") != mine)
+    if notes.is_empty():
+        return
+    st.header("Which sweeps were interrupted?")
+    st.dataframe(
+        notes.drop("sweep"), hide_index=True, width="stretch", key="started", alt="Interrupted"
+    )
+    st.caption("One that another tab or process is still training stands here as cut off.")
+    name = st.selectbox("Interrupted sweep", notes["name"].to_list(), key="which")
+    row = notes.row(by_predicate=pl.col("name") == name, named=True)
+    try:
+        plan = validated(Sweep, json.loads(row["sweep"]))
+    except UserError as problem:
+        st.error(plain(str(problem)))
+        return
+    with st.container(horizontal=True):
+        if st.button(
+            f"Resume: {row['missing']} of {row['runs']} runs are missing",
+            key="resume-started",
+            disabled=running(),
+        ):
+            begin(plan)
+        if st.button("Forget it", key="forget", help="Its finished runs stay in the store."):
+            forget(plan, Store(store_folder()))
+            st.rerun()
+
+
+def minutes(seconds: float) -> str:
+    """A duration in words, rounded up."""
+    if seconds < 60:
+        return "less than a minute"
+    return (
+        f"about {seconds / 60:.0f} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+    )
+
+
+def standing(watch: Watch) -> str:
+    """How a running sweep stands: share, runs in the store, time left, rounds of further rates."""
+    total, absent = missing(watch.plan, Store(watch.store))
+    words = [f"{watch.share:.0%}: {watch.text}", f"{total - absent} of {total} runs are stored"]
+    left = watch.left()
+    if left is not None:
+        words.append(f"{minutes(left)} left")
+    if watch.rounds > 1:
+        words.append(
+            f"round {watch.rounds}: a best rate sat on the edge of its grid, so further rates are "
+            "tried"
+        )
+    return "; ".join(words)
+
+
 def running() -> bool:
     """Whether this tab's sweep is still at work."""
     watch = seat().watch
@@ -136,7 +194,8 @@ def launch() -> None:
     ):
         begin(plan)
     st.caption(
-        "It runs as long as this tab is open and can be resumed: finished runs stay. For a long "
+        "It runs as long as this tab is open. What is cut off is listed below and can be resumed: "
+        "finished runs stay. For a long "
         "sweep save the text as a file and use `recast sweep FILE` in a terminal."
     )
 
@@ -152,13 +211,13 @@ def watching() -> None:
     st.header(f"Sweep {plain(watch.plan.name)}")
     match watch.state:
         case "running":
-            st.progress(min(watch.share, 1.0), text=plain(f"{watch.share:.0%}: {watch.text}"))
+            st.progress(min(watch.share, 1.0), text=plain(standing(watch)))
         case "finished":
             st.success(plain(watch.text))
         case "stopped":
             st.info(plain(watch.text))
         case "lost":
-            st.warning(plain(f"{watch.text} Finished runs are in the store; start again to go on."))
+            st.warning(plain(f"{watch.text} Finished runs are in the store; resume it below."))
         case _:
             st.error(plain(watch.text))
     st.button("Stop", key="stop-sweep", on_click=watch.stop, disabled=watch.state != "running")
@@ -187,7 +246,7 @@ def comparison(frame: pl.DataFrame) -> None:
     (one, first), (two, second) = sides
     both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
     differing = varying_fields(both)
-    metrics = [name for name in COMPARED if name in both.columns and both[name].count()]
+    metrics = [name for name in PRIMARY if name in both.columns and both[name].count()]
     try:
         table = compare(
             both,
@@ -198,6 +257,22 @@ def comparison(frame: pl.DataFrame) -> None:
     except UserError as problem:
         st.info(plain(str(problem)))
         return
+    headline = st.selectbox(
+        "Headline metric",
+        metrics,
+        format_func=lambda name: charts.METRICS.get(name, name),
+        **view.one_of("headline", metrics),
+    )
+    label = charts.METRICS.get(headline, headline)
+    row = table.filter(pl.col("metric") == headline).row(0, named=True)
+    answer(
+        compared(table, first, second, headline, label),
+        [
+            f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: best on "
+            f"{charts.METRICS.get(row['tuned_by'], row['tuned_by'])} of validation users. All test "
+            f"users, after the last step. The numbers of recast compare {first} {second}."
+        ],
+    )
     few_seeds(int(table["n"].to_numpy().min()))
     figure(
         charts.differences(
@@ -214,11 +289,12 @@ def comparison(frame: pl.DataFrame) -> None:
         table,
         name="comparison",
         read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
-        "hollow mark is not significant at .05 after correction.",
+        "hollow mark is not significant at .05 after correction over these rows.",
     )
 
 
-state = store_state()
+state = data_switch(view)
+own = state[0] == str(store_folder())
 frame, source = stored_runs(state)
 said = st.session_state.pop("said", "")
 if said:
@@ -227,13 +303,15 @@ moving = running()
 if shown == "start":
     launch()
     st.fragment(watching, run_every=1.0 if moving else None)()
+    unfinished()
 elif frame.is_empty():
     st.info("Nothing yet. Start a sweep here, or run `recast run --preset quick`.")
 else:
     st.caption(f"Data: {plain(source)}.")
     if shown == "browse":
-        browse(view, state, frame, own=Store(store_folder()).has(frame["run"][0]))
+        browse(view, state, frame, own=own and Store(store_folder()).has(frame["run"][0]))
         finished()
+        unfinished()
     elif shown == "compare":
         comparison(frame)
     else:

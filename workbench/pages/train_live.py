@@ -153,20 +153,32 @@ axis = choice[1].selectbox(
 )
 
 
+def wanted() -> Experiment:
+    """What the controls ask for. Raises SpecError."""
+    return validated(
+        Experiment,
+        {
+            "strategies": names,
+            "seeds": seeds,
+            "world": {"items": items, "test_prompts": 128, "validation_prompts": 128},
+            "start": {"all_zero": all_zero / 100},
+            "train": {"group": group, "steps": steps, "evaluations": min(30, steps // 4)},
+        },
+    )
+
+
+def outdated(race: Race) -> bool:
+    """Whether the controls ask for another race than the one that is shown."""
+    try:
+        return race.spec != wanted() or dict(race.rates) != rates
+    except UserError:
+        return True
+
+
 def start() -> None:
     """Check the choices and send the worker off."""
     try:
-        spec = validated(
-            Experiment,
-            {
-                "strategies": names,
-                "seeds": seeds,
-                "world": {"items": items, "test_prompts": 128, "validation_prompts": 128},
-                "start": {"all_zero": all_zero / 100},
-                "train": {"group": group, "steps": steps, "evaluations": min(30, steps // 4)},
-            },
-        )
-        seat().start(spec, rates)
+        seat().start(wanted(), rates)
     except UserError as problem:
         seat().said = f"error: {problem}"
 
@@ -247,6 +259,14 @@ def board() -> None:
         st.info("Nothing trained yet in this tab. Press Start.")
         return
     say(race)
+    if outdated(race):
+        spec = race.spec
+        st.warning(
+            "The controls have moved since this race was started. It shows "
+            f"{plain(', '.join(spec.strategies))} with {spec.seeds} seeds, {spec.train.steps} "
+            f"steps, G = {spec.train.group}, {spec.world.items} items; press Start again for what "
+            "the controls say."
+        )
     frame = race.frame()
     if not frame.is_empty() and frame["step"].n_unique() > 1:
         pictures(frame, race)

@@ -138,8 +138,8 @@ st.title("What is wrong with my run, and what would help?")
 st.write(
     "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, a table of wandb, "
     "verl's `rollout_data_dir`, those of other trainers, or any table with step, prompt and "
-    "reward. They are read as data, stay on this machine, and are forgotten when the tab closes. "
-    "For larger logs: `recast diagnose FOLDER`."
+    "reward. They are read as data, stay on this machine, and are forgotten when you leave this "
+    "page. For larger logs: `recast diagnose FOLDER`."
 )
 files = st.file_uploader(
     "Files of one log",

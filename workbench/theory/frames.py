@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
 from recast import STRATEGIES, Strategy
-from recast.theory.by_hits import by_hits, sampled_width, why_undefined
+from recast.theory.by_hits import any_signal, by_hits, sampled_width, why_undefined
 from recast.theory.closed_forms import CLOSED_FORMS
 from recast.theory.learnability import expected_signal, hit_count_pmf
 from recast.theory.objective import objective, signal_to_noise, weight
 
 LOWEST = 1e-4
 POINTS = 81
+NARROW = 4
 
 
 def left_out(names: Sequence[str], group: int) -> dict[str, str]:
@@ -44,10 +47,10 @@ def reach_frame(
     for name in names:
         strategy = STRATEGIES[name]
         for group in widths:
-            if left_out([name], group) or by_hits(strategy, group).batch > 1:
+            if left_out([name], group) or _looks_at_the_batch(strategy):
                 continue
             width = sampled_width(strategy, group)
-            share = expected_signal(strategy, hit_count_pmf(mean, cv, width), group).learnable
+            share = float(hit_count_pmf(mean, cv, width) @ any_signal(strategy, group))
             sampled = strategy.sampled(group)
             cost = sampled / share if share > 0 and sampled else None
             rows.append({"strategy": name, "group": group, "learnable": share, "cost": cost})
@@ -84,6 +87,25 @@ def weight_frame(names: Sequence[str], p_here: float, group: int) -> pl.DataFram
             )
         )
     return pl.concat(frames) if frames else pl.DataFrame()
+
+
+def same_lines(curves: pl.DataFrame, closer: float = 0.01) -> list[list[str]]:
+    """Groups of two or more strategies whose scaled w(p) differ by less than `closer`, relatively,
+    at every p up to one half, where a picture shows one line. curves: as `weight_frame` gives."""
+    lines: list[tuple[list[str], np.ndarray[Any, Any]]] = []
+    for (name,), rows in curves.filter(pl.col("p") <= 0.5).group_by(
+        "strategy", maintain_order=True
+    ):
+        if rows["w_scaled"].null_count():
+            continue
+        here = rows["w_scaled"].to_numpy()
+        for names, line in lines:
+            if bool((abs(here - line) <= closer * abs(line)).all()):
+                names.append(str(name))
+                break
+        else:
+            lines.append(([str(name)], here))
+    return [names for names, _ in lines if len(names) > 1]
 
 
 def summary_frame(names: Sequence[str], p_here: float, group: int) -> pl.DataFrame:
@@ -130,6 +152,11 @@ def count_frame(names: Sequence[str], mean: float, cv: float, group: int) -> pl.
         )
     numbers = ("signal_count", "square", "learnable")
     return pl.DataFrame(rows, schema={"strategy": pl.String, **dict.fromkeys(numbers, pl.Float64)})
+
+
+def _looks_at_the_batch(strategy: Strategy) -> bool:
+    """Seen at a narrow width, where the tables are small: the stages do not change with G."""
+    return by_hits(strategy, max(NARROW, strategy.least_group)).batch > 1
 
 
 def _refusal(strategy: Strategy, group: int) -> str:

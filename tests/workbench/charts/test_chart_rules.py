@@ -15,7 +15,9 @@ from test_charts import COST, DIFFERENCES, FRONT, MAP, SHARES, over
 from workbench import charts
 from workbench.charts.exact import DIRECTIONS
 from workbench.theory import frames as theory
-from workbench.theory.microscope import sample_group, signal_frames, tree_frames
+from workbench.theory import story
+from workbench.theory.group import sample_group, tree_frames
+from workbench.theory.microscope import signal_frames
 from workbench.theory.regimes import regime_frame
 
 NAMES = ["grpo", "recast", "sft", "some=composition"]
@@ -83,6 +85,18 @@ LEFT = pl.concat(
 )
 GROUP = sample_group(4, 0.3, 1)
 BARS = signal_frames(GROUP, KNOWN, 0, 0.3)[0]
+VERDICTS = pl.DataFrame(
+    {
+        "label": ["HR@10", "HR@10"],
+        "rival": ["sft", "grpo"],
+        "tone": ["first", "open"],
+        "said": ["+.01, recast ahead", "-.01, open"],
+        "difference": [0.01, -0.01],
+        "low": [0.005, -0.02],
+        "high": [0.015, 0.001],
+        "p": [0.01, 0.5],
+    }
+)
 DRAWN = {
     "advantages": charts.advantages(BARS),
     "against_k": charts.against_k(over("k", [1.0, 32.0])),
@@ -94,6 +108,13 @@ DRAWN = {
     "differences": charts.differences(DIFFERENCES, "Which one is better?"),
     "exact_directions": charts.exact_directions(EXACT),
     "final_scores": charts.final_scores(SCORES, "greedy"),
+    "group_story": charts.group_story(
+        *story.leaves()[:2],
+        3,
+        story.pushes("recast").bars.with_columns(panel=pl.lit("ReCast")),
+        (29, 27.0, 0.0),
+        "ReCast",
+    ),
     "learning_curves": charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.4),
     "logged_regimes": charts.logged_regimes(LOG),
     "other_widths": charts.other_widths(OTHER_G, 8, 0.12),
@@ -110,6 +131,11 @@ DRAWN = {
     "signal_counts": charts.signal_counts(theory.count_frame(KNOWN, 0.01, 0.5, 8)),
     "trade_off": charts.trade_off(RACE, "pass_at_1", "recall_at_10"),
     "update_ratio": charts.update_ratio(EFFICIENCY, "grpo", "recast"),
+    "verdict_map": charts.verdict_map(
+        VERDICTS,
+        "Who is ahead?",
+        "ReCast against SFT and GRPO in planted runs, one tile each for a metric.",
+    ),
     "waiting_curves": charts.waiting_curves(over("budget", [0.0, 9.0], "waiting"), "rollouts", 0.2),
     "what_if": charts.what_if(WHAT_IF),
     "weights": charts.weights(theory.weight_frame(KNOWN, 0.01, 8), 0.01, "shape"),
@@ -119,12 +145,14 @@ DRAWN = {
 EXACTLY_KNOWN = {
     "advantages",
     "exact_directions",
+    "group_story",
     "phase_map",
     "prompt_cost",
     "regimes_by_group",
     "sid_tree",
     "signal_counts",
     "update_ratio",
+    "verdict_map",
     "waiting_curves",
     "weights",
     "what_if",
@@ -206,7 +234,9 @@ def test_what_colour_tells_apart_differs_without_colour_too(name: str) -> None:
         } | {row["field"] for part in parts(spec) if (row := part.get("facet", {}).get("row"))}
         stacked = name in MEANS_ONLY  # in a fixed order, white lines between
         branches = name == "sid_tree" and field == "path"  # by width
-        labelled = name == "phase_map" and "winner" in other
+        labelled = (name == "phase_map" and "winner" in other) or (
+            name == "verdict_map" and "said" in other
+        )
         assert field in other or stacked or branches or labelled, f"{name}: {field} is colour alone"
 
 

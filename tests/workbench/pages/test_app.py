@@ -73,10 +73,10 @@ def tables(app: AppTest) -> list:
     return [table.value for table in app.dataframe]
 
 
-def test_the_app_opens_on_learnability():
+def test_the_app_opens_on_the_story():
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     assert not app.exception
-    assert "sparse-hit" in app.title[0].value
+    assert "32 rollouts" in app.title[0].value
 
 
 def test_the_papers_point_is_where_the_page_starts():
@@ -176,11 +176,13 @@ def test_without_any_run_the_pages_say_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("RECAST_STORE", str(tmp_path / "nothing"))
     monkeypatch.setattr(workbench.analysis.example, "EXAMPLE", tmp_path / "no-example.parquet")
     stored._load.clear()
+    stored.packaged_runs.clear()
     try:
         assert "Run a sweep" in page("budget").info[0].value
         assert any("No stored run" in info.value for info in page("gradient_signals").info)
     finally:
         stored._load.clear()
+        stored.packaged_runs.clear()
 
 
 def test_a_damaged_run_is_named_and_the_others_are_shown(monkeypatch, tmp_path, full_store):

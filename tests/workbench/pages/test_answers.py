@@ -1,0 +1,144 @@
+"""The story of the home page, and pages that answer before they draw."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from recast.regimes import beta_regimes
+from workbench.analysis.compare import Side, compare
+from workbench.analysis.example import packaged_example
+from workbench.real.saved import packaged
+
+ROOT = Path(__file__).parents[3]
+PAGES = ROOT / "workbench" / "pages"
+PATIENCE = 180
+
+
+@pytest.fixture(autouse=True)
+def _empty_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RECAST_STORE", str(tmp_path / "none"))
+
+
+def page(name: str, **query: str) -> AppTest:
+    app = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=PATIENCE)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def plain_words(app: AppTest) -> str:
+    return " ".join(one.value.replace("\\", "") for one in [*app.markdown, *app.caption])
+
+
+def test_the_story_has_seven_steps_each_with_a_sentence_and_a_number_and_a_way_on():
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE).run()
+    told = []
+    for place in range(1, 8):
+        assert not app.exception
+        assert app.session_state["step"] == place
+        told.append(app.markdown[0].value)
+        assert re.search(r"\*\*.*\d.*\*\*", told[-1])
+        if place < 7:
+            app.button(key="next").click().run()
+    assert len(set(told)) == 7
+    assert app.button(key="next").disabled
+    app.button(key="back").click().run()
+    assert app.session_state["step"] == 6
+    share = beta_regimes(0.0054, 0.89, 32)["all_zero"]
+    assert f"{share:.1%}" in told[0]
+
+
+def test_a_step_of_the_story_can_be_linked():
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
+    app.query_params["step"] = "4"
+    app.run()
+    assert "boundary pair" in app.subheader[0].value
+
+
+def test_the_page_and_the_command_give_one_pair_the_same_p():
+    frame, _ = packaged_example()
+    table = compare(frame, Side("recast", {}), Side("sft", {}))
+    expected = table.filter(metric="area")["p_corrected"][0]
+    app = page("sweeps", view="compare", strategy_0="recast", strategy_1="sft")
+    shown = next(t.value for t in app.dataframe if "p_corrected" in t.value.columns)
+    assert shown.set_index("metric").loc["area", "p_corrected"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [("budget", {}), ("sweeps", {"view": "compare"}), ("real_models", {}), ("claims", {})],
+)
+def test_an_evidence_page_answers_before_its_first_picture(name, query):
+    app = page(name, **query)
+    kinds = [node.type for node in app.main]
+    answered = next(
+        place
+        for place, node in enumerate(app.main)
+        if node.type == "markdown" and node.value.startswith(":material/")
+    )
+    pictures = [place for place, kind in enumerate(kinds) if "chart" in kind or "frame" in kind]
+    assert pictures
+    assert answered < pictures[0]
+    assert re.search(r"seeds|claims", plain_words(app))
+
+
+def test_the_budget_answer_says_what_the_rates_are_chosen_for_and_on_whom_it_is_measured():
+    words = plain_words(page("budget", metric="pass_at_1"))
+    assert "best on validation users by: Pass@1, sampled at T = 1" in words
+    assert re.search(r"measured on [0-9,]+ test users, the answer .* on all of them", words)
+
+
+def test_the_real_model_answer_quotes_the_packaged_table():
+    table = next(one.table for one in packaged() if one.kind == "differences")
+    row = table.filter(strategy="recast", control="sft", metric="pass_at_1_matched").row(
+        0, named=True
+    )
+    words = plain_words(page("real_models"))
+    assert f"{abs(row['difference']):.4f}".lstrip("0") in words
+    assert "did harm" not in words
+
+
+def test_recast_and_sft_are_named_as_one_line():
+    words = plain_words(page("learnability"))
+    assert "`recast` and `sft` lie on one line" in words
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "kept"),
+    [
+        ("budget", {"metric": "nonsense"}, "metric"),
+        ("learnability", {"strategies": "nope"}, "strategies"),
+        ("learnability", {"hit_probability": "900"}, "hit_probability"),
+        ("claims", {"claim": "C99"}, "claim"),
+        ("sweeps", {"view": "foo"}, "view"),
+    ],
+)
+def test_an_address_that_asks_for_what_is_not_there_is_told(name, query, kept):
+    app = page(name, **query)
+    said = [one.value for one in app.warning if "The address asks for" in one.value]
+    assert len(said) == 1
+    assert kept in said[0]
+    assert next(iter(query.values())) in said[0]
+
+
+def test_the_packaged_data_stay_within_reach_of_a_store_with_runs(monkeypatch, tmp_path):
+    from test_app import made_up_runs
+
+    from workbench.store.runs import Store
+
+    store = Store(tmp_path / "own").prepare()
+    for key, record in made_up_runs().items():
+        store.write(key, record)
+    monkeypatch.setenv("RECAST_STORE", str(store.root))
+    for name in ("budget", "sweeps", "gradient_signals"):
+        app = page(name)
+        assert app.selectbox(key="data").value == "store"
+        app.selectbox(key="data").set_value("packaged").run()
+        assert not app.exception
+        assert "packaged example" in plain_words(app)

@@ -1,0 +1,190 @@
+"""Pictures of the home page: one group on its tree with bars beside the leaves, and verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from workbench.charts.style import INK, Chart, titled
+
+UP, DOWN, REACHED = "#006AB1", "#D24D00", "#008A61"
+_ROW, _TREE, _BARS = 11, 300, 140
+
+
+def group_story(
+    nodes: pl.DataFrame,
+    edges: pl.DataFrame,
+    depth: int,
+    bars: pl.DataFrame | None = None,
+    moved: tuple[int, float, float] | None = None,
+    lit: str = "",
+) -> alt.HConcatChart:
+    """A group on its tree of semantic IDs, each rollout's bars on the line of its leaf.
+
+    nodes, edges: as `group.tree_frames` gives, one rollout per leaf. bars: panel (its title), row,
+    weight, one panel after the other. moved: rollout whose slot the anchor takes, its row and the
+    target's. lit: the panel whose weights colour the leaves, blue up and orange down.
+    """
+    last = float(nodes["row"].cast(pl.Float64).to_numpy().max())
+    place = alt.Y("row:Q", axis=None).scale(domain=[-0.8, last + 0.8], reverse=True, nice=False)
+    height = int(_ROW * (last + 1.6))
+    leaves = nodes.filter(pl.col("kind") != "inner").with_columns(push=pl.lit("no push"))
+    if bars is not None and lit:
+        weights = bars.filter(pl.col("panel") == lit).group_by("row").agg(pl.col("weight").sum())
+        leaves = leaves.join(weights, on="row", how="left").with_columns(
+            push=pl.when(pl.col("weight") > 0)
+            .then(pl.lit("pushed up"))
+            .when(pl.col("weight") < 0)
+            .then(pl.lit("pushed down"))
+            .otherwise(pl.lit("no push"))
+        )
+    x = alt.X("level:Q", title="Level of the semantic ID").axis(
+        values=list(range(depth + 1)), format="d", grid=False
+    )
+    lines = (
+        alt.Chart(edges)
+        .mark_line()
+        .encode(
+            x=x.scale(domain=[0, depth + 0.7], nice=False),
+            y=place,
+            detail="edge:N",
+            color=alt.condition(
+                "datum.path == 'shared with the target'", alt.value(REACHED), alt.value(INK)
+            ),
+            strokeWidth=alt.condition(
+                "datum.path == 'shared with the target'", alt.value(4), alt.value(1)
+            ),
+        )
+    )
+    key = alt.Legend(orient="bottom") if lit else None
+    pushes = ["pushed up", "pushed down", "no push"]
+    marks = (
+        alt.Chart(leaves)
+        .mark_point(filled=True, opacity=1)
+        .encode(
+            x="level:Q",
+            y=place,
+            # Without bars nothing is pushed, and a legend would explain what is not there.
+            color=alt.Color("push:N", title=None)
+            .scale(domain=pushes, range=[UP, DOWN, INK])
+            .legend(key),
+            shape=alt.Shape("push:N", title=None)
+            .scale(domain=pushes, range=["triangle-up", "triangle-down", "circle"])
+            .legend(key),
+            size=alt.condition("datum.kind == 'target'", alt.value(150), alt.value(45)),
+            tooltip=[alt.Tooltip("label:N", title="Rollout"), alt.Tooltip("code:N", title="Item")],
+        )
+    )
+    target = leaves.filter(pl.col("kind") == "target").with_columns(label=pl.lit("target"))
+    layers = [lines, marks, _named(target, place)]
+    if moved is not None:
+        rollout, start, end = moved
+        flight = pl.DataFrame(
+            {"level": [depth + x for x in (0.0, 0.45, 0.45, 0.0)], "row": [end, end, start, start]}
+        ).with_columns(order=pl.int_range(4))
+        layers += [
+            alt.Chart(flight)
+            .mark_line(color=REACHED, strokeDash=[4, 2], strokeWidth=2, interpolate="monotone")
+            .encode(x="level:Q", y=place, order="order:O"),
+            alt.Chart(pl.DataFrame({"level": [depth], "row": [start]}))
+            .mark_point(shape="circle", size=200, color=REACHED, strokeWidth=2)
+            .encode(x="level:Q", y=place),
+            _named(
+                pl.DataFrame({"level": [depth], "row": [start], "label": [f"R{rollout}"]}), place
+            ),
+        ]
+    tree = alt.layer(*layers).properties(width=_TREE, height=height)
+    panels: list[Any] = [tree]
+    named: list[str] = []
+    if bars is not None:
+        named = bars["panel"].unique(maintain_order=True).to_list()
+        panels += [
+            _panel(bars.filter(pl.col("panel") == name), name, place, height) for name in named
+        ]
+    said = " and ".join(named)
+    found: alt.HConcatChart = alt.hconcat(*panels, spacing=14).properties(
+        title="Which of the 32 rollouts are pushed up or down?"
+        if lit
+        else "How close does a rollout come to the target?",
+        description="One prompt's group of 32 rollouts as a prefix tree of semantic IDs, the thick "
+        "branch leading to the target"
+        + (f"; beside each leaf the weight that it gets under {said}." if said else "."),
+    )
+    return found
+
+
+def _named(frame: pl.DataFrame, place: alt.Y) -> alt.Chart:
+    named: alt.Chart = (
+        alt.Chart(frame)
+        .mark_text(align="left", dx=9, dy=-9, color=INK, fontWeight="bold")
+        .encode(x="level:Q", y=place, text="label:N")
+    )
+    return named
+
+
+def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> Chart:
+    """The bars of one strategy. A panel without a weight says so, which is its message."""
+    top = float(rows["weight"].abs().max() or 1)  # type: ignore[arg-type]
+    x = alt.X("weight:Q", title="Weight").axis(tickCount=3, grid=False)
+    base = alt.Chart(rows.filter(pl.col("weight") != 0)).encode(y=place)
+    bars = base.mark_rule(strokeWidth=8).encode(
+        x=x.scale(domain=[-1.1 * top, 1.1 * top], nice=False),
+        x2=alt.X2Datum(0),
+        color=alt.condition("datum.weight > 0", alt.value(UP), alt.value(DOWN)),
+        tooltip=[
+            alt.Tooltip("slot:N", title="Rollout"),
+            alt.Tooltip("weight:Q", title="Weight", format=".3f"),
+            alt.Tooltip("origin:N", title="Origin"),
+        ],
+    )
+    zero = alt.Chart(pl.DataFrame({"weight": [0.0]})).mark_rule(color=INK).encode(x="weight:Q")
+    layers: list[alt.Chart] = [zero, bars]
+    if not rows["weight"].cast(pl.Float64).to_numpy().any():
+        layers.append(
+            alt.Chart(pl.DataFrame({"label": ["no bar: nothing to learn"]}))
+            .mark_text(color=INK, angle=270, fontSize=13)
+            .encode(x=alt.value(_BARS / 2 - 14), y=alt.value(height / 2), text="label:N")
+        )
+    found: Chart = alt.layer(*layers).properties(width=_BARS, height=height, title=title)
+    return found
+
+
+def verdict_map(frame: pl.DataFrame, title: str, description: str) -> Chart:
+    """Who is ahead: one tile per row and rival, its colour and words the verdict.
+
+    frame: label (of the row), rival, tone ("first", "second", "open"), said (words of the tile),
+    difference, low, high, p.
+    """
+    tones = {"first": "ReCast helps", "open": "not told apart", "second": "the rival wins"}
+    shown = frame.with_columns(verdict=pl.col("tone").replace_strict(dict(tones)))
+    rivals = frame["rival"].unique(maintain_order=True).to_list()
+    rows = frame["label"].unique(maintain_order=True).to_list()
+    base = alt.Chart(shown).encode(
+        x=alt.X("rival:N", title=None, sort=rivals).axis(
+            orient="top", labelAngle=0, labelFontSize=13, labelLimit=220, domain=False, ticks=False
+        ),
+        y=alt.Y("label:N", title=None, sort=rows).axis(labelLimit=340, domain=False, ticks=False),
+    )
+    number = [
+        alt.Tooltip(f"{name}:Q", title=words, format="+.4f")
+        for name, words in (("difference", "Difference"), ("low", "95% low"), ("high", "95% high"))
+    ]
+    tiles = base.mark_rect(stroke="white", strokeWidth=2).encode(
+        color=alt.Color("verdict:N", title=None)
+        .scale(domain=list(tones.values()), range=["#B34200", "#676767", "#006AB1"])
+        .legend(orient="bottom"),
+        tooltip=[
+            alt.Tooltip("label:N", title="Metric"),
+            alt.Tooltip("rival:N", title="Rival"),
+            *number,
+            alt.Tooltip("p:Q", title="p, corrected", format=".3f"),
+        ],
+    )
+    words = base.mark_text(color="white", fontWeight="bold").encode(text="said:N")
+    return titled(
+        alt.layer(tiles, words).properties(width=alt.Step(190), height=alt.Step(34)),
+        title,
+        description,
+    )

@@ -1,0 +1,305 @@
+"""Home: one prompt and its 32 rollouts, a story in seven steps; each leads to its page.
+
+The first steps draw without torch, which loads while they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import polars as pl
+import streamlit as st
+
+from workbench import charts
+from workbench.pages.address import Address
+from workbench.pages.navigation import page_of
+from workbench.theory import story
+from workbench.theory.group import DEPTH, write_group
+
+POINT = charts.PAPER_POINT
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its heading, its sentence (Markdown of the project's own), its picture, and the
+    page and address to try it in."""
+
+    title: str
+    sentence: str
+    chart: charts.Chart | None
+    page: str
+    query: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def one_group() -> Step:
+    share, _ = story.all_zero_share(POINT["mean"], POINT["cv"])
+    nodes, edges, _ = story.leaves()
+    return Step(
+        "A policy tries 32 times and never finds the item",
+        "A generative recommender writes an item as a few codes, level by level. For one prompt "
+        f"it draws {story.WIDTH} rollouts; at the paper's point **{share:.1%} of all groups look "
+        f"like "
+        "this one: no rollout is a hit.**",
+        charts.group_story(nodes, edges, DEPTH),
+        "learnability",
+        {"group": str(story.WIDTH)},
+        f"The paper's point: a hit rate of {POINT['mean']:.2%} with a coefficient of variation of "
+        f"{POINT['cv']:g}, which gives its 85 / 13 / 2 regimes.",
+    )
+
+
+def grpo_is_silent() -> Step:
+    _, price = story.all_zero_share(POINT["mean"], POINT["cv"])
+    hit, here = story.pushes("grpo", story.with_one_hit()), story.pushes("grpo")
+    return Step(
+        "GRPO learns nothing from it",
+        "GRPO's weight is the reward minus the group's mean. One hit would give "
+        f"{hit.pushed} rollouts a weight; without a hit **{here.pushed} of {story.WIDTH} rollouts "
+        f"teach, and one group that does costs {price:,.0f} rollouts.**",
+        drawn({"GRPO, had one hit": hit, "GRPO, this group": here}, "GRPO, this group"),
+        "gradient_signals",
+        {"group": group_text(), "strategies": "grpo"},
+    )
+
+
+def the_anchor() -> Step:
+    here, after = story.pushes("grpo"), story.pushes("repair_only")
+    weights = after.bars.group_by("origin").agg(pl.col("weight").abs().max())
+    most = dict(weights.iter_rows())
+    return Step(
+        "Repair: the ground truth takes the worst slot",
+        f"ReCast puts the known target, the anchor, into the slot of R{after.anchor}, the miss "
+        f"that leaves the target's branch first. Now **{after.pushed} of {story.WIDTH} rollouts "
+        f"have a "
+        f"weight**, the anchor's {most['anchor'] / most['policy']:.0f} times as large as a miss's.",
+        drawn({"GRPO, before": here, "GRPO, repaired": after}, "GRPO, repaired", after),
+        "gradient_signals",
+        {"group": group_text(), "strategies": "repair_only"},
+        "`repair_only` is GRPO on repaired groups.",
+    )
+
+
+def the_pair() -> Step:
+    wide, pair = story.pushes("repair_only"), story.pushes("recast")
+    return Step(
+        "Contrast: only the boundary pair reaches the actor",
+        f"The anchor goes up and its hardest miss, R{pair.negative}, goes down: **{pair.pushed} of "
+        f"{story.WIDTH} rows are updated, {wide.pushed / pair.pushed:.0f} times fewer.** That, "
+        f"with "
+        "the repair, is ReCast.",
+        drawn({"repaired": wide, "ReCast": pair}, "ReCast", pair),
+        "gradient_signals",
+        {"group": group_text(), "strategies": "recast"},
+    )
+
+
+def plain_sft() -> Step:
+    from workbench.theory.frames import weight_frame
+
+    names, most = ["grpo", "recast", "sft"], 0.5
+    curves = weight_frame(names, POINT["mean"], story.WIDTH)
+    apart = story.pull_apart("recast", "sft", POINT["mean"], most)
+    pair, target = story.pushes("recast"), story.pushes("sft")
+    return Step(
+        "Plain supervised training does nearly the same",
+        f"SFT pushes the target up without any rollout: {target.pushed} row instead of "
+        f"{pair.pushed}. For every prompt with p up to {most:.0%} the pull towards the target is "
+        f"**the same line w(p) to {apart:.0e}**; what ReCast adds is a push against one miss.",
+        charts.weights(curves, POINT["mean"], "shape"),
+        "learnability",
+        {"strategies": "sft"},
+        "The weight w(p) multiplies grad log p in the expected update. The green line of SFT lies "
+        "under ReCast's, which is the point of the picture.",
+    )
+
+
+def verdicts() -> Step:
+    from workbench.analysis.answers import value, versus
+    from workbench.pages.stored import packaged_runs
+    from workbench.stats.seeds import least_p
+
+    frame, made = packaged_runs()
+    rivals = [name for name in ("sft", "grpo") if name in set(frame["strategy"])]
+    table = versus(frame, "recast", rivals)
+    seeds = min(table["n"].to_list())
+    return Step(
+        "Where does ReCast help, and where do SFT or GRPO win?",
+        "In the packaged simulated runs **"
+        + "; ".join(
+            f"against {rival} ReCast is ahead on {won.count('first')}, behind on "
+            f"{won.count('second')} and not told apart on {won.count('open')} of {len(won)} metrics"
+            for rival, won in ((one, table.filter(rival=one)["tone"].to_list()) for one in rivals)
+        )
+        + ".**",
+        charts.verdict_map(
+            tiles(table.with_columns(p="p_corrected"), value),
+            "Who is ahead, at each side's own best learning rate?",
+            "ReCast against SFT and GRPO in the packaged simulated runs, one tile per metric.",
+        ),
+        "sweeps",
+        {"view": "compare", "strategy_0": "recast", "strategy_1": "sft", "data": "packaged"},
+        f"{seeds} paired seeds, whose p is {value(least_p(seeds), 3)} or more whatever the runs "
+        f"show; a "
+        "tile has a colour where p < .05, corrected over the metrics of a pair, and leans where "
+        "its "
+        "95% interval, uncorrected, has one side of 0 only. Rates are chosen "
+        f"on validation users. Data: {made}.",
+    )
+
+
+def real_model() -> Step:
+    from workbench.analysis.answers import standing, value
+    from workbench.real.saved import packaged
+
+    found = next((one for one in packaged() if one.kind == "differences"), None)
+    if found is None:
+        return Step("And on a real model?", "No packaged result.", None, "real_models")
+    table = found.table.filter(
+        (pl.col("strategy") == "recast") & pl.col("control").is_in(["sft", "grpo"])
+    ).sort(pl.col("control") != "sft", maintain_order=True)
+    table = table.with_columns(
+        rival="control",
+        low="difference_low",
+        high="difference_high",
+        p="p_holm",
+        tone=pl.Series(
+            [standing(d, p) for d, p in table.select("difference", "p_holm").iter_rows()],
+            dtype=pl.String,
+        ),
+    )
+    tones = table["tone"].to_list()
+    against = {rival: table.filter(rival=rival)["tone"].to_list() for rival in ("sft", "grpo")}
+    return Step(
+        "And on a real language model?",
+        f"A causal language model that writes semantic IDs, trained by the same strategies: "
+        f"against "
+        f"SFT ReCast is ahead on **{against['sft'].count('first')} and behind on "
+        f"{against['sft'].count('second')} of {len(against['sft'])} metrics, against GRPO ahead on "
+        f"{against['grpo'].count('first')} and behind on {against['grpo'].count('second')}.**",
+        charts.verdict_map(
+            tiles(table, value),
+            "Who is ahead on a real model?",
+            "ReCast against SFT and GRPO on a real language model, one tile per metric.",
+        ),
+        "real_models",
+        {"data": "packaged"},
+        f"Packaged results; {tones.count('open')} of {len(tones)} comparisons are not told apart "
+        f"at "
+        ".05 after correction over all strategies and metrics.",
+    )
+
+
+def group_text() -> str:
+    return write_group(story.GROUP)
+
+
+def tiles(table: pl.DataFrame, value: Callable[[float], str]) -> pl.DataFrame:
+    """Label and words of each tile."""
+    words = []
+    for number, rival, tone, low, high in table.select(
+        "difference", "rival", "tone", "low", "high"
+    ).iter_rows():
+        ahead = "recast" if number > 0 else rival
+        leaning = low is not None and high is not None and (low > 0 or high < 0)
+        said = f"{ahead} ahead" if tone != "open" else f"leans to {ahead}" if leaning else "open"
+        words.append(f"{'+' if number >= 0 else '-'}{value(abs(number))}, {said}")
+    return table.select(
+        "rival",
+        "tone",
+        "difference",
+        "low",
+        "high",
+        "p",
+        label=pl.col("metric").replace(dict(charts.METRICS)),
+        said=pl.Series(words, dtype=pl.String),
+    ).with_columns(rival=pl.format("against {}", "rival"))
+
+
+def drawn(
+    panels: dict[str, story.Pushed], lit: str, repaired: story.Pushed | None = None
+) -> charts.Chart:
+    """The tree with one panel of bars per strategy; a repaired group shows where its anchor went,
+    whose bar stands at the target."""
+    nodes, edges, rows = story.leaves()
+    end = float(nodes.filter(pl.col("kind") == "target")["row"][0])
+    moved = None
+    if repaired is not None and repaired.anchor is not None:
+        start = float(rows.filter(rollout=repaired.anchor)["row"][0])
+        moved = (repaired.anchor, start, end)
+    bars = pl.concat(
+        one.bars.select(
+            "slot",
+            "origin",
+            "weight",
+            panel=pl.lit(title),
+            row=pl.when(pl.col("origin") == "anchor").then(pl.lit(end)).otherwise("row"),
+        )
+        for title, one in panels.items()
+    )
+    return charts.group_story(nodes, edges, DEPTH, bars, moved, lit)
+
+
+STEPS: tuple[Callable[[], Step], ...] = (
+    one_group,
+    grpo_is_silent,
+    the_anchor,
+    the_pair,
+    plain_sft,
+    verdicts,
+    real_model,
+)
+
+
+@st.cache_resource(max_entries=len(STEPS), show_spinner=False)
+def made(place: int) -> Step:
+    """A step of the story; the same for everybody."""
+    return STEPS[place]()
+
+
+def go(places: int) -> None:
+    """A step on or back."""
+    view.set({"step": st.session_state["step"] + places})
+
+
+view = Address("home")
+number = view.number("step", 1, low=1, high=len(STEPS))["key"]
+place = int(st.session_state[number])
+st.title("What does RL learn from 32 rollouts?")
+step = made(place - 1)
+back, forward, where = st.columns([1, 1, 4], vertical_alignment="center")
+back.button(
+    "Back",
+    key="back",
+    icon=":material/arrow_back:",
+    disabled=place == 1,
+    on_click=go,
+    args=(-1,),
+    width="stretch",
+)
+forward.button(
+    "Next",
+    key="next",
+    icon=":material/arrow_forward:",
+    type="primary",
+    disabled=place == len(STEPS),
+    on_click=go,
+    args=(1,),
+    width="stretch",
+)
+where.caption(f"Step {place} of {len(STEPS)}")
+st.subheader(step.title)
+st.markdown(step.sentence)
+if step.chart is not None:
+    st.altair_chart(step.chart, width="content", key=f"story-{place}")
+if step.note:
+    st.caption(step.note)
+st.page_link(
+    page_of(step.page),
+    label="Try it yourself",
+    icon=":material/science:",
+    query_params=step.query,
+)
+if place < len(STEPS):
+    made(place)  # the next step is ready before it is asked for
