@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def run(out: Path, *parts: str, seconds: int = 200) -> dict[str, object]:
     words = [sys.executable, "-m", "benchmarks.gpu", str(out), "--size", "tiny", "--device", "cpu"]
     words += ["--seconds", str(seconds), *(w for p in parts for w in ("--only", p))]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=900)
     return json.loads(out.read_text())
 
 
