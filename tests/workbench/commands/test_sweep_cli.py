@@ -241,7 +241,7 @@ def test_check_names_damage_sets_it_aside_and_the_sweep_mends_it(there, recast, 
     code, out, err = recast("store", "check", str(store.root), "--format", "json")
     assert (code, err) == (1, "")
     assert {row["file"] for row in json.loads(out)} == {str(victim) for victim in victims}
-    assert recast("store", "check", str(store.root))[1] == "34 runs sound, 0 damaged\n"
+    assert recast("store", "check", str(store.root))[1] == "34 runs sound, 0 files damaged\n"
     assert recast("sweep", "fair.toml", "--store", str(store.root), "--executor", "serial")[0] == 0
     assert payload_bytes(store.root) == payload_bytes(there / "runs")
 
