@@ -167,14 +167,14 @@ class Phases(General):
         size = min(part.stop, phase.batch.prompt.shape[1]) - part.start
         slope = slope_of(strategy.stage("supervised"), progress, self._depth)
         assert slope is not None
-        wide, silent = strategy.clip == "none", not strategy.has_credit
+        silent = not strategy.has_credit
         share = 0.0
         if not silent and phase.signal is not None:
             share = strategy.policy_weight / self._divisor(phase, part)
         return Terms(
             size == phase.batch.prompt.shape[1],
-            -np.inf if wide else 1 - how.clip_low,
-            np.inf if wide else 1 + how.clip_high,
+            1 - how.clip_low,
+            1 + how.clip_high,
             share,
             float(how.kl_weight),
             ESTIMATORS[how.kl_estimator],

@@ -402,7 +402,9 @@ def test_extreme_rewards_give_finite_advantages(name, dtype):
             prompt=torch.arange(3),
         )
         if variant.least_group > width:
-            with pytest.raises(ValueError, match=f"needs G >= {variant.least_group}, got G = {width}"):
+            with pytest.raises(
+                ValueError, match=f"needs G >= {variant.least_group}, got G = {width}"
+            ):
                 build_signal(variant, groups)
             continue
         assert build_signal(variant, groups).advantage.isfinite().all(), (value, width)
