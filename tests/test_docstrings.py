@@ -188,7 +188,7 @@ def test_each_stage_says_where_it_comes_from_or_belongs_to_a_strategy_that_does(
     """A source is an arXiv number, a named code base or paper, or the word control."""
     for name, strategy in recast.STRATEGIES.items():
         assert re.search(
-            r"arXiv \d{4}\.\d{5}|verl|TRL|MiniOneRec|control|REINFORCE", strategy.source
+            r"arXiv \d{4}\.\d{5}|verl|TRL|NeMo-RL|MiniOneRec|control|REINFORCE", strategy.source
         ), name
 
 

@@ -1,6 +1,6 @@
 """Credit against a value that is tracked per prompt, without a group.
 
-Conventions as in `recast.stages.credit`.
+Advantages are `[..., B, G]`; conventions as in `recast.stages.credit`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Credit whitened over the tokens of the batch.
 
-Shapes and conventions as in `recast.stages.credit`; batch statistics run over the axes B and G.
+Advantages are `[..., B, G]`; conventions as in `recast.stages.credit`; batch statistics run
+over the axes B and G.
 """
 
 from __future__ import annotations

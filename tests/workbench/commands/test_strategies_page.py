@@ -38,7 +38,7 @@ def insert_at_the_end_of_the_table(path: Path, row: str) -> None:
 def followed(tmp_path: Path) -> Path:
     """The library after a reader has pasted the page's function and its two rows."""
     shutil.copytree(ROOT / "recast", tmp_path / "recast")
-    credit = tmp_path / "recast" / "credit.py"
+    credit = tmp_path / "recast" / "stages" / "credit.py"
     insert_before(credit, "CREDITS: Mapping", CREDIT_FUNCTION + "\n\n")
     insert_at_the_end_of_the_table(credit, CREDIT_ROW)
     insert_at_the_end_of_the_table(tmp_path / "recast" / "strategies.py", NAMED_ROW)
@@ -107,7 +107,7 @@ def test_the_python_composition_of_the_page_runs(followed):
 
 
 def test_the_page_names_the_tables_as_they_are():
-    for kind, where in re.findall(r"\| `(\w+)` \| [^|]*\| `recast/(\w+)\.py`, `\w+` \|", PAGE):
+    for kind, where in re.findall(r"\| `(\w+)` \| [^|]*\| `recast/([\w/]+)\.py`, `\w+` \|", PAGE):
         assert (ROOT / "recast" / f"{where}.py").exists(), kind
     for table in re.findall(r"`(GATES|REPAIRS|SELECTIONS|CREDITS|SUPERVISED)`", PAGE):
-        assert any(f"{table}: Mapping" in p.read_text() for p in (ROOT / "recast").glob("*.py"))
+        assert any(f"{table}: Mapping" in p.read_text() for p in (ROOT / "recast").rglob("*.py"))

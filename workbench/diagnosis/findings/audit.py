@@ -39,9 +39,14 @@ ABSURD = 10.0
 FORMULAS = (
     *(f"grpo(eps={eps:g}, ddof={ddof})" for eps in (1e-6, 1e-4, 1e-8) for ddof in (1, 0)),
     *(f"pass_at_k(k={k})" for k in (2, 4, 8)),
-    *(name for name in CREDITS if name not in ("none", "grpo", "pass_at_k")),
+    *(
+        name
+        for name, stage in CREDITS.items()
+        if name not in ("none", "grpo", "pass_at_k") and "prompt" not in stage.needs
+    ),
 )
-"""Credits that are tried, the commonest first: the first of equal error is named."""
+"""Credits that are tried, the commonest first: the first of equal error is named. One that
+remembers each prompt is no formula of a step: `_strategy` tries it, with what it remembers."""
 
 BATCH = "the reward less a baseline of the whole batch"
 
