@@ -56,7 +56,7 @@ def page(given: dict[str, Any]) -> int:
     """Hand a text to what a page does with it; 2 when it is refused."""
     from workbench.errors import UserError
     from workbench.jobs.sweep import check_sweep
-    from workbench.theory.microscope import read_group
+    from workbench.theory.group import read_group
 
     try:
         if given["page"] == "sweep":

@@ -40,9 +40,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word; all of them where they are few."""
     known = list(known)
     name = name[:LONGEST_QUOTE]
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=5)
     if close:
-        return f"did you mean {quoted(close[0])}?"
+        # Of several, the one with the same letters: two swapped letters are the likeliest slip.
+        swapped = [word for word in close if sorted(word) == sorted(name)]
+        return f"did you mean {quoted((swapped or close)[0])}?"
     if len(known) <= _FEW:
         return f"known: {', '.join(_cut(word, LONGEST_QUOTE) for word in known) or 'none'}"
     return f"the nearest is {quoted(difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0])}"

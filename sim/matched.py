@@ -59,7 +59,7 @@ def mean_entropy(
 
 
 def mean(values: Tensor) -> float:
-    """Mean in float64."""
+    """Mean of values of any shape, in float64."""
     return values.double().mean().item()
 
 

@@ -1,6 +1,6 @@
 """Credit that depends on how likely the policy held each rollout to be.
 
-Conventions as in `recast.stages.credit`.
+Advantages are `[..., B, G]`; conventions as in `recast.stages.credit`.
 """
 
 from __future__ import annotations

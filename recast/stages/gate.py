@@ -1,8 +1,8 @@
 """The gate: is this prompt worth rolling out?
 
 Asked before any rollout is paid for: a function of a `Visit`, and of its own state when its row
-declares how that starts and is carried on; a row of `GATES`. Shapes: leading axes are runs, P
-prompts of the training set, B of the batch.
+declares how that starts and is carried on; a row of `GATES`. Leading axes are runs, P prompts of
+the training set, B of the batch: a decision has the shape `[..., B]`.
 """
 
 from __future__ import annotations

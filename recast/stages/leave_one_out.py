@@ -1,6 +1,6 @@
 """Credit against the other rollouts of a group: the mean, spread and Pass@k of the others.
 
-Shapes and conventions as in `recast.stages.credit`.
+Advantages are `[..., B, G]`; conventions as in `recast.stages.credit`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Credit against a value that is tracked per prompt, without a group.
 
-Conventions as in `recast.stages.credit`.
+Advantages are `[..., B, G]`; conventions as in `recast.stages.credit`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recast.groups import RolloutGroups
 from recast.stage import State
-from recast.stages.normalise import deviations, standard_deviation
+from recast.stages.normalise import deviations, over, standard_deviation
 
 PRIOR = 0.5
 """Hits and misses that each prompt is taken to have had before its first visit."""
@@ -32,7 +32,7 @@ def spo(groups: RolloutGroups, state: State, decay: float = 0.9, eps: float = 1e
     centred, largest, count = deviations(gap.flatten(-2), groups.valid.flatten(-2))
     spread = standard_deviation(centred, largest, count, 1).unsqueeze(-1)
     flat = torch.where(largest > 0, centred, 0.0).view(gap.shape)
-    return flat / (spread + eps)
+    return over(flat, spread + eps)
 
 
 def spo_start(leading: tuple[int, ...], prompts: int) -> State:

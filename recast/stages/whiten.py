@@ -1,6 +1,7 @@
 """Credit whitened over the tokens of the batch.
 
-Shapes and conventions as in `recast.stages.credit`; batch statistics run over the axes B and G.
+Advantages are `[..., B, G]`; conventions as in `recast.stages.credit`; batch statistics run
+over the axes B and G.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def reinforce_pp_baseline(groups: RolloutGroups, eps: float = 1e-8) -> Tensor:
     Responses of unequal length shift a constant group away from 0; semantic IDs are equally long.
     Source: arXiv 2501.03262; verl `compute_reinforce_plus_plus_baseline_outcome_advantage`.
     """
-    return whitened(centred_reward(groups), groups, eps)
+    return whitened(centred_reward(groups), groups, eps, sums_to_zero=True)
 
 
 def gdpo(groups: RolloutGroups, weight: float = 1.0, eps: float = 1e-6) -> Tensor:
@@ -50,17 +51,25 @@ def gdpo(groups: RolloutGroups, weight: float = 1.0, eps: float = 1e-6) -> Tenso
     share = torch.where(groups.hit, 1.0, share.to(groups.reward.dtype))
     value = standardised(groups.reward, groups.valid, eps)
     value = value + weight * standardised(share, groups.valid, eps)
-    return whitened(value, groups, 1e-8)
+    return whitened(value, groups, 1e-8, sums_to_zero=True)
 
 
-def whitened(value: Tensor, groups: RolloutGroups, eps: float) -> Tensor:
+def whitened(
+    value: Tensor, groups: RolloutGroups, eps: float, *, sums_to_zero: bool = False
+) -> Tensor:
     """value `[..., B, G]` minus its mean over the batch's tokens, over its standard deviation.
 
-    Exactly 0 when every value of the batch is the same, and outside the group.
+    Exactly 0 when every value of the batch is the same, and outside the group. sums_to_zero: each
+    group's values do, so that groups of equally long rollouts have a mean of exactly 0 and a silent
+    group stays at exactly 0, not at what rounding leaves of the others.
     """
     length = token_count(groups)
     tokens = length.sum((-2, -1), keepdim=True)
-    mean = (length * value).sum((-2, -1), keepdim=True) / tokens
+    weight = length
+    if sums_to_zero:
+        count = groups.valid.sum(-1, keepdim=True).clamp(min=1)
+        weight = (length - length.sum(-1, keepdim=True) / count) * groups.valid
+    mean = (weight * value).sum((-2, -1), keepdim=True) / tokens
     centred = (value - mean).masked_fill(~groups.valid, 0.0)
     # In units of the largest deviation, for the same reason as in `standard_deviation`.
     largest = centred.abs().amax((-2, -1), keepdim=True)

@@ -50,14 +50,27 @@ class Phases(General):
         how: Training,
         record: Callable[[int, Collected], None] | None = None,
     ) -> Phases | None:
-        """The run, or None where its loss has another form."""
-        closed = slope_of(strategy.stage("supervised"), 0.0, 1) is not None
-        # The kernel knows PPO's clip of each code's ratio against this step's policy.
-        plain = all(strategy.stage(kind).stage.idle for kind in ("anchor_ratio", "ratio", "clip"))
-        plain = plain and "logp" not in strategy.stage("repair").stage.needs
-        if not (closed and plain and serves(policy)) or "reference" in strategy.needs:
+        """The run, or None where `why_not` has a reason: the general path then does it all."""
+        if Phases.why_not(policy, strategy):
             return None
         return Phases(policy, world, strategy, start, seed, how, record)
+
+    @staticmethod
+    def why_not(policy: Policy, strategy: Strategy) -> str | None:
+        """Why the kernel cannot take the steps, in one line; None where it can."""
+        if not serves(policy):
+            return "the kernel does not know the policy"
+        for kind in ("anchor_ratio", "ratio", "clip"):
+            # The kernel knows PPO's clip of each code's ratio against this step's policy.
+            if not strategy.stage(kind).stage.idle:
+                return f"{kind}={getattr(strategy, kind)} is not in the kernel"
+        if "logp" in strategy.stage("repair").stage.needs:
+            return f"repair={strategy.repair}: rows of earlier policies are not in the kernel"
+        if "reference" in strategy.needs:
+            return f"supervised={strategy.supervised} looks at the reference policy"
+        if slope_of(strategy.stage("supervised"), 0.0, 1) is None:
+            return f"supervised={strategy.supervised} has no slope in closed form"
+        return None
 
     def __init__(
         self,
@@ -154,14 +167,14 @@ class Phases(General):
         size = min(part.stop, phase.batch.prompt.shape[1]) - part.start
         slope = slope_of(strategy.stage("supervised"), progress, self._depth)
         assert slope is not None
-        wide, silent = strategy.clip == "none", not strategy.has_credit
+        silent = not strategy.has_credit
         share = 0.0
         if not silent and phase.signal is not None:
             share = strategy.policy_weight / self._divisor(phase, part)
         return Terms(
             size == phase.batch.prompt.shape[1],
-            -np.inf if wide else 1 - how.clip_low,
-            np.inf if wide else 1 + how.clip_high,
+            1 - how.clip_low,
+            1 + how.clip_high,
             share,
             float(how.kl_weight),
             ESTIMATORS[how.kl_estimator],

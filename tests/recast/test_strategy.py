@@ -23,6 +23,7 @@ from recast import (
     parse_strategy,
     regime,
 )
+from recast.loss import on_policy_weight
 from recast.stages.credit import CREDITS
 from recast.stages.repair import anchor
 
@@ -296,8 +297,11 @@ def test_an_all_zero_group_gets_what_the_strategy_declares(name, width, dead):
         codes=torch.stack([(key > 1).to(torch.int64), key], -1),
         prompt=torch.arange(dead + 1),
     )
-    signal = build_signal(replace(strategy, select=strategy.select.replace("8", "4")), groups)
-    advantage = signal.advantage.sum(-1) if signal.advantage.ndim == 3 else signal.advantage
+    strategy = replace(strategy, select=strategy.select.replace("8", "4"))
+    signal = build_signal(strategy, groups)
+    # A loss that bends advantages may leave such a group silent, whatever its advantages are.
+    advantage = on_policy_weight(strategy, signal)
+    advantage = advantage.sum(-1) if advantage.ndim == 3 else advantage
     advantage = advantage[:dead]
     if strategy.all_zero == "negative":
         assert (advantage < 0).all()
@@ -397,6 +401,12 @@ def test_extreme_rewards_give_finite_advantages(name, dtype):
             codes=key.unsqueeze(-1).expand(-1, -1, 2),
             prompt=torch.arange(3),
         )
+        if variant.least_group > width:
+            with pytest.raises(
+                ValueError, match=f"needs G >= {variant.least_group}, got G = {width}"
+            ):
+                build_signal(variant, groups)
+            continue
         assert build_signal(variant, groups).advantage.isfinite().all(), (value, width)
 
 

@@ -13,6 +13,7 @@ from oracles import Rollout
 from test_strategy import REWARDS, Batch, assert_equals_oracle
 
 from recast import STRATEGIES, RolloutGroups, Strategy, build_signal
+from recast.stage import bind
 from recast.stages.credit import CREDITS, batch_mean
 
 
@@ -181,8 +182,17 @@ def full_groups(seed, valid, dtype=torch.float64):
         matched=torch.randint(0, 5, shape, generator=rng),
         item=torch.randint(0, 4, shape, generator=rng),
         depth=4,
+        logp=-torch.rand(*shape, 4, generator=rng, dtype=dtype),
+        codes=torch.randint(0, 2, (*shape, 4), generator=rng),
+        prompt=torch.arange(shape[-2]),
         valid=valid,
     )
+
+
+def credit_of(text, groups):
+    """A credit of these groups; one that remembers has seen nothing before."""
+    found = bind("credit", CREDITS, text)
+    return found(groups, state=found.start(groups.reward.shape[:-2], groups.reward.shape[-2]))
 
 
 @pytest.mark.parametrize("name", sorted(CREDITS))
@@ -192,17 +202,17 @@ def test_what_an_unselected_rollout_was_worth_leaks_nowhere(name):
         groups = full_groups(seed, everyone)
         selected = torch.rand(3, 6, generator=torch.Generator().manual_seed(100 + seed)) < 0.5
         selected[0, 1:] = False
-        narrowed = CREDITS[name].function(groups.narrowed(selected))
+        narrowed = credit_of(name, groups.narrowed(selected))
         blank = full_groups(seed, selected)
         blank = replace(blank, matched=blank.matched.masked_fill(~selected, -100))
-        assert torch.equal(narrowed, CREDITS[name].function(blank))
+        assert torch.equal(narrowed, credit_of(name, blank))
         assert not narrowed[~selected].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", sorted(CREDITS))
 def test_a_batch_without_rollouts_gets_exactly_zero_in_its_own_type(name, dtype):
-    advantage = CREDITS[name].function(full_groups(0, torch.zeros(3, 6, dtype=torch.bool), dtype))
+    advantage = credit_of(name, full_groups(0, torch.zeros(3, 6, dtype=torch.bool), dtype))
     assert advantage.shape[:2] == (3, 6)
     assert advantage.dtype == dtype
     assert not advantage.any()
@@ -216,9 +226,16 @@ def test_an_eps_of_zero_divides_nothing_by_zero(name):
     for reward in (torch.zeros(2, 4), torch.ones(2, 4)):
         for valid in (None, slot < 3, slot < 1, slot < 0):
             groups = RolloutGroups.of(
-                reward, valid=valid, matched=torch.zeros_like(slot), beam_rank=slot
+                reward,
+                valid=valid,
+                matched=torch.zeros_like(slot),
+                beam_rank=slot,
+                depth=2,
+                logp=torch.full((2, 4, 2), -0.5),
+                codes=torch.zeros(2, 4, 2, dtype=torch.int64),
+                prompt=torch.arange(2),
             )
-            assert CREDITS[name].function(groups, eps=0.0).isfinite().all()
+            assert credit_of(f"{name}(eps=0)", groups).isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recast import Origin, RolloutGroups
+from recast.stage import bind
 from recast.stages.repair import (
     REPAIRS,
     anchor,
@@ -116,8 +117,15 @@ def test_a_repair_keeps_the_type_of_every_input(name, real, integer):
         beam_rank=slot.to(integer),
         matched=(slot % 3).to(integer),
         item=slot.to(integer),
+        logp=torch.full((3, 4, 2), -0.5, dtype=real),
+        codes=slot.to(integer).unsqueeze(-1).expand(-1, -1, 2),
+        prompt=torch.arange(3, dtype=integer),
     )
-    after = REPAIRS[name].function(before)
+    repair = bind("repair", REPAIRS, name)
+    state = repair.start((), 3)
+    # A repair that remembers has seen every prompt hit before.
+    state |= repair.carry(replace(before, reward=torch.ones_like(before.reward)), state=state)
+    after = repair(before, state=state)
     tensors = [f.name for f in fields(before) if torch.is_tensor(getattr(before, f.name))]
     assert {n: getattr(after, n).dtype for n in tensors} == {
         n: getattr(before, n).dtype for n in tensors
@@ -126,6 +134,8 @@ def test_a_repair_keeps_the_type_of_every_input(name, real, integer):
         # An anchor matches every code, however deep the IDs are.
         assert (after.matched[after.origin == ANCHOR] >= torch.iinfo(torch.int8).max).all()
         assert (after.item[after.origin == ANCHOR] == -1).all()
+    if repair.stage.start is not None:
+        assert not torch.equal(after.origin, before.origin)
 
 
 def test_an_appended_anchor_ranks_behind_beams_held_in_bytes():

@@ -140,11 +140,13 @@ def test_every_strategy_has_a_count_or_a_reason_for_having_none():
         )
     }
     assert missing == {
-        "grpo_trl_batch", "reinforce", "reinforce_pp", "gpg", "a_grae", "ha_dw",
+        "grpo_trl_batch", "reinforce", "reinforce_pp", "reinforce_pp_baseline", "gpg", "a_grae",
+        "ha_dw", "spo",
     }  # fmt: skip
     undefined = {name for name, strategy in STRATEGIES.items() if why_undefined(strategy)}
     assert undefined == {
-        "rl_zvp", "rank_penalty", "recast_half_repair", "recast_prefix_mask",
+        "rl_zvp", "rank_penalty", "recast_half_repair", "recast_prefix_mask", "lens", "sibling",
+        "step_aligned", "gdpo", "gbpo", "prefix_hint", "reinforce_ada", "replay",
     }  # fmt: skip
     assert expected_signal_count(Strategy(credit="rloo"), hit_count_pmf(0.1, 0.5, 8), 8) > 0
 

@@ -193,7 +193,7 @@ def test_prompts_with_several_targets_are_refused_in_one_line():
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_other_strategy_says_why_it_has_none(name):
-    assert why_not_expected(parse_strategy(name), Training(group=8), 3)
+    assert why_not_expected(parse_strategy(name), Training(group=G), 3)
 
 
 def test_a_user_trains_without_sampling_noise(tmp_path):

@@ -30,7 +30,8 @@ def insert_before(path: Path, marker: str, text: str) -> None:
 
 def insert_at_the_end_of_the_table(path: Path, row: str) -> None:
     source = path.read_text(encoding="utf-8")
-    end = max(source.rindex(close) for close in ("\n}\n", "\n    }\n)") if close in source) + 1
+    end = max(source.rfind("    }\n)"), source.rfind("\n}\n") + 1)
+    assert end > 0, path
     path.write_text(source[:end] + row + source[end:], encoding="utf-8")
 
 

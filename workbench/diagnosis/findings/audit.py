@@ -42,11 +42,11 @@ FORMULAS = (
     *(
         name
         for name, stage in CREDITS.items()
-        if name not in ("none", "grpo", "pass_at_k") and stage.start is None
+        if name not in ("none", "grpo", "pass_at_k") and "prompt" not in stage.needs
     ),
 )
-"""Credits that are tried, the commonest first: the first of equal error is named. Those that look
-at earlier steps are not: one step does not tell what they saw."""
+"""Credits that are tried, the commonest first: the first of equal error is named. One that
+remembers each prompt is no formula of a step: `_strategy` tries it, with what it remembers."""
 
 BATCH = "the reward less a baseline of the whole batch"
 
