@@ -107,7 +107,10 @@ def _only(folder: Path, pattern: str, category: str | None) -> Path:
     if len(found) != 1 and len(every) > 1:
         names = ", ".join(path.name.removesuffix(pattern[1:]) for path in every)
         wanted = "choose one" if category is None else f"{category!r} is none of them or not one"
-        raise ValueError(f"{folder}: several categories ({names}); {wanted} with --category")
+        raise ValueError(
+            f"{folder}: several categories ({names}); expected exactly one, or {wanted} with "
+            "--category"
+        )
     if len(found) != 1:
         raise ValueError(f"{folder}: expected exactly one {pattern} file, found {len(found)}")
     if not found[0].is_file():

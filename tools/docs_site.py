@@ -86,5 +86,8 @@ def commands_page() -> str:
 def _every_command(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     yield name, command
     if isinstance(command, click.Group):
-        for inner, sub in sorted(command.commands.items()):
+        context = click.Context(command)
+        for inner in command.list_commands(context):
+            sub = command.get_command(context, inner)
+            assert sub is not None
             yield from _every_command(f"{name} {inner}", sub)

@@ -46,7 +46,8 @@ def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> N
 
 
 def parameters_of(folder: Path) -> int:
-    """Weights in a folder's safetensors files, by their headers; 0 for none."""
+    """Weights in a folder's safetensors files, by their headers; 0 for none. Raises LMError for a
+    file that is damaged."""
     total = 0
     for path in folder.glob("*.safetensors") if folder.is_dir() else ():
         try:

@@ -34,7 +34,9 @@ def power_narrow(shifted: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """e^x of a number that is not positive, to the last bits; 0 for what is too small."""
+    """e^x of a number that is not positive, to the last bits; 0 for what is too small.
+
+    Compiled code alone has it; called from Python it raises NotImplementedError."""
     raise NotImplementedError
 
 

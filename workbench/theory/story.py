@@ -7,7 +7,6 @@ paper's point, or from the strategies' own code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count
 
 import polars as pl
 
@@ -22,12 +21,13 @@ HIT, LEVELS = 1.0, 3
 def whole_tree(width: int = WIDTH) -> tuple[pl.DataFrame, int]:
     """A group of `width` misses and the first draw in which all of them are different items, so
     that each has a leaf of its own."""
-    for draw in count():
+    draw = 0
+    while True:
         group = sample_group(width, 0.0, draw)
         target, items = semantic_ids(group, draw)
         if len({target, *items}) == width + 1:
             return group, draw
-    raise AssertionError("unreachable")
+        draw += 1
 
 
 GROUP, DRAW = whole_tree()

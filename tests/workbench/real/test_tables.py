@@ -42,8 +42,10 @@ def test_a_real_difference_is_named_and_noise_is_not():
     told = sentences(gaps, found.seeds)
     assert "hr_at_1 against start: above: sft; not told apart: grpo, recast." in told
     cell = wide(gaps, "start").filter(strategy="sft")["hr_at_10"][0]
-    assert cell.endswith("*")
-    assert cell.startswith("+0.0994 [+0.0977")
+    (row,) = gaps.filter(control="start", strategy="sft", metric="hr_at_10").to_dicts()
+    assert row["difference"] == pytest.approx(0.1, abs=0.005)
+    figures = (f"{row[name]:+.4f}" for name in ("difference", "difference_low", "difference_high"))
+    assert cell == "{} [{}, {}]*".format(*figures)
 
 
 def test_below_ten_seeds_nothing_is_claimed():
@@ -71,7 +73,7 @@ def test_scores_are_the_means_of_each_slice():
     table = scores(found, {"grpo": (1e-3, 30)}, ("all", "seen", "new"))
     for label, keep in (("all", slice(None)), ("seen", slice(0, 40)), ("new", slice(40, None))):
         row = table.filter(slice=label, strategy="grpo").row(0, named=True)
-        mean = found.values[2, 3][:, keep].mean()
+        mean = found.values[2, METRICS.index("pass_at_1")][:, keep].mean()
         assert row["pass_at_1"] == pytest.approx(mean)
         assert row["pass_at_1_low"] < mean < row["pass_at_1_high"]
         assert (row["lr"], row["step"]) == (1e-3, 30)
