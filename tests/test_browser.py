@@ -533,7 +533,7 @@ def test_a_log_is_uploaded_and_diagnosed_and_hostile_files_stay_text(
         stream.write(f"{text}\n")
     drop = visit.tab.locator('[data-testid="stFileUploader"] input[type="file"]')
     drop.set_input_files(str(log))
-    visit.tab.get_by_text("Nothing that this page knows is wrong").wait_for()
+    visit.tab.get_by_text("Nothing that is looked for is wrong").wait_for()
     visit.tab.get_by_text("1 of 513 rows").wait_for()
     visit.settled(4)
     nudge(visit, "Learnable groups wanted", "PageUp")
