@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -123,7 +124,7 @@ class Processes:
     def submit(self, ticket: int, task: Task) -> None:
         process, pipe = self._idle.pop() if self._idle else self._start()
         try:
-            pipe.send(task)
+            _send(pipe, task)
         except OSError:
             _end(process, pipe)
             self._stillborn.append(Event(ticket, "lost"))
@@ -169,6 +170,12 @@ class Processes:
             process.start()
         theirs.close()
         return process, ours
+
+
+def _send(pipe: Connection, message: object) -> None:
+    """By value. `pipe.send` would have torch share memory through a thread of the sender, which
+    prints a traceback when the receiver is killed while it fetches."""
+    pipe.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 def cores() -> int:
@@ -224,10 +231,10 @@ def _serve(pipe: Connection) -> None:
         pending += steps
         now = time.monotonic()
         if now - last >= _REPORT_EVERY:
-            pipe.send(("steps", pending))
+            _send(pipe, ("steps", pending))
             pending, last = 0, now
 
-    pipe.send(perform(task, report))
+    _send(pipe, perform(task, report))
 
 
 def _die_with_parent() -> None:
