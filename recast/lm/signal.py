@@ -35,6 +35,7 @@ GIVEN = frozenset(
         "item",
         "depth",
         "reference",
+        "path",
         "score",
         "codes",
         "prompt",

@@ -124,14 +124,22 @@ def path_logp_each(
     return torch.stack(steps, dim=-1)
 
 
-def path_entropy(
+def path_codes(
     policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
 ) -> Tensor:
-    """Entropy of the policy at T = 1 at each node of given items' paths, nats; `[R, B, M, L]`."""
+    """Log-probability at T = 1 of every code at each node of given items' paths, nats, -inf where
+    none follows; `[R, B, M]` -> `[R, B, M, L, K]`."""
     steps = []
     for level, here in enumerate(catalogue.levels):
         node = catalogue.path[item, level]
         logits = policy.node_logits(params, encoded, catalogue, level, node)
-        logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
-        steps.append(-(logp.exp() * logp.clamp(min=-1e4)).sum(-1))
-    return torch.stack(steps, dim=-1)
+        steps.append(torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1))
+    return torch.stack(steps, dim=-2)
+
+
+def path_entropy(
+    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
+) -> Tensor:
+    """Entropy of the policy at T = 1 at each node of given items' paths, nats; `[R, B, M, L]`."""
+    logp = path_codes(policy, params, catalogue, encoded, item)
+    return -(logp.exp() * logp.clamp(min=-1e4)).sum(-1)

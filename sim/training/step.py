@@ -18,13 +18,12 @@ from recast.loss import KLEstimator, LossSettings, Rows, pack, strategy_loss
 from recast.stage import State
 from recast.stages.gate import Visit
 from recast.stages.repair import anchored
-from recast.stages.supervised import Evidence
+from recast.stages.supervised import Evidence, Several, of_all_targets
 from recast.strategy import Signal, Strategy, build_signal
-from sim.decoding.sample import path_logp
+from sim.decoding.sample import path_codes, path_logp
 from sim.policies.protocol import Params, Policy
 from sim.seeds import uniforms
 from sim.training.rollouts import Batch, Roller
-from sim.worlds.catalogue import Catalogue
 from sim.worlds.world import World
 
 Kernel = Literal["compiled", "general"]
@@ -42,7 +41,8 @@ class Training:
     linearly to 0; kernel: `compiled` trains by `sim.kernel` what it serves, `general` all by
     autograd; evaluations: how many after the start, evenly spaced in steps; curve_prompts: test
     prompts behind each point of the curve (0 = all); start and end are measured on all as
-    well."""
+    well; targets: whether a supervised term is averaged over all targets of a prompt that has
+    several, as its reward counts all, or sees one of them, drawn anew at each visit."""
 
     steps: int = 300
     batch: int = 32
@@ -60,6 +60,7 @@ class Training:
     schedule: Literal["constant", "linear"] = "constant"
     evaluations: int = 10
     curve_prompts: int = 128
+    targets: Literal["all", "one"] = "all"
 
     @property
     def loss(self) -> LossSettings:
@@ -158,6 +159,14 @@ def updates(
     return [loss_of(part) for part in parts]
 
 
+def sees_all_targets(strategy: Strategy, how: Training, batch: Batch) -> bool:
+    """Whether the supervised term sees more than one target of a prompt."""
+    if not strategy.learns_from_target or batch.targets.shape[-1] == 1:
+        return False
+    own = strategy.stage("supervised").stage
+    return how.targets == "all" or (own.whole and "rollouts" not in own.needs)
+
+
 def splits(strategy: Strategy, how: Training, prompts: int) -> list[slice]:
     """The prompts that share each optimizer step of a phase: about `mini_batch` rows of them."""
     wide = strategy.width(how.group) + int(strategy.learns_from_target)
@@ -166,12 +175,17 @@ def splits(strategy: Strategy, how: Training, prompts: int) -> list[slice]:
 
 
 def account(
-    strategy: Strategy, collected: Collected, steps: int
+    strategy: Strategy, how: Training, collected: Collected, steps: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What one phase cost, counts `[R]` of `CostLedger`, and how much of its groups taught."""
+    """What one phase cost, counts `[R]` of `CostLedger`, and how much of its groups taught.
+
+    A supervised target is a row of the update and a label.
+    """
     runs, prompts = collected.batch.prompt.shape
     zero = torch.zeros(runs, dtype=torch.int64)
-    supervised = prompts if strategy.learns_from_target else 0
+    supervised = zero + (prompts if strategy.learns_from_target else 0)
+    if sees_all_targets(strategy, how, collected.batch):
+        supervised = (collected.batch.targets >= 0).sum((-2, -1))
     spent = {
         "rollouts": collected.rollouts,
         "scored_rows": collected.rollouts,
@@ -180,15 +194,15 @@ def account(
     signal = collected.signal
     if signal is None:
         alone = torch.ones(runs, dtype=torch.float64)
-        spent |= {"updated_rows": zero + supervised, "labels": zero + supervised}
+        spent |= {"updated_rows": supervised, "labels": supervised}
         spent |= {"skipped_prompts": zero}
         counted = {"learnable": alone, "signal_count": alone, "update_width": alone}
         return spent, counted | {"repaired": 0 * alone}
     width = signal.rows.sum(-1) + int(signal.supervised)
     repaired = anchored(signal.groups)
     spent |= {
-        "updated_rows": width.sum(-1),
-        "labels": zero + supervised if supervised else repaired.sum(-1),
+        "updated_rows": signal.rows.sum((-2, -1)) + supervised,
+        "labels": supervised if strategy.learns_from_target else repaired.sum(-1),
         "skipped_prompts": (width == 0).sum(-1),
     }
     counted = {
@@ -263,18 +277,27 @@ def _loss(
             frozen = policy.encode(reference, part.batch.context)
     evidence = None
     if strategy.learns_from_target:
-        target = part.batch.target.unsqueeze(-1)
-        target_ref = None
-        if frozen is not None:
+
+        def known(items: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+            own = path_logp(policy, params, catalogue, encoded, items)
+            then = codes = None
             with torch.no_grad():
-                target_ref = path_logp(policy, reference, catalogue, frozen, target).squeeze(-2)
-        logp = path_logp(policy, params, catalogue, encoded, target).squeeze(-2)
-        several = _every_target(policy, params, catalogue, encoded, part.batch.targets)
-        evidence = Evidence(logp, target_ref, progress, targets_logp=several)
+                if frozen is not None:
+                    then = path_logp(policy, reference, catalogue, frozen, items)
+                if "path" in strategy.needs:
+                    codes = path_codes(policy, params, catalogue, encoded, items)
+            return own, then, codes
+
+        one = known(part.batch.target.unsqueeze(-1))
+        logp, target_ref, codes = (None if x is None else x.squeeze(2) for x in one)
+        assert logp is not None
+        others = None
+        if sees_all_targets(strategy, how, part.batch):
+            others = Several(part.batch.targets >= 0, *known(part.batch.targets.clamp(min=0)))
+        evidence = Evidence(logp, target_ref, progress, path_logp=codes, others=others)
     if part.signal is None or part.items is None or part.rows is None:
         assert evidence is not None
-        alone: Tensor = strategy.stage("supervised")(evidence)
-        return alone.mean(-1)
+        return of_all_targets(strategy.stage("supervised"), evidence).mean(-1)
     row_logp = ref_logp = None
     if part.rows.index.shape[-1]:
         items = part.items.gather(-1, part.rows.index)
@@ -294,13 +317,3 @@ def _loss(
         ref_logp=ref_logp,
         evidence=evidence,
     )
-
-
-def _every_target(
-    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, targets: Tensor
-) -> Tensor | None:
-    """Log-probability of each of a prompt's targets `[R, B, M]`, -inf for none; None with one."""
-    if targets.shape[-1] == 1:
-        return None
-    logp = path_logp(policy, params, catalogue, encoded, targets.clamp(min=0)).sum(-1)
-    return logp.masked_fill(targets < 0, -torch.inf)

@@ -252,6 +252,13 @@ class TrainSpec(_Strict):
         Literal["constant", "linear"],
         Field(description="of the learning rate: constant, or falling linearly to 0"),
     ] = "constant"
+    targets: Annotated[
+        Literal["all", "one"],
+        Field(
+            description="of a prompt with several: what a supervised term sees, all of them as the "
+            "reward does (its mean over them), or one, drawn anew at each visit"
+        ),
+    ] = "all"
     lr: Annotated[
         tuple[Rate, ...],
         Field(
