@@ -13,6 +13,7 @@ from workbench.commands.output import (
     EFFICIENCY,
     EXECUTOR,
     FORMAT,
+    SAVE,
     STORE,
     WORKERS,
     emit,
@@ -21,8 +22,9 @@ from workbench.commands.output import (
 )
 from workbench.real.efficiency import read_efficiency
 from workbench.store.runs import Store
+from workbench.studies import packaged
 from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
-from workbench.studies.evidence import gather, run_and_gather
+from workbench.studies.evidence import conditions, gather, run_and_gather
 from workbench.studies.measures import BASELINE, METRIC
 
 _LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "analogue")
@@ -47,6 +49,7 @@ _LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "anal
     default="claims",
     help="One row per claim, or one per claim, baseline and cell.",
 )
+@SAVE
 @EXECUTOR
 @WORKERS
 @STORE
@@ -59,6 +62,7 @@ def claims(
     dry_run: bool,
     efficiency: str | None,
     show: str,
+    save: str | None,
     executor: str,
     workers: int | None,
     store_path: str,
@@ -80,7 +84,10 @@ def claims(
             evidence = run_and_gather(needed, store, changes, progress, executor, workers)
     evidence = replace(evidence, efficiency=measured)
     checked = [check(claim, evidence) for claim in wanted]
-    table = claims_table(checked) if show == "claims" else settings_table(checked)
+    tables = {"claims": claims_table(checked), "settings": settings_table(checked)}
+    if save is not None:
+        packaged.save(Path(save), {**tables, "conditions": conditions(evidence)})
+    table = tables[show]
     if style != "table":
         emit(table, style, "")
         return

@@ -10,14 +10,17 @@ from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,
+    SAVE,
     STORE,
     WORKERS,
     emit,
     existing_store,
     progress_bar,
 )
+from workbench.stats.seeds import least_p
 from workbench.store.runs import Store
-from workbench.studies.evidence import gather, run_and_gather
+from workbench.studies import packaged
+from workbench.studies.evidence import conditions, gather, run_and_gather
 from workbench.studies.phase_map import FIELDS, METRICS, SWEEP, phase_table
 
 
@@ -27,6 +30,7 @@ from workbench.studies.phase_map import FIELDS, METRICS, SWEEP, phase_table
 @click.option("--steps", type=int, default=None, help="Another number of optimizer steps.")
 @click.option("--no-run", is_flag=True, help="Map what is stored; train nothing.")
 @DRY_RUN
+@SAVE
 @EXECUTOR
 @WORKERS
 @STORE
@@ -37,6 +41,7 @@ def phase_map(
     steps: int | None,
     no_run: bool,
     dry_run: bool,
+    save: str | None,
     executor: str,
     workers: int | None,
     store_path: str,
@@ -57,6 +62,9 @@ def phase_map(
         with progress_bar() as progress:
             evidence = run_and_gather([SWEEP], store, changes, progress, executor, workers)
     table = phase_table(evidence.of(SWEEP), metrics or METRICS)
+    if save is not None:
+        tables = {"cells": table, "conditions": conditions(evidence)}
+        packaged.save(Path(save), tables)
     if style != "table":
         emit(table, style, "")
         return
@@ -66,7 +74,13 @@ def phase_map(
         emit(counts, style, "How many cells does each strategy win?")
     click.echo(
         f"A cell is one combination of {', '.join(FIELDS)}; the winner beats every rival with a "
-        "p-value below .05, corrected (Holm) over all cells of its metric; none: nobody does."
+        "p-value below .05, corrected (Holm) over all cells of its metric; none: nobody does. "
+        "seen: the margin that would show in 80% of repeats."
     )
+    if table.height:
+        pairs = int(table["seeds"].to_numpy().max())
+        cells = table.height // table["metric"].n_unique()
+        least = min(1.0, cells * least_p(pairs))
+        click.echo(f"{cells} cells, {pairs} pairs: no p can be below {least:.2g}.")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")

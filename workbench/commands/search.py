@@ -11,6 +11,7 @@ from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,
+    SAVE,
     STORE,
     WORKERS,
     emit,
@@ -19,7 +20,8 @@ from workbench.commands.output import (
 )
 from workbench.stats.seeds import least_said
 from workbench.store.runs import Store
-from workbench.studies.evidence import gather, run_and_gather
+from workbench.studies import packaged
+from workbench.studies.evidence import conditions, gather, run_and_gather
 from workbench.studies.search import (
     FRONTS,
     MARGIN,
@@ -43,6 +45,7 @@ from workbench.studies.search import (
     help="The candidates against the controls, or every strategy's place on the fronts.",
 )
 @DRY_RUN
+@SAVE
 @EXECUTOR
 @WORKERS
 @STORE
@@ -53,6 +56,7 @@ def search(
     no_run: bool,
     dry_run: bool,
     show: str,
+    save: str | None,
     executor: str,
     workers: int | None,
     store_path: str,
@@ -74,6 +78,9 @@ def search(
             evidence = run_and_gather([SWEEP], store, changes, progress, executor, workers)
     frame = evidence.of(SWEEP)
     table = search_table(frame, show)
+    if save is not None:
+        tables = {name: search_table(frame, name) for name in ("dominance", "fronts")}
+        packaged.save(Path(save), {**tables, "conditions": conditions(evidence)})
     emit(table, style, "Who dominates? Difference on the worlds set aside [95% interval]")
     if style != "table":
         return
@@ -88,7 +95,7 @@ def search(
         for matched, words in MATCHED.items():
             here = verdicts.filter(pl.col("matched") == matched)["outcome"]
             if len(here) and not here.str.starts_with("beats").any():
-                click.echo(f"{words}: no candidate dominates both controls")
+                click.echo(f"{words}: no candidate dominates every control")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
 

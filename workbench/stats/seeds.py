@@ -206,6 +206,19 @@ def paired_difference(
     return Difference(found.value, found.low, found.high, found.n, found.label, p)
 
 
+def detectable(differences: ArrayLike, level: float = LEVEL, power: float = 0.8) -> float | None:
+    """The smallest mean difference that n pairs with this spread would show at `level` in a share
+    `power` of repeats, by the t test; None below two pairs.
+
+    Differences `[n]`. It says what a comparison could have found, whatever it found.
+    """
+    d = _sample(differences)
+    if len(d) < 2:
+        return None
+    needed = special.stdtrit(len(d) - 1, 1 - level / 2) + special.stdtrit(len(d) - 1, power)
+    return float(needed * d.std(ddof=1) / math.sqrt(len(d)))
+
+
 def least_p(pairs: int) -> float:
     """The smallest p that `paired_difference` can give with few pairs: all signs agree."""
     return min(1.0, 2.0 ** (1 - pairs))

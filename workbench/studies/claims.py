@@ -65,8 +65,8 @@ class Checked:
 
 _HITS = "C(1) (Pass@1 at its best temperature), each strategy at its own best rate, test users"
 _REAL = (
-    "`recast lm efficiency` measures it on a small real model (--efficiency FILE); "
-    "`benchmarks/gpu.sh` measured it on one GPU at the architecture of Qwen3"
+    "`benchmarks/gpu.sh` measured it on one GPU at the architecture of Qwen3, random weights; "
+    "`recast lm efficiency` measures it on a small real model (--efficiency FILE)"
 )
 _NO_GPU = "not judged: the paper does not state the prompts and micro-batches of its figure"
 
@@ -105,9 +105,9 @@ CLAIMS: tuple[Claim, ...] = (
         "C4",
         "actor-side update time, G = 32, 8B",
         "16.60x less (211.04 s -> 12.71 s)",
-        "GRPO's rows in the actor's update over ReCast's",
+        "seconds of the actor's update, GRPO's over ReCast's, where they were measured",
         _NO_GPU,
-        f"rows in the update, from the ledger; {_REAL}",
+        f"{_REAL}; beside it rows in the update, from the ledger",
         MAIN,
         partial(costs.cost_ratio, cost=costs.rows, column="ratio"),
         judged=False,
@@ -116,9 +116,9 @@ CLAIMS: tuple[Claim, ...] = (
         "C5",
         "whole step",
         "4.83x less (371.54 s -> 77.00 s; from a public summary)",
-        "GRPO's row passes over ReCast's: 1 per rollout + 3 per updated row",
+        "seconds of the whole step, GRPO's over ReCast's, where they were measured",
         _NO_GPU,
-        f"row passes, from the ledger; {_REAL}",
+        f"{_REAL}; beside it row passes from the ledger, 1 per rollout + 3 per updated row",
         MAIN,
         partial(costs.cost_ratio, cost=costs.row_passes, column="step_ratio"),
         judged=False,
@@ -127,9 +127,9 @@ CLAIMS: tuple[Claim, ...] = (
         "C6",
         "effective tokens in the actor update",
         "14.7x less (6.93M -> 0.47M; from a public summary)",
-        "GRPO's rows in the update over ReCast's; every row is one semantic ID long",
+        "tokens of the actor's update, GRPO's over ReCast's, where they were measured",
         _NO_GPU,
-        f"rows in the update, prompts not counted; {_REAL}",
+        f"{_REAL}; beside it rows in the update, prompts not counted",
         MAIN,
         partial(costs.cost_ratio, cost=costs.rows, column="token_ratio"),
         judged=False,
@@ -138,9 +138,9 @@ CLAIMS: tuple[Claim, ...] = (
         "C7",
         "peak allocated memory",
         "-16.5% (1.20x less)",
-        "GRPO's mean update width per group over ReCast's",
+        "peak memory, GRPO's over ReCast's, where it was measured",
         _NO_GPU,
-        f"rows held for one backward pass, without weights; {_REAL}",
+        f"{_REAL}; beside it rows held for one backward pass, without weights",
         MAIN,
         partial(costs.cost_ratio, cost=costs.width, column="memory_ratio"),
         judged=False,
@@ -151,7 +151,7 @@ CLAIMS: tuple[Claim, ...] = (
         "+14.2% (1.14x)",
         "ReCast's MFU over GRPO's",
         _NO_GPU,
-        f"none in the simulator; {_REAL}",
+        f"{_REAL}; the simulator has none",
         MAIN,
         partial(costs.cost_ratio, cost=None, column="mfu"),
         judged=False,
