@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 
 from recast.strategies import parse_strategy
 from sim.evaluate import Snapshot
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Params, Policy, Tabular
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
+from sim.policies.protocol import Params, Policy
 from sim.policies.transformer import Transformer
-from sim.training.step import Training
+from sim.settings import Training
 from sim.training.trainer import open_run, train
 from sim.training.warm_start import warm_start
 from sim.worlds.free_decoding import free_world
 from sim.worlds.replay import load_replay
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 from workbench.errors import UserError
 from workbench.spec.experiment import Experiment, WorldSpec
 from workbench.spec.keys import folder_fingerprint

@@ -27,7 +27,7 @@ from workbench.spec.limits import need_of, too_large, too_many
 from workbench.spec.plain_data import checked, parsed_toml
 
 if TYPE_CHECKING:
-    from sim.training.step import Training
+    from sim.settings import Training
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -274,7 +274,7 @@ class TrainSpec(_Strict):
 
     def training(self) -> Training:
         """What the simulator's training needs of it."""
-        from sim.training.step import Training
+        from sim.settings import Training
 
         others = {"lr", "tune_metric", "decoding", "precision"}
         return Training(**self.model_dump(exclude=others))

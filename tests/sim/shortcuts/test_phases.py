@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from recast import STRATEGIES
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Tabular
+from sim.general.run import General
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
+from sim.settings import Training
 from sim.shortcuts.phases import Phases
-from sim.training.general import General
 from sim.training.learner import general_path
-from sim.training.step import Training
 from sim.worlds.free_decoding import free_world
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 RECIPE = SyntheticWorld(
     items=37, codes=5, features=7, latent=5, sft_prompts=64, train_prompts=96,

@@ -11,14 +11,17 @@ import pytest
 import torch
 
 from recast import STRATEGIES
-from sim.policies.loglinear import LogLinear
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
 from sim.policies.nodes import product, segment_outer, segment_products
-from sim.policies.protocol import MLP, Policy, Tabular
+from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
-from sim.training.trainer import TrainedRun, Training, train
+from sim.training.trainer import TrainedRun, train
 from sim.worlds.free_decoding import free_world
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 # Odd sizes on purpose: nothing is a multiple of a vector register.
 RECIPE = SyntheticWorld(

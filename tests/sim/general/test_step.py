@@ -11,9 +11,12 @@ import torch
 from recast import STRATEGIES, Origin, parse_strategy
 from recast.stage import MOST_ROUNDS
 from sim.decoding.sample import path_logp
-from sim.policies.protocol import MLP, Tabular
-from sim.training.step import Training, account, collect, updates
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.general.step import account, collect, updates
+from sim.policies.linear import Tabular
+from sim.policies.mlp import MLP
+from sim.settings import Training
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 TINY = SyntheticWorld(
     items=24, codes=4, sft_prompts=64, train_prompts=96, validation_prompts=16, test_prompts=16
