@@ -45,7 +45,7 @@ def part(device: str, size: str, emit: Emit) -> None:
             fast = ours(world, policy, start, name, how, STEPS)
             emit(_row("fast path, one CPU core", name, group, fast, cpu))
             with contextlib.suppress(ImportError, ValueError):
-                kernel = dataclasses.replace(how, kernel="compiled")
+                kernel = how.model_copy(update={"kernel": "compiled"})
                 compiled = ours(world, policy, start, name, kernel, STEPS)
                 emit(_row("compiled kernel, one CPU core", name, group, compiled, cpu))
 

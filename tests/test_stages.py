@@ -61,7 +61,7 @@ def world():
 
 
 def trained(world, text, **changes):
-    how = replace(HOW, **changes)
+    how = HOW.model_copy(update=changes)
     policy = MLP(8)
     start = policy.init(world.catalogue, world.train.context.shape[-1], (0, 1), torch.float64)
     strategy = parse_strategy(text)

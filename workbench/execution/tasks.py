@@ -22,7 +22,6 @@ from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
 from sim.policies.transformer import Transformer
-from sim.settings import Training
 from sim.training.trainer import open_run, train
 from sim.training.warm_start import warm_start
 from sim.worlds.free_decoding import free_world
@@ -130,11 +129,6 @@ def build_policy(spec: Experiment) -> Policy:
     return kinds[spec.policy.kind](spec.policy.width)
 
 
-def build_training(spec: Experiment) -> Training:
-    """How an experiment trains."""
-    return spec.train.training()
-
-
 _WORLDS: dict[str, World] = {}
 _KEPT = 2
 
@@ -171,7 +165,7 @@ def make_starts(task: StartTask, report: Report) -> list[Start]:
         )
     except ValueError as problem:
         raise UserError(str(problem)) from None
-    starts, how = [], build_training(spec)
+    starts, how = [], spec.train
     for i in range(len(task.seeds)):
         # A tensor of its own: what a run gives may not depend on where it lies in a larger one.
         own = {name: value[i : i + 1].clone() for name, value in warm.params.items()}
@@ -210,7 +204,7 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             parse_strategy(task.strategy),
             task.seeds,
             torch.tensor(task.rates, dtype=torch.float64),
-            build_training(spec),
+            spec.train,
             report,
             opening=[start.opening for start in task.starts],
         )
