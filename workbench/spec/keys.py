@@ -17,7 +17,7 @@ from typing import Any
 
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
-from sim.worlds.world import SyntheticWorld
+from sim.worlds.synthetic import SyntheticWorld
 from workbench.errors import UserError
 from workbench.spec.experiment import Experiment
 from workbench.spec.later_fields import dumped

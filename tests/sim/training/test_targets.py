@@ -7,10 +7,12 @@ import torch
 
 from recast import STRATEGIES
 from sim.decoding.sample import path_codes, path_logp
-from sim.policies.protocol import MLP
-from sim.training.step import Training, account, collect, updates
+from sim.general.step import account, collect, updates
+from sim.policies.mlp import MLP
+from sim.settings import Training
 from sim.training.trainer import train
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import run_config, run_key
 
