@@ -9,7 +9,7 @@ and a statement that needs all of several bounds needs each of them (intersectio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,10 @@ from workbench.stats.seeds import (
     LEVEL,
     ONE_SIDED,
     Floats,
+    aligned,
     estimate,
     holm,
+    max_t,
     paired_difference,
 )
 from workbench.store.runs import Store
@@ -224,9 +226,10 @@ def _test(judged: pl.DataFrame, candidate: str, test: Test) -> Iterator[dict[str
             continue
         here = judged.filter(pl.col("unlearnable") == share)
         for control in test.controls:
-            gap, worlds = _gaps(here, candidate, control, test.metric)
+            gap, pairs = _gaps(here, candidate, control, test.metric)
             if not len(gap):
                 continue
+            worlds = [world for world, _ in pairs]
             d = paired_difference(gap, np.zeros_like(gap), strata=worlds)
             each = [float(gap[np.array(worlds) == w].mean()) for w in dict.fromkeys(worlds)]
             yield {
@@ -247,13 +250,34 @@ def _test(judged: pl.DataFrame, candidate: str, test: Test) -> Iterator[dict[str
 
 def _gaps(
     here: pl.DataFrame, candidate: str, control: str, metric: str
-) -> tuple[Floats, list[int]]:
-    """Differences of pairs by world and seed, and the world of each."""
+) -> tuple[Floats, list[tuple[int, int]]]:
+    """Differences of pairs by world and seed, and the (world, seed) of each."""
     keys = ["world", "seed"]
     sides = [here.filter(pl.col("row") == r).select(*keys, metric) for r in (candidate, control)]
     both = sides[0].join(sides[1], on=keys, suffix="_control").drop_nulls().sort(keys)
     gap: Floats = (both[metric] - both[f"{metric}_control"]).to_numpy()
-    return gap, both["world"].to_list()
+    return gap, list(both.select(keys).iter_rows())
+
+
+def gaps_table(judged: pl.DataFrame, control: str = SUPERVISED[-1]) -> pl.DataFrame:
+    """Every row minus one, in HR@10 and area: unlearnable, row, metric, difference, low, high
+    (95%), pairs, p (max-T over the table)."""
+    found: list[dict[str, Any]] = []
+    differences = []
+    for share, row in judged.select("unlearnable", "row").unique(maintain_order=True).iter_rows():
+        here = judged.filter(pl.col("unlearnable") == share)
+        for metric in METRICS[:2] if row != control else ():
+            gap, pairs = _gaps(here, row, control, metric)
+            if not len(gap):
+                continue
+            e = estimate(gap, strata=[world for world, _ in pairs])
+            differences.append(dict(zip(pairs, gap.tolist(), strict=True)))
+            known = {"unlearnable": share, "row": row, "metric": metric, "difference": e.value}
+            found.append({**known, "low": e.low, "high": e.high, "pairs": e.n})
+    if not found:
+        return pl.DataFrame()
+    p = pl.Series("p", max_t(aligned(differences)))
+    return pl.DataFrame(found, infer_schema_length=None).with_columns(p)
 
 
 def verdicts(tests: pl.DataFrame) -> list[str]:
@@ -270,13 +294,3 @@ def verdicts(tests: pl.DataFrame) -> list[str]:
         text = "every test holds" if not failed else "fails: " + "; ".join(failed)
         found.append(f"{candidate}, {share:g} unlearnable: {text}")
     return found
-
-
-def best_rows(means: pl.DataFrame, metrics: Sequence[str] = METRICS[:4]) -> pl.DataFrame:
-    """unlearnable, metric, row: the row with the largest mean; no test is made here."""
-    found = [
-        {"unlearnable": share, "metric": metric, "row": here.sort(metric)["row"][-1]}
-        for (share,), here in means.group_by("unlearnable", maintain_order=True)
-        for metric in metrics
-    ]
-    return pl.DataFrame(found)

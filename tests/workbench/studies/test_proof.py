@@ -80,6 +80,15 @@ def test_a_gain_over_one_row_of_grpo_is_no_gain_over_grpo():
     assert not any(holds(table, control="grpo averaged"))
 
 
+def test_every_row_stands_against_averaged_supervision_in_one_family():
+    table = proof.gaps_table(judged(GOOD))
+    assert table.height == 2 * 2 * (len(ROWS) - 1)
+    assert "sft averaged" not in set(table["row"])
+    apart = table.filter((pl.col("metric") == "area") & pl.col("row").is_in(proof.CANDIDATES))
+    assert (apart["p"] < 0.001).all()
+    assert (table.filter(metric="hr_at_10")["p"] > 0.05).all()
+
+
 def tiny(name: str, changes: object = None) -> Sweep:
     del changes
     both = {"world.unlearnable": [0.0, 0.3], "world.seed": [100]}
@@ -118,7 +127,7 @@ def test_what_is_judged_is_trained_on_further_seeds_at_rates_that_others_chose(
     kept = packaged.read(saved)
     assert kept.generation == ENGINE
     assert kept.current
-    assert set(kept.tables) == {"tests", "means"}
+    assert set(kept.tables) == {"tests", "means", "gaps"}
 
 
 def test_a_saved_study_is_read_as_it_was_written_and_says_where_it_comes_from(tmp_path):
