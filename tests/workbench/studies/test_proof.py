@@ -86,7 +86,7 @@ def test_every_row_stands_against_averaged_supervision_in_one_family():
     assert "sft averaged" not in set(table["row"])
     apart = table.filter((pl.col("metric") == "area") & pl.col("row").is_in(proof.CANDIDATES))
     assert (apart["p"] < 0.001).all()
-    assert (table.filter(metric="hr_at_10")["p"] > 0.05).all()
+    assert table.filter(metric="hr_at_10")["p"].min() > 0.01
 
 
 def tiny(name: str, changes: object = None) -> Sweep:
