@@ -158,8 +158,8 @@ def _part_loss(
     if strategy.learns_from_target:
         ways = None
         if "path" in strategy.needs:
-            known = (prompts, target[:, 0], job.trie, how.temperature)
-            ways = path_codes(job.model, job.vocabulary, *known)
+            wanted = target[:, 0]
+            ways = path_codes(job.model, job.vocabulary, prompts, wanted, job.trie, how.temperature)
         then = None if frozen is None else frozen[:, -1]
         evidence = Evidence(logp[:, -1], then, progress, path_logp=ways)
         logp, frozen = logp[:, :-1], None if frozen is None else frozen[:, :-1]

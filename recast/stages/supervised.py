@@ -75,9 +75,8 @@ def of_all_targets(term: Bound, evidence: Evidence) -> Tensor:
     if others is None or term.stage.whole:
         found: Tensor = term(evidence)
         return found
-    values = [(term(one) * known, known) for one, known in others.each(evidence)]
-    count = sum(known.to(value.dtype) for value, known in values)
-    return sum((value for value, _ in values), torch.zeros_like(count)) / count
+    values = torch.stack([term(one) * known for one, known in others.each(evidence)], -1)
+    return values.sum(-1) / others.known.sum(-1)
 
 
 def none(evidence: Evidence) -> Tensor:
