@@ -103,9 +103,10 @@ def simulate(found: Diagnosis) -> None:
 def _show() -> None:
     if desk().said:
         st.error(plain(desk().said))
-    if desk().running is None:
+    started = desk().running
+    if started is None:
         return
-    running = desk().running.told
+    running = started.told
     match running.state:
         case "running":
             st.progress(min(running.share, 1.0), text=plain(running.text))

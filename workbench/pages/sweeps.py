@@ -131,17 +131,18 @@ def minutes(seconds: float) -> str:
 
 def standing(watch: Watch) -> str:
     """How a running sweep stands: share, runs in the store, time left, rounds of further rates."""
+    told = watch.told
     total, absent = missing(watch.plan, Store(watch.store))
     words = [
-        f"{watch.told.share:.0%}: {watch.told.text}",
+        f"{told.share:.0%}: {told.text}",
         f"{total - absent} of {total} runs are stored",
     ]
-    left = watch.told.left()
+    left = told.left()
     if left is not None:
         words.append(f"{minutes(left)} left")
-    if watch.told.rounds > 1:
+    if told.rounds > 1:
         words.append(
-            f"round {watch.told.rounds}: a best rate sat on the edge of its grid, so further rates are "
+            f"round {told.rounds}: a best rate sat on the edge of its grid, so further rates are "
             "tried"
         )
     return "; ".join(words)
