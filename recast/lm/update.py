@@ -7,13 +7,13 @@ Micro-batches are whole groups whose gradients add up to that of the batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recast.ledger import CostLedger
+from recast import accounting
 from recast.lm.evaluate import EvaluationSet
 from recast.lm.extra import LMError
 from recast.lm.prefix import CausalLM, packed_logp, path_codes, reencoded_logp
@@ -21,7 +21,6 @@ from recast.lm.signal import Collected, Search, take
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.loss import LossSettings, denominator, pack, strategy_loss
-from recast.stages.repair import anchored
 from recast.stages.supervised import Evidence
 from recast.strategy import Strategy
 
@@ -187,35 +186,10 @@ def _part_loss(
 
 def account(strategy: Strategy, collected: Collected) -> tuple[dict[str, int], dict[str, float]]:
     """What one step cost, by the ledger's names, and how much of its groups taught."""
-    signal = collected.signal
-    supervised = len(collected.prompts) if strategy.learns_from_target else 0
-    if signal is None:
-        spent = CostLedger(
-            updated_rows=supervised,
-            optimizer_steps=1,
-            labels=supervised,
-            skipped_prompts=collected.skipped,
-        )
-        taught = float(bool(supervised))
-        return asdict(spent), {
-            "learnable": taught,
-            "signal_count": taught,
-            "update_width": taught,
-            "repaired": 0.0,
-        }
-    width = signal.rows.sum(-1) + int(signal.supervised)
-    repaired = anchored(signal.groups)
-    spent = CostLedger(
-        rollouts=collected.rollouts,
-        scored_rows=collected.rollouts,
-        updated_rows=int(width.sum()),
-        optimizer_steps=1,
-        labels=supervised or int(repaired.sum()),
-        skipped_prompts=int((width == 0).sum()) + collected.skipped,
+    rollouts = torch.tensor(collected.rollouts)
+    spent, taught = accounting.account(
+        strategy, collected.signal, len(collected.prompts), rollouts, 1
     )
-    return asdict(spent), {
-        "learnable": float((signal.count > 0).double().mean()),
-        "signal_count": float(signal.count.double().mean()),
-        "update_width": float(width.double().mean()),
-        "repaired": float(repaired.double().mean()),
-    }
+    counts = {name: int(value) for name, value in spent.items()}
+    counts["skipped_prompts"] += collected.skipped
+    return counts, {name: float(value) for name, value in taught.items()}

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from recast import accounting
 from recast.groups import RolloutGroups
 from recast.loss import Rows, pack, strategy_loss
 from recast.stage import State
 from recast.stages.gate import Visit
-from recast.stages.repair import anchored
 from recast.stages.supervised import Evidence, Several, of_all_targets
 from recast.strategy import Signal, Strategy, build_signal
 from sim.decoding.sample import path_codes, path_logp
@@ -139,41 +139,13 @@ def splits(strategy: Strategy, how: Training, prompts: int) -> list[slice]:
 def account(
     strategy: Strategy, how: Training, collected: Collected, steps: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What one phase cost, counts `[R]` of `CostLedger`, and how much of its groups taught.
-
-    A supervised target is a row of the update and a label.
-    """
-    runs, prompts = collected.batch.prompt.shape
-    zero = torch.zeros(runs, dtype=torch.int64)
-    supervised = zero + (prompts if strategy.learns_from_target else 0)
+    """What one phase cost, counts `[R]` of `CostLedger`, and how much of its groups taught."""
+    prompts, labels = collected.batch.prompt.shape[1], None
     if sees_all_targets(strategy, how, collected.batch):
-        supervised = (collected.batch.targets >= 0).sum((-2, -1))
-    spent = {
-        "rollouts": collected.rollouts,
-        "scored_rows": collected.rollouts,
-        "optimizer_steps": zero + steps,
-    }
-    signal = collected.signal
-    if signal is None:
-        alone = torch.ones(runs, dtype=torch.float64)
-        spent |= {"updated_rows": supervised, "labels": supervised}
-        spent |= {"skipped_prompts": zero}
-        counted = {"learnable": alone, "signal_count": alone, "update_width": alone}
-        return spent, counted | {"repaired": 0 * alone}
-    width = signal.rows.sum(-1) + int(signal.supervised)
-    repaired = anchored(signal.groups)
-    spent |= {
-        "updated_rows": signal.rows.sum((-2, -1)) + supervised,
-        "labels": supervised if strategy.learns_from_target else repaired.sum(-1),
-        "skipped_prompts": (width == 0).sum(-1),
-    }
-    counted = {
-        "learnable": (signal.count > 0).double().mean(-1),
-        "signal_count": signal.count.double().mean(-1),
-        "update_width": width.double().mean(-1),
-        "repaired": repaired.double().mean(-1),
-    }
-    return spent, counted
+        labels = (collected.batch.targets >= 0).sum((-2, -1))
+    return accounting.account(
+        strategy, collected.signal, prompts, collected.rollouts, steps, labels
+    )
 
 
 def _gate(

@@ -10,7 +10,6 @@ from shutil import get_terminal_size
 import click
 import polars as pl
 
-from recast.strategies import parse_strategy
 from workbench.commands.output import FORMAT, STORE, emit, progress_bar
 from workbench.commands.reading import Reading, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
@@ -29,6 +28,7 @@ from workbench.diagnosis.logs.read import files_of
 from workbench.diagnosis.savings import again, savings
 from workbench.errors import UserError
 from workbench.report.log import findings_table, html_target, table_of, write_log_report
+from workbench.spec.experiment import parsed
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
 
@@ -84,11 +84,7 @@ def diagnose(
     a tracker's scalars; folders are walked.
     """
     names = strategies or DEFAULT
-    try:
-        for name in names:
-            parse_strategy(name)
-    except ValueError as problem:
-        raise UserError(str(problem)) from None
+    parsed(names)
     if target is not None:
         html_target(target)
     found = reading.any(files_of(paths))
