@@ -64,7 +64,6 @@ class Packaged:
         with progress_bar() as progress:
             return run_and_gather(names, store, changes, progress, self.executor, self.workers)
 
-
     def keep(self, tables: Mapping[str, pl.DataFrame], evidence: Evidence) -> None:
         """Write the tables to the file that --save names, with what stands behind them."""
         if self.save is not None:
@@ -87,9 +86,7 @@ def packaged_options(command: Callable[..., Any]) -> Callable[..., Any]:
         store_path: str,
         **more: Any,
     ) -> Any:
-        given = Packaged(
-            seeds, steps, no_run, dry_run, save, executor, workers, store_path
-        )
+        given = Packaged(seeds, steps, no_run, dry_run, save, executor, workers, store_path)
         return command(packaged=given, **more)
 
     for option in reversed(OPTIONS):

@@ -17,7 +17,8 @@ import polars as pl
 from recast.regimes import REGIMES
 from sim.training.calibrate import Calibration, calibrate, several_hits
 from workbench.analysis.compare import Side, compare
-from workbench.analysis.summary import edge_warnings, reported, summary
+from workbench.analysis.rows import last_rows
+from workbench.analysis.summary import edge_warnings, summary
 from workbench.analysis.tuning import HEADLINE, mark_tuned
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.errors import UserError
@@ -240,9 +241,7 @@ def _against(
     """A strategy against a control in the metric of the ranking: `compare`, and the difference of
     each pair by seed."""
     pair = compare(frame, Side(name, {}), Side(control, {}), (METRIC,))
-    last = reported(mark_tuned(frame, METRIC).filter("tuned")).filter(
-        (pl.col("slice") == "all") & (pl.col("step") == pl.col("step").max().over("run"))
-    )
+    last = last_rows(mark_tuned(frame, METRIC).filter("tuned"))
     sides = [
         dict(last.filter(pl.col("strategy") == side).select("seed", METRIC).iter_rows())
         for side in (name, control)

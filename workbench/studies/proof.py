@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import tried
 from workbench.errors import UserError
 from workbench.execution.runner import run_all, run_sweep
@@ -32,7 +33,6 @@ from workbench.stats.seeds import (
     paired_difference,
 )
 from workbench.store.runs import Store
-from workbench.studies.evidence import last_rows
 
 SWEEP = "prove"
 SEEDS, TEST_PROMPTS, MARGIN = 10, 2048, 0.005
@@ -101,7 +101,8 @@ def judged_runs(plan: Sweep, store: Store, seeds: int) -> list[Run]:
         spec = validated(Experiment, raw)
         first = plan.seeds
         found += [Run(spec, strategy, lr, first + seed) for seed in range(seeds)]
-    return found
+    # World by world, so that what a cut study has stored can be judged.
+    return sorted(found, key=lambda run: run.experiment.world.seed)
 
 
 def _choosing_rows(plan: Sweep, store: Store) -> pl.DataFrame:
