@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.kernel.code import compiled, inner, part
+from sim.kernel.code import compiled, inner
 from sim.kernel.nets import backward, encode, encode_backward, fill, forward
 from sim.kernel.path import softmax
 from sim.kernel.shapes import Array, Flat, Net, Rows, Scratch, Trie
@@ -107,7 +107,7 @@ def score_items(
             logp[i, level] = rows.logits[a + i, listed.code[a + i]] - np.log(rows.total[a + i])
 
 
-@part
+@inner
 def look_back(
     reference: Net, trie: Trie, first: Any, n: Any, frozen: Rows, listed: Listed, s: Scratch
 ) -> None:

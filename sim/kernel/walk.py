@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import inner, part
+from sim.kernel.code import inner
 from sim.kernel.nets import backward, encode, encode_backward, fill, forward
 from sim.kernel.numbers import draw_codes
 from sim.kernel.path import softmax, warm
@@ -48,7 +48,7 @@ def project(rows: Rows, i: Any) -> None:
         pull[i, k] -= weight[i, k] * whole
 
 
-@part
+@inner
 def look_back(
     reference: Net, trie: Trie, level: Any, rows: Rows, a: Any, b: Any, frozen: Rows, s: Scratch
 ) -> None:
@@ -155,7 +155,7 @@ def off_paths(
     return fresh
 
 
-@part
+@inner
 def walk(
     net: Net,
     grad: Net,
@@ -191,7 +191,7 @@ def walk(
     return fresh
 
 
-@part
+@inner
 def descend(
     net: Net,
     grad: Net,
