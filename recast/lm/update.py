@@ -20,7 +20,7 @@ from recast.lm.prefix import CausalLM, packed_logp, reencoded_logp
 from recast.lm.signal import Collected, Search, take
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
-from recast.loss import KLEstimator, LossSettings, denominator, pack, strategy_loss
+from recast.loss import LossSettings, denominator, pack, strategy_loss
 from recast.stages.repair import anchored
 from recast.stages.supervised import Evidence
 from recast.strategy import Strategy
@@ -31,24 +31,21 @@ class Diverged(LMError):
 
 
 @dataclass(frozen=True)
-class RLTraining:
+class RLTraining(LossSettings):
     """batch: prompts per step; group: rollouts per prompt G; lr: Adam's, constant; micro_rows:
     rollouts per micro-batch (memory, not result); micro_tokens: tokens per micro-batch instead, as
     verl counts them, 0 = by rows; a group is never split; shared_prefix: False encodes each prompt
     again for every rollout; evaluations: how many after the start, evenly spaced in steps;
     skip_idle: leave groups without any advantage out of the update (time, not result; only
-    without KL)."""
+    without KL). Clip and KL are those of the loss."""
 
+    kl_weight: float = 0.001
     steps: int = 120
     batch: int = 32
     group: int = 32
     lr: float = 2e-4
     temperature: float = 1.0
     search: Search = "sample"
-    kl_weight: float = 0.001
-    kl_estimator: KLEstimator = "k3"
-    clip_low: float = 0.2
-    clip_high: float = 0.28
     clip_norm: float = 1.0
     micro_rows: int = 1024
     micro_tokens: int = 0
@@ -166,8 +163,7 @@ def _part_loss(
         assert evidence is not None
         alone: Tensor = strategy.stage("supervised")(evidence)
         return share * alone.mean(-1)
-    settings = LossSettings(how.clip_low, how.clip_high, how.kl_weight, how.kl_estimator)
-    known: dict[str, Any] = {"length": job.trie.depth, "settings": settings}
+    known: dict[str, Any] = {"length": job.trie.depth, "settings": how}
     if logp.shape[1]:
         known |= {"logp": logp, "old_logp": logp.detach(), "ref_logp": frozen}
     loss = logp.new_zeros(())

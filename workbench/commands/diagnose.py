@@ -12,7 +12,7 @@ import polars as pl
 
 from recast.strategies import parse_strategy
 from workbench.commands.output import FORMAT, STORE, emit, progress_bar
-from workbench.commands.reading import Reading, log_files, reading_options
+from workbench.commands.reading import Reading, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
@@ -25,8 +25,9 @@ from workbench.diagnosis.diagnosis import (
     summary_line,
 )
 from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
+from workbench.diagnosis.logs.read import files_of
 from workbench.diagnosis.savings import again, savings
-from workbench.errors import LogError, UserError
+from workbench.errors import UserError
 from workbench.report.log import findings_table, html_target, table_of, write_log_report
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
@@ -90,11 +91,8 @@ def diagnose(
         raise UserError(str(problem)) from None
     if target is not None:
         html_target(target)
-    try:
-        found = reading.any(log_files(paths))
-        other = reading.rollouts(log_files(against)) if against else None
-    except LogError as problem:
-        raise UserError(str(problem)) from None
+    found = reading.any(files_of(paths))
+    other = reading.rollouts(files_of(against)) if against else None
     if isinstance(found, ScalarRun):
         _scalars(found, share, table, style, refused=bool(against or target or simulate))
         return

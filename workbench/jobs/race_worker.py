@@ -30,7 +30,6 @@ from workbench.execution.tasks import (
     StartTask,
     abreast,
     build_policy,
-    build_training,
     make_starts,
     world_of,
 )
@@ -166,7 +165,7 @@ def _train_one(
                 parse_strategy(name),
                 seeds,
                 torch.full((len(seeds),), rate, dtype=torch.float64),
-                build_training(spec),
+                spec.train,
                 progress,
                 watch,
             )
