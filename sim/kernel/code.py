@@ -31,7 +31,7 @@ HIDDEN: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """For functions that only machine code calls; half of the time of compiling goes into wrappers."""
 
 
-class Linked(JITCodeLibrary):
+class Linked(JITCodeLibrary):  # type: ignore[misc]
     """What only machine code calls: kept as it was lowered, and optimised once, in its callers.
 
     Numba would optimise every function for itself, with all that it calls, and make machine code
@@ -59,7 +59,7 @@ class Linked(JITCodeLibrary):
         self._finalized = True
 
 
-class Inner(Compiler):
+class Inner(Compiler):  # type: ignore[misc]
     """Numba's own passes, into a `Linked` library."""
 
     def define_pipelines(self) -> Any:
@@ -117,6 +117,23 @@ FOLDER = cache_folder()
 def is_compiled(kind: str) -> bool:
     """Whether a process of this machine has compiled and kept code of a kind."""
     return FOLDER is not None and (FOLDER / f"{kind}.compiled").exists()
+
+
+CALLED: set[str] = set()
+"""Kinds whose machine code this process has."""
+
+
+@contextlib.contextmanager
+def calling(dtype: object, *features: str) -> Iterator[None]:
+    """Around every call of code for parameters of a type, with features that are compiled only
+    where they are asked for."""
+    kind = ", ".join([str(dtype).removeprefix("torch."), *features])
+    if kind in CALLED:
+        yield
+        return
+    with first_call(kind):
+        yield
+    CALLED.add(kind)
 
 
 @contextlib.contextmanager

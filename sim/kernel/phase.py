@@ -173,14 +173,14 @@ def phase_step(
     flat: Flat,
     net: Net,
     grad: Net,
-    reference: Net,
+    reference: Net | None,
     trie: Trie,
     phase: Phase,
     terms: Terms,
     first: Any,
     last: Any,
     rows: Rows,
-    frozen: Rows,
+    frozen: Rows | None,
     listed: Listed,
     s: Scratch,
     rate: Any,
@@ -200,7 +200,7 @@ def phase_step(
                 for level in range(phase.old.shape[2]):
                     phase.old[listed.prompt[i], listed.slot[i], level] = listed.logp[i, level]
         else:
-            if terms.kl != 0:
+            if reference is not None and frozen is not None:
                 look_back(reference, trie, start, n, frozen, listed, s)
             pull_items(net, grad, phase, terms, n, rows, listed, s)
     if training:
