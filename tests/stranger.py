@@ -98,8 +98,8 @@ def batches(
         for place in range(batch):
             a, b, c = r.randint(12, 99), r.randint(12, 99), r.randint(2, 9)
             at = mean(step / steps) if callable(mean) else mean
-            at = min(max(at, 1e-3), 1 - 1e-3)
-            p = r.betavariate(at * spread, (1 - at) * spread)
+            at = min(max(at, 1e-12), 1 - 1e-3)
+            p = r.betavariate(at * spread, (1 - at) * spread) if at > 1e-9 else 0.0
             hits = [r.random() < p for _ in range(group)]
             prompt = f"Case {step}.{place}: {a} bolts and {b} more, shared {c} ways. What is left?"
             yield step, place, prompt, (a + b) % c, hits

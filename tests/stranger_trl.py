@@ -116,7 +116,7 @@ def logic_puzzles_below_zero(folder: Path) -> Truth:
 @case
 def each_reward_normalised_alone(folder: Path) -> Truth:
     """multi_objective_aggregation="normalize_then_sum" of TRL 1.x."""
-    r, truth = rng("gdpo"), Truth(clean=True, says=("normal",))
+    r, truth = rng("gdpo"), Truth(never=("groups_mixed", "starved"), says=("normalize_then_sum",))
     for step in range(1, 31):
         held: list[Row] = []
         parts: list[tuple[list[float], list[float]]] = []

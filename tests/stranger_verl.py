@@ -464,8 +464,9 @@ def solved_prompts_given_up(folder: Path) -> Truth:
     for step in range(1, 41):
         rows: list[Row] = []
         t = step / 40
-        for place in range(24):
-            p = r.betavariate(0.3 * (4 - 3.7 * t), 0.7 * (4 - 3.7 * t)) if r.random() > 0.25 * t else 1.0
+        for place in range(36):
+            mean, wide = 0.3 + 0.15 * t, 4 - 3.8 * t
+            p = r.betavariate(mean * wide, (1 - mean) * wide)
             hits: Hits = [r.random() < p for _ in range(8)]
             rows += [{"input": f"q {step} {place}", "output": answer_of(r, place, hit),
                       "gts": str(place), "score": float(hit), "step": step} for hit in hits]  # fmt: skip

@@ -50,14 +50,13 @@ def read_guarded(
     Raises LogError for what cannot be read, for what is no regular file, and beyond a ceiling.
     """
     sizes = [_size(path) for path in paths]
-    names = [path.name for path in paths] if names is None else list(names)
     if are_lifted() or (sum(sizes) <= HARMLESS and not any(_is_parquet(path) for path in paths)):
         return read_log(paths, form=form, choice=choice, most=most, names=names, progress=progress)
     seconds = int(SECONDS + PER_MEGABYTE * sum(sizes) / 1e6)
     with tempfile.TemporaryDirectory(prefix="recast-log-") as folder:
         order = {
             "paths": [str(path.absolute()) for path in paths],
-            "names": names,
+            "names": None if names is None else list(names),
             "form": form,
             "choice": plain_of(choice),
             "most": most,
@@ -65,7 +64,7 @@ def read_guarded(
             "seconds": seconds,
             "ceiling": int(GIBIBYTES * 2**30),
         }
-        last = names[0] if names else ""
+        last = (names[0] if names else paths[0].name) if paths else ""
         for event in _child(order):
             if event["kind"] == "progress":
                 last = event["name"]
