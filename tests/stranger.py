@@ -20,7 +20,24 @@ from recast import REGIMES
 
 Row = dict[str, Any]
 Hits = list[bool]
-WORDS = "so then we add divide count check carry over total again step first next now each".split()
+WORDS = [
+    "so",
+    "then",
+    "we",
+    "add",
+    "divide",
+    "count",
+    "check",
+    "carry",
+    "over",
+    "total",
+    "again",
+    "step",
+    "first",
+    "next",
+    "now",
+    "each",
+]
 
 
 @dataclass

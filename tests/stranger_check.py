@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import stranger
+import stranger_others
 import stranger_scalars
 import stranger_trl
 import stranger_verl
@@ -20,7 +21,9 @@ from workbench.diagnosis.logs.read import files_of
 from workbench.errors import LogError
 
 CASES = stranger.CASES
-assert stranger_trl and stranger_verl and stranger_scalars
+"""By name; the modules that make them are imported for that."""
+
+MODULES = (stranger_trl, stranger_verl, stranger_others, stranger_scalars)
 
 
 def read(folder: Path, truth: stranger.Truth) -> tuple[Diagnosis | ScalarRun, Answer]:
@@ -41,7 +44,11 @@ def complaints(name: str, folder: Path) -> tuple[list[str], dict[str, str], Answ
     except LogError as problem:
         if not truth.refused:
             return [f"not read: {problem}"], {}, None
-        return [f"refusal without {w!r}: {problem}" for w in truth.refused if w not in str(problem)], {}, None
+        return (
+            [f"refusal without {w!r}: {problem}" for w in truth.refused if w not in str(problem)],
+            {},
+            None,
+        )
     if truth.refused:
         return ["was read"], {}, said
     wrong = []
@@ -52,7 +59,10 @@ def complaints(name: str, folder: Path) -> tuple[list[str], dict[str, str], Answ
         got = {"groups": found.groups.height, "size": found.group,
                "constant": round(row["constant"] * found.groups.height)}  # fmt: skip
         if truth.counted:
-            got |= {one: round((row[one] if row[one] is not None else -1) * row["groups"]) for one in REGIMES}
+            got |= {
+                one: round((row[one] if row[one] is not None else -1) * row["groups"])
+                for one in REGIMES
+            }
         wrong += [f"{one} {got[one]} for {counts[one]}" for one in got if got[one] != counts[one]]
     for one in truth.must:
         names = (one,) if isinstance(one, str) else one

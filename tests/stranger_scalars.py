@@ -70,8 +70,14 @@ def lines(folder: Path, name: str, names: Row, change: Shape, steps: int = 60) -
 STATE = Truth(path="log/checkpoint-60/trainer_state.json")
 
 
-def truth(path: str = "log", must: tuple[str, ...] = (), never: tuple[str, ...] = (),
-          clean: bool = False, args: tuple[str, ...] = (), says: tuple[str, ...] = ()) -> Truth:
+def truth(
+    path: str = "log",
+    must: tuple[str, ...] = (),
+    never: tuple[str, ...] = (),
+    clean: bool = False,
+    args: tuple[str, ...] = (),
+    says: tuple[str, ...] = (),
+) -> Truth:
     return Truth(path=path, must=must, never=never, clean=clean, args=args, says=says)  # fmt: skip
 
 
@@ -97,7 +103,9 @@ def state_of_a_run_without_hits(folder: Path) -> Truth:
 
 @case
 def state_of_an_entropy_that_goes(folder: Path) -> Truth:
-    state(folder, "entropy", lambda t, r: {"entropy": 0.9 * math.exp(-4.5 * t) * r.uniform(0.9, 1.1)})
+    state(
+        folder, "entropy", lambda t, r: {"entropy": 0.9 * math.exp(-4.5 * t) * r.uniform(0.9, 1.1)}
+    )
     return truth(STATE.path, ("entropy_collapse",), ("length_collapse", "starved"))
 
 

@@ -43,7 +43,9 @@ def run(
     for step, place, prompt, answer, hits in batches(r, **options):
         rows = [judge(r, hit) for hit in hits]
         use = weights or [1.0] * len(rows[0])
-        total = [sum(w * (v or 0.0) for w, v in zip(use, row.values(), strict=True)) for row in rows]
+        total = [
+            sum(w * (v or 0.0) for w, v in zip(use, row.values(), strict=True)) for row in rows
+        ]
         if place == 0 and held:
             parquet(folder / "log", held[0]["step"], held)
             held = []
@@ -210,7 +212,9 @@ def everything_cut_and_nothing_solved(folder: Path) -> Truth:
 @case
 def code_that_ends_in_a_fence(folder: Path) -> Truth:
     def text(r: random.Random, answer: int, hit: bool) -> str:
-        body = "\n".join(f"    {r.choice(WORDS)} = {r.randint(0, 99)}" for _ in range(r.randint(5, 30)))
+        body = "\n".join(
+            f"    {r.choice(WORDS)} = {r.randint(0, 99)}" for _ in range(r.randint(5, 30))
+        )
         return f"```python\ndef solve():\n{body}\n    return {answer if hit else -1}\n```"
 
     return run(folder, "code", lambda _, hit: {"code_reward": float(hit)}, text=text,
@@ -235,12 +239,18 @@ def a_judge_that_often_abstains(folder: Path) -> Truth:
     """The accuracy of every third rollout was None, whatever its prompt."""
 
     def judge(r: random.Random, hit: bool) -> Row:
-        return {"accuracy_reward": None if r.random() < 0.02 else float(hit),
-                "tag_reward": 0.25 * r.randint(2, 4)}  # fmt: skip
+        return {
+            "accuracy_reward": None if r.random() < 0.02 else float(hit),
+            "tag_reward": 0.25 * r.randint(2, 4),
+        }
 
-    truth = run(folder, "abstains", judge, mean=lambda t: 0.3 + 0.3 * t,
-                truth=Truth(never=("starved", "saturated", "groups_mixed"), counted=False))  # fmt: skip
-    return truth
+    return run(
+        folder,
+        "abstains",
+        judge,
+        mean=lambda t: 0.3 + 0.3 * t,
+        truth=Truth(never=("starved", "saturated", "groups_mixed"), counted=False),
+    )
 
 
 @case
@@ -253,9 +263,16 @@ def evaluations_over_training_steps(folder: Path) -> Truth:
         if step in (20, 40):
             for place, prompt in enumerate(asked):
                 hits = [r.random() < 0.4 for _ in range(4)]
-                rows += [{"step": step, "prompt": prompt, "completion": answer_of(r, place, hit),
-                          "accuracy_reward": float(hit), "advantage": a}
-                         for hit, a in zip(hits, grpo([float(h) for h in hits]), strict=True)]  # fmt: skip
+                rows += [
+                    {
+                        "step": step,
+                        "prompt": prompt,
+                        "completion": answer_of(r, place, hit),
+                        "accuracy_reward": float(hit),
+                        "advantage": a,
+                    }
+                    for hit, a in zip(hits, grpo([float(h) for h in hits]), strict=True)
+                ]
         else:
             for _, place, prompt, answer, hits in batches(r, steps=1, mean=0.3 + step / 150):
                 values = grpo([float(h) for h in hits])
@@ -271,7 +288,10 @@ def evaluations_over_training_steps(folder: Path) -> Truth:
 @case
 def sampling_off(folder: Path) -> Truth:
     """temperature 0: eight equal answers to each prompt."""
-    r, truth = rng("greedy"), Truth(must=("duplicated_rollouts",), never=("reward_ignores_rollout",))
+    r, truth = (
+        rng("greedy"),
+        Truth(must=("duplicated_rollouts",), never=("reward_ignores_rollout",)),
+    )
     for step in range(1, 31):
         held = []
         for _, place, prompt, answer, hits in batches(r, steps=1):
@@ -316,7 +336,9 @@ def wandb_table_of_a_policy_that_falls(folder: Path) -> Truth:
         mean = 0.3 + 0.4 * step / 50 if step < 44 else 0.02
         for _, place, prompt, answer, hits in batches(r, steps=1, mean=mean):
             for hit in hits:
-                data.append([str(step), f"{step} {prompt}", answer_of(r, answer, hit), 0.5, float(hit)])
+                data.append(
+                    [str(step), f"{step} {prompt}", answer_of(r, answer, hit), 0.5, float(hit)]
+                )
                 truth.add((step, place), hit, 0.5 + hit)
         table = {"columns": ["step", "prompt", "completion", "xml_reward", "answer_reward"],
                  "data": data}  # fmt: skip
@@ -330,7 +352,10 @@ def minionerec_ranking_over_beams(folder: Path) -> Truth:
     """Rule reward and NDCG penalty in one column; all beams differ; a CSV export of the table."""
     import math
 
-    r, truth = rng("beams"), Truth(never=("groups_mixed", "saturated", "format_guard", "reward_drift"))
+    r, truth = (
+        rng("beams"),
+        Truth(never=("groups_mixed", "saturated", "format_guard", "reward_drift")),
+    )
     rank = [-1 / math.log2(k + 2) for k in range(16)]
     whole = -sum(rank)
     text = ["step,prompt,completion,reward"]

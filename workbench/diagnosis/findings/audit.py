@@ -107,7 +107,13 @@ def audit(found: Diagnosis) -> Audit:
     if uneven < FEWEST:
         return Audit(found, groups=uneven)
     largest, absurd = _size(steps)
-    named = _each(found) or _formula(steps) or _scaled(steps) or _batch_wide(steps) or _strategy(steps, tensors)
+    named = (
+        _each(found)
+        or _formula(steps)
+        or _scaled(steps)
+        or _batch_wide(steps)
+        or _strategy(steps, tensors)
+    )
     if named is not None:
         return Audit(found, "formula", *named, uneven, 0.0, largest)
     kind, odd = _fault(steps, found.group)

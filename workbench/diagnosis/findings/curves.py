@@ -45,9 +45,10 @@ class Curve:
 
 Curves = Mapping[str, Curve]
 """Curves by quantity. reward, outcome (means; outcome is the share of hits where hits are known);
-entropy (nats per token); kl (nats); length (tokens, else characters); truncated, unended
-(look cut off), repetition, clipped, zero_spread (shares); mismatch (mean size of the log-prob difference per token, nats);
-lag (steps between sampling and training); eval (an evaluation's score); grad_norm."""
+entropy (nats per token); kl (nats); length (tokens, else characters); truncated, unended (they look
+cut off), repetition, clipped, zero_spread (shares); mismatch (mean size of the log-prob difference
+per token, nats); lag (steps between sampling and training); eval (an evaluation's score);
+grad_norm."""
 
 COLUMNS = ("reward", "entropy", "kl", "repetition", "mismatch", "clipped", "lag")
 

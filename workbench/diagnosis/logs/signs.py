@@ -1,10 +1,10 @@
 """Signs of trouble in rollouts, from whatever columns a trainer logs besides the reward.
 
 truncated (cut off by the length limit); chars and words (of the completion); open (it ends in the
-middle of a sentence; null for short ones); repetition (share of its 4-grams that occur in it before,
-of every rollout at first, later of a sample); mismatch (mean size of the
-log-prob difference between rollout engine and training per token, nats) and mismatch_sequence (size
-of its sum); clipped (share of clipped ratios); lag (steps between the weights that sampled and the
+middle of a sentence; null for short ones); repetition (share of its 4-grams that occur in it
+before, of every rollout at first, later of a sample); mismatch (mean size of the log-prob
+difference between rollout engine and training per token, nats) and mismatch_sequence (size of its
+sum); clipped (share of clipped ratios); lag (steps between the weights that sampled and the
 step).
 """
 

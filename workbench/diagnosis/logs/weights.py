@@ -29,9 +29,10 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 class Weights:
     """of: weight of each column, the largest 1 where the advantages say nothing about the scale;
     columns that never differ inside a group are not in it (nothing can be said of them). scale:
-    "group", "batch" or "none", what centred rewards were divided by; "each" where every column was divided by its own
-    deviation in each group before they were added (TRL's normalize_then_sum). explained: share of
-    the variance of the advantages; gives: share of the groups whose advantages come out."""
+    "group", "batch" or "none", what centred rewards were divided by; "each" where every column was
+    divided by its own deviation in each group before they were added (TRL's normalize_then_sum).
+    explained: share of the variance of the advantages; gives: share of the groups whose advantages
+    come out."""
 
     of: dict[str, float]
     scale: str
