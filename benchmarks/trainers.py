@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 CASES = {
     "grpo, down the trie": ("grpo_trl", False),
     "recast, down the trie": ("recast", False),
+    "grpo_sft, down the trie": ("grpo_sft", False),
     "recast, TRL generates": ("recast", True),
+    "target_power, no rollouts": ("target_power", True),
 }
 
 
