@@ -361,11 +361,12 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             step = torch.log_softmax(
                 allowed_logits(logits[:, level, tokens[level]], trie, level, node), -1
             )
-            same = tokens[level][trie.code[level][node]] == chosen[:, level : level + 1]
-            slot = (same & trie.allowed[level][node]).to(torch.uint8).argmax(-1)
+            codes, real = trie.below(level, node)
+            same = (tokens[level][codes] == chosen[:, level : level + 1]) & real
+            slot = same.to(torch.uint8).argmax(-1)
             logps.append(step.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
             entropies.append(-(step.exp() * step.clamp(min=-1e4)).sum(-1))
-            node = trie.child[level][node, slot]
+            node = trie.step(level, node, slot)[1]
         return scored(torch.stack(logps, -1), torch.stack(entropies, -1))
 
     @property

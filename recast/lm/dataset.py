@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +121,10 @@ def read_any(folder: Path, codebook: int | None = None, category: str | None = N
 def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
     """Files `*train*.parquet`, `*valid*.parquet`, `*test*.parquet` with uuid and messages.
 
-    The IDs of the user's messages are the history, each ID of the assistant's a target: a row with
-    several targets becomes one interaction per target. `source`, where there is such a column, is
-    the task. The catalogue is every ID that occurs, so
-    it has no collisions to report. Raises LMError, one line with file and row.
+    The IDs of the user's messages are the history, the distinct IDs of the assistant's the targets.
+    A row keeps them all; a row of train, which supervised training reads, becomes one interaction
+    per target. `source`, where there is such a column, is the task. The catalogue is every ID that
+    occurs, so it has no collisions to report. Raises LMError, one line with file and row.
     """
     parquet = require("pyarrow.parquet")
     splits = {}
@@ -142,10 +142,12 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
                 reason = " ".join(str(problem).split())[:200]
                 raise LMError(f"{path}: not RecIF parquet (uuid, messages): {reason}") from None
             for place, row in enumerate(table):
-                rows += _recif_row(row, f"{path}: row {place}", codebook)
+                rows.append(_recif_row(row, f"{path}: row {place}", codebook))
+        if split == "train":
+            rows = [replace(row, target=sid, more=()) for row in rows for sid in row.targets]
         splits[split] = tuple(rows)
     everything = {
-        sid for rows in splits.values() for row in rows for sid in (*row.history, row.target)
+        sid for rows in splits.values() for row in rows for sid in (*row.history, *row.targets)
     }
     if len({len(sid) for sid in everything}) != 1:
         raise LMError(f"{folder}: semantic IDs of different depths")
@@ -160,7 +162,7 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
     )
 
 
-def _recif_row(row: dict[str, Any], where: str, codebook: int) -> list[Interaction]:
+def _recif_row(row: dict[str, Any], where: str, codebook: int) -> Interaction:
     messages = row["messages"]
     try:
         if isinstance(messages, str):
@@ -173,7 +175,8 @@ def _recif_row(row: dict[str, Any], where: str, codebook: int) -> list[Interacti
     if not answers:
         raise LMError(f"{where}: the assistant's message holds no <|sid_begin|>...<|sid_end|>")
     task = str(row.get("source") or "")
-    return [Interaction(str(row["uuid"]), asked, target, task) for target in answers]
+    first, *more = dict.fromkeys(answers)
+    return Interaction(str(row["uuid"]), asked, first, task, tuple(more))
 
 
 def _text(content: Any) -> str:
