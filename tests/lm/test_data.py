@@ -184,7 +184,10 @@ def test_a_folder_of_several_categories_names_them_and_reads_the_one_asked_for(d
         (path.parent / path.name.replace("tiny", "other_5_2016")).write_bytes(path.read_bytes())
     for path in data_folder.glob("index/other*"):
         path.rename(path.parent / "other.index.json")
-    with pytest.raises(LMError, match=r"several categories \(other, tiny\); expected exactly one, or choose one with --cat"):
+    with pytest.raises(
+        LMError,
+        match=r"several categories \(other, tiny\); expected exactly one, or choose one with --cat",
+    ):
         load_data(data_folder, 3)
     assert load_data(data_folder, 3, category="tiny").name.endswith("/tiny")
     assert (
