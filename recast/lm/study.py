@@ -26,11 +26,11 @@ from recast.lm.evaluate import (
     from_beams,
     from_probability,
     matched_temperature,
+    right_logps,
     tuned_temperatures,
 )
 from recast.lm.memory import peak_memory
 from recast.lm.optimizer import Adam, trainable
-from recast.lm.sft import right_logps
 from recast.lm.signal import collect, why_not
 from recast.lm.trainer import memory_of, roller, train_step
 from recast.lm.update import Job, RLTraining, update
