@@ -25,8 +25,9 @@ SHORT = {
     "data": [],
     "evaluate": ["--limit", "8"],
     "rl": ["--steps", "1", "--batch", "4", "--group", "4", "--eval-prompts", "8"],
-    "study": ["--steps", "1", "--batch", "4", "--group", "4", "--eval-prompts", "8", "--stops", "1"]
-    + ["--seeds", "2", "--tuning-seeds", "1"],
+    "study": shlex.split(
+        "--steps 1 --batch 4 --group 4 --eval-prompts 8 --stops 1 --seeds 2 --tuning-seeds 1"
+    ),
 }
 CHAT = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
