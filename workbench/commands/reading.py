@@ -18,7 +18,7 @@ from workbench.diagnosis.logs.layout import FIELDS, Choice
 from workbench.diagnosis.logs.mapping import MappingError, choice_of
 from workbench.diagnosis.logs.read import FORMATS, files_of
 from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
-from workbench.errors import LogError, UserError
+from workbench.errors import LogError, TooMuch, UserError
 from workbench.jobs.reading import read_guarded
 
 OPTIONS = (
@@ -61,6 +61,8 @@ class Reading:
         """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
         try:
             return self.rollouts(files)
+        except TooMuch:
+            raise
         except LogError:
             named = self.form or self.choice.columns
             if named or not any(is_scalars(path) for path in files):
