@@ -223,13 +223,13 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
     def _generate_single_turn(self, prompts: list[Any], *args: Any, **kwargs: Any) -> Any:
         step, count = self.state.global_step, self._phase[1] + 1
         self._phase = (step, count if step == self._phase[0] else 0)
-        training, empty = self.model.training, dict[str, Any]()
+        training = self.model.training
+        extra: dict[str, Any]
         if training and not self.strategy.needs_rollouts:
-            ids, logprobs, extra = tokenised(self, prompts), None, empty
-            completions = self._targets
+            ids, completions, logprobs, extra = tokenised(self, prompts), self._targets, None, {}
         elif self.trie is not None and self.vocabulary is not None:
             ids = tokenised(self, prompts)
-            completions, logprobs, extra = self._down_the_trie(ids), None, empty
+            completions, logprobs, extra = self._down_the_trie(ids), None, {}
         else:
             said = super()._generate_single_turn(prompts, *args, **kwargs)
             ids, completions, logprobs, extra = (None, *said, None) if TAKES_IDS else said
