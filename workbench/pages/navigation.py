@@ -36,6 +36,13 @@ QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
 """A question, the page that answers it, and what stands in that page's address: the guide shows
 packaged data, whatever the store holds."""
 
+LOOK = """<style>
+[data-testid="stMainBlockContainer"] { padding-top: 3.2rem; padding-bottom: 3rem; }
+[data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0; }
+[data-testid="stMain"] h2 { font-size: 1.5rem; }
+</style>"""
+"""Less empty space than a page has by default: what answers should be on the first screen."""
+
 
 def page_of(name: str) -> StreamlitPage:
     """A page of `PAGES`, to link to."""
@@ -47,6 +54,7 @@ def show() -> None:
     """Set the page up, draw the sidebar and run the page that was asked for."""
     load()
     st.set_page_config(page_title="ReCast Workbench", layout="wide")
+    st.html(LOOK)
     pages = {name: page_of(name) for name in PAGES}
     page = st.navigation(list(pages.values()))
     with st.sidebar:
