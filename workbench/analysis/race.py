@@ -52,7 +52,7 @@ def compared_with(frame: pl.DataFrame, stored: pl.DataFrame, metric: str) -> str
     pairs = [(a, b) for i, a in enumerate(here) for b in list(here)[i + 1 :]]
     alike = sum(there[a] >= there[b] for a, b in pairs)
     facts = (
-        ("steps", int(frame["step"].to_list()[-1]), int(rows["step"].cast(pl.Int64).to_list()[-1])),
+        ("steps", max(frame["step"].to_list()), max(rows["step"].to_list())),
         ("seeds", frame["seed"].n_unique(), rows["seed"].n_unique()),
     )
     differing = ", ".join(f"{b} {name} there, {a} here" for name, a, b in facts if a != b)

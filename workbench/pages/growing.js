@@ -99,7 +99,7 @@ export default function ({ data, parentElement }) {
       `${hits < 9.95 ? hits.toFixed(2) : hits.toFixed(0)} hits in ${data.group}; ${percent(dead)} of groups all-zero`));
     // The target's probability over the steps, on one axis for all strategies.
     const base = height + 84;
-    const px = (index) => 4 + (last ? (index / last) * (width - 48) : 0);
+    const px = (index) => 4 + (last ? (index / last) * (width - 58) : 0);
     const py = (value) => base - 32 * Math.min(1, value / top);
     const line = [];
     for (let index = 0; index <= last; index += 1) {
@@ -107,11 +107,11 @@ export default function ({ data, parentElement }) {
         line.push(`${px(index)},${py(chance(name, index))}`);
       }
     }
-    svg.append(node("line", { x1: 4, x2: width - 44, y1: base, y2: base, class: "axis" }));
+    svg.append(node("line", { x1: 4, x2: width - 54, y1: base, y2: base, class: "axis" }));
     if (line.length) svg.append(node("polyline", { points: line.join(" "), fill: "none", stroke: data.colours[name], "stroke-width": 2 }));
     svg.append(node("circle", { cx: px(state.at), cy: py(p), r: 4, fill: data.colours[name] }));
-    svg.append(node("text", { x: width - 40, y: base - 26, class: "small" }, percent(top)));
-    svg.append(node("text", { x: width - 40, y: base, class: "small" }, "0"));
+    svg.append(node("text", { x: width - 38, y: base - 26, class: "small" }, percent(top)));
+    svg.append(node("text", { x: width - 38, y: base, class: "small" }, "0"));
     return svg;
   }
 

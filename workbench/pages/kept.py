@@ -58,8 +58,8 @@ class Shelf(Generic[Kept]):
             if word in self._kept:
                 self._holders.setdefault(word, set()).add(who)
 
-    def leave(self, who: object) -> list[Kept]:
-        """A visitor is gone; returns what nobody holds any more. It stays on the shelf."""
+    def leave(self, who: object) -> list[str]:
+        """A visitor is gone; returns the words that nobody holds any more."""
         alone = []
         with self._lock:
             for word, holders in list(self._holders.items()):
@@ -67,8 +67,13 @@ class Shelf(Generic[Kept]):
                     holders.discard(who)
                     if not holders:
                         del self._holders[word]
-                        alone += [self._kept[word]] if word in self._kept else []
+                        alone.append(word)
         return alone
+
+    def held(self, word: str) -> bool:
+        """Whether a visitor has it in the address."""
+        with self._lock:
+            return word in self._holders
 
     def forget(self, word: str) -> None:
         """Put one thing away now."""

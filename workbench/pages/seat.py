@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,6 +15,8 @@ from workbench.pages.stored import store_folder
 from workbench.spec.experiment import Experiment
 from workbench.store.runs import Store
 
+RELOAD = 20.0
+"""Seconds in which a page that is loaded anew finds its race again."""
 RACES = 24
 """Races that a server remembers."""
 
@@ -90,10 +93,19 @@ class Visitor:
         track().visit(self)
 
     def close(self) -> None:
-        """The tab is gone."""
-        for seat in races().leave(self):
-            seat.close()
+        """The tab is gone, or is only being loaded anew: its races are given time to be found."""
         track().leave(self)
+        for word in races().leave(self):
+            timer = threading.Timer(RELOAD, end_if_alone, (word,))
+            timer.daemon = True
+            timer.start()
+
+
+def end_if_alone(word: str) -> None:
+    """End a race that no tab has found again."""
+    seat = races().get(word)
+    if seat is not None and not races().held(word):
+        seat.close()
 
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=lambda one: one.close())
