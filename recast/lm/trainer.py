@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.ledger import CostLedger
+from recast.ledger import TAUGHT, CostLedger
 from recast.lm import checkpoint
 from recast.lm.device import synchronise
 from recast.lm.evaluate import (
@@ -40,7 +40,6 @@ from recast.strategy import Strategy
 Progress = Callable[[int, int, str], None]
 Record = Callable[[int, Collected], None]
 Log = Callable[[int, Mapping[str, float]], None]
-COUNTED = ("learnable", "signal_count", "update_width", "repaired")
 
 
 @dataclass
@@ -172,7 +171,7 @@ def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
     validation = job.evaluation["validation"]
     best = tuned_temperatures(job.model, job.vocabulary, job.trie, validation)
     tally = state.tally
-    names = (*COUNTED, "update_seconds", "step_seconds")
+    names = (*TAUGHT, "update_seconds", "step_seconds")
     seen = {n: sum(t[n] for t in tally) / len(tally) if tally else None for n in names}
     for split, data in job.evaluation.items():
         if split != "test" and state.step not in (0, how.steps):

@@ -7,21 +7,20 @@ Micro-batches are whole groups whose gradients add up to that of the batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recast.ledger import CostLedger
+from recast import accounting
 from recast.lm.evaluate import EvaluationSet
 from recast.lm.extra import LMError
 from recast.lm.prefix import CausalLM, packed_logp, reencoded_logp
 from recast.lm.signal import Collected, Search, take
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
-from recast.loss import KLEstimator, LossSettings, denominator, pack, strategy_loss
-from recast.stages.repair import anchored
+from recast.loss import LossSettings, denominator, pack, strategy_loss
 from recast.stages.supervised import Evidence
 from recast.strategy import Strategy
 
@@ -31,24 +30,21 @@ class Diverged(LMError):
 
 
 @dataclass(frozen=True)
-class RLTraining:
+class RLTraining(LossSettings):
     """batch: prompts per step; group: rollouts per prompt G; lr: Adam's, constant; micro_rows:
     rollouts per micro-batch (memory, not result); micro_tokens: tokens per micro-batch instead, as
     verl counts them, 0 = by rows; a group is never split; shared_prefix: False encodes each prompt
     again for every rollout; evaluations: how many after the start, evenly spaced in steps;
     skip_idle: leave groups without any advantage out of the update (time, not result; only
-    without KL)."""
+    without KL). Clip and KL are those of the loss."""
 
+    kl_weight: float = 0.001
     steps: int = 120
     batch: int = 32
     group: int = 32
     lr: float = 2e-4
     temperature: float = 1.0
     search: Search = "sample"
-    kl_weight: float = 0.001
-    kl_estimator: KLEstimator = "k3"
-    clip_low: float = 0.2
-    clip_high: float = 0.28
     clip_norm: float = 1.0
     micro_rows: int = 1024
     micro_tokens: int = 0
@@ -166,8 +162,7 @@ def _part_loss(
         assert evidence is not None
         alone: Tensor = strategy.stage("supervised")(evidence)
         return share * alone.mean(-1)
-    settings = LossSettings(how.clip_low, how.clip_high, how.kl_weight, how.kl_estimator)
-    known: dict[str, Any] = {"length": job.trie.depth, "settings": settings}
+    known: dict[str, Any] = {"length": job.trie.depth, "settings": how}
     if logp.shape[1]:
         known |= {"logp": logp, "old_logp": logp.detach(), "ref_logp": frozen}
     loss = logp.new_zeros(())
@@ -186,35 +181,10 @@ def _part_loss(
 
 def account(strategy: Strategy, collected: Collected) -> tuple[dict[str, int], dict[str, float]]:
     """What one step cost, by the ledger's names, and how much of its groups taught."""
-    signal = collected.signal
-    supervised = len(collected.prompts) if strategy.learns_from_target else 0
-    if signal is None:
-        spent = CostLedger(
-            updated_rows=supervised,
-            optimizer_steps=1,
-            labels=supervised,
-            skipped_prompts=collected.skipped,
-        )
-        taught = float(bool(supervised))
-        return asdict(spent), {
-            "learnable": taught,
-            "signal_count": taught,
-            "update_width": taught,
-            "repaired": 0.0,
-        }
-    width = signal.rows.sum(-1) + int(signal.supervised)
-    repaired = anchored(signal.groups)
-    spent = CostLedger(
-        rollouts=collected.rollouts,
-        scored_rows=collected.rollouts,
-        updated_rows=int(width.sum()),
-        optimizer_steps=1,
-        labels=supervised or int(repaired.sum()),
-        skipped_prompts=int((width == 0).sum()) + collected.skipped,
+    rollouts = torch.tensor(collected.rollouts)
+    spent, taught = accounting.account(
+        strategy, collected.signal, len(collected.prompts), rollouts, 1
     )
-    return asdict(spent), {
-        "learnable": float((signal.count > 0).double().mean()),
-        "signal_count": float(signal.count.double().mean()),
-        "update_width": float(width.double().mean()),
-        "repaired": float(repaired.double().mean()),
-    }
+    counts = {name: int(value) for name, value in spent.items()}
+    counts["skipped_prompts"] += collected.skipped
+    return counts, {name: float(value) for name, value in taught.items()}

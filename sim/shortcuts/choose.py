@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
+from sim.general.counts import Counted
 from sim.kernel import draw
 from sim.kernel.buffers import (
     Buffers,
@@ -33,10 +34,9 @@ from sim.kernel.shapes import Array, Flat, Net, Prompts, Rules
 from sim.kernel.step import GIVEN_GRADIENT, GIVEN_TRAIN, GRADIENT, SCORE, TRAIN, run_steps
 from sim.policies.protocol import Params, Policy
 from sim.seeds import key_of, permutation, stream
+from sim.settings import Training
 from sim.shortcuts.levels import ask_by_level
 from sim.shortcuts.plan import Plan, divisor, plan_for
-from sim.training.counts import Counted
-from sim.training.step import Training
 from sim.worlds.world import World
 
 KINDS = {"target": draw.TARGET, "hits": draw.HITS, "pair": draw.PAIR, "levels": draw.GIVEN}
@@ -154,7 +154,7 @@ class FastPath:
         return [run.diverged_at for run in self._runs]
 
     def counted(self, run: int) -> Counted:
-        """As `sim.training.counts.Learner`."""
+        """As `sim.general.counts.Learner`."""
         one = self._runs[run]
         spent, taught = account(self._strategy, self._how, one.tally[None], np.array([one.taken]))
         groups = float(one.taken * self._how.batch)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
+from sim.general.run import General
+from sim.general.step import Collected, splits
 from sim.kernel.buffers import (
     PIECE,
     buffers_of,
@@ -28,9 +30,8 @@ from sim.kernel.code import first_call
 from sim.kernel.phase import Listed, Phase, Terms, phase_step
 from sim.kernel.shapes import Array, Rows
 from sim.policies.protocol import Params, Policy
+from sim.settings import Training
 from sim.shortcuts.choose import ESTIMATORS
-from sim.training.general import General
-from sim.training.step import Collected, Training, splits
 from sim.worlds.world import World
 
 CALLED: set[torch.dtype] = set()

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
+from sim.general.counts import Counted, Learner
+from sim.general.step import Collected
 from sim.policies.protocol import Params, Policy
-from sim.training.counts import Counted, Learner
+from sim.settings import Training
 from sim.training.learner import expected_path, fast_path, general_path
-from sim.training.step import Collected, Training
 from sim.worlds.world import World
 
 Row = dict[str, float | int | str | None]

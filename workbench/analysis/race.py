@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from workbench.analysis.answers import Answer, surely, value
-from workbench.analysis.budget import tuned_test_rows
+from workbench.analysis.rows import tuned_test_rows
 from workbench.stats.seeds import LEVEL, holm, pair_by_seed, paired_difference
 
 

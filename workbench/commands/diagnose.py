@@ -10,9 +10,8 @@ from shutil import get_terminal_size
 import click
 import polars as pl
 
-from recast.strategies import parse_strategy
 from workbench.commands.output import FORMAT, STORE, emit, progress_bar
-from workbench.commands.reading import Reading, log_files, reading_options
+from workbench.commands.reading import Reading, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
@@ -25,9 +24,11 @@ from workbench.diagnosis.diagnosis import (
     summary_line,
 )
 from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
+from workbench.diagnosis.logs.read import files_of
 from workbench.diagnosis.savings import again, savings
-from workbench.errors import LogError, UserError
+from workbench.errors import UserError
 from workbench.report.log import findings_table, html_target, table_of, write_log_report
+from workbench.spec.experiment import parsed
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
 
@@ -83,18 +84,11 @@ def diagnose(
     a tracker's scalars; folders are walked.
     """
     names = strategies or DEFAULT
-    try:
-        for name in names:
-            parse_strategy(name)
-    except ValueError as problem:
-        raise UserError(str(problem)) from None
+    parsed(names)
     if target is not None:
         html_target(target)
-    try:
-        found = reading.any(log_files(paths))
-        other = reading.rollouts(log_files(against)) if against else None
-    except LogError as problem:
-        raise UserError(str(problem)) from None
+    found = reading.any(files_of(paths))
+    other = reading.rollouts(files_of(against)) if against else None
     if isinstance(found, ScalarRun):
         _scalars(found, share, table, style, refused=bool(against or target or simulate))
         return

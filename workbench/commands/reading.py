@@ -15,10 +15,10 @@ from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.diagnosis import Diagnosis, diagnose
 from workbench.diagnosis.findings.scalars import ScalarRun, take_apart
 from workbench.diagnosis.logs.layout import FIELDS, Choice
-from workbench.diagnosis.logs.mapping import MappingError, choice_of
-from workbench.diagnosis.logs.read import FORMATS, files_of
+from workbench.diagnosis.logs.mapping import choice_of
+from workbench.diagnosis.logs.read import FORMATS
 from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
-from workbench.errors import LogError, UserError
+from workbench.errors import LogError
 from workbench.jobs.reading import read_guarded
 
 OPTIONS = (
@@ -89,21 +89,10 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         group: int | None,
         **more: Any,
     ) -> Any:
-        try:
-            choice = choice_of(fields, rewards, outcome)
-        except MappingError as problem:
-            raise UserError(str(problem)) from None
+        choice = choice_of(fields, rewards, outcome)
         reading = Reading(log_format or "", choice, threshold, tolerance, group)
         return command(reading=reading, **more)
 
     for option in reversed(OPTIONS):
         wrapped = option(wrapped)
     return wrapped
-
-
-def log_files(paths: Sequence[Path]) -> list[Path]:
-    """The files of a log. Raises UserError, one line, where there are none."""
-    try:
-        return files_of(paths)
-    except LogError as problem:
-        raise UserError(str(problem)) from None

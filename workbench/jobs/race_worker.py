@@ -10,13 +10,12 @@ everyone has taken equally many steps, and what a run gives does not depend on t
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -31,12 +30,11 @@ from workbench.execution.tasks import (
     StartTask,
     abreast,
     build_policy,
-    build_training,
     make_starts,
     world_of,
 )
 from workbench.execution.warm_starts import Starts
-from workbench.jobs.process import Voice
+from workbench.jobs.process import Voice, listen
 from workbench.jobs.trees import SEED, Forest, plant
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import start_key
@@ -67,6 +65,13 @@ class Turns:
                 del self._waiting[place]
                 self._turn = place % len(self._waiting) if self._waiting else 0
                 self._changed.notify_all()
+
+    def obey(self, word: str) -> None:
+        """`pause`, `resume` or `stop`, each after the step under way."""
+        if word == "stop":
+            self.stop()
+        else:
+            self.pause(word == "pause")
 
     def pause(self, paused: bool) -> None:
         with self._changed:
@@ -177,7 +182,7 @@ def _train_one(
                 parse_strategy(name),
                 seeds,
                 torch.full((len(seeds),), rate, dtype=torch.float64),
-                build_training(spec),
+                spec.train,
                 progress,
                 watch,
                 look=look,
@@ -202,16 +207,6 @@ def _ignore(_: int) -> None:
     return None
 
 
-def _listen(words: IO[str], turns: Turns) -> None:
-    """Obey until stdin closes, then end the process at once."""
-    for word in words:
-        if word.strip() == "stop":
-            turns.stop()
-        else:
-            turns.pause(word.strip() == "pause")
-    os._exit(1)
-
-
 def main() -> None:
     """Serve one race."""
     torch.set_num_threads(1)
@@ -224,7 +219,7 @@ def main() -> None:
     order = json.loads(line)
     spec = Experiment.model_validate(order["experiment"])
     turns = Turns(spec.strategies)
-    threading.Thread(target=_listen, args=(sys.stdin, turns), daemon=True).start()
+    listen(turns.obey)
     try:
         race(spec, order["rates"], Path(order["store"]), voice, turns)
     except UserError as problem:

@@ -7,15 +7,16 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from recast.quoting import nearest
 from workbench.errors import UserError
-from workbench.jobs.process import Child
+from workbench.jobs.job import Job, Standing
 from workbench.spec.experiment import PRESETS, preset_names
 from workbench.spec.plain_data import parsed_toml
 from workbench.spec.sweep import SWEEPS, Sweep, load_sweep, sweep_names
@@ -112,38 +113,13 @@ def recorded(store: Store) -> pl.DataFrame:
 
 
 @dataclass
-class Watch:
-    """A sweep in a process of its own. share: of the steps of this round, 0 to 1; rounds: how often
-    further rates were added; began: when the round began, in seconds of `time.monotonic`."""
+class Sweeping(Standing):
+    """A sweep at work. share: of the steps of this round, 0 to 1; rounds: how often further rates
+    were added; began: when the round began, in seconds of `time.monotonic`."""
 
-    plan: Sweep
-    store: Path
-    state: Literal["running", "finished", "stopped", "refused", "lost"] = "running"
-    text: str = "Starting"
     share: float = 0.0
     rounds: int = 1
     began: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self._child = Child("workbench.jobs.sweep_worker")
-        order = {"sweep": self.plan.model_dump(mode="json"), "store": str(self.store)}
-        self._child.say(json.dumps(order))
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._child.pid
-
-    def look(self) -> Watch:
-        """Take in what the process has said."""
-        for event in self._child.heard():
-            if event is None:
-                if self.state == "running":
-                    self.state = "lost"
-                    self.text = f"The process ended unexpectedly (code {self._child.code()})."
-            else:
-                self._take_in(event)
-        return self
 
     def left(self) -> float | None:
         """Seconds that this round takes from here at its pace so far; None before it has one."""
@@ -151,30 +127,28 @@ class Watch:
             return None
         return (time.monotonic() - self.began) * (1 - self.share) / self.share
 
-    def stop(self) -> None:
-        """Ask it to end after the work in flight."""
-        self.text = "Stopping after the work in flight"
-        self._child.say("stop")
-
-    def close(self) -> None:
-        """End it at once."""
-        self._child.close()
-
-    def _take_in(self, event: dict[str, Any]) -> None:
+    def take_in(self, event: Mapping[str, Any]) -> None:
+        """Note one event of the worker."""
         match event["kind"]:
             case "progress":
                 share = event["done"] / max(event["total"], 1)
                 if share < self.share:
                     self.rounds, self.began = self.rounds + 1, time.monotonic()
                 self.share = share
-                if not self.text.startswith("Stopping"):
-                    self.text = event["text"]
+                self.says(event["text"])
             case "end":
-                self.state = "finished"
-                self.text = f"{event['trained']} runs trained, {event['reused']} were there before."
+                text = f"{event['trained']} runs trained, {event['reused']} were there before."
                 if event["failures"]:
-                    self.text += f" Failed: {'; '.join(event['failures'][:3])}"
-            case "refused":
-                self.state, self.text = "refused", event["text"]
-            case "stopped":
-                self.state, self.text = "stopped", "Stopped; finished runs are kept."
+                    text += f" Failed: {'; '.join(event['failures'][:3])}"
+                self.end("finished", text)
+            case _:
+                super().take_in(event)
+
+
+class Watch(Job[Sweeping]):
+    """The process of one sweep."""
+
+    def __init__(self, plan: Sweep, store: Path) -> None:
+        super().__init__("workbench.jobs.sweep_worker", Sweeping())
+        self.plan, self.store = plan, store
+        self.order({"sweep": plan.model_dump(mode="json"), "store": str(store)})

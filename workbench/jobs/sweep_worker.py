@@ -8,26 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
-from typing import IO
 
 from workbench.errors import UserError
 from workbench.execution.runner import run_sweep
-from workbench.jobs.process import Voice
+from workbench.jobs.process import Voice, end_after_the_work_in_flight, listen
 from workbench.jobs.started import forget, note
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
-
-
-def _listen(words: IO[str]) -> None:
-    for word in words:
-        if word.strip() == "stop":
-            os.kill(os.getpid(), signal.SIGTERM)  # as from a terminal: after the work in flight
-    os._exit(1)
 
 
 def main() -> None:
@@ -38,7 +27,7 @@ def main() -> None:
         return
     order = json.loads(line)
     sweep = Sweep.model_validate(order["sweep"])
-    threading.Thread(target=_listen, args=(sys.stdin,), daemon=True).start()
+    listen(end_after_the_work_in_flight)
     store = Store(Path(order["store"]))
     try:
         note(sweep, store.prepare(), "started")

@@ -16,9 +16,9 @@ from workbench.analysis.budget import (
     final_value,
     reach_events,
     survival_table,
-    tuned_test_rows,
 )
 from workbench.analysis.cells import cell_labels
+from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, few_seeds, figure, plain

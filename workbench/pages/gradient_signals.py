@@ -9,7 +9,8 @@ import streamlit as st
 
 from recast import STRATEGIES
 from workbench import charts
-from workbench.analysis.budget import curve_table, tuned_test_rows
+from workbench.analysis.budget import curve_table
+from workbench.analysis.rows import tuned_test_rows
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.linked import linked

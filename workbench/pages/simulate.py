@@ -70,7 +70,7 @@ def desk() -> Desk:
 
 def _moving() -> bool:
     running = desk().running
-    return running is not None and running.look().state == "running"
+    return running is not None and not running.look().told.over
 
 
 def simulate(found: Diagnosis) -> None:
@@ -103,9 +103,10 @@ def simulate(found: Diagnosis) -> None:
 def _show() -> None:
     if desk().said:
         st.error(plain(desk().said))
-    running = desk().running
-    if running is None:
+    started = desk().running
+    if started is None:
         return
+    running = started.told
     match running.state:
         case "running":
             st.progress(min(running.share, 1.0), text=plain(running.text))

@@ -91,7 +91,7 @@ def unfinished() -> None:
     """Sweeps that were stopped or cut off, and a way to go on with each."""
     notes = started(Store(store_folder()))
     watch = seat().watch
-    if watch is not None and watch.state == "running":
+    if watch is not None and not watch.told.over:
         mine = json.dumps(watch.plan.model_dump(mode="json"))
         notes = notes.filter(pl.col("sweep") != mine)
     if notes.is_empty():
@@ -131,14 +131,18 @@ def minutes(seconds: float) -> str:
 
 def standing(watch: Watch) -> str:
     """How a running sweep stands: share, runs in the store, time left, rounds of further rates."""
+    told = watch.told
     total, absent = missing(watch.plan, Store(watch.store))
-    words = [f"{watch.share:.0%}: {watch.text}", f"{total - absent} of {total} runs are stored"]
-    left = watch.left()
+    words = [
+        f"{told.share:.0%}: {told.text}",
+        f"{total - absent} of {total} runs are stored",
+    ]
+    left = told.left()
     if left is not None:
         words.append(f"{minutes(left)} left")
-    if watch.rounds > 1:
+    if told.rounds > 1:
         words.append(
-            f"round {watch.rounds}: a best rate sat on the edge of its grid, so further rates are "
+            f"round {told.rounds}: a best rate sat on the edge of its grid, so further rates are "
             "tried"
         )
     return "; ".join(words)
@@ -147,7 +151,7 @@ def standing(watch: Watch) -> str:
 def running() -> bool:
     """Whether this tab's sweep is still at work."""
     watch = seat().watch
-    return watch is not None and watch.look().state == "running"
+    return watch is not None and not watch.look().told.over
 
 
 def begin(plan: Sweep) -> None:
@@ -205,22 +209,22 @@ def watching() -> None:
     watch = seat().watch
     if watch is None:
         return
-    watch.look()
-    if (watch.state == "running") != moving:
+    told = watch.look().told
+    if told.over == moving:
         st.rerun()
     st.header(f"Sweep {plain(watch.plan.name)}")
-    match watch.state:
+    match told.state:
         case "running":
-            st.progress(min(watch.share, 1.0), text=plain(standing(watch)))
+            st.progress(min(told.share, 1.0), text=plain(standing(watch)))
         case "finished":
-            st.success(plain(watch.text))
+            st.success(plain(told.text))
         case "stopped":
-            st.info(plain(watch.text))
+            st.info(plain(told.text))
         case "lost":
-            st.warning(plain(f"{watch.text} Finished runs are in the store; resume it below."))
+            st.warning(plain(f"{told.text} Finished runs are in the store; resume it below."))
         case _:
-            st.error(plain(watch.text))
-    st.button("Stop", key="stop-sweep", on_click=watch.stop, disabled=watch.state != "running")
+            st.error(plain(told.text))
+    st.button("Stop", key="stop-sweep", on_click=watch.stop, disabled=told.over or told.stopping)
 
 
 def comparison(frame: pl.DataFrame) -> None:

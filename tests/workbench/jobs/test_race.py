@@ -52,7 +52,7 @@ def until(worker: Worker, enough: Callable[[Race], bool]) -> Race:
     patience = threading.Event()
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        race = worker.look()
+        race = worker.look().told
         assert race is not None
         if enough(race):
             return race
@@ -105,22 +105,22 @@ def test_a_pause_holds_everyone_and_resume_goes_on(worker, tmp_path):
     worker.start(small(steps=2000), RATES, store_in(tmp_path))
     until(worker, lambda race: race.share > 0)
     worker.pause()
-    assert worker.race is not None
-    assert worker.race.state == "paused"
+    assert worker.told is not None
+    assert worker.told.state == "paused"
     until(worker, lambda race: _still(worker))
-    assert not worker.race.over
-    held = sum(worker.race.steps.values())
+    assert not worker.told.over
+    held = sum(worker.told.steps.values())
     worker.resume()
     until(worker, lambda race: sum(race.steps.values()) > held)
-    assert worker.race.state == "running"
+    assert worker.told.state == "running"
 
 
 def _still(worker: Worker) -> bool:
     """No step in a while: half a second is many steps of this world."""
-    before = dict(worker.race.steps)
+    before = dict(worker.told.steps)
     threading.Event().wait(0.5)
     worker.look()
-    return worker.race.steps == before
+    return worker.told.steps == before
 
 
 def test_a_stopped_race_keeps_its_curves(worker, tmp_path):

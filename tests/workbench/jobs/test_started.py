@@ -94,11 +94,11 @@ def test_the_page_offers_to_go_on_with_what_was_cut_off(plan, tmp_path, monkeypa
 
 
 def test_rates_that_are_added_start_a_new_round_with_its_own_pace(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr("workbench.jobs.sweep.Child", lambda module: Silent())
-    watch = Watch(plan, tmp_path)
+    monkeypatch.setattr("workbench.jobs.job.Child", lambda module: Silent())
+    watch = Watch(plan, tmp_path).told
     assert watch.left() is None
     for done in (1, 3, 1):
-        watch._take_in({"kind": "progress", "done": done, "total": 4, "text": "training"})
+        watch.take_in({"kind": "progress", "done": done, "total": 4, "text": "training"})
     assert watch.rounds == 2
     assert watch.left() is not None
 

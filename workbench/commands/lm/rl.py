@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import polars as pl
 
-from workbench.analysis.summary import COST, QUALITY, REGIME, SIGNAL, summary
+from recast.ledger import COST
+from workbench.analysis.summary import QUALITY, REGIME, SIGNAL, summary
 from workbench.analysis.tuning import mark_tuned
 from workbench.commands.lm.session import (
     CODEBOOK,
@@ -27,6 +28,7 @@ from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
 from workbench.errors import UserError
 from workbench.real.runs import build_job, needs_reference, run_config, world_values
+from workbench.spec.experiment import parsed
 from workbench.spec.keys import run_key
 from workbench.stats.seeds import ENOUGH
 from workbench.store.runs import Store
@@ -127,15 +129,10 @@ def rl(
     from recast.lm.dataset import load_data
     from recast.lm.pretrained import identity
     from recast.lm.update import RLTraining
-    from recast.strategies import parse_strategy
 
     if any(rate <= 0 for rate in rates):
         raise UserError(f"--lr: expected rates above 0, got {min(rates):g}")
-    try:
-        for name in strategies:
-            parse_strategy(name)
-    except ValueError as problem:
-        raise UserError(str(problem)) from None
+    parsed(strategies)
     with one_line("transformers", "safetensors"):
         data = load_data(folder, codebook, category=category())
         weights = identity(start)

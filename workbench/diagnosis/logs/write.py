@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
 from recast.strategy import Signal
-from sim.training.step import Collected
+from sim.general.step import Collected
 from sim.worlds.world import World
 from workbench.store import files
 
