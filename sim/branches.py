@@ -35,7 +35,7 @@ def branch_of(catalogue: Catalogue, target: int) -> Branch:
     codes, place, items = [], [], []
     for level in range(catalogue.depth):
         column = catalogue.codes[:, level].contiguous()
-        known = column[here].unique()
+        known = torch.unique(column[here])
         below = torch.searchsorted(known, column).clamp_(max=len(known) - 1)
         items.append(torch.where(here, below, -1))
         codes.append(tuple(known.tolist()))

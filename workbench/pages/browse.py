@@ -11,6 +11,7 @@ from workbench.analysis.export import csv_text
 from workbench.errors import StoreError
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
+from workbench.pages.run_details import details
 from workbench.pages.stored import State, cached_by_store, store_folder
 from workbench.store.bin import restore
 from workbench.store.files import sha256
@@ -117,6 +118,7 @@ def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
             confirm(chosen, kept.filter(pl.col("run").is_in(chosen)).select(columns))
         if st.session_state.get("undo"):
             st.button("Undo the last deletion", key="undo-delete", on_click=undo)
+    details(view, frame, keys, own)
 
 
 def filtered(view: Address, runs: pl.DataFrame, labels: dict[str, str]) -> pl.DataFrame:

@@ -45,9 +45,9 @@ def linked(
     def move() -> None:
         said = st.session_state["linked"].get("moved")
         if isinstance(said, dict):
-            place, level = said.get("rollout"), said.get("level")
-            if place in range(group.height) and level in range(DEPTH + 1):
-                on_moved(int(place) + 1, int(level))
+            for place in range(group.height):
+                if place == said.get("rollout") and said.get("level") in range(DEPTH + 1):
+                    on_moved(place + 1, int(said["level"]))
 
     _DRAW(
         key="linked",

@@ -267,8 +267,8 @@ def pictures(frame: pl.DataFrame, race: Race) -> None:
     if curves.is_empty():
         st.info("None of these strategies samples rollouts: choose optimizer steps.")
     else:
-        steps = race.spec.train.steps
-        most = steps if axis == "optimizer_steps" else steps * race.spec.train.rollouts
+        pace = max(x / y for x, y in frame.select(axis, "step").iter_rows() if y)
+        most = pace * race.spec.train.steps  # the axis ends where the race will
         figure(
             charts.learning_curves(curves, metric, axis, start=float(begin), end=most).properties(
                 title="Who gets further for the same budget?"
