@@ -22,9 +22,10 @@ class Style(NamedTuple):
 
 
 class _Family(NamedTuple):
-    """Three tints of one hue, each 3:1 or better on white and on the dark page; own marks."""
+    """Four neighbouring hues that differ by more than shade, each 3:1 or better on white and on the
+    dark page; own marks."""
 
-    tints: tuple[str, str, str]
+    tints: tuple[str, str, str, str]
     shapes: tuple[str, ...]
 
 
@@ -41,16 +42,24 @@ _SALTIRE = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4
 FAMILIES: Mapping[str, _Family] = MappingProxyType(
     {
         "credit": _Family(
-            ("#006AB1", "#0092F3", "#007CCF"), ("circle", "square", _WIDE, _TALL, _CHEVRON)
+            ("#006AB1", "#028FC8", "#5B6FD8", "#415C9D"),
+            ("circle", "square", _WIDE, _TALL, _CHEVRON),
         ),
         "repair": _Family(
-            ("#D24D00", "#B34200", "#F65A00"), ("diamond", "triangle-up", _STAR, _PENTAGON)
+            ("#D24D00", "#80551E", "#DC725D", "#C27700"),
+            ("diamond", "triangle-up", _STAR, _PENTAGON),
         ),
-        "selection": _Family(("#A13DA1", "#C76CC7", "#BA4ABA"), ("triangle-down", _HOURGLASS)),
-        "supervised": _Family(("#007652", "#00A271", "#008A61"), ("cross", _SALTIRE, _KITE)),
-        "loss": _Family(("#C93A30", "#E8645C", "#D94A41"), (_TRAPEZE, _ELL, _ARROW)),
-        "gate": _Family(("#836200", "#B48700", "#997300"), ("triangle-left", "triangle-right")),
-        "other": _Family(("#676767", "#8E8E8E", "#797979"), (_BOWTIE, _HEXAGON)),
+        "selection": _Family(
+            ("#A13DA1", "#D66DA9", "#5F5697", "#C02CBF"), ("triangle-down", _HOURGLASS)
+        ),
+        "supervised": _Family(
+            ("#007652", "#26A702", "#17987B", "#1D6D09"), ("cross", _SALTIRE, _KITE)
+        ),
+        "loss": _Family(("#C93A30", "#FD4E89", "#99405A", "#DF7064"), (_TRAPEZE, _ELL, _ARROW)),
+        "gate": _Family(
+            ("#836200", "#96951B", "#B38A36", "#7A8139"), ("triangle-left", "triangle-right")
+        ),
+        "other": _Family(("#676767", "#8E8E8E", "#797979", "#5A5A5A"), (_BOWTIE, _HEXAGON)),
     }
 )
 # Seven dashes, and never a multiple of seven marks: walking both in step repeats no pair before

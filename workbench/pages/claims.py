@@ -196,7 +196,8 @@ if evidence is None:
         "budgets of each setting stand here."
     )
 elif st.toggle("Curves and budgets of each setting", **view.flag("curves")):
-    for one in cached_by_store(state, f"claims {sweeps}", lambda: claim_figures(evidence, sweeps)):
+    runs = evidence
+    for one in cached_by_store(state, f"claims {sweeps}", lambda: claim_figures(runs, sweeps)):
         figure(
             one.chart,
             one.data,
