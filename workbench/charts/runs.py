@@ -83,7 +83,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
         )
         ticks += [{"axis": axis, "height": at, "value": text} for at, text in marks]
     points = pl.concat(places)
-    order, colour, _, _ = scales(frame)
+    order, colour, dash, _ = scales(frame)
     x = alt.X("axis:Q", axis=None).scale(domain=[-0.25, len(names) - 0.55], nice=False)
     y = alt.Y("height:Q", axis=None).scale(domain=[-0.05, 1.12], nice=False)
     picked = alt.selection_point(fields=["strategy"], bind="legend")
@@ -96,6 +96,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
             detail="run:N",
             order="axis:Q",
             color=colour,
+            strokeDash=dash,
             opacity=alt.condition(picked, alt.value(0.75), alt.value(0.06)),
             tooltip=[
                 alt.Tooltip("strategy:N", title="Strategy"),

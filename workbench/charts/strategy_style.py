@@ -70,6 +70,7 @@ _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 3], [4, 2], [8, 2, 2, 2, 2
 # mark, which is what a legend shows.
 _FIRST = (
     *("grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft"),
+    *("target_power", "sft_tempered"),
     *("dr_grpo", "maxrl", "pass_at_k", "ngrpo"),
 )
 

@@ -107,10 +107,18 @@ class Note:
 
     def stop(self) -> None:
         """Ask its process to end after the work in flight."""
-        found = self.read()
-        if found is not None and self.alive and isinstance(found.get("pid"), int):
+        pid = self.pid
+        if pid is not None and self.alive:
             with contextlib.suppress(OSError):
-                os.kill(found["pid"], signal.SIGTERM)
+                os.kill(pid, signal.SIGTERM)
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, as its lock says; None where none was ever started."""
+        try:
+            return int(self._with("lock").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
 
     def forget(self) -> None:
         """Nobody wants to know of it any more; its runs stay."""

@@ -134,6 +134,7 @@ class Watch:
                 pass_fds=(lock,),
                 start_new_session=True,
             )
+            os.pwrite(lock, f"{process.pid:<10}".encode(), 0)
         finally:
             os.close(lock)  # the process has it
         threading.Thread(target=process.wait, daemon=True).start()  # no zombie is left

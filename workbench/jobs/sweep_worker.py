@@ -45,7 +45,7 @@ def serve(sweep: Sweep, note: Note, voice: Voice) -> None:
     def took() -> float:
         return round(time.monotonic() - began, 1)
 
-    note.write(sweep, "started", pid=os.getpid(), began=now())
+    note.write(sweep, "started", began=now())
     try:
         outcome = run_sweep(sweep, Store(note.store).prepare(), seldom(voice))
         failures = list(dict.fromkeys(outcome.failures.values()))
