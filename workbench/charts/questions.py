@@ -144,7 +144,7 @@ def against_k(frame: pl.DataFrame) -> Chart:
     )
 
 
-def remaining(frame: pl.DataFrame) -> alt.HConcatChart:
+def remaining(frame: pl.DataFrame) -> Chart:
     """What is left of diversity: one panel per measure, one row per strategy.
 
     frame: strategy, measure ("entropy" in nats, "coverage_at_10" as a share), mean, low, high.

@@ -140,7 +140,7 @@ def _name_tooltips(chart: Any) -> None:
         _name_tooltips(chart.spec)
     encoding = getattr(chart, "encoding", None)
     told = getattr(encoding, "tooltip", None)
-    if isinstance(told, (list, tuple)):
+    if encoding is not None and isinstance(told, (list, tuple)):
         encoding.tooltip = [_named(one) for one in told]
 
 

@@ -59,9 +59,7 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
     )
 
 
-def phase_map(
-    frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row: str
-) -> alt.FacetChart:
+def phase_map(frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row: str) -> Chart:
     """Which strategy wins in each cell, a name in every tile.
 
     frame: one row per cell: the fields named by x, y, column, row, winner (a strategy or "none")

@@ -50,32 +50,33 @@ def groups_of(
 
 
 def supervised_weights(
-    strategy: Strategy, signal: Signal, probability: float
+    strategy: Strategy, hits: Tensor, valid: Tensor, rows: Tensor, probability: float
 ) -> tuple[Tensor, Tensor]:
-    """Weight of grad log p that the supervised term gives the target `[M]`, and each slot of the
-    group `[M, G]`.
+    """Weight of grad log p that the supervised term gives the targets of groups that stand alone,
+    `[M]`, and each of their slots, `[M, G]`.
 
+    hits, valid: of each group as sampled, `[M, 1]`; rows: bool `[M, 1, G]`, what reaches the actor;
     probability: the target's, shared evenly by its levels; at the end of a schedule, and with a
     policy that still equals its reference.
     """
     share = math.log(min(max(probability, 1e-6), 1 - 1e-6)) / DEPTH
-    groups = len(signal.rows)
+    groups = len(rows)
     target = torch.full((groups, 1, DEPTH), share, dtype=torch.float64, requires_grad=True)
-    rows = torch.zeros(signal.rows.shape, dtype=torch.float64, requires_grad=True)
+    logp = torch.zeros(rows.shape, dtype=torch.float64, requires_grad=True)
     loss = strategy.stage("supervised")(
         Evidence(
             target_logp=target,
             target_ref_logp=target.detach(),
-            hits=signal.hits,
-            valid=signal.valid,
-            rows_logp=rows,
-            rows_ref_logp=rows.detach(),
-            rows=signal.rows,
+            hits=hits,
+            valid=valid,
+            rows_logp=logp,
+            rows_ref_logp=logp.detach(),
+            rows=rows,
         )
     ).sum()
     if not loss.requires_grad:
-        return torch.zeros(groups, dtype=torch.float64), torch.zeros_like(rows)[:, 0]
-    of_target, of_rows = torch.autograd.grad(loss, (target, rows), materialize_grads=True)
+        return torch.zeros(groups, dtype=torch.float64), torch.zeros_like(logp)[:, 0]
+    of_target, of_rows = torch.autograd.grad(loss, (target, logp), materialize_grads=True)
     return -of_target.mean((1, 2)), -of_rows[:, 0]
 
 
@@ -103,7 +104,8 @@ def pushes_of(strategy: Strategy, groups: RolloutGroups, probability: float) -> 
     weights = (advantage.mean(-1) if advantage.ndim > 2 else advantage).to(torch.float64)
     added, target = torch.zeros_like(weights), None
     if signal.supervised:
-        target, added = supervised_weights(strategy, signal, probability)
+        given = (signal.hits, signal.valid, signal.rows)
+        target, added = supervised_weights(strategy, *given, probability)
     anchors = signal.groups.origin[:, 0] == int(Origin.ANCHOR)
     return Pushes(weights + added, added, target, anchors, signal)
 
