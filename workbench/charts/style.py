@@ -121,6 +121,14 @@ FIELD_WORDS: Mapping[str, str] = MappingProxyType(
         "micro": "Micro-batch",
         "group": "Group size, G",
         "token_ratio": "Ratio of tokens",
+        "runner_up": "Hardest rival",
+        "ratio_to_baseline": "Ratio to the baseline",
+        "hr_at_1": "HR@1",
+        "mfu": "Model FLOPs utilisation",
+        "peak_mib": "Peak memory, MiB",
+        "label": "Run",
+        "run": "Key",
+        "step": "Step",
         **METRICS,
     }
 )
@@ -129,7 +137,8 @@ FIELD_WORDS: Mapping[str, str] = MappingProxyType(
 
 def words_of(field: str) -> str:
     """A column's name for a reader."""
-    return FIELD_WORDS.get(field) or field.replace("_", " ").strip().capitalize()
+    known = FIELD_WORDS.get(field)
+    return known or field.replace(".", ": ").replace("_", " ").strip().capitalize()
 
 
 def _name_tooltips(chart: Any) -> None:

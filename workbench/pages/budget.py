@@ -21,7 +21,7 @@ from workbench.analysis.cells import cell_labels
 from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.pages.address import Address
-from workbench.pages.figure import answer, few_seeds, figure, plain
+from workbench.pages.figure import answer, few_seeds, figure, grid, plain
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.report.figures import PAPER_SHARE
 from workbench.studies.evidence import with_setting
@@ -157,7 +157,7 @@ st.header("Does the winner change with the metric?")
 if judged.is_empty():
     st.info("Two strategies with the same seeds are needed to name a winner.")
 else:
-    st.dataframe(
+    grid(
         judged.with_columns(pl.col("metric").replace(dict(charts.METRICS))),
         hide_index=True,
         width="stretch",

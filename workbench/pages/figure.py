@@ -10,7 +10,7 @@ import streamlit as st
 
 from workbench.analysis.export import csv_text
 from workbench.charts.picture import picture
-from workbench.charts.style import Chart
+from workbench.charts.style import Chart, words_of
 
 if TYPE_CHECKING:
     from workbench.analysis.answers import Answer
@@ -52,7 +52,7 @@ def figure(
                 icon=":material/download:",
             )
     with st.expander(f"The numbers ({numbers.height:,} rows)"):
-        st.dataframe(
+        grid(
             numbers,
             hide_index=True,
             width="stretch",
@@ -61,6 +61,18 @@ def figure(
             placeholder="-",
             alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
         )
+
+
+def grid(frame: pl.DataFrame, *, column_config: Mapping[str, Any] | None = None, **how: Any) -> Any:
+    """`st.dataframe` with heads in words instead of names of columns, and few digits; how: its
+    other arguments; column_config: for columns that need more."""
+    heads: dict[str, Any] = {}
+    for name, kind in frame.schema.items():
+        if kind.is_float():
+            heads[name] = st.column_config.NumberColumn(words_of(name), format="%.4g")
+        else:
+            heads[name] = st.column_config.Column(words_of(name))
+    return st.dataframe(frame, column_config=heads | dict(column_config or {}), **how)
 
 
 CHIPS = {

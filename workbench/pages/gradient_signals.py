@@ -12,7 +12,7 @@ from workbench import charts
 from workbench.analysis.budget import curve_table
 from workbench.analysis.rows import tuned_test_rows
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import figure, grid, plain
 from workbench.pages.linked import linked
 from workbench.pages.stored import data_switch, stored_runs
 from workbench.theory.group import (
@@ -181,7 +181,7 @@ st.caption(
 )
 if st.toggle("Edit rewards in a table, and pictures to take away", **view.flag("table")):
     edit_and_take_away()
-st.dataframe(
+grid(
     table,
     hide_index=True,
     width="stretch",

@@ -11,7 +11,7 @@ from workbench import charts
 from workbench.analysis.runs import labelled, ledger, settings
 from workbench.errors import UserError
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import figure, grid, plain
 from workbench.pages.stored import store_folder
 from workbench.report.selection import notebook, selection_report
 from workbench.store.runs import Store, config_of
@@ -74,7 +74,7 @@ def details(view: Address, frame: pl.DataFrame, picked: Sequence[str], own: bool
         name="run-curves",
         read="One line per run, on the test users of the learning curves; pinned runs are thick.",
     )
-    st.dataframe(
+    grid(
         ledger(frame, keys),
         hide_index=True,
         width="stretch",
@@ -124,7 +124,7 @@ def specification(frame: pl.DataFrame, keys: Sequence[str]) -> None:
     if len(keys) > 1:
         st.subheader("In what do they differ?")
         differing = settings(frame, keys, differing=True).rename(names, strict=False)
-        st.dataframe(
+        grid(
             differing,
             hide_index=True,
             width="stretch",
@@ -132,7 +132,7 @@ def specification(frame: pl.DataFrame, keys: Sequence[str]) -> None:
             alt="Settings in which these runs differ, one column per run",
         )
     with st.expander("Every setting"):
-        st.dataframe(
+        grid(
             settings(frame, keys, differing=False).rename(names, strict=False),
             hide_index=True,
             width="stretch",

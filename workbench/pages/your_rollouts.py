@@ -36,7 +36,7 @@ from workbench.diagnosis.snippets import TRAINERS, mind, snippet
 from workbench.errors import LogError
 from workbench.jobs.reading import read_guarded
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import figure, grid, plain
 from workbench.pages.kept import WORD, Shelf
 from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
 from workbench.pages.simulate import simulate
@@ -245,7 +245,7 @@ if found.known:
         "group-relative signal such as GRPO compares. Grey teaches it nothing.",
         width="content",
     )
-st.dataframe(
+grid(
     said.regimes.select(name for name in said.regimes.columns if said.regimes[name].count()),
     hide_index=True,
     column_config={
@@ -289,7 +289,7 @@ if not said.predictions.is_empty():
         "rollouts make more groups learnable and each learnable group dearer.",
         width="content",
     )
-st.dataframe(
+grid(
     said.savings,
     hide_index=True,
     placeholder="-",
