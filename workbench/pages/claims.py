@@ -128,7 +128,7 @@ for warning in evidence.warnings(METRIC, BASELINE) if evidence is not None else 
     st.warning(plain(warning))
 
 st.dataframe(
-    verdicts.select(HEADS),
+    verdicts.select(*HEADS),
     hide_index=True,
     width="stretch",
     height=38 + 35 * verdicts.height,
@@ -175,7 +175,7 @@ if settings.is_empty():
     st.info("Nothing measured for this claim.")
 else:
     st.dataframe(
-        settings.select(SETTINGS),
+        settings.select(*SETTINGS),
         hide_index=True,
         width="stretch",
         height=min(38 + 35 * settings.height, 420),
