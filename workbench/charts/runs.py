@@ -108,15 +108,14 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
         )
         .add_params(picked)
     )
-    rules = (
-        alt.Chart(pl.DataFrame({"axis": list(range(len(names)))}))
-        .mark_rule(color=INK)
-        .encode(x=x, y=alt.datum(0), y2=alt.datum(1))
-    )
-    heads = (
-        alt.Chart(pl.DataFrame({"axis": list(range(len(names))), "name": list(label.values())}))
+    heads = pl.DataFrame({"axis": list(range(len(names))), "name": list(label.values())})
+    heads = heads.with_columns(height=pl.lit(0.0), top=pl.lit(1.0), above=pl.lit(1.08))
+    rules = alt.Chart(heads).mark_rule(color=INK).encode(x=x, y=y, y2="top:Q")
+    titles = (
+        alt.Chart(heads)
+        .transform_calculate(height="datum.above")
         .mark_text(color=INK, fontWeight="bold", limit=190)
-        .encode(x=x, y=alt.datum(1.08), text="name:N")
+        .encode(x=x, y=y, text="name:N")
     )
     marks_ = (
         alt.Chart(pl.DataFrame(ticks))
@@ -124,7 +123,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
         .encode(x=x, y=y, text="value:N")
     )
     return titled(
-        alt.layer(rules, lines, marks_, heads).properties(height=360),
+        alt.layer(rules, lines, marks_, titles).properties(height=360),
         "Which settings lead where?",
         f"Parallel coordinates over {', '.join(label.values())}: one line per run, coloured by "
         f"strategy ({', '.join(order)}).",

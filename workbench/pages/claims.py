@@ -99,7 +99,7 @@ def results(state: State) -> Found:
 
 view = Address("claims")
 st.title("Is the paper right?")
-state = data_switch(view)
+state = data_switch(view, "sweeps/claims*.json")
 try:
     found = results(state)
 except UserError as problem:
