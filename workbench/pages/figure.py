@@ -36,6 +36,7 @@ def figure(
         for label, kind, data in (
             ("PNG", "image/png", lambda: picture(chart, "png")),
             ("SVG", "image/svg+xml", lambda: picture(chart, "svg")),
+            ("PDF", "application/pdf", lambda: picture(chart, "pdf")),
             ("CSV", "text/csv", lambda: csv_text(numbers).encode()),
         ):
             st.download_button(

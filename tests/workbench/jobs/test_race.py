@@ -194,9 +194,9 @@ def test_the_warm_start_is_kept_for_the_next_race(tmp_path):
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path, busy):
     start = f"worker.start(small(steps=5000), RATES, Path({str(store_in(tmp_path))!r}))"
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path.insert(0, 'tests/workbench/jobs')\n"
         "from pathlib import Path\n"
-        "from test_live import RATES, small, until\n"
+        "from test_race import RATES, small, until\n"
         "from workbench.jobs.race import Worker\n"
         "worker = Worker()\n"
         + (f"{start}\nuntil(worker, lambda race: race.share > 0)\n" if busy else "")

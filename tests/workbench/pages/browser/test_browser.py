@@ -134,7 +134,7 @@ def test_an_address_with_markup_in_it_stays_text(visit: Visit) -> None:
 def test_a_picture_and_its_numbers_can_be_taken_away(visit: Visit, tmp_path: Path) -> None:
     pytest.importorskip("vl_convert", reason="pictures need vl-convert-python")
     visit.open("gradient_signals?table=yes", 3)
-    begins = {"PNG": b"\x89PNG", "SVG": b"<svg", "CSV": b"strategy,slot,weight"}
+    begins = {"PNG": b"\x89PNG", "SVG": b"<svg", "PDF": b"%PDF", "CSV": b"strategy,slot,weight"}
     for kind, begin in begins.items():
         with visit.tab.expect_download() as download:
             visit.tab.locator(f".st-key-download-advantages-{kind} button").first.click()
