@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 
 from workbench.analysis.export import csv_text
-from workbench.charts.picture import picture
+from workbench.charts.picture import AS_DRAWN, FONTS, Look, picture
 from workbench.charts.style import Chart, words_of
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def figure(
     st.caption(f"**How to read this.** {read}")
     with st.container(horizontal=True, vertical_alignment="center"):
         for label, kind, data in (
-            ("PNG", "image/png", lambda: picture(chart, "png")),
-            ("SVG", "image/svg+xml", lambda: picture(chart, "svg")),
-            ("PDF", "application/pdf", lambda: picture(chart, "pdf")),
+            ("PNG", "image/png", lambda: picture(chart, "png", look=look())),
+            ("SVG", "image/svg+xml", lambda: picture(chart, "svg", look=look())),
+            ("PDF", "application/pdf", lambda: picture(chart, "pdf", look=look())),
             ("CSV", "text/csv", lambda: csv_text(numbers).encode()),
         ):
             st.download_button(
@@ -62,6 +62,28 @@ def figure(
             placeholder="-",
             alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
         )
+
+
+def look() -> Look:
+    """What the sidebar asks of downloaded pictures."""
+    return Look(
+        **{name: st.session_state.get(f"look_{name}", getattr(AS_DRAWN, name)) for name in LOOKS}
+    )
+
+
+def choose_look() -> None:
+    """The controls of `look`."""
+    for name, words, most in LOOKS_SHOWN:
+        st.number_input(words, 0, most, 0, key=f"look_{name}", help="0: as on the page")
+    st.selectbox("Type", list(FONTS), key="look_font")
+
+
+LOOKS = ("width", "height", "size", "font")
+LOOKS_SHOWN = (
+    ("width", "Width of the plot (pt)", 2000),
+    ("height", "Height of the plot (pt)", 2000),
+    ("size", "Type size (pt)", 40),
+)
 
 
 def grid(frame: pl.DataFrame, *, column_config: Mapping[str, Any] | None = None, **how: Any) -> Any:

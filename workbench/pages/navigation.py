@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from workbench.pages.figure import choose_look
 from workbench.pages.ready import load
 
 PAGES = {
@@ -64,6 +65,8 @@ def show() -> None:
         st.caption("New here? Five questions, five minutes")
         for question, name, query in QUESTIONS:
             st.page_link(pages[name], label=question, query_params=query)
+        with st.expander("Pictures for a paper"):
+            choose_look()
     page.run()
 
 

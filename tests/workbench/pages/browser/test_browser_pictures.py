@@ -16,7 +16,7 @@ def test_hovering_a_rollout_reads_every_strategy_and_a_choice_colours_the_branch
     visit.tab.locator('#linked [data-rollout="3"] .handle').hover()
     said = visit.tab.locator("#linked-said")
     visit.tab.get_by_text("R3 finds the target").wait_for()
-    assert "grpo 1.73" in said.inner_text()
+    assert "grpo 1.5" in said.inner_text()
     assert "recast 1" in said.inner_text()
     before = strokes(visit)
     visit.tab.get_by_role("button", name="Colour the branches by grpo").click()
