@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import altair as alt
@@ -12,6 +13,7 @@ from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, METRICS, Chart, titled
 
 FIELDS = {
+    "strategy": "Strategy",
     "lr": "Learning rate",
     "group": "Group size, G",
     "start.all_zero": "All-zero share at the start",
@@ -33,7 +35,7 @@ def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> 
     ).drop_nulls("value")
     base = alt.Chart(shown).encode(
         x=alt.X("step:Q", title="Optimizer steps"),
-        y=alt.Y("value:Q", title=label).scale(zero=False),
+        y=alt.Y("value:Q", title=textwrap.wrap(label, 30)).scale(zero=False),
         color=colour,
         detail="run:N",
         tooltip=[

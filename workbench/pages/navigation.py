@@ -42,7 +42,7 @@ LOOK = """<style>
 [data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0; }
 [data-testid="stMain"] h2 { font-size: 1.5rem; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a { background: transparent; }
-[data-testid="stSidebar"] [data-testid="stPageLink"] a span { font-weight: 400; }
+[data-testid="stSidebar"] [data-testid="stPageLink"] a * { font-weight: 400; }
 </style>"""
 """Less empty space than by default: what answers should be on the first screen. A question is not
 marked as the current page: other views of its page are not its answer."""

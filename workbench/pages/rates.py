@@ -12,7 +12,7 @@ from workbench.pages.figure import figure
 from workbench.pages.stored import State, cached_by_store
 
 MOST = 2000
-FIRST = ("lr", "group", "start.all_zero")
+FIRST = ("strategy", "lr", "group", "start.all_zero")
 
 
 def rates(view: Address, state: State, frame: pl.DataFrame) -> None:
@@ -26,7 +26,9 @@ def rates(view: Address, state: State, frame: pl.DataFrame) -> None:
         "Settings",
         fields,
         format_func=lambda name: charts.FIELDS.get(name, name),
-        **view.some_of("axes", fields, [name for name in FIRST if name in fields]),
+        **view.some_of(
+            "axes", fields, [name for name in FIRST if name in fields and runs[name].n_unique() > 1]
+        ),
     )
     metric = boxes[1].selectbox(
         "Metric",
@@ -43,7 +45,7 @@ def rates(view: Address, state: State, frame: pl.DataFrame) -> None:
         shown = shown.gather_every(-(-shown.height // MOST))
     figure(
         charts.parallel(shown, chosen, metric),
-        shown.select("run", "strategy", *chosen, metric),
+        shown.select(list(dict.fromkeys(["run", "strategy", *chosen, metric]))),
         name="parallel",
         read="One line per run, from its settings to what it reached after its last step, on test "
         "users. Click a strategy in the legend to see it alone. Rates that end high on the right "

@@ -120,7 +120,9 @@ def take_away(frame: pl.DataFrame, keys: Sequence[str], own: bool) -> None:
 
 def specification(frame: pl.DataFrame, keys: Sequence[str]) -> None:
     """In what the runs differ, and every setting of them."""
-    names = {key: key[:10] for key in keys}
+    told = dict(labelled(frame, keys).unique("run").select("run", "label").iter_rows())
+    names = {key: f"{told.get(key, '')} ({key[:6]})" for key in keys}
+    heads = {name: st.column_config.Column(name) for name in names.values()}
     if len(keys) > 1:
         st.subheader("In what do they differ?")
         differing = settings(frame, keys, differing=True).rename(names, strict=False)
@@ -128,7 +130,7 @@ def specification(frame: pl.DataFrame, keys: Sequence[str]) -> None:
             differing,
             hide_index=True,
             width="stretch",
-            column_config={"setting": st.column_config.Column("Setting")},
+            column_config=heads,
             alt="Settings in which these runs differ, one column per run",
         )
     with st.expander("Every setting"):
@@ -136,7 +138,7 @@ def specification(frame: pl.DataFrame, keys: Sequence[str]) -> None:
             settings(frame, keys, differing=False).rename(names, strict=False),
             hide_index=True,
             width="stretch",
-            column_config={"setting": st.column_config.Column("Setting")},
+            column_config=heads,
             alt="Every setting of these runs",
         )
 

@@ -25,7 +25,7 @@ from workbench.store.runs import Store
 EDITABLE = {"title": "title", "tags": "tags", "text": "text", "archived": "archived"}
 SHOWN = (
     *("title", "status", "tags", "text", "runs", "missing", "failed"),
-    *("began", "took", "strategies", "why", "archived"),
+    *("began", "took", "archived", "strategies", "why"),
 )
 
 

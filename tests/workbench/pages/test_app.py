@@ -530,3 +530,28 @@ def test_the_race_page_plays_a_recorded_race_until_one_is_started():
     assert "A recorded race of the package plays" in said
     assert "Budget to target" in said  # whether the packaged runs say the same
     assert app.button(key="start").label == "Start a race"
+
+
+@pytest.mark.parametrize("view", ["sweeps", "rates", "map"])
+@pytest.mark.parametrize("data", ["packaged", "store"])
+def test_every_view_of_sweeps_opens_on_the_package_and_on_a_store(view, data):
+    app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=120)
+    app.query_params.update({"view": view, "data": data})
+    app.run()
+    assert not app.exception
+    assert app.title[0].value.endswith("?")
+
+
+def test_pinned_runs_are_opened_from_the_address_with_what_sets_them_apart():
+    runs = tables(page("sweeps"))[0]["run"].tolist()[:2]
+    app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=120)
+    app.query_params["pins"] = ",".join([*runs, "no such run"])
+    app.run()
+    assert not app.exception
+    assert app.header[0].value == "How did these 2 runs go?"
+    differing = next(t for t in tables(app) if "setting" in t.columns)
+    assert len(differing.columns) == 3
+    assert len(differing) >= 1
+    assert {"rollouts", "updated_rows"} <= set(
+        next(t for t in tables(app) if "optimizer_steps" in t.columns).columns
+    )
