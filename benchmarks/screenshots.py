@@ -18,7 +18,7 @@ PAGES = {
     "learnability": ("learnability", 4),
     "gradient-signals": ("gradient_signals?group=0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0", 1),
     "train-live": ("train_live", 1),
-    "budget": ("budget", 4),
+    "budget": ("budget", 2),
     "sweeps": ("sweeps?view=compare&strategy_0=recast&strategy_1=sft", 1),
     "real-models": ("real_models", len(packaged())),
     "your-rollouts": ("your_rollouts?example=yes", 4),

@@ -165,7 +165,7 @@ PAGES = {
     "Gradient signals": Page(
         "gradient_signals", 1, lambda visit: choose(visit, "Count", "Share of groups repaired")
     ),
-    "Budget to target": Page("budget", 4, lambda visit: choose(visit, "Metric", "Recall@10")),
+    "Budget to target": Page("budget", 2, lambda visit: choose(visit, "Metric", "Recall@10")),
     "Sweeps": Page(
         "sweeps?view=compare", 1, lambda visit: choose(visit, "First strategy", "repair_only")
     ),

@@ -213,22 +213,23 @@ figure(
         "never_reached": number("runs that never reach it"),
     },
 )
-events = reach_events(rows, metric, axis, target)
-waiting = survival_table(events)
-figure(
-    charts.waiting_curves(waiting, axis, target),
-    waiting,
-    name="waiting",
-    read="Kaplan-Meier: a curve that falls early is cheap, one that ends above zero has runs that "
-    "never reach the target within what they spent.",
-)
-by_target = budget_table(
-    rows, metric, axis, baseline, np.linspace(lowest, highest, 21)[1:].tolist()
-)
-figure(
-    charts.budget_by_target(by_target, axis),
-    by_target,
-    name="budget-by-target",
-    read="Further right is harder, lower is cheaper. Hollow: some runs never reach that target. A "
-    "line ends where half of the runs or more never do.",
-)
+if st.toggle("How long runs need, and what other targets cost", **view.flag("more")):
+    events = reach_events(rows, metric, axis, target)
+    waiting = survival_table(events)
+    figure(
+        charts.waiting_curves(waiting, axis, target),
+        waiting,
+        name="waiting",
+        read="Kaplan-Meier: a curve that falls early is cheap, one that ends above zero has runs "
+        "that never reach the target within what they spent.",
+    )
+    by_target = budget_table(
+        rows, metric, axis, baseline, np.linspace(lowest, highest, 21)[1:].tolist()
+    )
+    figure(
+        charts.budget_by_target(by_target, axis),
+        by_target,
+        name="budget-by-target",
+        read="Further right is harder, lower is cheaper. Hollow: some runs never reach that "
+        "target. A line ends where half of the runs or more never do.",
+    )

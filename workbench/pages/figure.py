@@ -52,16 +52,16 @@ def figure(
                 type="tertiary",
                 icon=":material/download:",
             )
-    with st.expander(f"The numbers ({numbers.height:,} rows)"):
-        grid(
-            numbers,
-            hide_index=True,
-            width="stretch",
-            column_config=dict(columns or {}),
-            key=f"table-{name}",
-            placeholder="-",
-            alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
-        )
+        with st.popover(f"Numbers ({numbers.height:,} rows)", type="tertiary"):
+            grid(
+                numbers,
+                hide_index=True,
+                width="stretch",
+                column_config=columns,
+                key=f"table-{name}",
+                placeholder="-",
+                alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
+            )
 
 
 def look() -> Look:
@@ -95,7 +95,11 @@ def grid(frame: pl.DataFrame, *, column_config: Mapping[str, Any] | None = None,
             heads[name] = st.column_config.NumberColumn(words_of(name), format="%.4g")
         else:
             heads[name] = st.column_config.Column(words_of(name))
-    return st.dataframe(frame, column_config=heads | dict(column_config or {}), **how)
+    for name, told in (column_config or {}).items():
+        if told is not None and not told.get("label"):
+            told = {**told, "label": words_of(name)}
+        heads[name] = told
+    return st.dataframe(frame, column_config=heads, **how)
 
 
 CHIPS = {

@@ -118,7 +118,7 @@ export default function ({ data, parentElement }) {
   function draw() {
     if (!steps.length || !data.forest.length) { root.replaceChildren(); return; }
     const wide = root.clientWidth || 700;
-    const across = Math.max(1, Math.min(data.strategies.length, Math.floor(wide / 205)));
+    const across = Math.max(1, Math.min(data.strategies.length, Math.floor(wide / 170)));
     const width = Math.floor(wide / across) - 8;
     const top = ceiling();
     root.replaceChildren(...data.strategies.map((name) => tree(name, width, 150, top)));
