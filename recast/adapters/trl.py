@@ -224,6 +224,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         step, count = self.state.global_step, self._phase[1] + 1
         self._phase = (step, count if step == self._phase[0] else 0)
         training = self.model.training
+        extra: dict[str, Any]
         if training and not self.strategy.needs_rollouts:
             ids, completions, logprobs, extra = tokenised(self, prompts), self._targets, None, {}
         elif self.trie is not None and self.vocabulary is not None:

@@ -7,7 +7,7 @@ Micro-batches are whole groups whose gradients add up to that of the batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
