@@ -154,7 +154,8 @@ studies: $(STAMP)
 	$(BIN)/recast phase-map --store $(STUDIES) --save workbench/example/phase-map.json
 	$(BIN)/recast search --store $(STUDIES) --save workbench/example/search.json
 
-# Pictures of every page, from the packaged example and a race trained on the spot.
+# Pictures of every page, from the packaged example, and the recorded race as a moving one.
 
 screenshots: $(STAMP) browser
 	$(BIN)/python benchmarks/screenshots.py
+	$(BIN)/python benchmarks/race_picture.py
