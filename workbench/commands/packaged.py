@@ -21,7 +21,7 @@ from workbench.commands.output import (
     progress_bar,
 )
 from workbench.store.runs import Store
-from workbench.studies import shipped
+from workbench.studies import packaged
 from workbench.studies.evidence import Evidence, conditions, gather, run_and_gather
 
 OPTIONS = (
@@ -68,7 +68,7 @@ class Packaged:
         """Write the tables to the file that --save names, with what stands behind them."""
         if self.save is not None:
             whole = {**tables, "conditions": conditions(evidence)}
-            shipped.save(Path(self.save), {k: t for k, t in whole.items() if t.height})
+            packaged.save(Path(self.save), {k: t for k, t in whole.items() if t.height})
 
 
 def packaged_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from workbench.commands.output import (
 from workbench.errors import UserError
 from workbench.stats.seeds import least_p
 from workbench.store.runs import Store
-from workbench.studies import shipped
+from workbench.studies import packaged
 from workbench.studies.proof import (
     MARGIN,
     SEEDS,
@@ -95,7 +95,7 @@ def prove(
     tests, means = tests_table(judged), means_table(judged)
     tables = {"tests": tests, "means": means, "gaps": gaps_table(judged)}
     if save is not None:
-        shipped.save(Path(save), tables)
+        packaged.save(Path(save), tables)
     if chart is not None:
         _draw(tables["gaps"], Path(chart))
     if style != "table":

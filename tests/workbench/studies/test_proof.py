@@ -14,7 +14,7 @@ from workbench.errors import UserError
 from workbench.spec.keys import ENGINE
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
-from workbench.studies import proof, shipped
+from workbench.studies import packaged, proof
 
 ROWS = (*proof.SUPERVISED, *proof.GRPO, *proof.CANDIDATES)
 
@@ -124,7 +124,7 @@ def test_what_is_judged_is_trained_on_further_seeds_at_rates_that_others_chose(
     done = CliRunner().invoke(cli, [*command, "--save", str(saved)])
     assert done.exit_code == 0, done.output
     assert "none can be below" in done.output
-    kept = shipped.read(saved)
+    kept = packaged.read(saved)
     assert kept.generation == ENGINE
     assert kept.current
     assert set(kept.tables) == {"tests", "means", "gaps"}
@@ -132,21 +132,21 @@ def test_what_is_judged_is_trained_on_further_seeds_at_rates_that_others_chose(
 
 def test_a_saved_study_is_read_as_it_was_written_and_says_where_it_comes_from(tmp_path):
     table = pl.DataFrame({"a": ["x", None], "b": [1.5, None], "c": [True, False]})
-    shipped.save(tmp_path / "x.json", {"t": table}, "recast prove")
-    found = shipped.read(tmp_path / "x.json")
+    packaged.save(tmp_path / "x.json", {"t": table}, "recast prove")
+    found = packaged.read(tmp_path / "x.json")
     assert found.tables["t"].equals(table)
     assert found.source.endswith("printed by: recast prove")
     (tmp_path / "y.json").write_text('{"tables": 3}')
     with pytest.raises(UserError, match="not a saved study"):
-        shipped.read(tmp_path / "y.json")
+        packaged.read(tmp_path / "y.json")
 
 
 def test_the_command_of_a_saved_study_is_what_prints_it_again():
     words = ["claims", "--store", "/tmp/x", "--no-run", "--save=f.json", "--show", "settings"]
-    assert shipped.called(words) == "recast claims --show settings"
+    assert packaged.called(words) == "recast claims --show settings"
 
 
-@pytest.mark.parametrize("study", shipped.STUDIES)
+@pytest.mark.parametrize("study", packaged.STUDIES)
 def test_what_the_package_ships_of_a_study_can_be_read(study):
-    found = shipped.packaged(study)
+    found = packaged.packaged(study)
     assert found is None or all(table.height for table in found.tables.values())
