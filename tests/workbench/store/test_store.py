@@ -18,8 +18,9 @@ import workbench.store.runs
 from recast.ledger import RunRecord
 from workbench.analysis.example import load_or_example
 from workbench.errors import DiskError
+from workbench.store.encoding import config_of
 from workbench.store.files import Claim, sha256
-from workbench.store.runs import Contents, Store, complaints, config_of
+from workbench.store.runs import Contents, Store, complaints
 
 
 def record(seed: int, value: float = 0.5, rows: int = 2) -> RunRecord:
