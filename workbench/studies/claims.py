@@ -86,7 +86,8 @@ def _cost(
         says=says,
         figure=figure,
         statistic=statistic,
-        threshold="not judged: the paper does not state the prompts and micro-batches of its figure",
+        threshold="not judged: the paper does not state the prompts and micro-batches of its "
+        "figure",
         analogue=f"{analogue}; {_REAL}",
         modes=MAIN,
         measure=partial(costs.cost_ratio, cost=cost, column=column),
@@ -109,7 +110,8 @@ CLAIMS: tuple[Claim, ...] = (
         key="C2",
         says="rollout budget to reach the baseline's final performance",
         figure="4.1% of the baseline's",
-        statistic=f"median rollouts to the baseline's mean final {_HITS}, over the baseline's rollouts",
+        statistic=f"median rollouts to the baseline's mean final {_HITS}, over the baseline's "
+        "rollouts",
         threshold="interval wholly within a factor of 2 of 4.1%",
         analogue="the simulator's rollouts",
         modes=MAIN,
@@ -174,10 +176,11 @@ CLAIMS: tuple[Claim, ...] = (
         key="C9",
         says="the baseline stays in all-zero / single-hit throughout training",
         figure="trend (98% at the start; from a public summary)",
-        statistic="GRPO's smallest all-zero + single-hit share after the start, minus the start's (exact, "
-        "i.i.d. groups), where GRPO's own C(1) has risen",
+        statistic="GRPO's smallest all-zero + single-hit share after the start, minus the start's "
+        "(exact, i.i.d. groups), where GRPO's own C(1) has risen",
         threshold="interval at or above -2 points",
-        analogue="the simulator's groups of the same width; of beam sets, what i.i.d. groups would have",
+        analogue="the simulator's groups of the same width; of beam sets, what i.i.d. groups would "
+        "have",
         modes=MAIN,
         measure=partial(measures.stays_sparse, least=-0.02, sparse=0.95),
     ),
@@ -185,9 +188,12 @@ CLAIMS: tuple[Claim, ...] = (
         key="C10",
         says="repair is needed early and becomes less necessary",
         figure="trend",
-        statistic="ReCast's share of repaired groups before the first evaluation minus before the last",
+        statistic="ReCast's share of repaired groups before the first evaluation minus before the "
+        "last",
         threshold="interval above 0",
-        analogue="the same quantity; it is ReCast's all-zero share, so it falls wherever its Pass@G rises",
+        analogue="the same quantity; it is ReCast's all-zero share, so it falls wherever its "
+        "Pass@G "
+        "rises",
         modes=MAIN,
         measure=measures.repair_fades,
     ),
@@ -197,7 +203,8 @@ CLAIMS: tuple[Claim, ...] = (
         figure="trend",
         statistic="largest drawdown of C(1) over the last half, and log seed SD: GRPO minus ReCast",
         threshold="both intervals above 0, over all settings of a baseline together",
-        analogue="the same quantities; seed SDs are compared within settings and averaged over them",
+        analogue="the same quantities; seed SDs are compared within settings and averaged over "
+        "them",
         modes=MAIN,
         measure=stability.steadier,
     ),
