@@ -22,8 +22,9 @@ from torch import Tensor
 from recast.adapters.limits import why_not_estimator as why_not
 from recast.adapters.verl_batch import places
 from recast.groups import RolloutGroups
+from recast.signal import build_signal
 from recast.strategies import STRATEGIES, parse_strategy
-from recast.strategy import Strategy, build_signal
+from recast.strategy import Strategy
 
 OLDEST = (0, 5)
 """The estimators' arguments are the same since this release."""
