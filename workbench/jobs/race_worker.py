@@ -21,7 +21,7 @@ import torch
 
 from recast.strategies import parse_strategy
 from sim.memory import keep_freed_memory
-from sim.training.trainer import train
+from sim.training.trainer import Hooks, train
 from sim.worlds.world import World
 from workbench.errors import UserError
 from workbench.execution.tasks import (
@@ -172,8 +172,7 @@ def _train_one(
                 seeds,
                 torch.full((len(seeds),), rate, dtype=torch.float64),
                 spec.train,
-                progress,
-                watch,
+                Hooks(progress, watch),
             )
     except Stopped:
         return
