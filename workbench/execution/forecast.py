@@ -21,7 +21,8 @@ from workbench.execution.tasks import (
     world_of,
 )
 from workbench.execution.warm_starts import Starts
-from workbench.spec.experiment import Experiment, change, validated
+from workbench.spec.experiment import Experiment, change
+from workbench.spec.messages import validated
 from workbench.spec.sweep import Run
 from workbench.store.runs import Store
 

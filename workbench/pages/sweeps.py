@@ -20,7 +20,7 @@ from workbench.pages.browse import browse
 from workbench.pages.figure import answer, few_seeds, figure, plain
 from workbench.pages.mapping import phase_map
 from workbench.pages.stored import cached_by_store, data_switch, store_folder, stored_runs
-from workbench.spec.experiment import validated
+from workbench.spec.messages import validated
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 

@@ -18,7 +18,8 @@ from workbench.jobs.track import Track
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import store_folder
-from workbench.spec.experiment import Experiment, validated
+from workbench.spec.experiment import Experiment
+from workbench.spec.messages import validated
 from workbench.store.runs import Store
 
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
