@@ -77,7 +77,7 @@ def train(
     named = trainable(job.model)
     optimizer = Adam(named, how.lr)
     # How a batch is cut into micro-batches is no result: a cut run may go on with another.
-    settings = {k: v for k, v in asdict(how).items() if k not in ("micro_rows", "micro_tokens")}
+    settings = {k: v for k, v in how.settings().items() if k not in ("micro_rows", "micro_tokens")}
     wanted = {"how": settings, "strategy": repr(strategy)}
     state = _resume(folder, wanted, named, optimizer)
     if state is None:
@@ -123,6 +123,8 @@ def roller(job: Job, how: RLTraining) -> Roller:
         search=how.search,
         temperature=how.temperature,
         seed=how.seed,
+        similarity=job.similarity,
+        more=job.more,
     )
 
 

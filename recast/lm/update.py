@@ -7,7 +7,7 @@ Micro-batches are whole groups whose gradients add up to that of the batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -36,7 +36,8 @@ class RLTraining(LossSettings):
     verl counts them, 0 = by rows; a group is never split; shared_prefix: False encodes each prompt
     again for every rollout; evaluations: how many after the start, evenly spaced in steps;
     skip_idle: leave groups without any advantage out of the update (time, not result; only
-    without KL). Clip and KL are those of the loss."""
+    without KL); free_logp: score rollouts and targets over the whole vocabulary, as MiniOneRec does
+    with items that were sampled down the trie. Clip and KL are those of the loss."""
 
     kl_weight: float = 0.001
     steps: int = 120
@@ -52,12 +53,19 @@ class RLTraining(LossSettings):
     evaluations: int = 4
     seed: int = 0
     skip_idle: bool = False
+    free_logp: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """The fields by name; those that came later only where they say something."""
+        return {k: v for k, v in asdict(self).items() if k != "free_logp" or v}
 
 
 @dataclass(frozen=True)
 class Job:
     """Everything a run meets: the policy, its frozen reference, the trie, RL prompts and their
-    target codes `[n, L]`, and the sets to evaluate on by split."""
+    target codes `[n, L]`, and the sets to evaluate on by split; similarity `[N, d]`: unit vectors
+    of the trie's items, whose cosine stands for nearness in the place of shared codes; more
+    `[n, M - 1, L]`: further targets, the first fills up."""
 
     model: CausalLM
     reference: CausalLM
@@ -66,6 +74,8 @@ class Job:
     prompts: Prompts
     target: Tensor
     evaluation: Mapping[str, EvaluationSet]
+    similarity: Tensor | None = None
+    more: Tensor | None = None
 
 
 def update(
@@ -148,11 +158,12 @@ def _part_loss(
         codes = collected.codes[part].gather(1, wide)
     if strategy.learns_from_target:
         codes = torch.cat([codes, target], 1)
-    logp = score(job.model, job.vocabulary, prompts, codes, job.trie, how.temperature)
+    trie = None if how.free_logp else job.trie
+    logp = score(job.model, job.vocabulary, prompts, codes, trie, how.temperature)
     frozen = None
     if how.kl_weight or "reference" in strategy.needs:
         with torch.no_grad():
-            frozen = score(job.reference, job.vocabulary, prompts, codes, job.trie, how.temperature)
+            frozen = score(job.reference, job.vocabulary, prompts, codes, trie, how.temperature)
     evidence = None
     if strategy.learns_from_target:
         evidence = Evidence(logp[:, -1], None if frozen is None else frozen[:, -1], progress)

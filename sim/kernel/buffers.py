@@ -26,7 +26,7 @@ class Buffers(NamedTuple):
     paths: Paths
     demand: Demand
     off_path: Rows
-    frozen: Rows
+    frozen: Rows | None
     scratch: Scratch
     walkers: Walkers
 
@@ -109,7 +109,7 @@ def buffers_of(net: Net, catalogue: Catalogue, batch: int, group: int, *, kl: bo
             np.zeros(batch), np.zeros(batch),
         ),
         rows(PIECE),
-        rows(max(batch, PIECE) if kl else 1),
+        rows(max(batch, PIECE)) if kl else None,
         Scratch(
             real(batch, features), whole(batch), real(batch, encoded), real(batch, encoded),
             real(batch, encoded), real(width, codes), real(features, encoded), np.empty(cells),

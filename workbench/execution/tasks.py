@@ -100,7 +100,7 @@ def _constrained(world: WorldSpec) -> World:
         if world.data is None:
             raise UserError("world.data: a replay world needs a folder; give --data DIR")
         try:
-            return load_replay(Path(world.data), seed=world.seed, test_sample=world.test_sample)
+            return load_replay(Path(world.data), world.seed, world.test_sample, world.category)
         except ValueError as problem:
             raise UserError(str(problem)) from None
     return build_synthetic(

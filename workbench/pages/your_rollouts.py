@@ -29,11 +29,11 @@ from workbench.diagnosis.diagnosis import (
 )
 from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.groups import TEACHES
-from workbench.diagnosis.logs.scalars import Scalars, is_scalars, read_scalars
+from workbench.diagnosis.logs.scalars import Scalars
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
-from workbench.errors import LogError
-from workbench.jobs.reading import read_guarded
+from workbench.errors import LogError, TooMuch
+from workbench.jobs.reading import read_any_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
@@ -80,17 +80,19 @@ def taken_apart(
         if not _uploads:
             paths, names = [EXAMPLE], ["the packaged example"]
         try:
-            log = read_guarded(
+            log = read_any_guarded(
                 paths,
                 form=how.form,
                 choice=how.choice,
                 most=MOST,
                 names=names,
             )
+        except TooMuch as problem:
+            return Unread(str(problem), ())
         except LogError as problem:
-            if any(is_scalars(path) for path in paths):
-                return read_scalars(paths, names)
             return Unread(str(problem), problem.columns)
+    if isinstance(log, Scalars):
+        return log
     found = diagnose(log, how.threshold)
     tensors = logged(found)
     return Found(

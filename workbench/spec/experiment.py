@@ -67,6 +67,10 @@ class WorldSpec(_Strict):
     data: Annotated[
         str | None, Field(description="folder of a replay world, in MiniOneRec's layout")
     ] = None
+    category: Annotated[
+        str | None,
+        Field(description="which one, where the folder holds several: the start of files' names"),
+    ] = None
     task: Annotated[
         Literal["plain", "short_video", "ad", "product", "interactive", "label", "mixed"],
         Field(description="task of a synthetic world: plain, one of five, or all five mixed"),

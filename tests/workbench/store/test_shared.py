@@ -119,14 +119,15 @@ def test_damage_outside_the_runs_is_named_whatever_it_is(content, tmp_path_facto
 
 def test_litter_is_collected_when_its_owner_is_gone_and_never_before(tmp_path):
     store = filled(tmp_path / "s", 1)
-    for name in (".tmp-alive", ".tmp-gone"):
+    alive, gone = (f".tmp-{letter * 16}" for letter in "ab")
+    for name in (alive, gone):
         (store.root / name).mkdir()
         os.utime(store.root / name, (0, 0))  # clocks play no part
-    handle = os.open(store.root / ".tmp-alive", os.O_RDONLY)
+    handle = os.open(store.root / alive, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         store.prepare()
-        assert [p.name for p in store.root.glob(".tmp-*")] == [".tmp-alive"]
+        assert [p.name for p in store.root.glob(".tmp-*")] == [alive]
     finally:
         os.close(handle)
     store.prepare()
