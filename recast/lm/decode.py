@@ -201,7 +201,7 @@ def enumerate_nodes(
         every_logit.append(allowed_logits(logits, trie, level, node))
         if level + 1 == trie.depth:
             break
-        parent_of, code_of = torch.repeat_interleave(trie.first[level].diff()), trie.label[level]
+        parent_of, code_of = trie.parent[level], trie.label[level]
         fresh = useful[level + 1].nonzero().squeeze(-1)
         slot = torch.full((trie.nodes(level),), -1, dtype=torch.int64, device=device)
         slot[rows] = torch.arange(len(rows), device=device)
@@ -219,7 +219,6 @@ def _useful(trie: Trie) -> list[Tensor]:
     """Per depth 0..L-1: nodes that branch, or have a descendant that does; bool `[n_l]`."""
     useful = [first.diff() > 1 for first in trie.first]
     for level in reversed(range(trie.depth - 1)):
-        parent_of = torch.repeat_interleave(trie.first[level].diff())
-        useful[level][parent_of[useful[level + 1]]] = True
+        useful[level][trie.parent[level][useful[level + 1]]] = True
     useful[0][:] = True
     return useful

@@ -2,7 +2,7 @@
 
 Depth l has n_l nodes; node 0 of depth 0 is the root. A node of depth L is an item: its index is
 the semantic ID's place in the sorted catalogue. Nodes of a depth are sorted, so the children of a
-node are neighbours: the trie is one number per node and one per edge, whatever the codebook.
+node are neighbours: the trie is one number per node and two per edge, whatever the codebook.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ Codes = tuple[int, ...]
 @dataclass(frozen=True)
 class Trie:
     """Per level l of L: `first[l]` `[n_l + 1]`, where each node's children begin among the nodes of
-    depth l + 1; `label[l]` `[n_(l+1)]`, the code that leads to each of those; `width[l]`, the
-    largest number of children, W_l. codes `[N, L]`: the items."""
+    depth l + 1; `label[l]` and `parent[l]` `[n_(l+1)]`, the code that leads to each of those and
+    the node that it leaves; `width[l]`, the largest number of children, W_l. codes `[N, L]`: the
+    items."""
 
     first: tuple[Tensor, ...]
     label: tuple[Tensor, ...]
+    parent: tuple[Tensor, ...]
     width: tuple[int, ...]
     codes: Tensor
 
@@ -43,8 +45,10 @@ class Trie:
 
     def to(self, device: torch.device) -> Trie:
         """The same trie on another device."""
-        first, label = (tuple(t.to(device) for t in level) for level in (self.first, self.label))
-        return Trie(first, label, self.width, self.codes.to(device))
+        first, label, parent = (
+            tuple(t.to(device) for t in level) for level in (self.first, self.label, self.parent)
+        )
+        return Trie(first, label, parent, self.width, self.codes.to(device))
 
     def below(self, level: int, node: Tensor) -> tuple[Tensor, Tensor]:
         """Codes that may follow nodes `[...]` of depth `level`, and which of them are real; both
@@ -69,9 +73,8 @@ class Trie:
         """
         node = torch.zeros_like(codes[..., 0])
         nodes, slots = [], []
-        for level, label in enumerate(self.label):
+        for level, (label, parent) in enumerate(zip(self.label, self.parent, strict=True)):
             # Edges are sorted by the node that they leave, then by code.
-            parent = torch.repeat_interleave(self.first[level].diff())
             span = int(label.max()) + 1
             wanted = node * span + codes[..., level]
             child = torch.searchsorted(parent * span + label, wanted).clamp(max=len(label) - 1)
@@ -91,16 +94,17 @@ def build_trie(sids: Sequence[Codes]) -> Trie:
     if not items or len({len(sid) for sid in items}) != 1:
         raise ValueError("a trie needs at least one semantic ID, all of one depth")
     codes = torch.tensor(items)
-    parent = torch.zeros(len(items), dtype=torch.int64)
-    first, label, width, nodes = [], [], [], 1
+    above = torch.zeros(len(items), dtype=torch.int64)
+    first, label, parent, width, nodes = [], [], [], [], 1
     begins = torch.zeros(len(items), dtype=torch.bool)
     begins[0] = True
     for level in range(codes.shape[1]):
         # An item begins a node when it differs from the one before in any code so far.
         begins[1:] |= codes[1:, level] != codes[:-1, level]
-        children = torch.bincount(parent[begins], minlength=nodes)
+        parent.append(above[begins].clone())
+        children = torch.bincount(parent[-1], minlength=nodes)
         first.append(torch.cat([children.new_zeros(1), children.cumsum(0)]))
         label.append(codes[begins, level].clone())
         width.append(int(children.max()))
-        parent, nodes = begins.cumsum(0) - 1, int(begins.sum())
-    return Trie(tuple(first), tuple(label), tuple(width), codes)
+        above, nodes = begins.cumsum(0) - 1, int(begins.sum())
+    return Trie(tuple(first), tuple(label), tuple(parent), tuple(width), codes)
