@@ -57,7 +57,7 @@ class Verdict:
         reasons = {
             "a traceback": bool(found["trace"]),
             "an exit code of its own": found["code"] not in (0, 1, 2, 3),
-            f"over {MOST_SECONDS:g} s": found["seconds"] > MOST_SECONDS,
+            f"over {MOST_SECONDS:g} s": refused and found["seconds"] > MOST_SECONDS,
             f"over {MOST_BYTES / 1e9:g} GB": found["peak"] > MOST_BYTES,
             "a message that is too long": refused and found["longest"] > MOST_CHARACTERS,
             "a refusal without a message": refused and not found["lines"],
