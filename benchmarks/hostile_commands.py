@@ -6,6 +6,7 @@ What is accepted and starts to train is stopped by the worker; nothing is served
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import click
@@ -87,7 +88,7 @@ def lines(names: tuple[str, ...], command: click.Command) -> st.SearchStrategy[l
     known = {word for one in command.params for word in one.opts}
     always = [word for word in CHEAP if word.partition("=")[0] in known]
     return st.tuples(st.tuples(*arguments), chosen).map(
-        lambda parts: [*names, *always, *sum(parts[1], []), *sum(parts[0], [])]
+        lambda parts: [*names, *always, *chain(*parts[1]), *chain(*parts[0])]
     )
 
 

@@ -135,6 +135,8 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
         rows: list[Interaction] = []
         for path in found:
             try:
+                if not path.is_file():
+                    raise ValueError("no regular file")
                 names = set(parquet.read_schema(path).names)
                 wanted = ["uuid", "messages", *({"source"} & names)]
                 table = parquet.read_table(path, columns=wanted).to_pylist()
@@ -166,7 +168,7 @@ def _recif_row(row: dict[str, Any], where: str, codebook: int) -> list[Interacti
         if isinstance(messages, str):
             messages = json.loads(messages)
         texts = [(m["role"], _text(m["content"])) for m in messages]
-    except (ValueError, TypeError, KeyError) as problem:
+    except (ValueError, TypeError, KeyError, RecursionError) as problem:
         raise LMError(f"{where}: messages are not a list of role and content: {problem}") from None
     asked = tuple(_recif_ids((t for r, t in texts if r != "assistant"), where, codebook))
     answers = _recif_ids((t for r, t in texts if r == "assistant"), where, codebook)

@@ -11,7 +11,7 @@ import click
 import polars as pl
 
 from recast.strategies import parse_strategy
-from workbench.commands.output import FORMAT, STORE, emit, progress_bar
+from workbench.commands.output import FORMAT, STORE, Finite, emit, progress_bar
 from workbench.commands.reading import Reading, log_files, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
@@ -39,7 +39,7 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
 @click.option(
     "--learnable",
     "share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Finite(0, 1, min_open=True, max_open=True),
     default=0.5,
     show_default=True,
     help="Share of learnable groups that G should reach.",

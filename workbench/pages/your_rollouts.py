@@ -32,7 +32,7 @@ from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.scalars import Scalars, is_scalars, read_scalars
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
-from workbench.errors import LogError, TooMuch
+from workbench.errors import LogError, Refused
 from workbench.jobs.reading import read_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
@@ -87,7 +87,7 @@ def taken_apart(
                 most=MOST,
                 names=names,
             )
-        except TooMuch as problem:
+        except Refused as problem:
             return Unread(str(problem), ())
         except LogError as problem:
             if any(is_scalars(path) for path in paths):
