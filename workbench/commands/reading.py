@@ -33,7 +33,8 @@ OPTIONS = (
                  help="A hit is an outcome above it; found out by default."),
     click.option("--tolerance", type=Finite(0), default=1e-6, show_default=True,
                  help="Rewards this near are equal."),
-    click.option("--group", type=click.IntRange(2, 1_000_000), default=None, help="G of a log of scalars."),
+    click.option("--group", type=click.IntRange(2, 1_000_000), default=None,
+                 help="G of a log of scalars."),
 )  # fmt: skip
 
 
