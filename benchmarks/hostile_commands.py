@@ -88,7 +88,12 @@ def lines(names: tuple[str, ...], command: click.Command) -> st.SearchStrategy[l
     known = {word for one in command.params for word in one.opts}
     always = [word for word in CHEAP if word.partition("=")[0] in known]
     return st.tuples(st.tuples(*arguments), chosen).map(
-        lambda parts: [*names, *always, *chain(*parts[1]), *chain(*parts[0])]
+        lambda parts: [
+            *names,
+            *always,
+            *chain.from_iterable(parts[1]),
+            *chain.from_iterable(parts[0]),
+        ]
     )
 
 

@@ -19,16 +19,18 @@ from sim.worlds.world import Prompts, World
 RECENT = 10
 
 
-def load_replay(folder: Path, seed: int = 0, test_sample: int = 0) -> World:
+def load_replay(
+    folder: Path, seed: int = 0, test_sample: int = 0, category: str | None = None
+) -> World:
     """Build the world of a data folder. test_sample: how many of the test prompts are kept, a
-    random sample that `seed` fixes; 0 = all of them.
+    random sample that `seed` fixes; 0 = all of them; category: as in `read_folder`.
 
     The context is a multi-hot of the codes of the last 10 history items, weighted 1, 1/2, 1/3, ...
     from the latest backwards, beside the codes of the latest alone. Slices: `seen` (the target
     occurs in train, as a target or inside a history) and `new`.
     Raises ValueError as `read_folder` does.
     """
-    data = read_folder(folder)
+    data = read_folder(folder, category=category)
     place = {sid: i for i, sid in enumerate(data.sids)}
     known = {sid for row in data.train for sid in (*row.history, row.target)}
     users = sorted({row.user for row in data.valid})
@@ -49,7 +51,7 @@ def load_replay(folder: Path, seed: int = 0, test_sample: int = 0) -> World:
     learning = tuple(row for row in data.valid if row.user not in tuning)
     held_out = tuple(row for row in data.valid if row.user in tuning)
     return World(
-        name=folder.name,
+        name=folder.name if category is None else f"{folder.name}/{category}",
         catalogue=build_catalogue(np.array(data.sids), data.codebook),
         sft=prompts(data.train),
         train=prompts(learning),
