@@ -1,0 +1,129 @@
+"""The rung of language models: small Qwen3 models from scratch, trained by `recast.lm`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.studies.prediction.protocol import METRICS, TUNING_SEED, Case, Plan, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from recast.lm.update import Job
+
+SHAPES = {"lm_0.15M": (2, 64), "lm_1M": (4, 128), "lm_4M": (6, 256)}
+"""Layers and width by rung."""
+
+
+@dataclass
+class LanguageRung:
+    """Language models of one shape on a case; starts are kept below `folder`."""
+
+    name: str
+    case: Case
+    plan: Plan
+    folder: Path
+    starts: int
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+
+    def __post_init__(self) -> None:
+        self._jobs: dict[int, Job] = {}
+        self._kept: dict[int, dict[str, Tensor]] = {}
+        self._now: Job | None = None
+
+    def start(self, seed: int) -> dict[str, float]:
+        """The start of the seed, warm-started to the case's share where it is not there yet."""
+        from recast.lm import checkpoint
+        from recast.lm.models import SmallModel, build_small
+        from recast.lm.trie import build_trie
+        from recast.lm.vocabulary import small_vocabulary
+        from recast.lm.warm_start import warm_start
+
+        data, place = self.case.data, self._place(seed)
+        folder = self.folder / f"start-{place}"
+        if not checkpoint.is_ours(folder):
+            layers, width = SHAPES[self.name]
+            vocabulary = small_vocabulary(data.depth, data.codebook)
+            shape = SmallModel(layers, width, max(1, width // 32), 3 * width)
+            model = build_small(vocabulary, shape, place)
+            trie = build_trie(data.sids)
+            steps, share = warm_start(
+                model,
+                vocabulary,
+                trie,
+                data.sft,
+                data.learning,
+                all_zero=self.case.all_zero,
+                group=self.plan.group,
+                seed=place,
+            )
+            meta = {"steps": steps, "all_zero": share}
+            checkpoint.save_model(folder, model, vocabulary, data.fingerprint, meta)
+        _, manifest = checkpoint.read_manifest(folder)
+        self._now = self._fresh(place)
+        return {name: float(manifest["meta"][name]) for name in ("steps", "all_zero")}
+
+    def run(self, strategy: str, lr: float, seed: int, stops: Sequence[int]) -> Iterator[int]:
+        """Train; see `Rung.run`."""
+        from recast.lm.study import run
+        from recast.lm.update import Diverged, RLTraining
+        from recast.strategies import parse_strategy
+
+        self.start(seed)
+        assert self._now is not None
+        plan = self.plan
+        how = RLTraining(
+            steps=plan.steps,
+            batch=plan.batch,
+            group=plan.group,
+            lr=lr,
+            kl_weight=0.0,
+            skip_idle=True,
+            seed=seed,
+        )
+        try:
+            for stop in run(self._now, parse_strategy(strategy), how, stops):
+                yield stop.step
+        except Diverged:
+            return
+
+    def tuned(self) -> float:
+        """The area on the tuning users."""
+        from recast.lm.evaluate import tuned_temperatures
+        from recast.lm.sft import target_logps
+        from recast.metrics import pass_curve
+
+        job = self._now
+        assert job is not None
+        held = job.evaluation["validation"]
+        best = tuned_temperatures(job.model, job.vocabulary, job.trie, held)
+        logp = target_logps(job.model, job.vocabulary, job.trie, held.prompts, held.codes, best)
+        return float(pass_curve(logp.exp())["area"].mean())
+
+    def measured(self) -> Table:
+        """Every metric of every test prompt."""
+        from recast.lm.study import measure
+
+        assert self._now is not None
+        table = measure(self._now, self._now.evaluation["test"], self.plan.group)
+        return {name: table[name].double().numpy() for name in METRICS}
+
+    def _place(self, seed: int) -> int:
+        return (seed - TUNING_SEED if seed >= TUNING_SEED else seed) % self.starts
+
+    def _fresh(self, place: int) -> Job:
+        from workbench.real.runs import build_job
+
+        if place not in self._jobs:
+            folder = self.folder / f"start-{place}"
+            job, _ = build_job(folder, self.case.data, None, reference=False)
+            self._jobs[place] = job
+            self._kept[place] = {k: v.detach().clone() for k, v in job.model.named_parameters()}
+        job = self._jobs[place]
+        for name, value in job.model.named_parameters():
+            value.data.copy_(self._kept[place][name])
+            value.grad = None
+        return job
