@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.studies.prediction.protocol import METRICS, TUNING_SEED, Case, Plan, Table
+from workbench.studies.prediction.protocol import METRICS, TUNING_SEED, Case, Floats, Plan, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +89,17 @@ class LanguageRung:
                 yield stop.step
         except Diverged:
             return
+
+    def hits(self) -> Floats:
+        """Hit probabilities at the start's prompts."""
+        from recast.lm.sft import target_logp
+        from recast.lm.warm_start import SOLVER_PROMPTS
+
+        job = self._now
+        assert job is not None
+        prompts, target = job.prompts[:SOLVER_PROMPTS], job.target[:SOLVER_PROMPTS]
+        logp = target_logp(job.model, job.vocabulary, job.trie, prompts, target)
+        return logp.exp().double().numpy()
 
     def tuned(self) -> float:
         """The area on the tuning users."""

@@ -109,8 +109,10 @@ class Rung(Protocol):
         """Make the start of a seed, or find it; what it reached (`all_zero`, `steps`)."""
 
     def run(self, strategy: str, lr: float, seed: int, stops: Sequence[int]) -> Iterator[int]:
-        """Train from the start of the seed, pausing at each stop; it ends early where it diverged.
-        """
+        """Train from the start of the seed, pausing at each stop; it ends early where it diverged."""
+
+    def hits(self) -> Floats:
+        """Hit probabilities of the first `SOLVER_PROMPTS` learning prompts, of what is trained now."""
 
     def tuned(self) -> float:
         """The area on the tuning users of what is trained now."""
