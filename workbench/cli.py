@@ -36,6 +36,7 @@ COMMANDS = {
     "fields": _Row("fields:fields", "List every field that --set FIELD=VALUE"),
     "lm": _Row("lm:lm", "Real causal language models: check data, train, evaluate"),
     "phase-map": _Row("phases:phase_map", "Which strategy wins where, at equal budget"),
+    "predict": _Row("predict:predict", "Which strategy would win on a language model"),
     "presets": _Row("run:presets", "List the packaged presets"),
     "questions": _Row("questions:questions", "The rows that answer a question beyond the paper"),
     "report": _Row("report:report", "Write one self-contained HTML FILE"),

@@ -85,7 +85,13 @@ def decision_accuracy(
     if metric is not None:
         real = real.filter(metric=metric)
     count, sets = real.height, real["data"].n_unique()
-    empty = {"accuracy": None, "low": None, "high": None, "pairs": count, "data_sets": sets}
+    empty: dict[str, float | int | None] = {
+        "accuracy": None,
+        "low": None,
+        "high": None,
+        "pairs": count,
+        "data_sets": sets,
+    }
     if count < LEAST_PAIRS:
         return empty
     agrees = real["agrees"].to_numpy()

@@ -46,6 +46,8 @@ STRATEGIES = (
 ALL_ZERO = {"amazon_office": 0.9, "lastfm": 0.94, "beauty": 0.985}
 """Share of all-zero groups of 32 at which every rung starts, by data set: near the least that the
 smallest language model reaches on it."""
+USUAL = 0.95
+"""The same for a data set that is not of the study."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,10 @@ class Rung(Protocol):
         """Make the start of a seed, or find it; what it reached (`all_zero`, `steps`)."""
 
     def run(self, strategy: str, lr: float, seed: int, stops: Sequence[int]) -> Iterator[int]:
-        """Train from the start of the seed, pausing at each stop; it ends early where it diverged."""
+        """Train from the start of the seed, pausing at each stop; it ends early on divergence."""
 
     def hits(self) -> Floats:
-        """Hit probabilities of the first `SOLVER_PROMPTS` learning prompts, of what is trained now."""
+        """Hit probabilities of the first 2,048 learning prompts, of what is trained now."""
 
     def tuned(self) -> float:
         """The area on the tuning users of what is trained now."""

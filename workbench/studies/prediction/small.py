@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -88,10 +87,10 @@ class SmallRung:
             steps=plan.steps, batch=plan.batch, group=plan.group, temperature=self.temperature
         )
         chosen = parse_strategy(strategy)
-        given: tuple[Any, ...] = (self.policy, self.world)
-        learner = fast_path(*given, chosen, self._now, (seed,), how)
+        policy, world, begun = self.policy, self.world, self._now
+        learner = fast_path(policy, world, chosen, begun, (seed,), how)
         if learner is None:
-            learner = general_path(*given, chosen, self._now, seed, how)
+            learner = general_path(policy, world, chosen, begun, seed, how)
         rate, step = torch.tensor([lr], dtype=torch.float64), 0
         for stop in stops:
             while step < stop:
@@ -139,13 +138,18 @@ class SmallRung:
         return {name: value.detach().float() for name, value in self._now.items()}
 
 
-def look_alike(hits: Floats, all_zero: float, plan: Plan) -> SmallRung:
-    """A made-up world whose start has this all-zero share and the share of groups with two hits or
-    more of these hit probabilities `[P]`. Raises UserError where there is none."""
-    shares = regime_shares(torch.from_numpy(hits), plan.group)
-    several = float((shares["multi_hit"] + shares["saturated"]).mean())
+def look_alike(all_zero: float, several: float, plan: Plan) -> SmallRung:
+    """A made-up world whose start has these shares of all-zero groups and of groups with two hits
+    or more. Raises UserError where there is none."""
     found, spec, _ = imitate(all_zero, several, plan.group, plan.strategies, 1)
     held = {"test_prompts": plan.test, "validation_prompts": plan.tuning}
     world = spec.world.model_copy(update=held)
     whole = build_world(spec.model_copy(update={"world": world}))
-    return SmallRung("look_alike", whole, all_zero, plan, temperature=round(found.temperature, 4))
+    heat = round(found.temperature, 4)
+    return SmallRung("look_alike", whole, spec.start.all_zero, plan, temperature=heat)
+
+
+def several_hits(hits: Floats, group: int) -> float:
+    """Share of groups with two hits or more, of hit probabilities `[P]`."""
+    shares = regime_shares(torch.from_numpy(hits), group)
+    return float((shares["multi_hit"] + shares["saturated"]).mean())

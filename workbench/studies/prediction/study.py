@@ -23,7 +23,7 @@ from workbench.studies.prediction import work
 from workbench.studies.prediction.accuracy import pairs_of
 from workbench.studies.prediction.language import SHAPES, LanguageRung
 from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, Plan, Rung
-from workbench.studies.prediction.small import SmallRung, look_alike, world_of
+from workbench.studies.prediction.small import SmallRung, look_alike, several_hits, world_of
 from workbench.studies.prediction.theory import scores
 
 THEORY, LOOK_ALIKE = "theory", "look_alike"
@@ -55,7 +55,8 @@ class Study:
         if name in SHAPES:
             return LanguageRung(name, case, self.plan, self.place(name, case), STARTS)
         if name == LOOK_ALIKE:
-            return look_alike(self.hits(case)[1], case.all_zero, self.plan)
+            several = several_hits(self.hits(case)[1], self.plan.group)
+            return look_alike(case.all_zero, several, self.plan)
         return SmallRung(name, world_of(case), case.all_zero, self.plan)
 
     def hits(self, case: Case) -> tuple[str, Floats]:

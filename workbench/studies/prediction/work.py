@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction.protocol import (
     METRICS,
@@ -51,7 +52,7 @@ def tune(rung: Rung, plan: Plan, folder: Path, progress: Progress) -> dict[str, 
     found: dict[str, dict[Chosen, list[float]]] = {s: {} for s in plan.strategies}
     tasks = tuning_tasks(rung, plan)
     for place, (strategy, lr, seed) in enumerate(tasks):
-        path = folder / "tuning" / f"{strategy}-{lr:g}-{seed}.json"
+        path = folder / "tuning" / f"{_plain(strategy)}-{lr:g}-{seed}.json"
         if not path.exists():
             progress(place, len(tasks), f"{rung.name} tuning {strategy} {lr:g}")
             began = time.process_time()
@@ -105,7 +106,12 @@ def _keep(
 
 
 def _file(folder: Path, strategy: str, seed: int) -> Path:
-    return folder / "report" / f"{strategy}-{seed}.parquet"
+    return folder / "report" / f"{_plain(strategy)}-{seed}.parquet"
+
+
+def _plain(strategy: str) -> str:
+    """A name for files: the strategy's own, or a hash of a composition's text."""
+    return strategy if strategy.isidentifier() else run_key({"strategy": strategy})[:16]
 
 
 def collected(folder: Path, plan: Plan) -> tuple[Floats, list[int]] | None:
@@ -125,4 +131,4 @@ def collected(folder: Path, plan: Plan) -> tuple[Floats, list[int]] | None:
 def seconds(folder: Path) -> float:
     """Processor seconds of everything that lies below a rung's folder: starts, tuning, reports."""
     notes = [*folder.glob("tuning/*.json"), *folder.glob("report/*.json")]
-    return sum(json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in notes)
+    return sum(float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) for path in notes)
