@@ -12,6 +12,7 @@ from workbench.analysis.answers import of_pairs
 from workbench.charts.efficiency import PAPER_RATIO
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, figure, plain
+from workbench.pages.knowing import knowing
 from workbench.pages.stored import PACKAGED, data_switch, store_folder, stored_runs
 from workbench.real import gpu
 from workbench.real.saved import Found, metrics_of, packaged, saved_tables, stored_scores
@@ -230,6 +231,9 @@ st.write(
 )
 st.dataframe(measured, hide_index=True)
 st.caption(f"{gpu.provenance()}; updates below half a second vary by a fifth between cases.")
+
+st.header("Does a cheaper experiment know it beforehand?")
+knowing(view)
 
 with st.expander("Run it on your data", expanded=not own):
     st.write(

@@ -98,8 +98,8 @@ def extrapolate(seen: Curve, at: Floats, form: str, shrinkage: float) -> Floats:
         if error < best - 1e-15:
             best, shape, kept = error, f, fit
     assert shape is not None
-    last = kept[0] + kept[1] * shape(seen.budgets[-1:])
-    anchor = float(seen.values[-2:].mean())
+    last = float(kept[0] + kept[1] * shape(seen.budgets[-1:])[0])
+    anchor = (float(seen.values[-1]) + last) / 2  # half of the last point's noise is believed
     found: Floats = anchor + shrinkage * (kept[0] + kept[1] * shape(at) - last)
     return found
 

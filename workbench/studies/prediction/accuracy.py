@@ -39,17 +39,17 @@ def pairs_of(
     for place, metric in enumerate(METRICS):
         mine = values[:, place]
         spread = float(mine.mean((1, 2)).std(ddof=1))
-        for i, j, one, p in gaps(mine, users):
+        for one in gaps(mine, users):
             found.append(
                 {
                     "rung": rung,
                     "data": data,
                     "metric": metric,
-                    "first": rows[i],
-                    "second": rows[j],
+                    "first": rows[one.i],
+                    "second": rows[one.j],
                     "difference": one.difference,
                     "error": one.error,
-                    "p_holm": p,
+                    "p_holm": one.p_holm,
                     "spread": spread,
                     "seeds": mine.shape[1],
                 }

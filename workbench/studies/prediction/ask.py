@@ -46,15 +46,15 @@ def answer(
     b = saved.slope_of(rung, metric) if trusted else None
     spread = float(means.std(ddof=1))
     found = []
-    for i, j, one, p in gaps(mine, users):
+    for one in gaps(mine, users):
         x = one.difference / spread if spread > 0 else 0.0
         chance = None if b is None else float(1 / (1 + np.exp(-min(b * x, 50.0))))
         found.append(
             {
-                "first": names[i],
-                "second": names[j],
+                "first": names[one.i],
+                "second": names[one.j],
                 "difference": one.difference,
-                "p_holm": p,
+                "p_holm": one.p_holm,
                 "probability": chance,
             }
         )
