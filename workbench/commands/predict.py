@@ -223,7 +223,7 @@ def _ask(
     from workbench.studies.prediction.ask import answer
     from workbench.studies.prediction.protocol import START
     from workbench.studies.prediction.small import look_alike
-    from workbench.studies.prediction.study import Study
+    from workbench.studies.prediction.study import RATES, Study
 
     if logs:
         from workbench.diagnosis.diagnosis import diagnose
@@ -233,7 +233,7 @@ def _ask(
         wanted = wanted_of(diagnose(read_log(list(logs))))
         plan = _plan(names, wanted.group, seeds)
         place = out / f"log-{wanted.all_zero:.4f}-{wanted.several:.4f}-{plan.name}"
-        made: Rung = look_alike(wanted.all_zero, wanted.several, plan)
+        made: Rung = look_alike(wanted.all_zero, wanted.several, plan, RATES[rung])
         users = [str(i) for i in range(plan.test)]
     else:
         plan = _plan(names, group, seeds)

@@ -189,7 +189,7 @@ def test_shares_of_groups_with_several_hits_are_those_of_the_binomial_law():
 def _middle(case: Case) -> float:
     """An all-zero share a little below that of an untrained policy."""
     world = world_of(case)
-    rung = SmallRung("replay_mlp", world, 0.5, PLAN)
+    rung = SmallRung("replay_mlp", world, 0.5, PLAN, (1e-3,))
     from sim.training.warm_start import all_zero_share, solver_prompts
 
     fresh = rung.policy.init(world.catalogue, world.sft.context.shape[1], (0,), torch.float64)

@@ -27,7 +27,7 @@ class LanguageRung:
     plan: Plan
     folder: Path
     starts: int
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    rates: tuple[float, ...]
 
     def __post_init__(self) -> None:
         self._jobs: dict[int, Job] = {}

@@ -54,7 +54,7 @@ class SmallRung:
     world: World
     all_zero: float
     plan: Plan
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    rates: tuple[float, ...]
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class SmallRung:
         return {name: value.detach().float() for name, value in self._now.items()}
 
 
-def look_alike(all_zero: float, several: float, plan: Plan) -> SmallRung:
+def look_alike(all_zero: float, several: float, plan: Plan, rates: tuple[float, ...]) -> SmallRung:
     """A made-up world whose start has these shares of all-zero groups and of groups with two hits
     or more. Raises UserError where there is none."""
     found, spec, _ = imitate(all_zero, several, plan.group, plan.strategies, 1)
@@ -146,7 +146,7 @@ def look_alike(all_zero: float, several: float, plan: Plan) -> SmallRung:
     world = spec.world.model_copy(update=held)
     whole = build_world(spec.model_copy(update={"world": world}))
     heat = round(found.temperature, 4)
-    return SmallRung("look_alike", whole, spec.start.all_zero, plan, temperature=heat)
+    return SmallRung("look_alike", whole, spec.start.all_zero, plan, rates, heat)
 
 
 def several_hits(hits: Floats, group: int) -> float:

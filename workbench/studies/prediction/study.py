@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction import work
 from workbench.studies.prediction.accuracy import pairs_of
@@ -30,6 +31,12 @@ THEORY, LOOK_ALIKE = "theory", "look_alike"
 SMALL = (LOOK_ALIKE, "replay_mlp", "replay_transformer")
 ORDER = (THEORY, *SMALL, *SHAPES)
 """Rungs from cheap to dear."""
+
+RATES: Mapping[str, tuple[float, ...]] = {
+    **dict.fromkeys(SMALL, (3e-4, 1.2e-3, 5e-3)),
+    **dict.fromkeys(SHAPES, (5e-5, 2e-4, 8e-4)),
+}
+"""Learning rates to choose from: three on every rung that trains, a factor of about four apart."""
 
 SEEDS: Mapping[str, int] = {"look_alike": 10, "replay_mlp": 10, "replay_transformer": 3}
 """Paired seeds of the small rungs; a language model has as many as were asked for."""
@@ -47,17 +54,19 @@ class Study:
     plan: Plan
 
     def place(self, rung: str, case: Case) -> Path:
-        """The folder of a rung on a case."""
-        return self.folder / rung / f"{case.data.name}-{self.plan.name}"
+        """The folder of a rung on a case; other settings, rates or shares have another one."""
+        settings = {"plan": self.plan.name, "rates": RATES.get(rung, ()), "start": case.all_zero}
+        return self.folder / rung / f"{case.data.name}-{run_key(settings)[:8]}"
 
     def rung(self, name: str, case: Case) -> Rung:
         """A rung on a case. The look-alike needs the hits of the start that it imitates."""
         if name in SHAPES:
-            return LanguageRung(name, case, self.plan, self.place(name, case), STARTS)
+            place = self.folder / "starts" / name / f"{case.data.name}-{case.all_zero:g}"
+            return LanguageRung(name, case, self.plan, place, STARTS, RATES[name])
         if name == LOOK_ALIKE:
             several = several_hits(self.hits(case)[1], self.plan.group)
-            return look_alike(case.all_zero, several, self.plan)
-        return SmallRung(name, world_of(case), case.all_zero, self.plan)
+            return look_alike(case.all_zero, several, self.plan, RATES[name])
+        return SmallRung(name, world_of(case), case.all_zero, self.plan, RATES[name])
 
     def hits(self, case: Case) -> tuple[str, Floats]:
         """The dearest rung that has a start on this case, and its hit probabilities `[P]`; those of
