@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.studies.prediction.protocol import METRICS, TUNING_SEED, Case, Floats, Plan, Table
+from workbench.studies.prediction.protocol import METRICS, Case, Floats, Plan, Table, start_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,6 @@ class LanguageRung:
     case: Case
     plan: Plan
     folder: Path
-    starts: int
     rates: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -42,7 +41,7 @@ class LanguageRung:
         from recast.lm.vocabulary import small_vocabulary
         from recast.lm.warm_start import warm_start
 
-        data, place = self.case.data, self._place(seed)
+        data, place = self.case.data, start_of(seed)
         folder = self.folder / f"start-{place}"
         if not checkpoint.is_ours(folder):
             layers, width = SHAPES[self.name]
@@ -121,9 +120,6 @@ class LanguageRung:
         assert self._now is not None
         table = measure(self._now, self._now.evaluation["test"], self.plan.group)
         return {name: table[name].double().numpy() for name in METRICS}
-
-    def _place(self, seed: int) -> int:
-        return (seed - TUNING_SEED if seed >= TUNING_SEED else seed) % self.starts
 
     def _fresh(self, place: int) -> Job:
         from workbench.real.runs import build_job

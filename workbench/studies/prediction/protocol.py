@@ -76,6 +76,14 @@ class Plan:
 TUNING_SEED = 1000
 """Seeds of tuning runs start here."""
 
+STARTS = 3
+"""Starts of a trained rung on a case; seed s begins at number s modulo their count."""
+
+
+def start_of(seed: int) -> int:
+    """The number of the start of a paired seed, or of a tuning seed."""
+    return (seed - TUNING_SEED if seed >= TUNING_SEED else seed) % STARTS
+
 
 @dataclass(frozen=True)
 class Case:

@@ -27,7 +27,7 @@ from sim.worlds.replay import replay_world
 from sim.worlds.world import Prompts, World
 from workbench.execution.imitation import imitate
 from workbench.execution.tasks import build_world
-from workbench.studies.prediction.protocol import METRICS, Case, Floats, Plan, Table
+from workbench.studies.prediction.protocol import METRICS, Case, Floats, Plan, Table, start_of
 
 CHUNK = 256
 WIDTHS = {"replay_mlp": 64, "replay_transformer": 32, "look_alike": 64}
@@ -64,18 +64,19 @@ class SmallRung:
 
     def start(self, seed: int) -> dict[str, float]:
         """The warm start of the seed. Raises ValueError where the share is out of reach."""
-        if seed not in self._starts:
+        place = start_of(seed)
+        if place not in self._starts:
             warm = warm_start(
                 self.policy,
                 self.world,
-                (seed,),
+                (place,),
                 all_zero=self.all_zero,
                 group=self.plan.group,
                 temperature=self.temperature,
             )
             about = {"steps": float(warm.steps[0]), "all_zero": float(warm.all_zero[0])}
-            self._starts[seed] = (warm.params, about)
-        params, about = self._starts[seed]
+            self._starts[place] = (warm.params, about)
+        params, about = self._starts[place]
         self._now = {name: value.clone() for name, value in params.items()}
         return about
 

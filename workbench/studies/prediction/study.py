@@ -41,9 +41,6 @@ RATES: Mapping[str, tuple[float, ...]] = {
 SEEDS: Mapping[str, int] = {"look_alike": 10, "replay_mlp": 10, "replay_transformer": 3}
 """Paired seeds of the small rungs; a language model has as many as were asked for."""
 
-STARTS = 3
-"""Starts of a language model; seed s begins at number s modulo their count."""
-
 
 @dataclass(frozen=True)
 class Study:
@@ -62,7 +59,7 @@ class Study:
         """A rung on a case. The look-alike needs the hits of the start that it imitates."""
         if name in SHAPES:
             place = self.folder / "starts" / name / f"{case.data.name}-{case.all_zero:g}"
-            return LanguageRung(name, case, self.plan, place, STARTS, RATES[name])
+            return LanguageRung(name, case, self.plan, place, RATES[name])
         if name == LOOK_ALIKE:
             several = several_hits(self.hits(case)[1], self.plan.group)
             return look_alike(case.all_zero, several, self.plan, RATES[name])
