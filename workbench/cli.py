@@ -34,6 +34,7 @@ COMMANDS = {
     "diagnose": _Row("diagnose:diagnose", "Diagnose a training log: what is wrong"),
     "exact": _Row("exact:exact", "Exact bias and variance of each signal"),
     "fields": _Row("fields:fields", "List every field that --set FIELD=VALUE"),
+    "forecast": _Row("budget_forecast:forecast", "Forecast a run's end from its first part"),
     "lm": _Row("lm:lm", "Real causal language models: check data, train, evaluate"),
     "phase-map": _Row("phases:phase_map", "Which strategy wins where, at equal budget"),
     "predict": _Row("predict:predict", "Which strategy would win on a language model"),

@@ -19,6 +19,7 @@ from workbench.stats.seeds import Floats
 
 Shape = Callable[[Floats], Floats]
 FEWEST_POINTS = 4
+FEW = 12
 SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TIMES = 10.0 ** np.linspace(-1.5, 1.0, 11)
 
@@ -112,8 +113,8 @@ def scale_of(seen: Curve) -> float:
 
 @dataclass(frozen=True)
 class Forecaster:
-    """form and shrinkage that were chosen; errors `[k]`: of the choosing runs, actual less forecast
-    in units of `scale_of`, sorted."""
+    """form and shrinkage that were chosen; errors `[k]`: of the choosing runs, actual less what the
+    form gave, in units of `scale_of`, sorted. Its forecasts add the median error."""
 
     form: str
     shrinkage: float
@@ -122,16 +123,16 @@ class Forecaster:
 
     def end(self, seen: Curve, budget: float) -> tuple[float, float, float]:
         """Value at a budget with its 90% interval: forecast, low, high."""
-        middle = float(extrapolate(seen, np.array([budget]), self.form, self.shrinkage)[0])
+        given = self._given(seen, budget)
         low, high = self._bounds()
         size = scale_of(seen)
-        return middle, middle + low * size, middle + high * size
+        return given + self._median() * size, given + low * size, given + high * size
 
     def chance(self, seen: Curve, budget: float, target: float) -> float:
         """Probability that the value at a budget is at least a target: the share of the choosing
         runs' errors that would carry it there, never quite 0 or 1."""
-        middle, _, _ = self.end(seen, budget)
-        above = int((middle + self.errors * scale_of(seen) >= target).sum())
+        given = self._given(seen, budget)
+        above = int((given + self.errors * scale_of(seen) >= target).sum())
         return (above + 0.5) / (len(self.errors) + 1)
 
     def budget_to(
@@ -152,7 +153,17 @@ class Forecaster:
             above = values >= target
             return float(grid[int(np.argmax(above))]) if bool(above.any()) else None
 
-        return first(path), first(path + high * size * gone), first(path + low * size * gone)
+        return (
+            first(path + self._median() * size * gone),
+            first(path + high * size * gone),
+            first(path + low * size * gone),
+        )
+
+    def _given(self, seen: Curve, budget: float) -> float:
+        return float(extrapolate(seen, np.array([budget]), self.form, self.shrinkage)[0])
+
+    def _median(self) -> float:
+        return float(np.median(self.errors))
 
     def _bounds(self) -> tuple[float, float]:
         """5% and 95% of the errors, one run outwards: what a further run exceeds in one of ten."""
@@ -161,13 +172,39 @@ class Forecaster:
         return float(self.errors[max(out, 0)]), float(self.errors[min(n - 1 - out, n - 1)])
 
 
-def choose(runs: Sequence[Curve], share: float) -> Forecaster:
-    """The form and shrinkage with the least median error of the runs' ends, and its errors."""
+@dataclass(frozen=True)
+class Forecasters:
+    """One for curves that have risen so far, one for those that have not."""
+
+    rising: Forecaster
+    falling: Forecaster
+
+    def of(self, seen: Curve) -> Forecaster:
+        """The one for a beginning."""
+        return self.rising if rises(seen) else self.falling
+
+
+def rises(seen: Curve) -> bool:
+    """Whether the last value seen is above the first."""
+    return bool(seen.values[-1] > seen.values[0])
+
+
+def choose(runs: Sequence[Curve], share: float) -> Forecasters:
+    """For rising and for other beginnings, the form and shrinkage with the least median error of
+    the runs' ends, and its errors; where one kind has fewer than `FEW`, all runs choose.
+
+    Raises ValueError without runs.
+    """
+    kinds = [[run for run in runs if rises(run.first(share)) == up] for up in (True, False)]
+    return Forecasters(*(_chosen(mine if len(mine) >= FEW else runs, share) for mine in kinds))
+
+
+def _chosen(runs: Sequence[Curve], share: float) -> Forecaster:
     best: tuple[float, Forecaster] | None = None
     for form in FORMS:
         for shrinkage in SHRINKAGES:
             errors = np.sort(np.array([error_of(run, share, form, shrinkage) for run in runs]))
-            median = float(np.median(np.abs(errors)))
+            median = float(np.median(np.abs(errors - np.median(errors))))
             if best is None or median < best[0] - 1e-12:
                 best = (median, Forecaster(form, shrinkage, errors, share))
     if best is None:
@@ -195,11 +232,12 @@ class Record:
     brier: float
 
 
-def judge(forecaster: Forecaster, runs: Sequence[Curve]) -> Record:
-    """What a forecaster is worth on runs that did not choose it."""
+def judge(made: Forecasters, runs: Sequence[Curve]) -> Record:
+    """What forecasters are worth on runs that did not choose them."""
     inside, errors, naive, brier = [], [], [], []
     for run in runs:
-        seen, budget, actual = run.first(forecaster.share), run.budgets[-1], run.values[-1]
+        seen, budget, actual = run.first(made.rising.share), run.budgets[-1], run.values[-1]
+        forecaster = made.of(seen)
         middle, low, high = forecaster.end(seen, float(budget))
         size = max(abs(float(actual)), 1e-12)
         inside.append(low <= actual <= high)

@@ -42,9 +42,9 @@ def test_intervals_hold_as_often_as_they_say_on_runs_that_did_not_choose_them():
 
 
 def test_a_higher_target_is_less_likely_and_takes_longer():
-    forecaster = choose([sigmoid(seed) for seed in range(40)], 1 / 3)
     run = sigmoid(99)
     seen = run.first(1 / 3)
+    forecaster = choose([sigmoid(seed) for seed in range(40)], 1 / 3).of(seen)
     targets = np.linspace(run.values[4], run.values[-1] * 1.3, 6)
     chances = [forecaster.chance(seen, 120.0, t) for t in targets]
     assert chances == sorted(chances, reverse=True)

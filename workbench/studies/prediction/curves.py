@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from workbench.stats.growth import Curve, Forecaster, Record, choose, halves, judge
+from workbench.stats.growth import (
+    FEWEST_POINTS,
+    Curve,
+    Forecasters,
+    Record,
+    choose,
+    halves,
+    judge,
+    worthwhile,
+)
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction.protocol import Rung
 
+PACKAGED = Path(__file__).parents[2] / "example" / "prediction-curves.parquet"
 POINTS = 12
 SHARE = 1 / 3
 """How much of a run is seen before its end is forecast."""
@@ -70,8 +82,69 @@ def curves_of(frame: pl.DataFrame) -> list[Curve]:
     return found
 
 
-def trial(frame: pl.DataFrame, share: float = SHARE) -> tuple[Forecaster, Record]:
-    """A forecaster that one half of the runs chose, judged on the other."""
+def trial(frame: pl.DataFrame, share: float = SHARE) -> tuple[Forecasters, Record]:
+    """Forecasters that one half of the runs chose, judged on the other."""
     chosen, judged = halves(curves_of(frame))
-    forecaster = choose(chosen, share)
-    return forecaster, judge(forecaster, judged)
+    made = choose(chosen, share)
+    return made, judge(made, judged)
+
+
+@cache
+def packaged() -> pl.DataFrame:
+    """The packaged curves; columns as `read`."""
+    return pl.read_parquet(PACKAGED)
+
+
+@cache
+def forecasters() -> Forecasters:
+    """Those that a half of the packaged runs chose; its record is `record`."""
+    return trial(packaged())[0]
+
+
+@cache
+def record() -> pl.DataFrame:
+    """runs ("all", or a rung), judged (how many), coverage, error, naive, brier: what the packaged
+    forecaster is worth on the half that did not choose it."""
+    made = forecasters()
+    _, judged = halves(curves_of(packaged()))
+    parts = {"all": judged}
+    for rung in packaged()["rung"].unique(maintain_order=True):
+        parts[rung] = [run for run in judged if run.group.startswith(f"{rung} ")]
+    return pl.DataFrame(
+        [{"of": name, **asdict(judge(made, runs))} for name, runs in parts.items() if runs]
+    )
+
+
+def of_runs(rows: pl.DataFrame, metric: str, axis: str) -> pl.DataFrame:
+    """strategy, seen (budget), forecast, low, high, actual, chance (that going on was worth a tenth
+    of what had been gained), from the first third of finished runs; a strategy's seeds are averaged
+    first.
+
+    rows: strategy, seed, the axis (budget) and the metric at each evaluation of the tuned runs.
+    Strategies whose first third has too few points are left out.
+    """
+    found = []
+    for (strategy,), mine in rows.group_by("strategy", maintain_order=True):
+        mean = mine.group_by(axis).agg(pl.col(metric).cast(pl.Float64).mean()).sort(axis)
+        budgets = mean[axis].cast(pl.Float64).to_numpy()
+        if len(budgets) < 2 or budgets[-1] <= 0 or mean[metric].null_count():
+            continue
+        run = Curve(budgets, mean[metric].to_numpy())
+        seen = run.first(SHARE)
+        if len(seen.budgets) < FEWEST_POINTS:
+            continue
+        end, made = float(budgets[-1]), forecasters().of(seen)
+        middle, low, high = made.end(seen, end)
+        found.append(
+            {
+                "strategy": strategy,
+                "seen": float(seen.budgets[-1]),
+                "end": end,
+                "forecast": middle,
+                "low": low,
+                "high": high,
+                "actual": float(run.values[-1]),
+                "chance": made.chance(seen, end, worthwhile(seen)),
+            }
+        )
+    return pl.DataFrame(found)
