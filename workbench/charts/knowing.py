@@ -15,6 +15,7 @@ RUNGS = {
     "lm_0.15M": "language model, 0.15M",
     "lm_1M": "language model, 1M",
     "lm_4M": "language model, 4M",
+    "pretrained": "pre-trained language model",
 }
 GOAL, COIN = 0.9, 0.5
 

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from workbench.studies.prediction.protocol import Case, Plan, Rung
     from workbench.studies.prediction.study import Study
 
-RUNGS = ("theory", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M", "lm_1M", "lm_4M")
+RUNGS = (
+    "theory",
+    "look_alike",
+    "replay_mlp",
+    "replay_transformer",
+    "lm_0.15M",
+    "lm_1M",
+    "lm_4M",
+    "pretrained",
+)
 METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "pass_at_32")
 
 
@@ -53,6 +62,9 @@ METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "
     show_default=True,
     help="Runs are kept here; the same command resumes.",
 )
+@click.option("--start", default=None, help="Model of the rung `pretrained`: folder or hub name.")
+@click.option("--lora", type=click.IntRange(0), default=0, help="Its LoRA rank; 0 = every weight.")
+@click.option("--device", default="cpu", show_default=True, help="Where it trains: cpu or cuda.")
 @click.option("--study", is_flag=True, help="Measure decision accuracy anew on every --data.")
 @click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
 @FORMAT
@@ -66,6 +78,9 @@ def predict(
     group: int,
     seeds: int,
     out: Path,
+    start: str | None,
+    lora: int,
+    device: str,
     study: bool,
     time_only: bool,
     style: str,
@@ -77,8 +92,13 @@ def predict(
     Columns: docs/columns.md.
     """
     if study:
-        _study(folders, rungs, names, all_zero, group, seeds, out, time_only, style)
+        if "pretrained" in rungs and start is None:
+            raise UserError("--rung pretrained: give its model with --start")
+        given = (start, lora, device) if start is not None else None
+        _study(folders, rungs, names, all_zero, group, seeds, out, given, time_only, style)
         return
+    if start is not None or "pretrained" in rungs:
+        raise UserError("--start and --rung pretrained: they need --study")
     if logs and folders:
         raise UserError("--data and --log: give one of them")
     if not logs and not folders:
@@ -161,17 +181,20 @@ def _study(
     group: int,
     seeds: int,
     out: Path,
+    given: tuple[str, int, str] | None,
     time_only: bool,
     style: str,
 ) -> None:
     """Do every rung on every data set, state times first, write and print what came of it."""
     from workbench.studies.prediction.accuracy import accuracy_table
+    from workbench.studies.prediction.language import Given
     from workbench.studies.prediction.study import ORDER, Study
 
     if not folders:
         raise UserError("--study: give its data with --data DIR, repeatable")
     plan = _plan(names, group, seeds)
-    whole = Study(out, tuple(_case(folder, plan, all_zero) for folder in folders), plan)
+    cases = tuple(_case(folder, plan, all_zero) for folder in folders)
+    whole = Study(out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
     wanted = [
         rung for rung in (*ORDER[4:], *ORDER[2:4], *ORDER[:2]) if rung in (rungs or ORDER[:5])

@@ -117,8 +117,8 @@ def record() -> pl.DataFrame:
 
 def of_runs(rows: pl.DataFrame, metric: str, axis: str) -> pl.DataFrame:
     """strategy, seen (budget), forecast, low, high, actual, chance (that going on was worth a tenth
-    of what had been gained), from the first third of finished runs; a strategy's seeds are averaged
-    first.
+    of what had been gained), from the first third of finished runs, or the first four points where
+    a third has fewer; a strategy's seeds are averaged first.
 
     rows: strategy, seed, the axis (budget) and the metric at each evaluation of the tuned runs.
     Strategies whose first third has too few points are left out.
@@ -129,11 +129,11 @@ def of_runs(rows: pl.DataFrame, metric: str, axis: str) -> pl.DataFrame:
         budgets = mean[axis].cast(pl.Float64).to_numpy()
         if len(budgets) < 2 or budgets[-1] <= 0 or mean[metric].null_count():
             continue
-        run = Curve(budgets, mean[metric].to_numpy())
-        seen = run.first(SHARE)
-        if len(seen.budgets) < FEWEST_POINTS:
+        run, end = Curve(budgets, mean[metric].to_numpy()), float(budgets[-1])
+        seen = run.first(max(SHARE, float(budgets[min(FEWEST_POINTS, len(budgets)) - 1] / end)))
+        if len(seen.budgets) < FEWEST_POINTS or 2 * seen.budgets[-1] > end:
             continue
-        end, made = float(budgets[-1]), forecasters().of(seen)
+        made = forecasters().of(seen)
         middle, low, high = made.end(seen, end)
         found.append(
             {

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 from workbench.studies.prediction.protocol import METRICS, Case, Floats, Plan, Table, start_of
 
 if TYPE_CHECKING:
@@ -16,6 +19,18 @@ if TYPE_CHECKING:
 
 SHAPES = {"lm_0.15M": (2, 64), "lm_1M": (4, 128), "lm_4M": (6, 256)}
 """Layers and width by rung."""
+
+PRETRAINED = "pretrained"
+"""The rung of a model that somebody else trained; it starts where that left it."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A pre-trained start: folder or hub name, LoRA rank (0 = every weight), device."""
+
+    start: str
+    lora: int = 0
+    device: str = "cpu"
 
 
 @dataclass
@@ -27,6 +42,7 @@ class LanguageRung:
     plan: Plan
     folder: Path
     rates: tuple[float, ...]
+    given: Given | None = None
 
     def __post_init__(self) -> None:
         self._jobs: dict[int, Job] = {}
@@ -34,7 +50,14 @@ class LanguageRung:
         self._now: Job | None = None
 
     def start(self, seed: int) -> dict[str, float]:
-        """The start of the seed, warm-started to the case's share where it is not there yet."""
+        """The start of the seed, warm-started to the case's share where it is not there yet; a
+        given start as it is."""
+        if self.given is not None:
+            from recast.lm.evaluate import from_probability
+
+            self._now = self._fresh(0)
+            shares = from_probability(torch.from_numpy(self.hits()), self.plan.group)
+            return {"steps": 0.0, "all_zero": float(shares["all_zero"].mean())}
         from recast.lm import checkpoint
         from recast.lm.models import SmallModel, build_small
         from recast.lm.trie import build_trie
@@ -98,7 +121,7 @@ class LanguageRung:
         assert job is not None
         prompts, target = job.prompts[:SOLVER_PROMPTS], job.target[:SOLVER_PROMPTS]
         logp = target_logp(job.model, job.vocabulary, job.trie, prompts, target)
-        return logp.exp().double().numpy()
+        return np.asarray(logp.exp().double().cpu().numpy())
 
     def tuned(self) -> float:
         """The area on the tuning users."""
@@ -122,11 +145,21 @@ class LanguageRung:
         return {name: table[name].double().numpy() for name in METRICS}
 
     def _fresh(self, place: int) -> Job:
+        from recast.lm.device import place as where
+        from recast.lm.pretrained import Reading
         from workbench.real.runs import build_job
 
         if place not in self._jobs:
-            folder = self.folder / f"start-{place}"
-            job, _ = build_job(folder, self.case.data, None, reference=False)
+            given = self.given or Given(str(self.folder / f"start-{place}"))
+            job, _ = build_job(
+                given.start,
+                self.case.data,
+                None,
+                where(given.device),
+                Reading(lora=bool(given.lora)),
+                given.lora,
+                reference=False,
+            )
             self._jobs[place] = job
             self._kept[place] = {k: v.detach().clone() for k, v in job.model.named_parameters()}
         job = self._jobs[place]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,19 +23,19 @@ from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction import work
 from workbench.studies.prediction.accuracy import pairs_of
-from workbench.studies.prediction.language import SHAPES, LanguageRung
+from workbench.studies.prediction.language import PRETRAINED, SHAPES, Given, LanguageRung
 from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, Plan, Rung
 from workbench.studies.prediction.small import SmallRung, look_alike, several_hits, world_of
 from workbench.studies.prediction.theory import scores
 
 THEORY, LOOK_ALIKE = "theory", "look_alike"
 SMALL = (LOOK_ALIKE, "replay_mlp", "replay_transformer")
-ORDER = (THEORY, *SMALL, *SHAPES)
+ORDER = (THEORY, *SMALL, *SHAPES, PRETRAINED)
 """Rungs from cheap to dear."""
 
 RATES: Mapping[str, tuple[float, ...]] = {
     **dict.fromkeys(SMALL, (3e-4, 1.2e-3, 5e-3)),
-    **dict.fromkeys(SHAPES, (5e-5, 2e-4, 8e-4)),
+    **dict.fromkeys((*SHAPES, PRETRAINED), (5e-5, 2e-4, 8e-4)),
 }
 """Learning rates to choose from: three on every rung that trains, a factor of about four apart."""
 
@@ -44,22 +45,27 @@ SEEDS: Mapping[str, int] = {"look_alike": 10, "replay_mlp": 10, "replay_transfor
 
 @dataclass(frozen=True)
 class Study:
-    """Where everything lies, and on which cases."""
+    """Where everything lies, and on which cases. given: the start of the pre-trained rung."""
 
     folder: Path
     cases: tuple[Case, ...]
     plan: Plan
+    given: Given | None = None
 
     def place(self, rung: str, case: Case) -> Path:
         """The folder of a rung on a case; other settings, rates or shares have another one."""
-        settings = {"plan": self.plan.name, "rates": RATES.get(rung, ()), "start": case.all_zero}
+        start: Any = case.all_zero
+        if rung == PRETRAINED and self.given is not None:
+            start = [self.given.start, self.given.lora]
+        settings = {"plan": self.plan.name, "rates": RATES.get(rung, ()), "start": start}
         return self.folder / rung / f"{case.data.name}-{run_key(settings)[:8]}"
 
     def rung(self, name: str, case: Case) -> Rung:
         """A rung on a case. The look-alike needs the hits of the start that it imitates."""
-        if name in SHAPES:
+        if name in (*SHAPES, PRETRAINED):
+            given = self.given if name == PRETRAINED else None
             place = self.folder / "starts" / name / f"{case.data.name}-{case.all_zero:g}"
-            return LanguageRung(name, case, self.plan, place, RATES[name])
+            return LanguageRung(name, case, self.plan, place, RATES[name], given)
         if name == LOOK_ALIKE:
             several = several_hits(self.hits(case)[1], self.plan.group)
             return look_alike(case.all_zero, several, self.plan, RATES[name])
