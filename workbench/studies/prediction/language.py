@@ -124,14 +124,17 @@ class LanguageRung:
         return np.asarray(logp.exp().double().cpu().numpy())
 
     def tuned(self) -> float:
-        """The area on the tuning users."""
+        """The plan's metric on the tuning users."""
         from recast.lm.evaluate import tuned_temperatures
         from recast.lm.sft import target_logps
+        from recast.lm.study import measure
         from recast.metrics import pass_curve
 
         job = self._now
         assert job is not None
         held = job.evaluation["validation"]
+        if self.plan.metric != "area":
+            return float(measure(job, held, self.plan.group)[self.plan.metric].mean())
         best = tuned_temperatures(job.model, job.vocabulary, job.trie, held)
         logp = target_logps(job.model, job.vocabulary, job.trie, held.prompts, held.codes, best)
         return float(pass_curve(logp.exp())["area"].mean())

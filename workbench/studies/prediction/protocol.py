@@ -2,8 +2,8 @@
 
 A rung is a way to find out how strategies compare, cheaper or dearer than the next: theory, a
 look-alike world, the replay world with small policies, language models. Rate and checkpoint of each
-strategy are chosen by the area on the tuning users over tuning seeds of their own; the test prompts
-are read once, at the end of the paired runs.
+strategy are chosen by one metric on the tuning users over tuning seeds of their own; the test
+prompts are read once, at the end of the paired runs.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ USUAL = 0.95
 @dataclass(frozen=True)
 class Plan:
     """steps: RL steps; stops: checkpoints to choose among; batch: prompts per step; group: rollouts
-    per prompt; test, tuning: most prompts of those splits; seeds, tuning_seeds: paired runs, and
-    those that choose rate and checkpoint."""
+    per prompt; metric: on the tuning users, by which rate and checkpoint are chosen; test, tuning:
+    most prompts of those splits; seeds, tuning_seeds: paired runs, and those that choose."""
 
     steps: int = 40
     stops: tuple[int, ...] = (20, 40)
     batch: int = 32
     group: int = 32
+    metric: str = "area"
     test: int = 1500
     tuning: int = 512
     seeds: int = 10
@@ -125,7 +126,7 @@ class Rung(Protocol):
         """Hit probabilities of the first 2,048 learning prompts, of what is trained now."""
 
     def tuned(self) -> float:
-        """The area on the tuning users of what is trained now."""
+        """The plan's metric on the tuning users of what is trained now."""
 
     def measured(self) -> Table:
         """`METRICS` of each test prompt of what is trained now."""

@@ -62,9 +62,12 @@ def slope_of(rung: str, metric: str) -> float:
 def worth(rung: str, metric: str) -> tuple[bool, str]:
     """Whether a rung may answer on a metric, and its record in words: it may where its decision
     accuracy against the dearest rung is at least `accuracy.GOAL`."""
-    row = accuracies().filter(cheap=rung, dear=dearest(), metric=metric).row(0, named=True)
+    rows = accuracies().filter(cheap=rung, dear=dearest(), metric=metric)
+    if rows.is_empty():
+        return False, "has not been measured"
+    row = rows.row(0, named=True)
     if row["accuracy"] is None:
-        return False, f"only {row['pairs']} pairs of {dearest()} differ for sure: nothing to judge"
+        return False, f"has {row['pairs']} pairs that differ for sure on {dearest()}: too few"
     said = (
         f"ordered {row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}] of {row['pairs']} "
         f"pairs like {dearest()} on {row['data_sets']} data sets"

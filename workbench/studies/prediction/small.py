@@ -107,9 +107,12 @@ class SmallRung:
         return hit_share(self.policy, self._now, self.world, prompts, 1.0)[0].double().numpy()
 
     def tuned(self) -> float:
-        """The area on the tuning users."""
+        """The plan's metric on the tuning users."""
         given = (self.policy, self._single, self.world.catalogue, self.world.validation)
         best = tuned_temperatures(*given)
+        if self.plan.metric != "area":
+            parts = [self._part(best, part) for part in self.world.validation.chunks(CHUNK)]
+            return float(torch.cat([part[self.plan.metric] for part in parts]).mean())
         return float(pass_curve(target_paths(*given).hits(best))["area"].mean())
 
     def measured(self) -> Table:

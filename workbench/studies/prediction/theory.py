@@ -46,8 +46,13 @@ def score(strategy: str, p: Tensor, group: int, metric: str) -> float | None:
     alone = table.hit.square() / k.clamp(min=1) + table.anchor.square()
     elsewhere = (scale**2) * table.mean(table.square - alone).mean(0).clamp(min=0)
     push = scale * table.mean(table.hit + table.anchor).mean(0)
-    pmf, given = binomial_pmf(p, table.width), w.supervised.unsqueeze(-1)
-    second = pmf @ elsewhere + (pmf * (push + given).square()).sum(-1)
+    pull = (scale * table.mean(table.miss).mean(0)).masked_fill(table.apart, 0.0)
+    # A miss pushes along grad log p as well: -p / (1 - p) of it, on average.
+    odds = (p / (1 - p).clamp(min=1e-12)).unsqueeze(-1)
+    along = push - pull * odds + w.supervised.unsqueeze(-1)
+    pmf = binomial_pmf(p, table.width)
+    second = pmf @ elsewhere + (pmf * along.square()).sum(-1)
+    second = torch.maximum(second, w.total.square())
     v = climbs(metric, p)
     size = (second.mean() * v.square().mean()).sqrt()
     return float((w.total * v).mean() / size) if float(size) > 0 else 0.0
