@@ -11,6 +11,7 @@ RUNGS = {
     "theory": "theory alone",
     "look_alike": "look-alike world",
     "replay_mlp": "replay world, MLP",
+    "replay_mlp_matched": "replay world, MLP, matched hit rate",
     "replay_transformer": "replay world, transformer",
     "lm_0.15M": "language model, 0.15M",
     "lm_1M": "language model, 1M",

@@ -20,12 +20,14 @@ RUNGS = (
     "theory",
     "look_alike",
     "replay_mlp",
+    "replay_mlp_matched",
     "replay_transformer",
     "lm_0.15M",
     "lm_1M",
     "lm_4M",
     "pretrained",
 )
+DEFAULT = ("theory", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M")
 METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "pass_at_32")
 
 
@@ -45,13 +47,19 @@ METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "
     help="A training log instead: ranks strategies in a world with its groups.",
 )
 @click.option("--rung", "rungs", multiple=True, type=click.Choice(RUNGS), help="Which experiment.")
-@click.option("--metric", type=click.Choice(METRICS), default="area", show_default=True)
+@click.option("--metric", type=click.Choice(METRICS), default="hr_at_10", show_default=True)
 @click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option(
     "--all-zero",
     type=click.FloatRange(0.02, 0.999),
     default=None,
     help="Share of groups without a hit at your start. Default: .95, or the study's own.",
+)
+@click.option(
+    "--hit-rate",
+    type=click.FloatRange(1e-6, 0.9),
+    default=None,
+    help="Share of hits among your start's rollouts: lets replay_mlp_matched start like it.",
 )
 @click.option("--group", type=click.IntRange(2, 128), default=32, show_default=True)
 @click.option("--seeds", type=click.IntRange(1, 100), default=10, show_default=True)
@@ -75,6 +83,7 @@ def predict(
     metric: str,
     names: tuple[str, ...],
     all_zero: float | None,
+    hit_rate: float | None,
     group: int,
     seeds: int,
     out: Path,
@@ -95,7 +104,9 @@ def predict(
         if "pretrained" in rungs and start is None:
             raise UserError("--rung pretrained: give its model with --start")
         given = (start, lora, device) if start is not None else None
-        _study(folders, rungs, names, all_zero, group, seeds, out, given, time_only, style)
+        _study(
+            folders, rungs, names, all_zero, hit_rate, group, seeds, out, given, time_only, style
+        )
         return
     if start is not None or "pretrained" in rungs:
         raise UserError("--start and --rung pretrained: they need --study")
@@ -106,12 +117,15 @@ def predict(
         return
     if len(folders) > 1 or len(rungs) > 1:
         raise UserError("one --data and one --rung at a time; several need --study")
-    rung = rungs[0] if rungs else "look_alike" if logs else "replay_mlp"
+    usual = "replay_mlp" if hit_rate is None else "replay_mlp_matched"
+    rung = rungs[0] if rungs else "look_alike" if logs else usual
     if logs and rung != "look_alike":
         raise UserError(f"--rung {rung}: a log has no catalogue; expected look_alike")
     if rung == "theory":
         raise UserError("--rung theory: it trains nothing; expected a rung that does")
-    _ask(folders, logs, rung, metric, names, all_zero, group, seeds, out, time_only, style)
+    _ask(
+        folders, logs, rung, metric, names, all_zero, hit_rate, group, seeds, out, time_only, style
+    )
 
 
 def _record(style: str) -> None:
@@ -160,7 +174,7 @@ def _plan(names: tuple[str, ...], group: int, seeds: int) -> Plan:
     return Plan(group=group, seeds=seeds, strategies=chosen)
 
 
-def _case(folder: Path, plan: Plan, all_zero: float | None) -> Case:
+def _case(folder: Path, plan: Plan, all_zero: float | None, hit_rate: float | None) -> Case:
     from recast.lm.dataset import load_data
     from recast.lm.extra import LMError
     from workbench.studies.prediction.protocol import ALL_ZERO, USUAL, case_of
@@ -170,7 +184,7 @@ def _case(folder: Path, plan: Plan, all_zero: float | None) -> Case:
     except LMError as problem:
         raise UserError(str(problem)) from None
     share = all_zero if all_zero is not None else ALL_ZERO.get(data.name, USUAL)
-    return case_of(data, plan, share)
+    return case_of(data, plan, share, hit_rate)
 
 
 def _study(
@@ -178,6 +192,7 @@ def _study(
     rungs: tuple[str, ...],
     names: tuple[str, ...],
     all_zero: float | None,
+    hit_rate: float | None,
     group: int,
     seeds: int,
     out: Path,
@@ -193,12 +208,11 @@ def _study(
     if not folders:
         raise UserError("--study: give its data with --data DIR, repeatable")
     plan = _plan(names, group, seeds)
-    cases = tuple(_case(folder, plan, all_zero) for folder in folders)
+    cases = tuple(_case(folder, plan, all_zero, hit_rate) for folder in folders)
     whole = Study(out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
-    wanted = [
-        rung for rung in (*ORDER[4:], *ORDER[2:4], *ORDER[:2]) if rung in (rungs or ORDER[:5])
-    ]
+    asked = rungs or DEFAULT
+    wanted = [rung for rung in (*ORDER[2:][::-1], *ORDER[:2]) if rung in asked]
     for rung in wanted:
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
     if time_only:
@@ -235,6 +249,7 @@ def _ask(
     metric: str,
     names: tuple[str, ...],
     all_zero: float | None,
+    hit_rate: float | None,
     group: int,
     seeds: int,
     out: Path,
@@ -260,14 +275,15 @@ def _ask(
         users = [str(i) for i in range(plan.test)]
     else:
         plan = _plan(names, group, seeds)
-        case = _case(folders[0], plan, all_zero)
+        case = _case(folders[0], plan, all_zero, hit_rate)
         whole = Study(out, (case,), plan)
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
         if time_only:
             return
         place, users = whole.place(rung, case), list(case.users)
-        made = whole.rung(rung, case)
     try:
+        if not logs:
+            made = whole.rung(rung, case)
         with progress_bar("runs") as progress:
             chosen = work.tune(made, plan, place, progress)
             for _ in work.report(made, plan, place, chosen, range(seeds)):

@@ -88,10 +88,12 @@ def start_of(seed: int) -> int:
 
 @dataclass(frozen=True)
 class Case:
-    """A data set as every rung meets it, and the all-zero share to start at."""
+    """A data set as every rung meets it, and where to start: the all-zero share, and the mean hit
+    probability of one rollout where it is known."""
 
     data: LMData
     all_zero: float
+    hit_rate: float | None = None
 
     @property
     def users(self) -> tuple[str, ...]:
@@ -99,7 +101,7 @@ class Case:
         return tuple(row.user for row in self.data.test)
 
 
-def case_of(data: LMData, plan: Plan, all_zero: float) -> Case:
+def case_of(data: LMData, plan: Plan, all_zero: float, hit_rate: float | None = None) -> Case:
     """The data with fixed random samples of its test and tuning rows."""
 
     def few(rows: Sequence[Any], most: int) -> tuple[Any, ...]:
@@ -107,7 +109,7 @@ def case_of(data: LMData, plan: Plan, all_zero: float) -> Case:
         return tuple(rows[i] for i in sorted(picked.tolist()))
 
     sampled = replace(data, test=few(data.test, plan.test), tuning=few(data.tuning, plan.tuning))
-    return Case(sampled, all_zero)
+    return Case(sampled, all_zero, hit_rate)
 
 
 class Rung(Protocol):

@@ -60,16 +60,18 @@ def slope_of(rung: str, metric: str) -> float:
 
 
 def worth(rung: str, metric: str) -> tuple[bool, str]:
-    """Whether a rung may answer on a metric, and its record in words: it may where its decision
-    accuracy against the dearest rung is at least `accuracy.GOAL`."""
+    """Whether a rung may speak of language models on a metric, and its record in words: it may
+    where its decision accuracy against the dearest rung is at least `accuracy.GOAL` on two data
+    sets or more: one does not tell how it does on another."""
     rows = accuracies().filter(cheap=rung, dear=dearest(), metric=metric)
     if rows.is_empty():
         return False, "has not been measured"
     row = rows.row(0, named=True)
     if row["accuracy"] is None:
         return False, f"has {row['pairs']} pairs that differ for sure on {dearest()}: too few"
+    sets = f"{row['data_sets']} data set{'s' if row['data_sets'] > 1 else ''}"
     said = (
         f"ordered {row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}] of {row['pairs']} "
-        f"pairs like {dearest()} on {row['data_sets']} data sets"
+        f"pairs like {dearest()} on {sets}"
     )
-    return row["accuracy"] >= GOAL, said
+    return row["accuracy"] >= GOAL and row["data_sets"] > 1, said

@@ -30,7 +30,12 @@ from workbench.execution.tasks import build_world
 from workbench.studies.prediction.protocol import METRICS, Case, Floats, Plan, Table, start_of
 
 CHUNK = 256
-WIDTHS = {"replay_mlp": 64, "replay_transformer": 32, "look_alike": 64}
+MATCHED = "replay_mlp_matched"
+"""The MLP whose start has the hit rate of the start that it stands for, not its all-zero share
+alone."""
+WIDTHS = {"replay_mlp": 64, MATCHED: 64, "replay_transformer": 32, "look_alike": 64}
+COLDEST, HOTTEST = 0.25, 2.0
+_TRIES = 5
 
 
 def world_of(case: Case) -> World:
@@ -48,7 +53,8 @@ def policy_of(name: str) -> Policy:
 
 @dataclass
 class SmallRung:
-    """Small policies in a world, started at an all-zero share."""
+    """Small policies in a world, started at an all-zero share. sharpness: what the start's logits
+    are multiplied with for good; its SFT ends where the share is reached like that."""
 
     name: str
     world: World
@@ -56,6 +62,7 @@ class SmallRung:
     plan: Plan
     rates: tuple[float, ...]
     temperature: float = 1.0
+    sharpness: float = 1.0
 
     def __post_init__(self) -> None:
         self.policy = policy_of(self.name)
@@ -72,8 +79,11 @@ class SmallRung:
                 (place,),
                 all_zero=self.all_zero,
                 group=self.plan.group,
-                temperature=self.temperature,
+                temperature=self.temperature / self.sharpness,
             )
+            if self.sharpness != 1.0:
+                for part in ("head", "bias"):
+                    warm.params[part].mul_(self.sharpness)
             about = {"steps": float(warm.steps[0]), "all_zero": float(warm.all_zero[0])}
             self._starts[place] = (warm.params, about)
         params, about = self._starts[place]
@@ -157,3 +167,26 @@ def several_hits(hits: Floats, group: int) -> float:
     """Share of groups with two hits or more, of hit probabilities `[P]`."""
     shares = regime_shares(torch.from_numpy(hits), group)
     return float((shares["multi_hit"] + shares["saturated"]).mean())
+
+
+def sharpness_of(case: Case, plan: Plan) -> float:
+    """The sharpness at which the matched rung's first start has the case's hit rate, by bisection.
+
+    Of two starts with one share of all-zero groups, the sharper has more hits in fewer groups.
+    Raises ValueError where the case has none, or SFT cannot get to the share.
+    """
+    if case.hit_rate is None:
+        raise ValueError("start: its hit rate is unknown; give it beside the all-zero share")
+    world = world_of(case)
+    low, high = 1 / HOTTEST, 1 / COLDEST
+    middle = 1.0
+    for _ in range(_TRIES):
+        middle = (low * high) ** 0.5
+        rung = SmallRung(MATCHED, world, case.all_zero, plan, (1.0,), sharpness=middle)
+        try:
+            rung.start(0)
+            rare = float(rung.hits().mean()) < case.hit_rate
+        except ValueError:
+            rare = False  # so sharp that its hits never spread to enough groups
+        low, high = (middle, high) if rare else (low, middle)
+    return low

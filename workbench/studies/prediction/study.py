@@ -25,11 +25,18 @@ from workbench.studies.prediction import work
 from workbench.studies.prediction.accuracy import pairs_of
 from workbench.studies.prediction.language import PRETRAINED, SHAPES, Given, LanguageRung
 from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, Plan, Rung
-from workbench.studies.prediction.small import SmallRung, look_alike, several_hits, world_of
+from workbench.studies.prediction.small import (
+    MATCHED,
+    SmallRung,
+    look_alike,
+    several_hits,
+    sharpness_of,
+    world_of,
+)
 from workbench.studies.prediction.theory import scores
 
 THEORY, LOOK_ALIKE = "theory", "look_alike"
-SMALL = (LOOK_ALIKE, "replay_mlp", "replay_transformer")
+SMALL = (LOOK_ALIKE, "replay_mlp", MATCHED, "replay_transformer")
 ORDER = (THEORY, *SMALL, *SHAPES, PRETRAINED)
 """Rungs from cheap to dear."""
 
@@ -38,9 +45,6 @@ RATES: Mapping[str, tuple[float, ...]] = {
     **dict.fromkeys((*SHAPES, PRETRAINED), (5e-5, 2e-4, 8e-4)),
 }
 """Learning rates to choose from: three on every rung that trains, a factor of about four apart."""
-
-SEEDS: Mapping[str, int] = {"look_alike": 10, "replay_mlp": 10, "replay_transformer": 3}
-"""Paired seeds of the small rungs; a language model has as many as were asked for."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Study:
 
     def place(self, rung: str, case: Case) -> Path:
         """The folder of a rung on a case; other settings, rates or shares have another one."""
-        start: Any = case.all_zero
+        start: Any = [case.all_zero, case.hit_rate] if rung == MATCHED else case.all_zero
         if rung == PRETRAINED and self.given is not None:
             start = [self.given.start, self.given.lora]
         settings = {"plan": self.plan.name, "rates": RATES.get(rung, ()), "start": start}
@@ -69,7 +73,16 @@ class Study:
         if name == LOOK_ALIKE:
             several = several_hits(self.hits(case)[1], self.plan.group)
             return look_alike(case.all_zero, several, self.plan, RATES[name])
-        return SmallRung(name, world_of(case), case.all_zero, self.plan, RATES[name])
+        sharp = self._sharpness(case) if name == MATCHED else 1.0
+        world = world_of(case)
+        return SmallRung(name, world, case.all_zero, self.plan, RATES[name], sharpness=sharp)
+
+    def _sharpness(self, case: Case) -> float:
+        """Solved once, and kept."""
+        path = self.place(MATCHED, case) / "sharpness.json"
+        if not path.exists():
+            write_whole(json.dumps(sharpness_of(case, self.plan)).encode(), path)
+        return float(json.loads(path.read_text(encoding="utf-8")))
 
     def hits(self, case: Case) -> tuple[str, Floats]:
         """The dearest rung that has a start on this case, and its hit probabilities `[P]`; those of
