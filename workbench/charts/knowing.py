@@ -32,7 +32,7 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
     shown = shown.with_columns(rung=pl.col("cheap").replace(RUNGS))
     dear = RUNGS.get(str(frame["dear"][0]), str(frame["dear"][0]))
     spent = [s for s in shown["seconds"].to_list() if s and s > 0] or [1.0]
-    low, high = min(spent) / 3, max(spent) * 12
+    low, high = min(spent) / 3, max(spent) * 40
     x = (
         alt.X("seconds:Q", title="Processor seconds per data set")
         .scale(type="log", domain=[low, high], nice=False)
