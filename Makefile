@@ -145,7 +145,8 @@ bench: .venv-bench/.installed
 	.venv-bench/bin/python -m pip install -c constraints.txt -c constraints-bench.txt -e '.[bench]'
 	touch $@
 
-# Pictures of every page, from the packaged example and a race trained on the spot.
+# Pictures of every page, from the packaged example, and the recorded race as a moving one.
 
 screenshots: $(STAMP) browser
 	$(BIN)/python benchmarks/screenshots.py
+	$(BIN)/python benchmarks/race_picture.py

@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from benchmarks.visitors import PAGES, at_once, look, resident, server
 ROOT = Path(__file__).parents[1]
 MOST_SECONDS, MOST_BYTES, MOST_CHARACTERS = 10.0, 2e9, 300
 PER_WORKER = 50
+PATIENCE = 120.0
+"""Seconds by the clock after which an input is taken to hang."""
 
 
 @dataclass
@@ -122,9 +125,12 @@ def _served(inputs: list[Input], verdict: Verdict) -> list[Input]:
         for place, asked in enumerate(inputs):
             worker.stdin.write(json.dumps(asked) + "\n")
             worker.stdin.flush()
+            patience = threading.Timer(PATIENCE, worker.kill)
+            patience.start()
             line = worker.stdout.readline()
+            patience.cancel()
             if not line:
-                died = f"its process ended with {worker.wait()}"
+                died = f"its process ended with {worker.wait()} (-9: after {PATIENCE:g} s)"
                 verdict.inputs += 1
                 verdict.broken.append(f"{died}: {json.dumps(asked)[:400]}")
                 return inputs[place + 1 :]

@@ -28,7 +28,8 @@ from recast.strategy import Strategy, build_signal
 from recast.structure import level_scores, matched_levels
 from recast.theory.by_hits import DRAWN
 from sim.decoding.sample import path_entropy, path_logp_each
-from sim.policies.protocol import Params, Tabular
+from sim.policies.linear import Tabular
+from sim.policies.protocol import Params
 from sim.seeds import stream
 from sim.worlds.catalogue import Catalogue, build_catalogue
 

@@ -16,11 +16,13 @@ import torch
 
 from recast import STRATEGIES, Origin, RolloutGroups, build_signal, denominator
 from recast.structure import level_scores
-from sim.policies.protocol import MLP
-from sim.training.step import Training, collect, updates
+from sim.general.step import collect, updates
+from sim.policies.mlp import MLP
+from sim.settings import Training
 from sim.training.trainer import train
 from sim.training.warm_start import warm_start
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 FILE = Path(__file__).parents[1] / "examples" / "simulate_from_scratch.py"
 SMALLER = {"ITEMS": 300, "WIDTH": 24, "B": 12, "G": 16}

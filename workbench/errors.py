@@ -28,3 +28,7 @@ class LogError(UserError):
     def __init__(self, message: str, columns: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.columns = tuple(columns)
+
+
+class TooMuch(LogError):
+    """A log that takes more memory or time than reading one may take."""

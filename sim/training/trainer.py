@@ -16,10 +16,11 @@ from torch import Tensor
 
 from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
+from sim.general.counts import Counted, Learner
+from sim.general.step import Collected
 from sim.policies.protocol import Params, Policy
-from sim.training.counts import Counted, Learner
+from sim.settings import Training
 from sim.training.learner import expected_path, fast_path, general_path
-from sim.training.step import Collected, Training
 from sim.worlds.world import World
 
 Row = dict[str, float | int | str | None]
@@ -49,6 +50,7 @@ def train(
     watch: Callable[[int, list[Row]], None] = lambda *_: None,
     opening: Sequence[Snapshot] | None = None,
     record: Callable[[int, Collected], None] | None = None,
+    look: Callable[[int, int, Params], None] | None = None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
@@ -56,6 +58,7 @@ def train(
     called after each step with the number of run-steps done, `watch` after each evaluation with a
     run's index and its new rows; either may raise to stop the training. `record` gets each step,
     from 1, and what was rolled out in it; it needs a single run, which then takes the general path.
+    `look` gets a run's index, the step and the parameters that were evaluated, `[1, ...]`.
     Raises ValueError for a target that is not in the catalogue, for several runs to record, and
     where `how` asks for expected updates that do not exist or would have to be recorded.
     """
@@ -76,6 +79,10 @@ def train(
             def watch_one(_: int, fresh: list[Row], run: int = run) -> None:
                 watch(run, fresh)
 
+            def look_at_one(_: int, step: int, params: Params, run: int = run) -> None:
+                if look is not None:
+                    look(run, step, params)
+
             alone = _one(start, run)
             finished += train(
                 policy,
@@ -88,6 +95,7 @@ def train(
                 progress,
                 watch_one,
                 None if opening is None else opening[run : run + 1],
+                look=look_at_one,
             )
         return finished
     runs = len(seeds)
@@ -136,6 +144,8 @@ def train(
             evaluating[run] += time.perf_counter() - began
         for run in range(runs):
             watch(run, [row for row in rows[run] if row["step"] == step])
+            if look is not None:
+                look(run, step, _one(params, run))
 
     mean = _Mean()
     evaluate(0)

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from recast.loss import supervised_loss
 from sim.decoding.sample import path_logp, path_logp_each
+from sim.general.optimizer import Adam
 from sim.policies.nodes import NodePolicy
 from sim.policies.protocol import Params, Policy
 from sim.seeds import minibatch
-from sim.training.optimizer import Adam
 from sim.worlds.world import Prompts, World
 
 SOLVER_PROMPTS = 2048

@@ -20,16 +20,18 @@ from sim.worlds.world import Prompts, World
 RECENT = 10
 
 
-def load_replay(folder: Path, seed: int = 0, test_sample: int = 0) -> World:
+def load_replay(
+    folder: Path, seed: int = 0, test_sample: int = 0, category: str | None = None
+) -> World:
     """Build the world of a data folder. test_sample: how many of the test prompts are kept, a
-    random sample that `seed` fixes; 0 = all of them.
+    random sample that `seed` fixes; 0 = all of them; category: as in `read_folder`.
 
     The context is a multi-hot of the codes of the last 10 history items, weighted 1, 1/2, 1/3, ...
     from the latest backwards, beside the codes of the latest alone. Slices: `seen` (the target
     occurs in train, as a target or inside a history) and `new`.
     Raises ValueError as `read_folder` does.
     """
-    data = read_folder(folder)
+    data = read_folder(folder, category=category)
     users = sorted({row.user for row in data.valid})
     order = stream(seed, "validation users").permutation(len(users))
     tuning = {users[i] for i in order[: max(1, round(0.2 * len(users)))]}
@@ -42,7 +44,7 @@ def load_replay(folder: Path, seed: int = 0, test_sample: int = 0) -> World:
     learning = tuple(row for row in data.valid if row.user not in tuning)
     held_out = tuple(row for row in data.valid if row.user in tuning)
     return replay_world(
-        folder.name,
+        folder.name if category is None else f"{folder.name}/{category}",
         data.sids,
         data.codebook,
         {"sft": data.train, "train": learning, "validation": held_out, "test": shown},

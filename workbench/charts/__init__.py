@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
+    from workbench.charts.runs import FIELDS, parallel, run_curves
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
     from workbench.charts.story import group_story, verdict_map
     from workbench.charts.strategy_style import STYLE, in_order
@@ -75,6 +76,7 @@ else:
             ),
             "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
+            "runs": ("FIELDS", "parallel", "run_curves"),
             "signals": ("advantages", "counts_over_training", "sid_tree"),
             "style": (
                 "COUNTS",
@@ -90,6 +92,7 @@ else:
 
 __all__ = [
     "COUNTS",
+    "FIELDS",
     "INK",
     "METRICS",
     "PAPER_POINT",
@@ -113,6 +116,7 @@ __all__ = [
     "learning_curves",
     "logged_regimes",
     "other_widths",
+    "parallel",
     "pareto_front",
     "performance_profiles",
     "phase_map",
@@ -120,6 +124,7 @@ __all__ = [
     "regimes_by_group",
     "regimes_over_training",
     "remaining",
+    "run_curves",
     "sid_tree",
     "signal_counts",
     "trade_off",

@@ -15,11 +15,10 @@ from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.diagnosis import Diagnosis, diagnose
 from workbench.diagnosis.findings.scalars import ScalarRun, take_apart
 from workbench.diagnosis.logs.layout import FIELDS, Choice
-from workbench.diagnosis.logs.mapping import MappingError, choice_of
-from workbench.diagnosis.logs.read import FORMATS, files_of
-from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
-from workbench.errors import LogError, UserError
-from workbench.jobs.reading import read_guarded
+from workbench.diagnosis.logs.mapping import choice_of
+from workbench.diagnosis.logs.read import FORMATS, Log
+from workbench.diagnosis.logs.scalars import Scalars
+from workbench.jobs.reading import read_any_guarded, read_guarded
 
 OPTIONS = (
     click.option("--log-format", type=click.Choice(list(FORMATS)), default=None, help="Whose log."),
@@ -38,7 +37,7 @@ OPTIONS = (
 
 @dataclass
 class Reading:
-    """The options as given. found: the last log of rollouts that was taken apart."""
+    """The options as given. found, scalars: the last log of each kind that was taken apart."""
 
     form: str
     choice: Choice
@@ -46,10 +45,13 @@ class Reading:
     tolerance: float
     group: int | None
     found: Diagnosis | None = field(default=None)
+    scalars: ScalarRun | None = field(default=None)
 
     def rollouts(self, files: Sequence[Path]) -> Diagnosis:
         """Read and take apart a log of rollouts, warnings on stderr. Raises LogError."""
-        log = read_guarded(files, form=self.form, choice=self.choice)
+        return self._taken(read_guarded(files, form=self.form, choice=self.choice))
+
+    def _taken(self, log: Log) -> Diagnosis:
         for line in log.problems.lines():
             click.echo(f"warning: {line}", err=True)
         if log.problems.summary():
@@ -59,13 +61,11 @@ class Reading:
 
     def any(self, files: Sequence[Path]) -> Diagnosis | ScalarRun:
         """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
-        try:
-            return self.rollouts(files)
-        except LogError:
-            named = self.form or self.choice.columns
-            if named or not any(is_scalars(path) for path in files):
-                raise
-            return take_apart(read_scalars(files), self.group)
+        found = read_any_guarded(files, form=self.form, choice=self.choice)
+        if isinstance(found, Scalars):
+            self.scalars = take_apart(found, self.group)
+            return self.scalars
+        return self._taken(found)
 
     def look(self, files: Sequence[Path]) -> Answer:
         """The answer to a log. Raises LogError."""
@@ -89,21 +89,10 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         group: int | None,
         **more: Any,
     ) -> Any:
-        try:
-            choice = choice_of(fields, rewards, outcome)
-        except MappingError as problem:
-            raise UserError(str(problem)) from None
+        choice = choice_of(fields, rewards, outcome)
         reading = Reading(log_format or "", choice, threshold, tolerance, group)
         return command(reading=reading, **more)
 
     for option in reversed(OPTIONS):
         wrapped = option(wrapped)
     return wrapped
-
-
-def log_files(paths: Sequence[Path]) -> list[Path]:
-    """The files of a log. Raises UserError, one line, where there are none."""
-    try:
-        return files_of(paths)
-    except LogError as problem:
-        raise UserError(str(problem)) from None

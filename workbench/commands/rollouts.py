@@ -63,7 +63,6 @@ def rollouts(
         StartTask,
         abreast,
         build_policy,
-        build_training,
         make_starts,
         world_of,
     )
@@ -85,7 +84,7 @@ def rollouts(
             parse_strategy(strategy),
             (seed,),
             torch.tensor([lr], dtype=torch.float64),
-            build_training(spec),
+            spec.train,
             tick,
             opening=[begun.opening],
             record=partial(RolloutLog(folder).simulated, world),

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--tune-metric", default=None, help="Validation metric that chooses the rate.")
 @click.option("--world", type=click.Choice(["synthetic", "replay"]), default=None)
 @click.option("--data", default=None, help="Folder in MiniOneRec's layout, for --world replay.")
+@click.option("--category", default=None, help="Which one, where the folder holds several.")
 @SET
 @EXECUTOR
 @WORKERS
@@ -76,6 +77,7 @@ def run(
     tune_metric: str | None,
     world: str | None,
     data: str | None,
+    category: str | None,
     settings: tuple[str, ...],
     executor: str,
     workers: int | None,
@@ -101,6 +103,7 @@ def run(
             "start.all_zero": all_zero,
             "world.kind": world,
             "world.data": data,
+            "world.category": category,
             **assignments(settings),
         },
     )

@@ -13,7 +13,7 @@ from workbench.diagnosis.findings import CHECKS
 from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
 from workbench.diagnosis.watch import Seen, follow
 from workbench.errors import UserError
-from workbench.report.log import html_target, write_log_report
+from workbench.report.log import html_target, write_log_report, write_scalar_report
 
 NAMES = (*CHECKS, *(check.name for check in SCALAR_CHECKS if check.name not in CHECKS))
 
@@ -69,6 +69,8 @@ def watch(
         _say(seen)
         if target is not None and reading.found is not None:
             write_log_report(reading.found, DEFAULT, 0.5, target)
+        elif target is not None and reading.scalars is not None:
+            write_scalar_report(reading.scalars, 0.5, target)
         if hit := [one.name for one in seen.began if _fails(one.name, one.level, failing)]:
             click.echo(f"failing on {', '.join(hit)}", err=True)
             return 1

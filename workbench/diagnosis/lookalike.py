@@ -19,6 +19,7 @@ from workbench.analysis.compare import Side, compare
 from workbench.analysis.summary import edge_warnings, summary
 from workbench.analysis.tuning import HEADLINE, mark_tuned
 from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.findings.scalars import ScalarRun
 from workbench.errors import UserError
 from workbench.execution.imitation import imitate
 from workbench.execution.runner import run_sweep
@@ -54,6 +55,21 @@ class Wanted:
     def order(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
+
+
+def wanted_of_scalars(run: ScalarRun) -> Wanted:
+    """What the mean reward and the share of equal groups ask of a world, by their Beta-binomial.
+
+    Raises UserError, one line, where they do not say enough.
+    """
+    if run.fit is None or run.group is None or not run.fit.predicts:
+        raise UserError(f"simulate: {run.why or 'the scalars fit no mixture of prompts'}")
+    if not 2 <= run.group <= WIDEST:
+        raise UserError(f"simulate: groups of {run.group}; expected 2 to {WIDEST} rollouts")
+    shares = run.fit.regimes(run.group)
+    zero = shares[REGIMES[0]]
+    several = sum(shares[name].value for name in REGIMES[2:])
+    return Wanted(zero.value, several, run.group, zero.low, zero.high)
 
 
 def wanted_of(found: Diagnosis) -> Wanted:

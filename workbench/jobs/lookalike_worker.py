@@ -7,21 +7,12 @@ soon as stdin closes.
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
 from pathlib import Path
-from typing import IO
 
 from workbench.diagnosis.lookalike import Wanted, rank
 from workbench.errors import UserError
-from workbench.jobs.process import Voice
-
-
-def _listen(words: IO[str]) -> None:
-    for _ in words:  # `stop`: stored runs are whole, and the same order goes on from them
-        break
-    os._exit(1)
+from workbench.jobs.process import Voice, end_after_the_work_in_flight, listen
 
 
 def main() -> None:
@@ -31,7 +22,7 @@ def main() -> None:
     if not line:
         return
     order = json.loads(line)
-    threading.Thread(target=_listen, args=(sys.stdin,), daemon=True).start()
+    listen(end_after_the_work_in_flight)
     try:
         found = rank(
             Wanted(**order["wanted"]),
@@ -47,6 +38,8 @@ def main() -> None:
         )
     except UserError as problem:
         voice.say("refused", text=str(problem))
+    except KeyboardInterrupt:
+        voice.say("stopped")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,6 +91,25 @@ def _collect(stream: IO[str], events: queue.SimpleQueue[dict[str, Any] | None]) 
             if line.endswith("\n"):  # the last one may be cut short when the child is killed
                 events.put(json.loads(line))
     events.put(None)
+
+
+def listen(obey: Callable[[str], None]) -> None:
+    """The child's side: pass every word from stdin on, in a thread, and end the process at once
+    when stdin closes."""
+
+    def hear() -> None:
+        for word in sys.stdin:
+            obey(word.strip())
+        os._exit(1)
+
+    threading.Thread(target=hear, daemon=True).start()
+
+
+def end_after_the_work_in_flight(word: str) -> None:
+    """Obey `stop` as a terminal's Ctrl-C is obeyed: stored runs are whole, and the same order goes
+    on from them."""
+    if word == "stop":
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Voice:

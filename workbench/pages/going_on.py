@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
+from workbench.pages.figure import grid
 from workbench.studies.prediction.curves import SHARE, of_runs, record
 
 
@@ -16,7 +17,7 @@ def going_on(rows: pl.DataFrame, metric: str, axis: str) -> None:
         return
     whole = record().row(0, named=True)
     number = st.column_config.NumberColumn
-    st.dataframe(
+    grid(
         table,
         hide_index=True,
         column_config={

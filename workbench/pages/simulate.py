@@ -8,7 +8,7 @@ from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.lookalike import RIVALS, SEEDS, WARNING, wanted_of
 from workbench.errors import UserError
 from workbench.jobs.lookalike import Lookalike
-from workbench.pages.figure import plain
+from workbench.pages.figure import grid, plain
 from workbench.pages.stored import store_folder
 from workbench.store.runs import Store
 from workbench.studies.prediction import saved
@@ -71,7 +71,7 @@ def desk() -> Desk:
 
 def _moving() -> bool:
     running = desk().running
-    return running is not None and running.look().state == "running"
+    return running is not None and not running.look().told.over
 
 
 def simulate(found: Diagnosis) -> None:
@@ -104,15 +104,16 @@ def simulate(found: Diagnosis) -> None:
 def _show() -> None:
     if desk().said:
         st.error(plain(desk().said))
-    running = desk().running
-    if running is None:
+    started = desk().running
+    if started is None:
         return
+    running = started.told
     match running.state:
         case "running":
             st.progress(min(running.share, 1.0), text=plain(running.text))
         case "finished" if running.ranking is not None:
             ranking = running.ranking
-            st.dataframe(
+            grid(
                 ranking.table,
                 hide_index=True,
                 placeholder="-",
@@ -137,7 +138,7 @@ def _show() -> None:
                 f"{RIVALS[0]}, paired by seed; where its interval holds zero, the two are not "
                 "told apart."
             )
-            st.dataframe(
+            grid(
                 ranking.regimes,
                 hide_index=True,
                 placeholder="-",

@@ -185,23 +185,28 @@ def _figure(name: str, figure: Figure) -> str:
     return (
         f'<figure id="{html.escape(figure.key)}"><div id="{name}" role="img" '
         f'aria-label="{description}"></div>'
-        f"<figcaption>{html.escape(figure.note)} Again: <code>{html.escape(figure.command)}</code>"
-        f"</figcaption><details><summary>Data: {figure.data.height} rows</summary>"
+        f"<figcaption>{html.escape(figure.note)}{_again(figure.command)}</figcaption>"
+        f"<details><summary>Data: {figure.data.height} rows</summary>"
         f"{_table(figure.data)}</details></figure>"
     )
+
+
+def _again(command: str) -> str:
+    """The command that prints it; nothing where a hand chose what is shown."""
+    return f" Again: <code>{html.escape(command)}</code>" if command else ""
 
 
 def _table_section(place: int, title: str, table: pl.DataFrame, command: str) -> str:
     return (
         f'<section><h2 id="table-{place}">{html.escape(title)}</h2>{_table(table)}'
-        f'<p class="note">Again: <code>{html.escape(command)}</code></p></section>'
+        f'<p class="note">{_again(command)}</p></section>'
     )
 
 
 def _folded(title: str, table: pl.DataFrame, command: str) -> str:
     return (
         f"<details><summary>{html.escape(title)} {table.height} rows</summary>{_table(table)}"
-        f'<p class="note">Again: <code>{html.escape(command)}</code></p></details>'
+        f'<p class="note">{_again(command)}</p></details>'
     )
 
 

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from workbench.errors import DiskError
 
 _DRAFT = ".tmp-"
+_OURS = re.compile(r"\.tmp-[0-9a-f]{16}")
 
 
 def sha256(content: bytes) -> str:
@@ -109,8 +111,10 @@ def draft_in(scratch: Path) -> Iterator[Path]:
 
 def remove_abandoned(*scratch: Path) -> None:
     """Remove drafts whose writers are gone: those that nobody holds a lock on. Clocks play no
-    part, and where a file system has no locks nothing is removed."""
+    part, and where a file system has no locks nothing is removed, nor what is not named as ours."""
     for draft in (path for folder in scratch for path in folder.glob(f"{_DRAFT}*")):
+        if not _OURS.fullmatch(draft.name):
+            continue
         with contextlib.suppress(OSError):
             handle = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW)
             try:

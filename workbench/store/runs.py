@@ -193,12 +193,14 @@ class Store:
 
     def quarantine(self, faults: Iterable[Damage]) -> dict[str, Path]:
         """Move damaged files out of the readers' way, to `STORE/quarantine`; the next sweep redoes
-        the runs. Returns where each key went, without those that another process moved. Raises
-        DiskError."""
+        the runs. Returns where each key went, without those that another process moved and folders
+        with files of another kind, which may be somebody else's. Raises DiskError."""
         moved = {}
         for fault in faults:
             run = self._runs / fault.key
             where = run if run.exists() and run in (fault.path, fault.path.parent) else fault.path
+            if where == run and not _holds_runs(run):
+                continue
             with contextlib.suppress(FileNotFoundError):
                 moved[fault.key] = set_aside(where, self.root / "quarantine")
         return moved
@@ -337,6 +339,16 @@ def config_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _listed(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
         return [entry.name for entry in entries]
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether a folder may be set aside: an empty one, a file, or one of tables alone."""
+    try:
+        return all(name.endswith(".parquet") for name in _listed(str(folder)))
+    except NotADirectoryError:
+        return True
+    except OSError:
+        return False
 
 
 def _checksum(path: Path) -> str:

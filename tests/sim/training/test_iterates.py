@@ -10,11 +10,13 @@ from recast.groups import RolloutGroups
 from recast.stages.gate import GATES, Visit
 from recast.strategies import parse_strategy
 from sim.evaluate import metrics
-from sim.policies.protocol import MLP
-from sim.training.optimizer import Adam
-from sim.training.step import Training, collect, updates
+from sim.general.optimizer import Adam
+from sim.general.step import collect, updates
+from sim.policies.mlp import MLP
+from sim.settings import Training
 from sim.training.trainer import train
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import run_config, run_key
 

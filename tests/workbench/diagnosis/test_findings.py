@@ -16,7 +16,8 @@ from workbench.diagnosis.counterfactual import logged, signals, slots
 from workbench.diagnosis.diagnosis import Diagnosis, diagnose
 from workbench.diagnosis.findings import CHECKS, examine
 from workbench.diagnosis.findings.audit import audit
-from workbench.diagnosis.findings.curves import Curve, arrival, curves_of, pile_up
+from workbench.diagnosis.findings.curves import Curve, arrival, curves_of
+from workbench.diagnosis.findings.cut import pile_up
 from workbench.diagnosis.logs.read import read_log
 
 
@@ -60,7 +61,7 @@ def test_a_check_that_cannot_run_says_which_column_it_needs(tmp_path):
             for name in gap.names}  # fmt: skip
     assert gaps["entropy_collapse"] == "entropy"
     assert gaps["absurd_advantages"] == "advantage"
-    assert gaps["truncated"] == "finish_reason or tokens"
+    assert gaps["truncated"] == "finish_reason or tokens or completions"
     assert "starved" not in gaps
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from workbench.commands.lm.session import on_device, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
+from workbench.spec.experiment import parsed
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement
@@ -96,13 +97,8 @@ def efficiency(
     on a GPU.
     """
     from recast.lm.efficiency import SMALL, Shapes, make_rig, measure
-    from recast.strategies import parse_strategy
 
-    try:
-        for name in strategies:
-            parse_strategy(name)
-    except ValueError as problem:
-        raise UserError(f"--strategy: {problem}") from None
+    parsed(strategies, "--strategy")
     if chart is not None and chart.suffix != ".html":
         raise UserError(f"--chart: {chart.name!r}; expected a file name ending in .html")
     if model == SMALL and max(prompts) > 500:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import polars as pl
 
-from workbench.analysis.tuning import HEADLINE, mark_tuned
+from workbench.analysis.tuning import HEADLINE, edge, mark_tuned
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
@@ -276,9 +276,9 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         f"{plan.tuning} tuning seeds, rates {', '.join(f'{r:g}' for r in plan.rates)}, "
         f"checkpoints {', '.join(map(str, plan.stops))}."
     )
-    edge = [n for n, (lr, _) in chosen.items() if lr in (plan.rates[0], plan.rates[-1])]
-    if edge and len(plan.rates) > 1:
-        click.echo(f"note: chosen rate on the edge of the grid: {', '.join(edge)}")
+    there = [name for name, (lr, _) in chosen.items() if edge(plan.rates, lr)]
+    if there:
+        click.echo(f"note: chosen rate on the edge of the grid: {', '.join(there)}")
     if seeds < ENOUGH:
         click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
     starts = len(plan.starts)

@@ -7,10 +7,11 @@ import torch
 from click.testing import CliRunner
 
 from recast.strategies import parse_strategy
-from sim.policies.protocol import MLP
-from sim.training.step import Training, account
+from sim.general.step import account
+from sim.policies.mlp import MLP
+from sim.settings import Training
 from sim.training.trainer import train
-from sim.worlds.world import SyntheticWorld, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from workbench.commands.rollouts import rollouts
 from workbench.diagnosis.counterfactual import counterfactual
 from workbench.diagnosis.diagnosis import diagnose

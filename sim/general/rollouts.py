@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,13 +19,11 @@ from recast.stage import MOST_ROUNDS
 from recast.strategy import Signal, Strategy
 from recast.structure import level_scores, matched_levels
 from sim.decoding.beam import beam
-from sim.decoding.sample import path_entropy, path_logp, sample, sample_hinted
+from sim.decoding.sample import path_entropy, path_logp, sample, sample_each
 from sim.policies.protocol import Params, Policy
 from sim.seeds import minibatch, uniforms
+from sim.settings import Training
 from sim.worlds.world import World
-
-if TYPE_CHECKING:
-    from sim.training.step import Training
 
 _T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
 
@@ -123,7 +121,7 @@ class Roller:
             found = (
                 sample(*options)
                 if hint is None
-                else sample_hinted(*options, catalogue.codes[batch.target], hint)
+                else sample_each(*options, catalogue.codes[batch.target], hint)
             )
         # A catalogue smaller than the beam leaves places without an item.
         there, items = found >= 0, found.clamp(min=0)

@@ -8,63 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from recast import accounting
 from recast.groups import RolloutGroups
-from recast.loss import KLEstimator, LossSettings, Rows, pack, strategy_loss
+from recast.loss import Rows, pack, strategy_loss
 from recast.stage import State
 from recast.stages.gate import Visit
-from recast.stages.repair import anchored
 from recast.stages.supervised import Evidence
 from recast.strategy import Signal, Strategy, build_signal
 from sim.decoding.sample import path_logp
+from sim.general.rollouts import Batch, Roller
 from sim.policies.protocol import Params, Policy
 from sim.seeds import uniforms
-from sim.training.rollouts import Batch, Roller
+from sim.settings import Training
 from sim.worlds.catalogue import Catalogue
 from sim.worlds.world import World
 
-Kernel = Literal["compiled", "general"]
 _T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
-
-
-@dataclass(frozen=True)
-class Training:
-    """How long and how wide. batch: prompts per step B; group: rollouts per prompt G; rollouts:
-    i.i.d. samples at `temperature`, or the G distinct items of a beam search; clip and KL as in the
-    loss; mini_batch: rows per optimizer step, 0 = one step for everything that a step
-    rolled out; updates: from sampled groups, or expected over everything a group may draw
-    (`sim.shortcuts.expected`); iterate: which parameters are evaluated, the last or, once half of
-    the steps are done, the mean of all since then; schedule: of the rate, constant or falling
-    linearly to 0; kernel: `compiled` trains by `sim.kernel` what it serves, `general` all by
-    autograd; evaluations: how many after the start, evenly spaced in steps; curve_prompts: test
-    prompts behind each point of the curve (0 = all); start and end are measured on all as
-    well."""
-
-    steps: int = 300
-    batch: int = 32
-    group: int = 32
-    rollouts: Literal["sample", "beam"] = "sample"
-    temperature: float = 1.0
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    kl_weight: float = 0.0
-    kl_estimator: KLEstimator = "k3"
-    mini_batch: int = 0
-    updates: Literal["sampled", "expected"] = "sampled"
-    kernel: Kernel = "compiled"
-    iterate: Literal["last", "mean"] = "last"
-    schedule: Literal["constant", "linear"] = "constant"
-    evaluations: int = 10
-    curve_prompts: int = 128
-
-    @property
-    def loss(self) -> LossSettings:
-        """What the loss needs of it."""
-        return LossSettings(self.clip_low, self.clip_high, self.kl_weight, self.kl_estimator)
 
 
 @dataclass(frozen=True)
@@ -169,35 +133,8 @@ def account(
     strategy: Strategy, collected: Collected, steps: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What one phase cost, counts `[R]` of `CostLedger`, and how much of its groups taught."""
-    runs, prompts = collected.batch.prompt.shape
-    zero = torch.zeros(runs, dtype=torch.int64)
-    supervised = prompts if strategy.learns_from_target else 0
-    spent = {
-        "rollouts": collected.rollouts,
-        "scored_rows": collected.rollouts,
-        "optimizer_steps": zero + steps,
-    }
-    signal = collected.signal
-    if signal is None:
-        alone = torch.ones(runs, dtype=torch.float64)
-        spent |= {"updated_rows": zero + supervised, "labels": zero + supervised}
-        spent |= {"skipped_prompts": zero}
-        counted = {"learnable": alone, "signal_count": alone, "update_width": alone}
-        return spent, counted | {"repaired": 0 * alone}
-    width = signal.rows.sum(-1) + int(signal.supervised)
-    repaired = anchored(signal.groups)
-    spent |= {
-        "updated_rows": width.sum(-1),
-        "labels": zero + supervised if supervised else repaired.sum(-1),
-        "skipped_prompts": (width == 0).sum(-1),
-    }
-    counted = {
-        "learnable": (signal.count > 0).double().mean(-1),
-        "signal_count": signal.count.double().mean(-1),
-        "update_width": width.double().mean(-1),
-        "repaired": repaired.double().mean(-1),
-    }
-    return spent, counted
+    prompts = collected.batch.prompt.shape[1]
+    return accounting.account(strategy, collected.signal, prompts, collected.rollouts, steps)
 
 
 def _gate(

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from recast.stage import State
 from recast.strategy import Strategy
+from sim.general.counts import Counted
+from sim.general.optimizer import Adam
+from sim.general.step import Collected, account, collect, updates
 from sim.policies.protocol import Params, Policy
-from sim.training.counts import Counted
-from sim.training.optimizer import Adam
-from sim.training.step import Collected, Training, account, collect, updates
+from sim.settings import Training
 from sim.worlds.world import World
 
 LARGEST = 1e15
@@ -41,12 +42,12 @@ class General:
         self.diverged_at: list[int | None] = [None]
 
     def counted(self, run: int) -> Counted:
-        """As `sim.training.counts.Learner`."""
+        """As `sim.general.counts.Learner`."""
         del run
         return self._counted
 
     def advance(self, rates: Tensor, first: int, steps: int) -> int:
-        """As `sim.training.counts.Learner`; one step at a time."""
+        """As `sim.general.counts.Learner`; one step at a time."""
         del steps
         if self.diverged_at[0] is not None:
             return 1

@@ -1,4 +1,4 @@
-"""Compile ahead of time: `python -m sim.kernel.warm`, in both precisions unless one is named."""
+"""Compile ahead of time: `python -m sim.shortcuts.warm`, in both precisions unless one is named."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 import torch
 
 from recast import STRATEGIES
-from sim.policies.protocol import MLP
+from sim.policies.mlp import MLP
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
-from sim.training.step import Training
-from sim.worlds.world import SyntheticWorld, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 
 
 def warm(precision: str) -> None:

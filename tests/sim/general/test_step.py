@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import oracles
 import pytest
 import torch
@@ -11,15 +9,18 @@ import torch
 from recast import STRATEGIES, Origin, parse_strategy
 from recast.stage import MOST_ROUNDS
 from sim.decoding.sample import path_logp
-from sim.policies.protocol import MLP, Tabular
-from sim.training.step import Training, account, collect, updates
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.general.step import account, collect, updates
+from sim.policies.linear import Tabular
+from sim.policies.mlp import MLP
+from sim.settings import Training
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 TINY = SyntheticWorld(
     items=24, codes=4, sft_prompts=64, train_prompts=96, validation_prompts=16, test_prompts=16
 )
 HOW = Training(steps=4, batch=8, group=8, evaluations=1)
-BEAMS = replace(HOW, rollouts="beam")
+BEAMS = HOW.model_copy(update={"rollouts": "beam"})
 SEEDS = (0, 1)
 
 
@@ -102,7 +103,7 @@ def test_a_beam_group_holds_distinct_items_best_first_and_one_hit_at_most(world,
 
 
 def test_places_of_a_beam_wider_than_the_catalogue_stay_empty(world, params):
-    how = replace(BEAMS, group=world.catalogue.items + 3)
+    how = BEAMS.model_copy(update={"group": world.catalogue.items + 3})
     collected = step(world, params, "repair_only", how)
     groups = collected.signal.groups
     assert torch.equal(groups.valid.sum(-1), torch.full((2, 8), world.catalogue.items))
