@@ -220,8 +220,10 @@ def _few(table: pl.DataFrame, rows: int = 8) -> pl.DataFrame:
 def _simulate(found: Diagnosis | ScalarRun, store: Path, style: str) -> None:
     from workbench.diagnosis.lookalike import RIVALS, WARNING, rank, wanted_of, wanted_of_scalars
 
-    scalars = isinstance(found, ScalarRun)
-    wanted = wanted_of_scalars(found) if scalars else wanted_of(found)
+    if isinstance(found, ScalarRun):
+        wanted = wanted_of_scalars(found)
+    else:
+        wanted = wanted_of(found)
     with progress_bar() as show:
         ranking = rank(wanted, store, show)
     if style != "table":
