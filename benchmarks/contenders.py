@@ -7,17 +7,20 @@ import os
 import numpy as np
 import torch
 
-import sim.training.step
+import sim.general.step
 from benchmarks.measure import Timed
 from recast import STRATEGIES
 from sim.decoding.sample import path_logp, path_logp_each, sample, sample_each
-from sim.policies.protocol import MLP, Params
+from sim.general.optimizer import Adam
+from sim.general.step import collect, updates
+from sim.policies.mlp import MLP
+from sim.policies.protocol import Params
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
 from sim.shortcuts.phases import Phases
-from sim.training.optimizer import Adam
-from sim.training.step import Training, collect, updates
 from sim.training.warm_start import warm_start
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 RATE = 1e-6
 """Small, so that every repetition sees the warm start's share of all-zero groups."""
@@ -77,7 +80,7 @@ def general(
     seeds, strategy = tuple(range(runs)), STRATEGIES[name]
 
     def go() -> None:
-        sim.training.step.sample, sim.training.step.path_logp = (  # type: ignore[attr-defined]
+        sim.general.step.sample, sim.general.step.path_logp = (  # type: ignore[attr-defined]
             (sample, path_logp) if tree else (sample_each, path_logp_each)
         )
         params = start
@@ -87,7 +90,7 @@ def general(
                 leaves = {k: v.detach().requires_grad_() for k, v in params.items()}
                 slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
                 params = adam.step(params, dict(zip(leaves, slopes, strict=True)), rate)
-        sim.training.step.sample, sim.training.step.path_logp = sample, path_logp  # type: ignore[attr-defined]
+        sim.general.step.sample, sim.general.step.path_logp = sample, path_logp  # type: ignore[attr-defined]
 
     return go
 

@@ -22,7 +22,6 @@ from workbench.execution.tasks import (
     StartTask,
     TrainTask,
     build_policy,
-    build_training,
     make_runs,
     make_starts,
     world_of,
@@ -46,7 +45,7 @@ def share(name: str, spec: Experiment) -> dict[str, object]:
     # An opening is shared by every strategy and learning rate of its seed.
     opening = time.perf_counter()
     one = {key: torch.from_numpy(value).unsqueeze(0) for key, value in starts[0].params.items()}
-    open_run(build_policy(spec), one, world_of(spec), build_training(spec))
+    open_run(build_policy(spec), one, world_of(spec), spec.train)
     opening = (time.perf_counter() - opening) * len(seeds) / len(spec.train.lr)
     evaluating += opening
     return {

@@ -22,6 +22,7 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import clean_logs
 import faults
 import planted
 import stranger_check
@@ -49,9 +50,9 @@ def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int]:
             follows = faults.FOLLOWS.get(name, frozenset()) | faults.FLAT | {name}
             right.update(one for one in said if one in follows)
             wrong.update(one for one in said if one not in follows)
-        for kind, make in faults.CLEAN.items():
+        for kind, make in clean_logs.CLEAN.items():
             said = found_in(make(seed), folder)
-            allowed = faults.ALLOWED.get(kind, frozenset()) | faults.FLAT
+            allowed = clean_logs.ALLOWED.get(kind, frozenset()) | faults.FLAT
             clean += 1
             accused += "problem" in said.values()
             right.update(one for one in said if one in allowed)

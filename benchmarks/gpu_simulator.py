@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import sim.training.step
+import sim.general.step
 from benchmarks.contenders import general, ours, warm, world_of
 from recast.lm.device import place, synchronise
-from sim.policies.protocol import MLP
-from sim.training.step import Training
+from sim.policies.mlp import MLP
+from sim.settings import Training
 
 Emit = Callable[[dict[str, Any]], None]
 RUNS, STEPS = 8, 2
@@ -45,7 +45,7 @@ def part(device: str, size: str, emit: Emit) -> None:
             fast = ours(world, policy, start, name, how, STEPS)
             emit(_row("fast path, one CPU core", name, group, fast, cpu))
             with contextlib.suppress(ImportError, ValueError):
-                kernel = dataclasses.replace(how, kernel="compiled")
+                kernel = how.model_copy(update={"kernel": "compiled"})
                 compiled = ours(world, policy, start, name, kernel, STEPS)
                 emit(_row("compiled kernel, one CPU core", name, group, compiled, cpu))
 
@@ -83,16 +83,16 @@ def moved(value: Any, where: torch.device) -> Any:
 @contextlib.contextmanager
 def on(where: torch.device) -> Iterator[None]:
     """The general path's draws and new tensors on the device."""
-    drawn = {name: getattr(sim.training.step, name) for name in ("uniforms", "minibatch")}
+    drawn = {name: getattr(sim.general.step, name) for name in ("uniforms", "minibatch")}
 
     def there(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda *a, **k: call(*a, **k).to(where)
 
     try:
         for name, call in drawn.items():
-            setattr(sim.training.step, name, there(call))
+            setattr(sim.general.step, name, there(call))
         with where:
             yield
     finally:
         for name, call in drawn.items():
-            setattr(sim.training.step, name, call)
+            setattr(sim.general.step, name, call)

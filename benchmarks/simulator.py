@@ -26,11 +26,13 @@ from benchmarks.cost_chart import cost_chart
 from benchmarks.measure import least, table
 from recast import STRATEGIES
 from sim.memory import keep_freed_memory
-from sim.policies.protocol import MLP, Params
+from sim.policies.mlp import MLP
+from sim.policies.protocol import Params
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
-from sim.training.step import Training
 from sim.training.trainer import train
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 AXES = {"R": "R, runs together", "B": "B, prompts", "N": "N, items", "H": "H, hidden units"}
 

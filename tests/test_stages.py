@@ -15,15 +15,17 @@ import torch
 
 from recast import STRATEGIES, build_signal, parse_strategy
 from recast.adapters.limits import why_not_estimator, why_not_trl, why_not_verl
+from recast.signal import probe
 from recast.stage import WIDEST, Rounds, Stage, bind
-from recast.strategy import STAGES, probe
+from recast.strategy import STAGES
 from recast.theory.by_hits import why_undefined
 from sim.exact import exact_world
+from sim.general.step import collect
 from sim.inputs import why_not
-from sim.policies.protocol import MLP
-from sim.training.step import Training, collect
+from sim.policies.mlp import MLP
+from sim.settings import Training
 from sim.training.trainer import train
-from sim.worlds.world import SyntheticWorld, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from workbench.diagnosis.counterfactual import counterfactual
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs.read import read_log
@@ -60,7 +62,7 @@ def world():
 
 
 def trained(world, text, **changes):
-    how = replace(HOW, **changes)
+    how = HOW.model_copy(update=changes)
     policy = MLP(8)
     start = policy.init(world.catalogue, world.train.context.shape[-1], (0, 1), torch.float64)
     strategy = parse_strategy(text)

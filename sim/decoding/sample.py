@@ -7,6 +7,8 @@ every level.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -51,11 +53,19 @@ def sample_each(
     encoded: Tensor,
     uniform: Tensor,
     temperature: float,
+    given: Tensor | None = None,
+    hint: Tensor | None = None,
 ) -> Tensor:
-    """`sample`, rollout by rollout: the reference. uniform `[R, B, G, L]` -> items `[R, B, G]`."""
+    """`sample`, rollout by rollout: the reference. uniform `[R, B, G, L]` -> items `[R, B, G]`.
+
+    With hint `[R, B]`, that many leading codes are those of given `[R, B, L]` instead of drawn.
+    """
     node = torch.zeros(uniform.shape[:3], dtype=torch.int64)
     for level, here in enumerate(catalogue.levels):
         code = _draw(policy, params, catalogue, encoded, uniform, temperature, level, node)
+        if given is not None and hint is not None:
+            known = given[..., level].unsqueeze(-1)
+            code = torch.where(level < hint.unsqueeze(-1), known, code)
         # A dead code is reached through NaN alone; its run is stopped when the gradient shows it.
         node = here.next[node, code].clamp(min=0)
     return node
@@ -82,27 +92,6 @@ def _draw(
     return (cdf <= point).sum(-1)
 
 
-def sample_hinted(
-    policy: Policy,
-    params: Params,
-    catalogue: Catalogue,
-    encoded: Tensor,
-    uniform: Tensor,
-    temperature: float,
-    target: Tensor,
-    hint: Tensor,
-) -> Tensor:
-    """`sample` behind given codes: the first `hint` `[R, B]` codes are those of target `[R, B, L]`,
-    the others are drawn. Returns items `[R, B, G]`."""
-    node = torch.zeros(uniform.shape[:3], dtype=torch.int64)
-    for level, here in enumerate(catalogue.levels):
-        drawn = _draw(policy, params, catalogue, encoded, uniform, temperature, level, node)
-        given = target[..., level].unsqueeze(-1).expand_as(drawn)
-        code = torch.where(level < hint.unsqueeze(-1), given, drawn)
-        node = here.next[node, code].clamp(min=0)
-    return node
-
-
 def path_logp_each(
     policy: Policy,
     params: Params,
@@ -115,23 +104,31 @@ def path_logp_each(
 
     item `[R, B, M]` -> `[R, B, M, L]`, nats.
     """
-    steps = []
-    for level, here in enumerate(catalogue.levels):
-        node = catalogue.path[item, level]
-        logits = policy.node_logits(params, encoded, catalogue, level, node) / temperature
-        logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
-        steps.append(logp.gather(-1, catalogue.codes[item, level].unsqueeze(-1)).squeeze(-1))
-    return torch.stack(steps, dim=-1)
+    nodes = _along(policy, params, catalogue, encoded, item, temperature)
+    codes = catalogue.codes[item].unsqueeze(-1).unbind(-2)
+    return torch.stack(
+        [logp.gather(-1, code).squeeze(-1) for logp, code in zip(nodes, codes, strict=True)], -1
+    )
 
 
 def path_entropy(
     policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
 ) -> Tensor:
     """Entropy of the policy at T = 1 at each node of given items' paths, nats; `[R, B, M, L]`."""
-    steps = []
+    nodes = _along(policy, params, catalogue, encoded, item, 1.0)
+    return torch.stack([-(logp.exp() * logp.clamp(min=-1e4)).sum(-1) for logp in nodes], dim=-1)
+
+
+def _along(
+    policy: Policy,
+    params: Params,
+    catalogue: Catalogue,
+    encoded: Tensor,
+    item: Tensor,
+    temperature: float,
+) -> Iterator[Tensor]:
+    """Log-probability of every code at each node of the items' paths; L times `[R, B, M, K]`."""
     for level, here in enumerate(catalogue.levels):
         node = catalogue.path[item, level]
-        logits = policy.node_logits(params, encoded, catalogue, level, node)
-        logp = torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)
-        steps.append(-(logp.exp() * logp.clamp(min=-1e4)).sum(-1))
-    return torch.stack(steps, dim=-1)
+        logits = policy.node_logits(params, encoded, catalogue, level, node) / temperature
+        yield torch.log_softmax(logits.masked_fill(~here.allowed[node], -torch.inf), dim=-1)

@@ -10,8 +10,8 @@ import torch
 from sim.kernel import nets
 from sim.kernel.numbers import BLOCK
 from sim.kernel.shapes import Array, Demand, Flat, Net, Paths, Rows, Scratch, Trie, Walkers
-from sim.policies import protocol as policies
-from sim.policies.loglinear import LogLinear
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
 from sim.worlds.catalogue import Catalogue
 
@@ -26,14 +26,14 @@ class Buffers(NamedTuple):
     paths: Paths
     demand: Demand
     off_path: Rows
-    frozen: Rows
+    frozen: Rows | None
     scratch: Scratch
     walkers: Walkers
 
 
 def serves(policy: Policy) -> bool:
     """Whether the kernel knows this policy."""
-    return isinstance(policy, policies.MLP | LogLinear | policies.Tabular)
+    return isinstance(policy, MLP | LogLinear | Tabular)
 
 
 def flat_of(params: Params, run: int) -> Array:
@@ -51,7 +51,7 @@ def net_of(policy: Policy, flat: Array, like: Params) -> Net:
     """Flat parameters `[n]` as the kernel reads them, by the names and shapes `[R, ..]` of like."""
     own = dict(zip(like, _cut(flat, like), strict=True))
     none = (np.empty((0, 0, 0), flat.dtype), np.empty((0, 0), flat.dtype))
-    if isinstance(policy, policies.MLP):
+    if isinstance(policy, MLP):
         return Net(nets.MLP, own["input"], own["node"], own["head"], own["bias"])
     if isinstance(policy, LogLinear):
         weight = own["weight"]
@@ -109,7 +109,7 @@ def buffers_of(net: Net, catalogue: Catalogue, batch: int, group: int, *, kl: bo
             np.zeros(batch), np.zeros(batch),
         ),
         rows(PIECE),
-        rows(max(batch, PIECE) if kl else 1),
+        rows(max(batch, PIECE)) if kl else None,
         Scratch(
             real(batch, features), whole(batch), real(batch, encoded), real(batch, encoded),
             real(batch, encoded), real(width, codes), real(features, encoded), np.empty(cells),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import inner, part
+from sim.kernel.code import inner
 from sim.kernel.numbers import binomial, draw_codes
 from sim.kernel.shapes import Array, Demand, Paths, Rules, Scratch
 
@@ -120,7 +120,7 @@ def weigh(rules: Rules, table: Array, demand: Demand, tally: Array) -> None:
             demand.miss[i, level] = -share * table[outcome, MISS]
 
 
-@part
+@inner
 def ask(paths: Paths, rules: Rules, table: Array, demand: Demand, s: Scratch, tally: Array) -> None:
     """Draw every group by the plan, and weigh it."""
     if rules.plan == PAIR:

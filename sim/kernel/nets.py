@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import blas, inner, part
+from sim.kernel.code import blas, inner
 from sim.kernel.numbers import tanh
 from sim.kernel.shapes import Array, Net, Rows
 
@@ -67,14 +67,14 @@ def add_outer(left: Array, right: Array, a: Any, b: Any, outer: Array, out: Arra
                 out[j, k] += outer[j, k]
 
 
-@part
+@inner
 def encode(net: Net, x: Array, encoded: Array) -> None:
     """What is computed once per prompt, `[B, E]`, of x `[B, D]`."""
     if net.kind != TABULAR:
         times(x, net.input, np.int64(0), np.int64(len(x)), encoded)
 
 
-@part
+@inner
 def encode_backward(grad: Net, x: Array, dencoded: Array, outer: Array) -> None:
     """Add the gradient of `encode`, given that on its result `[B, E]`."""
     if grad.kind != TABULAR:

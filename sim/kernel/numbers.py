@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from sim.kernel.code import CONTRACT, inner, part
+from sim.kernel.code import CONTRACT, inner
 from sim.kernel.shapes import Array
 
 BLOCK = 512
@@ -79,7 +79,7 @@ def tanh(x: Any, one: Any) -> Any:
     return -size if x < 0 else size
 
 
-@part
+@inner
 def mixed(x: Any) -> Any:
     """A bijection of 64 bits that leaves no pattern. Source: SplitMix64, Steele et al. 2014."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import inner, part
+from sim.kernel.code import inner
 from sim.kernel.nets import forward
 from sim.kernel.numbers import exp
 from sim.kernel.shapes import Array, Net, Paths, Rows, Rules, Scratch, Trie
@@ -56,7 +56,7 @@ def warm(rows: Rows, a: Any, b: Any, temperature: Any) -> None:
         exp_rows(heat, heat, a, b)
 
 
-@part
+@inner
 def score_paths(net: Net, trie: Trie, rules: Rules, rows: Rows, paths: Paths, s: Scratch) -> Any:
     """Score the paths of the targets in scratch s; whether all that follows is finite."""
     batch, depth = rules.batch, paths.logp.shape[1]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.kernel.code import compiled, inner, part
+from sim.kernel.code import compiled, inner
 from sim.kernel.nets import backward, encode, encode_backward, fill, forward
 from sim.kernel.path import softmax
 from sim.kernel.shapes import Array, Flat, Net, Rows, Scratch, Trie
@@ -107,7 +107,7 @@ def score_items(
             logp[i, level] = rows.logits[a + i, listed.code[a + i]] - np.log(rows.total[a + i])
 
 
-@part
+@inner
 def look_back(
     reference: Net, trie: Trie, first: Any, n: Any, frozen: Rows, listed: Listed, s: Scratch
 ) -> None:
@@ -173,14 +173,14 @@ def phase_step(
     flat: Flat,
     net: Net,
     grad: Net,
-    reference: Net,
+    reference: Net | None,
     trie: Trie,
     phase: Phase,
     terms: Terms,
     first: Any,
     last: Any,
     rows: Rows,
-    frozen: Rows,
+    frozen: Rows | None,
     listed: Listed,
     s: Scratch,
     rate: Any,
@@ -200,7 +200,7 @@ def phase_step(
                 for level in range(phase.old.shape[2]):
                     phase.old[listed.prompt[i], listed.slot[i], level] = listed.logp[i, level]
         else:
-            if terms.kl != 0:
+            if reference is not None and frozen is not None:
                 look_back(reference, trie, start, n, frozen, listed, s)
             pull_items(net, grad, phase, terms, n, rows, listed, s)
     if training:

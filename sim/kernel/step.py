@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import compiled, inner, part
+from sim.kernel.code import compiled, inner
 from sim.kernel.draw import ask, supervise
 from sim.kernel.nets import encode
 from sim.kernel.numbers import open_stream
@@ -57,7 +57,7 @@ def adam(flat: Flat, rate: Any, steps: Any) -> Any:
     return wrong == 0
 
 
-@part
+@inner
 def begin(
     net: Net,
     trie: Trie,
@@ -93,7 +93,7 @@ def run_steps(
     flat: Flat,
     net: Net,
     grad: Net,
-    reference: Net,
+    reference: Net | None,
     trie: Trie,
     prompts: Prompts,
     rules: Rules,
@@ -103,7 +103,7 @@ def run_steps(
     paths: Paths,
     demand: Demand,
     off_path: Rows,
-    frozen: Rows,
+    frozen: Rows | None,
     s: Scratch,
     walkers: Walkers,
     key: Any,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import inner, part
+from sim.kernel.code import inner
 from sim.kernel.nets import backward, encode, encode_backward, fill, forward
 from sim.kernel.numbers import draw_codes
 from sim.kernel.path import softmax, warm
@@ -48,7 +48,7 @@ def project(rows: Rows, i: Any) -> None:
         pull[i, k] -= weight[i, k] * whole
 
 
-@part
+@inner
 def look_back(
     reference: Net, trie: Trie, level: Any, rows: Rows, a: Any, b: Any, frozen: Rows, s: Scratch
 ) -> None:
@@ -89,7 +89,7 @@ def along_paths(
     rows: Rows,
     paths: Paths,
     demand: Demand,
-    frozen: Rows,
+    frozen: Rows | None,
     s: Scratch,
     walkers: Walkers,
 ) -> Any:
@@ -114,7 +114,7 @@ def along_paths(
             fresh = branch(
                 s.found, codes, trie.follow, rows.place[row], i, worth, walkers, side, fresh
             )
-        if rules.kl:
+        if frozen is not None:
             add_kl(rows, row, frozen, i, demand.kl[i], rules.estimator, s.carried)
         project(rows, row)
     return fresh
@@ -129,7 +129,7 @@ def off_paths(
     n: Any,
     rows: Rows,
     demand: Demand,
-    frozen: Rows,
+    frozen: Rows | None,
     s: Scratch,
     going: Any,
     walkers: Walkers,
@@ -149,23 +149,23 @@ def off_paths(
             fresh = branch(
                 s.found, codes, trie.follow, rows.place[i], prompt, worth, walkers, side, fresh
             )
-        if rules.kl:
+        if frozen is not None:
             add_kl(rows, i, frozen, i, demand.kl[prompt], rules.estimator, s.carried)
         project(rows, i)
     return fresh
 
 
-@part
+@inner
 def walk(
     net: Net,
     grad: Net,
-    reference: Net,
+    reference: Net | None,
     trie: Trie,
     level: Any,
     rules: Rules,
     rows: Rows,
     demand: Demand,
-    frozen: Rows,
+    frozen: Rows | None,
     s: Scratch,
     walkers: Walkers,
     there: Any,
@@ -182,7 +182,7 @@ def walk(
         forward(net, s.x, s.encoded, level, rows, top, n)
         softmax(trie.dead, rows, top, n)
         warm(rows, top, n, rules.temperature)
-        if rules.kl:
+        if reference is not None and frozen is not None:
             look_back(reference, trie, level, rows, top, n, frozen, s)
         fresh = off_paths(
             level, trie, rules, first, n, rows, demand, frozen, s, going, walkers, fresh
@@ -191,18 +191,18 @@ def walk(
     return fresh
 
 
-@part
+@inner
 def descend(
     net: Net,
     grad: Net,
-    reference: Net,
+    reference: Net | None,
     trie: Trie,
     rules: Rules,
     on_path: Rows,
     paths: Paths,
     demand: Demand,
     off_path: Rows,
-    frozen: Rows,
+    frozen: Rows | None,
     s: Scratch,
     walkers: Walkers,
     tally: Array,
@@ -212,11 +212,11 @@ def descend(
     the parity of the depth, if name_items."""
     depth, batch, there = paths.logp.shape[1], rules.batch, np.int64(0)
     fill(s.dencoded, 0)
-    if rules.kl:
+    if reference is not None:
         encode(reference, s.x, s.frozen)
     for level in range(depth):
         a, b = level * batch, (level + 1) * batch
-        if rules.kl:
+        if reference is not None and frozen is not None:
             look_back(reference, trie, level, on_path, a, b, frozen, s)
         fresh = along_paths(level, trie, rules, on_path, paths, demand, frozen, s, walkers)
         backward(net, grad, s.x, level, on_path, a, b, s.dencoded, s.outer)

@@ -1,27 +1,17 @@
-"""Small policies over semantic IDs; the run axis is axis 0.
+"""What rollouts, training and evaluation ask of a policy over semantic IDs.
 
-Parameters are a dict of tensors `[R, ...]`; every function is batched over runs and never mixes
-them. A policy gives logits over the K codes at a trie node.
+Parameters are a dict of tensors `[R, ...]`, the run axis first; every function is batched over runs
+and never mixes them. A policy gives logits over the K codes at a trie node.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sim.policies.nodes import Params as Params
-from sim.policies.nodes import (
-    Rows,
-    encode_by_table,
-    encode_by_table_backward,
-    segment_outer,
-    segment_products,
-    tanh_,
-)
-from sim.seeds import normals
 from sim.worlds.catalogue import Bucket, Catalogue
 
 
@@ -46,166 +36,3 @@ class Policy(Protocol):
     ) -> Tensor:
         """Logits of the children of one bucket's nodes, for enumeration; `[R, m, w, B]`, prompts
         last, dead slots unmasked."""
-
-
-BLOCK = 64
-"""Nodes whose hidden units are in memory at once; more would leave the cache."""
-
-
-def affine_tanh(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """weight @ tanh(x + shift) + bias with one exponential per input instead of one per sum.
-
-    tanh(x + s) = 1 - 2 / (1 + e^2x e^2s), so the sum over hidden units needs only reciprocals.
-    x `[R, 1, H, P]`, shift `[R, m, H, 1]`, weight `[R, m, w, H]`, bias `[R, m, w, 1]` ->
-    `[R, m, w, P]`. Falls back to tanh where the product of exponentials could overflow.
-    """
-    safe = 20.0 if x.dtype == torch.float32 else 170.0
-    if max(x.abs().max().item(), shift.abs().max().item()) < safe:
-        left, right = (2 * x).contiguous().exp_(), (2 * shift).exp()
-        bias, weight = bias + weight.sum(-1, keepdim=True), -2 * weight
-        found = x.new_empty(*weight.shape[:3], x.shape[-1])
-        scratch = x.new_empty(len(x), min(BLOCK, shift.shape[1]), *x.shape[2:])
-        for out, part, by, plus in zip(
-            *(torch.split(v, BLOCK, 1) for v in (found, right, weight, bias)), strict=True
-        ):
-            half = torch.mul(left, part, out=scratch[:, : part.shape[1]]).add_(1).reciprocal_()
-            torch.matmul(by, half, out=out).add_(plus)
-        return found
-    return torch.matmul(weight, torch.tanh(x + shift)) + bias
-
-
-@dataclass(frozen=True)
-class MLP:
-    """logits = tanh(x W + E[node]) V_level + c_level, with `width` hidden units."""
-
-    width: int = 64
-
-    def init(
-        self, catalogue: Catalogue, features: int, seeds: tuple[int, ...], dtype: torch.dtype
-    ) -> Params:
-        width, codes = self.width, catalogue.n_codes
-        shapes: dict[str, tuple[tuple[int, ...], float]] = {
-            "input": ((features, width), features**-0.5),
-            "node": ((catalogue.nodes, width), 0.3),
-            "head": ((catalogue.depth, width, codes), 0.1 * width**-0.5),
-        }
-        params = {
-            name: (scale * normals(seeds, f"init/{name}", shape)).to(dtype)
-            for name, (shape, scale) in shapes.items()
-        }
-        params["bias"] = torch.zeros(len(seeds), catalogue.depth, codes, dtype=dtype)
-        return params
-
-    def encode(self, params: Params, context: Tensor) -> Tensor:
-        return torch.bmm(context, params["input"])
-
-    def node_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, node: Tensor
-    ) -> Tensor:
-        runs, prompts, rows = node.shape
-        flat = (node + catalogue.levels[level].offset).view(runs, -1)
-        index = (flat + catalogue.nodes * torch.arange(runs).unsqueeze(1)).view(-1)
-        embedded = params["node"].flatten(0, 1).index_select(0, index)
-        hidden = torch.tanh(encoded.unsqueeze(2) + embedded.view(runs, prompts, rows, -1))
-        logits = torch.baddbmm(
-            params["bias"][:, level].unsqueeze(1), hidden.flatten(1, 2), params["head"][:, level]
-        )
-        return logits.view(runs, prompts, rows, -1)
-
-    def child_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> Tensor:
-        nodes = params["node"][:, catalogue.levels[level].offset + bucket.node]
-        head = params["head"][:, level].transpose(1, 2)[:, bucket.code]
-        bias = params["bias"][:, level][:, bucket.code].unsqueeze(-1)
-        return affine_tanh(encoded.transpose(1, 2).unsqueeze(1), nodes.unsqueeze(-1), head, bias)
-
-    def encode_rows(self, params: Params, context: Tensor) -> Tensor:
-        runs, prompts = context.shape[:2]
-        bounds = range(0, runs * prompts + 1, prompts)
-        return segment_products(context.flatten(0, 1), params["input"], bounds)
-
-    def forward_rows(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
-    ) -> tuple[Tensor, Tensor]:
-        hidden = params["node"].flatten(0, 1).index_select(0, rows.node(catalogue))
-        hidden = tanh_(hidden.add_(encoded.index_select(0, rows.prompt)))
-        logits = segment_products(hidden, params["head"].flatten(0, 1), rows.bounds)
-        bias = params["bias"].flatten(0, 1).index_select(0, rows.segment)
-        return logits.add_(bias), hidden
-
-    def backward_rows(
-        self,
-        params: Params,
-        catalogue: Catalogue,
-        rows: Rows,
-        saved: Tensor,
-        dlogits: Tensor,
-        grads: Params,
-        dencoded: Tensor,
-    ) -> None:
-        segment_outer(saved, dlogits, rows.bounds, grads["head"].flatten(0, 1))
-        grads["bias"].flatten(0, 1).index_add_(0, rows.segment, dlogits)
-        transposed = params["head"].flatten(0, 1).transpose(1, 2)
-        inside = segment_products(dlogits, transposed, rows.bounds)
-        inside.addcmul_(inside * saved, saved, value=-1.0)
-        grads["node"].flatten(0, 1).index_add_(0, rows.node(catalogue), inside)
-        dencoded.index_add_(0, rows.prompt, inside)
-
-    def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
-        runs, prompts = context.shape[:2]
-        bounds = range(0, runs * prompts + 1, prompts)
-        segment_outer(context.flatten(0, 1), dencoded, bounds, grads["input"])
-
-
-@dataclass(frozen=True)
-class Tabular:
-    """One free logit per (context feature, node, code): a table, for one-hot contexts."""
-
-    def init(
-        self, catalogue: Catalogue, features: int, seeds: tuple[int, ...], dtype: torch.dtype
-    ) -> Params:
-        shape = (features, catalogue.nodes, catalogue.n_codes)
-        return {"table": (0.01 * normals(seeds, "init/table", shape)).to(dtype)}
-
-    def encode(self, params: Params, context: Tensor) -> Tensor:
-        table = params["table"]
-        return torch.bmm(context, table.flatten(2)).view(*context.shape[:2], *table.shape[2:])
-
-    def node_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, node: Tensor
-    ) -> Tensor:
-        del params
-        index = (node + catalogue.levels[level].offset).unsqueeze(-1)
-        return encoded.gather(2, index.expand(*node.shape, encoded.shape[-1]))
-
-    def child_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> Tensor:
-        del params
-        index = (catalogue.levels[level].offset + bucket.node).unsqueeze(-1)
-        return encoded[:, :, index, bucket.code].movedim(1, -1)
-
-    def encode_rows(self, params: Params, context: Tensor) -> Tensor:
-        return encode_by_table(context, params["table"])
-
-    def forward_rows(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
-    ) -> tuple[Tensor, Tensor]:
-        place = rows.prompt * catalogue.nodes + rows.place
-        return encoded.view(-1, params["table"].shape[-1]).index_select(0, place), place
-
-    def backward_rows(
-        self,
-        params: Params,
-        catalogue: Catalogue,
-        rows: Rows,
-        saved: Tensor,
-        dlogits: Tensor,
-        grads: Params,
-        dencoded: Tensor,
-    ) -> None:
-        dencoded.view(-1, dlogits.shape[1]).index_add_(0, saved, dlogits)
-
-    def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
-        encode_by_table_backward(context, dencoded, grads["table"])

@@ -2,7 +2,7 @@
 
 With one block only the last token is asked, and the keys and values of the others depend on the
 user alone or on a (level, code) alone: they are computed once per prompt and once per table entry,
-not once per rollout. It has no hand-written node passes; `sim.training.step` trains it through
+not once per rollout. It has no hand-written node passes; `sim.general.step` trains it through
 autograd, one run at a time. Shapes: R runs, B prompts, M nodes, L levels, K codes, H width.
 """
 

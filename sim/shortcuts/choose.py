@@ -7,7 +7,6 @@ runs, B prompts, P = R B flat prompts, L levels.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
+from sim.general.counts import Counted
 from sim.kernel import draw
 from sim.kernel.buffers import (
     Buffers,
@@ -27,26 +27,21 @@ from sim.kernel.buffers import (
     serves,
     trie_of,
 )
-from sim.kernel.code import first_call
+from sim.kernel.code import calling
 from sim.kernel.draw import TALLIES
 from sim.kernel.shapes import Array, Flat, Net, Prompts, Rules
 from sim.kernel.step import GIVEN_GRADIENT, GIVEN_TRAIN, GRADIENT, SCORE, TRAIN, run_steps
 from sim.policies.protocol import Params, Policy
 from sim.seeds import key_of, permutation, stream
+from sim.settings import Training
 from sim.shortcuts.levels import ask_by_level
 from sim.shortcuts.plan import Plan, divisor, plan_for
-from sim.training.counts import Counted
-from sim.training.step import Training
 from sim.worlds.world import World
 
 KINDS = {"target": draw.TARGET, "hits": draw.HITS, "pair": draw.PAIR, "levels": draw.GIVEN}
 ESTIMATORS = {"k1": 1, "k2": 2, "k3": 3}
 MOST_STEPS, MOST_ROLLOUTS = 64, 2**19
 """Steps of one call, and rollouts of these: calls are rare, and progress is still told often."""
-
-
-CALLED: set[torch.dtype] = set()
-"""Precisions whose machine code this process has."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ class OneRun:
     net: Net
     grad: Net
     frozen: Array
-    reference: Net
+    reference: Net | None
     tally: Array
     taken: int = 0
     diverged_at: int | None = None
@@ -154,7 +149,7 @@ class FastPath:
         return [run.diverged_at for run in self._runs]
 
     def counted(self, run: int) -> Counted:
-        """As `sim.training.counts.Learner`."""
+        """As `sim.general.counts.Learner`."""
         one = self._runs[run]
         spent, taught = account(self._strategy, self._how, one.tally[None], np.array([one.taken]))
         groups = float(one.taken * self._how.batch)
@@ -234,7 +229,8 @@ class FastPath:
         frozen = flat_of(self._start, run)
         nets = (net_of(self._policy, x, self._start) for x in (flat.value, flat.grad, frozen))
         net, grad, reference = nets
-        return OneRun(seed, flat, net, grad, frozen, reference, np.zeros(TALLIES))
+        seen = reference if self.plan.kl_weight > 0 else None
+        return OneRun(seed, flat, net, grad, frozen, seen, np.zeros(TALLIES))
 
     def _slopes(self, first: int, steps: int) -> Array:
         """The supervised term of some steps, `[steps, 4]`."""
@@ -246,15 +242,12 @@ class FastPath:
         epoch, place = divmod(first, len(self._target) // self._how.batch)
         order = permutation(run.seed, "prompts", epoch, len(self._target))
         prompts = Prompts(self._context, self._target, order)
-        with contextlib.ExitStack() as stack:
-            if self._dtype not in CALLED:
-                stack.enter_context(first_call(str(self._dtype).removeprefix("torch.")))
+        with calling(self._dtype, *["KL"] * (run.reference is not None)):
             found: int = run_steps(
                 task, run.flat, run.net, run.grad, run.reference, self._trie, prompts, self._rules,
                 self.plan.table, slopes, *self._buffers, key_of(run.seed, "kernel"), rate, first,
                 place, run.taken, run.tally,
             )  # fmt: skip
-        CALLED.add(self._dtype)
         return found
 
     def _ask(self, run: OneRun, step: int) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from recast.strategy import Strategy
 from sim.kernel.buffers import serves
 from sim.policies.protocol import Params, Policy
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath, OneRun, share_of
 from sim.shortcuts.expected_law import law_of, path_weights, why_not_expected
 from sim.shortcuts.plan import plan_for
-from sim.training.step import Training
 from sim.worlds.world import World
 
 

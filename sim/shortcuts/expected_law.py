@@ -23,9 +23,9 @@ import torch
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
 from recast.theory.learnability import binomial_pmf
+from sim.settings import Training
 from sim.shortcuts.hits import HitTable, hit_table
 from sim.shortcuts.plan import pair_weights, plan_for
-from sim.training.step import Training
 
 FIXED = ("rollouts", "prompts", "constant")
 """Denominators that do not depend on what a batch happens to hold."""

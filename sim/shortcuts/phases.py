@@ -14,6 +14,8 @@ from torch import Tensor
 
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
+from sim.general.run import General
+from sim.general.step import Collected, splits
 from sim.kernel.buffers import (
     PIECE,
     buffers_of,
@@ -24,17 +26,13 @@ from sim.kernel.buffers import (
     serves,
     trie_of,
 )
-from sim.kernel.code import first_call
+from sim.kernel.code import calling
 from sim.kernel.phase import Listed, Phase, Terms, phase_step
-from sim.kernel.shapes import Array, Rows
+from sim.kernel.shapes import Array
 from sim.policies.protocol import Params, Policy
+from sim.settings import Training
 from sim.shortcuts.choose import ESTIMATORS
-from sim.training.general import General
-from sim.training.step import Collected, Training, splits
 from sim.worlds.world import World
-
-CALLED: set[torch.dtype] = set()
-"""Precisions whose machine code this process has."""
 
 
 class Phases(General):
@@ -84,18 +82,19 @@ class Phases(General):
     ) -> None:
         super().__init__(policy, world, strategy, start, seed, how, record)
         self._flat = flat_run(start, 0)
-        nets = (self._flat.value, self._flat.grad, flat_of(start, 0))
-        self._nets = [net_of(policy, x, start) for x in nets]
+        arrays = (self._flat.value, self._flat.grad, flat_of(start, 0))
+        net, grad, reference = (net_of(policy, x, start) for x in arrays)
         self._trie, self._taken = trie_of(world.catalogue), 0
         self._depth, width = world.catalogue.depth, strategy.width(how.group)
         batch = max(1, min(how.batch, PIECE // (width + 1)))
         items, kl = batch * (width + 1), how.kl_weight > 0
         # Rows of a batch of one prompt per item, which is what they are to a policy.
-        self._rows = buffers_of(self._nets[0], world.catalogue, items, 0, kl=kl).on_path
-        self._frozen: Rows = self._rows
-        if kl:
-            self._frozen = buffers_of(self._nets[0], world.catalogue, items, 0, kl=kl).on_path
-        self._scratch = buffers_of(self._nets[0], world.catalogue, batch, 0, kl=False).scratch
+        self._rows, seen = (
+            buffers_of(net, world.catalogue, items, 0, kl=False).on_path for _ in range(2)
+        )
+        self._nets = (net, grad, reference if kl else None)
+        self._frozen = seen if kl else None
+        self._scratch = buffers_of(net, world.catalogue, batch, 0, kl=False).scratch
         self._scratch.x[:] = 0
         places = [np.zeros(n, np.int64) for n in (items, items, items, items * self._depth)]
         logps = [np.zeros((items, self._depth)) for _ in range(2)]
@@ -129,12 +128,8 @@ class Phases(General):
             training, self._flat, *self._nets, self._trie, phase, terms, first, last, self._rows,
             self._frozen, self._listed, self._scratch, rate, self._taken,
         )  # fmt: skip
-        if self._dtype in CALLED:
+        with calling(self._dtype, "given rollouts", *["KL"] * (self._frozen is not None)):
             return bool(phase_step(*arguments))
-        with first_call(f"{self._dtype}, given rollouts".removeprefix("torch.")):
-            found = bool(phase_step(*arguments))
-        CALLED.add(self._dtype)
-        return found
 
     def _phase(self, phase: Collected) -> Phase:
         """What was rolled out, as the kernel reads it."""

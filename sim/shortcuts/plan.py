@@ -6,7 +6,7 @@ Decided from what the strategy declares and from probing it, never from its name
 - `hits`: every hit of a group, every miss and every anchor gets what the number of hits dictates;
 - `levels`: credit may look at where each miss leaves the target's path as well;
 - `target`: no rollouts at all;
-- none: the general path of `sim.training.step` trains the strategy.
+- none: the general path of `sim.general.step` trains the strategy.
 
 What the tables mean to the kernel stands in `sim.kernel.draw`. G rollouts, L levels.
 """
@@ -22,7 +22,8 @@ import torch
 
 from recast.groups import RolloutGroups
 from recast.loss import LossSettings
-from recast.strategy import Strategy, build_signal
+from recast.signal import build_signal
+from recast.strategy import Strategy
 from sim.shortcuts.hits import HitTable, hit_table
 from sim.shortcuts.levels import depends_on_levels_alone
 

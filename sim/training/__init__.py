@@ -1,1 +1,1 @@
-"""The loop over steps, its parts, and the start it begins from."""
+"""The loop over steps, who trains in it, and the start it begins from."""

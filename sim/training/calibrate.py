@@ -2,9 +2,10 @@
 
 At a given temperature SFT is stopped where the all-zero share crosses the request; a higher
 temperature needs a longer SFT, and leaves fewer groups with two hits or more. Where no temperature
-gives the wanted share of them, users are made more alike or less (`sim.worlds.world.strengths`).
-All of it is solved on the solver's prompts of `sim.training.warm_start` and measured again on
-validation and test prompts, where it must hold as well.
+gives the wanted share of them, users are made more alike or less
+(`sim.worlds.synthetic.strengths`). All of it is solved on the solver's prompts of
+`sim.training.warm_start` and measured again on validation and test prompts, where it must hold as
+well.
 """
 
 from __future__ import annotations

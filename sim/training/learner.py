@@ -7,10 +7,11 @@ from collections.abc import Callable
 from functools import cache
 
 from recast.strategy import Strategy
+from sim.general.counts import Learner
+from sim.general.run import General
+from sim.general.step import Collected
 from sim.policies.protocol import Params, Policy
-from sim.training.counts import Learner
-from sim.training.general import General
-from sim.training.step import Collected, Kernel, Training
+from sim.settings import Kernel, Training
 from sim.worlds.world import World
 
 

@@ -33,11 +33,13 @@ from sim.decoding.enumerate import (
 from sim.decoding.sample import path_logp
 from sim.evaluate import curve_sample, metrics, snapshot
 from sim.matched import matched_temperature, mean_entropy
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Policy, Tabular, affine_tanh
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP, affine_tanh
+from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
 from sim.worlds.catalogue import Catalogue, build_catalogue
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 TINY = SyntheticWorld(
     items=24, codes=4, sft_prompts=512, train_prompts=256, validation_prompts=64, test_prompts=64

@@ -15,11 +15,12 @@ from sweeping import TINY
 from recast.metrics import CURVE, PASSES, best_temperatures, pass_at_k, pass_curve
 from sim.decoding.enumerate import enumerate_logits, item_logp, tree_entropy
 from sim.evaluate import metrics, snapshot
+from sim.general.optimizer import Adam
 from sim.matched import MATCHING_USERS
 from sim.paths import target_paths
-from sim.policies.protocol import MLP
-from sim.training.optimizer import Adam
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.policies.mlp import MLP
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 from workbench.analysis.tuning import HEADLINE, mark_tuned, tried
 from workbench.execution.runner import run_sweep
 from workbench.store.runs import Store

@@ -12,13 +12,14 @@ import torch
 from recast import STRATEGIES
 from sim.decoding.enumerate import enumerate_logits, item_logp
 from sim.decoding.sample import sample
-from sim.policies.protocol import MLP
+from sim.policies.mlp import MLP
 from sim.seeds import minibatch, uniforms
-from sim.training.step import Training
+from sim.settings import Training
 from sim.training.trainer import train
 from sim.training.warm_start import all_zero_share, warm_start
 from sim.worlds.catalogue import build_catalogue
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 TINY = SyntheticWorld(
     items=24, codes=4, sft_prompts=512, train_prompts=256, validation_prompts=64, test_prompts=64

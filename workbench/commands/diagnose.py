@@ -10,9 +10,8 @@ from shutil import get_terminal_size
 import click
 import polars as pl
 
-from recast.strategies import parse_strategy
-from workbench.commands.output import FORMAT, STORE, emit, progress_bar
-from workbench.commands.reading import Reading, log_files, reading_options
+from workbench.commands.output import FORMAT, STORE, Finite, emit, progress_bar
+from workbench.commands.reading import Reading, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
@@ -25,8 +24,9 @@ from workbench.diagnosis.diagnosis import (
     summary_line,
 )
 from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
+from workbench.diagnosis.logs.read import files_of
 from workbench.diagnosis.savings import again, savings
-from workbench.errors import LogError, UserError
+from workbench.errors import UserError
 from workbench.report.log import (
     findings_table,
     html_target,
@@ -34,6 +34,7 @@ from workbench.report.log import (
     write_log_report,
     write_scalar_report,
 )
+from workbench.spec.experiment import parsed
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
 
@@ -45,7 +46,7 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
 @click.option(
     "--learnable",
     "share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Finite(0, 1, min_open=True, max_open=True),
     default=0.5,
     show_default=True,
     help="Share of learnable groups that G should reach.",
@@ -89,18 +90,11 @@ def diagnose(
     a tracker's scalars; folders are walked.
     """
     names = strategies or DEFAULT
-    try:
-        for name in names:
-            parse_strategy(name)
-    except ValueError as problem:
-        raise UserError(str(problem)) from None
+    parsed(names)
     if target is not None:
         html_target(target)
-    try:
-        found = reading.any(log_files(paths))
-        other = reading.any(log_files(against)) if against else None
-    except LogError as problem:
-        raise UserError(str(problem)) from None
+    found = reading.any(files_of(paths))
+    other = reading.any(files_of(against)) if against else None
     if other is not None:
         _against(found, other, table, style)
         return
@@ -220,10 +214,7 @@ def _few(table: pl.DataFrame, rows: int = 8) -> pl.DataFrame:
 def _simulate(found: Diagnosis | ScalarRun, store: Path, style: str) -> None:
     from workbench.diagnosis.lookalike import RIVALS, WARNING, rank, wanted_of, wanted_of_scalars
 
-    if isinstance(found, ScalarRun):
-        wanted = wanted_of_scalars(found)
-    else:
-        wanted = wanted_of(found)
+    wanted = wanted_of_scalars(found) if isinstance(found, ScalarRun) else wanted_of(found)
     with progress_bar() as show:
         ranking = rank(wanted, store, show)
     if style != "table":

@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 
+from workbench.commands.output import FINITE, Finite
 from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.diagnosis import Diagnosis, diagnose
 from workbench.diagnosis.findings.scalars import ScalarRun, take_apart
 from workbench.diagnosis.logs.layout import FIELDS, Choice
-from workbench.diagnosis.logs.mapping import MappingError, choice_of
-from workbench.diagnosis.logs.read import FORMATS, Log, files_of
+from workbench.diagnosis.logs.mapping import choice_of
+from workbench.diagnosis.logs.read import FORMATS, Log
 from workbench.diagnosis.logs.scalars import Scalars
-from workbench.errors import LogError, UserError
 from workbench.jobs.reading import read_any_guarded, read_guarded
 
 OPTIONS = (
@@ -28,11 +28,12 @@ OPTIONS = (
     click.option("--outcome", default="", metavar="COLUMN", help="The raw outcome, unshaped."),
     click.option("--map", "fields", multiple=True, metavar="FIELD=COLUMN",
                  help=f"Which column holds what, by commas; fields: {', '.join(FIELDS)}."),
-    click.option("--threshold", type=float, default=None,
+    click.option("--threshold", type=FINITE, default=None,
                  help="A hit is an outcome above it; found out by default."),
-    click.option("--tolerance", default=1e-6, show_default=True,
+    click.option("--tolerance", type=Finite(0), default=1e-6, show_default=True,
                  help="Rewards this near are equal."),
-    click.option("--group", type=click.IntRange(2), default=None, help="G of a log of scalars."),
+    click.option("--group", type=click.IntRange(2, 1_000_000), default=None,
+                 help="G of a log of scalars."),
 )  # fmt: skip
 
 
@@ -90,21 +91,10 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         group: int | None,
         **more: Any,
     ) -> Any:
-        try:
-            choice = choice_of(fields, rewards, outcome)
-        except MappingError as problem:
-            raise UserError(str(problem)) from None
+        choice = choice_of(fields, rewards, outcome)
         reading = Reading(log_format or "", choice, threshold, tolerance, group)
         return command(reading=reading, **more)
 
     for option in reversed(OPTIONS):
         wrapped = option(wrapped)
     return wrapped
-
-
-def log_files(paths: Sequence[Path]) -> list[Path]:
-    """The files of a log. Raises UserError, one line, where there are none."""
-    try:
-        return files_of(paths)
-    except LogError as problem:
-        raise UserError(str(problem)) from None

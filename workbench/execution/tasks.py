@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 
 from recast.strategies import parse_strategy
 from sim.evaluate import Snapshot
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Params, Policy, Tabular
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
+from sim.policies.protocol import Params, Policy
 from sim.policies.transformer import Transformer
-from sim.training.step import Training
-from sim.training.trainer import open_run, train
+from sim.training.trainer import Hooks, open_run, train
 from sim.training.warm_start import warm_start
 from sim.worlds.free_decoding import free_world
 from sim.worlds.replay import load_replay
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 from workbench.errors import UserError
 from workbench.spec.experiment import Experiment, WorldSpec
 from workbench.spec.keys import folder_fingerprint
@@ -99,7 +100,7 @@ def _constrained(world: WorldSpec) -> World:
         if world.data is None:
             raise UserError("world.data: a replay world needs a folder; give --data DIR")
         try:
-            return load_replay(Path(world.data), seed=world.seed, test_sample=world.test_sample)
+            return load_replay(Path(world.data), world.seed, world.test_sample, world.category)
         except ValueError as problem:
             raise UserError(str(problem)) from None
     return build_synthetic(
@@ -126,11 +127,6 @@ def build_policy(spec: Experiment) -> Policy:
         "transformer": Transformer,
     }
     return kinds[spec.policy.kind](spec.policy.width)
-
-
-def build_training(spec: Experiment) -> Training:
-    """How an experiment trains."""
-    return spec.train.training()
 
 
 _WORLDS: dict[str, World] = {}
@@ -169,7 +165,7 @@ def make_starts(task: StartTask, report: Report) -> list[Start]:
         )
     except ValueError as problem:
         raise UserError(str(problem)) from None
-    starts, how = [], build_training(spec)
+    starts, how = [], spec.train
     for i in range(len(task.seeds)):
         # A tensor of its own: what a run gives may not depend on where it lies in a larger one.
         own = {name: value[i : i + 1].clone() for name, value in warm.params.items()}
@@ -208,8 +204,8 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             parse_strategy(task.strategy),
             task.seeds,
             torch.tensor(task.rates, dtype=torch.float64),
-            build_training(spec),
-            report,
+            spec.train,
+            Hooks(report),
             opening=[start.opening for start in task.starts],
         )
     except (ValueError, ImportError) as problem:

@@ -25,15 +25,18 @@ from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
-from workbench.errors import LogError
+from workbench.errors import LogError, Refused
 from workbench.jobs.process import environment
 from workbench.jobs.record import built_from, load_record, plain_of, save_record
+from workbench.jobs.stuck import Guard
 from workbench.spec.limits import are_lifted
 
 GIBIBYTES = 2.0
 """Ceiling of the reading process."""
-SECONDS, PER_MEGABYTE = 15, 1.0
+SECONDS, PER_MEGABYTE = 9, 1.0
 """Ceiling of its processor time, and what every megabyte of files adds to it."""
+PER_SECOND = 20.0
+"""Ceiling of its time by the clock, per second of that."""
 HARMLESS = 256_000
 """Bytes of text files that are read in this process: they cannot become large."""
 
@@ -49,7 +52,8 @@ def read_guarded(
 ) -> Log:
     """`read_log` under ceilings of memory and processor time; see there for the arguments.
 
-    Raises LogError for what cannot be read, for what is no regular file, and beyond a ceiling.
+    Raises LogError for what cannot be read; Refused for what is no regular file and beyond a
+    ceiling.
     """
     found = _guarded(paths, Order(form, choice, most, names, scalars=False), progress)
     assert isinstance(found, Log)
@@ -106,14 +110,14 @@ def _guarded(paths: Sequence[Path], order: Order, progress: Progress) -> Log | S
             elif event["kind"] == "refused":
                 raise LogError(event["text"], tuple(event["columns"]))
             elif event["kind"] == "memory":
-                raise LogError(_too_much(last))
-            elif event["kind"] == "end" and event["code"] == -signal.SIGXCPU:
-                raise LogError(
+                raise Refused(_too_much(last))
+            elif event["kind"] == "end" and event["late"]:
+                raise Refused(
                     f"{plain_line(last)}: not read after {seconds} seconds of processor time; give "
                     "fewer files, or lift the ceiling with `recast --no-limits diagnose`"
                 )
             elif event["kind"] == "end" and event["code"]:
-                raise LogError(_too_much(last))
+                raise Refused(_too_much(last))
         return load_record(kind, Path(folder))
 
 
@@ -160,6 +164,7 @@ def _child(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    guard = Guard(process, PER_SECOND * order["seconds"])
     try:
         with process.stdin, process.stdout:
             process.stdin.write(json.dumps(order) + "\n")
@@ -167,20 +172,21 @@ def _child(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
             for line in process.stdout:
                 if line.endswith("\n"):
                     yield json.loads(line)
-        yield {"kind": "end", "code": process.wait()}
+        code = process.wait()
+        yield {"kind": "end", "code": code, "late": guard.late or code == -signal.SIGXCPU}
     finally:
         process.kill()
         process.wait()
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file. Raises LogError, one line, for a pipe, a device or a folder."""
+    """Bytes of a file. Raises Refused, one line, for a pipe, a device or a folder."""
     try:
         found = path.stat()
     except (OSError, ValueError):
         return 0  # the readers say what is wrong with it
     if not stat.S_ISREG(found.st_mode):
-        raise LogError(f"{plain_line(path)}: no regular file; expected a file that stays as it is")
+        raise Refused(f"{plain_line(path)}: no regular file; expected a file that stays as it is")
     return found.st_size
 
 

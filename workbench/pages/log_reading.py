@@ -8,9 +8,10 @@ from typing import NamedTuple
 import streamlit as st
 
 from workbench.diagnosis.logs.layout import Choice
-from workbench.diagnosis.logs.mapping import MappingError, choice_of
+from workbench.diagnosis.logs.mapping import choice_of
 from workbench.diagnosis.logs.read import FORMATS, mapping_guess
 from workbench.diagnosis.logs.values import number
+from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
 
@@ -67,7 +68,7 @@ def choices(view: Address) -> Choices | str:
     rewards = tuple(name.strip() for name in reward.split(",") if name.strip())
     try:
         choice = choice_of([mapped], rewards, outcome.strip())
-    except MappingError as problem:
+    except UserError as problem:
         return f"{str(problem).removeprefix('--map ')}."
     return Choices(form, choice, cut)
 

@@ -7,33 +7,30 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from recast.quoting import nearest, quoted
 from recast.strategies import parse_strategy
+from recast.strategy import Strategy
 from sim.inputs import why_not
+from sim.settings import Kernel, Training
 from workbench.errors import UserError
 from workbench.spec.limits import need_of, too_large, too_many
-from workbench.spec.plain_data import checked, parsed_toml
-
-if TYPE_CHECKING:
-    from sim.training.step import Training
+from workbench.spec.messages import validated
+from workbench.spec.plain_data import parsed_toml
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(ge=1e-12, le=10)]
-Model = TypeVar("Model", bound=BaseModel)
-Kernel = Literal["compiled", "general"]
 TuneMetric = Literal[
     "area",
     "c_at_1",
@@ -69,6 +66,10 @@ class WorldSpec(_Strict):
     ] = "synthetic"
     data: Annotated[
         str | None, Field(description="folder of a replay world, in MiniOneRec's layout")
+    ] = None
+    category: Annotated[
+        str | None,
+        Field(description="which one, where the folder holds several: the start of files' names"),
     ] = None
     task: Annotated[
         Literal["plain", "short_video", "ad", "product", "interactive", "label", "mixed"],
@@ -176,82 +177,19 @@ class StartSpec(_Strict):
     lr: Annotated[float, Field(ge=1e-12, le=1, description="Adam's learning rate in SFT")] = 0.003
 
 
-class TrainSpec(_Strict):
+class TrainSpec(Training):
     """How strategies are trained and measured; a run's bits do not depend on its company."""
 
-    steps: Annotated[Positive, Field(description="rollout phases of RL")] = 300
-    batch: Annotated[int, Field(ge=1, le=4096, description="prompts per rollout phase")] = 32
-    group: Annotated[int, Field(ge=1, le=4096, description="rollouts per prompt, G")] = 32
-    rollouts: Annotated[
-        Literal["sample", "beam"],
-        Field(description="i.i.d. samples at train.temperature, or the distinct items of a beam"),
-    ] = "sample"
     decoding: Annotated[
         Literal["trie", "free"],
         Field(
             description="down the trie of items, or free: a rollout may be no item, earning nothing"
         ),
     ] = "trie"
-    temperature: Annotated[
-        float, Field(ge=1e-3, le=100, description="of sampled rollouts; unitless")
-    ] = 1.0
-    clip_low: Annotated[
-        float, Field(ge=0, lt=1, description="how far the importance ratio may fall below 1")
-    ] = 0.2
-    clip_high: Annotated[
-        float, Field(ge=0, le=100, description="how far the importance ratio may rise above 1")
-    ] = 0.28
-    kl_weight: Annotated[
-        float, Field(ge=0, le=100, description="coefficient of the KL term to the start, per nat")
-    ] = 0.0
-    kl_estimator: Annotated[
-        Literal["k1", "k2", "k3"], Field(description="how the KL term is estimated from samples")
-    ] = "k3"
-    mini_batch: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=10_000_000,
-            description="rows per optimizer step; 0 = one step per rollout phase",
-        ),
-    ] = 0
-    updates: Annotated[
-        Literal["sampled", "expected"],
-        Field(
-            description="from sampled groups, or their expectation without sampling noise, where "
-            "credit follows from hits and the boundary pair"
-        ),
-    ] = "sampled"
-    evaluations: Annotated[
-        int, Field(ge=1, le=1000, description="points of the curve after the start")
-    ] = 10
-    curve_prompts: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=100_000,
-            description="test prompts behind each point of a learning curve; 0 = all of them",
-        ),
-    ] = 128
     precision: Annotated[
         Literal["float64", "float32"],
         Field(description="of parameters, gradients and moments while training"),
     ] = "float64"
-    kernel: Annotated[
-        Kernel,
-        Field(
-            validate_default=True,
-            description="compiled: machine code does what it can; general: all by autograd",
-        ),
-    ] = "compiled"
-    iterate: Annotated[
-        Literal["last", "mean"],
-        Field(description="which parameters count: the last, or the mean of the last half"),
-    ] = "last"
-    schedule: Annotated[
-        Literal["constant", "linear"],
-        Field(description="of the learning rate: constant, or falling linearly to 0"),
-    ] = "constant"
     lr: Annotated[
         tuple[Rate, ...],
         Field(
@@ -271,13 +209,6 @@ class TrainSpec(_Strict):
         from sim.training.learner import kernel_here
 
         return kernel_here(asked)
-
-    def training(self) -> Training:
-        """What the simulator's training needs of it."""
-        from sim.training.step import Training
-
-        others = {"lr", "tune_metric", "decoding", "precision"}
-        return Training(**self.model_dump(exclude=others))
 
 
 class Experiment(_Strict):
@@ -318,7 +249,7 @@ class Experiment(_Strict):
                 "train.updates: expected updates need a policy with hand-written passes; "
                 "expected policy.kind mlp, tabular or loglinear"
             )
-        how = self.train.training()
+        how = self.train
         for name in self.strategies:
             reason = why_not_expected(parse_strategy(name), how, DEPTH)
             if reason:
@@ -333,6 +264,17 @@ class Experiment(_Strict):
         if len(set(names)) != len(names):
             raise ValueError("a strategy is named twice")
         return names
+
+
+def parsed(names: Iterable[str], option: str = "") -> dict[str, Strategy]:
+    """Strategies by their texts. option: where a user wrote them, for the message.
+
+    Raises UserError, one line, for the first text that is none.
+    """
+    try:
+        return {name: parse_strategy(name) for name in names}
+    except ValueError as problem:
+        raise UserError(f"{option}: {problem}" if option else str(problem)) from None
 
 
 def plain_text(strategy: str) -> str:
@@ -415,95 +357,3 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
         except (ValueError, RecursionError):
             found[field] = value
     return found
-
-
-def validated(model: type[Model], raw: Mapping[str, Any]) -> Model:
-    """A checked specification. Raises UserError, one line, for the first fault."""
-    try:
-        return model.model_validate(checked(raw))
-    except ValidationError as problem:
-        raise UserError(_one_line(model, problem)) from None
-    except ValueError as problem:
-        raise UserError(str(problem)) from None
-
-
-def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
-    first = problem.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(model, first["loc"][:-1])
-        return f"{where}: unknown key; {nearest(str(first['loc'][-1]), known)}"
-    if first["type"] == "value_error":
-        message = first["msg"].removeprefix("Value error, ")
-        return f"{where}: {message}" if where else message
-    if first["type"] == "missing":
-        return f"{where}: missing; expected {expected(model, first['loc'])}"
-    if first["loc"][-1] in _BRANCHES:
-        where = ".".join(str(part) for part in first["loc"][:-1])
-    return f"{where}: got {quoted(first['input'])}; expected {expected(model, first['loc'])}"
-
-
-def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
-    schema = model.model_json_schema()
-    return list(_inside(schema, where).get("properties", schema["properties"]))
-
-
-def expected(model: type[BaseModel], where: tuple[int | str, ...]) -> str:
-    """What a field accepts, in words: `an integer >= 1 and <= 4096`."""
-    return _words(model.model_json_schema(), _inside(model.model_json_schema(), where))
-
-
-def _inside(schema: dict[str, Any], where: tuple[int | str, ...]) -> dict[str, Any]:
-    """The JSON schema of a field; the nearest enclosing one when the path leaves the schema."""
-    here = _resolved(schema, schema)
-    for part in where:
-        options = [_resolved(schema, o) for o in here.get("anyOf", [here])]
-        for option in options:
-            if part in option.get("properties", {}):
-                here = _resolved(schema, option["properties"][part])
-                break
-            inner = option.get("items" if isinstance(part, int) else "additionalProperties")
-            if isinstance(inner, dict):
-                here = _resolved(schema, inner)
-                break
-    return here
-
-
-def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in part:
-        part = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
-    return part
-
-
-_BRANCHES = ("bool", "int", "float", "str")
-"""What pydantic appends to the place of a value that may have several types."""
-
-_NOUNS = {
-    "integer": "an integer",
-    "number": "a number",
-    "string": "a text",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "a table",
-    "null": "nothing",
-}
-
-
-def _words(schema: dict[str, Any], part: dict[str, Any]) -> str:
-    if "anyOf" in part:
-        options = [_words(schema, _resolved(schema, option)) for option in part["anyOf"]]
-        return " or ".join(dict.fromkeys(o for o in options if o != "nothing"))
-    if "enum" in part or "const" in part:
-        return "one of " + ", ".join(repr(v) for v in part.get("enum", [part.get("const")]))
-    text = _NOUNS.get(part.get("type", ""), "a value")
-    if part.get("type") == "array":
-        text = "a list of at least one value" if part.get("minItems") else text
-        items = _resolved(schema, part.get("items", {}))
-        return f"{text}, each {_words(schema, items)}" if items else text
-    if "pattern" in part:
-        return f"{text} that matches {part['pattern']}"
-    low, high = part.get("minimum"), part.get("maximum")
-    above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")
-    lower = f">= {low}" if low is not None else f"> {above}" if above is not None else ""
-    upper = f"<= {high}" if high is not None else f"< {below}" if below is not None else ""
-    return " and ".join(filter(None, (f"{text} {lower}".rstrip(), upper)))

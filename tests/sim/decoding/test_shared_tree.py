@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sim.decoding.sample import path_logp, path_logp_each, sample, sample_each
 from sim.decoding.shared_tree import invert
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Policy, Tabular
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
+from sim.policies.protocol import Policy
 from sim.seeds import normals, uniforms
 from sim.worlds.catalogue import Catalogue, build_catalogue
 

@@ -17,16 +17,16 @@ from scipy.stats import binom, chisquare, kstest
 from test_choose import SEEDS, check_one_step, made_world, rough
 
 from recast import STRATEGIES
+from sim.general.optimizer import Adam
 from sim.kernel import code, numbers
 from sim.kernel.numbers import BLOCK
 from sim.kernel.shapes import Flat
 from sim.kernel.step import adam
-from sim.policies.protocol import MLP
+from sim.policies.mlp import MLP
 from sim.policies.transformer import Transformer
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
 from sim.training import learner
-from sim.training.optimizer import Adam
-from sim.training.step import Training
 from workbench.spec.experiment import load_experiment
 from workbench.spec.sweep import Sweep
 
@@ -291,9 +291,10 @@ import sys
 sys.modules["numba"] = sys.modules["llvmlite"] = None
 import torch
 from recast import STRATEGIES
-from sim.policies.protocol import MLP
-from sim.training.trainer import Training, train
-from sim.worlds.world import SyntheticWorld, build_synthetic
+from sim.policies.mlp import MLP
+from sim.settings import Training
+from sim.training.trainer import train
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 import workbench.cli, workbench.execution.tasks
 recipe = SyntheticWorld(items=20, codes=4, features=5, sft_prompts=20, train_prompts=20,
                         validation_prompts=4, test_prompts=4)
@@ -337,9 +338,10 @@ import numpy as np, torch
 from recast import STRATEGIES
 from test_choose import SEEDS, made_world, rough
 from sim.shortcuts.choose import FastPath
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Tabular
-from sim.training.step import Training
+from sim.policies.linear import LogLinear
+from sim.policies.linear import Tabular
+from sim.policies.mlp import MLP
+from sim.settings import Training
 for codes in ([(0, 0, 0), (0, 1, 2), (0, 2, 1), (1, 1, 1), (2, 0, 0)], [(0,), (2,)], [(1, 1)]):
     world = made_world(codes, 3)
     for dtype in (torch.float32, torch.float64):

@@ -12,15 +12,16 @@ from click.testing import CliRunner
 
 from recast import STRATEGIES
 from sim.decoding.sample import path_logp
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Tabular
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
 from sim.policies.transformer import Transformer
 from sim.seeds import normals
-from sim.training.step import Training
+from sim.settings import Training
 from sim.training.trainer import train
 from sim.training.warm_start import all_zero_share, warm_start
 from sim.worlds.catalogue import build_catalogue
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 from workbench.cli import cli
 from workbench.errors import UserError
 from workbench.execution.tasks import build_policy

@@ -11,15 +11,16 @@ import torch
 from recast import STRATEGIES
 from recast.groups import Origin, RolloutGroups
 from recast.loss import pack, strategy_loss
+from recast.signal import build_signal
 from recast.stages.supervised import Evidence
-from recast.strategy import build_signal
 from recast.structure import level_scores, matched_levels
 from sim.decoding.sample import path_logp_each
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Policy, Tabular
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
+from sim.policies.protocol import Policy
 from sim.seeds import minibatch, normals, stream
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath, Update
-from sim.training.step import Training
 from sim.worlds.catalogue import Catalogue, build_catalogue
 from sim.worlds.world import Prompts, World
 

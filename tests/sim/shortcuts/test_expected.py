@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from recast import STRATEGIES
 from recast.strategies import parse_strategy
 from sim.exact import _table, exact_update, exact_world
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Tabular
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
 from sim.seeds import normals
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
 from sim.shortcuts.expected import ExpectedPath
 from sim.shortcuts.expected_law import why_not_expected
-from sim.training.step import Training
 from sim.training.trainer import train
 from sim.worlds.free_decoding import free_world
-from sim.worlds.world import Prompts, SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import Prompts, World
 from workbench.cli import cli
 from workbench.errors import UserError
 from workbench.spec.experiment import load_experiment

@@ -23,15 +23,15 @@ from test_shared_tree import catalogues
 
 from recast import STRATEGIES
 from recast.groups import Origin
-from recast.strategy import build_signal
+from recast.signal import build_signal
 from recast.structure import matched_levels
 from sim.decoding.sample import path_logp_each, sample
 from sim.kernel import draw
-from sim.policies.protocol import MLP
+from sim.policies.mlp import MLP
 from sim.seeds import uniforms
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
 from sim.shortcuts.expected_law import pair_law
-from sim.training.step import Training
 from sim.training.trainer import train
 from sim.worlds.catalogue import build_catalogue
 from sim.worlds.world import Prompts, World

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from recast import STRATEGIES
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Tabular
+from sim.general.run import General
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
+from sim.settings import Training
 from sim.shortcuts.phases import Phases
-from sim.training.general import General
 from sim.training.learner import general_path
-from sim.training.step import Training
 from sim.worlds.free_decoding import free_world
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 RECIPE = SyntheticWorld(
     items=37, codes=5, features=7, latent=5, sft_prompts=64, train_prompts=96,
@@ -62,31 +63,39 @@ def check(start, ours, theirs, within=1e-7):
 @pytest.mark.parametrize("name", SERVED)
 def test_the_kernels_steps_are_those_of_autograd(world, name, mini_batch):
     """At a rate at which ratios leave the clip, with a KL term where there are several steps."""
-    how = replace(HOW, mini_batch=mini_batch, kl_weight=0.3 if mini_batch == 6 else 0.0)
+    how = HOW.model_copy(
+        update={"mini_batch": mini_batch, "kl_weight": 0.3 if mini_batch == 6 else 0.0}
+    )
     if "beam_rank" in STRATEGIES[name].needs:
-        how = replace(how, rollouts="beam")
+        how = how.model_copy(update={"rollouts": "beam"})
     assert check(*both(world, name, how)) or name in SELDOM
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
 @pytest.mark.parametrize("policy", [MLP(9), Tabular(), LogLinear()], ids=["mlp", "table", "linear"])
 def test_every_policy_and_kl_estimator(world, policy, estimator):
-    how = replace(HOW, mini_batch=12, kl_weight=0.5, kl_estimator=estimator)
+    how = HOW.model_copy(update={"mini_batch": 12, "kl_weight": 0.5, "kl_estimator": estimator})
     assert check(*both(world, "grpo", how, policy))
 
 
 @pytest.mark.parametrize("name", ["grpo", "recast", "chord"])
 def test_beams_several_targets_and_free_decoding(world, name):
-    check(*both(world, name, replace(HOW, rollouts="beam", mini_batch=12, kl_weight=0.01)))
+    check(
+        *both(
+            world,
+            name,
+            HOW.model_copy(update={"rollouts": "beam", "mini_batch": 12, "kl_weight": 0.01}),
+        )
+    )
     several = build_synthetic(replace(RECIPE, task="product"))
     assert several.train.targets is not None
-    check(*both(several, name, replace(HOW, mini_batch=12)))
-    check(*both(free_world(world), name, replace(HOW, mini_batch=12)))
+    check(*both(several, name, HOW.model_copy(update={"mini_batch": 12})))
+    check(*both(free_world(world), name, HOW.model_copy(update={"mini_batch": 12})))
 
 
 def test_in_float32_up_to_rounding(world):
     start, ours, theirs = both(
-        world, "grpo", replace(HOW, mini_batch=12), dtype=torch.float32, rate=0.001
+        world, "grpo", HOW.model_copy(update={"mini_batch": 12}), dtype=torch.float32, rate=0.001
     )
     check(start, ours, theirs, within=2e-4)
     assert next(iter(ours[0].values())).dtype == torch.float32
@@ -94,7 +103,9 @@ def test_in_float32_up_to_rounding(world):
 
 def test_a_run_that_diverges_stops_where_autograd_stops_it(world):
     for rate in (float("nan"), 1e300):
-        start, ours, theirs = both(world, "grpo", replace(HOW, mini_batch=12), rate=rate)
+        start, ours, theirs = both(
+            world, "grpo", HOW.model_copy(update={"mini_batch": 12}), rate=rate
+        )
         assert ours[2] == theirs[2] != [None]
         assert ours[1] == theirs[1]
         for key in start:
@@ -112,7 +123,7 @@ def test_only_a_loss_of_another_form_is_refused():
 @pytest.mark.parametrize("name", OTHER)
 def test_a_loss_of_another_form_is_left_to_autograd_and_trains(world, name):
     start = MLP(9).init(world.catalogue, 7, (3,), torch.float64)
-    how = replace(HOW, mini_batch=4)
+    how = HOW.model_copy(update={"mini_batch": 4})
     assert how.kernel == "compiled"
     assert Phases.of(MLP(9), world, STRATEGIES[name], start, 3, how) is None
     run = general_path(MLP(9), world, STRATEGIES[name], start, 3, how)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from recast import STRATEGIES
-from sim.policies.loglinear import LogLinear
-from sim.policies.nodes import product, segment_outer, segment_products
-from sim.policies.protocol import MLP, Policy, Tabular
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
+from sim.policies.nodes import segment_outer, segment_products
+from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
-from sim.training.trainer import TrainedRun, Training, train
+from sim.training.trainer import TrainedRun, train
 from sim.worlds.free_decoding import free_world
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 
 # Odd sizes on purpose: nothing is a multiple of a vector register.
 RECIPE = SyntheticWorld(
@@ -62,7 +64,7 @@ def in_a_process(name: str, seeds: tuple[int, ...], how: Training) -> dict[int, 
 @both_kernels
 @pytest.mark.parametrize("name", SERVED_BY)
 def test_a_run_is_bitwise_the_same_in_any_company_order_and_chunking(world, name, kernel):
-    how = replace(HOW, kernel=kernel)
+    how = HOW.model_copy(update={"kernel": kernel})
     together = run(world, name, SEEDS, how=how)
     for chunks in [[(3,)], [(2, 0, 3, 1)], [(7, 1), (3, 0, 9)]]:
         for chunk in chunks:
@@ -84,7 +86,7 @@ def test_precision_and_policy_do_not_weaken_the_promise(world, name, dtype):
 def test_products_in_pieces_do_not_weaken_the_promise(world, name, dtype):
     # At width 4,999 a product is cut after every eighth row.
     for policy in (MLP(3), MLP(64), MLP(4999)):
-        how = replace(HOW, steps=2)
+        how = HOW.model_copy(update={"steps": 2})
         both = run(world, name, (0, 1, 2), dtype, policy, how)
         assert run(world, name, (1,), dtype, policy, how)[1] == both[1]
 
@@ -92,7 +94,7 @@ def test_products_in_pieces_do_not_weaken_the_promise(world, name, dtype):
 @both_kernels
 @pytest.mark.parametrize("name", ["grpo", "recast", "rl_zvp"])
 def test_free_decoding_does_not_weaken_the_promise(world, name, kernel):
-    free, how = free_world(world), replace(HOW, kernel=kernel)
+    free, how = free_world(world), HOW.model_copy(update={"kernel": kernel})
     both = run(free, name, (0, 1, 2), how=how)
     assert run(free, name, (1,), how=how)[1] == both[1]
 
@@ -110,7 +112,7 @@ def test_kl_and_several_steps_do_not_weaken_the_promise(world, kl_weight, mini_b
 
 
 def test_a_worker_process_returns_the_same_bits(world):
-    kernels = [HOW, replace(HOW, kernel="general")]
+    kernels = [HOW, HOW.model_copy(update={"kernel": "general"})]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = {
             (name, chunk, how): pool.submit(in_a_process, name, chunk, how)
@@ -127,7 +129,7 @@ def test_a_worker_process_returns_the_same_bits(world):
 @pytest.mark.parametrize("name", SERVED_BY)
 def test_a_run_that_turns_nan_stops_and_its_siblings_do_not_feel_it(world, name, kernel):
     rates = {1: float("nan"), 3: 1e300}
-    how = replace(HOW, evaluations=3, kernel=kernel)
+    how = HOW.model_copy(update={"evaluations": 3, "kernel": kernel})
     company = run(world, name, SEEDS, rates=rates, how=how)
     assert company[1].diverged_at == 1
     assert company[3].diverged_at is not None
@@ -173,7 +175,7 @@ def test_products_of_one_run_do_not_depend_on_where_it_lies():
         for n, p, q in SHAPES:
             left = torch.randn(n, p, generator=rng, dtype=torch.float64).to(dtype)
             right = torch.randn(p, q, generator=rng, dtype=torch.float64).to(dtype)
-            alone = product(left, right)
+            alone = segment_products(left, right.unsqueeze(0), [0, n])
             for before in (0, 1, 2, 3, 5, 10):
                 rows = torch.cat([torch.ones(before, p, dtype=dtype), left])
                 column = torch.cat([torch.ones(before * q + before), right.reshape(-1)]).to(dtype)

@@ -18,16 +18,19 @@ from recast import STRATEGIES
 from sim.decoding.enumerate import enumerate_logits, item_logp
 from sim.decoding.sample import sample
 from sim.evaluate import metrics
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Policy, Tabular
+from sim.general.step import collect, updates
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
+from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
 from sim.seeds import normals, uniforms
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
-from sim.training.step import Training, collect, updates
 from sim.training.trainer import train
 from sim.worlds.catalogue import Catalogue, build_catalogue
 from sim.worlds.free_decoding import MOST_DEAD_ENDS, free_catalogue, free_world, places
-from sim.worlds.world import SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic
+from sim.worlds.world import World
 from workbench.cli import cli
 from workbench.spec.experiment import load_experiment
 from workbench.spec.later_fields import ADDED

@@ -12,8 +12,9 @@ import torch
 
 from recast import STRATEGIES
 from recast.items import read_folder
-from sim.policies.protocol import MLP
-from sim.training.trainer import Training, train
+from sim.policies.mlp import MLP
+from sim.settings import Training
+from sim.training.trainer import train
 from sim.worlds.replay import RECENT, load_replay
 from sim.worlds.world import World
 from workbench.errors import UserError

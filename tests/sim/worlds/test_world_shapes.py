@@ -15,22 +15,25 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import sim.worlds.world
+import sim.worlds.synthetic
 from recast import STRATEGIES
 from recast.groups import Origin
 from recast.structure import matched_levels
 from sim.decoding.enumerate import enumerate_logits, item_logp, tree_entropy
 from sim.decoding.sample import sample, sample_each
-from sim.policies.loglinear import LogLinear
-from sim.policies.protocol import MLP, Policy, Tabular
+from sim.general.step import collect
+from sim.policies.linear import LogLinear, Tabular
+from sim.policies.mlp import MLP
+from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
 from sim.seeds import normals, stream, uniforms
+from sim.settings import Training
 from sim.shortcuts.choose import FastPath
-from sim.training.step import Training, collect
 from sim.training.trainer import train
 from sim.worlds.catalogue import Catalogue, build_catalogue
 from sim.worlds.free_decoding import free_world
-from sim.worlds.world import ROWS, Prompts, SyntheticWorld, World, build_synthetic
+from sim.worlds.synthetic import ROWS, SyntheticWorld, build_synthetic
+from sim.worlds.world import Prompts, World
 
 FEATURES = 3
 POLICIES: dict[str, Policy] = {
@@ -256,10 +259,10 @@ def test_a_world_built_in_blocks_has_the_bits_of_one_built_at_once(task, drift, 
         items=40, codes=5, task=task, drift=drift, heterogeneity=0.5,
         sft_prompts=1025, train_prompts=770, validation_prompts=258, test_prompts=515,
     )  # fmt: skip
-    assert len(sim.worlds.world.blocks(515)) == 2
+    assert len(sim.worlds.synthetic.blocks(515)) == 2
     parts = splits(build_synthetic(recipe))
-    monkeypatch.setattr(sim.worlds.world, "ROWS", 2000)
-    assert len(sim.worlds.world.blocks(1025)) == 1
+    monkeypatch.setattr(sim.worlds.synthetic, "ROWS", 2000)
+    assert len(sim.worlds.synthetic.blocks(1025)) == 1
     for name, whole in splits(build_synthetic(recipe)).items():
         part = parts[name]
         assert torch.equal(part.context, whole.context)
@@ -272,7 +275,7 @@ def test_a_world_built_in_blocks_has_the_bits_of_one_built_at_once(task, drift, 
 
 @pytest.mark.parametrize("size", [1, 255, 256, 257, 511, 512, 600, 1023, 4096])
 def test_blocks_cover_every_prompt_in_order_and_none_is_small(size):
-    found = sim.worlds.world.blocks(size)
+    found = sim.worlds.synthetic.blocks(size)
     assert torch.cat(found).tolist() == list(range(size))
     assert all(min(size, ROWS) <= len(some) < 2 * ROWS for some in found)
 

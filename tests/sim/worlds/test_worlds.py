@@ -14,22 +14,17 @@ from hypothesis import strategies as st
 
 from recast import STRATEGIES
 from sim.evaluate import metrics
-from sim.policies.protocol import MLP
+from sim.general.step import collect
+from sim.policies.mlp import MLP
 from sim.seeds import stream
+from sim.settings import Training
 from sim.training.calibrate import calibrate, not_held_out
-from sim.training.step import Training, collect
 from sim.training.trainer import train
 from sim.training.warm_start import all_zero_share, warm_start
 from sim.worlds.ceilings import ceilings, recall_share
-from sim.worlds.world import (
-    TASKS,
-    Prompts,
-    SyntheticWorld,
-    World,
-    build_synthetic,
-    strengths,
-    with_popularity,
-)
+from sim.worlds.synthetic import SyntheticWorld, build_synthetic, strengths
+from sim.worlds.tasks import TASKS
+from sim.worlds.world import Prompts, World, with_popularity
 from workbench.cli import cli
 from workbench.execution.tasks import build_world
 from workbench.spec.experiment import load_experiment, preset_names

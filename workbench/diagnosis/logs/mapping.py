@@ -6,17 +6,14 @@ from collections.abc import Sequence
 
 from workbench.diagnosis.logs.layout import FIELDS, Choice
 from workbench.diagnosis.logs.problems import plain_line
-
-
-class MappingError(ValueError):
-    """A mapping that cannot be meant; the message is one line."""
+from workbench.errors import UserError
 
 
 def choice_of(said: Sequence[str], rewards: Sequence[str] = (), outcome: str = "") -> Choice:
     """The choice that mappings mean, each one or several of FIELD=COLUMN, separated by commas;
     rewards and outcome as the user named them besides.
 
-    reward may come several times: its columns are added up. Raises MappingError.
+    reward may come several times: its columns are added up. Raises UserError.
     """
     added, fields, raw = list(rewards), {}, outcome
     for part in (one for text in said for one in text.split(",")):
@@ -24,9 +21,9 @@ def choice_of(said: Sequence[str], rewards: Sequence[str] = (), outcome: str = "
             continue
         name, sign, column = (piece.strip() for piece in part.partition("="))
         if not sign or not column:
-            raise MappingError(f"--map {plain_line(part, 40)}: expected FIELD=COLUMN")
+            raise UserError(f"--map {plain_line(part, 40)}: expected FIELD=COLUMN")
         if name not in FIELDS:
-            raise MappingError(
+            raise UserError(
                 f"--map {plain_line(part, 40)}: no field {plain_line(name, 20)}; expected one of "
                 f"{', '.join(FIELDS)}"
             )
@@ -35,10 +32,7 @@ def choice_of(said: Sequence[str], rewards: Sequence[str] = (), outcome: str = "
         elif name == "outcome":
             raw = column
         elif name in fields:
-            raise MappingError(f"--map {plain_line(part, 40)}: {name} is mapped twice")
+            raise UserError(f"--map {plain_line(part, 40)}: {name} is mapped twice")
         else:
             fields[name] = column
     return Choice(tuple(added), raw, tuple(fields.items()))
-
-
-__all__ = ["MappingError", "choice_of"]

@@ -12,9 +12,9 @@ import trainer_logs
 from recast import REGIMES
 from workbench.diagnosis.diagnosis import diagnose, regime_table
 from workbench.diagnosis.logs.formats import FORMATS
-from workbench.diagnosis.logs.mapping import MappingError, choice_of
+from workbench.diagnosis.logs.mapping import choice_of
 from workbench.diagnosis.logs.read import files_of, read_log
-from workbench.errors import LogError
+from workbench.errors import LogError, UserError
 
 ROWS = planted.log(5, steps=4, batch=6, group=4)
 
@@ -92,7 +92,7 @@ def test_a_log_of_an_unknown_format_says_its_columns_and_the_mapping_that_reads_
     ],
 )
 def test_a_mapping_that_cannot_be_meant_is_one_line(said, why):
-    with pytest.raises(MappingError, match=why):
+    with pytest.raises(UserError, match=why):
         choice_of([said])
 
 

@@ -1,0 +1,244 @@
+"""One learning step of R runs: roll out, judge, repair, credit, and the losses to differentiate.
+
+The general path, readable and slow: it serves every strategy through autograd. Shapes: R runs,
+B prompts, G rollouts, L codes, U rows that reach the actor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from recast import accounting
+from recast.groups import RolloutGroups
+from recast.loss import Rows, pack, strategy_loss
+from recast.signal import Signal, build_signal
+from recast.stage import State
+from recast.stages.gate import Visit
+from recast.stages.supervised import Evidence
+from recast.strategy import Strategy
+from sim.decoding.sample import path_logp
+from sim.general.rollouts import Batch, Roller
+from sim.policies.protocol import Params, Policy
+from sim.seeds import uniforms
+from sim.settings import Training
+from sim.worlds.catalogue import Catalogue
+from sim.worlds.world import World
+
+_T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One rollout phase. signal, items `[R, B, W]` (anchors written in) and rows: None when the
+    strategy samples nothing. rollouts, skipped `[R]`: sampled, and prompts never rolled out."""
+
+    batch: Batch
+    rollouts: Tensor
+    skipped: Tensor
+    signal: Signal | None = None
+    items: Tensor | None = None
+    rows: Rows | None = None
+    state: State = field(default_factory=dict)
+
+
+def collect(
+    policy: Policy,
+    params: Params,
+    world: World,
+    strategy: Strategy,
+    seeds: tuple[int, ...],
+    step: int,
+    how: Training,
+    state: State,
+) -> Collected:
+    """Roll out, judge, repair and credit. state: from the previous step, or `Strategy.start`."""
+    roller = Roller(policy, params, world, strategy, seeds, step, how)
+    batch = roller.draw("prompts", step)
+    none = torch.zeros(len(seeds), dtype=torch.int64)
+    if not strategy.needs_rollouts:
+        return Collected(batch, none, none, state=state)
+    with torch.no_grad():
+        keep, visit = _gate(world, strategy, seeds, step, how, batch.prompt, state)
+        rolled = roller.roll(batch, keep)
+        batch, groups = rolled.batch, rolled.groups
+        signal = build_signal(strategy, groups, state)
+        state = signal.state
+        if visit is not None:
+            state = {
+                **state,
+                **strategy.stage("gate").carry(visit, rolled.first, keep, state=state),
+            }
+        items = signal.groups.item
+        assert items is not None
+        items = torch.where(items < 0, batch.target.unsqueeze(-1), items)
+        rows = pack(signal, strategy.width(how.group))
+    return Collected(batch, rolled.rollouts, (~keep).sum(-1), signal, items, rows, state)
+
+
+def updates(
+    policy: Policy,
+    params: Params,
+    reference: Params,
+    world: World,
+    strategy: Strategy,
+    how: Training,
+    collected: Collected,
+    progress: float,
+) -> list[Callable[[Params], Tensor]]:
+    """The losses of one rollout phase, one per optimizer step; each maps parameters to `[R]`.
+
+    Prompts are split so that about `mini_batch` rows share a step; all of them measure their ratio
+    against `params`, which rolled out. progress: share of training done, for schedules.
+    """
+    parts = splits(strategy, how, collected.batch.prompt.shape[1])
+    old = None
+    known = collected.rows is not None and collected.rows.index.shape[-1] > 0
+    if len(parts) > 1 and known and collected.items is not None and collected.rows is not None:
+        with torch.no_grad():
+            encoded = policy.encode(params, collected.batch.context)
+            index = collected.items.gather(-1, collected.rows.index)
+            old = path_logp(policy, params, world.catalogue, encoded, index)
+
+    def loss_of(part: slice) -> Callable[[Params], Tensor]:
+        def loss(leaves: Params) -> Tensor:
+            return _loss(
+                policy,
+                leaves,
+                reference,
+                world,
+                strategy,
+                how,
+                _part(collected, part),
+                None if old is None else old[:, part],
+                progress,
+            )
+
+        return loss
+
+    return [loss_of(part) for part in parts]
+
+
+def splits(strategy: Strategy, how: Training, prompts: int) -> list[slice]:
+    """The prompts that share each optimizer step of a phase: about `mini_batch` rows of them."""
+    wide = strategy.width(how.group) + int(strategy.learns_from_target)
+    size = max(1, how.mini_batch // wide) if how.mini_batch else prompts
+    return [slice(start, start + size) for start in range(0, prompts, size)]
+
+
+def account(
+    strategy: Strategy, collected: Collected, steps: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What one phase cost, counts `[R]` of `CostLedger`, and how much of its groups taught."""
+    prompts = collected.batch.prompt.shape[1]
+    return accounting.account(strategy, collected.signal, prompts, collected.rollouts, steps)
+
+
+def _gate(
+    world: World,
+    strategy: Strategy,
+    seeds: tuple[int, ...],
+    step: int,
+    how: Training,
+    prompt: Tensor,
+    state: State,
+) -> tuple[Tensor, Visit | None]:
+    """Which prompts are rolled out, bool `[R, B]`, and the visit that the gate must remember."""
+    if not strategy.has_gate:
+        return torch.ones_like(prompt, dtype=torch.bool), None
+    draw = uniforms(seeds, "gate", step, (how.batch,))
+    visit = Visit(prompt, draw, step < len(world.train) // how.batch)
+    keep: Tensor = strategy.stage("gate")(visit, state=state)
+    return keep, visit
+
+
+def _part(collected: Collected, part: slice) -> Collected:
+    """The prompts of one mini-batch."""
+    if part.start == 0 and part.stop >= collected.batch.prompt.shape[1]:
+        return collected
+
+    def cut(whole: _T) -> _T:
+        found: dict[str, Any] = {}
+        for item in fields(whole):
+            value = getattr(whole, item.name)
+            if isinstance(value, Tensor):
+                found[item.name] = value[:, part]
+            elif isinstance(value, RolloutGroups):
+                found[item.name] = cut(value)
+        return replace(whole, **found)
+
+    return replace(
+        collected,
+        batch=cut(collected.batch),
+        signal=None if collected.signal is None else cut(collected.signal),
+        items=None if collected.items is None else collected.items[:, part],
+        rows=None if collected.rows is None else cut(collected.rows),
+    )
+
+
+def _loss(
+    policy: Policy,
+    params: Params,
+    reference: Params,
+    world: World,
+    strategy: Strategy,
+    how: Training,
+    part: Collected,
+    old_logp: Tensor | None,
+    progress: float,
+) -> Tensor:
+    """Loss of each run on one mini-batch, `[R]`; only the rows that reach the actor are scored."""
+    catalogue = world.catalogue
+    encoded = policy.encode(params, part.batch.context)
+    needs_reference = bool(how.kl_weight) or "reference" in strategy.needs
+    frozen = None
+    if needs_reference:
+        with torch.no_grad():
+            frozen = policy.encode(reference, part.batch.context)
+    evidence = None
+    if strategy.learns_from_target:
+        target = part.batch.target.unsqueeze(-1)
+        target_ref = None
+        if frozen is not None:
+            with torch.no_grad():
+                target_ref = path_logp(policy, reference, catalogue, frozen, target).squeeze(-2)
+        logp = path_logp(policy, params, catalogue, encoded, target).squeeze(-2)
+        several = _every_target(policy, params, catalogue, encoded, part.batch.targets)
+        evidence = Evidence(logp, target_ref, progress, targets_logp=several)
+    if part.signal is None or part.items is None or part.rows is None:
+        assert evidence is not None
+        alone: Tensor = strategy.stage("supervised")(evidence)
+        return alone.mean(-1)
+    row_logp = ref_logp = None
+    if part.rows.index.shape[-1]:
+        items = part.items.gather(-1, part.rows.index)
+        row_logp = path_logp(policy, params, catalogue, encoded, items)
+        old_logp = row_logp.detach() if old_logp is None else old_logp
+        if frozen is not None:
+            with torch.no_grad():
+                ref_logp = path_logp(policy, reference, catalogue, frozen, items)
+    return strategy_loss(
+        strategy,
+        part.signal,
+        part.rows,
+        length=catalogue.depth,
+        settings=how.loss,
+        logp=row_logp,
+        old_logp=old_logp,
+        ref_logp=ref_logp,
+        evidence=evidence,
+    )
+
+
+def _every_target(
+    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, targets: Tensor
+) -> Tensor | None:
+    """Log-probability of each of a prompt's targets `[R, B, M]`, -inf for none; None with one."""
+    if targets.shape[-1] == 1:
+        return None
+    logp = path_logp(policy, params, catalogue, encoded, targets.clamp(min=0)).sum(-1)
+    return logp.masked_fill(targets < 0, -torch.inf)
