@@ -1,75 +1,71 @@
-"""How a training step and memory grow with the catalogue: python -m benchmarks.catalogue.
+"""What a large catalogue costs: the trie, rollouts, beams and exact path likelihoods.
 
-Catalogues of random semantic IDs with 256 codes a level, as real codebooks have; one MLP run from
-its first parameters; milliseconds of processor time per step, least of many, and the peak memory of
-a process of its own for each size.
+    python -m benchmarks.catalogue [ITEMS] [CODES]
+
+By default a million items with 8,192 codes per level and the small model. Processor seconds of one
+run on one thread, and peak memory of the process; no other run is compared.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import random
 import resource
-import subprocess
 import sys
-from typing import Any
+import time
 
-import numpy as np
 import torch
 
-from benchmarks.contenders import ours
-from benchmarks.measure import least, table
-from sim.policies.mlp import MLP
-from sim.settings import Training
-from sim.worlds.catalogue import build_catalogue
-from sim.worlds.world import Prompts, World
+from benchmarks.measure import table
+from recast.lm.decode import beams, sample
+from recast.lm.evaluate import entropy_curve
+from recast.lm.models import SmallModel, build_small
+from recast.lm.seeds import uniforms
+from recast.lm.sft import target_logps
+from recast.lm.trie import build_trie
+from recast.lm.vocabulary import small_vocabulary
 
-CODES, FEATURES, PROMPTS = 256, 64, 2048
-
-
-def world_of(items: int, levels: int) -> World:
-    """Random IDs, prompts and targets."""
-    rng = np.random.default_rng(0)
-    ids = np.unique(rng.integers(0, CODES**levels, 2 * items))
-    ids = rng.permutation(ids)[:items]
-    codes = np.stack([ids // CODES**level % CODES for level in reversed(range(levels))], 1)
-    catalogue = build_catalogue(codes, CODES)
-    context = torch.randn(PROMPTS, FEATURES, generator=torch.Generator().manual_seed(0))
-    prompts = Prompts(context, torch.from_numpy(rng.integers(0, items, PROMPTS)))
-    return World("random", catalogue, prompts, prompts, prompts, prompts)
-
-
-def one(items: int, levels: int, seconds: float) -> dict[str, Any]:
-    """The row of one size."""
-    world, policy = world_of(items, levels), MLP(64)
-    start = policy.init(world.catalogue, FEATURES, (0,), torch.float32)
-    row: dict[str, Any] = {"items": items, "levels": levels, "nodes": world.catalogue.nodes}
-    for name in ("grpo", "recast"):
-        how = Training(steps=1000, group=32)
-        timed = {"ours": ours(world, policy, start, name, how, 16)}
-        row[f"{name}, ms"] = least(timed, 16, seconds)["ours"]
-    row["peak memory, GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return row
+PROMPTS, GROUP, WIDTH = 16, 32, 50
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--items", type=int, nargs="+", default=[1_000, 30_000, 1_000_000])
-    parser.add_argument("--levels", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each measurement")
-    parser.add_argument("--alone", action="store_true", help="one size, in this process, as JSON")
-    given = parser.parse_args()
+    items, codebook = (int(word) for word in (*sys.argv[1:], "1000000", "8192")[:2])
     torch.set_num_threads(1)
-    if given.alone:
-        print(json.dumps(one(given.items[0], given.levels, given.seconds)))
-        return
+    draw = random.Random(0)
+    sids = set[tuple[int, ...]]()
+    while len(sids) < items:
+        # Codes as they come from clustering: some are used much more than others.
+        sids.add(tuple(int(codebook * draw.random() ** 2) for _ in range(3)))
     rows = []
-    for items in given.items:
-        command = [sys.executable, "-m", "benchmarks.catalogue", "--alone", "--items", str(items)]
-        command += ["--levels", str(given.levels), "--seconds", str(given.seconds)]
-        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        rows.append(json.loads(found.splitlines()[-1]))
-    table("Step and memory against the catalogue (float32, R = 1, G = 32, H = 64)", rows)
+
+    def took(what: str, began: float) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        rows.append({"what": what, "seconds": time.process_time() - began, "peak_gib": peak})
+
+    began = time.process_time()
+    listed = sorted(sids)
+    took("catalogue in Python, sorted", began)
+    began = time.process_time()
+    trie = build_trie(listed)
+    took(f"trie: children at most {', '.join(map(str, trie.width))}", began)
+    vocabulary = small_vocabulary(3, codebook)
+    model = build_small(vocabulary, SmallModel(), 0).eval()
+    histories = [[draw.choice(listed) for _ in range(10)] for _ in range(PROMPTS)]
+    prompts = vocabulary.prompts(histories)
+    target = torch.tensor([draw.choice(listed) for _ in range(PROMPTS)])
+    began = time.process_time()
+    sample(model, vocabulary, trie, prompts, uniforms(0, "rollouts", 0, (PROMPTS, GROUP, 3)))
+    took(f"{PROMPTS} x {GROUP} rollouts", began)
+    began = time.process_time()
+    beams(model, vocabulary, trie, prompts, WIDTH)
+    took(f"{PROMPTS} x {WIDTH} beams", began)
+    with torch.no_grad():
+        began = time.process_time()
+        target_logps(model, vocabulary, trie, prompts, target, (1.0,))
+    took(f"{PROMPTS} path likelihoods", began)
+    began = time.process_time()
+    entropy_curve(model, vocabulary, trie, prompts)(1.0)
+    took(f"entropy of {PROMPTS} prompts, sampled", began)
+    table(f"A catalogue of {items:,} items, {codebook:,} codes per level", rows)
 
 
 if __name__ == "__main__":

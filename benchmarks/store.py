@@ -15,8 +15,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import workbench.store.files
-from recast.ledger import RunRecord
-from workbench.analysis.summary import COST, QUALITY, REGIME, SIGNAL
+from recast.ledger import COST, RunRecord
+from workbench.analysis.summary import QUALITY, REGIME, SIGNAL
 from workbench.spec.experiment import load_experiment
 from workbench.spec.keys import run_config, run_key
 from workbench.store.runs import Store

@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 CASES = {
     "grpo, down the trie": ("grpo_trl", False),
     "recast, down the trie": ("recast", False),
+    "grpo_sft, down the trie": ("grpo_sft", False),
     "recast, TRL generates": ("recast", True),
+    "target_power, no rollouts": ("target_power", False),
 }
 
 
@@ -44,7 +46,9 @@ def inside() -> None:
                 norms = [row["grad_norm"] for row in it.state.log_history if "grad_norm" in row]
             found[label] = ", ".join(f"{norm:.4f}" for norm in norms)
         except Exception as problem:  # noqa: BLE001  # whatever a release does is its row
-            found[label] = f"{type(problem).__name__}: {str(problem).splitlines()[0][:60]}"
+            said = f"{type(problem).__name__}: {str(problem).splitlines()[0][:60]}"
+            # Without triton trl 1.15 has None where its fused log-softmax would be.
+            found[label] = "needs triton" if said.endswith("no attribute 'apply'") else said
     print(json.dumps(found))
 
 

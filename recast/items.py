@@ -23,13 +23,19 @@ _CODE = re.compile(r"<([a-z])_(\d+)>")
 
 @dataclass(frozen=True)
 class Interaction:
-    """One logged step: who, what came before (oldest first), what came next, and for which task
-    (empty where the data names none)."""
+    """One logged step: who, what came before (oldest first), what came next, for which task
+    (empty where the data names none), and further right answers, distinct, where there are any."""
 
     user: str
     history: tuple[Codes, ...]
     target: Codes
     task: str = ""
+    more: tuple[Codes, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Codes, ...]:
+        """Every right answer, the first one first."""
+        return (self.target, *self.more)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def read_folder(folder: Path, codebook: int = 256, category: str | None = None) 
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         listed = [read_sid("".join(codes)) for codes in index.values()]
-    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise ValueError(f"{path}: not an index of item -> codes: {problem}") from None
     if not listed:
         raise ValueError(f"{path}: the index holds no items")

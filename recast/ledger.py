@@ -6,7 +6,7 @@ Neither writes files: `workbench.store.runs` does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -30,6 +30,14 @@ class CostLedger:
     def plus(self, spent: Mapping[str, int]) -> CostLedger:
         """With one step's cost added, by the names of the fields."""
         return CostLedger(**{name: value + spent[name] for name, value in asdict(self).items()})
+
+
+COST = tuple(item.name for item in fields(CostLedger))
+"""The counts of the ledger, by name."""
+
+TAUGHT = ("learnable", "signal_count", "update_width", "repaired")
+"""What groups taught, means over groups: share with a signal, gradient-signal count, rows that
+reach the actor, share with an anchor."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ docs/sources.md says how each row was checked against its source.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+from recast.composition import compose
 from recast.quoting import nearest
-from recast.strategy import Strategy, compose
+from recast.strategy import Strategy
 
 _PAIR: dict[str, Any] = {"credit": "sign", "update": "active", "denominator": "prompts"}
 _TARGET_ONLY: dict[str, Any] = {
@@ -515,4 +517,8 @@ def parse_strategy(text: str) -> Strategy:
         return STRATEGIES[text]
     if "=" not in text.split("(")[0]:
         raise ValueError(f"strategy: unknown {text!r}; {nearest(text, STRATEGIES)}")
-    return compose(text)
+    return _composed(text)
+
+
+_composed = lru_cache(maxsize=1024)(compose)
+"""A run's text is read where it is checked, named, planned and trained: it is taken apart once."""

@@ -157,17 +157,19 @@ def appended(group: list[Rollout], has_target: bool) -> list[Rollout]:
 
 
 def distinct(group: list[Rollout], factor: float = 1.5) -> list[int]:
-    """Hits, then first occurrences of missed items, then repeats, cut to width / factor."""
+    """As MiniOneRec's select_completion: hits, then rounds over the missed items, most frequent
+    first, one copy of each in a round; cut to width / factor."""
     order = sorted(range(len(group)), key=lambda i: (group[i].key, i))
-
-    def rank(i: int) -> int:
-        if is_hit(group[i]):
-            return 0
-        earlier = order[: order.index(i)]
-        return 2 if any(group[j].item == group[i].item for j in earlier) else 1
-
+    kept = [i for i in order if is_hit(group[i])]
+    copies: dict[object, list[int]] = {}
+    for i in order:
+        if not is_hit(group[i]):
+            copies.setdefault(group[i].item, []).append(i)
+    queues = sorted(copies.values(), key=len, reverse=True)
+    for turn in range(len(group)):
+        kept += [queue[turn] for queue in queues if turn < len(queue)]
     keep = max(1, round(len(group) / factor)) if group else 0
-    return sorted(sorted(order, key=rank)[:keep])
+    return sorted(kept[:keep])
 
 
 def balanced(group: list[Rollout], keep: int) -> list[int]:

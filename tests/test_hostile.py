@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench.diagnosis.logs.scalars import Scalars, read_scalars
 from workbench.errors import LogError
 from workbench.jobs import reading
 
@@ -61,6 +62,28 @@ def test_what_is_read_under_guard_is_what_is_read_without():
         plain.total,
     )
     assert guarded.problems.lines() == plain.problems.lines()
+
+
+@pytest.mark.parametrize("what", ["history", "numbers"])
+def test_scalars_are_read_under_the_same_ceilings(what, tmp_path, monkeypatch):
+    """A table of scalars of half a megabyte that holds forty million numbers; and an honest one."""
+    monkeypatch.setattr(reading, "GIBIBYTES", 0.7)
+    monkeypatch.setattr(reading, "SECONDS", 20)
+    rows = 40_000_000 if what == "numbers" else 300
+    code = (
+        "import sys, polars as pl; n = int(sys.argv[2]); "
+        "pl.select(step=pl.int_range(n, dtype=pl.Int32), reward=pl.lit(0.5), entropy=pl.lit(0.5))"
+        ".write_parquet(sys.argv[1], statistics=False)"
+    )
+    path = tmp_path / "history.parquet"
+    subprocess.run([sys.executable, "-c", code, str(path), str(rows)], check=True)
+    if what == "numbers":
+        with pytest.raises(LogError):
+            reading.read_any_guarded([path])
+        return
+    found = reading.read_any_guarded([path])
+    assert isinstance(found, Scalars)
+    assert found.frame.equals(read_scalars([path]).frame)
 
 
 def test_a_pipe_is_refused_and_never_waited_for(tmp_path):

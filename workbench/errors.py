@@ -28,3 +28,7 @@ class LogError(UserError):
     def __init__(self, message: str, columns: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.columns = tuple(columns)
+
+
+class Refused(LogError):
+    """A log that is not to be read: no regular file, or beyond the ceilings of memory and time."""

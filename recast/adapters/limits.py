@@ -17,13 +17,13 @@ SEEN = frozenset({"length"})
 
 def why_not_trl(strategy: Strategy, group: int | None = None) -> str | None:
     """Why `recast.adapters.trl.RecastGRPOTrainer` cannot serve a strategy."""
-    found = _not_in_place(strategy, "TRL's loss has")
+    found = _not_in_place(strategy)
     return f"{found}; use `recast lm rl`" if found else missing_input(strategy, GIVEN, group)
 
 
 def why_not_verl(strategy: Strategy, group: int | None = None) -> str | None:
     """Why `recast.adapters.verl_trainer`, registered as `recast_sync`, cannot serve a strategy."""
-    found = _not_in_place(strategy, "verl's actor has")
+    found = _not_in_place(strategy)
     return f"{found}; use `recast lm rl`" if found else missing_input(strategy, GIVEN, group)
 
 
@@ -44,11 +44,9 @@ def why_not_estimator(strategy: Strategy, group: int | None = None) -> str | Non
     return _own_loss(strategy) or missing_input(strategy, SEEN, group)
 
 
-def _not_in_place(strategy: Strategy, who: str) -> str | None:
+def _not_in_place(strategy: Strategy) -> str | None:
     """What a trainer cannot do that samples each group once, before the strategy sees it."""
     repair = strategy.stage("repair").stage
-    if strategy.learns_from_target or not strategy.sends_rows:
-        return f"{who} no supervised term"
     if strategy.has_gate:
         return f"it cannot do gate={strategy.gate}: prompts are rolled out before the strategy runs"
     if repair.injects == "extra" or strategy.rounds is not None or strategy.oversamples:

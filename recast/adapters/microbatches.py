@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recast.adapters.trl_targets import MARK, reaches
+
 EMPTY = "empty micro-batch"
 """The one key of a micro-batch without rows."""
 
@@ -21,18 +23,20 @@ def packed(
     when its completion_mask holds anything; most: active rows of the rank that has the most, so
     that every rank gets as many full ones of one width; size: rows that a micro-batch may have.
     row_means: the loss is a mean over a micro-batch's rows, so advantages are scaled to keep the
-    sum over the phase.
+    sum over the phase. A row that carries a target (`trl_targets`) is active as well.
     """
     whole = {
         name: torch.cat([part[name] for part in parts]) if _by_row(value) else value
         for name, value in parts[0].items()
     }
-    active = whole["completion_mask"].any(-1)
-    count = -(-most // size)
+    active = reaches(whole)
+    count = min(-(-most // size), len(parts))
     width = -(-most // count)
     keep, filler = marked_first(active, count * width)
     found = {name: value[keep] if _by_row(value) else value for name, value in whole.items()}
     found["completion_mask"] = found["completion_mask"].masked_fill(filler.unsqueeze(-1), 0)
+    if MARK in found:
+        found[MARK] = found[MARK].masked_fill(filler, 0.0)
     if row_means:
         found["advantages"] = found["advantages"] * (width * len(parts) / len(active))
     full = [

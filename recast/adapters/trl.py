@@ -8,7 +8,8 @@ what differs between releases is in `recast.adapters.trl_hooks`:
   that reach the actor alone; with a trie, renormalise over the codes that may follow;
 - `_generate_and_score_completions`: put the strategy's advantages in place and keep active rows;
 - `_prepare_inputs`: put the kept rows into as few full micro-batches as they need, the last ones of
-  the phase, and leave the others empty; `_compute_loss`: 0 for an empty one, without a forward.
+  the phase, and leave the others empty; `_compute_loss`: 0 for an empty one, without a forward, and
+  the strategy's supervised term (`recast.adapters.trl_targets`).
 
 Groups may be split across ranks: outcomes are gathered, every rank builds the same signal with its
 own generator (TRL's and torch's are not touched) and takes its slice. `reward` and
@@ -37,6 +38,7 @@ from recast.adapters.trl_hooks import (
     tokenised,
     whole_model,
 )
+from recast.adapters.trl_targets import MARK, attended, reaches, share, term, with_targets
 from recast.groups import Origin, RolloutGroups
 from recast.lm.decode import sample
 from recast.lm.extra import LMError
@@ -45,9 +47,10 @@ from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.loss import denominator
+from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.strategies import parse_strategy
-from recast.strategy import Signal, Strategy, build_signal
+from recast.strategy import Strategy
 from recast.structure import leading, level_scores
 
 PHASES = 1024
@@ -63,10 +66,11 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
     freely. divisor: "trl" keeps TRL's loss normalisation over all rollouts, so that dropping idle
     rows equals masking them (beta = 0); "strategy" divides by the strategy's own denominator
     (loss_type "dapo" or "cispo"). Rewards come from the targets; `reward_funcs` is not accepted.
+    A supervised term is the mean over the prompts of an optimizer step; with divisor "trl" it is
+    divided as TRL divides the policy term. A strategy without rollouts samples none.
 
-    Raises LMError, one line, for what this adapter cannot do: supervised terms, gates, appended
-    slots, refilled batches, another clip or ratio, other loss types, num_iterations with ratio
-    settings that differ.
+    Raises LMError, one line, for what this adapter cannot do: terms that need a reference, gates,
+    appended slots, refilled batches, another clip or ratio, other loss types, fused losses.
     """
 
     def __init__(
@@ -91,6 +95,8 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         self._rows: Tensor | None = None
         self._phase = (-1, 0)
         self._unpacked = False
+        self._marked: Tensor | None = None  # rows of the micro-batch at hand that carry a target
+        self._target_logp: Tensor | None = None
         self._buffered_inputs: Any = None  # TRL's
         self._items: set[tuple[int, ...]] | None = None
         if trie is not None and vocabulary is not None:
@@ -124,7 +130,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             return output
         here, signal = self._slice(len(inputs)), self._signal
         credit = _flat(signal.advantage)
-        output["advantages"] = credit[here].to(output["advantages"])
+        output["advantages"] = (self.strategy.policy_weight * credit[here]).to(output["advantages"])
         credit = credit.sum(-1) if credit.ndim > 1 else credit
         logged = self._logs["advantages"]
         for _ in range(min(len(credit), len(logged))):
@@ -133,7 +139,15 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         if self.divisor == "strategy":
             whole = denominator(signal, self.strategy.denominator, len(self._targets[0]))
             output["num_items_in_batch"] = whole.to(output["num_items_in_batch"].device).float()
-        return self._keep(output, self._rows)
+        if not self.strategy.learns_from_target:
+            return self._keep(output, self._rows)
+        first = torch.arange(here.start, here.stop)
+        local = (first % self.num_generations == 0).nonzero().squeeze(-1)
+        group = first[local] // self.num_generations
+        targets = [self._targets[place] for place in local.tolist()]
+        output = with_targets(output, local, targets, signal.hits[group], signal.valid[group])
+        more = torch.ones(len(local), dtype=torch.bool, device=self._rows.device)
+        return self._keep(output, torch.cat([self._rows, more]))
 
     def _keep(self, output: dict[str, Any], rows: Tensor) -> dict[str, Any]:
         """Drop idle rows; every rank keeps the same number, a multiple of steps_per_generation.
@@ -144,7 +158,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         most = int(self.accelerator.gather(rows.sum().reshape(1)).max())
         size = max(steps, -(-most // steps) * steps)
         keep, filler = marked_first(rows, size)
-        total = len(rows)
+        total, sampled = len(rows), len(self._targets)
         for name, value in output.items():
             if isinstance(value, Tensor) and value.ndim and len(value) == total:
                 output[name] = value[keep]
@@ -152,9 +166,11 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             filler.view(-1, *[1] * (output["advantages"].ndim - 1)), 0.0
         )
         output["completion_mask"] = output["completion_mask"].masked_fill(filler.unsqueeze(-1), 0)
+        if MARK in output:
+            output[MARK] = output[MARK].masked_fill(filler, 0.0)
         if self.loss_type in ("grpo", "dr_grpo"):
             # These take a mean over rows: fewer rows, so smaller advantages give the same sum.
-            output["advantages"] = output["advantages"] * (size / total)
+            output["advantages"] = output["advantages"] * (size / sampled)
         self._unpacked = True
         return output
 
@@ -165,7 +181,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         self._unpacked = False
         steps = self.args.steps_per_generation
         if steps <= self.args.gradient_accumulation_steps:
-            count = sum(int(p["completion_mask"].any(-1).sum()) for p in self._buffered_inputs)
+            count = sum(int(reaches(part).sum()) for part in self._buffered_inputs)
             mine = torch.tensor([count], device=self.accelerator.device)
             self._buffered_inputs = packed(
                 self._buffered_inputs,
@@ -179,7 +195,16 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         if EMPTY in inputs:
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        self._marked = inputs[MARK].bool() if MARK in inputs else None
         loss = super()._compute_loss(model, inputs)
+        if self._marked is not None and self._target_logp is not None:
+            loss = loss + self._weight() * term(
+                self.strategy,
+                self._target_logp,
+                inputs,
+                self.state.global_step / max(1, self.state.max_steps - 1),
+            )
+        self._marked = self._target_logp = None
         if not bool(loss.isfinite()):
             raise LMError(
                 f"the loss became {loss.item()} at step {self.state.global_step + 1}; lower "
@@ -187,16 +212,28 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             )
         return loss
 
+    def _weight(self) -> float:
+        """What each target's term counts in the loss of a micro-batch: the terms of an optimizer
+        step, over all ranks, add up to their mean over prompts, over `share`."""
+        assert self._signal is not None
+        window = self.current_gradient_accumulation_steps / self.args.steps_per_generation
+        prompts = len(self._signal.rows) * window
+        each = share(self.strategy, self._signal, len(self._targets[0]), self.divisor)
+        return float(self.accelerator.num_processes / (prompts * each))
+
     def _generate_single_turn(self, prompts: list[Any], *args: Any, **kwargs: Any) -> Any:
         step, count = self.state.global_step, self._phase[1] + 1
         self._phase = (step, count if step == self._phase[0] else 0)
-        if self.trie is not None and self.vocabulary is not None:
+        training = self.model.training
+        extra: dict[str, Any]
+        if training and not self.strategy.needs_rollouts:
+            ids, completions, logprobs, extra = tokenised(self, prompts), self._targets, None, {}
+        elif self.trie is not None and self.vocabulary is not None:
             ids = tokenised(self, prompts)
             completions, logprobs, extra = self._down_the_trie(ids), None, {}
         else:
             said = super()._generate_single_turn(prompts, *args, **kwargs)
             ids, completions, logprobs, extra = (None, *said, None) if TAKES_IDS else said
-        training = self.model.training
         length = len(self._targets[0])
         if any(len(target) != length for target in self._targets):
             raise LMError("target_ids: expected the same number of tokens in every row")
@@ -241,6 +278,8 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         )
         signal = build_signal(self.strategy, groups, self._memory)
         self._memory = signal.state
+        if not self.strategy.needs_rollouts:
+            return signal
         log = self._metrics["train"]
         for name, value in described(signal).items():
             log[name].append(value)
@@ -279,7 +318,13 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Any, ...]:
-        rows = self._rows
+        rows, marked = self._rows, self._marked
+        if torch.is_grad_enabled() and marked is not None:
+            keep, length = args[0] if args else kwargs["logits_to_keep"], len(self._targets[0])
+            seen = attended(attention_mask, marked, keep, length)
+            found = self._score(model, input_ids, seen, *args, **kwargs)
+            self._target_logp = found[0][marked][:, :length]
+            return found
         if torch.is_grad_enabled() or rows is None or len(rows) != len(input_ids):
             return self._score(model, input_ids, attention_mask, *args, **kwargs)
         # Every rank scores the same number of rows: FSDP's forward passes must pair up.
@@ -318,11 +363,12 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             step = torch.log_softmax(
                 allowed_logits(logits[:, level, tokens[level]], trie, level, node), -1
             )
-            same = tokens[level][trie.code[level][node]] == chosen[:, level : level + 1]
-            slot = (same & trie.allowed[level][node]).to(torch.uint8).argmax(-1)
+            codes, real = trie.below(level, node)
+            same = (tokens[level][codes] == chosen[:, level : level + 1]) & real
+            slot = same.to(torch.uint8).argmax(-1)
             logps.append(step.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
             entropies.append(-(step.exp() * step.clamp(min=-1e4)).sum(-1))
-            node = trie.child[level][node, slot]
+            node = trie.step(level, node, slot)[1]
         return scored(torch.stack(logps, -1), torch.stack(entropies, -1))
 
     @property
@@ -363,6 +409,9 @@ def _refuse(
         raise LMError("args: expected a GRPOConfig")
     if config.loss_type not in LOSS_TYPES:
         raise LMError(f"loss_type: {config.loss_type!r}; expected one of {', '.join(LOSS_TYPES)}")
+    for name in ("use_liger_kernel", "use_liger_loss"):
+        if getattr(config, name, False):
+            raise LMError(f"{name}: a fused loss scores no row by itself; leave it out")
     if divisor == "strategy" and config.loss_type not in ("dapo", "cispo"):
         raise LMError(f"divisor='strategy' needs loss_type dapo or cispo, got {config.loss_type}")
     reason = why_not(strategy, config.num_generations or 8)

@@ -15,15 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import verl
 from torch import Tensor
 
+from recast.adapters.flat import flat_advantages
 from recast.adapters.limits import why_not_estimator as why_not
-from recast.adapters.verl_batch import places
-from recast.groups import RolloutGroups
 from recast.strategies import STRATEGIES, parse_strategy
-from recast.strategy import Strategy, build_signal
+from recast.strategy import Strategy
 
 OLDEST = (0, 5)
 """The estimators' arguments are the same since this release."""
@@ -56,28 +54,13 @@ def estimator(strategy: Strategy) -> Estimator:
     if reason is not None:
         raise ValueError(f"strategy {strategy.text!r} cannot be an estimator of verl: {reason}")
 
-    least = strategy.least_group
-
     def estimate(
         token_level_rewards: Tensor, response_mask: Tensor, index: Any, **_: Any
     ) -> tuple[Tensor, Tensor]:
-        if torch.is_grad_enabled():
-            token_level_rewards = token_level_rewards.detach()
-        group, place = places(index.tolist() if hasattr(index, "tolist") else index)
-        where = group.to(token_level_rewards.device), place.to(token_level_rewards.device)
-        # Rollouts may be missing: a step whose widest group is too narrow is padded, not refused.
-        shape = int(group.max()) + 1, max(int(place.max()) + 1, least)
-        tokens = response_mask.sum(-1)
-
-        def grid(flat: Tensor) -> Tensor:
-            return flat.new_zeros(shape).index_put(where, flat)
-
-        length = grid(tokens)
-        groups = RolloutGroups.of(
-            grid(token_level_rewards.sum(-1)), valid=length > 0, length=length.clamp(min=1)
-        )
-        signal = build_signal(strategy, groups)
-        advantage = (signal.advantage * signal.rows)[where].unsqueeze(-1) * response_mask
+        labels = index.tolist() if hasattr(index, "tolist") else index
+        outcome = token_level_rewards.sum(-1)
+        found = flat_advantages(strategy, outcome, labels, response_mask.sum(-1))
+        advantage = found.unsqueeze(-1) * response_mask
         return advantage, advantage
 
     return estimate

@@ -15,8 +15,10 @@ from torch import Tensor
 from recast.adapters.limits import why_not_verl as why_not
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
+from recast.signal import Signal, build_signal
 from recast.stage import State
-from recast.strategy import Signal, Strategy, build_signal
+from recast.stages.supervised import Evidence
+from recast.strategy import Strategy
 from recast.structure import leading, level_scores
 
 MODE = "recast_sync"
@@ -105,6 +107,20 @@ def shape_batch(
     )
 
 
+def slopes(
+    strategy: Strategy, logp: Tensor, hits: Tensor, valid: Tensor, progress: float
+) -> Tensor:
+    """Derivative of a strategy's supervised term by the log-probability of each code, `[n, L]`.
+
+    logp `[n, L]`: of each target's codes under the policy; hits, valid `[n]`: of their groups.
+    """
+    leaf = logp.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        evidence = Evidence(leaf, progress=progress, hits=hits, valid=valid)
+        (found,) = torch.autograd.grad(strategy.stage("supervised")(evidence).sum(), leaf)
+    return found
+
+
 def refuse(strategy: Strategy, config: Any) -> None:
     """Raise ValueError, one line, for what this trainer cannot do with verl's configuration."""
     reason = why_not(strategy, config.actor_rollout_ref.rollout.n)
@@ -114,15 +130,19 @@ def refuse(strategy: Strategy, config: Any) -> None:
     correction = algorithm.get("rollout_correction", None)
     filtering = algorithm.get("filter_groups", None)
     rollout = config.actor_rollout_ref.rollout
+    targets = strategy.anchors or strategy.learns_from_target
     refused = {
         "algorithm.filter_groups evicts the groups that repair is for; disable it": (
             filtering is not None and bool(filtering.get("enable", False))
         ),
         "the ground truth has no rollout probability; set rollout_correction.bypass_mode=False": (
-            strategy.anchors and bool(correction) and bool(correction.get("bypass_mode", False))
+            targets and bool(correction) and bool(correction.get("bypass_mode", False))
         ),
         "the ground truth has no rollout probability; set rollout.calculate_log_probs=False": (
-            strategy.anchors and bool(rollout.calculate_log_probs)
+            targets and bool(rollout.calculate_log_probs)
+        ),
+        "a KL loss would pull on the rows of the targets; set actor.use_kl_loss=False": (
+            strategy.learns_from_target and bool(actor.get("use_kl_loss", False))
         ),
         "the number of rows varies; set actor.use_dynamic_bsz=True": not actor.use_dynamic_bsz,
         "the outcome must stay the outcome; set algorithm.use_kl_in_reward=False": (

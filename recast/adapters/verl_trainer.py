@@ -11,6 +11,11 @@ Four methods of verl 0.9's `PPOTrainerSync` are overridden, so other versions ar
   many optimizer steps as without dropping;
 - `_compute_advantage`: the strategy's advantages.
 
+A supervised term is one more row per prompt, whose response is the target and whose advantage is
+minus the slope of the term at the log-probabilities that verl computes before the update: the
+gradient of the term in the first optimizer step after a rollout phase, a clipped ratio in later
+ones, as for rollouts.
+
 The outcome is verl's own reward (`rm_scores`, summed over a response). Structure, for the repair
 slot and the hardest negative, is the number of leading tokens that a response shares with the
 ground truth, in the column `target_ids` of the data set: token ids as the policy would emit them,
@@ -27,7 +32,8 @@ import verl
 from torch import Tensor
 
 from recast.adapters.sampled import described
-from recast.adapters.verl_batch import MODE, refuse, shape_batch
+from recast.adapters.verl_batch import MODE, places, refuse, shape_batch, slopes
+from recast.signal import Signal
 from recast.stage import State
 from recast.strategies import parse_strategy
 
@@ -96,6 +102,10 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
         self._memory: State = {}
         self._advantage: dict[str, Tensor] = {}
         self._sampled = (0, 0, 0.0)  # rollouts, their tokens, the strategy's divisor
+        self._taught: dict[
+            str, tuple[int, int]
+        ] = {}  # row of a target: hits, rollouts of its group
+        self._prompts = 0
         super().__init__(config)
 
     def _build_replay_buffer(self) -> Any:
@@ -114,9 +124,10 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
         responses, prompts = _rows(data["responses"]), _rows(data["prompts"])
         targets = [[int(token) for token in target] for target in _plain(data[self.target])]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_steps)
+        uid = [str(label) for label in _plain(data["uid"])]
         shaped = shape_batch(
             self.strategy,
-            [str(label) for label in _plain(data["uid"])],
+            uid,
             responses,
             targets,
             torch.stack([scores.float().sum() for scores in _rows(data["rm_scores"])]),
@@ -127,45 +138,70 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
         self._write_targets(batch, shaped.repaired, prompts, targets)
         metrics.update(described(shaped.signal))
         kept = [key for key, keep in zip(batch.keys, shaped.keep.tolist(), strict=True) if keep]
-        kept = kept or batch.keys[:1]  # verl needs one row; its advantage is 0
+        taught = self._add_targets(batch, shaped.signal, uid, prompts, targets)
+        # verl needs one row; its advantage is 0.
+        kept = kept or ([] if taught else batch.keys[:1])
         dropped = sorted(set(batch.keys) - set(kept))
         tokens = sum(len(response) for response in responses)
         self._sampled = (len(batch), tokens, shaped.divisor)
+        self._prompts = len(shaped.signal.rows)
         self._advantage = dict(zip(batch.keys, shaped.advantage, strict=True))
         if dropped:
             tq.kv_clear(keys=dropped, partition_id=batch.partition_id)
-        return batch.select_keys(kept)
+        left = batch.select_keys(kept)
+        if not taught:
+            return left
+        extra = dict(left.extra_info or {})
+        both = {**dict(zip(left.keys, left.tags, strict=True)), **taught}
+        return type(batch)(
+            keys=list(both),
+            tags=list(both.values()),
+            partition_id=batch.partition_id,
+            fields=left.fields,
+            extra_info=extra,
+        )
 
     def _write_targets(
         self, batch: Any, repaired: Tensor, prompts: list[Tensor], targets: Sequence[Sequence[int]]
     ) -> None:
-        rows, places = [], repaired.nonzero().flatten().tolist()
-        for place in places:
-            response = torch.tensor(targets[place], dtype=torch.int64)
-            ids = torch.cat([prompts[place], response])
-            scores = torch.zeros(len(response))
-            scores[-1] = 1.0
-            rows.append(
-                {
-                    "responses": response,
-                    "input_ids": ids,
-                    "attention_mask": torch.ones_like(ids),
-                    "position_ids": torch.arange(len(ids)),
-                    "response_mask": torch.ones_like(response),
-                    "loss_mask": torch.ones_like(response),
-                    "rm_scores": scores,
-                }
-            )
-            batch.tags[place].update(response_len=len(response), seq_len=len(ids))
+        rows, marked = [], repaired.nonzero().flatten().tolist()
+        for place in marked:
+            rows.append(_answered(prompts[place], targets[place]))
+            length = len(targets[place])
+            batch.tags[place].update(response_len=length, seq_len=len(rows[-1]["input_ids"]))
         if rows:
-            from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+            _put(batch, [batch.keys[i] for i in marked], rows, [batch.tags[i] for i in marked])
 
-            trainer_base.tq.kv_batch_put(
-                keys=[batch.keys[i] for i in places],
-                partition_id=batch.partition_id,
-                fields=list_of_dict_to_tensordict(rows),
-                tags=[batch.tags[i] for i in places],
-            )
+    def _add_targets(
+        self,
+        batch: Any,
+        signal: Signal,
+        uid: Sequence[str],
+        prompts: list[Tensor],
+        targets: Sequence[Sequence[int]],
+    ) -> dict[str, dict[str, Any]]:
+        """Rows for the targets of a strategy that learns from them: their keys and tags."""
+        self._taught = {}
+        if not self.strategy.learns_from_target:
+            return {}
+        group, place = places(uid)
+        width = int(place.max()) + 1
+        found, rows = {}, []
+        source = [i for i, where in enumerate(place.tolist()) if where == 0]
+        data = trainer_base.tq.kv_batch_get(
+            keys=[batch.keys[i] for i in source], partition_id=batch.partition_id
+        )
+        names = sorted(set(data.keys()) - _OF_A_ROLLOUT)
+        columns = {name: _rows(data[name]) for name in names}
+        for number, i in enumerate(source):
+            key, row = f"{uid[i]}_{width}_0", _answered(prompts[i], targets[i])
+            rows.append({name: values[number] for name, values in columns.items()} | row)
+            sizes = {"response_len": len(targets[i]), "seq_len": len(row["input_ids"])}
+            found[key] = {**batch.tags[i], **sizes}
+            which = int(group[i])
+            self._taught[key] = (int(signal.hits[which]), int(signal.valid[which]))
+        _put(batch, list(found), rows, list(found.values()))
+        return found
 
     @property
     def _steps(self) -> int:
@@ -184,9 +220,11 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
         )
         masks = [mask.float() for mask in _rows(data["response_mask"])]
         scale = self._scale(len(batch), int(sum(mask.sum() for mask in masks)))
+        known = {key: self.strategy.policy_weight * a for key, a in self._advantage.items()}
+        known |= self._taught_by(batch)
         rows = []
         for key, mask in zip(batch.keys, masks, strict=True):
-            advantage = self._advantage.get(key, torch.zeros(())) * scale
+            advantage = known.get(key, torch.zeros(())) * scale
             row = torch.zeros_like(mask)
             row[: len(mask)] = advantage[: len(mask)] if advantage.ndim else advantage
             rows.append(row * mask)
@@ -195,6 +233,22 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
 
         fields = TensorDict({"advantages": nested, "returns": nested}, batch_size=len(batch))
         return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+
+    def _taught_by(self, batch: Any) -> dict[str, Tensor]:
+        """Advantages `[L]` of the rows of targets, before `_scale`: the policy's rows are summed
+        over the strategy's divisor, the targets' over prompts."""
+        if not self._taught:
+            return {}
+        keys = [key for key in batch.keys if key in self._taught]
+        data = trainer_base.tq.kv_batch_get(
+            keys=keys, partition_id=batch.partition_id, select_fields=["old_log_probs"]
+        )
+        logp = torch.stack([row.float() for row in _rows(data["old_log_probs"])])
+        hits, valid = (torch.tensor([self._taught[key][i] for key in keys]) for i in (0, 1))
+        steps = int(getattr(self, "total_training_steps", 0) or 0)
+        progress = min(1.0, (self.global_steps - 1) / max(1, steps - 1))
+        found = -slopes(self.strategy, logp, hits, valid, progress)
+        return dict(zip(keys, found * (self._sampled[2] / self._prompts), strict=True))
 
     def _scale(self, rows: int, tokens: int) -> float:
         """Factor that turns verl's mean over the rows at hand into the mean that is meant."""
@@ -214,9 +268,41 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
             self.actor_rollout_wg = whole
 
 
-def _rows(value: Any) -> list[Tensor]:
-    """The rows of a nested or a plain tensor."""
-    return list(value.unbind(0))
+_OF_A_ROLLOUT = frozenset({"rollout_log_probs", "routed_experts", "multi_modal_inputs"})
+"""Columns that say what a rollout was sampled from, which a target was not."""
+
+
+def _answered(prompt: Tensor, target: Sequence[int]) -> dict[str, Tensor]:
+    """The columns of a row whose response is the ground truth, with an outcome of 1."""
+    response = torch.tensor(target, dtype=torch.int64)
+    ids = torch.cat([prompt, response])
+    scores = torch.zeros(len(response))
+    scores[-1] = 1.0
+    return {
+        "responses": response,
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "position_ids": torch.arange(len(ids)),
+        "response_mask": torch.ones_like(response),
+        "loss_mask": torch.ones_like(response),
+        "rm_scores": scores,
+    }
+
+
+def _put(batch: Any, keys: list[str], rows: list[dict[str, Any]], tags: list[Any]) -> None:
+    from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+    trainer_base.tq.kv_batch_put(
+        keys=keys,
+        partition_id=batch.partition_id,
+        fields=list_of_dict_to_tensordict(rows),
+        tags=tags,
+    )
+
+
+def _rows(value: Any) -> list[Any]:
+    """The rows of a nested or a plain tensor, or the entries of a stack of anything."""
+    return list(value.unbind(0)) if isinstance(value, Tensor) else list(value)
 
 
 def _plain(value: Any) -> list[Any]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +160,9 @@ def _publish(folder: Path, write: Callable[[Path], None], head: Mapping[str, Any
         folder.parent.mkdir(parents=True, exist_ok=True)
         for stale in folder.parent.glob(f".{folder.name}.tmp-*"):
             shutil.rmtree(stale, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.tmp-"))
+        # Made by hand: what tempfile makes is closed to others, whatever the umask says.
+        draft = folder.parent / f".{folder.name}.tmp-{secrets.token_hex(8)}"
+        draft.mkdir()
         write(draft)
         files = sorted(path for path in draft.rglob("*") if path.is_file())
         digests = {path.relative_to(draft).as_posix(): _digest(path) for path in files}

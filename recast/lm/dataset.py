@@ -7,12 +7,13 @@ one item here. Reads MiniOneRec's folder layout and OpenOneRec's RecIF parquet f
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,20 +122,25 @@ def read_any(folder: Path, codebook: int | None = None, category: str | None = N
 def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
     """Files `*train*.parquet`, `*valid*.parquet`, `*test*.parquet` with uuid and messages.
 
-    The IDs of the user's messages are the history, each ID of the assistant's a target: a row with
-    several targets becomes one interaction per target. `source`, where there is such a column, is
-    the task. The catalogue is every ID that occurs, so
-    it has no collisions to report. Raises LMError, one line with file and row.
+    The IDs of the user's messages are the history, the distinct IDs of the assistant's the targets.
+    Without a file for valid, a fifth of train's users (by a hash) are it.
+    A row keeps them all; a row of train, which supervised training reads, becomes one interaction
+    per target. `source`, where there is such a column, is the task. The catalogue is every ID that
+    occurs, so it has no collisions to report. Raises LMError, one line with file and row.
     """
     parquet = require("pyarrow.parquet")
     splits = {}
     for split, words in _RECIF_SPLITS.items():
         found = [p for p in sorted(folder.glob("*.parquet")) if any(w in p.stem for w in words)]
+        if not found and split == "valid":
+            continue
         if not found:
             raise LMError(f"{folder}: expected a *{split}*.parquet file, found none")
         rows: list[Interaction] = []
         for path in found:
             try:
+                if not path.is_file():
+                    raise ValueError("no regular file")
                 names = set(parquet.read_schema(path).names)
                 wanted = ["uuid", "messages", *({"source"} & names)]
                 table = parquet.read_table(path, columns=wanted).to_pylist()
@@ -142,10 +148,15 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
                 reason = " ".join(str(problem).split())[:200]
                 raise LMError(f"{path}: not RecIF parquet (uuid, messages): {reason}") from None
             for place, row in enumerate(table):
-                rows += _recif_row(row, f"{path}: row {place}", codebook)
+                rows.append(_recif_row(row, f"{path}: row {place}", codebook))
         splits[split] = tuple(rows)
+    if "valid" not in splits:
+        splits["valid"] = tuple(row for row in splits["train"] if tunes(row.user, 1))
+        splits["train"] = tuple(row for row in splits["train"] if not tunes(row.user, 1))
+    apart = [replace(row, target=s, more=()) for row in splits["train"] for s in row.targets]
+    splits["train"] = tuple(apart)
     everything = {
-        sid for rows in splits.values() for row in rows for sid in (*row.history, row.target)
+        sid for rows in splits.values() for row in rows for sid in (*row.history, *row.targets)
     }
     if len({len(sid) for sid in everything}) != 1:
         raise LMError(f"{folder}: semantic IDs of different depths")
@@ -160,20 +171,30 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
     )
 
 
-def _recif_row(row: dict[str, Any], where: str, codebook: int) -> list[Interaction]:
-    messages = row["messages"]
-    try:
-        if isinstance(messages, str):
-            messages = json.loads(messages)
-        texts = [(m["role"], _text(m["content"])) for m in messages]
-    except (ValueError, TypeError, KeyError) as problem:
-        raise LMError(f"{where}: messages are not a list of role and content: {problem}") from None
+def _recif_row(row: dict[str, Any], where: str, codebook: int) -> Interaction:
+    texts = read_messages(row["messages"], where)
     asked = tuple(_recif_ids((t for r, t in texts if r != "assistant"), where, codebook))
     answers = _recif_ids((t for r, t in texts if r == "assistant"), where, codebook)
     if not answers:
         raise LMError(f"{where}: the assistant's message holds no <|sid_begin|>...<|sid_end|>")
     task = str(row.get("source") or "")
-    return [Interaction(str(row["uuid"]), asked, target, task) for target in answers]
+    first, *more = dict.fromkeys(answers)
+    return Interaction(str(row["uuid"]), asked, first, task, tuple(more))
+
+
+def read_messages(messages: Any, where: str) -> list[tuple[str, str]]:
+    """Role and text of each message of a RecIF row: a list, or the text of one, as JSON or as
+    Python writes it. Raises LMError, one line, which says `where`."""
+    try:
+        if isinstance(messages, str):
+            try:
+                messages = json.loads(messages)
+            except ValueError:
+                messages = ast.literal_eval(messages)
+        return [(str(m["role"]), _text(m["content"])) for m in messages]
+    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as problem:
+        reason = " ".join(str(problem).split())[:100]
+        raise LMError(f"{where}: messages are not a list of role and content: {reason}") from None
 
 
 def _text(content: Any) -> str:

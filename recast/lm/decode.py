@@ -100,15 +100,17 @@ def sample(
         draw = uniforms[..., level].to(cdf.device) * cdf[..., -1]
         slot = torch.searchsorted(cdf, draw.unsqueeze(-1), right=True).squeeze(-1)
         # A draw on the last rounding step could land on padding: the last open child takes it.
-        slot = torch.minimum(slot, trie.allowed[level][node].sum(-1) - 1)
+        following, real = trie.below(level, node)
+        slot = torch.minimum(slot, real.sum(-1) - 1)
         if given is not None and hint is not None:
-            same = trie.code[level][node] == given[:, level].view(-1, 1, 1)
-            forced = (same & trie.allowed[level][node]).to(torch.uint8).argmax(-1)
+            same = following == given[:, level].view(-1, 1, 1)
+            forced = (same & real).to(torch.uint8).argmax(-1)
             slot = torch.where(level < hint.unsqueeze(-1), forced, slot)
-        codes.append(trie.code[level][node, slot])
+        code, child = trie.step(level, node, slot)
+        codes.append(code)
         logps.append(logp.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
         entropies.append(entropy(logp))
-        node = trie.child[level][node, slot]
+        node = child
         if level + 1 < depth:
             logits = shared.step(codes[-1], level, own.repeat(1, 1, level + 1))
     return Rollouts(torch.stack(codes, -1), torch.stack(logps, -1), torch.stack(entropies, -1))
@@ -142,8 +144,7 @@ def beams(
         total, place = every.topk(min(width, every.shape[1]), dim=-1)
         parent, slot = place // open_logits.shape[-1], place % open_logits.shape[-1]
         node = node.gather(1, parent)
-        codes = trie.code[level][node, slot]
-        node = trie.child[level][node, slot]
+        codes, node = trie.step(level, node, slot)
         if level + 1 < trie.depth:
             own = torch.eye(codes.shape[1], dtype=torch.bool, device=device)
             old = sees.gather(1, parent.unsqueeze(-1).expand(-1, -1, sees.shape[-1]))
@@ -170,12 +171,12 @@ class NodeLogits:
         """Log-probability of every item, `[B, N]`, each code sampled at `temperature`."""
         found = self.logits[0].new_zeros(self.logits[0].shape[0], 1)
         for level, (rows, logits) in enumerate(zip(self.rows, self.logits, strict=True)):
-            allowed, child = self.trie.allowed[level], self.trie.child[level]
-            step = logits.new_zeros(len(logits), *child.shape)
+            every = torch.arange(self.trie.nodes(level), device=logits.device)
+            real = self.trie.below(level, every)[1]
+            step = logits.new_zeros(len(logits), *real.shape)
             step[:, rows] = torch.log_softmax(logits / temperature, -1)
-            grown = logits.new_zeros(len(logits), int(child.max()) + 1)
-            grown[:, child[allowed]] = (found.unsqueeze(-1) + step)[:, allowed]
-            found = grown
+            # Children stand in the order of their parents.
+            found = (found.unsqueeze(-1) + step)[:, real]
         return found
 
 
@@ -200,13 +201,9 @@ def enumerate_nodes(
         every_logit.append(allowed_logits(logits, trie, level, node))
         if level + 1 == trie.depth:
             break
-        allowed, child = trie.allowed[level], trie.child[level]
-        parent_of = torch.zeros(int(child.max()) + 1, dtype=torch.int64, device=device)
-        code_of = torch.zeros_like(parent_of)
-        parent_of[child[allowed]] = allowed.nonzero()[:, 0]
-        code_of[child[allowed]] = trie.code[level][allowed]
+        parent_of, code_of = trie.parent[level], trie.label[level]
         fresh = useful[level + 1].nonzero().squeeze(-1)
-        slot = torch.full((len(child),), -1, dtype=torch.int64, device=device)
+        slot = torch.full((trie.nodes(level),), -1, dtype=torch.int64, device=device)
         slot[rows] = torch.arange(len(rows), device=device)
         own = torch.eye(len(fresh), dtype=torch.bool, device=device)
         sees, rows = torch.cat([sees[slot[parent_of[fresh]]], own], -1), fresh
@@ -220,9 +217,8 @@ def enumerate_nodes(
 
 def _useful(trie: Trie) -> list[Tensor]:
     """Per depth 0..L-1: nodes that branch, or have a descendant that does; bool `[n_l]`."""
-    useful = [allowed.sum(-1) > 1 for allowed in trie.allowed]
+    useful = [first.diff() > 1 for first in trie.first]
     for level in reversed(range(trie.depth - 1)):
-        below = useful[level + 1][trie.child[level]] & trie.allowed[level]
-        useful[level] = useful[level] | below.any(-1)
+        useful[level][trie.parent[level][useful[level + 1]]] = True
     useful[0][:] = True
     return useful

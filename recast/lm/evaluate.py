@@ -7,7 +7,9 @@ at a temperature that matches an entropy (missing where none does); `pass_at_32`
 for 32 independent samples; the regime shares of i.i.d. groups. By constrained beam search of width
 50 (a beam may prune what enumeration would keep): `hr_at_k` (the target is among the first k beams;
 `recall_at_k` with one target), `ndcg_at_10` = 1 / log2(rank + 1) with rank from 1, as MiniOneRec
-computes them; `hr_at_1` is the top beam's hit, which OpenOneRec's evaluation calls Pass@1.
+computes them; `hr_at_1` is the top beam's hit, which OpenOneRec's evaluation calls Pass@1. With
+several right items a hit is any of them, p(target) the sum of their paths' probabilities, and
+recall the share found, as OpenOneRec's evaluation has them (Pass@k, Recall@k).
 Estimated: `entropy` from 8 rollouts per prompt (chain rule, unbiased), `invalid` from one
 unconstrained sample per prompt.
 """
@@ -26,7 +28,7 @@ from recast.lm.decode import beams, entropy, enumerate_nodes, sample
 from recast.lm.prefix import CausalLM, head, hidden_states, last_state
 from recast.lm.seeds import generator, uniforms
 from recast.lm.sft import target_logps
-from recast.lm.trie import Trie
+from recast.lm.trie import Codes, Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.metrics import best_temperatures, pass_curve
 
@@ -37,6 +39,9 @@ MATCHING_PROMPTS = 64
 TUNING_PROMPTS = 512
 """Most tuning prompts on which the best temperatures are chosen."""
 
+ENUMERATED = 20_000
+"""Most items of a catalogue that is enumerated for an entropy; a larger one is sampled."""
+
 OFF = 0.05
 """Nats: a temperature whose entropy misses the wanted one by more is no match."""
 
@@ -44,23 +49,40 @@ OFF = 0.05
 @dataclass(frozen=True)
 class EvaluationSet:
     """prompts, target item `[n]`, target codes `[n, L]`, slices name -> bool `[n]` (on the CPU, as
-    tables of metrics are), users."""
+    tables of metrics are), users; more `[n, M - 1]`: further right items, -1 for none, where some
+    prompt has several."""
 
     prompts: Prompts
     item: Tensor
     codes: Tensor
     slices: Mapping[str, Tensor]
     users: tuple[str, ...]
+    more: Tensor | None = None
+
+    @property
+    def right(self) -> Tensor:
+        """Every right item of each prompt, `[n, M]`, -1 for none."""
+        first = self.item.unsqueeze(-1)
+        return first if self.more is None else torch.cat([first, self.more], -1)
 
     def __len__(self) -> int:
         return len(self.users)
 
     def first(self, count: int) -> EvaluationSet:
         """The first so many of its prompts."""
-        slices = {name: flags[:count] for name, flags in self.slices.items()}
-        users = self.users[:count]
-        part = slice(0, count)
-        return EvaluationSet(self.prompts[part], self.item[part], self.codes[part], slices, users)
+        return self.take(torch.arange(min(count, len(self)), device=self.item.device))
+
+    def take(self, index: Tensor) -> EvaluationSet:
+        """Some of its prompts, in this order; int64 `[m]`."""
+        there = index.cpu()
+        return EvaluationSet(
+            self.prompts[index],
+            self.item[index],
+            self.codes[index],
+            {name: flags[there] for name, flags in self.slices.items()},
+            tuple(self.users[i] for i in there.tolist()),
+            None if self.more is None else self.more[index],
+        )
 
 
 def evaluation_set(
@@ -84,7 +106,44 @@ def evaluation_set(
         codes=codes,
         slices={k: torch.tensor([flags[i] for i in chosen]) for k, flags in slices.items()},
         users=tuple(rows[i].user for i in chosen),
+        more=_more_items(trie, [rows[i].more for i in chosen]),
     )
+
+
+def _more_items(trie: Trie, more: Sequence[Sequence[Codes]]) -> Tensor | None:
+    """Items of further targets, `[n, M - 1]`, -1 for none; None where no row has any."""
+    width = max((len(sids) for sids in more), default=0)
+    if not width:
+        return None
+    device = trie.codes.device
+    found = torch.full((len(more), width), -1, dtype=torch.int64, device=device)
+    for place, sids in enumerate(more):
+        if sids:
+            found[place, : len(sids)] = trie.walk(torch.tensor(sids, device=device))[2]
+    return found
+
+
+def right_logps(
+    model: CausalLM,
+    vocabulary: Vocabulary,
+    trie: Trie,
+    data: EvaluationSet,
+    temperatures: Sequence[float],
+) -> Tensor:
+    """Log-probability that one sample is right, `[T, n]` float64: of the target's path, or of all
+    right items' paths together."""
+    logp = target_logps(model, vocabulary, trie, data.prompts, data.codes, temperatures)
+    if data.more is None:
+        return logp
+    for column in data.more.unbind(-1):
+        some = (column >= 0).nonzero().squeeze(-1)
+        codes = trie.codes[column[some]]
+        other = torch.full_like(logp, -torch.inf)
+        other[:, some] = target_logps(
+            model, vocabulary, trie, data.prompts[some], codes, temperatures
+        )
+        logp = torch.logaddexp(logp, other)
+    return logp
 
 
 @torch.no_grad()
@@ -97,7 +156,7 @@ def tuned_temperatures(
     few = tuning.first(TUNING_PROMPTS)
 
     def hit_at(temperatures: Sequence[float]) -> Tensor:
-        return target_logps(model, vocabulary, trie, few.prompts, few.codes, temperatures).exp()
+        return right_logps(model, vocabulary, trie, few, temperatures).exp()
 
     return best_temperatures(hit_at)
 
@@ -119,9 +178,7 @@ def per_prompt(
     `tuned_temperatures`.
     """
     model.eval()
-    logp, cold, *tuned = target_logps(
-        model, vocabulary, trie, data.prompts, data.codes, (1.0, temperature, *best)
-    )
+    logp, cold, *tuned = right_logps(model, vocabulary, trie, data, (1.0, temperature, *best))
     found, spread, invalid = [], [], []
     for start in range(0, len(data), CHUNK):
         part = data.prompts[start : start + CHUNK]
@@ -131,8 +188,6 @@ def per_prompt(
         spread.append(rolled.entropy.sum(-1).mean(-1))
         invalid.append(free_sample_is_invalid(model, vocabulary, trie, part, start))
     items = torch.cat(found)
-    where = items == data.item.unsqueeze(-1)
-    rank = torch.where(where.any(-1), where.to(torch.uint8).argmax(-1), BEAMS)
     greedy = torch.cat(
         [
             beams(model, vocabulary, trie, data.prompts[s : s + CHUNK], 1)[0][:, 0]
@@ -143,8 +198,8 @@ def per_prompt(
         **pass_curve(torch.stack(tuned).exp()),
         **from_probability(logp.exp(), group),
         "pass_at_1_matched": cold.exp(),
-        "greedy": (greedy == data.item).double(),
-        **from_rank(rank),
+        "greedy": (greedy.unsqueeze(-1) == data.right).any(-1).double(),
+        **from_beams(items, data.right),
         "entropy": torch.cat(spread).double(),
         "invalid": torch.cat(invalid).double(),
     }
@@ -168,15 +223,22 @@ def from_probability(p: Tensor, group: int) -> dict[str, Tensor]:
     }
 
 
-def from_rank(rank: Tensor) -> dict[str, Tensor]:
-    """Ranking metrics from the target's place among the beams, 0 = best, int `[n]`."""
-    hit = {f"hr_at_{k}": (rank < k).double() for k in (1, 5, 10, 50)}
+def from_beams(items: Tensor, right: Tensor) -> dict[str, Tensor]:
+    """Ranking metrics of beams `[n, W]`, best first, against the right items `[n, M]`; -1 is none.
+
+    hr_at_k: some right item is among the first k; recall_at_k: the share of them that is;
+    ndcg_at_10: discounted gain over the best that so many right items can have.
+    """
+    real = right >= 0
+    found = (items.unsqueeze(-1) == right.unsqueeze(1)) & real.unsqueeze(1)
+    at, count = found.any(-1), real.sum(-1)
+    rank = torch.arange(items.shape[1], device=items.device)
     gain = 1 / torch.log2(rank.double() + 2)
+    ideal = gain[:10].cumsum(-1)[count.clamp(max=min(10, len(rank))) - 1]
     return {
-        **hit,
-        "recall_at_10": hit["hr_at_10"],
-        "recall_at_32": (rank < 32).double(),
-        "ndcg_at_10": torch.where(rank < 10, gain, 0.0),
+        **{f"hr_at_{k}": at[:, :k].any(-1).double() for k in (1, 5, 10, 50)},
+        **{f"recall_at_{k}": at[:, :k].sum(-1) / count.double() for k in (10, 32)},
+        "ndcg_at_10": (at[:, :10] * gain[:10]).sum(-1) / ideal,
     }
 
 
@@ -202,9 +264,10 @@ def free_sample_is_invalid(
         cdf = torch.softmax(head(model, last_state(states, length)).double(), -1).cumsum(-1)
         draw = draws[:, level : level + 1].to(cdf.device) * cdf[:, -1:]
         token = torch.searchsorted(cdf, draw, right=True).clamp(max=cdf.shape[-1] - 1)
-        same = (tokens[level][trie.code[level][node]] == token) & trie.allowed[level][node]
+        codes, real = trie.below(level, node)
+        same = (tokens[level][codes] == token) & real
         lost = lost | ~same.any(-1)
-        node = trie.child[level][node, same.to(torch.uint8).argmax(-1)]
+        node = trie.step(level, node, same.to(torch.uint8).argmax(-1))[1]
         ids = torch.nn.functional.pad(ids, (0, 1), value=vocabulary.pad)
         ids = ids.scatter(1, length.unsqueeze(-1), token)
         length = length + 1
@@ -215,8 +278,11 @@ def free_sample_is_invalid(
 def entropy_curve(
     model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts, chunk: int = 16
 ) -> Callable[[float], float]:
-    """Mean entropy (nats) of the policy over prompts as a function of temperature, exact."""
+    """Mean entropy (nats) of the policy over prompts as a function of temperature: exact for up to
+    `ENUMERATED` items, an unbiased estimate from the same draws at every temperature beyond."""
     model.eval()
+    if trie.items > ENUMERATED:
+        return _sampled_entropy(model, vocabulary, trie, prompts, chunk)
     parts = [
         enumerate_nodes(model, vocabulary, trie, prompts[s : s + chunk])
         for s in range(0, len(prompts), chunk)
@@ -225,6 +291,25 @@ def entropy_curve(
     def curve(temperature: float) -> float:
         values = [entropy(part.item_logp(temperature).double()) for part in parts]
         return float(torch.cat(values).mean())
+
+    return curve
+
+
+def _sampled_entropy(
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts, chunk: int
+) -> Callable[[float], float]:
+    shape = (len(prompts), ENTROPY_ROLLOUTS, trie.depth)
+    draws = uniforms(0, "entropy curve", 0, shape).to(prompts.ids.device)
+
+    @torch.no_grad()
+    def curve(temperature: float) -> float:
+        found = [
+            sample(
+                model, vocabulary, trie, prompts[s : s + chunk], draws[s : s + chunk], temperature
+            )
+            for s in range(0, len(prompts), chunk)
+        ]
+        return float(torch.cat([f.entropy.sum(-1).double() for f in found]).mean())
 
     return curve
 

@@ -96,8 +96,8 @@ def allowed_logits(logits: Tensor, trie: Trie, level: int, node: Tensor) -> Tens
 
     logits `[..., K]`, of the level's codes; node `[...]` indexes depth `level`.
     """
-    here = trie.code[level][node]
-    return logits.gather(-1, here).masked_fill(~trie.allowed[level][node], -torch.inf)
+    codes, real = trie.below(level, node)
+    return logits.gather(-1, codes).masked_fill(~real, -torch.inf)
 
 
 def level_logits(

@@ -20,9 +20,10 @@ from recast.lm.prefix import CausalLM
 from recast.lm.seeds import batch_indices, uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.signal import Signal, build_signal
 from recast.stage import MOST_ROUNDS, State
 from recast.stages.gate import Visit
-from recast.strategy import Signal, Strategy, build_signal, missing_input
+from recast.strategy import Strategy, missing_input
 from recast.structure import level_scores, matched_levels
 
 Search = Literal["sample", "beam"]
@@ -45,7 +46,8 @@ GIVEN = frozenset(
 
 @dataclass(frozen=True)
 class Roller:
-    """Where rollouts come from: the policy, its trie, the RL prompts and their targets `[n, L]`."""
+    """Where rollouts come from: the policy, its trie, the RL prompts and their targets `[n, L]`;
+    similarity, more: as in `Job`."""
 
     model: CausalLM
     vocabulary: Vocabulary
@@ -57,13 +59,40 @@ class Roller:
     search: Search
     temperature: float
     seed: int
+    similarity: Tensor | None = None
+    more: Tensor | None = None
+
+    def right(self, index: Tensor) -> Tensor:
+        """Codes of every right item of some prompts, `[B, M, L]`; the first fills up."""
+        first = self.target[index].unsqueeze(1)
+        return first if self.more is None else torch.cat([first, self.more[index]], 1)
+
+    def aim(self, index: Tensor, step: int) -> Tensor:
+        """The target that repair and supervised terms take in this step, `[B, L]`: one of the right
+        items, drawn anew in every step."""
+        every = self.right(index)
+        fresh = torch.ones(every.shape[:2], dtype=torch.bool, device=every.device)
+        fresh[:, 1:] = (every[:, 1:] != every[:, :1]).any(-1)
+        draw = uniforms(self.seed, "targets", step, (len(index),)).to(every.device)
+        chosen = (draw * fresh.sum(-1)).long()
+        # Right items stand first, what fills up after them.
+        return every[torch.arange(len(every), device=every.device), chosen]
+
+    def nearness(self, item: Tensor, matched: Tensor, target: Tensor) -> Tensor:
+        """Scores in [0, 1] of items `[B, G]`: of the codes shared with the nearest target of
+        `[B, M, L]`, or, with vectors of the items, (1 + cosine) / 2."""
+        if self.similarity is None:
+            return level_scores(self.trie.depth, device=matched.device)[matched]
+        wanted = self.similarity[self.trie.walk(target)[2]]
+        cosine = self.similarity[item.clamp(min=0)] @ wanted.transpose(-1, -2)
+        return ((1 + cosine.amax(-1)) / 2).clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class Collected:
     """One rollout phase. prompts and target `[B, L]` of the batch; signal and codes `[B, W, L]`
     (anchors written in), None without rollouts; rollouts sampled; prompts that were skipped; state
-    for the next phase."""
+    for the next phase; right `[B, M, L]`: every right item, the first fills up."""
 
     prompts: Prompts
     target: Tensor
@@ -72,6 +101,7 @@ class Collected:
     rollouts: int = 0
     skipped: int = 0
     state: State = field(default_factory=dict)
+    right: Tensor | None = None
 
 
 def given(search: Search) -> frozenset[str]:
@@ -100,7 +130,7 @@ def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Coll
         keep = strategy.stage("gate")(visit, state=state)
         index, skipped = index[keep], int((~keep).sum())
         visit = replace(visit, prompt=index, draw=draw[keep])
-    prompts, target = roller.prompts[index], roller.target[index]
+    prompts, target = roller.prompts[index], roller.aim(index, step)
     if not strategy.needs_rollouts or not len(index):
         return Collected(prompts, target, skipped=skipped, state=state)
     first = groups, codes = roll_out(roller, strategy, index, step)
@@ -110,14 +140,15 @@ def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Coll
         rollouts += more
     elif strategy.rounds is not None:
         index, groups, codes, rollouts = _refilled(roller, strategy, step, index, first)
-        prompts, target = roller.prompts[index], roller.target[index]
+        prompts, target = roller.prompts[index], roller.aim(index, step)
     signal, codes = learn_from(strategy, groups, codes, target, state, roller.trie)
     state = signal.state
     if visit is not None:
         everyone = torch.ones_like(visit.prompt, dtype=torch.bool)
         gate = strategy.stage("gate")
         state = {**state, **gate.carry(visit, first[0], everyone, state=state)}
-    return Collected(prompts, target, signal, codes, rollouts, skipped, state)
+    right = roller.right(index)
+    return Collected(prompts, target, signal, codes, rollouts, skipped, state, right)
 
 
 def learn_from(
@@ -152,7 +183,7 @@ def roll_out(
 ) -> tuple[RolloutGroups, Tensor]:
     """Sample or search items for the prompts at `index` and judge them; groups, codes `[B, G, L]`.
 
-    The reward is 1 for the target's semantic ID; refill names a further round of the same step;
+    The reward is 1 for a target's semantic ID; refill names a further round of the same step;
     hint `[B]`: leading codes of the target that are given.
     """
     roller.model.eval()
@@ -182,10 +213,11 @@ def roll_out(
         item = trie.walk(codes)[2]
         valid = torch.ones(shape, dtype=torch.bool, device=codes.device)
         optional |= {"entropy": rolled.entropy, "logp": rolled.logp.clamp(max=0)}
-    matched = matched_levels(codes, roller.target[index].unsqueeze(1))
+    right = roller.right(index)
+    matched = matched_levels(codes.unsqueeze(2), right.unsqueeze(1)).amax(-1)
     groups = RolloutGroups.of(
         (matched == trie.depth).float(),
-        score=level_scores(trie.depth, device=device)[matched],
+        score=roller.nearness(item, matched, right),
         valid=valid,
         tie_key=uniforms(roller.seed, f"ties{name}", counter, shape).float().to(device),
         length=torch.full(shape, float(trie.depth), device=device),

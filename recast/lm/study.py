@@ -23,14 +23,14 @@ from recast.lm.efficiency import tokens_of
 from recast.lm.evaluate import (
     EvaluationSet,
     entropy_curve,
+    from_beams,
     from_probability,
-    from_rank,
     matched_temperature,
+    right_logps,
     tuned_temperatures,
 )
 from recast.lm.memory import peak_memory
 from recast.lm.optimizer import Adam, trainable
-from recast.lm.sft import target_logps
 from recast.lm.signal import collect, why_not
 from recast.lm.trainer import memory_of, roller, train_step
 from recast.lm.update import Job, RLTraining, update
@@ -126,15 +126,14 @@ def measure(
     temperatures = (1.0, matched, *best, *(TEMPERATURES if report else ()))
     # Prompts of like length together: less padding, the same numbers.
     order = torch.argsort(data.prompts.length, stable=True)
-    parts = [(data.prompts[index], data.codes[index]) for index in torch.split(order, CHUNK)]
+    parts = [data.take(index) for index in torch.split(order, CHUNK)]
     back = torch.argsort(order)
     logp = torch.cat(
-        [target_logps(model, vocabulary, trie, p, codes, temperatures) for p, codes in parts], 1
+        [right_logps(model, vocabulary, trie, part, temperatures) for part in parts], 1
     )[:, back]
-    items = torch.cat([beams(model, vocabulary, trie, p, WIDTH)[0] for p, _ in parts])[back]
-    where = items == data.item.unsqueeze(-1)
-    rank = torch.where(where.any(-1), where.to(torch.uint8).argmax(-1), WIDTH)
-    ranked = {k: v for k, v in from_rank(rank).items() if k not in ("hr_at_50", "recall_at_32")}
+    found_items = [beams(model, vocabulary, trie, part.prompts, WIDTH)[0] for part in parts]
+    ranked = from_beams(torch.cat(found_items)[back], data.right)
+    ranked = {k: v for k, v in ranked.items() if k not in ("hr_at_50", "recall_at_32")}
     cold = 2 + len(best)
     found = {
         **pass_curve(logp[2:cold].exp()),

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.ledger import CostLedger
+from recast.ledger import TAUGHT, CostLedger
 from recast.lm import checkpoint
 from recast.lm.device import synchronise
 from recast.lm.evaluate import (
@@ -40,7 +40,6 @@ from recast.strategy import Strategy
 Progress = Callable[[int, int, str], None]
 Record = Callable[[int, Collected], None]
 Log = Callable[[int, Mapping[str, float]], None]
-COUNTED = ("learnable", "signal_count", "update_width", "repaired")
 
 
 @dataclass
@@ -78,7 +77,7 @@ def train(
     named = trainable(job.model)
     optimizer = Adam(named, how.lr)
     # How a batch is cut into micro-batches is no result: a cut run may go on with another.
-    settings = {k: v for k, v in asdict(how).items() if k not in ("micro_rows", "micro_tokens")}
+    settings = {k: v for k, v in how.settings().items() if k not in ("micro_rows", "micro_tokens")}
     wanted = {"how": settings, "strategy": repr(strategy)}
     state = _resume(folder, wanted, named, optimizer)
     if state is None:
@@ -124,6 +123,8 @@ def roller(job: Job, how: RLTraining) -> Roller:
         search=how.search,
         temperature=how.temperature,
         seed=how.seed,
+        similarity=job.similarity,
+        more=job.more,
     )
 
 
@@ -172,7 +173,7 @@ def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
     validation = job.evaluation["validation"]
     best = tuned_temperatures(job.model, job.vocabulary, job.trie, validation)
     tally = state.tally
-    names = (*COUNTED, "update_seconds", "step_seconds")
+    names = (*TAUGHT, "update_seconds", "step_seconds")
     seen = {n: sum(t[n] for t in tally) / len(tally) if tally else None for n in names}
     for split, data in job.evaluation.items():
         if split != "test" and state.step not in (0, how.steps):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.ledger import CostLedger
+from recast import accounting
 from recast.lm.evaluate import EvaluationSet
 from recast.lm.extra import LMError
 from recast.lm.prefix import CausalLM, packed_logp, reencoded_logp
@@ -21,7 +21,6 @@ from recast.lm.signal import Collected, Search, take
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.loss import LossSettings, denominator, pack, strategy_loss
-from recast.stages.repair import anchored
 from recast.stages.supervised import Evidence
 from recast.strategy import Strategy
 
@@ -37,7 +36,8 @@ class RLTraining(LossSettings):
     verl counts them, 0 = by rows; a group is never split; shared_prefix: False encodes each prompt
     again for every rollout; evaluations: how many after the start, evenly spaced in steps;
     skip_idle: leave groups without any advantage out of the update (time, not result; only
-    without KL). Clip and KL are those of the loss."""
+    without KL); free_logp: score rollouts and targets over the whole vocabulary, as MiniOneRec does
+    with items that were sampled down the trie. Clip and KL are those of the loss."""
 
     kl_weight: float = 0.001
     steps: int = 120
@@ -53,12 +53,19 @@ class RLTraining(LossSettings):
     evaluations: int = 4
     seed: int = 0
     skip_idle: bool = False
+    free_logp: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """The fields by name; those that came later only where they say something."""
+        return {k: v for k, v in asdict(self).items() if k != "free_logp" or v}
 
 
 @dataclass(frozen=True)
 class Job:
     """Everything a run meets: the policy, its frozen reference, the trie, RL prompts and their
-    target codes `[n, L]`, and the sets to evaluate on by split."""
+    target codes `[n, L]`, and the sets to evaluate on by split; similarity `[N, d]`: unit vectors
+    of the trie's items, whose cosine stands for nearness in the place of shared codes; more
+    `[n, M - 1, L]`: further targets, the first fills up."""
 
     model: CausalLM
     reference: CausalLM
@@ -67,6 +74,8 @@ class Job:
     prompts: Prompts
     target: Tensor
     evaluation: Mapping[str, EvaluationSet]
+    similarity: Tensor | None = None
+    more: Tensor | None = None
 
 
 def update(
@@ -149,11 +158,12 @@ def _part_loss(
         codes = collected.codes[part].gather(1, wide)
     if strategy.learns_from_target:
         codes = torch.cat([codes, target], 1)
-    logp = score(job.model, job.vocabulary, prompts, codes, job.trie, how.temperature)
+    trie = None if how.free_logp else job.trie
+    logp = score(job.model, job.vocabulary, prompts, codes, trie, how.temperature)
     frozen = None
     if how.kl_weight or "reference" in strategy.needs:
         with torch.no_grad():
-            frozen = score(job.reference, job.vocabulary, prompts, codes, job.trie, how.temperature)
+            frozen = score(job.reference, job.vocabulary, prompts, codes, trie, how.temperature)
     evidence = None
     if strategy.learns_from_target:
         evidence = Evidence(logp[:, -1], None if frozen is None else frozen[:, -1], progress)
@@ -182,35 +192,10 @@ def _part_loss(
 
 def account(strategy: Strategy, collected: Collected) -> tuple[dict[str, int], dict[str, float]]:
     """What one step cost, by the ledger's names, and how much of its groups taught."""
-    signal = collected.signal
-    supervised = len(collected.prompts) if strategy.learns_from_target else 0
-    if signal is None:
-        spent = CostLedger(
-            updated_rows=supervised,
-            optimizer_steps=1,
-            labels=supervised,
-            skipped_prompts=collected.skipped,
-        )
-        taught = float(bool(supervised))
-        return asdict(spent), {
-            "learnable": taught,
-            "signal_count": taught,
-            "update_width": taught,
-            "repaired": 0.0,
-        }
-    width = signal.rows.sum(-1) + int(signal.supervised)
-    repaired = anchored(signal.groups)
-    spent = CostLedger(
-        rollouts=collected.rollouts,
-        scored_rows=collected.rollouts,
-        updated_rows=int(width.sum()),
-        optimizer_steps=1,
-        labels=supervised or int(repaired.sum()),
-        skipped_prompts=int((width == 0).sum()) + collected.skipped,
+    rollouts = torch.tensor(collected.rollouts)
+    spent, taught = accounting.account(
+        strategy, collected.signal, len(collected.prompts), rollouts, 1
     )
-    return asdict(spent), {
-        "learnable": float((signal.count > 0).double().mean()),
-        "signal_count": float(signal.count.double().mean()),
-        "update_width": float(width.double().mean()),
-        "repaired": float(repaired.double().mean()),
-    }
+    counts = {name: int(value) for name, value in spent.items()}
+    counts["skipped_prompts"] += collected.skipped
+    return counts, {name: float(value) for name, value in taught.items()}

@@ -287,11 +287,20 @@ def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
     return standardised(prefix, groups.valid, eps) + pass_at_k(groups, k)
 
 
-def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
+def grpo_score(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
+    """GRPO on `score` in the place of the reward: how near each rollout comes to its target.
+
+    With scores of (1 + cosine) / 2 and eps 5e-5, MiniOneRec's semantic reward (`rl.py`).
+    """
+    return standardised(groups.score * groups.valid, groups.valid, eps)
+
+
+def rank_penalty(groups: RolloutGroups, eps: float = 1e-4, hit: float = 1.0) -> Tensor:
     """GRPO on hit + rank term: a miss at beam i loses 1/log2(i + 2), normalised over the group.
 
-    No penalty in a group without hits. Raises ValueError without `beam_rank`.
-    Source: MiniOneRec `rl.py`.
+    hit: what a hit counts; 0 leaves the rank term alone. No penalty in a group without hits.
+    Raises ValueError without `beam_rank`.
+    Source: MiniOneRec `rl.py`, reward types ranking and, with hit = 0, ranking_only.
     """
     if groups.beam_rank is None:
         raise ValueError("credit=rank_penalty needs `beam_rank` in the groups")
@@ -299,13 +308,14 @@ def rank_penalty(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
     discount = discount.masked_fill(~groups.valid, 0.0)
     share = discount / discount.sum(-1, keepdim=True)
     penalised = groups.miss & groups.hit.any(-1, keepdim=True)
-    value = kept_reward(groups) - share.masked_fill(~penalised, 0.0)
+    value = hit * kept_reward(groups) - share.masked_fill(~penalised, 0.0)
     return standardised(value, groups.valid, eps)
 
 
 CREDITS: Mapping[str, Stage] = {
     "none": Stage(nothing, idle=True),
     "grpo": Stage(grpo, bounds={"ddof": (0, 1)}),
+    "grpo_score": Stage(grpo_score, needs={"score"}),
     "grpo_batch": Stage(grpo_batch, coupling="batch"),
     "dr_grpo": Stage(dr_grpo),
     "rloo": Stage(rloo),

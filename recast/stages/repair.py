@@ -118,21 +118,27 @@ def constant_outcome(groups: RolloutGroups) -> Tensor:
 
 
 def keep_distinct(groups: RolloutGroups, factor: float = 1.5) -> RolloutGroups:
-    """Of W = factor x G sampled rollouts G stay: hits first, then distinct misses, then repeats.
+    """Of W = factor x G sampled rollouts G stay: hits first, then one of each missed item, then
+    second copies, and so on.
 
-    Ties follow `tie_key`, then the lowest index. Raises ValueError without `item`.
-    Source: MiniOneRec `rl.py`, dynamic sampling inside a group.
+    Among those the item that was sampled most often comes first, then the one that comes first by
+    `tie_key`, or by index. Raises ValueError without `item`.
+    Source: MiniOneRec `minionerec_trainer.py`, dynamic sampling (`select_completion`).
     """
     item = groups.item
     if item is None:
         raise ValueError("repair=keep_distinct needs `item` in the groups")
-    order = tie_order(groups)
-    same = (item.unsqueeze(-1) == item.unsqueeze(-2)) & groups.valid.unsqueeze(-2)
-    earlier = order.unsqueeze(-2) < order.unsqueeze(-1)
-    repeat = (same & earlier).any(-1)
-    priority = torch.where(groups.hit, 0, 1 + repeat)
+    order, width = tie_order(groups), groups.reward.shape[-1]
+    same = (item.unsqueeze(-1) == item.unsqueeze(-2)) & groups.miss.unsqueeze(-2)
+    copy = (same & (order.unsqueeze(-2) < order.unsqueeze(-1))).sum(-1)
+    rare = width - same.sum(-1)
+    begins = order.unsqueeze(-2).masked_fill(~same, width).amin(-1)
+    priority = torch.where(groups.hit, 0, 1 + copy * (width + 1) + rare)
     count = (groups.valid.sum(-1, keepdim=True) / factor).round().clamp(min=1)
-    return replace(groups, valid=first_by(priority, groups.valid, order, count))
+    return replace(
+        groups,
+        valid=first_by(priority, groups.valid, torch.where(groups.hit, order, begins), count),
+    )
 
 
 def _targeted(groups: RolloutGroups) -> Tensor:

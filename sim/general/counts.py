@@ -11,12 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from recast.ledger import CostLedger
+from recast.ledger import COST, TAUGHT, CostLedger
 from sim.policies.protocol import Params
-
-TAUGHT = ("learnable", "signal_count", "update_width", "repaired")
-"""What groups taught, mean over the steps since the last evaluation; None where there were none."""
-SPENT = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", "skipped_prompts")
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,7 @@ class Counted:
     """Sums over the steps of one run so far. spent: by the names of `CostLedger`; taught: by those
     of `TAUGHT`, to be divided by `over`."""
 
-    spent: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(SPENT, 0.0))
+    spent: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(COST, 0.0))
     taught: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(TAUGHT, 0.0))
     over: float = 0.0
 
@@ -42,7 +38,7 @@ class Counted:
         return CostLedger(**{name: round(value) for name, value in self.spent.items()})
 
     def taught_since(self, before: Counted) -> dict[str, float | None]:
-        """Means over the steps after those of `before`."""
+        """Means over the steps after those of `before`; None where there were none."""
         over = self.over - before.over
         return {
             name: (value - before.taught[name]) / over if over else None

@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from recast import accounting
 from recast.groups import RolloutGroups
 from recast.loss import Rows, pack, strategy_loss
+from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.stages.gate import Visit
-from recast.stages.repair import anchored
 from recast.stages.supervised import Evidence
-from recast.strategy import Signal, Strategy, build_signal
+from recast.strategy import Strategy
 from sim.decoding.sample import path_logp
 from sim.general.rollouts import Batch, Roller
 from sim.policies.protocol import Params, Policy
@@ -133,35 +134,8 @@ def account(
     strategy: Strategy, collected: Collected, steps: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What one phase cost, counts `[R]` of `CostLedger`, and how much of its groups taught."""
-    runs, prompts = collected.batch.prompt.shape
-    zero = torch.zeros(runs, dtype=torch.int64)
-    supervised = prompts if strategy.learns_from_target else 0
-    spent = {
-        "rollouts": collected.rollouts,
-        "scored_rows": collected.rollouts,
-        "optimizer_steps": zero + steps,
-    }
-    signal = collected.signal
-    if signal is None:
-        alone = torch.ones(runs, dtype=torch.float64)
-        spent |= {"updated_rows": zero + supervised, "labels": zero + supervised}
-        spent |= {"skipped_prompts": zero}
-        counted = {"learnable": alone, "signal_count": alone, "update_width": alone}
-        return spent, counted | {"repaired": 0 * alone}
-    width = signal.rows.sum(-1) + int(signal.supervised)
-    repaired = anchored(signal.groups)
-    spent |= {
-        "updated_rows": width.sum(-1),
-        "labels": zero + supervised if supervised else repaired.sum(-1),
-        "skipped_prompts": (width == 0).sum(-1),
-    }
-    counted = {
-        "learnable": (signal.count > 0).double().mean(-1),
-        "signal_count": signal.count.double().mean(-1),
-        "update_width": width.double().mean(-1),
-        "repaired": repaired.double().mean(-1),
-    }
-    return spent, counted
+    prompts = collected.batch.prompt.shape[1]
+    return accounting.account(strategy, collected.signal, prompts, collected.rollouts, steps)
 
 
 def _gate(

@@ -84,19 +84,10 @@ _quietly = np.errstate(over="ignore", invalid="ignore")
 
 
 @_quietly
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right for the matrices of one run, bit for bit the same wherever they lie;
-    `[n, k]`, `[k, m]` -> `[n, m]`."""
-    out = left.new_empty(left.shape[0], right.shape[1])
-    _product(left.numpy(), right.numpy(), out.numpy())
-    return out
-
-
-@_quietly
 def segment_products(left: Tensor, right: Tensor, bounds: Sequence[int]) -> Tensor:
     """Rows `[n, p]` of each segment times the matrix of that segment, right `[S, p, q]`; `[n, q]`.
 
-    Every product is what `product` gives for its segment alone.
+    Every product is what its segment gives alone.
     """
     out = left.new_empty(left.shape[0], right.shape[2])
     a, b, to = left.numpy(), right.numpy(), out.numpy()

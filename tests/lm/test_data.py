@@ -88,7 +88,7 @@ ANSWER = (
 
 
 @pytest.mark.parametrize("as_text", [True, False])
-def test_recif_rows_become_one_interaction_per_target(as_text, tmp_path):
+def test_recif_rows_keep_their_targets_and_train_has_one_row_for_each(as_text, tmp_path):
     messages = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWER}]
     for split in ("train", "valid", "test"):
         recif(tmp_path, json.dumps(messages) if as_text else messages, split)
@@ -98,6 +98,8 @@ def test_recif_rows_become_one_interaction_per_target(as_text, tmp_path):
         Interaction("u1", ((1, 2, 3),), (4, 5, 6), "s"),
         Interaction("u1", ((1, 2, 3),), (1, 2, 3), "s"),
     )
+    assert data.test == (Interaction("u1", ((1, 2, 3),), (4, 5, 6), "s", ((1, 2, 3),)),)
+    assert data.test[0].targets == ((4, 5, 6), (1, 2, 3))
 
 
 def test_each_task_of_several_is_a_slice_of_its_own(data_folder):
@@ -182,7 +184,10 @@ def test_a_folder_of_several_categories_names_them_and_reads_the_one_asked_for(d
         (path.parent / path.name.replace("tiny", "other_5_2016")).write_bytes(path.read_bytes())
     for path in data_folder.glob("index/other*"):
         path.rename(path.parent / "other.index.json")
-    with pytest.raises(LMError, match=r"several categories \(other, tiny\); choose one with --cat"):
+    with pytest.raises(
+        LMError,
+        match=r"several categories \(other, tiny\); expected exactly one, or choose one with --cat",
+    ):
         load_data(data_folder, 3)
     assert load_data(data_folder, 3, category="tiny").name.endswith("/tiny")
     assert (

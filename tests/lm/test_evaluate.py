@@ -15,8 +15,8 @@ from recast.lm.evaluate import (
     coverage,
     entropy_curve,
     free_sample_is_invalid,
+    from_beams,
     from_probability,
-    from_rank,
     matched_temperature,
     paired_interval,
     per_prompt,
@@ -26,7 +26,8 @@ from recast.metrics import PASSES
 
 
 def test_ranking_metrics_by_hand():
-    found = from_rank(torch.tensor([0, 1, 4, 9, 10, 49, 50]))
+    lists = torch.arange(50).expand(7, 50)
+    found = from_beams(lists, torch.tensor([0, 1, 4, 9, 10, 49, 50]).unsqueeze(-1))
     assert found["hr_at_1"].tolist() == [1, 0, 0, 0, 0, 0, 0]
     assert found["hr_at_5"].tolist() == [1, 1, 1, 0, 0, 0, 0]
     assert found["hr_at_10"].tolist() == [1, 1, 1, 1, 0, 0, 0]

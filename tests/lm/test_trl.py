@@ -17,13 +17,16 @@ import trl
 import trl_case
 from trl import GRPOTrainer
 
-from recast import STRATEGIES
+from recast import STRATEGIES, pack
 from recast.adapters import trl as adapter
 from recast.adapters.limits import why_not_trl
 from recast.adapters.trl import RecastGRPOTrainer, _leading
 from recast.lm.extra import LMError
 from recast.lm.prefix import reencoded_logp
 from recast.lm.tokenizer import code_tokenizer
+from recast.lm.vocabulary import Prompts
+from recast.loss import LossSettings, denominator, strategy_loss
+from recast.stages.supervised import Evidence
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -153,6 +156,84 @@ def test_rows_stay_spread_when_a_phase_spans_several_optimizer_steps(tmp_path):
     assert seen == [2, 2, 2, 2]
 
 
+def sampled_by(it):
+    """Train, and return what the trainer sampled: prompts, codes and target codes of its batch."""
+    seen, roll, score = {}, it._down_the_trie, it._generate_and_score_completions
+
+    def rolled(ids):
+        seen["codes"] = roll(ids)
+        return seen["codes"]
+
+    def scored(inputs):
+        seen["rows"] = inputs
+        return score(inputs)
+
+    it._down_the_trie, it._generate_and_score_completions = rolled, scored
+    it.train()
+    rows, group = seen["rows"], it.num_generations
+    place = {token: code for level in trl_case.VOCAB.tokens for code, token in enumerate(level)}
+    target = torch.tensor([[place[t] for t in row["target_ids"]] for row in rows])
+    codes = [[place[t] for t in row] for row in seen.get("codes", [r["target_ids"] for r in rows])]
+    codes = torch.tensor(codes).view(-1, group, 3)
+    ids = [it.processing_class(row["prompt"])["input_ids"] for row in rows[::group]]
+    longest = max(map(len, ids))
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
+    return Prompts(padded, torch.tensor([len(row) for row in ids])), codes, target[::group]
+
+
+MIXED = "repair=anchor, select=pods(2), credit=grpo, supervised=sft(0.5)"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "divisor"),
+    [
+        ("sft", "trl"),
+        ("target_power_hits", "strategy"),
+        ("chord", "strategy"),
+        ("grpo_sft", "trl"),
+        (MIXED, "strategy"),
+        (MIXED, "trl"),
+    ],
+)
+def test_a_supervised_term_inside_trl_has_the_gradient_of_the_librarys_loss(
+    strategy, divisor, tmp_path
+):
+    """Four micro-batches of 4; the oracle scores every rollout and target by itself."""
+    it = trl_case.trainer(
+        tmp_path, strategy, divisor=divisor, per_device_train_batch_size=4,
+        gradient_accumulation_steps=4,
+    )  # fmt: skip
+    prompts, codes, target = sampled_by(it)
+    signal, plan = it._signal, it.strategy
+    anchored = (signal.groups.origin != 0).unsqueeze(-1)
+    codes = torch.where(anchored, target.unsqueeze(1), codes)
+    model = tiny.model("qwen3", trl_case.VOCAB)
+    both = torch.cat([codes, target.unsqueeze(1)], 1)
+    logp = reencoded_logp(model, trl_case.VOCAB, prompts, both, trl_case.TRIE)
+    rows = pack(signal, 4)
+    packed = logp[:, :-1].gather(1, rows.index.unsqueeze(-1).expand(-1, -1, 3))
+    loss = strategy_loss(
+        plan, signal, rows, length=3, settings=LossSettings(clip_high=0.2), logp=packed,
+        old_logp=packed.detach(), evidence=Evidence(logp[:, -1], progress=0.0),
+    )  # fmt: skip
+    if divisor == "trl" and plan.has_credit:
+        loss = loss * denominator(signal, plan.denominator, 3) / (16 * 3)
+    loss.backward()
+    wanted = torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
+    assert grad_norms(it)[0] == pytest.approx(wanted, rel=1e-3)
+    assert wanted > 0
+
+
+def test_a_strategy_without_rollouts_samples_none(tmp_path):
+    it = trl_case.trainer(tmp_path, "sft")
+    it._down_the_trie = None
+    it.train()
+    assert grad_norms(it)[0] > 0
+    assert not any(
+        name.startswith("recast/all_zero") for row in it.state.log_history for name in row
+    )
+
+
 def test_a_target_outside_the_trie_is_one_line(tmp_path):
     it = trl_case.trainer(tmp_path, "recast")
     it.train_dataset = it.train_dataset.map(lambda row: {"target_ids": [3, 8, 3]})
@@ -238,11 +319,12 @@ def test_a_resumed_run_ends_where_the_whole_run_ends(tmp_path):
 @pytest.mark.parametrize(
     ("strategy", "changes", "message"),
     [
-        ("grpo_sft", {}, "no supervised term"),
+        ("s_dpo", {}, "supervised=s_dpo.* needs `reference`"),
         ("visurf", {}, "repair=append"),
         ("greso", {}, "gate=greso"),
         ("luffy", {}, "anchor_ratio=shaped.*use `recast lm rl`"),
         ("rl_zvp", {}, "needs `entropy`"),
+        ("recast", {"use_liger_kernel": True}, "use_liger_kernel: a fused loss"),
         ("recast", {"loss_type": "bnpo"}, "loss_type: 'bnpo'; expected one of"),
     ],
 )

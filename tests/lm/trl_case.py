@@ -87,9 +87,13 @@ def weights(model: Any) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+BOTH = "repair=anchor, select=pair, credit=sign, supervised=sft(0.1)"
+"""Two active rows and a target per group."""
+
+
 def main(folder: Path) -> None:
     """One rank: train, and write what this rank ended with."""
-    it = trainer(folder, "recast", per_device_train_batch_size=6, num_generations=4, max_steps=2)
+    it = trainer(folder, BOTH, per_device_train_batch_size=6, num_generations=4, max_steps=2)
     it.train()
     digest = hashlib.sha256(weights(it.accelerator.unwrap_model(it.model)).numpy().tobytes())
     rank = it.accelerator.process_index

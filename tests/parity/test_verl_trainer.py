@@ -26,6 +26,7 @@ with warnings.catch_warnings():
     from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
     from recast.adapters.verl_trainer import RecastTrainer
+    from recast.stages.supervised import Evidence
 
 # verl configures critics, devices and checkpoints with warnings of its own.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -225,12 +226,53 @@ def test_a_batch_that_teaches_nothing_still_gives_verl_a_row_without_advantage(s
     assert not any(store.rows[key]["advantages"].any() for key in kept.keys)
 
 
+@pytest.mark.parametrize("divisor", ["verl", "strategy"])
+@pytest.mark.parametrize("strategy", ["grpo_sft", "target_power", "chord"])
+def test_a_supervised_term_is_a_row_whose_pull_in_verl_s_loss_is_the_library_s(
+    store, strategy, divisor
+):
+    """verl's own aggregation of -A logp, ratio 1, against `strategy_loss`, by their gradients."""
+    trainer = trainer_of(
+        f"+trainer.v1.recast_sync.strategy={strategy}", f"+trainer.v1.recast_sync.divisor={divisor}"
+    )
+    batch = trainer._balance_batch(sampled(store), {})
+    rng = torch.Generator().manual_seed(0)
+    logp = {
+        key: -torch.rand(len(store.rows[key]["responses"]), generator=rng) for key in batch.keys
+    }
+    for key in batch.keys:
+        store.rows[key]["old_log_probs"] = logp[key]
+    batch = trainer._compute_advantage(batch, {})
+    trainer._update_actor(batch, {})
+    (_, info), *_ = trainer.actor_rollout_wg.asked
+    rows = [key for key in batch.keys if key.startswith("uid")]
+    targets = {f"uid{b}": key for b in range(3) for key in rows if key == f"uid{b}_4_0"}
+    assert len(targets) == 3
+    assert store.rows[targets["uid0"]]["input_ids"].tolist() == [*PROMPT, *TARGET]
+    given = torch.stack([store.rows[key]["advantages"] for key in rows])
+    scale = float(agg_loss(torch.ones(1, 3), torch.ones(1, 3), "seq-mean-token-sum",
+                           global_batch_size=info["global_batch_size"])) / 3  # fmt: skip
+    plan, advantage = trainer.strategy, trainer._advantage
+    divisors = {"verl": 12.0, "strategy": trainer._sampled[2]}
+    whole = trainer._sampled[2] / divisors[divisor]
+    for key, mine in zip(rows, given * scale, strict=True):
+        if key in targets.values():
+            leaf = logp[key].clone().requires_grad_()
+            hits = torch.tensor([sum(m == 3 for m in MATCHED[int(key[3])])])
+            known = Evidence(leaf.unsqueeze(0), progress=0.0, hits=hits, valid=torch.tensor([4]))
+            plan.stage("supervised")(known).sum().backward()
+            wanted = -leaf.grad / 3 * whole
+        else:
+            wanted = (plan.policy_weight * advantage[key] / divisors[divisor]).expand(3)
+        assert mine.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("+trainer.v1.recast_sync.divisor=mean", "expected verl or strategy"),
         ("+trainer.v1.recast_sync.strategy=recats", "did you mean 'recast'"),
-        ("+trainer.v1.recast_sync.strategy=sft", "no supervised term"),
+        ("+trainer.v1.recast_sync.strategy=s_dpo", "supervised=s_dpo.* needs `reference`"),
         ("actor_rollout_ref.actor.use_dynamic_bsz=False", "use_dynamic_bsz"),
     ],
 )

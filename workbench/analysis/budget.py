@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from workbench.analysis.rows import tuned_test_rows
+from workbench.analysis.tuning import edge
 from workbench.stats import survival
 from workbench.stats.seeds import Floats, finite, interval, mean
 
@@ -26,15 +28,6 @@ AXES = {
     "optimizer_steps": "Optimizer steps",
     "labels": "Ground-truth labels used",
 }
-
-
-def tuned_test_rows(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows to compare: tuned learning rate, test split, all users. Empty stays empty."""
-    if frame.is_empty():
-        return frame
-    return frame.filter(
-        pl.col("tuned") & (pl.col("split") == "test") & (pl.col("slice") == "all")
-    ).sort("strategy", "run", "step")
 
 
 def first_reach(x: Sequence[float], y: Sequence[float], target: float) -> float | None:
@@ -228,8 +221,7 @@ def cautions(frame: pl.DataFrame, metric: str, baseline: str) -> list[Caution]:
             )
             found.append(Caution(baseline, "below_start", text))
     tried = frame.group_by("strategy", maintain_order=True).agg(
-        pl.col("lr").min().alias("least"),
-        pl.col("lr").max().alias("most"),
+        pl.col("lr").unique().sort().alias("rates"),
         pl.col("lr").filter(pl.col("tuned")).unique().alias("chosen"),
         pl.col("run")
         .filter(pl.col("tuned") & pl.col("diverged_at").is_not_null())
@@ -241,14 +233,15 @@ def cautions(frame: pl.DataFrame, metric: str, baseline: str) -> list[Caution]:
     ):
         name = row["strategy"]
         role = f"the baseline {name}" if name == baseline else name
-        edge = [rate for rate in row["chosen"] if rate in (row["least"], row["most"])]
-        if row["least"] == row["most"]:
-            text = f"{role} was tried at one learning rate only ({row['least']:g})"
+        rates = row["rates"]
+        there = [rate for rate in row["chosen"] if edge(rates, rate)]
+        if len(rates) == 1:
+            text = f"{role} was tried at one learning rate only ({rates[0]:g})"
             found.append(Caution(name, "single_rate", text))
-        elif edge:
+        elif there:
             text = (
                 f"{role} is best at an edge of its learning-rate grid "
-                f"({edge[0]:g} of {row['least']:g} to {row['most']:g}): extend the grid"
+                f"({there[0]:g} of {rates[0]:g} to {rates[-1]:g}): extend the grid"
             )
             found.append(Caution(name, "edge_of_grid", text))
         if row["diverged"]:

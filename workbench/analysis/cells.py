@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from workbench.analysis.rows import at_the_end
 from workbench.analysis.summary import QUALITY
 
 _NOT_SETTINGS = ("engine",)
@@ -44,11 +45,7 @@ def run_table(frame: pl.DataFrame) -> pl.DataFrame:
     """
     if frame.is_empty():
         return frame
-    last = (
-        frame.filter((pl.col("split") == "test") & (pl.col("slice") == "all"))
-        .sort("step")
-        .unique("run", keep="last", maintain_order=True)
-    )
+    last = at_the_end(frame.filter(split="test", slice="all"))
     known = [
         name
         for name in (

@@ -13,8 +13,9 @@ from typing import Any
 
 import polars as pl
 
+from recast.ledger import COST
 from recast.quoting import nearest
-from workbench.analysis.summary import COST, reported
+from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY, mark_tuned
 from workbench.errors import UserError
 from workbench.spec.experiment import plain_text
@@ -166,10 +167,10 @@ def _rows(frame: pl.DataFrame, side: Side, fields: list[str], label: str) -> pl.
         rows = rows.filter(pl.lit(value) == pl.col(field))
     if "lr" not in side.fields:
         rows = rows.filter("tuned")
-    rows = reported(rows).filter(pl.col("slice") == label)
+    rows = last_rows(rows, label)
     if rows.is_empty():
         raise UserError(f"{side.name}: no test rows of slice {label!r}")
-    return rows.filter(pl.col("step") == pl.col("step").max().over("run"))
+    return rows
 
 
 def _varying(frame: pl.DataFrame, fields: Sequence[str]) -> list[str]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from recast.ledger import COST, TAUGHT
+from workbench.analysis.rows import at_the_end, curve_rows, reported
+from workbench.analysis.tuning import edge
 from workbench.stats.seeds import interval, mean
 
 QUALITY = (
@@ -39,17 +42,7 @@ DETAIL = (
 )
 """Metrics of all test prompts that come as a mean alone; null where a run did not measure them."""
 REGIME = ("all_zero", "single_hit", "multi_hit", "saturated")
-SIGNAL = ("learnable", "signal_count", "update_width", "repaired")
-COST = ("rollouts", "scored_rows", "updated_rows", "optimizer_steps", "labels", "skipped_prompts")
-
-
-def reported(frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows that a run reports: on all test prompts (`test_all`), or on `test` where that is
-    all of them. Learning curves come from `test`, which may be a sample."""
-    whole = (pl.col("split") == "test_all").any().over("run")
-    return frame.filter(
-        pl.col("split") == pl.when(whole).then(pl.lit("test_all")).otherwise(pl.lit("test"))
-    )
+SIGNAL = TAUGHT
 
 
 BY_POPULARITY = ("popular", "rare")
@@ -67,14 +60,14 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
     """
     if not popularity:
         frame = frame.filter(~pl.col("slice").is_in(BY_POPULARITY))
-    rows, curve = reported(frame.filter("tuned")), frame.filter("tuned", split="test", slice="all")
+    rows, curve = reported(frame.filter("tuned")), curve_rows(frame)
     order = {
         name: place for place, name in enumerate(frame["strategy"].unique(maintain_order=True))
     }
     found = []
     for (strategy, label), group in rows.group_by("strategy", "slice", maintain_order=True):
         first = group.filter(pl.col("step") == 0)
-        last = group.filter(pl.col("step") == pl.col("step").max())
+        last = at_the_end(group)
         if order[strategy] == 0:
             found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
         taught = curve.filter(pl.col("strategy") == strategy, pl.col("step") > 0)
@@ -143,7 +136,7 @@ def over_time(frame: pl.DataFrame) -> pl.DataFrame:
     repaired, learnable, signal_count, and invalid_share where decoding is free. What groups taught
     is null at step 0.
     """
-    rows = frame.filter("tuned", split="test", slice="all")
+    rows = curve_rows(frame)
     free = ["invalid_share"] if "invalid_share" in rows.columns else []
     names = ["rollouts", "updated_rows", *REGIME, "repaired", "learnable", "signal_count", *free]
     order = {name: i for i, name in enumerate(frame["strategy"].unique(maintain_order=True))}
@@ -159,8 +152,8 @@ def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:
     if len(grid) < 2:
         return ["one learning rate only: strategies are not compared at their own best rate"]
     chosen = frame.filter(pl.col("tuned")).select("strategy", "lr").unique(maintain_order=True)
-    edge = [s for s, lr in chosen.iter_rows() if lr in (min(grid), max(grid))]
-    return [f"tuned learning rate on the edge of the grid: {', '.join(edge)}"] if edge else []
+    there = [strategy for strategy, lr in chosen.iter_rows() if edge(grid, lr)]
+    return [f"tuned learning rate on the edge of the grid: {', '.join(there)}"] if there else []
 
 
 def start_warnings(frame: pl.DataFrame, all_zero: float) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Literal
 
 import polars as pl
 
+from workbench.analysis.rows import at_the_end
 from workbench.spec.sweep import Run, Tune
 
 HEADLINE = "area"
@@ -31,11 +33,7 @@ def tried(frame: pl.DataFrame, metric: str, split: str = "validation") -> pl.Dat
     does a strategy whose rates all failed.
     """
     cell = [c for c in ("cell", "strategy") if c in frame.columns]
-    last = frame.filter(
-        (pl.col("split") == split)
-        & (pl.col("slice") == "all")
-        & (pl.col("step") == pl.col("step").max().over("run"))
-    )
+    last = at_the_end(frame.filter(split=split, slice="all"))
     return (
         last.group_by([*cell, "lr"])
         .agg(
@@ -88,13 +86,20 @@ def chosen_by(frame: pl.DataFrame) -> str:
     return ", ".join(frame["tuned_by"].drop_nulls().unique().sort()) if len(frame) else ""
 
 
+def edge(rates: Collection[float], chosen: float) -> Literal["", "lower", "upper"]:
+    """At which edge of its grid a chosen rate sits; "" inside it, and where one rate was tried."""
+    if len(set(rates)) < 2:
+        return ""
+    return "upper" if chosen == max(rates) else "lower" if chosen == min(rates) else ""
+
+
 def next_rate(rates: tuple[float, ...], chosen: float) -> float | None:
     """The rate beyond the edge on which the chosen one sits, by the ratio of the last two; None
     inside the grid, for a single rate, or beyond the bounds of a rate (1e-8 .. 10)."""
-    grid = sorted(rates)
-    if len(grid) < 2 or chosen not in (grid[0], grid[-1]):
+    grid, side = sorted(rates), edge(rates, chosen)
+    if not side:
         return None
-    beyond = grid[-1] ** 2 / grid[-2] if chosen == grid[-1] else grid[0] ** 2 / grid[1]
+    beyond = grid[-1] ** 2 / grid[-2] if side == "upper" else grid[0] ** 2 / grid[1]
     beyond = float(f"{beyond:.3g}")
     return beyond if 1e-8 <= beyond <= 10 else None
 

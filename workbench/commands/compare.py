@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 import polars as pl
 
+from recast.ledger import COST
 from workbench.analysis.compare import compare as compared
 from workbench.analysis.compare import parse_side
-from workbench.analysis.summary import COST, QUALITY
+from workbench.analysis.summary import QUALITY
 from workbench.analysis.tuning import PRIMARY
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import UserError

@@ -10,8 +10,7 @@ from shutil import get_terminal_size
 import click
 import polars as pl
 
-from recast.strategies import parse_strategy
-from workbench.commands.output import FORMAT, STORE, emit, progress_bar
+from workbench.commands.output import FORMAT, STORE, Finite, emit, progress_bar
 from workbench.commands.reading import Reading, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
@@ -28,7 +27,14 @@ from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
 from workbench.diagnosis.logs.read import files_of
 from workbench.diagnosis.savings import again, savings
 from workbench.errors import UserError
-from workbench.report.log import findings_table, html_target, table_of, write_log_report
+from workbench.report.log import (
+    findings_table,
+    html_target,
+    table_of,
+    write_log_report,
+    write_scalar_report,
+)
+from workbench.spec.experiment import parsed
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
 
@@ -40,7 +46,7 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
 @click.option(
     "--learnable",
     "share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Finite(0, 1, min_open=True, max_open=True),
     default=0.5,
     show_default=True,
     help="Share of learnable groups that G should reach.",
@@ -84,20 +90,16 @@ def diagnose(
     a tracker's scalars; folders are walked.
     """
     names = strategies or DEFAULT
-    try:
-        for name in names:
-            parse_strategy(name)
-    except ValueError as problem:
-        raise UserError(str(problem)) from None
+    parsed(names)
     if target is not None:
         html_target(target)
     found = reading.any(files_of(paths))
-    other = reading.rollouts(files_of(against)) if against else None
-    if isinstance(found, ScalarRun):
-        _scalars(found, share, table, style, refused=bool(against or target or simulate))
-        return
+    other = reading.any(files_of(against)) if against else None
     if other is not None:
         _against(found, other, table, style)
+        return
+    if isinstance(found, ScalarRun):
+        _scalars(found, share, table, style, target, Path(store_path) if simulate else None)
         return
     tables: Mapping[str, Callable[[], pl.DataFrame]] = {
         "findings": lambda: findings_table(found),
@@ -152,29 +154,42 @@ def _details(tables: Mapping[str, Callable[[], pl.DataFrame]]) -> None:
             emit(_known(_few(table) if name == "training" else table), "table", title)
 
 
-def _scalars(run: ScalarRun, share: float, table: str, style: str, refused: bool) -> None:
-    """Show a tracker's scalars, of which only findings and predictions can be had."""
-    if refused or (style != "table" and table not in ("findings", "predictions")):
+def _scalars(
+    run: ScalarRun, share: float, table: str, style: str, target: Path | None, store: Path | None
+) -> None:
+    """Show a tracker's scalars, of which only findings and predictions can be had; store: of the
+    runs that simulate its regimes, None to simulate nothing."""
+    if style != "table" and store is None and table not in ("findings", "predictions"):
         raise UserError(
-            "this log has scalars and no rollouts: --against, --html, --simulate and the other "
-            "tables need rollouts; findings and predictions can be had"
+            f"this log has scalars and no rollouts: --table {table} needs rollouts; findings and "
+            "predictions can be had"
         )
+    if target is not None:
+        write_scalar_report(run, share, target)
+        click.echo(f"report: {target}", err=True)
     if style == "table":
         _show(answer_of_scalars(run, share))
-    elif table == "predictions":
-        emit(prediction_table(run, OTHER), style, "")
-    else:
-        emit(table_of(run.examined.findings), style, "")
+    elif store is None:
+        emit(prediction_table(run, OTHER) if table == "predictions" else
+             table_of(run.examined.findings), style, "")  # fmt: skip
+    if store is not None:
+        _simulate(run, store, style)
 
 
-def _against(found: Diagnosis, other: Diagnosis, table: str, style: str) -> None:
+def _line(run: Diagnosis | ScalarRun) -> str:
+    return run.scalars.words if isinstance(run, ScalarRun) else summary_line(run)
+
+
+def _against(
+    found: Diagnosis | ScalarRun, other: Diagnosis | ScalarRun, table: str, style: str
+) -> None:
     """What tells two runs apart: findings, and shares with intervals."""
     if style != "table":
         made = shares_apart if table == "regimes" else findings_apart
         emit(made(found, other), style, "")
         return
-    click.echo(f"A: {summary_line(found)}")
-    click.echo(f"B: {summary_line(other)}\n")
+    click.echo(f"A: {_line(found)}")
+    click.echo(f"B: {_line(other)}\n")
     apart = findings_apart(found, other)
     emit(apart.select("finding", "a", "b"), style, "Which findings does each run have?")
     for row in apart.iter_rows(named=True):
@@ -196,11 +211,12 @@ def _few(table: pl.DataFrame, rows: int = 8) -> pl.DataFrame:
     return whole.gather_every(max(1, -(-whole.height // rows)))
 
 
-def _simulate(found: Diagnosis, store: Path, style: str) -> None:
-    from workbench.diagnosis.lookalike import RIVALS, WARNING, rank, wanted_of
+def _simulate(found: Diagnosis | ScalarRun, store: Path, style: str) -> None:
+    from workbench.diagnosis.lookalike import RIVALS, WARNING, rank, wanted_of, wanted_of_scalars
 
+    wanted = wanted_of_scalars(found) if isinstance(found, ScalarRun) else wanted_of(found)
     with progress_bar() as show:
-        ranking = rank(wanted_of(found), store, show)
+        ranking = rank(wanted, store, show)
     if style != "table":
         emit(ranking.table, style, "")
         return

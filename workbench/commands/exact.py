@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 import polars as pl
 
-from recast.strategies import STRATEGIES, parse_strategy
+from recast.strategies import STRATEGIES
 from sim.exact import exact_world
-from workbench.commands.output import FORMAT, emit
+from workbench.commands.output import FINITE, FORMAT, emit
 from workbench.errors import UserError
+from workbench.spec.experiment import parsed
 from workbench.store.files import replace
 from workbench.theory.enumeration import exact_table
 
@@ -24,7 +25,7 @@ SUFFIXES = (".svg", ".png", ".html")
 @click.option(
     "--p",
     "rates",
-    type=float,
+    type=FINITE,
     multiple=True,
     default=(0.02, 0.1, 0.4),
     show_default=True,
@@ -52,8 +53,8 @@ def exact(
     if group < 1:
         raise UserError(f"--group: expected at least 1 rollout, got {group}")
     path = None if target is None else _picture_file(target)
+    chosen = parsed(names) or dict(STRATEGIES)
     try:
-        chosen = {name: parse_strategy(name) for name in names} or dict(STRATEGIES)
         world = exact_world(rates, items, seed)
     except ValueError as problem:
         raise UserError(str(problem)) from None

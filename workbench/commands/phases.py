@@ -2,60 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from workbench.commands.forecast import DRY_RUN, forecast_packaged
-from workbench.commands.output import (
-    EXECUTOR,
-    FORMAT,
-    STORE,
-    WORKERS,
-    emit,
-    existing_store,
-    progress_bar,
-)
-from workbench.store.runs import Store
-from workbench.studies.evidence import gather, run_and_gather
+from workbench.commands.output import FORMAT, emit
+from workbench.commands.packaged import Packaged, packaged_options
 from workbench.studies.phase_map import FIELDS, METRICS, SWEEP, phase_table
 
 
 @click.command("phase-map")
 @click.option("--metric", "metrics", multiple=True, type=click.Choice(METRICS), help="Repeatable.")
-@click.option("--seeds", type=int, default=None, help="Fewer or more paired seeds than packaged.")
-@click.option("--steps", type=int, default=None, help="Another number of optimizer steps.")
-@click.option("--no-run", is_flag=True, help="Map what is stored; train nothing.")
-@DRY_RUN
-@EXECUTOR
-@WORKERS
-@STORE
+@packaged_options
 @FORMAT
 def phase_map(
     metrics: tuple[str, ...],
-    seeds: int | None,
-    steps: int | None,
-    no_run: bool,
-    dry_run: bool,
-    executor: str,
-    workers: int | None,
-    store_path: str,
+    packaged: Packaged,
     style: str,
 ) -> None:
     """Which strategy wins where, at equal budget: sparsity, noise, search width, policy size.
 
     `recast sweep phase-map --dry-run` says how long it takes; it can be stopped and resumed.
     """
-    changes = {"seeds": seeds, "train.steps": steps}
-    if dry_run:
-        forecast_packaged([SWEEP], changes, store_path, executor, workers)
+    evidence = packaged.evidence([SWEEP])
+    if evidence is None:
         return
-    if no_run:
-        evidence = gather([SWEEP], existing_store(store_path), changes)
-    else:
-        store = Store(Path(store_path)).prepare()
-        with progress_bar() as progress:
-            evidence = run_and_gather([SWEEP], store, changes, progress, executor, workers)
     table = phase_table(evidence.of(SWEEP), metrics or METRICS)
     if style != "table":
         emit(table, style, "")

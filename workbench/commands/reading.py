@@ -10,16 +10,16 @@ from typing import Any
 
 import click
 
+from workbench.commands.output import FINITE, Finite
 from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.diagnosis import Diagnosis, diagnose
 from workbench.diagnosis.findings.scalars import ScalarRun, take_apart
 from workbench.diagnosis.logs.layout import FIELDS, Choice
 from workbench.diagnosis.logs.mapping import choice_of
-from workbench.diagnosis.logs.read import FORMATS
-from workbench.diagnosis.logs.scalars import is_scalars, read_scalars
-from workbench.errors import LogError
-from workbench.jobs.reading import read_guarded
+from workbench.diagnosis.logs.read import FORMATS, Log
+from workbench.diagnosis.logs.scalars import Scalars
+from workbench.jobs.reading import read_any_guarded, read_guarded
 
 OPTIONS = (
     click.option("--log-format", type=click.Choice(list(FORMATS)), default=None, help="Whose log."),
@@ -28,17 +28,18 @@ OPTIONS = (
     click.option("--outcome", default="", metavar="COLUMN", help="The raw outcome, unshaped."),
     click.option("--map", "fields", multiple=True, metavar="FIELD=COLUMN",
                  help=f"Which column holds what, by commas; fields: {', '.join(FIELDS)}."),
-    click.option("--threshold", type=float, default=None,
+    click.option("--threshold", type=FINITE, default=None,
                  help="A hit is an outcome above it; found out by default."),
-    click.option("--tolerance", default=1e-6, show_default=True,
+    click.option("--tolerance", type=Finite(0), default=1e-6, show_default=True,
                  help="Rewards this near are equal."),
-    click.option("--group", type=click.IntRange(2), default=None, help="G of a log of scalars."),
+    click.option("--group", type=click.IntRange(2, 1_000_000), default=None,
+                 help="G of a log of scalars."),
 )  # fmt: skip
 
 
 @dataclass
 class Reading:
-    """The options as given. found: the last log of rollouts that was taken apart."""
+    """The options as given. found, scalars: the last log of each kind that was taken apart."""
 
     form: str
     choice: Choice
@@ -46,10 +47,13 @@ class Reading:
     tolerance: float
     group: int | None
     found: Diagnosis | None = field(default=None)
+    scalars: ScalarRun | None = field(default=None)
 
     def rollouts(self, files: Sequence[Path]) -> Diagnosis:
         """Read and take apart a log of rollouts, warnings on stderr. Raises LogError."""
-        log = read_guarded(files, form=self.form, choice=self.choice)
+        return self._taken(read_guarded(files, form=self.form, choice=self.choice))
+
+    def _taken(self, log: Log) -> Diagnosis:
         for line in log.problems.lines():
             click.echo(f"warning: {line}", err=True)
         if log.problems.summary():
@@ -59,13 +63,11 @@ class Reading:
 
     def any(self, files: Sequence[Path]) -> Diagnosis | ScalarRun:
         """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
-        try:
-            return self.rollouts(files)
-        except LogError:
-            named = self.form or self.choice.columns
-            if named or not any(is_scalars(path) for path in files):
-                raise
-            return take_apart(read_scalars(files), self.group)
+        found = read_any_guarded(files, form=self.form, choice=self.choice)
+        if isinstance(found, Scalars):
+            self.scalars = take_apart(found, self.group)
+            return self.scalars
+        return self._taken(found)
 
     def look(self, files: Sequence[Path]) -> Answer:
         """The answer to a log. Raises LogError."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import click
 import polars as pl
 
+from recast.ledger import COST
 from recast.metrics import PASSES
-from workbench.analysis.summary import COST, REGIME, SIGNAL, TEMPERATURES
+from workbench.analysis.summary import REGIME, SIGNAL, TEMPERATURES
 from workbench.commands.output import emit
 from workbench.spec.experiment import Experiment
 

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 import polars as pl
 
-from workbench.commands.forecast import DRY_RUN, forecast_packaged
-from workbench.commands.output import (
-    EXECUTOR,
-    FORMAT,
-    STORE,
-    WORKERS,
-    emit,
-    existing_store,
-    progress_bar,
-)
+from workbench.commands.output import FORMAT, emit
+from workbench.commands.packaged import Packaged, packaged_options
 from workbench.stats.seeds import least_said
-from workbench.store.runs import Store
-from workbench.studies.evidence import gather, run_and_gather
 from workbench.studies.search import (
     FRONTS,
     MARGIN,
@@ -33,45 +21,26 @@ from workbench.studies.search import (
 
 
 @click.command()
-@click.option("--seeds", type=int, default=None, help="Fewer or more paired seeds than packaged.")
-@click.option("--steps", type=int, default=None, help="Another number of optimizer steps.")
-@click.option("--no-run", is_flag=True, help="Read what is stored; train nothing.")
 @click.option(
     "--show",
     type=click.Choice(["dominance", "fronts"]),
     default="dominance",
     help="The candidates against the controls, or every strategy's place on the fronts.",
 )
-@DRY_RUN
-@EXECUTOR
-@WORKERS
-@STORE
+@packaged_options
 @FORMAT
 def search(
-    seeds: int | None,
-    steps: int | None,
-    no_run: bool,
-    dry_run: bool,
+    packaged: Packaged,
     show: str,
-    executor: str,
-    workers: int | None,
-    store_path: str,
     style: str,
 ) -> None:
     """Does any strategy dominate both supervised fine-tuning and GRPO, on worlds set aside?
 
     `recast sweep search --dry-run` says how long it takes; it can be stopped and resumed.
     """
-    changes = {"seeds": seeds, "train.steps": steps}
-    if dry_run:
-        forecast_packaged([SWEEP], changes, store_path, executor, workers)
+    evidence = packaged.evidence([SWEEP])
+    if evidence is None:
         return
-    if no_run:
-        evidence = gather([SWEEP], existing_store(store_path), changes)
-    else:
-        store = Store(Path(store_path)).prepare()
-        with progress_bar() as progress:
-            evidence = run_and_gather([SWEEP], store, changes, progress, executor, workers)
     frame = evidence.of(SWEEP)
     table = search_table(frame, show)
     emit(table, style, "Who dominates? Difference on the worlds set aside [95% interval]")

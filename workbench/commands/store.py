@@ -13,7 +13,15 @@ from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import DiskError, UserError
 from workbench.store.bin import binned, empty, restore
 from workbench.store.files import replace
-from workbench.store.runs import complaints
+from workbench.store.runs import Store, complaints
+
+
+def _kept(path: str) -> Store:
+    """A store that may be changed. Raises UserError for a folder that holds no runs/."""
+    found = existing_store(path)
+    if not (found.root / "runs").is_dir():
+        raise UserError(f"store {path!r}: no store; expected a folder that holds runs/")
+    return found
 
 
 @click.group("store")
@@ -52,7 +60,7 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
     The next run or sweep does the runs again that were set aside. Exit code 1 when any file is
     damaged.
     """
-    there = existing_store(store_path)
+    there = _kept(store_path)
     held = there.checked()
     faults = (*held.damaged, *there.other_faults())
     moved, refused = {}, ""
@@ -87,7 +95,7 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
 @click.option("--empty", "empties", is_flag=True, help="Remove what lies there for good.")
 def bin_command(store_path: str, batch: str | None, empties: bool) -> None:
     """What was deleted from STORE: list it, put it back, or remove it for good."""
-    root = existing_store(store_path).root
+    root = _kept(store_path).root
     if batch is not None:
         click.echo(f"{restore(root, batch)} runs are back in {store_path}")
     elif empties:
@@ -102,4 +110,4 @@ def bin_command(store_path: str, batch: str | None, empties: bool) -> None:
 @click.argument("store_path", metavar="STORE")
 def migrate(store_path: str) -> None:
     """Rewrite runs of older schemas; the old files go to STORE/retired."""
-    click.echo(f"{existing_store(store_path).migrate()} runs rewritten in {store_path}")
+    click.echo(f"{_kept(store_path).migrate()} runs rewritten in {store_path}")

@@ -8,7 +8,7 @@ import click
 import polars as pl
 
 from workbench.analysis.summary import QUALITY, summary
-from workbench.analysis.tuning import mark_tuned, tried
+from workbench.analysis.tuning import edge, mark_tuned, tried
 from workbench.commands.forecast import forecast, slots
 from workbench.commands.output import (
     EXECUTOR,
@@ -155,14 +155,18 @@ def _print(plan: Sweep, frame: pl.DataFrame, show: str, style: str) -> None:
             "prompts; --show tuning prints every rate tried."
         )
         table = tried(frame, plan.tune.metric)
-        bounds = [pl.col("lr").min(), pl.col("lr").max()]
-        on_edge = pl.any_horizontal(pl.col("lr") == b.over("cell", "strategy") for b in bounds)
-        chosen = table.with_columns(edge=on_edge).filter("chosen")
-        edge = chosen.filter("edge")["strategy"].unique().sort()
-        if chosen["edge"].any():
+        choices = table.group_by("cell", "strategy").agg(
+            "lr", pl.col("lr").filter("chosen").first().alias("best")
+        )
+        there = [
+            name
+            for name, rates, best in choices.select("strategy", "lr", "best").iter_rows()
+            if edge(rates, best)
+        ]
+        if there:
             click.echo(
-                f"note: the chosen rate is on the edge of its grid in {chosen['edge'].sum()} of "
-                f"{chosen.height} choices: {', '.join(edge)}"
+                f"note: the chosen rate is on the edge of its grid in {len(there)} of "
+                f"{choices.height} choices: {', '.join(sorted(set(there)))}"
             )
     else:
         click.echo("note: rates are not tuned; --tune gives each strategy its own best rate")

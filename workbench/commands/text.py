@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from workbench.analysis.summary import COST
+from recast.ledger import COST
 
 
 def as_text(table: pl.DataFrame, title: str) -> str:

@@ -9,24 +9,32 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.diagnosis.findings import CHECKS, examine
+from workbench.diagnosis.findings import CHECKS, Examined, examine
+from workbench.diagnosis.findings.curves import Curve, Curves, curves_of
+from workbench.diagnosis.findings.scalars import SCALAR_CHECKS, ScalarRun
 from workbench.diagnosis.logs.groups import TEACHES
+
+Run = Diagnosis | ScalarRun
 
 Z = 1.959964
 Array = npt.NDArray[np.float64]
 
 
-def findings_apart(one: Diagnosis, other: Diagnosis) -> pl.DataFrame:
-    """One row per finding that either run has, in order of weight.
+def _examined(run: Run) -> Examined:
+    return run.examined if isinstance(run, ScalarRun) else examine(run)
+
+
+def findings_apart(one: Run, other: Run) -> pl.DataFrame:
+    """One row per finding that either run has, in order of weight; of rollouts or of scalars.
 
     Columns: finding, a and b (its level, "-" where a run has not got it, "not checked" where its
     column is missing), a_says, b_says.
     """
-    said = [examine(found) for found in (one, other)]
+    said = [_examined(run) for run in (one, other)]
     named = [{finding.name: finding for finding in each.findings} for each in said]
     missing = [{name for gap in each.unchecked for name in gap.names} for each in said]
     rows = []
-    for name in CHECKS:
+    for name in dict.fromkeys((*CHECKS, *(check.name for check in SCALAR_CHECKS))):
         if name not in named[0] and name not in named[1]:
             continue
         row: dict[str, str] = {"finding": name}
@@ -52,16 +60,22 @@ SHARES: Mapping[str, pl.Expr] = {
 }
 
 
-def shares_apart(one: Diagnosis, other: Diagnosis) -> pl.DataFrame:
-    """Means over the groups of the last third of the steps of both runs, and B less A.
+def shares_apart(one: Run, other: Run) -> pl.DataFrame:
+    """Means over the groups of the last third of the steps of both runs, and B less A; where either
+    has only scalars, over the steps of its last third.
 
-    Columns: what, a, b, difference, low, high (95%, of independent groups), apart (whether the
-    interval leaves 0 out). Quantities that either log lacks are left out; groups of one prompt that
-    come back make intervals too narrow.
+    Columns: what, a, b, difference, low, high (95%, of independent groups or steps), apart (whether
+    the interval leaves 0 out). Quantities that either log lacks are left out; groups of one prompt
+    that come back, and steps that resemble the one before, make intervals too narrow.
     """
+    pairs: dict[str, tuple[Array, Array]] = {}
+    if isinstance(one, Diagnosis) and isinstance(other, Diagnosis):
+        pairs = {name: (_values(one, what), _values(other, what)) for name, what in SHARES.items()}
+    else:
+        mine, theirs = _curves(one), _curves(other)
+        pairs = {name: (_late(mine[name]), _late(theirs[name])) for name in mine if name in theirs}
     rows = []
-    for name, what in SHARES.items():
-        first, last = _values(one, what), _values(other, what)
+    for name, (first, last) in pairs.items():
         if min(len(first), len(last)) < 2:
             continue
         gap = float(last.mean() - first.mean())
@@ -78,6 +92,14 @@ def shares_apart(one: Diagnosis, other: Diagnosis) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _curves(run: Run) -> Curves:
+    return run.curves if isinstance(run, ScalarRun) else curves_of(run)
+
+
+def _late(one: Curve) -> Array:
+    return one.last(1 / 3)
 
 
 def _values(found: Diagnosis, what: pl.Expr) -> Array:

@@ -2,65 +2,44 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from workbench.diagnosis.lookalike import Ranking, Wanted
-from workbench.jobs.process import Child
-
-State = Literal["running", "finished", "stopped", "refused", "lost"]
+from workbench.jobs.job import Job, Standing
 
 
-class Lookalike:
-    """One order. state, text and share (0 to 1) say how it stands; ranking is there when it is
-    finished."""
+@dataclass
+class Simulation(Standing):
+    """One order. share: of the work, 0 to 1; ranking: there when it is finished."""
 
-    def __init__(self, wanted: Wanted, store: Path) -> None:
-        self.wanted = wanted
-        self.state: State = "running"
-        self.text, self.share = "Starting", 0.0
-        self.ranking: Ranking | None = None
-        self._child = Child("workbench.jobs.lookalike_worker")
-        self._child.say(json.dumps({"wanted": wanted.order(), "store": str(store)}))
+    share: float = 0.0
+    ranking: Ranking | None = None
 
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._child.pid
-
-    def look(self) -> Lookalike:
-        """Take in what the process has said."""
-        for event in self._child.heard():
-            if event is not None:
-                self._take_in(event)
-            elif self.state == "running":
-                self.state = "lost"
-                self.text = f"The process ended unexpectedly (code {self._child.code()})."
-        return self
-
-    def stop(self) -> None:
-        """Call it off; runs that are finished stay in the store."""
-        if self.state == "running":
-            self.state, self.text = "stopped", "Stopped; finished runs are kept."
-        self._child.say("stop")
-
-    def close(self) -> None:
-        """End the process, whatever it is doing."""
-        self._child.close()
-
-    def _take_in(self, event: dict[str, Any]) -> None:
+    def take_in(self, event: Mapping[str, Any]) -> None:
+        """Note one event of the worker."""
         match event["kind"]:
-            case "progress" if self.state == "running":
-                self.text, self.share = event["text"], event["done"] / max(event["total"], 1)
-            case "end" if self.state == "running":
-                self.state, self.text, self.share = "finished", "Done", 1.0
+            case "progress":
+                self.says(event["text"])
+                self.share = event["done"] / max(event["total"], 1)
+            case "end":
                 regimes, table = (
                     pl.DataFrame(event[name], infer_schema_length=None)
                     for name in ("regimes", "table")
                 )
                 self.ranking = Ranking(regimes, table, tuple(event["notes"]))
-            case "refused":
-                self.state, self.text = "refused", event["text"]
+                self.end("finished", "Done")
+            case _:
+                super().take_in(event)
+
+
+class Lookalike(Job[Simulation]):
+    """The process of one simulation."""
+
+    def __init__(self, wanted: Wanted, store: Path) -> None:
+        super().__init__("workbench.jobs.lookalike_worker", Simulation())
+        self.order({"wanted": wanted.order(), "store": str(store)})

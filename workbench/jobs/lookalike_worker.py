@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-import threading
 from pathlib import Path
-from typing import IO
 
 from workbench.diagnosis.lookalike import Wanted, rank
 from workbench.errors import UserError
-from workbench.jobs.process import Voice
+from workbench.jobs.process import Voice, listen
 
 
-def _listen(words: IO[str]) -> None:
-    for _ in words:  # `stop`: stored runs are whole, and the same order goes on from them
-        break
-    os._exit(1)
+def _obey(word: str) -> None:
+    """Obey `stop` as a terminal's Ctrl-C is obeyed: stored runs are whole, and the same order goes
+    on from them."""
+    if word == "stop":
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     if not line:
         return
     order = json.loads(line)
-    threading.Thread(target=_listen, args=(sys.stdin,), daemon=True).start()
+    listen(_obey)
     try:
         found = rank(
             Wanted(**order["wanted"]),
@@ -47,6 +47,8 @@ def main() -> None:
         )
     except UserError as problem:
         voice.say("refused", text=str(problem))
+    except KeyboardInterrupt:
+        voice.say("stopped")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,6 +90,18 @@ def _collect(stream: IO[str], events: queue.SimpleQueue[dict[str, Any] | None]) 
             if line.endswith("\n"):  # the last one may be cut short when the child is killed
                 events.put(json.loads(line))
     events.put(None)
+
+
+def listen(obey: Callable[[str], None]) -> None:
+    """The child's side: pass every word from stdin on, in a thread, and end the process at once
+    when stdin closes."""
+
+    def hear() -> None:
+        for word in sys.stdin:
+            obey(word.strip())
+        os._exit(1)
+
+    threading.Thread(target=hear, daemon=True).start()
 
 
 class Voice:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from recast.ledger import RunRecord
-from workbench.jobs.process import Child
+from workbench.jobs.job import Job, Standing, State
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import run_config, run_key
 from workbench.store.runs import Store
 
-State = Literal["idle", "running", "paused", "finished", "stopped", "refused", "lost"]
-
 
 @dataclass
-class Race:
+class Race(Standing):
     """One race, from order to end.
 
     rows: test rows so far, one per (strategy, seed, evaluation). records: finished runs by key.
@@ -29,17 +27,13 @@ class Race:
 
     spec: Experiment
     rates: Mapping[str, float]
-    state: State = "running"
-    text: str = "Starting"
     rows: list[dict[str, Any]] = field(default_factory=list)
     records: dict[str, RunRecord] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will come."""
-        return self.state not in ("running", "paused")
+    forest: list[dict[str, Any]] = field(default_factory=list)
+    trees: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    first_step: float | None = None
 
     @property
     def share(self) -> float:
@@ -56,6 +50,30 @@ class Race:
         """The rows so far, with the columns of a stored frame that charts need."""
         return pl.DataFrame(self.rows, infer_schema_length=None)
 
+    def told(self) -> dict[str, Any]:
+        """All that a page shows of it, as plain data; `Race.recorded` reads it."""
+        return {
+            "experiment": self.spec.model_dump(mode="json"),
+            "rates": dict(self.rates),
+            "rows": self.rows,
+            "steps": self.steps,
+            "forest": self.forest,
+            "trees": self.trees,
+        }
+
+    @classmethod
+    def recorded(cls, told: Mapping[str, Any]) -> Race:
+        """A race that is over, from what `told` gave. Raises KeyError and ValueError."""
+        return cls(
+            Experiment.model_validate(told["experiment"]),
+            told["rates"],
+            state="finished",
+            rows=told["rows"],
+            steps=told["steps"],
+            forest=told["forest"],
+            trees=told["trees"],
+        )
+
     def keep(self, store: Store) -> int:
         """Put the finished runs into a store, as a sweep would; returns how many.
 
@@ -66,18 +84,23 @@ class Race:
             store.write(key, record)
         return len(self.records)
 
-    def take_in(self, event: dict[str, Any]) -> None:
+    def take_in(self, event: Mapping[str, Any]) -> None:
         """Note one event of the worker."""
         match event["kind"]:
-            case "phase":
-                self.text = event["text"]
             case "steps":
-                self.text = "Training" if not self.text.startswith("Stopping") else self.text
+                if self.first_step is None:
+                    self.first_step = time.monotonic()
+                self.says("Training")
                 self.steps[event["strategy"]] = event["done"]
             case "rows":
                 name, seed = event["strategy"], event["seed"]
                 tags = {"strategy": name, "seed": seed, "run": f"{name} {seed}", "cell": "live"}
                 self.rows += [{**row, **tags, **event["world"]} for row in event["rows"]]
+            case "forest":
+                self.forest = event["prompts"]
+            case "tree":
+                told = {"step": event["step"], "prompts": event["prompts"]}
+                self.trees.setdefault(event["strategy"], []).append(told)
             case "finished":
                 config = run_config(
                     self.spec, event["strategy"], self.rates[event["strategy"]], event["seed"]
@@ -87,29 +110,18 @@ class Race:
                 )
             case "failed":
                 self.failures[event["strategy"]] = event["text"]
-            case "refused":
-                self.state, self.text = "refused", event["text"]
-            case "end" if not self.over:
+            case "end":
                 whole = len(self.complete) + len(self.failures) == len(self.spec.strategies)
-                self.state = "finished" if whole else "stopped"
+                self.end("finished" if whole else "stopped", self.text)
+            case _:
+                super().take_in(event)
 
 
-class Worker:
+class Worker(Job[Race | None]):
     """A process that waits for one race. Started early, it imports while the user chooses."""
 
     def __init__(self) -> None:
-        self.race: Race | None = None
-        self._child = Child("workbench.jobs.race_worker")
-
-    @property
-    def pid(self) -> int:
-        """Process id of the worker."""
-        return self._child.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._child.alive
+        super().__init__("workbench.jobs.race_worker", None)
 
     def start(
         self,
@@ -120,15 +132,12 @@ class Worker:
     ) -> Race:
         """Send it off; once per worker. rates: learning rate per strategy; race: the one that has
         waited for this worker, if any."""
-        self.race = Race(spec, dict(rates)) if race is None else race
-        self.race.text = "Starting"
-        order = {
-            "experiment": spec.model_dump(mode="json"),
-            "rates": dict(rates),
-            "store": str(store),
-        }
-        self._child.say(json.dumps(order))
-        return self.race
+        race = Race(spec, dict(rates)) if race is None else race
+        race.text = "Starting"
+        self.told = race
+        experiment = spec.model_dump(mode="json")
+        self.order({"experiment": experiment, "rates": dict(rates), "store": str(store)})
+        return race
 
     def pause(self) -> None:
         """Hold everyone after the step under way."""
@@ -138,31 +147,7 @@ class Worker:
         """Go on."""
         self._steer("resume", "paused", "running")
 
-    def stop(self) -> None:
-        """Call it off after the step under way; what is finished stays."""
-        if self.race is not None:
-            self.race.text = "Stopping after the step under way"
-        self._child.say("stop")
-
-    def look(self) -> Race | None:
-        """Take in what the worker has said since the last look; None before a start."""
-        for event in self._child.heard():
-            if self.race is None:
-                continue
-            if event is not None:
-                self.race.take_in(event)
-            elif not self.race.over:
-                self.race.state = "lost"
-                self.race.text = (
-                    f"The training process ended unexpectedly (code {self._child.code()})."
-                )
-        return self.race
-
-    def close(self) -> None:
-        """End the process, whatever it is doing."""
-        self._child.close()
-
     def _steer(self, word: str, before: State, after: State) -> None:
-        if self.race is not None and self.race.state == before:
+        if self.told is not None and self.told.state == before:
             self._child.say(word)
-            self.race.state = after
+            self.told.state = after

@@ -10,19 +10,19 @@ everyone has taken equally many steps, and what a run gives does not depend on t
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from recast.strategies import parse_strategy
 from sim.memory import keep_freed_memory
-from sim.training.trainer import train
+from sim.policies.protocol import Params
+from sim.training.trainer import Hooks, train
 from sim.worlds.world import World
 from workbench.errors import UserError
 from workbench.execution.tasks import (
@@ -34,7 +34,8 @@ from workbench.execution.tasks import (
     world_of,
 )
 from workbench.execution.warm_starts import Starts
-from workbench.jobs.process import Voice
+from workbench.jobs.process import Voice, listen
+from workbench.jobs.trees import SEED, Forest, plant
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import start_key
 
@@ -64,6 +65,13 @@ class Turns:
                 del self._waiting[place]
                 self._turn = place % len(self._waiting) if self._waiting else 0
                 self._changed.notify_all()
+
+    def obey(self, word: str) -> None:
+        """`pause`, `resume` or `stop`, each after the step under way."""
+        if word == "stop":
+            self.stop()
+        else:
+            self.pause(word == "pause")
 
     def pause(self, paused: bool) -> None:
         with self._changed:
@@ -121,10 +129,12 @@ def race(
         "ceiling_recall_at_10": None,
         **world.ceilings,
     }
+    forest = plant(build_policy(spec), abreast(starts[SEED : SEED + 1], spec), world)
+    voice.say("forest", prompts=forest.plain())
     threads = [
         threading.Thread(
             target=_train_one,
-            args=(spec, name, rates[name], world, starts, facts, voice, turns),
+            args=(spec, name, rates[name], world, starts, facts, forest, voice, turns),
         )
         for name in spec.strategies
     ]
@@ -141,9 +151,11 @@ def _train_one(
     world: World,
     starts: list[Start],
     facts: dict[str, float | None],
+    forest: Forest,
     voice: Voice,
     turns: Turns,
 ) -> None:
+    policy = build_policy(spec)
     seeds, done = tuple(range(spec.seeds)), 0
     try:
         with turns.part(name) as pass_on:
@@ -158,16 +170,20 @@ def _train_one(
                 shown = [row for row in rows if row["split"] == "test" and row["slice"] == "all"]
                 voice.say("rows", strategy=name, seed=seeds[run], rows=shown, world=facts)
 
+            def look(run: int, step: int, params: Params) -> None:
+                if run == SEED:
+                    grown = forest.grown(policy, params, world)
+                    voice.say("tree", strategy=name, step=step, prompts=grown)
+
             results = train(
-                build_policy(spec),
+                policy,
                 world,
                 abreast(starts, spec),
                 parse_strategy(name),
                 seeds,
                 torch.full((len(seeds),), rate, dtype=torch.float64),
                 spec.train,
-                progress,
-                watch,
+                Hooks(progress, watch, look=look),
             )
     except Stopped:
         return
@@ -189,16 +205,6 @@ def _ignore(_: int) -> None:
     return None
 
 
-def _listen(words: IO[str], turns: Turns) -> None:
-    """Obey until stdin closes, then end the process at once."""
-    for word in words:
-        if word.strip() == "stop":
-            turns.stop()
-        else:
-            turns.pause(word.strip() == "pause")
-    os._exit(1)
-
-
 def main() -> None:
     """Serve one race."""
     torch.set_num_threads(1)
@@ -211,7 +217,7 @@ def main() -> None:
     order = json.loads(line)
     spec = Experiment.model_validate(order["experiment"])
     turns = Turns(spec.strategies)
-    threading.Thread(target=_listen, args=(sys.stdin, turns), daemon=True).start()
+    listen(turns.obey)
     try:
         race(spec, order["rates"], Path(order["store"]), voice, turns)
     except UserError as problem:

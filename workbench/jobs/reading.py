@@ -17,21 +17,26 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
-from workbench.errors import LogError
+from workbench.diagnosis.logs.scalars import Scalars, read_scalars
+from workbench.errors import LogError, Refused
 from workbench.jobs.process import environment
 from workbench.jobs.record import built_from, load_record, plain_of, save_record
+from workbench.jobs.stuck import Guard
 from workbench.spec.limits import are_lifted
 
 GIBIBYTES = 2.0
 """Ceiling of the reading process."""
-SECONDS, PER_MEGABYTE = 15, 1.0
+SECONDS, PER_MEGABYTE = 9, 1.0
 """Ceiling of its processor time, and what every megabyte of files adds to it."""
+PER_SECOND = 20.0
+"""Ceiling of its time by the clock, per second of that."""
 HARMLESS = 256_000
 """Bytes of text files that are read in this process: they cannot become large."""
 
@@ -47,41 +52,97 @@ def read_guarded(
 ) -> Log:
     """`read_log` under ceilings of memory and processor time; see there for the arguments.
 
-    Raises LogError for what cannot be read, for what is no regular file, and beyond a ceiling.
+    Raises LogError for what cannot be read; Refused for what is no regular file and beyond a
+    ceiling.
     """
+    found = _guarded(paths, Order(form, choice, most, names, scalars=False), progress)
+    assert isinstance(found, Log)
+    return found
+
+
+def read_any_guarded(
+    paths: Sequence[Path],
+    *,
+    form: str = "",
+    choice: Choice = AS_LOGGED,
+    most: int = MOST,
+    names: Sequence[str] | None = None,
+    progress: Progress = lambda *_: None,
+) -> Log | Scalars:
+    """As `read_guarded`; where there are no rollouts, and nobody named a format or a column, a
+    tracker's scalars, below the same ceilings."""
+    named = bool(form or choice.columns)
+    return _guarded(paths, Order(form, choice, most, names, scalars=not named), progress)
+
+
+@dataclass(frozen=True)
+class Order:
+    """How to read: the arguments of `read_log`, and whether scalars will do."""
+
+    form: str
+    choice: Choice
+    most: int
+    names: Sequence[str] | None
+    scalars: bool
+
+
+def _guarded(paths: Sequence[Path], order: Order, progress: Progress) -> Log | Scalars:
     sizes = [_size(path) for path in paths]
-    names = [path.name for path in paths] if names is None else list(names)
     if are_lifted() or (sum(sizes) <= HARMLESS and not any(_is_parquet(path) for path in paths)):
-        return read_log(paths, form=form, choice=choice, most=most, names=names, progress=progress)
+        return _read(paths, order, progress)
     seconds = int(SECONDS + PER_MEGABYTE * sum(sizes) / 1e6)
+    last = (order.names[0] if order.names else paths[0].name) if paths else ""
     with tempfile.TemporaryDirectory(prefix="recast-log-") as folder:
-        order = {
+        said = {
             "paths": [str(path.absolute()) for path in paths],
-            "names": names,
-            "form": form,
-            "choice": plain_of(choice),
-            "most": most,
+            "order": plain_of(order),
             "folder": folder,
             "seconds": seconds,
             "ceiling": int(GIBIBYTES * 2**30),
         }
-        last = names[0] if names else ""
-        for event in _child(order):
+        kind: type[Log | Scalars] = Log
+        for event in _child(said):
             if event["kind"] == "progress":
                 last = event["name"]
                 progress(event["done"], event["total"], last)
+            elif event["kind"] == "scalars":
+                kind = Scalars
             elif event["kind"] == "refused":
                 raise LogError(event["text"], tuple(event["columns"]))
             elif event["kind"] == "memory":
-                raise LogError(_too_much(last))
-            elif event["kind"] == "end" and event["code"] == -signal.SIGXCPU:
-                raise LogError(
+                raise Refused(_too_much(last))
+            elif event["kind"] == "end" and event["late"]:
+                raise Refused(
                     f"{plain_line(last)}: not read after {seconds} seconds of processor time; give "
                     "fewer files, or lift the ceiling with `recast --no-limits diagnose`"
                 )
             elif event["kind"] == "end" and event["code"]:
-                raise LogError(_too_much(last))
-        return load_record(Log, Path(folder))
+                raise Refused(_too_much(last))
+        return load_record(kind, Path(folder))
+
+
+def _read(paths: Sequence[Path], order: Order, progress: Progress) -> Log | Scalars:
+    """Read in this process. Raises LogError: what is wrong with the rollouts, where scalars will
+    not do either."""
+    try:
+        return read_log(
+            paths,
+            form=order.form,
+            choice=order.choice,
+            most=order.most,
+            names=order.names,
+            progress=progress,
+        )
+    except LogError as problem:
+        if not order.scalars:
+            raise
+        try:
+            found = read_scalars(paths, order.names)
+        except LogError:
+            raise problem from None
+        if not found.meanings:
+            raise
+        return found
 
 
 def _too_much(name: str) -> str:
@@ -103,6 +164,7 @@ def _child(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    guard = Guard(process, PER_SECOND * order["seconds"])
     try:
         with process.stdin, process.stdout:
             process.stdin.write(json.dumps(order) + "\n")
@@ -110,20 +172,21 @@ def _child(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
             for line in process.stdout:
                 if line.endswith("\n"):
                     yield json.loads(line)
-        yield {"kind": "end", "code": process.wait()}
+        code = process.wait()
+        yield {"kind": "end", "code": code, "late": guard.late or code == -signal.SIGXCPU}
     finally:
         process.kill()
         process.wait()
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file. Raises LogError, one line, for a pipe, a device or a folder."""
+    """Bytes of a file. Raises Refused, one line, for a pipe, a device or a folder."""
     try:
         found = path.stat()
     except (OSError, ValueError):
         return 0  # the readers say what is wrong with it
     if not stat.S_ISREG(found.st_mode):
-        raise LogError(f"{plain_line(path)}: no regular file; expected a file that stays as it is")
+        raise Refused(f"{plain_line(path)}: no regular file; expected a file that stays as it is")
     return found.st_size
 
 
@@ -146,15 +209,14 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (order["seconds"], order["seconds"] + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        log = read_log(
+        found = _read(
             [Path(path) for path in order["paths"]],
-            form=order["form"],
-            choice=built_from(Choice, order["choice"]),
-            most=order["most"],
-            names=order["names"],
-            progress=lambda done, total, name: _say("progress", done=done, total=total, name=name),
+            built_from(Order, order["order"]),
+            lambda done, total, name: _say("progress", done=done, total=total, name=name),
         )
-        save_record(log, Path(order["folder"]))
+        if isinstance(found, Scalars):
+            _say("scalars")
+        save_record(found, Path(order["folder"]))
     except LogError as problem:
         _say("refused", text=str(problem), columns=list(problem.columns))
     except MemoryError:

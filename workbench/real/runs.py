@@ -11,6 +11,10 @@ from workbench.spec.experiment import plain_text
 from workbench.spec.keys import run_key
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from recast.items import Interaction
     from recast.lm.checkpoint import Checkpoint
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
@@ -32,20 +36,24 @@ def run_config(
     placement: Placement | None = None,
     reading: Reading | None = None,
     lora: int = 0,
+    similarity: str | None = None,
 ) -> dict[str, Any]:
     """Everything that determines one run, JSON-serialisable, in the simulator's layout.
 
     weights: `recast.lm.pretrained.identity` of the start. Of the placement its type alone: device,
-    kernel and checkpointing round differently, no more.
+    kernel and checkpointing round differently, no more. similarity: hash of the items' vectors.
     """
     from recast.strategies import parse_strategy
 
-    settings = {k: v for k, v in asdict(how).items() if k not in ("lr", "seed", "micro_tokens")}
+    left_out = ("lr", "seed", "micro_tokens")
+    settings = {k: v for k, v in how.settings().items() if k not in left_out}
     dtype = str(placement.dtype).removeprefix("torch.") if placement is not None else "float32"
     if dtype != "float32":
         settings["dtype"] = dtype
     if lora:
         settings["lora"] = lora
+    if similarity is not None:
+        settings["similarity"] = similarity
     tensors = {n: d for n, d in weights.items() if n.endswith(".safetensors")}
     start: dict[str, Any] = {"weights": tensors or dict(weights)}
     if reading is not None and reading.wording != type(reading.wording)():
@@ -53,7 +61,12 @@ def run_config(
     chosen = asdict(parse_strategy(strategy))
     cell = {
         "lm_engine": ENGINE,
-        "world_spec": {"kind": "lm", "data": data.name, "catalogue": data.fingerprint},
+        "world_spec": {
+            "kind": "lm",
+            "data": data.name,
+            "catalogue": data.fingerprint,
+            **({"targets": "sets"} if any(row.more for row in data.test) else {}),
+        },
         "policy_spec": {"kind": "causal LM"},
         "start_spec": start,
         "train_spec": {**settings, "eval_prompts": eval_prompts},
@@ -112,12 +125,25 @@ def build_job(
         trie=trie,
         prompts=policy.vocabulary.prompts([row.history for row in data.learning]).to(device),
         target=torch.tensor([row.target for row in data.learning], device=device),
+        more=further_targets(data.learning, device),
         evaluation={
             split: evaluation_set(policy.vocabulary, trie, rows, data.slices(rows), eval_prompts)
             for split, rows in splits.items()
         },
     )
     return job, policy
+
+
+def further_targets(rows: Sequence[Interaction], device: torch.device) -> Tensor | None:
+    """Codes of the targets behind the first, `[n, M - 1, L]`, the first fills up; None where no row
+    has several."""
+    import torch
+
+    width = max((len(row.more) for row in rows), default=0)
+    if not width:
+        return None
+    filled = [[*row.more, *[row.target] * (width - len(row.more))] for row in rows]
+    return torch.tensor(filled, device=device)
 
 
 def needs_reference(how: RLTraining, strategies: Sequence[str]) -> bool:

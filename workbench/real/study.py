@@ -326,7 +326,7 @@ class Study:
             device = job.target.device
             prompts = job.vocabulary.prompts([row.history for row in rows]).to(device)
             target = torch.tensor([row.target for row in rows], device=device)
-            job = replace(job, prompts=prompts, target=target)
+            job = replace(job, prompts=prompts, target=target, more=None)
         return job, replace(self.plan.how, lr=task.lr, seed=task.seed)
 
     def job(self, place: int) -> Job:

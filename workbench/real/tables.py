@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from workbench.analysis.summary import reported
+from workbench.analysis.rows import last_rows
 from workbench.stats.seeds import ENOUGH, FEWEST, LEVEL, Floats, holm
 from workbench.stats.two_way import Draws, percentiles, rank_correlation, two_sided
 
@@ -225,8 +225,7 @@ def against_simulator(measured: Measured, simulated: pl.DataFrame) -> pl.DataFra
     simulated: rows of a store with `tuned` marked; each side's final test means over seeds. The
     interval resamples users and seeds of the real model and seeds of the simulator.
     """
-    last = reported(simulated.filter("tuned")).filter(pl.col("slice") == "all")
-    last = last.filter(pl.col("step") == pl.col("step").max().over("run"))
+    last = last_rows(simulated.filter("tuned"))
     known = set(last["strategy"])
     shared = [name for name in measured.rows if name in known]
     draws = Draws.of(measured.users, measured.seeds)

@@ -8,10 +8,17 @@ from pathlib import Path
 import polars as pl
 
 from workbench import charts
-from workbench.diagnosis.answer import answer
+from workbench.diagnosis.answer import answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import counterfactual
-from workbench.diagnosis.diagnosis import Diagnosis, over_training, predictions, regime_table
+from workbench.diagnosis.diagnosis import (
+    OTHER,
+    Diagnosis,
+    over_training,
+    predictions,
+    regime_table,
+)
 from workbench.diagnosis.findings import Finding, examine
+from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.savings import again, savings
@@ -85,6 +92,50 @@ def write_log_report(
         ),
         target,
     )
+
+
+def write_scalar_report(run: ScalarRun, share: float, target: Path) -> None:
+    """Write the HTML file of a tracker's scalars, whole or not at all: findings, what another G
+    would give, and how each quantity began and ended.
+
+    Raises UserError when vl-convert-python is missing, DiskError when the disk refuses.
+    """
+    said = answer_of_scalars(run, share)
+    tables = [
+        ("What is wrong?", table_of(said.findings), f"{COMMAND} --table findings"),
+        ("What did training do?", _ends(run), COMMAND),
+    ]
+    other = prediction_table(run, OTHER)
+    figures = []
+    if not other.is_empty() and run.fit is not None and run.group is not None:
+        chart = charts.other_widths(other, run.group, run.fit.learnable(run.group).value)
+        figures.append(_figure("other-g", chart, other, "predictions"))
+    lines = [*run.scalars.problems.lines(), *said.buys]
+    if said.unchecked:
+        gaps = "; ".join(f"{one.column} ({', '.join(one.names)})" for one in said.unchecked)
+        lines.append(f"Not checked, for want of: {gaps}.")
+    write_report(
+        Report(
+            f"{said.read[0].removesuffix('.')}. {said.verdict.removesuffix('.')}",
+            lines,
+            tables,
+            figures,
+            heading="What is wrong with this run, and what would help?",
+            scope="Everything here is read from the run's scalars, or predicted from them with 95% "
+            "intervals.",
+        ),
+        target,
+    )
+
+
+def _ends(run: ScalarRun) -> pl.DataFrame:
+    """One row per quantity: its steps, its mean in their first third and in the last tenth."""
+    rows = [
+        {"what": name, "steps": len(one), "early": float(one.first().mean()),
+         "end": float(one.last().mean())}
+        for name, one in run.curves.items()
+    ]  # fmt: skip
+    return pl.DataFrame(rows)
 
 
 def _figure(key: str, chart: charts.Chart, rows: pl.DataFrame, table: str) -> Figure:

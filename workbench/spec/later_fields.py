@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "world_spec": {"heterogeneity": 0.0, "unlearnable": 0.0},
+        "world_spec": {"category": None, "heterogeneity": 0.0, "unlearnable": 0.0},
         "train_spec": {
             "decoding": "trie",
             "updates": "sampled",

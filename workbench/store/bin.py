@@ -4,6 +4,7 @@ emptied."""
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shutil
 import time
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from recast.quoting import nearest
 from workbench.errors import DiskError, StoreError
+
+_BATCH = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
+"""What was thrown away together; whatever else a folder named bin holds is not ours."""
 
 
 def throw_away(root: Path, keys: Iterable[str]) -> str:
@@ -35,10 +39,14 @@ def throw_away(root: Path, keys: Iterable[str]) -> str:
 def binned(root: Path) -> dict[str, list[str]]:
     """What lies in the bin: the keys of each batch, the oldest first."""
     try:
-        batches = sorted(path for path in (root / "bin").iterdir() if path.is_dir())
+        batches = sorted(path for path in (root / "bin").iterdir() if _is_batch(path))
         return {path.name: sorted(one.name for one in path.iterdir()) for path in batches}
     except OSError:
         return {}
+
+
+def _is_batch(path: Path) -> bool:
+    return bool(_BATCH.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
 
 
 def restore(root: Path, batch: str) -> int:

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from workbench.errors import DiskError
 
 _DRAFT = ".tmp-"
+_OURS = re.compile(r"\.tmp-[0-9a-f]{16}")
 
 
 def sha256(content: bytes) -> str:
@@ -109,8 +111,10 @@ def draft_in(scratch: Path) -> Iterator[Path]:
 
 def remove_abandoned(*scratch: Path) -> None:
     """Remove drafts whose writers are gone: those that nobody holds a lock on. Clocks play no
-    part, and where a file system has no locks nothing is removed."""
+    part, and where a file system has no locks nothing is removed, nor what is not named as ours."""
     for draft in (path for folder in scratch for path in folder.glob(f"{_DRAFT}*")):
+        if not _OURS.fullmatch(draft.name):
+            continue
         with contextlib.suppress(OSError):
             handle = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW)
             try:
@@ -146,17 +150,17 @@ def _fill(handle: int, content: bytes) -> None:
     os.fsync(handle)
 
 
-class Claim:
-    """An exclusive claim on a name, by a lock that the system drops when its owner dies."""
+class WorkLock:
+    """An exclusive lock on a name of work, which the system drops when its owner dies."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handle: int | None = None
 
     def take(self) -> bool:
-        """True when the claim is ours now; False when another process holds it.
+        """True when it is ours now; False when another process holds it.
 
-        A file system without locks grants every claim: work may be done twice there, never lost.
+        A file system without locks grants every one: work may be done twice there, never lost.
         Raises DiskError when the lock file cannot be created.
         """
         try:
@@ -178,14 +182,14 @@ class Claim:
         return True
 
     def owner(self) -> str:
-        """Who wrote that it holds the claim; empty when nobody did."""
+        """Who wrote that it holds it; empty when nobody did."""
         with contextlib.suppress(OSError, ValueError):
             return self._path.read_bytes()[:200].decode().strip()
         return ""
 
     @property
     def held(self) -> bool:
-        """Whether the claim is ours."""
+        """Whether it is ours."""
         return self._handle is not None
 
     def drop(self, done: bool) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.budget import cautions
-from workbench.analysis.summary import reported
+from workbench.analysis.rows import curve_rows, last_rows
 from workbench.analysis.tuning import beyond_the_edge, mark_tuned
 from workbench.errors import UserError
 from workbench.spec.sweep import Run, Sweep, load_sweep, sweep_names
 from workbench.stats.seeds import Floats, pair_by_seed
-from workbench.store.runs import Store, flat_config
+from workbench.store.encoding import flat_config
+from workbench.store.runs import Store
 
 WHOLE = "the whole sweep"
 
@@ -56,12 +57,8 @@ class Evidence:
 
     def curves(self, sweep: str) -> pl.DataFrame:
         """Test rows of all evaluations at the tuned rates, all users together."""
-        frame = self.of(sweep)
-        if frame.is_empty():
-            return frame
-        return frame.filter(
-            pl.col("tuned") & (pl.col("split") == "test") & (pl.col("slice") == "all")
-        ).sort("setting", "strategy", "run", "step")
+        rows = curve_rows(self.of(sweep))
+        return rows if rows.is_empty() else rows.sort("setting", "strategy", "run", "step")
 
     def final(self, sweep: str, metric: str | None = None) -> pl.DataFrame:
         """One row per run at its last step: every test prompt, tuned rates, all users together.
@@ -170,15 +167,6 @@ def _prepared(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
     frame = frame.sort(place, maintain_order=True)
     metric = plan.tune.metric if plan.tune else plan.train.tune_metric
     return with_setting(mark_tuned(frame, metric), plan.varying())
-
-
-def last_rows(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows after the last step on all test prompts (`test_all`, or `test` where it is whole)."""
-    if frame.is_empty():
-        return frame
-    return reported(frame).filter(
-        (pl.col("slice") == "all") & (pl.col("step") == pl.col("step").max().over("run"))
-    )
 
 
 def conditions(evidence: Evidence) -> pl.DataFrame:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.budget import cautions, final_value, reach_events
+from workbench.analysis.tuning import edge
 from workbench.stats import survival
 from workbench.stats.seeds import (
     CONFIDENCE,
@@ -321,11 +322,10 @@ def _unfair(evidence: Evidence, sweep: str, setting: str) -> str:
     no further rate would help it.)
     """
     here = evidence.of(sweep).filter(pl.col("setting") == setting)
-    highest = here.filter(pl.col("strategy") == METHOD).select(
-        (pl.col("lr").filter("tuned").max() == pl.col("lr").max()).alias("edge")
-    )
+    tried = here.filter(pl.col("strategy") == METHOD)
+    rates = tried["lr"].unique().to_list()
     blocking = {(BASELINE, "below_start"), (BASELINE, "edge_of_grid")}
-    if highest.height and highest["edge"][0]:
+    if any(edge(rates, lr) == "upper" for lr in tried.filter("tuned")["lr"].unique()):
         blocking.add((METHOD, "edge_of_grid"))
     told = cautions(here, METRIC, BASELINE)
     return "; ".join(c.text for c in told if (c.strategy, c.kind) in blocking)

@@ -13,9 +13,10 @@ from typing import Any
 
 import polars as pl
 
+from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY, mark_tuned
 from workbench.stats.seeds import LEVEL, holm, paired_difference
-from workbench.studies.evidence import last_rows, pairs
+from workbench.studies.evidence import pairs
 
 SWEEP = "phase-map"
 FIELDS = ("start.all_zero", "world.noise", "train.group", "policy.width")

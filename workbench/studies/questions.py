@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY
 from workbench.stats.seeds import Difference, Floats, aligned, estimate, max_t, paired_difference
-from workbench.studies.evidence import Evidence, last_rows, pairs
+from workbench.studies.evidence import Evidence, pairs
 from workbench.studies.measures import METRIC
 
 SWEEP = "claims"

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from workbench.analysis.rows import curve_rows, last_rows
 from workbench.analysis.tuning import PRIMARY
 from workbench.stats.seeds import (
     LEVEL,
@@ -26,7 +27,6 @@ from workbench.stats.seeds import (
     pair_by_seed,
     paired_difference,
 )
-from workbench.studies.evidence import last_rows
 
 SWEEP = "search"
 METRICS = (*PRIMARY, "c_at_32")
@@ -55,7 +55,7 @@ def points(frame: pl.DataFrame, matched: Matched) -> pl.DataFrame:
 
 
 def _at_rows(tuned: pl.DataFrame) -> pl.DataFrame:
-    curves = tuned.filter((pl.col("split") == "test") & (pl.col("slice") == "all"))
+    curves = curve_rows(tuned)
     spent = curves.group_by("strategy").agg(pl.col("updated_rows").max())
     budget = float(spent["updated_rows"].cast(pl.Float64).to_numpy().min())
     found = []

@@ -189,8 +189,7 @@ def config(**changes):
 @pytest.mark.parametrize(
     ("strategy", "changes", "message"),
     [
-        ("grpo_sft", {}, "no supervised term"),
-        ("sft", {}, "no supervised term"),
+        ("s_dpo", {}, "supervised=s_dpo.* needs `reference`"),
         ("greso", {}, "cannot do gate=greso"),
         ("visurf", {}, "repair=append"),
         ("dynamic_sampling", {}, "repair=drop_constant"),

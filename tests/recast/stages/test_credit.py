@@ -268,6 +268,22 @@ def test_ha_dw_remembers_ten_batches_and_compares_each_group_with_their_mean():
     assert state["history"].tolist() == pytest.approx(means[-10:])
 
 
+def test_the_rank_term_alone_and_the_score_are_standardised_by_hand():
+    rank = torch.tensor([[0, 1, 2]])
+    share = 1 / (rank + 2.0).log2()
+    share = (share / share.sum())[0]
+    wanted = torch.tensor([-share[0], 0.0, -share[2]])
+    found = credit("rank_penalty(hit=0)", [[0.0, 1.0, 0.0]], beam_rank=rank)[0]
+    assert found.tolist() == pytest.approx(
+        ((wanted - wanted.mean()) / (wanted.std() + 1e-4)).tolist()
+    )
+    cosine = torch.tensor([-0.5, 0.2, 1.0])
+    found = credit("grpo_score(5e-5)", [[0.0, 0.0, 1.0]], score=((1 + cosine) / 2).unsqueeze(0))[0]
+    assert found.tolist() == pytest.approx(
+        ((cosine - cosine.mean()) / (cosine.std() + 1e-4)).tolist()
+    )
+
+
 def test_rank_penalty_normalises_the_discount_over_the_valid_beams_only():
     valid = torch.tensor([[True, True, True, False]])
     rank = torch.tensor([[0, 1, 2, 3]])

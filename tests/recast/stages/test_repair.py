@@ -256,6 +256,14 @@ def test_the_key_says_which_of_two_equal_items_is_the_repeat():
     assert keep_distinct(before).valid.tolist() == [[False, True, True]]
 
 
+def test_the_item_that_was_sampled_most_often_comes_first_in_each_round():
+    item = torch.tensor([[1, 2, 2, 3, 3, 3]])
+    before = groups([[0.0] * 6], item=item)
+    assert keep_distinct(before, 6.0).valid.tolist() == [[False, False, False, True, False, False]]
+    assert keep_distinct(before, 3.0).valid.tolist() == [[False, True, False, True, False, False]]
+    assert keep_distinct(before, 1.2).valid.tolist() == [[True, True, True, True, True, False]]
+
+
 def test_padding_is_neither_kept_nor_the_original_of_a_repeat():
     valid = torch.tensor([[False, True, True, True]])
     item = torch.tensor([[7, 7, 8, 8]])

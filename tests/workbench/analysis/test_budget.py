@@ -11,13 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.analysis.budget import (
-    budget_table,
-    curve_table,
-    first_reach,
-    isotonic,
-    tuned_test_rows,
-)
+from workbench.analysis.budget import budget_table, curve_table, first_reach, isotonic
+from workbench.analysis.rows import tuned_test_rows
 
 X = [0.0, 100.0, 200.0, 300.0]
 

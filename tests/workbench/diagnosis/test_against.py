@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import planted
 import pytest
+import stranger_scalars
 from click.testing import CliRunner
 
 from workbench.cli import cli
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.diagnosis import diagnose
+from workbench.diagnosis.findings.scalars import take_apart as run_of
 from workbench.diagnosis.logs.read import read_log
+from workbench.diagnosis.logs.scalars import read_scalars
 
 
 def taken_apart(rows, path):
@@ -62,3 +65,20 @@ def test_the_command_shows_both_runs(tmp_path):
     assert done.exit_code == 0
     for words in ("A: generic log", "B: generic log", "starved, B:", "pass_at_1"):
         assert words in done.stdout
+
+
+def test_scalars_are_told_apart_from_scalars_and_from_rollouts(tmp_path):
+    stranger_scalars.state_of_a_good_run(tmp_path / "a")
+    stranger_scalars.state_of_an_entropy_that_goes(tmp_path / "b")
+    one, other = (
+        run_of(read_scalars([tmp_path / name / stranger_scalars.STATE.path])) for name in ("a", "b")
+    )
+    rows = {row["finding"]: row for row in findings_apart(one, other).iter_rows(named=True)}
+    assert (rows["entropy_collapse"]["a"], rows["entropy_collapse"]["b"]) == ("-", "problem")
+    shares = {row["what"]: row for row in shares_apart(one, other).iter_rows(named=True)}
+    assert shares["entropy"]["apart"] == "yes"
+    assert shares["entropy"]["difference"] < 0
+    assert shares["truncated"]["apart"] == "no"
+    rollouts = diagnose(read_log([planted.as_jsonl(planted.log(), tmp_path / "log.jsonl")]))
+    mixed = {row["what"] for row in shares_apart(rollouts, one).iter_rows(named=True)}
+    assert {"reward", "zero_spread"} <= mixed

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from workbench.commands.diagnose import diagnose as command
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs.read import read_log
-from workbench.diagnosis.lookalike import RIVALS, WARNING, Wanted, imitate, rank, wanted_of
+from workbench.diagnosis.lookalike import RIVALS, SEEDS, WARNING, Wanted, rank, wanted_of
 from workbench.errors import UserError
+from workbench.execution.imitation import imitate
 from workbench.jobs.lookalike import Lookalike
 
 
@@ -38,7 +39,7 @@ def test_a_group_of_one_cannot_be_imitated(tmp_path):
 
 
 def test_the_simulated_start_has_the_regimes_of_the_log():
-    found, spec, notes = imitate(Wanted(0.85, 0.02, 16, 0.8, 0.9))
+    found, spec, notes = imitate(0.85, 0.02, 16, RIVALS, SEEDS)
     assert notes == []
     assert spec.start.all_zero == 0.85
     assert spec.train.temperature == pytest.approx(found.temperature, abs=1e-4)
@@ -48,18 +49,19 @@ def test_the_simulated_start_has_the_regimes_of_the_log():
 
 
 def test_a_log_that_is_sparser_than_the_first_world_gets_a_larger_one():
-    found, spec, _ = imitate(Wanted(0.95, 0.01, 32, 0.9, 0.98))
+    found, spec, _ = imitate(0.95, 0.01, 32, RIVALS, SEEDS)
     assert spec.world.items > 512
     assert found.solved["all_zero"] == pytest.approx(0.95, abs=0.01)
 
 
 def test_a_simulation_is_a_process_that_ends_when_it_is_called_off(tmp_path):
     one = Lookalike(Wanted(0.85, 0.02, 16, 0.8, 0.9), tmp_path)
-    assert one.look().state == "running"
+    assert one.look().told.state == "running"
     one.stop()
-    assert one.state == "stopped"
-    assert one._child.code() == 1
-    assert one.look().state == "stopped"
+    assert one.told.stopping
+    one._child.code()
+    one._child._collector.join()
+    assert one.look().told.state == "stopped"
     one.close()
 
 
@@ -67,21 +69,22 @@ def test_a_killed_simulation_is_reported(tmp_path):
     one = Lookalike(Wanted(0.85, 0.02, 16, 0.8, 0.9), tmp_path)
     one._child._process.kill()
     one._child._collector.join()
-    assert one.look().state == "lost"
-    assert "code -9" in one.text
+    assert one.look().told.state == "lost"
+    assert "code -9" in one.told.text
     one.close()
 
 
 def test_what_the_process_says_becomes_a_ranking(tmp_path):
-    one = Lookalike(Wanted(0.85, 0.02, 16, 0.8, 0.9), tmp_path)
-    one._take_in({"kind": "progress", "done": 1, "total": 4, "text": "sft"})
-    assert (one.share, one.text) == (0.25, "sft")
+    wanted = Wanted(0.85, 0.02, 16, 0.8, 0.9)
+    one = Lookalike(wanted, tmp_path)
+    one.told.take_in({"kind": "progress", "done": 1, "total": 4, "text": "sft"})
+    assert (one.told.share, one.told.text) == (0.25, "sft")
     row = {"strategy": "sft", "lr": 0.1}
-    one._take_in({"kind": "end", "regimes": [asdict(one.wanted)], "table": [row], "notes": ["x"]})
-    assert one.state == "finished"
-    assert one.ranking is not None
-    assert one.ranking.table.to_dicts() == [row]
-    assert one.ranking.notes == ("x",)
+    one.told.take_in({"kind": "end", "regimes": [asdict(wanted)], "table": [row], "notes": ["x"]})
+    assert one.told.state == "finished"
+    assert one.told.ranking is not None
+    assert one.told.ranking.table.to_dicts() == [row]
+    assert one.told.ranking.notes == ("x",)
     one.close()
 
 

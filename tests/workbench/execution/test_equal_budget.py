@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.analysis.summary import reported
+from workbench.analysis.rows import reported
 from workbench.analysis.tuning import mark_tuned
 from workbench.cli import cli
 from workbench.execution.equal_budget import steps_within

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from recast.ledger import RunRecord
-from workbench.analysis.summary import COST, QUALITY, REGIME, SIGNAL
+from recast.ledger import COST, RunRecord
+from workbench.analysis.summary import QUALITY, REGIME, SIGNAL
 from workbench.analysis.tuning import mark_tuned
 from workbench.real import saved as realmodels
 from workbench.real.efficiency import EFFICIENCY

@@ -9,8 +9,9 @@ import click
 import polars as pl
 
 from workbench.commands.lm.session import on_device, one_line
-from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.commands.output import FORMAT, Finite, emit, progress_bar
 from workbench.errors import UserError
+from workbench.spec.experiment import parsed
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--kl", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option("--kl", type=Finite(0), default=0.0, show_default=True)
 @click.option(
     "--engine",
     type=click.Choice(["own", "trl"]),
@@ -96,13 +97,8 @@ def efficiency(
     on a GPU.
     """
     from recast.lm.efficiency import SMALL, Shapes, make_rig, measure
-    from recast.strategies import parse_strategy
 
-    try:
-        for name in strategies:
-            parse_strategy(name)
-    except ValueError as problem:
-        raise UserError(f"--strategy: {problem}") from None
+    parsed(strategies, "--strategy")
     if chart is not None and chart.suffix != ".html":
         raise UserError(f"--chart: {chart.name!r}; expected a file name ending in .html")
     if model == SMALL and max(prompts) > 500:

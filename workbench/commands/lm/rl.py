@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shutil
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import polars as pl
 
-from workbench.analysis.summary import COST, QUALITY, REGIME, SIGNAL, summary
+from recast.ledger import COST
+from workbench.analysis.summary import QUALITY, REGIME, SIGNAL, summary
 from workbench.analysis.tuning import mark_tuned
+from workbench.commands.lm.recipe import RECIPE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
@@ -23,15 +26,18 @@ from workbench.commands.lm.session import (
     reads_models,
     show_start,
 )
-from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
 from workbench.errors import UserError
 from workbench.real.runs import build_job, needs_reference, run_config, world_values
+from workbench.spec.experiment import parsed
 from workbench.spec.keys import run_key
 from workbench.stats.seeds import ENOUGH
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
     from recast.lm.pretrained import Reading
@@ -53,7 +59,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1), default=120, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--group", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--kl", type=click.FloatRange(0), default=0.001, show_default=True)
+@click.option("--kl", type=Finite(0), default=0.001, show_default=True)
 @click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
 @click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True)
 @click.option("--evaluations", type=click.IntRange(1), default=4, show_default=True)
@@ -68,7 +74,7 @@ if TYPE_CHECKING:
 @click.option("--store", "store_path", default="runs", show_default=True)
 @FORMAT
 @click.option("--strategy", "strategies", multiple=True, required=True, help="Repeatable.")
-@click.option("--lr", "rates", type=float, multiple=True, default=(2e-4,), help="Repeatable.")
+@click.option("--lr", "rates", type=FINITE, multiple=True, default=(2e-4,), help="Repeatable.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Keep models here.")
 @click.option(
@@ -91,6 +97,20 @@ if TYPE_CHECKING:
     default=0,
     help="Tokens per micro-batch instead of --micro-rows; a group is never split.",
 )
+@click.option(
+    "--logp",
+    type=click.Choice(["constrained", "free"]),
+    default="constrained",
+    show_default=True,
+    help="Score rollouts and targets over the codes that may follow, or over the whole vocabulary.",
+)
+@click.option(
+    "--similarity",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="A .npy of item vectors: their cosine is the score, in the place of shared codes.",
+)
+@RECIPE
 @on_device
 @reads_models
 def rl(
@@ -117,6 +137,8 @@ def rl(
     tune_metric: str,
     store_path: str,
     micro_tokens: int,
+    logp: str,
+    similarity: Path | None,
     placement: Placement,
     reading: Reading,
 ) -> None:
@@ -126,16 +148,12 @@ def rl(
     """
     from recast.lm.dataset import load_data
     from recast.lm.pretrained import identity
+    from recast.lm.similarity import read_similarity
     from recast.lm.update import RLTraining
-    from recast.strategies import parse_strategy
 
     if any(rate <= 0 for rate in rates):
         raise UserError(f"--lr: expected rates above 0, got {min(rates):g}")
-    try:
-        for name in strategies:
-            parse_strategy(name)
-    except ValueError as problem:
-        raise UserError(str(problem)) from None
+    parsed(strategies)
     with one_line("transformers", "safetensors"):
         data = load_data(folder, codebook, category=category())
         weights = identity(start)
@@ -150,16 +168,30 @@ def rl(
             micro_tokens=micro_tokens,
             shared_prefix=not reencode,
             evaluations=min(evaluations, steps),
+            free_logp=logp == "free",
         )
+        vectors = read_similarity(similarity, folder, data, category()) if similarity else None
+        near = file_digest(similarity) if similarity else None
         jobs = {}
         for name, rate, seed in itertools.product(strategies, rates, range(seeds)):
             config = run_config(
-                data, weights, how, name, rate, seed, eval_prompts, placement, reading, lora or 0
+                data,
+                weights,
+                how,
+                name,
+                rate,
+                seed,
+                eval_prompts,
+                placement,
+                reading,
+                lora or 0,
+                near,
             )
             jobs[run_key(config)] = config
         missing = [key for key in jobs if not store.has(key)]
         how_read = replace(reading, lora=bool(lora))
-        source = Source(start, placement, how_read, lora or 0, needs_reference(how, strategies))
+        reference = needs_reference(how, strategies)
+        source = Source(start, placement, how_read, lora or 0, reference, vectors)
         kept = Kept(out, logs, report_to)
         with progress_bar("steps") as show:
             for place, key in enumerate(missing):
@@ -185,15 +217,22 @@ def rl(
         click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, which tells one from another in a run's settings."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 class Source(NamedTuple):
     """The start: its name, where and how to open it, the rank of adapters, whether a reference is
-    scored."""
+    scored, and vectors of the items."""
 
     start: str
     placement: Placement
     reading: Reading
     lora: int
     reference: bool
+    similarity: Tensor | None
 
 
 class Kept(NamedTuple):
@@ -232,6 +271,8 @@ def _one_run(
         source.lora,
         source.reference,
     )
+    if source.similarity is not None:
+        job = replace(job, similarity=source.similarity.to(source.placement.device))
     place, runs = turn
     if not place:
         show_start(opened, data)

@@ -107,11 +107,25 @@ def audit(found: Diagnosis) -> Audit:
     if uneven < FEWEST:
         return Audit(found, groups=uneven)
     largest, absurd = _size(steps)
-    named = _formula(steps) or _scaled(steps) or _batch_wide(steps) or _strategy(steps, tensors)
+    named = (
+        _each(found)
+        or _formula(steps)
+        or _scaled(steps)
+        or _batch_wide(steps)
+        or _strategy(steps, tensors)
+    )
     if named is not None:
         return Audit(found, "formula", *named, uneven, 0.0, largest)
     kind, odd = _fault(steps, found.group)
     return Audit(found, kind, "", 0.0, uneven, odd, largest, absurd)
+
+
+def _each(found: Diagnosis) -> tuple[str, float] | None:
+    """Every reward function normalised alone, which the weights' solution knows."""
+    solved = found.log.reading.solved
+    if solved is None or solved.scale != "each" or solved.gives < FITS:
+        return None
+    return "normalize_then_sum (each reward normalised in its group, then added)", solved.gives
 
 
 def _steps(tensors: Logged) -> list[Step]:

@@ -26,7 +26,11 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         check.name: check
         for check in (
             Check(groups.group_of_one),
-            Check(length.truncated, "curves", ("truncated",)),
+            Check(
+                length.truncated,
+                "curves",
+                ("truncated", "unended"),
+            ),
             Check(
                 reward.reward_ignores_rollout,
                 explains=frozenset({"starved", "saturated", "diluted_denominator", "plateau"}),
@@ -56,8 +60,8 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             Check(length.length_collapse, "curves", ("length",)),
             Check(length.repetition, "curves", ("repetition",)),
             Check(progress.reward_hacking, "curves", ("shaped", "eval")),
-            Check(regimes.starved),
-            Check(regimes.saturated),
+            Check(regimes.starved, explains=frozenset({"plateau"})),
+            Check(regimes.saturated, explains=frozenset({"plateau"})),
             Check(reward.shaped_hides, needs=("shaped",)),
             Check(policy.kl_on_dead_groups, needs=("kl",)),
             Check(regimes.diluted_denominator),

@@ -16,6 +16,7 @@ import polars as pl
 from scipy.stats import theilslopes
 
 from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.findings.cut import truncated, unended
 
 Array = npt.NDArray[np.float64]
 
@@ -44,9 +45,10 @@ class Curve:
 
 Curves = Mapping[str, Curve]
 """Curves by quantity. reward, outcome (means; outcome is the share of hits where hits are known);
-entropy (nats per token); kl (nats); length (tokens, else characters); truncated, repetition,
-clipped, zero_spread (shares); mismatch (mean size of the log-prob difference per token, nats);
-lag (steps between sampling and training); eval (an evaluation's score); grad_norm."""
+entropy (nats per token); kl (nats); length (tokens, else characters); truncated, unended (they look
+cut off), repetition, clipped, zero_spread (shares); mismatch (mean size of the log-prob difference
+per token, nats); lag (steps between sampling and training); eval (an evaluation's score);
+grad_norm."""
 
 COLUMNS = ("reward", "entropy", "kl", "repetition", "mismatch", "clipped", "lag")
 
@@ -68,7 +70,8 @@ def curves_of(found: Diagnosis) -> dict[str, Curve]:
         .agg(
             *(pl.col(name).cast(pl.Float64).mean() for name in named),
             length=_length(rows).mean(),
-            truncated=_truncated(rows).mean(),
+            truncated=truncated(found).mean(),
+            unended=unended(found).mean(),
         )
         .sort("step")
     )
@@ -84,7 +87,7 @@ def curves_of(found: Diagnosis) -> dict[str, Curve]:
     made = {
         name: curve(table["step"].to_numpy(), table[name].cast(pl.Float64).to_numpy())
         for table, names in (
-            (steps, [*named, "length", "truncated"]),
+            (steps, [*named, "length", "truncated", "unended"]),
             (groups, ["zero_spread", "outcome"]),
         )
         for name in names
@@ -100,30 +103,6 @@ def _length(rows: pl.DataFrame) -> pl.Expr:
     if rows["chars"].count():
         return pl.col("chars").cast(pl.Float64)
     return pl.lit(None, pl.Float64)
-
-
-def _truncated(rows: pl.DataFrame) -> pl.Expr:
-    if rows["truncated"].count():
-        return pl.col("truncated").cast(pl.Float64)
-    limit = pile_up(rows["tokens"].drop_nulls().to_numpy())
-    if limit is None:
-        return pl.lit(None, pl.Float64)
-    return (pl.col("tokens") >= limit).cast(pl.Float64)
-
-
-def pile_up(tokens: npt.NDArray[np.int32]) -> int | None:
-    """The length at which rollouts are cut off: the largest, where far more of them have it than
-    have the lengths below; None where lengths do not pile up.
-
-    A largest length below 32 is an answer of fixed form, a semantic ID or a label.
-    """
-    if len(tokens) < 20 or int(tokens.max()) < 32:
-        return None
-    top = int(tokens.max())
-    at = float((tokens == top).mean())
-    # A tail that ends by itself has about as many rollouts just below its end.
-    below = float(((tokens < top) & (tokens >= 0.9 * top)).mean()) / max(1.0, 0.1 * top)
-    return top if at >= 0.02 and at > 10 * below else None
 
 
 class Moved(NamedTuple):

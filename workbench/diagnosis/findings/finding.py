@@ -52,6 +52,7 @@ NEEDS: Mapping[str, str] = {
     "tokens": "tokens",
     "length": "tokens",
     "truncated": "finish_reason or tokens",
+    "unended": "completions",
     "repetition": "completions of 20 words or more",
     "mismatch": "log-probs of rollout engine and training",
     "clipped": "clip_ratio",

@@ -11,9 +11,14 @@ SHORTEST = 8.0
 
 def truncated(curves: Curves) -> Finding | None:
     """Answers are cut off by the length limit."""
-    cut = curves.get("truncated")
+    cut = curves.get("truncated") or curves.get("unended")
     if cut is None:
         return None
+    how = (
+        "were cut off by the length limit"
+        if "truncated" in curves
+        else "look cut off (no answer is longer, they end in the middle of a sentence)"
+    )
     share = float(cut.last(1 / 3).mean())
     if share < 0.1:
         return None
@@ -22,8 +27,7 @@ def truncated(curves: Curves) -> Finding | None:
     return Finding(
         "truncated",
         "problem" if share >= 0.25 else "note",
-        f"{share:.0%} of the answers were cut off by the length limit in the last third of "
-        f"the steps{about}. An answer "
+        f"{share:.0%} of the answers {how} in the last third of the steps{about}. An answer "
         "without its end is scored as wrong whatever it was worth.",
         "Raise the limit (max_completion_length, max_response_length) before anything else, or "
         "leave cut answers out of the loss (mask_truncated_completions, overlong filtering). If "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.diagnosis.findings.curves import Array, Curve, Curves, moved, slope
+from workbench.diagnosis.findings.curves import Array, Curve, Curves, Moved, moved, slope
 from workbench.diagnosis.findings.finding import Finding, Z
 
 STILL = 0.12
 """A change over the whole run that is no more than this, with its interval, is none."""
+
+ROOM = 0.02
+"""A share of hits this near to 0 or 1 has other findings that say so."""
 
 LONG = 30
 """Steps below which standing still means little."""
@@ -66,7 +69,9 @@ def plateau(curves: Curves) -> Finding | None:
     low, value, high = (span * each for each in (rate.low, rate.value, rate.high))
     middle = float(score.value.mean())
     little = STILL if words == "Pass@1" else STILL * float(np.abs(score.value).mean())
-    if not low <= 0 <= high or max(-low, high) > little or middle > 0.95:
+    if not low <= 0 <= high or max(-low, high) > little:
+        return None
+    if words == "Pass@1" and not ROOM <= middle <= 1 - ROOM:
         return None
     zero = curves.get("zero_spread")
     share = 1 - float(zero.last(1 / 3).mean()) if zero else None
@@ -84,13 +89,22 @@ def plateau(curves: Curves) -> Finding | None:
         "plateau",
         "note",
         f"{words[0].upper() + words[1:]} stands still: over all {len(score)} steps it changed by "
-        f"{value:+.2g} [{low:+.2g}, {high:+.2g}], around {middle:.2g}. {why}",
+        f"{_signed(value, middle, words)} [{_signed(low, middle, words)}, "
+        f"{_signed(high, middle, words)}], around {middle:.2g}. {why}",
         "More learnable groups come first: another G, other prompts, or repair (see the table of "
         "predictions)."
         if few
         else "Look at the update: learning rate, clipped share, gradient norm, and whether the "
         "weights that sample are the weights that are trained.",
     )
+
+
+def _signed(change: float, middle: float, words: str) -> str:
+    """A change as a number with its sign: in points of a share, else in hundredths of the score."""
+    if words == "Pass@1":
+        return f"{100 * change:+.1f} points"
+    digits = max(0, 2 - int(np.floor(np.log10(abs(middle))))) if middle else 3
+    return f"{change:+.{min(digits, 9)}f}"
 
 
 def reward_hacking(curves: Curves) -> Finding | None:
@@ -106,7 +120,8 @@ def reward_hacking(curves: Curves) -> Finding | None:
         if real is None or len(real) < 6:
             continue
         down = moved(real)
-        if down.z < -Z or (name == "eval" and down.z < -2.5 and len(real) < 15):
+        # That the reward rose is sure by then; what falls beside it needs less.
+        if down.z < (-2.5 if name == "eval" and len(real) < 15 else -3) and _lost(down):
             return Finding(
                 "reward_hacking",
                 "problem",
@@ -118,3 +133,8 @@ def reward_hacking(curves: Curves) -> Finding | None:
                 "checkpoints by the outcome.",
             )
     return None
+
+
+def _lost(down: Moved) -> bool:
+    """Whether a tenth of it is gone."""
+    return down.after < down.before - 0.1 * abs(down.before)

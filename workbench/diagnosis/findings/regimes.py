@@ -109,7 +109,7 @@ def pass_at_k_falls(found: Diagnosis) -> Finding | None:
             continue
         one = change(early["hits"] / found.group, late["hits"] / found.group)
         many = change(early["hits"] > 0, late["hits"] > 0)
-        if one.z > Z and many.z < -Z:
+        if one.z > 3 and many.z < -Z:
             where = "" if task == "all" else f" in task {task}"
             return Finding(
                 "pass_at_k_falls",

@@ -224,9 +224,9 @@ def _share(curves: Curves, name: str, bound: Callable[[float, float], float]) ->
 SCALAR_CHECKS = tuple(
     Check(function, "curves", needs, explains)
     for function, needs, explains in (
-        (constant_reward, ("zero_spread",), frozenset({"starved", "saturated"})),
-        (starved, ("all_bad", "zero_spread"), frozenset()),
-        (saturated, ("all_good", "zero_spread"), frozenset()),
+        (constant_reward, ("zero_spread",), frozenset({"starved", "saturated", "plateau"})),
+        (starved, ("all_bad", "zero_spread"), frozenset({"plateau"})),
+        (saturated, ("all_good", "zero_spread"), frozenset({"plateau"})),
         (diluted_denominator, ("zero_spread",), frozenset()),
         (gradient_explosion, ("grad_norm",), frozenset()),
         (loss_is_zero, ("loss",), frozenset()),

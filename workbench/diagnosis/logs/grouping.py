@@ -35,7 +35,8 @@ def group(
         notes += said
     if ordered:
         table = _in_a_row(table)
-    return table, notes
+    table, said = _beams(table)
+    return table, notes + said
 
 
 def _training(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -55,15 +56,19 @@ def _training(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
 
 def _evaluations(table: pl.DataFrame) -> list[int]:
     """Steps that hold an evaluation's rows in the place of training's: three or more with one set
-    of prompts, at equal distance, at most half of all; no other set comes twice, and their prompts
-    are at no other step."""
+    of prompts, at equal distance, at most half of all (or two, with more or fewer prompts than
+    nearly all others); no other set comes twice, and their prompts are at no other step."""
     prompts = table.select("step", "prompt").unique()
     sets = prompts.group_by("step").agg(prompts=pl.col("prompt").sort().hash().sum(), many=pl.len())
     again = sets.filter(pl.col("prompts").is_duplicated())
     steps = again["step"].sort()
     gaps = steps.diff().drop_nulls()
-    if len(steps) < 3 or again["prompts"].n_unique() > 1 or gaps.n_unique() > 1:
+    if len(steps) < 2 or again["prompts"].n_unique() > 1 or gaps.n_unique() > 1:
         return []
+    if len(steps) == 2:
+        other = sets.filter(~pl.col("step").is_in(steps.to_list()))["many"]
+        if other.len() < 5 or _share(other == again["many"][0]) > 0.1:
+            return []
     if gaps[0] < 2 or 2 * len(steps) > sets.height:
         return []
     mine = prompts.filter(pl.col("step").is_in(steps.to_list()))
@@ -211,6 +216,21 @@ def _over_steps(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         .drop("whole_key", "whole_step")
     )
     return table, [f"{first.height:,} groups stand at two steps in a row: counted at the first"]
+
+
+def _beams(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Ranks that repeat inside groups are of workers, not of beams."""
+    if not table["beam_rank"].count():
+        return table, []
+    groups = table.group_by("key").agg(
+        alone=pl.col("beam_rank").n_unique() == pl.len(), size=pl.len()
+    )
+    several = groups.filter(pl.col("size") > 1)
+    if several.is_empty() or _share(several["alone"]) >= 0.5:
+        return table, []
+    return table.with_columns(beam_rank=pl.lit(None, pl.Int32)), [
+        "ranks repeat inside groups, so they are not read as those of beams"
+    ]
 
 
 def _in_a_row(table: pl.DataFrame) -> pl.DataFrame:

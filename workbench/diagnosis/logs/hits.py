@@ -164,14 +164,18 @@ def _apart(
     total = sum(counts)
     enough = sum(below) >= max(5, 0.005 * total) and max(above) >= 3
     width = float(levels[-1] - levels[place + 1])
-    tight = 2 * max(above) >= sum(above) or 2 * width <= gap
-    few = levels[-1] > 0 and len(above) <= LEVELS and tight
+    mode = 2 * max(above) >= sum(above)
+    # A scale on both sides of the gap has levels all the same where most rollouts are at one each.
+    level = len(above) <= LEVELS or (mode and 3 * max(below) >= sum(below))
+    few = levels[-1] > 0 and level and (mode or 2 * width <= gap)
     if gap > APART * whole + tolerance and enough and few:
         middle = float(levels[place] + levels[place + 1]) / 2
         low, high = float(levels[place]), float(levels[place + 1])
         cut = 0.0 if low <= 0 < high else middle
         words = f"an outcome of {high:g} or more; the next value below is {low:g}"
         return HitRule(cut, "likely", words, shown)
+    if len(levels) <= LEVELS and levels[-2] <= tolerance < levels[-1] and counts[-1] >= 3:
+        return HitRule(0.0, "likely", f"the only value above 0, {levels[-1]:g}", shown)
     kind = "values" if len(levels) <= LEVELS else "different values"
     return HitRule(
         None, "unknown", f"the outcome takes {len(levels):,} {kind} and none stands apart", shown

@@ -26,6 +26,12 @@ OTHER_WORDS = re.compile(
 OUTCOME_WORDS = re.compile(r"correct|accura|exact_match|solved|success")
 """In the name of a reward function: it judges the answer."""
 
+SHAPE_WORDS = re.compile(
+    r"format|tag|xml|len|style|repet|penalt|brev|concis|think|reason|language|cosine|overlong|"
+    r"strict|soft|count|bonus|steps|readab|structure|json|int_reward|digit|approx|tool|turn"
+)
+"""In the name of a reward function: it judges the form."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -137,6 +143,8 @@ def _outcome(
     found = next((low[name] for name in form.outcomes if name in low), "")
     if not found and len(functions) > 1:
         found = next((name for name in functions if OUTCOME_WORDS.search(name.lower())), "")
+        rest = [name for name in functions if not SHAPE_WORDS.search(name.lower())]
+        found = found or (rest[0] if len(rest) == 1 else "")
     # A raw column that was solved to be the whole reward is the reward.
     return "" if functions and list(functions) == [found] else found
 

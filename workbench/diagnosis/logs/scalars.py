@@ -23,6 +23,7 @@ import polars as pl
 from workbench.diagnosis.logs.events import is_events, scalars_of
 from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
+from workbench.diagnosis.logs.token_exports import Exports
 from workbench.errors import LogError
 
 SCHEMA = {"run": pl.String, "step": pl.Int64, "name": pl.String, "value": pl.Float64}
@@ -31,6 +32,7 @@ STEPS = ("train/global_step", "global_step", "training/global_step", "step", "_s
 
 NO_SCALARS = frozenset(("epoch", "_runtime", "_timestamp", "timestamp", "_step", "time"))
 LARGEST = 300_000_000
+LONGEST_LINE = 32_000_000
 Point = tuple[str, int, str, float]
 
 
@@ -157,6 +159,8 @@ def _file(path: Path) -> tuple[str, list[Point]] | None:
 
 
 def _json(path: Path) -> tuple[str, list[Point]] | None:
+    if said := _exports(path):
+        return said
     content = path.read_bytes().decode("utf-8-sig", "replace")
     try:
         whole = json.loads(content)
@@ -168,6 +172,22 @@ def _json(path: Path) -> tuple[str, list[Point]] | None:
     if isinstance(whole, list):
         return _table(one for one in whole if isinstance(one, dict))
     return _lines(content)
+
+
+def _exports(path: Path) -> tuple[str, list[Point]] | None:
+    """prime-rl's token exports, a line at a time; None of any other file."""
+    found = Exports()
+    with path.open("rb") as stream:
+        for place, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), b"")):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict) and Exports.fits(row):
+                found.add(row)
+            elif not place:
+                return None
+    return "prime-rl's token exports", found.points()
 
 
 def _lines(content: str) -> tuple[str, list[Point]] | None:

@@ -1,9 +1,10 @@
 """Signs of trouble in rollouts, from whatever columns a trainer logs besides the reward.
 
-truncated (cut off by the length limit); chars (of the completion); repetition (share of its 4-grams
-that occur in it before, of every rollout at first, later of a sample); mismatch (mean size of the
-log-prob difference between rollout engine and training per token, nats) and mismatch_sequence (size
-of its sum); clipped (share of clipped ratios); lag (steps between the weights that sampled and the
+truncated (cut off by the length limit); chars and words (of the completion); open (it ends in the
+middle of a sentence; null for short ones); repetition (share of its 4-grams that occur in it
+before, of every rollout at first, later of a sample); mismatch (mean size of the log-prob
+difference between rollout engine and training per token, nats) and mismatch_sequence (size of its
+sum); clipped (share of clipped ratios); lag (steps between the weights that sampled and the
 step).
 """
 
@@ -20,6 +21,8 @@ from workbench.diagnosis.logs.values import numbers, texts
 SCHEMA: Mapping[str, Any] = {
     "truncated": pl.Boolean,
     "chars": pl.Int32,
+    "words": pl.Int32,
+    "open": pl.Boolean,
     "repetition": pl.Float32,
     "mismatch": pl.Float32,
     "mismatch_sequence": pl.Float32,
@@ -27,7 +30,7 @@ SCHEMA: Mapping[str, Any] = {
     "lag": pl.Float32,
 }
 
-TRUNCATED = ("is_truncated", "truncated", "is_clipped", "length_clipped", "overlong")
+TRUNCATED = ("is_truncated", "truncated", "is_clipped", "length_clipped")
 FINISH = ("finish_reason", "stop_reason", "stop_condition", "status", "finish_reasons")
 CUT = ("length", "max_length", "max_tokens", "truncated", "max_new_tokens", "context_length",
        "max_total_tokens", "max_turns", "max_turns_exceeded", "max_prompt_length_exceeded",
@@ -54,6 +57,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Columns of numbers or words that hold signs; lists per token go through `compact` first."""
 
+SENTENCE = 60
+"""Bytes below which a text may well end in a word."""
+
 EVERY, THEN = 8_000, 32
 """Rollouts whose text is looked through; beyond, one of so many."""
 
@@ -72,9 +78,12 @@ def signs(
     behind = step - version
     behind = behind.set(~((behind >= 0) & (behind < 2**20)).fill_null(False), None)
     clipped = number("clipped")
+    prediction = _plain(prediction)
     return {
         "truncated": _truncated(found.get("truncated", ()), prediction),
         "chars": prediction.str.len_chars(),
+        "words": _words(prediction),
+        "open": _open(prediction),
         "repetition": _repetitions(prediction, first),
         "mismatch": number("mismatch").abs(),
         "mismatch_sequence": number("mismatch_sequence").abs(),
@@ -121,6 +130,28 @@ def _truncated(columns: Sequence[pl.Series], prediction: pl.Series) -> pl.Series
     thinks = prediction.str.starts_with("<think>").fill_null(False)
     open_end = ~prediction.str.contains("</think>", literal=True)
     return found.fill_null(open_end.set(~thinks, None))
+
+
+def _plain(prediction: pl.Series) -> pl.Series:
+    """Texts; of a conversation as JSON what its last message says."""
+    chat = prediction.str.starts_with("[{").fill_null(False)
+    if not chat.any():
+        return prediction
+    said = prediction.str.extract(r'(?s).*"content": ?"((?:[^"\\]|\\.)*)"')
+    return prediction.zip_with(~(chat & said.is_not_null()), said)
+
+
+def _words(prediction: pl.Series) -> pl.Series:
+    """Words, counted by what stands between them."""
+    gaps = prediction.str.count_matches(" ", literal=True)
+    return gaps + prediction.str.count_matches("\n", literal=True) + 1
+
+
+def _open(prediction: pl.Series) -> pl.Series:
+    """Whether the last character can end no answer: a letter, a comma, an operator."""
+    end = prediction.str.slice(-8).str.strip_chars_end()
+    said = end.str.contains(r"[\p{L},;:(\[{+\-=/\\&]$")
+    return said.set(prediction.str.len_bytes().fill_null(0) < SENTENCE, None)
 
 
 def _repetitions(prediction: pl.Series, first: int) -> pl.Series:

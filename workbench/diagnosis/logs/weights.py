@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.optimize import least_squares
 
 from workbench.diagnosis.logs.layout import REWARD
 
@@ -28,12 +29,15 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 class Weights:
     """of: weight of each column, the largest 1 where the advantages say nothing about the scale;
     columns that never differ inside a group are not in it (nothing can be said of them). scale:
-    "group", "batch" or "none", what centred rewards were divided by. explained: share of the
-    variance of the advantages."""
+    "group", "batch" or "none", what centred rewards were divided by; "each" where every column was
+    divided by its own deviation in each group before they were added (TRL's normalize_then_sum).
+    explained: share of the variance of the advantages; gives: share of the groups whose advantages
+    come out."""
 
     of: dict[str, float]
     scale: str
     explained: float
+    gives: float = 0.0
 
 
 def solve(rollouts: pl.DataFrame, columns: list[str]) -> Weights | None:
@@ -67,27 +71,51 @@ def solve(rollouts: pl.DataFrame, columns: list[str]) -> Weights | None:
     batch = frame["step"].rank("dense").to_numpy().astype(np.int64) - 1
     unit = spread[moving]
     whole = raw[:, moving] / unit
-    found = [
-        _fit(features, whole, unit, advantage, divisor, name)
-        for divisor, name in ((None, "none"), (group, "group"), (batch, "batch"))
+    ways: list[tuple[Array, Array, Array, Any, str]] = [
+        (features, whole, unit, None, "none"),
+        (features, whole, unit, group, "group"),
+        (features, whole, unit, batch, "batch"),
     ]
-    best = max(found, key=lambda one: one[1] - (1e-6 if one[2] != "none" else 0.0))
-    if not best[1] >= FITS:
+    if len(moving) > 1:
+        alone = _each(centred[:, moving], group)
+        ways.append((alone, alone, np.ones(len(moving)), batch, "each"))
+    found = [(_fit(x, w, u, advantage, divisor), u, name) for x, w, u, divisor, name in ways]
+    # The simpler way wins unless another explains more.
+    (fitted, explained, said), unit, scale = max(
+        found, key=lambda one: one[0][1] - 1e-6 * (one[2] != "none") - 1e-6 * (one[2] == "each")
+    )
+    if not explained >= FITS:
         return None
-    weights = best[0] / spread[moving]
-    part = np.abs(best[0]) / np.abs(best[0]).max()
+    weights = fitted / unit
+    part = np.abs(fitted) / np.abs(fitted).max()
     weights[part < 0.01] = 0.0
-    if best[2] != "none":
+    if scale != "none":
         weights = weights / np.abs(weights).max()
     of = {columns[place]: _round(float(w)) for place, w in zip(moving, weights, strict=True)}
-    return Weights(of, best[2], float(best[1]))
+    return Weights(of, scale, float(explained), _given(advantage, said, group))
+
+
+def _each(centred: Array, group: Any) -> Array:
+    """Centred columns, each divided by its deviation in each group."""
+    count = np.bincount(group).astype(float)
+    columns = [column / _scale(column, group, count)[group] for column in centred.T]
+    return np.asarray(np.stack(columns, 1), np.float64)
+
+
+def _given(advantage: Array, said: Array, group: Any) -> float:
+    """Share of the groups whose advantages are said to two in a thousand."""
+    size = int(group.max()) + 1
+    gap, top = np.zeros(size), np.zeros(size)
+    np.maximum.at(gap, group, np.abs(advantage - said))
+    np.maximum.at(top, group, np.abs(advantage))
+    return float((gap <= 2e-3 * np.maximum(top, 1e-2)).mean())
 
 
 def _fit(
-    features: Array, whole: Array, unit: Array, advantage: Array, divisor: Any, name: str
-) -> tuple[Array, float, str]:
-    """Weights of the features, and how much of the advantages they explain once the weighted sum is
-    divided by its standard deviation in each group or batch.
+    features: Array, whole: Array, unit: Array, advantage: Array, divisor: Any
+) -> tuple[Array, float, Array]:
+    """Weights of the features, how much of the advantages they explain once the weighted sum is
+    divided by its standard deviation in each group or batch, and what they say.
 
     whole: the features before their group's mean was taken off; unit: what they were divided by.
     The scale is that at which the largest weight of a column is 1, so that epsilon counts as it
@@ -95,7 +123,8 @@ def _fit(
     """
     weights: Array = np.asarray(np.linalg.lstsq(features, advantage, rcond=None)[0], np.float64)
     if divisor is None:
-        return weights, _explained(advantage, features @ weights), name
+        said = features @ weights
+        return weights, _explained(advantage, said), said
     count = np.bincount(divisor).astype(float)
     for _ in range(60):
         scale = _scale(whole @ weights, divisor, count)
@@ -109,8 +138,39 @@ def _fit(
         weights = new
         if done:
             break
+    weights = _refined(weights, features, whole, unit, advantage, divisor, count)
     scale = _scale(whole @ weights, divisor, count)
-    return weights, _explained(advantage, features @ weights / scale[divisor]), name
+    said = features @ weights / scale[divisor]
+    return weights, _explained(advantage, said), said
+
+
+def _refined(
+    weights: Array,
+    features: Array,
+    whole: Array,
+    unit: Array,
+    advantage: Array,
+    divisor: Any,
+    count: Array,
+) -> Array:
+    """The weights by Newton's way, the largest held at 1: where few groups say something about a
+    weight, the fixed point is approached slowly."""
+    held = int(np.argmax(np.abs(weights / unit)))
+    free = np.arange(len(weights)) != held
+    if not free.any() or not weights[held]:
+        return weights
+
+    def left(values: Array) -> Array:
+        new = weights.copy()
+        new[free] = values
+        found = features @ new / _scale(whole @ new, divisor, count)[divisor]
+        return np.asarray(advantage - found, np.float64)
+
+    scale = np.maximum(np.abs(weights[free]), 1e-3 * np.abs(weights).max())
+    better = least_squares(left, weights[free], x_scale=scale, max_nfev=20, ftol=1e-14, xtol=1e-12)
+    refined = weights.copy()
+    refined[free] = better.x
+    return refined
 
 
 def _scale(reward: Array, divisor: Any, count: Array) -> Array:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
-from recast.strategy import Signal
+from recast.signal import Signal
 from sim.general.step import Collected
 from sim.worlds.world import World
 from workbench.store import files
@@ -61,7 +61,8 @@ class RolloutLog:
             " ".join(map(str, ids[:length]))
             for ids, length in zip(prompts.ids.tolist(), prompts.length.tolist(), strict=True)
         ]
-        wanted = [[semantic_id(codes)] for codes in collected.target.tolist()]
+        right = collected.target.unsqueeze(1) if collected.right is None else collected.right
+        wanted = [list(dict.fromkeys(map(semantic_id, sids))) for sids in right.tolist()]
         self._write(step, collected.signal, names, wanted, trie.codes)
 
     def _write(

@@ -1,0 +1,75 @@
+"""What `recast diagnose` makes of a stranger's log, against what is true of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import stranger
+import stranger_others
+import stranger_scalars
+import stranger_trl
+import stranger_verl
+
+from recast import REGIMES
+from workbench.commands.reading import Reading
+from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
+from workbench.diagnosis.counterfactual import DEFAULT
+from workbench.diagnosis.diagnosis import Diagnosis, regime_table
+from workbench.diagnosis.findings.scalars import ScalarRun
+from workbench.diagnosis.logs.layout import Choice
+from workbench.diagnosis.logs.read import files_of
+from workbench.errors import LogError
+
+CASES = stranger.CASES
+"""By name; the modules that make them are imported for that."""
+
+MODULES = (stranger_trl, stranger_verl, stranger_others, stranger_scalars)
+
+
+def read(folder: Path, truth: stranger.Truth) -> tuple[Diagnosis | ScalarRun, Answer]:
+    """The log and its answer. Raises LogError."""
+    group = int(truth.args[1]) if "--group" in truth.args else None
+    said = Reading("", Choice(), None, 1e-6, group).any(files_of([folder / truth.path]))
+    if isinstance(said, ScalarRun):
+        return said, answer_of_scalars(said, 0.5)
+    return said, answer(said, DEFAULT, 0.5)
+
+
+def complaints(name: str, folder: Path) -> tuple[list[str], dict[str, str], Answer | None]:
+    """Write a log, read it, and list what is wrong with what is said of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = CASES[name](folder)
+    try:
+        found, said = read(folder, truth)
+    except LogError as problem:
+        if not truth.refused:
+            return [f"not read: {problem}"], {}, None
+        return (
+            [f"refusal without {w!r}: {problem}" for w in truth.refused if w not in str(problem)],
+            {},
+            None,
+        )
+    if truth.refused:
+        return ["was read"], {}, said
+    wrong = []
+    levels = {one.name: one.level for one in said.findings}
+    counts = truth.counts()
+    if counts is not None and isinstance(found, Diagnosis):
+        row = regime_table(found).row(0, named=True)
+        got = {"groups": found.groups.height, "size": found.group,
+               "constant": round(row["constant"] * found.groups.height)}  # fmt: skip
+        if truth.counted:
+            got |= {
+                one: round((row[one] if row[one] is not None else -1) * row["groups"])
+                for one in REGIMES
+            }
+        wrong += [f"{one} {got[one]} for {counts[one]}" for one in got if got[one] != counts[one]]
+    for one in truth.must:
+        names = (one,) if isinstance(one, str) else one
+        wrong += [f"missing {names[0]}"] * (not set(names) & set(levels))
+    wrong += [f"false {one}" for one in truth.never if levels.get(one) == "problem"]
+    if truth.clean:
+        wrong += [f"accused of {one}" for one, level in levels.items() if level == "problem"]
+    screen = "\n".join(said.lines())
+    wrong += [f"no word of {one!r}" for one in truth.says if one not in screen]
+    return wrong, levels, said

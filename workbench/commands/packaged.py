@@ -1,0 +1,76 @@
+"""What commands on packaged sweeps share: train what is missing, or read, or foretell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workbench.commands.forecast import DRY_RUN, forecast_packaged
+from workbench.commands.output import EXECUTOR, STORE, WORKERS, existing_store, progress_bar
+from workbench.store.runs import Store
+from workbench.studies.evidence import Evidence, gather, run_and_gather
+
+OPTIONS = (
+    click.option("--seeds", type=int, default=None, help="Other paired seeds than packaged."),
+    click.option("--steps", type=int, default=None, help="Another number of optimizer steps."),
+    click.option("--no-run", is_flag=True, help="Read what is stored; train nothing."),
+    DRY_RUN,
+    EXECUTOR,
+    WORKERS,
+    STORE,
+)
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """The options as given."""
+
+    seeds: int | None
+    steps: int | None
+    no_run: bool
+    dry_run: bool
+    executor: str
+    workers: int | None
+    store_path: str
+
+    def evidence(self, names: Collection[str]) -> Evidence | None:
+        """The rows of packaged sweeps; None after a dry run, which has said all that there is.
+
+        Raises UserError when a run cannot be done and DiskError when the disk refuses.
+        """
+        changes = {"seeds": self.seeds, "train.steps": self.steps}
+        if self.dry_run:
+            forecast_packaged(names, changes, self.store_path, self.executor, self.workers)
+            return None
+        if self.no_run:
+            return gather(names, existing_store(self.store_path), changes)
+        store = Store(Path(self.store_path)).prepare()
+        with progress_bar() as progress:
+            return run_and_gather(names, store, changes, progress, self.executor, self.workers)
+
+
+def packaged_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `OPTIONS` to a command, which gets them as one argument, `packaged`."""
+
+    @wraps(command)
+    def wrapped(
+        seeds: int | None,
+        steps: int | None,
+        no_run: bool,
+        dry_run: bool,
+        executor: str,
+        workers: int | None,
+        store_path: str,
+        **more: Any,
+    ) -> Any:
+        given = Packaged(seeds, steps, no_run, dry_run, executor, workers, store_path)
+        return command(packaged=given, **more)
+
+    for option in reversed(OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
