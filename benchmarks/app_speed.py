@@ -88,6 +88,38 @@ def slider(page: Any, presses: int = 15) -> float:
     return statistics.median(taken)
 
 
+LINKED = """() => [...document.querySelectorAll('*')]
+    .map(host => host.shadowRoot?.querySelector('#linked')).find(Boolean)"""
+
+
+def linked(page: Any, presses: int = 7) -> float:
+    """Median seconds from a key press on a slider to the linked picture of another group."""
+    handle = page.get_by_role("slider").first
+    taken = []
+    for _ in range(presses):
+        before = page.locator("#linked [data-rollout]").count()
+        handle.focus()
+        began = time.perf_counter()
+        handle.press("ArrowRight")
+        page.wait_for_function(
+            f"before => ({LINKED})().querySelectorAll('[data-rollout]').length !== before",
+            arg=before,
+        )
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def dragged(page: Any, moves: int = 15) -> float:
+    """Median seconds that the browser takes to redraw the linked picture for a moved rollout."""
+    taken = []
+    for move in range(moves):
+        row = page.locator("#linked [data-rollout]").first
+        row.focus()
+        row.press("ArrowLeft" if move % 2 else "ArrowRight")
+        taken.append(float(page.locator("#linked").get_attribute("data-milliseconds")) / 1000)
+    return statistics.median(taken)
+
+
 def race(page: Any, address: str) -> None:
     """From the press on Start to the first curves, the warm start trained and then cached."""
     page.goto(f"{address}/train_live")
@@ -117,8 +149,9 @@ def main() -> None:
             page.wait_for_function(DRAWN, arg=4)
             say("slider on Learnability, median", slider(page))
             page.goto(f"{address}/gradient_signals")
-            page.wait_for_function(DRAWN, arg=3)
-            say("slider on Gradient signals, median", slider(page))
+            page.wait_for_function(DRAWN, arg=1)
+            say("slider on Gradient signals, median", linked(page))
+            say("a rollout dragged on Gradient signals, in the browser", dragged(page))
             race(page, address)
         fill(Path(folder) / "full", runs)
         with app(Path(folder) / "full") as address:

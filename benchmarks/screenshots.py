@@ -16,9 +16,9 @@ from workbench.real.saved import packaged
 PAGES = {
     "home": ("?step=3", 1),
     "learnability": ("learnability", 4),
-    "gradient-signals": ("gradient_signals?group=0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0", 3),
-    "train-live": ("train_live?items=256&steps=60", 4),
-    "budget": ("budget", 4),
+    "gradient-signals": ("gradient_signals?group=0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0", 1),
+    "train-live": ("train_live", 1),
+    "budget": ("budget", 2),
     "sweeps": ("sweeps?view=compare&strategy_0=recast&strategy_1=sft", 1),
     "real-models": ("real_models", len(packaged())),
     "your-rollouts": ("your_rollouts?example=yes", 4),
@@ -50,8 +50,7 @@ def main() -> None:
             page.goto(f"{address}/{path}")
             page.wait_for_selector('[data-testid="stMain"] h1')
             if name == "train-live":
-                page.locator(".st-key-start button:enabled").click()
-                page.get_by_text("All strategies took").wait_for()
+                page.get_by_role("button", name="Play", exact=True).wait_for()  # it has ended
             page.wait_for_function(DRAWN, arg=charts)
             if name == "claims":
                 page.get_by_role("heading", name="C1:").wait_for()

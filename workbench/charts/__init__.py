@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
+    from workbench.charts.knowing import RUNGS, what_knowing_costs
     from workbench.charts.learnability import signal_counts, weights, what_width_buys
     from workbench.charts.live import regimes_over_training, trade_off
     from workbench.charts.questions import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
     from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
+    from workbench.charts.runs import FIELDS, parallel, run_curves
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
     from workbench.charts.story import group_story, verdict_map
     from workbench.charts.strategy_style import STYLE, in_order
@@ -60,6 +62,7 @@ else:
             "exact": ("exact_directions",),
             "trade_offs": ("pareto_front", "phase_map"),
             "learnability": ("signal_counts", "weights", "what_width_buys"),
+            "knowing": ("RUNGS", "what_knowing_costs"),
             "live": ("regimes_over_training", "trade_off"),
             "story": ("group_story", "verdict_map"),
             "strategy_style": ("STYLE", "in_order"),
@@ -73,6 +76,7 @@ else:
             ),
             "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
+            "runs": ("FIELDS", "parallel", "run_curves"),
             "signals": ("advantages", "counts_over_training", "sid_tree"),
             "style": (
                 "COUNTS",
@@ -88,11 +92,13 @@ else:
 
 __all__ = [
     "COUNTS",
+    "FIELDS",
     "INK",
     "METRICS",
     "PAPER_POINT",
     "PAPER_SHARES",
     "REGIME_LABELS",
+    "RUNGS",
     "STYLE",
     "Chart",
     "advantages",
@@ -110,6 +116,7 @@ __all__ = [
     "learning_curves",
     "logged_regimes",
     "other_widths",
+    "parallel",
     "pareto_front",
     "performance_profiles",
     "phase_map",
@@ -117,6 +124,7 @@ __all__ = [
     "regimes_by_group",
     "regimes_over_training",
     "remaining",
+    "run_curves",
     "sid_tree",
     "signal_counts",
     "trade_off",
@@ -125,5 +133,6 @@ __all__ = [
     "waiting_curves",
     "weights",
     "what_if",
+    "what_knowing_costs",
     "what_width_buys",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
 import altair as alt
@@ -21,15 +22,21 @@ def learning_curves(
     *,
     start: float | None = None,
     ceiling: float | None = None,
+    end: float | None = None,
 ) -> Chart:
     """Metric against budget with a band over seeds and lines at the start and the ceiling.
 
     frame: strategy, x, mean, low, high (null without an interval), as `budget.curve_table` gives.
     A ceiling far above every curve is named at the top edge, so that the curves keep their height.
+    end: of the x axis where the curves still grow; the y axis then ends at a round number, so that
+    both seldom move.
     """
     order, colour, dash, shape = scales(frame)
     label = METRICS.get(metric, metric)
-    base = alt.Chart(frame).encode(x=alt.X("x:Q", title=AXES.get(axis, axis)), color=colour)
+    x = alt.X("x:Q", title=AXES.get(axis, axis))
+    if end is not None:
+        x = x.scale(domain=[0, end], nice=False)
+    base = alt.Chart(frame).encode(x=x, color=colour)
     band = (
         alt.Chart(frame.drop_nulls(["low", "high"]))
         .mark_area(opacity=0.18)
@@ -37,7 +44,9 @@ def learning_curves(
     )
     lines = base.mark_line().encode(
         # On one line a long name is longer than the axis and pushes the chart's own title out.
-        y=alt.Y("mean:Q", title=textwrap.wrap(label, 30)).scale(zero=False),
+        y=alt.Y("mean:Q", title=textwrap.wrap(label, 30)).scale(
+            **({"zero": False} if end is None else {"domain": [0, round_top(frame)], "nice": False})
+        ),
         strokeDash=dash,
         order="x:Q",
     )
@@ -71,6 +80,16 @@ def learning_curves(
         f"({', '.join(order)}), band: 95% bootstrap interval over seeds. "
         "Dashed rules: the start and the ceiling.",
     )
+
+
+def round_top(frame: pl.DataFrame) -> float:
+    """The least of 1, 1.5, 2, 3, 5, 7 times a power of ten that no mean or interval exceeds."""
+    values = [v for name in ("mean", "high") for v in frame[name].to_list() if v is not None]
+    most = max(values, default=0.0)
+    if not most > 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(most))
+    return next(step * power for step in (1, 1.5, 2, 3, 5, 7, 10) if step * power >= most)
 
 
 def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:

@@ -144,7 +144,7 @@ def against_k(frame: pl.DataFrame) -> Chart:
     )
 
 
-def remaining(frame: pl.DataFrame) -> alt.HConcatChart:
+def remaining(frame: pl.DataFrame) -> Chart:
     """What is left of diversity: one panel per measure, one row per strategy.
 
     frame: strategy, measure ("entropy" in nats, "coverage_at_10" as a share), mean, low, high.
@@ -172,13 +172,13 @@ def remaining(frame: pl.DataFrame) -> alt.HConcatChart:
             tooltip=tooltip("mean", title=label),
         )
         panels.append((bars + points).properties(width=240, height=alt.Step(24)))
-    found: alt.HConcatChart = alt.hconcat(*panels).properties(
-        title="How much of the catalogue is left?",
-        description="Entropy of the policy and share of the catalogue that some prompt ranks among "
+    return titled(
+        alt.hconcat(*panels),
+        "How much of the catalogue is left?",
+        "Entropy of the policy and share of the catalogue that some prompt ranks among "
         f"its ten most probable items, at the end of training, one row per strategy "
         f"({', '.join(order)}), with 95% intervals over seeds.",
     )
-    return found
 
 
 def prompt_cost(frame: pl.DataFrame) -> Chart:

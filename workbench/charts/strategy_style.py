@@ -22,9 +22,10 @@ class Style(NamedTuple):
 
 
 class _Family(NamedTuple):
-    """Three tints of one hue, each 3:1 or better on white and on the dark page; own marks."""
+    """Four neighbouring hues that differ by more than shade, each 3:1 or better on white and on the
+    dark page; own marks."""
 
-    tints: tuple[str, str, str]
+    tints: tuple[str, str, str, str]
     shapes: tuple[str, ...]
 
 
@@ -41,16 +42,24 @@ _SALTIRE = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4
 FAMILIES: Mapping[str, _Family] = MappingProxyType(
     {
         "credit": _Family(
-            ("#006AB1", "#0092F3", "#007CCF"), ("circle", "square", _WIDE, _TALL, _CHEVRON)
+            ("#006AB1", "#028FC8", "#5B6FD8", "#4A66AC"),
+            ("circle", "square", _WIDE, _TALL, _CHEVRON),
         ),
         "repair": _Family(
-            ("#D24D00", "#B34200", "#F65A00"), ("diamond", "triangle-up", _STAR, _PENTAGON)
+            ("#D24D00", "#8A5C22", "#DC725D", "#C27700"),
+            ("diamond", "triangle-up", _STAR, _PENTAGON),
         ),
-        "selection": _Family(("#A13DA1", "#C76CC7", "#BA4ABA"), ("triangle-down", _HOURGLASS)),
-        "supervised": _Family(("#007652", "#00A271", "#008A61"), ("cross", _SALTIRE, _KITE)),
-        "loss": _Family(("#C93A30", "#E8645C", "#D94A41"), (_TRAPEZE, _ELL, _ARROW)),
-        "gate": _Family(("#836200", "#B48700", "#997300"), ("triangle-left", "triangle-right")),
-        "other": _Family(("#676767", "#8E8E8E", "#797979"), (_BOWTIE, _HEXAGON)),
+        "selection": _Family(
+            ("#A13DA1", "#D66DA9", "#675E9F", "#C02CBF"), ("triangle-down", _HOURGLASS)
+        ),
+        "supervised": _Family(
+            ("#007652", "#26A702", "#17987B", "#22760E"), ("cross", _SALTIRE, _KITE)
+        ),
+        "loss": _Family(("#C93A30", "#FD4E89", "#A1455F", "#DF7064"), (_TRAPEZE, _ELL, _ARROW)),
+        "gate": _Family(
+            ("#836200", "#96951B", "#B38A36", "#7A8139"), ("triangle-left", "triangle-right")
+        ),
+        "other": _Family(("#676767", "#8E8E8E", "#797979", "#626262"), (_BOWTIE, _HEXAGON)),
     }
 )
 # Seven dashes, and never a multiple of seven marks: walking both in step repeats no pair before
@@ -61,6 +70,7 @@ _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 3], [4, 2], [8, 2, 2, 2, 2
 # mark, which is what a legend shows.
 _FIRST = (
     *("grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft"),
+    "target_power",
     *("dr_grpo", "maxrl", "pass_at_k", "ngrpo"),
 )
 

@@ -100,6 +100,65 @@ def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[al
 
 
 def titled(chart: Any, question: str, description: str) -> Chart:
-    """A chart with the question it answers as its title, and a text for those who cannot see it."""
+    """A chart with the question it answers as its title, and a text for those who cannot see it;
+    every line of a tooltip gets a name in words, and a number few digits."""
+    _name_tooltips(chart)
     shown: Chart = chart.properties(title=question, description=description)
     return shown
+
+
+FIELD_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "low": "95% low",
+        "high": "95% high",
+        "n_runs": "Runs",
+        "n_reached": "Runs that reach it",
+        "p": "p, corrected",
+        "lr": "Learning rate",
+        "x": "Budget",
+        "code": "Semantic ID",
+        "edge": "Semantic ID",
+        "micro": "Micro-batch",
+        "group": "Group size, G",
+        "token_ratio": "Ratio of tokens",
+        "runner_up": "Hardest rival",
+        "ratio_to_baseline": "Ratio to the baseline",
+        "hr_at_1": "HR@1",
+        "mfu": "Model FLOPs utilisation",
+        "peak_mib": "Peak memory, MiB",
+        "label": "Run",
+        "run": "Key",
+        "step": "Step",
+        **METRICS,
+    }
+)
+"""What a column is called where a reader meets it; any other by its own words."""
+
+
+def words_of(field: str) -> str:
+    """A column's name for a reader."""
+    known = FIELD_WORDS.get(field)
+    return known or field.replace(".", ": ").replace("_", " ").strip().capitalize()
+
+
+def _name_tooltips(chart: Any) -> None:
+    for part in ("layer", "hconcat", "vconcat", "concat"):
+        for one in getattr(chart, part, None) or ():
+            _name_tooltips(one)
+    if getattr(chart, "spec", None) is not None and hasattr(chart.spec, "to_dict"):
+        _name_tooltips(chart.spec)
+    encoding = getattr(chart, "encoding", None)
+    told = getattr(encoding, "tooltip", None)
+    if encoding is not None and isinstance(told, (list, tuple)):
+        encoding.tooltip = [_named(one) for one in told]
+
+
+def _named(one: Any) -> alt.Tooltip:
+    """A line of a tooltip with a title, and a format where it is a number."""
+    line = alt.Tooltip(one) if isinstance(one, str) else one
+    field, _, kind = str(line.shorthand).rpartition(":")
+    if line._get("title") is alt.Undefined:
+        line = line.title(words_of(field))
+    if kind == "Q" and line._get("format") is alt.Undefined:
+        line = line.format(",.4~g")
+    return line

@@ -59,9 +59,7 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
     )
 
 
-def phase_map(
-    frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row: str
-) -> alt.FacetChart:
+def phase_map(frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row: str) -> Chart:
     """Which strategy wins in each cell, a name in every tile.
 
     frame: one row per cell: the fields named by x, y, column, row, winner (a strategy or "none")
@@ -92,13 +90,13 @@ def phase_map(
             row=alt.Row("at_row:O", title=row),
         )
     )
-    found: alt.FacetChart = chart.properties(
-        title=f"Which strategy wins on {METRICS.get(metric, metric)}, and where?",
-        description=f"One tile per cell of {x}, {y}, {column} and {row}, named after the strategy "
+    return titled(
+        chart,
+        f"Which strategy wins on {METRICS.get(metric, metric)}, and where?",
+        f"One tile per cell of {x}, {y}, {column} and {row}, named after the strategy "
         "that is best there with a corrected p-value below .05 against the runner-up, or none. "
         f"Winners that occur: {', '.join(order)}.",
     )
-    return found
 
 
 def _sorted(frame: pl.DataFrame, name: str) -> list[str]:

@@ -16,12 +16,14 @@ import torch
 
 from recast.groups import Origin, RolloutGroups, regime
 from recast.regimes import REGIMES
+from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.stages.repair import anchored
 from recast.strategies import parse_strategy
-from recast.strategy import STAGES, Signal, Strategy, build_signal
+from recast.strategy import STAGES, Strategy
 from recast.structure import level_scores
 from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.theory.microscope import supervised_weights
 
 MOST = 8192
 """Groups that are looked at: whole steps, evenly spaced over the log."""
@@ -252,6 +254,8 @@ def example_groups(
     given = given or logged(found)
     rows: list[dict[str, Any]] = []
     last: dict[int, tuple[int, int]] = {}
+    hits = sum(int((b.binary.hit & b.binary.valid).sum()) for b in given.batches)
+    sampled = sum(int(b.binary.valid.sum()) for b in given.batches)
     for place, batch in enumerate(given.batches):
         kinds = regime(batch.binary.hit, batch.binary.valid).tolist()
         last |= {kind: (place, row) for row, kind in enumerate(kinds)}
@@ -264,13 +268,23 @@ def example_groups(
         except ValueError:
             continue
         for kind, (place, row) in sorted(last.items()):
-            rows += _slots(REGIMES[kind], name, made[place], row)
+            rows += _slots(REGIMES[kind], name, made[place], row, hits / max(sampled, 1))
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _slots(kind: str, name: str, signal: Signal, row: int) -> list[dict[str, Any]]:
+def _slots(
+    kind: str, name: str, signal: Signal, row: int, probability: float
+) -> list[dict[str, Any]]:
+    """One group's bars; probability: of its target, for supervised terms that depend on it."""
     advantage = signal.advantage[row]
     advantage = advantage.sum(-1) if advantage.ndim > 1 else advantage
+    target, added = 0.0, torch.zeros_like(advantage)
+    if signal.supervised:
+        alone = (signal.hits[row].view(1, 1), signal.valid[row].view(1, 1))
+        told, extra = supervised_weights(
+            parse_strategy(name), *alone, signal.rows[row].view(1, 1, -1), probability
+        )
+        target, added = float(told[0]), extra[0]
     found = []
     for slot in range(advantage.shape[-1]):
         sampled = slot < signal.sampled.valid.shape[-1] and bool(signal.sampled.valid[row, slot])
@@ -284,13 +298,13 @@ def _slots(kind: str, name: str, signal: Signal, row: int) -> list[dict[str, Any
                 "strategy": name,
                 "slot": f"R{slot + 1}",
                 "place": slot,
-                "weight": float(advantage[slot]) if sent else 0.0,
+                "weight": float(advantage[slot] + added[slot]) if sent else 0.0,
                 "origin": "anchor" if anchor else "policy",
             }
         )
     if signal.supervised:
         found.append(
-            {"regime": kind, "strategy": name, "slot": "target", "place": 10_000, "weight": 1.0,
+            {"regime": kind, "strategy": name, "slot": "target", "place": 10_000, "weight": target,
              "origin": "supervised"}
         )  # fmt: skip
     return found

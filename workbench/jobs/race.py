@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,9 @@ class Race(Standing):
     records: dict[str, RunRecord] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    forest: list[dict[str, Any]] = field(default_factory=list)
+    trees: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    first_step: float | None = None
 
     @property
     def share(self) -> float:
@@ -46,6 +50,30 @@ class Race(Standing):
         """The rows so far, with the columns of a stored frame that charts need."""
         return pl.DataFrame(self.rows, infer_schema_length=None)
 
+    def told(self) -> dict[str, Any]:
+        """All that a page shows of it, as plain data; `Race.recorded` reads it."""
+        return {
+            "experiment": self.spec.model_dump(mode="json"),
+            "rates": dict(self.rates),
+            "rows": self.rows,
+            "steps": self.steps,
+            "forest": self.forest,
+            "trees": self.trees,
+        }
+
+    @classmethod
+    def recorded(cls, told: Mapping[str, Any]) -> Race:
+        """A race that is over, from what `told` gave. Raises KeyError and ValueError."""
+        return cls(
+            Experiment.model_validate(told["experiment"]),
+            told["rates"],
+            state="finished",
+            rows=told["rows"],
+            steps=told["steps"],
+            forest=told["forest"],
+            trees=told["trees"],
+        )
+
     def keep(self, store: Store) -> int:
         """Put the finished runs into a store, as a sweep would; returns how many.
 
@@ -60,12 +88,19 @@ class Race(Standing):
         """Note one event of the worker."""
         match event["kind"]:
             case "steps":
+                if self.first_step is None:
+                    self.first_step = time.monotonic()
                 self.says("Training")
                 self.steps[event["strategy"]] = event["done"]
             case "rows":
                 name, seed = event["strategy"], event["seed"]
                 tags = {"strategy": name, "seed": seed, "run": f"{name} {seed}", "cell": "live"}
                 self.rows += [{**row, **tags, **event["world"]} for row in event["rows"]]
+            case "forest":
+                self.forest = event["prompts"]
+            case "tree":
+                told = {"step": event["step"], "prompts": event["prompts"]}
+                self.trees.setdefault(event["strategy"], []).append(told)
             case "finished":
                 config = run_config(
                     self.spec, event["strategy"], self.rates[event["strategy"]], event["seed"]

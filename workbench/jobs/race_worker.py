@@ -21,7 +21,8 @@ import torch
 
 from recast.strategies import parse_strategy
 from sim.memory import keep_freed_memory
-from sim.training.trainer import train
+from sim.policies.protocol import Params
+from sim.training.trainer import Hooks, train
 from sim.worlds.world import World
 from workbench.errors import UserError
 from workbench.execution.tasks import (
@@ -34,6 +35,7 @@ from workbench.execution.tasks import (
 )
 from workbench.execution.warm_starts import Starts
 from workbench.jobs.process import Voice, listen
+from workbench.jobs.trees import SEED, Forest, plant
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import start_key
 
@@ -127,10 +129,12 @@ def race(
         "ceiling_recall_at_10": None,
         **world.ceilings,
     }
+    forest = plant(build_policy(spec), abreast(starts[SEED : SEED + 1], spec), world)
+    voice.say("forest", prompts=forest.plain())
     threads = [
         threading.Thread(
             target=_train_one,
-            args=(spec, name, rates[name], world, starts, facts, voice, turns),
+            args=(spec, name, rates[name], world, starts, facts, forest, voice, turns),
         )
         for name in spec.strategies
     ]
@@ -147,9 +151,11 @@ def _train_one(
     world: World,
     starts: list[Start],
     facts: dict[str, float | None],
+    forest: Forest,
     voice: Voice,
     turns: Turns,
 ) -> None:
+    policy = build_policy(spec)
     seeds, done = tuple(range(spec.seeds)), 0
     try:
         with turns.part(name) as pass_on:
@@ -164,16 +170,20 @@ def _train_one(
                 shown = [row for row in rows if row["split"] == "test" and row["slice"] == "all"]
                 voice.say("rows", strategy=name, seed=seeds[run], rows=shown, world=facts)
 
+            def look(run: int, step: int, params: Params) -> None:
+                if run == SEED:
+                    grown = forest.grown(policy, params, world)
+                    voice.say("tree", strategy=name, step=step, prompts=grown)
+
             results = train(
-                build_policy(spec),
+                policy,
                 world,
                 abreast(starts, spec),
                 parse_strategy(name),
                 seeds,
                 torch.full((len(seeds),), rate, dtype=torch.float64),
                 spec.train,
-                progress,
-                watch,
+                Hooks(progress, watch, look=look),
             )
     except Stopped:
         return

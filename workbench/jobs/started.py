@@ -1,71 +1,141 @@
-"""Sweeps that were started and have not ended: a note in the store that outlives the tab.
+"""Sweeps that the app started: what the store knows of each, whoever watches.
 
-The process that trains a sweep writes `STORE/started/<name>-<hash>.json` before its first run and
-removes it at the end; what is left there was stopped, refused, or cut off with its tab.
+`STORE/started/<name>-<hash>.json` is the note of a sweep: what was ordered, how it stands, when it
+began and how long it took; `.jsonl` beside it is what its process says, and `.lock` is locked as
+long as that process lives, so that a note of a dead process is never taken for a running sweep.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+import signal
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import polars as pl
-
+from workbench.errors import UserError
 from workbench.spec.sweep import Sweep
 from workbench.store.files import replace, sha256
 from workbench.store.runs import Store
 
-Ended = Literal["started", "stopped", "refused"]
-WORDS = {"started": "cut off", "stopped": "stopped", "refused": "refused"}
+State = Literal["started", "stopped", "refused", "finished"]
+FOLDER = "started"
 
 
-def note(sweep: Sweep, store: Store, state: Ended, reason: str = "") -> None:
-    """Write down how a sweep stands. Raises DiskError."""
-    content = {
-        "schema_version": 1,
-        "state": state,
-        "reason": reason,
-        "sweep": sweep.model_dump(mode="json"),
-        "runs": [run.key for run in sweep.runs()],
-    }
-    replace(json.dumps(content).encode(), _place(sweep, store))
+def name_of(sweep: Sweep) -> str:
+    """What a sweep is called in a store: its name and a hash of all that it says."""
+    return f"{sweep.name}-{sha256(sweep.model_dump_json().encode())[:8]}"
 
 
-def forget(sweep: Sweep, store: Store) -> None:
-    """The sweep has ended, or nobody wants to go on with it."""
-    with contextlib.suppress(OSError):
-        _place(sweep, store).unlink()
+@dataclass(frozen=True)
+class Note:
+    """Where the note of a sweep lies, and what may be done with it."""
 
+    store: Path
+    name: str
 
-def started(store: Store) -> pl.DataFrame:
-    """Notes of a store: name, strategies, runs, missing (of the runs as written), state, reason,
-    sweep as JSON. A note that cannot be read is left out."""
-    rows = []
-    for path in sorted((store.root / "started").glob("*.json")):
+    @classmethod
+    def of(cls, sweep: Sweep, store: Store) -> Note:
+        """The note of a sweep, whether it is there or not."""
+        return cls(store.root, name_of(sweep))
+
+    @property
+    def path(self) -> Path:
+        """The note itself."""
+        return self._with("json")
+
+    @property
+    def journal(self) -> Path:
+        """What its process says, one JSON object per line."""
+        return self._with("jsonl")
+
+    def write(self, sweep: Sweep, state: State, reason: str = "", **facts: Any) -> None:
+        """Write down how it stands; what was known and is not said anew stays. Raises DiskError."""
+        content = self.read() or {
+            "schema_version": 1,
+            "sweep": sweep.model_dump(mode="json"),
+            "runs": [run.key for run in sweep.runs()],
+        }
+        content |= {"state": state, "reason": reason, **facts}
+        replace(json.dumps(content).encode(), self.path)
+
+    def read(self) -> dict[str, Any] | None:
+        """The note; None where there is none, or none that can be read."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            rows.append(
-                {
-                    "name": path.stem,
-                    "strategies": ", ".join(content["sweep"]["strategies"]),
-                    "runs": len(content["runs"]),
-                    "missing": sum(not store.has(str(key)) for key in content["runs"]),
-                    "state": WORDS[content["state"]],
-                    "reason": str(content["reason"]),
-                    "sweep": json.dumps(content["sweep"]),
-                }
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    words = ("name", "strategies", "runs", "missing", "state", "reason", "sweep")
-    numbers = ("runs", "missing")
-    return pl.DataFrame(
-        rows, schema={word: pl.Int64 if word in numbers else pl.String for word in words}
-    )
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            known = isinstance(found, dict) and isinstance(found["sweep"], dict)
+            plain = known and isinstance(found["runs"], list) and isinstance(found["state"], str)
+        except (OSError, ValueError, KeyError, RecursionError):
+            return None
+        return found if plain else None
+
+    def lock(self) -> int:
+        """Claim the sweep for a process to come: a handle to hand on to it.
+
+        Raises UserError where a process has it already, or the disk refuses.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._with("lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as problem:
+            raise UserError(f"{self._with('lock')}: cannot write ({problem.strerror})") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise UserError(f"sweep {self.name}: it is already running") from None
+        return handle
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process still runs."""
+        try:
+            handle = os.open(self._with("lock"), os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+    def stop(self) -> None:
+        """Ask its process to end after the work in flight."""
+        pid = self.pid
+        if pid is not None and self.alive:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGTERM)
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, as its lock says; None where none was ever started."""
+        try:
+            return int(self._with("lock").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def forget(self) -> None:
+        """Nobody wants to know of it any more; its runs stay."""
+        for path in (self.path, self.journal, self._with("lock")):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def _with(self, suffix: str) -> Path:
+        return self.store / FOLDER / f"{self.name}.{suffix}"
 
 
-def _place(sweep: Sweep, store: Store) -> Path:
-    digest = sha256(sweep.model_dump_json().encode())[:8]
-    return store.root / "started" / f"{sweep.name}-{digest}.json"
+def notes(store: Store) -> list[Note]:
+    """The notes of a store that can be read, by name."""
+    found = sorted((store.root / FOLDER).glob("*.json"))
+    return [note for path in found if (note := Note(store.root, path.stem)).read() is not None]
+
+
+def now() -> float:
+    """Seconds since 1970, as notes have them."""
+    return round(time.time(), 1)

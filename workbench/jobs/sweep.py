@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
+import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from recast.quoting import nearest
 from workbench.errors import UserError
-from workbench.jobs.job import Job, Standing
+from workbench.jobs.job import Standing
+from workbench.jobs.process import environment
+from workbench.jobs.started import Note, now
 from workbench.spec.experiment import PRESETS, preset_names
 from workbench.spec.plain_data import parsed_toml
 from workbench.spec.sweep import SWEEPS, Sweep, load_sweep, sweep_names
 from workbench.store.runs import Store
-from workbench.store.soundness import sweep_record
 
 LONGEST = 20_000
-_log = logging.getLogger("recast")
+WORKER = "workbench.jobs.sweep_worker"
 
 
 def packaged() -> dict[str, str]:
@@ -75,43 +76,6 @@ def missing(plan: Sweep, store: Store) -> tuple[int, int]:
     return len(keys), sum(not store.has(key) for key in keys)
 
 
-def recorded(store: Store) -> pl.DataFrame:
-    """Sweeps that a store has seen end: name, strategies, runs, missing, failed, why (the
-    first failure), sweep as JSON.
-
-    A record that cannot be read is left out and named on the log.
-    """
-    rows = []
-    for path in sorted((store.root / "sweeps").glob("*.json")):
-        try:
-            content = sweep_record(path)
-            rows.append(
-                {
-                    "name": path.stem,
-                    "strategies": ", ".join(content["sweep"]["strategies"]),
-                    "runs": len(content["runs"]),
-                    "missing": sum(not store.has(str(key)) for key in content["runs"]),
-                    "failed": len(content["failures"]),
-                    "why": next(iter(content["failures"].values()), ""),
-                    "sweep": json.dumps(content["sweep"]),
-                }
-            )
-        except (OSError, ValueError, KeyError, TypeError) as problem:
-            _log.warning("%s: %s; left out, `recast store check` sets it aside", path, problem)
-    return pl.DataFrame(
-        rows,
-        schema={
-            "name": pl.String,
-            "strategies": pl.String,
-            "runs": pl.Int64,
-            "missing": pl.Int64,
-            "failed": pl.Int64,
-            "why": pl.String,
-            "sweep": pl.String,
-        },
-    )
-
-
 @dataclass
 class Sweeping(Standing):
     """A sweep at work. share: of the steps of this round, 0 to 1; rounds: how often further rates
@@ -145,10 +109,58 @@ class Sweeping(Standing):
                 super().take_in(event)
 
 
-class Watch(Job[Sweeping]):
-    """The process of one sweep."""
+class Watch:
+    """A sweep that a process of its own trains, seen through its note and its journal: from any
+    tab, and from a server that has been started anew. told: how it stands."""
 
-    def __init__(self, plan: Sweep, store: Path) -> None:
-        super().__init__("workbench.jobs.sweep_worker", Sweeping())
-        self.plan, self.store = plan, store
-        self.order({"sweep": plan.model_dump(mode="json"), "store": str(store)})
+    def __init__(self, note: Note) -> None:
+        self.note, self.told = note, Sweeping()
+        self._read = 0
+
+    @classmethod
+    def start(cls, plan: Sweep, store: Store) -> Watch:
+        """Start a sweep that goes on by itself. Raises UserError where it is already running, and
+        where the disk refuses."""
+        note = Note.of(plan, store.prepare())
+        lock = note.lock()
+        try:
+            note.write(plan, "started", began=now(), seconds=None)
+            note.journal.write_text("", encoding="utf-8")
+            process = subprocess.Popen(
+                [sys.executable, "-m", WORKER, str(store.root), note.name, str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=environment(),
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+            os.pwrite(lock, f"{process.pid:<10}".encode(), 0)
+        finally:
+            os.close(lock)  # the process has it
+        threading.Thread(target=process.wait, daemon=True).start()  # no zombie is left
+        return cls(note)
+
+    def look(self) -> Watch:
+        """Take in what the process has written since the last look."""
+        alive = self.note.alive  # asked first: what it says at its end is read below
+        for event in self._news():
+            self.told.take_in(event)
+        if not alive and not self.told.over:
+            self.told.end("lost", "The process ended unexpectedly; finished runs are kept.")
+        return self
+
+    def stop(self) -> None:
+        """Call it off after the work in flight; what is finished stays."""
+        self.told.call_off()
+        self.note.stop()
+
+    def _news(self) -> list[dict[str, Any]]:
+        try:
+            with self.note.journal.open("rb") as stream:
+                stream.seek(self._read)
+                text = stream.read()
+        except OSError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]

@@ -1,55 +1,82 @@
-"""The process behind a sweep that the app started: `python -m workbench.jobs.sweep_worker`.
+"""The process behind a sweep that the app started: it goes on when the tab, or the server, ends.
 
-Reads one order from stdin, then the word `stop`; writes JSON lines to stdout. It ends itself as
-soon as stdin closes. Whatever ends it, stored runs are complete and the same order goes on.
+`python -m workbench.jobs.sweep_worker STORE NAME LOCK` does what the note of that name says; LOCK
+is a handle of its lock, held as long as the process lives. It says how it stands in the journal
+beside the note, and ends after the work in flight on SIGTERM. Whatever ends it, stored runs are
+complete and the same order goes on from them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import UserError
 from workbench.execution.runner import run_sweep
-from workbench.jobs.process import Voice, end_after_the_work_in_flight, listen
-from workbench.jobs.started import forget, note
+from workbench.jobs.process import Voice
+from workbench.jobs.started import Note, now
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
+
+PAUSE = 0.5
+"""Seconds between two lines of progress at the least."""
 
 
 def main() -> None:
     """Serve one sweep."""
-    voice = Voice(sys.stdout)
-    line = sys.stdin.readline()
-    if not line:
-        return
-    order = json.loads(line)
-    sweep = Sweep.model_validate(order["sweep"])
-    listen(end_after_the_work_in_flight)
-    store = Store(Path(order["store"]))
+    store, name, lock = sys.argv[1:]
+    os.set_inheritable(int(lock), False)
+    note = Note(Path(store), name)
+    content = note.read()
+    assert content is not None
+    sweep = Sweep.model_validate(content["sweep"])
+    with note.journal.open("w", encoding="utf-8") as stream:
+        serve(sweep, note, Voice(stream))
+
+
+def serve(sweep: Sweep, note: Note, voice: Voice) -> None:
+    """Do what is missing, and write down how it ended."""
+    began = time.monotonic()
+
+    def took() -> float:
+        return round(time.monotonic() - began, 1)
+
+    note.write(sweep, "started", began=now())
     try:
-        note(sweep, store.prepare(), "started")
-        outcome = run_sweep(
-            sweep,
-            store,
-            lambda done, total, text: voice.say("progress", done=done, total=total, text=text),
-        )
+        outcome = run_sweep(sweep, Store(note.store).prepare(), seldom(voice))
+        failures = list(dict.fromkeys(outcome.failures.values()))
+        note.write(sweep, "finished", failures[0] if failures else "", seconds=took())
         voice.say(
             "end",
             trained=outcome.trained,
             reused=outcome.reused,
-            failures=list(dict.fromkeys(outcome.failures.values())),
+            failures=failures,
         )
-        forget(sweep, store)
     except UserError as problem:
         with contextlib.suppress(UserError):  # the disk may be what refuses
-            note(sweep, store, "refused", str(problem))
+            note.write(sweep, "refused", str(problem), seconds=took())
         voice.say("refused", text=str(problem))
     except KeyboardInterrupt:
-        note(sweep, store, "stopped")
+        note.write(sweep, "stopped", seconds=took())
         voice.say("stopped")
+
+
+def seldom(voice: Voice) -> Callable[[int, int, str], None]:
+    """Progress for the journal, which stays small: a line now and then, and the last of a round."""
+    last = -PAUSE
+
+    def progress(done: int, total: int, text: str) -> None:
+        nonlocal last
+        moment = time.monotonic()
+        if moment - last >= PAUSE or done >= total:
+            last = moment
+            voice.say("progress", done=done, total=total, text=text)
+
+    return progress
 
 
 if __name__ == "__main__":

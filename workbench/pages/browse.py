@@ -10,7 +10,9 @@ from workbench.analysis.cells import cell_labels, run_table
 from workbench.analysis.export import csv_text
 from workbench.errors import StoreError
 from workbench.pages.address import Address
-from workbench.pages.figure import plain
+from workbench.pages.figure import grid, plain
+from workbench.pages.notice import tell
+from workbench.pages.run_details import details
 from workbench.pages.stored import State, cached_by_store, store_folder
 from workbench.store.bin import restore
 from workbench.store.files import sha256
@@ -26,7 +28,7 @@ def confirm(keys: list[str], named: pl.DataFrame) -> None:
         f"{len(keys):,} finished runs move from {plain(str(store_folder()))} to its bin. A sweep "
         "that needs them trains them again; Undo, or `recast store bin`, puts them back."
     )
-    st.dataframe(
+    grid(
         named,
         hide_index=True,
         height=min(300, 35 * (named.height + 1) + 3),
@@ -37,10 +39,10 @@ def confirm(keys: list[str], named: pl.DataFrame) -> None:
     if sure.button(f"Delete {len(keys):,} runs", type="primary", key="delete-sure"):
         try:
             batch = Store(store_folder()).delete(keys)
-            st.session_state["said"] = f"{len(keys):,} runs are in the bin."
+            tell(f"{len(keys):,} runs are in the bin.")
             st.session_state["undo"] = batch
         except StoreError as problem:
-            st.session_state["said"] = f"error: {problem}"
+            tell(problem)
         st.rerun()
     if back.button("Keep them", key="delete-not"):
         st.rerun()
@@ -50,9 +52,9 @@ def undo() -> None:
     """Put back what was deleted last in this tab."""
     try:
         back = restore(store_folder(), st.session_state.pop("undo"))
-        st.session_state["said"] = f"{back:,} runs are back."
+        tell(f"{back:,} runs are back.")
     except StoreError as problem:
-        st.session_state["said"] = f"error: {problem}"
+        tell(problem)
 
 
 def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
@@ -75,23 +77,24 @@ def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
     if order != runs.columns[0] or falling:
         kept = kept.sort(order, descending=falling, nulls_last=True, maintain_order=True)
     shown = kept.slice((place - 1) * ROWS, ROWS)
-    picked = st.container(key="runs").dataframe(
-        shown,
-        hide_index=True,
-        width="stretch",
-        height=420,
-        # A selection belongs to the rows that were shown, not to their places.
-        key="runs-" + sha256("".join(shown["run"]).encode())[:16],
-        placeholder="-",
-        on_select="rerun",
-        selection_mode="multi-row",
-        column_config={
-            name: st.column_config.NumberColumn(label, format="%.4f")
-            for name, label in charts.METRICS.items()
-            if name in shown.columns
-        },
-        alt="One row per stored run, with its settings and its results after the last step",
-    )
+    with st.container(key="runs"):
+        picked = grid(
+            shown,
+            hide_index=True,
+            width="stretch",
+            height=420,
+            # A selection belongs to the rows that were shown, not to their places.
+            key="runs-" + sha256("".join(shown["run"]).encode())[:16],
+            placeholder="-",
+            on_select="rerun",
+            selection_mode="multi-row",
+            column_config={
+                name: st.column_config.NumberColumn(label, format="%.4f")
+                for name, label in charts.METRICS.items()
+                if name in shown.columns
+            },
+            alt="One row per stored run, with its settings and its results after the last step",
+        )
     keys = [shown["run"][row] for row in picked["selection"]["rows"] if row < shown.height]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
@@ -117,6 +120,7 @@ def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
             confirm(chosen, kept.filter(pl.col("run").is_in(chosen)).select(columns))
         if st.session_state.get("undo"):
             st.button("Undo the last deletion", key="undo-delete", on_click=undo)
+    details(view, frame, keys, own)
 
 
 def filtered(view: Address, runs: pl.DataFrame, labels: dict[str, str]) -> pl.DataFrame:

@@ -21,7 +21,8 @@ from workbench.analysis.cells import cell_labels
 from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.pages.address import Address
-from workbench.pages.figure import answer, few_seeds, figure, plain
+from workbench.pages.figure import answer, few_seeds, figure, grid, plain
+from workbench.pages.going_on import going_on
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.report.figures import PAPER_SHARE
 from workbench.studies.evidence import with_setting
@@ -157,7 +158,7 @@ st.header("Does the winner change with the metric?")
 if judged.is_empty():
     st.info("Two strategies with the same seeds are needed to name a winner.")
 else:
-    st.dataframe(
+    grid(
         judged.with_columns(pl.col("metric").replace(dict(charts.METRICS))),
         hide_index=True,
         width="stretch",
@@ -213,22 +214,26 @@ figure(
         "never_reached": number("runs that never reach it"),
     },
 )
-events = reach_events(rows, metric, axis, target)
-waiting = survival_table(events)
-figure(
-    charts.waiting_curves(waiting, axis, target),
-    waiting,
-    name="waiting",
-    read="Kaplan-Meier: a curve that falls early is cheap, one that ends above zero has runs that "
-    "never reach the target within what they spent.",
-)
-by_target = budget_table(
-    rows, metric, axis, baseline, np.linspace(lowest, highest, 21)[1:].tolist()
-)
-figure(
-    charts.budget_by_target(by_target, axis),
-    by_target,
-    name="budget-by-target",
-    read="Further right is harder, lower is cheaper. Hollow: some runs never reach that target. A "
-    "line ends where half of the runs or more never do.",
-)
+if st.toggle("How long runs need, and what other targets cost", **view.flag("more")):
+    events = reach_events(rows, metric, axis, target)
+    waiting = survival_table(events)
+    figure(
+        charts.waiting_curves(waiting, axis, target),
+        waiting,
+        name="waiting",
+        read="Kaplan-Meier: a curve that falls early is cheap, one that ends above zero has runs "
+        "that never reach the target within what they spent.",
+    )
+    by_target = budget_table(
+        rows, metric, axis, baseline, np.linspace(lowest, highest, 21)[1:].tolist()
+    )
+    figure(
+        charts.budget_by_target(by_target, axis),
+        by_target,
+        name="budget-by-target",
+        read="Further right is harder, lower is cheaper. Hollow: some runs never reach that "
+        "target. A line ends where half of the runs or more never do.",
+    )
+
+st.header("Is it worth going on?")
+going_on(rows, metric, axis)

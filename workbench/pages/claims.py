@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
 import streamlit as st
 
 from workbench.analysis.answers import counted
@@ -9,13 +13,14 @@ from workbench.analysis.export import csv_text
 from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, figure, plain
-from workbench.pages.stored import cached_by_store, store_folder, store_state
+from workbench.pages.stored import PACKAGED, State, cached_by_store, data_switch
 from workbench.report.figures import claim_figures
 from workbench.spec.sweep import sweep_names
 from workbench.store.runs import Store
-from workbench.studies.claims import CLAIMS, SWEEPS, Checked, check, claims_table, settings_table
+from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
 from workbench.studies.evidence import Evidence, gather
 from workbench.studies.measures import BASELINE, METRIC
+from workbench.studies.packaged import packaged
 
 MARKS = {
     "reproduced": ":material/check_circle:",
@@ -26,45 +31,110 @@ MARKS = {
     "shown, not judged": ":material/block:",
     "not measured": ":material/pending:",
 }
+HEADS = {
+    "claim": "Claim",
+    "verdict": "Verdict",
+    "says": "The paper says",
+    "measured": "Measured",
+    "beside": "Beside it",
+    "paper": "The paper's figure",
+    "where": "Where it holds",
+}
+SETTINGS = {
+    "mode": "Baseline",
+    "setting": "Setting",
+    "beside": "What stands beside",
+    "value": "Value",
+    "low": "Low",
+    "high": "High",
+    "n": "Pairs",
+    "p": "p, corrected",
+    "verdict": "Verdict",
+    "decides": "Decides",
+    "note": "Note",
+}
 
 
-def measure() -> tuple[Evidence, list[Checked]]:
-    """Everything that the store says about the claims."""
+class Found(NamedTuple):
+    """Verdicts and settings as `recast claims` prints them; evidence: the runs behind them, None
+    for results without their runs; source: where they come from."""
+
+    verdicts: pl.DataFrame
+    settings: pl.DataFrame
+    evidence: Evidence | None
+    source: str
+    old: bool = False
+
+
+def measure(folder: Path) -> Found:
+    """Everything that a store says about the claims."""
     known = [name for name in SWEEPS if name in sweep_names()]
-    evidence = gather(known, Store(store_folder()), {})
-    return evidence, [check(claim, evidence) for claim in CLAIMS]
+    evidence = gather(known, Store(folder), {})
+    checked = [check(claim, evidence) for claim in CLAIMS]
+    source = f"the runs of {folder}"
+    return Found(claims_table(checked), settings_table(checked), evidence, source)
+
+
+def shipped() -> Found | None:
+    """What the package ships of a whole run of `recast claims`; None where it ships nothing."""
+    study = packaged("claims")
+    if study is None:
+        return None
+    tables = study.tables
+    source = f"the package: {study.source}"
+    return Found(tables["claims"], tables["settings"], None, source, not study.current)
+
+
+def results(state: State) -> Found:
+    """The results of the data that is chosen; stops the page where there are none."""
+    if state[0] != PACKAGED:
+        with st.spinner("Measuring the claims on the stored sweeps"):
+            return cached_by_store(state, "claims", lambda: measure(Path(state[0])))
+    found = shipped()
+    if found is None:
+        st.info("The package ships no results. `recast claims` prints them, and can be stopped.")
+        st.stop()
+    return found
 
 
 view = Address("claims")
 st.title("Is the paper right?")
-st.write(
-    "Twelve claims of arXiv 2604.22169, each with a statistic and a threshold fixed before "
-    "measuring. A small simulated world shows mechanisms; it does not confirm or refute figures "
-    "that need a GPU cluster."
-)
+state = data_switch(view, "sweeps/claims*.json")
 try:
-    with st.spinner("Measuring the claims on the stored sweeps"):
-        evidence, checked = cached_by_store(store_state(), "claims", measure)
+    found = results(state)
 except UserError as problem:
     st.error(plain(str(problem)))
     st.stop()
-verdicts = claims_table(checked)
-answer(counted([one.verdict for one in checked]))
-if not evidence.sweeps:
+evidence, verdicts = found.evidence, found.verdicts
+more = [
+    f"Data: {found.source}.",
+    "Twelve claims of arXiv 2604.22169, each with a statistic and a threshold fixed before "
+    "measuring. A small simulated world shows mechanisms; it does not confirm or refute figures "
+    "that need a GPU cluster.",
+]
+if found.old:
+    more.insert(
+        1,
+        "These were printed by an earlier generation of the simulator, with other rules: read them "
+        "for what was asked, and run `recast claims` for verdicts by today's rules.",
+    )
+answer(counted(verdicts["verdict"].to_list()), more)
+if evidence is not None and not evidence.sweeps:
     st.info(
-        "No packaged sweep of the claims is in the store yet, so no testable claim is measured. "
+        "No packaged sweep of the claims is in this store yet, so no testable claim is measured. "
         "`What is missing` holds the commands that run them; they can be stopped and resumed."
     )
-for warning in evidence.warnings(METRIC, BASELINE):
+for warning in evidence.warnings(METRIC, BASELINE) if evidence is not None else ():
     st.warning(plain(warning))
 
 st.dataframe(
-    verdicts.select("claim", "verdict", "says", "measured", "beside", "paper", "where"),
+    verdicts.select(*HEADS),
     hide_index=True,
     width="stretch",
     height=38 + 35 * verdicts.height,
     key="verdicts",
     placeholder="-",
+    column_config={name: st.column_config.TextColumn(head) for name, head in HEADS.items()},
     alt="One row per claim: what the paper says, what was measured, and the verdict",
 )
 st.download_button(
@@ -77,19 +147,19 @@ st.download_button(
     type="tertiary",
     icon=":material/download:",
 )
-
-with st.expander(f"What is missing ({len(evidence.gaps)} sweeps)"):
-    for gap in evidence.gaps:
-        st.write(plain(gap.text))
-        if gap.command:
-            st.code(gap.command, language=None, wrap_lines=True)
+if evidence is not None:
+    with st.expander(f"What is missing ({len(evidence.gaps)} sweeps)"):
+        for gap in evidence.gaps:
+            st.write(plain(gap.text))
+            if gap.command:
+                st.code(gap.command, language=None, wrap_lines=True)
 
 keys = [claim.key for claim in CLAIMS]
 key = st.radio("Claim", keys, horizontal=True, **view.one_of("claim", keys))
-chosen = next(one for one in checked if one.claim.key == key)
-claim = chosen.claim
+claim = next(one for one in CLAIMS if one.key == key)
+row = verdicts.filter(claim=key).row(0, named=True)
 st.header(f"{claim.key}: {claim.says}")
-st.subheader(f"{MARKS.get(chosen.verdict, '')} {chosen.verdict} {chosen.where}".strip())
+st.subheader(f"{MARKS.get(row['verdict'], '')} {row['verdict']} {row['where']}".strip())
 st.table(
     {
         "The paper": claim.figure,
@@ -100,27 +170,39 @@ st.table(
     }
 )
 st.code(f"recast claims --claim {claim.key} --show settings", language=None, wrap_lines=True)
-settings = settings_table([chosen])
+settings = found.settings.filter(claim=key)
 if settings.is_empty():
     st.info("Nothing measured for this claim.")
 else:
     st.dataframe(
-        settings.drop("claim"),
+        settings.select(*SETTINGS),
         hide_index=True,
         width="stretch",
+        height=min(38 + 35 * settings.height, 420),
         key="settings",
         placeholder="-",
+        column_config={
+            name: st.column_config.NumberColumn(head, format="%.4g")
+            if name in ("value", "low", "high", "p")
+            else st.column_config.Column(head)
+            for name, head in SETTINGS.items()
+        },
         alt="What was measured in each setting",
     )
 sweeps = tuple(sorted(set(claim.modes.values())))
-for one in cached_by_store(
-    store_state(), f"claims {sweeps}", lambda: claim_figures(evidence, sweeps)
-):
-    figure(
-        one.chart,
-        one.data,
-        name=one.key,
-        read=plain(f"{one.note} Redraw it with {one.command}."),
+if evidence is None:
+    st.caption(
+        "The package ships these tables without their runs; with the runs in a store, curves and "
+        "budgets of each setting stand here."
     )
+elif st.toggle("Curves and budgets of each setting", **view.flag("curves")):
+    runs = evidence
+    for one in cached_by_store(state, f"claims {sweeps}", lambda: claim_figures(runs, sweeps)):
+        figure(
+            one.chart,
+            one.data,
+            name=one.key,
+            read=plain(f"{one.note} Redraw it with {one.command}."),
+        )
 if not claim.modes:
     st.caption("This claim is a property of a device and has no analogue in the simulator.")

@@ -9,8 +9,8 @@ import polars as pl
 import streamlit as st
 
 from workbench.analysis.export import csv_text
-from workbench.charts.picture import picture
-from workbench.charts.style import Chart
+from workbench.charts.picture import AS_DRAWN, FONTS, Look, picture
+from workbench.charts.style import Chart, words_of
 
 if TYPE_CHECKING:
     from workbench.analysis.answers import Answer
@@ -34,8 +34,9 @@ def figure(
     st.caption(f"**How to read this.** {read}")
     with st.container(horizontal=True, vertical_alignment="center"):
         for label, kind, data in (
-            ("PNG", "image/png", lambda: picture(chart, "png")),
-            ("SVG", "image/svg+xml", lambda: picture(chart, "svg")),
+            ("PNG", "image/png", lambda: picture(chart, "png", look=look())),
+            ("SVG", "image/svg+xml", lambda: picture(chart, "svg", look=look())),
+            ("PDF", "application/pdf", lambda: picture(chart, "pdf", look=look())),
             ("CSV", "text/csv", lambda: csv_text(numbers).encode()),
         ):
             st.download_button(
@@ -51,16 +52,54 @@ def figure(
                 type="tertiary",
                 icon=":material/download:",
             )
-    with st.expander(f"The numbers ({numbers.height:,} rows)"):
-        st.dataframe(
-            numbers,
-            hide_index=True,
-            width="stretch",
-            column_config=dict(columns or {}),
-            key=f"table-{name}",
-            placeholder="-",
-            alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
-        )
+        with st.popover(f"Numbers ({numbers.height:,} rows)", type="tertiary"):
+            grid(
+                numbers,
+                hide_index=True,
+                width="stretch",
+                column_config=columns,
+                key=f"table-{name}",
+                placeholder="-",
+                alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
+            )
+
+
+def look() -> Look:
+    """What the sidebar asks of downloaded pictures."""
+    return Look(
+        **{name: st.session_state.get(f"look_{name}", getattr(AS_DRAWN, name)) for name in LOOKS}
+    )
+
+
+def choose_look() -> None:
+    """The controls of `look`."""
+    for name, words, most in LOOKS_SHOWN:
+        st.number_input(words, 0, most, 0, key=f"look_{name}", help="0: as on the page")
+    st.selectbox("Type", list(FONTS), key="look_font")
+
+
+LOOKS = ("width", "height", "size", "font")
+LOOKS_SHOWN = (
+    ("width", "Width of the plot (pt)", 2000),
+    ("height", "Height of the plot (pt)", 2000),
+    ("size", "Type size (pt)", 40),
+)
+
+
+def grid(frame: pl.DataFrame, *, column_config: Mapping[str, Any] | None = None, **how: Any) -> Any:
+    """`st.dataframe` with heads in words instead of names of columns, and few digits; how: its
+    other arguments; column_config: for columns that need more."""
+    heads: dict[str, Any] = {}
+    for name, kind in frame.schema.items():
+        if kind.is_float():
+            heads[name] = st.column_config.NumberColumn(words_of(name), format="%.4g")
+        else:
+            heads[name] = st.column_config.Column(words_of(name))
+    for name, told in (column_config or {}).items():
+        if isinstance(told, dict) and not told.get("label"):
+            told = {**told, "label": words_of(name)}
+        heads[name] = told
+    return st.dataframe(frame, column_config=heads, **how)
 
 
 CHIPS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import streamlit as st
 
@@ -10,7 +12,8 @@ from workbench import charts
 from workbench.analysis.budget import curve_table
 from workbench.analysis.rows import tuned_test_rows
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import figure, grid, plain
+from workbench.pages.linked import linked
 from workbench.pages.stored import data_switch, stored_runs
 from workbench.theory.group import (
     DEPTH,
@@ -20,6 +23,7 @@ from workbench.theory.group import (
     write_group,
 )
 from workbench.theory.microscope import signal_frames
+from workbench.theory.moves import moved, moves
 
 FIRST = ["grpo", "repair_only", "recast", "contrast_only", "sft", "grpo_sft"]
 PRESETS = {
@@ -52,17 +56,68 @@ def keep_edit(before: pl.DataFrame, editor: str) -> None:
         view.set({"group": write_group(pl.DataFrame(changed, schema=before.schema))})
 
 
+@st.cache_data(max_entries=32, show_spinner=False)
+def single_moves(
+    written: str, names: tuple[str, ...], draw: int, percent: float
+) -> dict[str, list[dict[str, Any]]]:
+    """What the linked picture is drawn from."""
+    return moves(read_group(written), names, draw, percent / 100)
+
+
+def edit_and_take_away() -> None:
+    """The group as a table, and the same two pictures with their numbers and downloads."""
+    editing, picture = st.columns([2, 3])
+    with editing:
+        st.caption(
+            f"Edit a reward (above 0 is a hit) or how many of the {DEPTH} levels of the target's "
+            "semantic ID the rollout matched."
+        )
+        editor = f"editor {view.arrivals} {written} {width} {percent} {draw}"
+        st.data_editor(
+            group,
+            key=editor,
+            on_change=keep_edit,
+            args=(group, editor),
+            hide_index=True,
+            disabled=["rollout"],
+            height=min(38 + 35 * group.height, 360),
+            column_config={
+                "rollout": st.column_config.NumberColumn("Rollout", format="R%d"),
+                "reward": st.column_config.NumberColumn("Reward", required=True),
+                "matched": st.column_config.SelectboxColumn(
+                    "Levels matched", options=list(range(DEPTH + 1)), required=True
+                ),
+            },
+            alt="The group: one row per rollout, with its reward and matched levels",
+        )
+    slots = table.drop_nulls("anchor slot")["anchor slot"]
+    with picture:
+        nodes, edges = tree_frames(group, draw, slots[0] if len(slots) else None)
+        figure(
+            charts.sid_tree(nodes, edges, DEPTH),
+            nodes.filter(pl.col("kind") != "inner").drop("row"),
+            name="semantic-id-tree",
+            read="Every path from the root is one item. The thick branch is the target's; the "
+            "later a rollout leaves it, the higher its structural score (0, .01, .1). The hardest "
+            "negative is the miss that leaves last, the anchor replaces the one that leaves "
+            "first.",
+        )
+    figure(
+        charts.advantages(bars),
+        bars.drop("place"),
+        name="advantages",
+        read="Up: the rollout becomes more likely; down: less likely; no bar: it is ignored. "
+        "`anchor` marks the ground truth put into a slot, `SFT` the weight of a supervised target.",
+        width="content",
+    )
+
+
 st.title("What does each strategy learn from one group?")
-st.write(
-    "A policy samples G rollouts for one prompt; a rollout that finds the target is a hit. Start "
-    "from a typical group, then edit it and watch who is pushed up or down."
-)
 st.write(
     "**What ReCast changes.** *Repair*: a group without a hit gets the ground truth in place of "
     "its worst miss, so it can teach. *Contrast*: only one hit and its hardest miss reach the "
-    "actor, so the update is 2 rows, not G. `repair_only` and `contrast_only` do one of the two. "
-    "`sft` learns the target without any rollout: on a repaired group ReCast is that plus a push "
-    "against one miss, so over many groups both climb log p: [their w(p) is one line]"
+    "actor, so the update is 2 rows, not G. On a repaired group ReCast is `sft` plus a push "
+    "against one miss: [their w(p) is one line]"
     "(learnability?strategies=grpo&strategies=recast&strategies=sft)."
 )
 view.presets({label: {"group": text} for label, text in PRESETS.items()})
@@ -106,50 +161,27 @@ for name, reason in refused.items():
 if bars.is_empty():
     st.stop()
 
-editing, picture = st.columns([2, 3])
-with editing:
-    st.caption(
-        f"Edit a reward (above 0 is a hit) or how many of the {DEPTH} levels of the target's "
-        "semantic ID the rollout matched."
-    )
-    editor = f"editor {view.arrivals} {written} {width} {percent} {draw}"
-    st.data_editor(
-        group,
-        key=editor,
-        on_change=keep_edit,
-        args=(group, editor),
-        hide_index=True,
-        disabled=["rollout"],
-        height=min(38 + 35 * group.height, 360),
-        column_config={
-            "rollout": st.column_config.NumberColumn("Rollout", format="R%d"),
-            "reward": st.column_config.NumberColumn("Reward", required=True),
-            "matched": st.column_config.SelectboxColumn(
-                "Levels matched", options=list(range(DEPTH + 1)), required=True
-            ),
-        },
-        alt="The group: one row per rollout, with its reward and matched levels",
-    )
-slots = table.drop_nulls("anchor slot")["anchor slot"]
-with picture:
-    nodes, edges = tree_frames(group, draw, slots[0] if len(slots) else None)
-    figure(
-        charts.sid_tree(nodes, edges, DEPTH),
-        nodes.filter(pl.col("kind") != "inner").drop("row"),
-        name="semantic-id-tree",
-        read="Every path from the root is one item. The thick branch is the target's; the later a "
-        "rollout leaves it, the higher its structural score (0, .01, .1). The hardest negative is "
-        "the miss that leaves last, the anchor replaces the one that leaves first.",
-    )
-figure(
-    charts.advantages(bars),
-    bars.drop("place"),
-    name="advantages",
-    read="Up: the rollout becomes more likely; down: less likely; no bar: it is ignored. "
-    "`anchor` marks the ground truth put into a slot, `SFT` the weight of a supervised target.",
-    width="content",
+shown = [name for name in names if name not in refused]
+lit = st.session_state[
+    view.one_of("lit", shown, "recast" if "recast" in shown else shown[0])["key"]
+]
+linked(
+    group,
+    single_moves(write_group(group), tuple(names), draw, percent),
+    lit,
+    on_lit=lambda name: view.set({"lit": name}),
+    on_moved=lambda rollout, level: view.set({"group": write_group(moved(group, rollout, level))}),
 )
-st.dataframe(
+st.caption(
+    "**How to read this.** The thick line is the target's branch; each rollout leaves it at the "
+    "level up to which it matched. Choose a strategy above its bars: branches take the colour of "
+    "its weight, blue is pushed up, orange down, grey not at all. A green ring marks the slot that "
+    "the ground truth took. A rollout dragged to the last level is a hit, reward 1; one dragged "
+    "away from it has reward 0."
+)
+if st.toggle("Edit rewards in a table, and pictures to take away", **view.flag("table")):
+    edit_and_take_away()
+grid(
     table,
     hide_index=True,
     width="stretch",

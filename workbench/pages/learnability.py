@@ -15,7 +15,7 @@ import streamlit as st
 
 from workbench import charts
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import figure, grid, plain
 from workbench.theory.regimes import regime_frame
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ if any({"recast", "sft"} <= set(line) for line in theory.same_lines(curves)):
         "target as supervised training does, whatever its hit rate; GRPO all but leaves rare hits "
         "alone. What ReCast adds is a push against one miss, which no w(p) shows."
     )
-st.dataframe(
+grid(
     summary,
     hide_index=True,
     width="stretch",
@@ -245,7 +245,7 @@ with st.expander("Have you counted hits already? Fit them"):
         except ValueError as problem:
             st.error(plain(str(problem)))
         else:
-            st.dataframe(
+            grid(
                 pl.DataFrame(
                     [
                         {"": name, "fitted": e.value, "low": e.low, "high": e.high}

@@ -11,8 +11,9 @@ from workbench import charts
 from workbench.analysis.cells import varying_fields
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
-from workbench.pages.stored import State, cached_by_store
+from workbench.pages.stored import PACKAGED, State, cached_by_store
 from workbench.studies.evidence import with_setting
+from workbench.studies.packaged import Packaged, packaged
 from workbench.studies.phase_map import METRICS, phase_table
 
 COMMAND = "recast sweep phase-map"
@@ -26,6 +27,9 @@ def nothing(text: str) -> None:
 
 def phase_map(view: Address, state: State, frame: pl.DataFrame) -> None:
     """Choose metric, axes, panels and what is held fixed, and draw the map."""
+    if state[0] == PACKAGED and (study := packaged("phase-map")) is not None:
+        shipped_map(view, study)
+        return
     fields = varying_fields(frame)
     metrics = [name for name in METRICS if name in frame.columns and frame[name].count()]
     if len(fields) < 2 or not metrics:
@@ -75,6 +79,31 @@ def phase_map(view: Address, state: State, frame: pl.DataFrame) -> None:
         f"Of {table.height} cells: "
         + plain(", ".join(f"{name} {count}" for name, count in sorted(wins, key=lambda w: -w[1])))
         + "."
+    )
+
+
+def shipped_map(view: Address, study: Packaged) -> None:
+    """The map that the package ships: every cell of the packaged sweep."""
+    table = study.tables["cells"]
+    known = [name for name in METRICS if name in table["metric"].to_list()]
+    metric = st.selectbox(
+        "Metric",
+        known,
+        format_func=charts.METRICS.__getitem__,
+        **view.one_of("map_metric", known),
+    )
+    here = table.filter(pl.col("metric") == metric)
+    fields = [name for name in table.columns if "." in name]
+    drawn = here.with_columns(_column=pl.lit(""), _row=pl.lit(""))
+    across, up, *rest = [*fields, "_column", "_row"]
+    figure(
+        charts.phase_map(drawn, metric, across, up, *rest[:2]),
+        here,
+        name="phase-map",
+        read="A tile names the strategy that beats every rival there at equal budget, each at its "
+        "own best rate: p < .05, corrected over the tiles. `none`: no strategy does. Data: "
+        f"{plain(study.source)}.",
+        width="content",
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from workbench.pages.figure import choose_look
 from workbench.pages.ready import load
 
 PAGES = {
@@ -36,6 +37,16 @@ QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
 """A question, the page that answers it, and what stands in that page's address: the guide shows
 packaged data, whatever the store holds."""
 
+LOOK = """<style>
+[data-testid="stMainBlockContainer"] { padding-top: 3.2rem; padding-bottom: 3rem; }
+[data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0; }
+[data-testid="stMain"] h2 { font-size: 1.5rem; }
+[data-testid="stSidebar"] [data-testid="stPageLink"] a { background: transparent; }
+[data-testid="stSidebar"] [data-testid="stPageLink"] a * { font-weight: 400; }
+</style>"""
+"""Less empty space than by default: what answers should be on the first screen. A question is not
+marked as the current page: other views of its page are not its answer."""
+
 
 def page_of(name: str) -> StreamlitPage:
     """A page of `PAGES`, to link to."""
@@ -47,12 +58,15 @@ def show() -> None:
     """Set the page up, draw the sidebar and run the page that was asked for."""
     load()
     st.set_page_config(page_title="ReCast Workbench", layout="wide")
+    st.html(LOOK)
     pages = {name: page_of(name) for name in PAGES}
     page = st.navigation(list(pages.values()))
     with st.sidebar:
         st.caption("New here? Five questions, five minutes")
         for question, name, query in QUESTIONS:
             st.page_link(pages[name], label=question, query_params=query)
+        with st.expander("Pictures for a paper"):
+            choose_look()
     page.run()
 
 

@@ -11,7 +11,8 @@ from workbench import charts
 from workbench.analysis.answers import of_pairs
 from workbench.charts.efficiency import PAPER_RATIO
 from workbench.pages.address import Address
-from workbench.pages.figure import answer, figure, plain
+from workbench.pages.figure import answer, figure, grid, plain
+from workbench.pages.knowing import knowing
 from workbench.pages.stored import PACKAGED, data_switch, store_folder, stored_runs
 from workbench.real import gpu
 from workbench.real.saved import Found, metrics_of, packaged, saved_tables, stored_scores
@@ -224,14 +225,19 @@ measured = gpu.costs().select(
     "model", "prompt_tokens", "prefix", "strategy", "rows", "tokens", "update_seconds",
     "step_seconds", "peak_mib", "mfu", "ratio", "step_ratio", "memory_ratio",
 )  # fmt: skip
-st.write(
-    "Architectures of Qwen3 with random weights, G = 32, groups without a hit: what GRPO's update "
-    "costs over each strategy's (`ratio`), and the same of the whole step, of tokens and of memory."
-)
-st.dataframe(measured, hide_index=True)
-st.caption(f"{gpu.provenance()}; updates below half a second vary by a fifth between cases.")
+with st.expander("The measured costs, GRPO's over each strategy's"):
+    st.write(
+        "Architectures of Qwen3 with random weights, G = 32, groups without a hit: what GRPO's "
+        "update costs over each strategy's (`ratio`), and the same of the whole step, of tokens "
+        "and of memory."
+    )
+    grid(measured, hide_index=True)
+    st.caption(f"{gpu.provenance()}; updates below half a second vary by a fifth between cases.")
 
-with st.expander("Run it on your data", expanded=not own):
+st.header("Does a cheaper experiment know it beforehand?")
+knowing(view)
+
+with st.expander("Run it on your data"):
     st.write(
         "DIR is a folder in the published layout of MiniOneRec or RecIF. The first line installs "
         "the optional extra. Every command can be stopped and given again; runs land in the store, "

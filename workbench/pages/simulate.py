@@ -8,9 +8,10 @@ from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.lookalike import RIVALS, SEEDS, WARNING, wanted_of
 from workbench.errors import UserError
 from workbench.jobs.lookalike import Lookalike
-from workbench.pages.figure import plain
+from workbench.pages.figure import grid, plain
 from workbench.pages.stored import store_folder
 from workbench.store.runs import Store
+from workbench.studies.prediction import saved
 
 COLUMNS = (
     ("area", "Area", "%.4f"),
@@ -112,7 +113,7 @@ def _show() -> None:
             st.progress(min(running.share, 1.0), text=plain(running.text))
         case "finished" if running.ranking is not None:
             ranking = running.ranking
-            st.dataframe(
+            grid(
                 ranking.table,
                 hide_index=True,
                 placeholder="-",
@@ -137,7 +138,7 @@ def _show() -> None:
                 f"{RIVALS[0]}, paired by seed; where its interval holds zero, the two are not "
                 "told apart."
             )
-            st.dataframe(
+            grid(
                 ranking.regimes,
                 hide_index=True,
                 placeholder="-",
@@ -150,6 +151,12 @@ def _show() -> None:
             )
             for note in ranking.notes:
                 st.caption(plain(f"Mind: {note}."))
+            trusted, record = saved.worth("look_alike", "area")
+            st.info(
+                f"Record of such a world against a language model, on this metric: it {record}. "
+                + ("" if trusted else "So no probability is stated for a language model. ")
+                + "`recast predict` prints the whole record, and ranks on your own data folder."
+            )
             st.warning(WARNING)
         case "stopped":
             st.info(running.text)

@@ -36,14 +36,16 @@ def store_state(folder: Path | None = None) -> State:
     return str(folder), _fingerprint(folder)
 
 
-def data_switch(view: Address) -> State:
+def data_switch(view: Address, wanted: str = "") -> State:
     """A box that says whose runs the page shows, and the state of the choice, for `stored_runs`.
 
     Choices: the packaged example, the app's own store, and the stores in the folders beside it. It
     opens with the store where that holds runs, else with the example; the address holds the rest.
+    wanted: pattern of a file in the store without which the example is shown first.
     """
     own = store_folder()
     held = any((own / kind).is_dir() and any((own / kind).iterdir()) for kind in ("runs", "real"))
+    held = held and (not wanted or any(own.glob(wanted)))
     choices = {EXAMPLE: "packaged example", OWN: f"my store: {own}"}
     choices |= {folder.name: f"folder {folder}" for folder in _beside(own)}
     chosen = st.selectbox(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,10 +33,11 @@ from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
-from workbench.errors import LogError, TooMuch
+from workbench.errors import LogError, Refused
 from workbench.jobs.reading import read_any_guarded
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import figure, grid, plain
+from workbench.pages.kept import WORD, Shelf
 from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
 from workbench.pages.simulate import simulate
 
@@ -65,6 +67,12 @@ class Found(NamedTuple):
     tensors: Logged
 
 
+@st.cache_resource(show_spinner=False)
+def kept_logs() -> Shelf[list[Upload]]:
+    """Uploads by the word in their address, so that a page switch or a reload finds them again."""
+    return Shelf(2 * TOTAL, lambda log: sum(len(one.content.getvalue()) for one in log))
+
+
 @st.cache_resource(max_entries=3, show_spinner="Reading the log", scope="session")
 def taken_apart(
     ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]
@@ -87,7 +95,7 @@ def taken_apart(
                 most=MOST,
                 names=names,
             )
-        except TooMuch as problem:
+        except Refused as problem:
             return Unread(str(problem), ())
         except LogError as problem:
             return Unread(str(problem), problem.columns)
@@ -140,19 +148,47 @@ st.title("What is wrong with my run, and what would help?")
 st.write(
     "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, a table of wandb, "
     "verl's `rollout_data_dir`, those of other trainers, or any table with step, prompt and "
-    "reward. They are read as data, stay on this machine, and are forgotten when you leave this "
-    "page. For larger logs: `recast diagnose FOLDER`."
+    "reward. They are read as data and stay on this machine, in the memory of this server until it "
+    "ends, you forget them, or later ones need the place. For larger logs: `recast diagnose "
+    "FOLDER`."
 )
+word = view.text("log", longest=WORD)["key"]
+
+
+def keep_upload() -> None:
+    """Put what was dropped on the shelf, and its word into the address."""
+    dropped = st.session_state["upload"]
+    small = sum(file.size for file in dropped) <= TOTAL
+    log = [Upload(file.file_id, file.name, io.BytesIO(file.getvalue())) for file in dropped]
+    view.set({"log": kept_logs().put(log) if log and small else ""})
+
+
+def forget_upload() -> None:
+    """Take it out of the server's memory."""
+    kept_logs().forget(st.session_state[word])
+    view.set({"log": ""})
+
+
 files = st.file_uploader(
     "Files of one log",
     accept_multiple_files=True,
     max_upload_size=LARGEST_MB,
     key="upload",
+    on_change=keep_upload,
 )
 uploads = [Upload(file.file_id, file.name, file) for file in files]
 if sum(file.size for file in files) > TOTAL:
     st.error("More than 200 MB together; give fewer files, or use `recast diagnose FOLDER`.")
     st.stop()
+if not files and st.session_state[word]:
+    uploads = kept_logs().get(st.session_state[word]) or []
+    if uploads:
+        told = ", ".join(one.name for one in uploads[:3])
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        left.caption(f"Your upload is still here: {plain(told)}.")
+        right.button("Forget it", key="forget-upload", on_click=forget_upload)
+    else:
+        st.info("The upload of this address is no longer on this server. Drop it again.")
 view.presets({"Show me an example: a stuck TRL run": {"example": True}})
 example = view.flag("example")
 if not uploads and not st.session_state[example["key"]]:
@@ -211,7 +247,7 @@ if found.known:
         "group-relative signal such as GRPO compares. Grey teaches it nothing.",
         width="content",
     )
-st.dataframe(
+grid(
     said.regimes.select(name for name in said.regimes.columns if said.regimes[name].count()),
     hide_index=True,
     column_config={
@@ -255,7 +291,7 @@ if not said.predictions.is_empty():
         "rollouts make more groups learnable and each learnable group dearer.",
         width="content",
     )
-st.dataframe(
+grid(
     said.savings,
     hide_index=True,
     placeholder="-",

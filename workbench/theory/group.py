@@ -73,10 +73,15 @@ def read_group(text: str) -> pl.DataFrame:
 
 def semantic_ids(group: pl.DataFrame, draw: int) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
     """A target and one semantic ID per rollout that matches it in as many levels as asked."""
+    return ids_at(group["matched"].to_list(), draw)
+
+
+def ids_at(levels: Sequence[int], draw: int) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """`semantic_ids` of rollouts that match the target in these levels."""
     rng = np.random.default_rng([draw, 7])
     target = tuple(int(code) for code in rng.integers(0, CODES, DEPTH))
     items = []
-    for matched in group["matched"]:
+    for matched in levels:
         codes = list(target[:matched])
         if matched < DEPTH:
             other = int(rng.integers(0, CODES - 1))

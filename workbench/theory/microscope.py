@@ -4,70 +4,110 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from recast import STRATEGIES, Origin, RolloutGroups, Signal, Strategy, build_signal
 from recast.stages.supervised import Evidence
 from recast.structure import level_scores
-from workbench.theory.group import DEPTH, WIDEST, semantic_ids
+from workbench.theory.group import DEPTH, WIDEST, ids_at
 
 
-def groups_of(group: pl.DataFrame, draw: int) -> RolloutGroups:
-    """The group as one prompt, with every input that a strategy may ask for.
+def groups_of(
+    rewards: Sequence[Sequence[float]], levels: Sequence[Sequence[int]], draw: int
+) -> RolloutGroups:
+    """Groups that stand alone, `[M, 1, G]`, with every input that a strategy may ask for.
 
-    What a group alone does not tell is drawn: ties, token entropies in nats; beams are taken in the
-    order of the rollouts. Raises ValueError for a blank cell.
+    rewards, levels: `[M][G]`, the rollouts' rewards and matched levels. What a group alone does not
+    tell is drawn: ties, token entropies in nats; beams are taken in the order of the rollouts.
     """
-    if group["matched"].null_count() or group["reward"].null_count():
-        raise ValueError("the group has a blank cell: give every rollout a reward and its levels")
-    levels = torch.tensor([group["matched"].cast(pl.Int64).to_list()])
-    _, items = semantic_ids(group, draw)
-    identities = {item: place for place, item in enumerate(dict.fromkeys(items))}
-    rng = np.random.default_rng([draw, group.height, 1])
+    width = len(rewards[0])
+    shape = (len(rewards), 1, width)
+    places = []
+    for one in levels:
+        _, items = ids_at(one, draw)
+        known = {item: place for place, item in enumerate(dict.fromkeys(items))}
+        places.append([known[item] for item in items])
+    rng = np.random.default_rng([draw, width, 1])
+    ties = torch.tensor(rng.random((1, width)))
+    entropy = torch.tensor(rng.uniform(0.5, 2.5, (1, width, DEPTH)))
+    matched = torch.tensor(levels).view(shape)
     return RolloutGroups.of(
-        torch.tensor([group["reward"].cast(pl.Float64).to_list()], dtype=torch.float64),
-        score=level_scores(DEPTH, torch.float64)[levels],
-        tie_key=torch.tensor(rng.random((1, group.height))),
-        length=torch.full((1, group.height), DEPTH),
-        entropy=torch.tensor(rng.uniform(0.5, 2.5, (1, group.height, DEPTH))),
-        beam_rank=torch.arange(group.height).unsqueeze(0),
-        matched=levels,
-        item=torch.tensor([[identities[item] for item in items]]),
+        torch.tensor(rewards, dtype=torch.float64).view(shape),
+        score=level_scores(DEPTH, torch.float64)[matched],
+        tie_key=ties.expand(shape),
+        length=torch.full(shape, DEPTH),
+        entropy=entropy.expand(*shape, DEPTH),
+        beam_rank=torch.arange(width).expand(shape),
+        matched=matched,
+        item=torch.tensor(places).view(shape),
         depth=DEPTH,
     )
 
 
 def supervised_weights(
-    strategy: Strategy, signal: Signal, probability: float
-) -> tuple[float, list[float]]:
-    """Weight of grad log p that the supervised term gives the target, and each slot of the group.
+    strategy: Strategy, hits: Tensor, valid: Tensor, rows: Tensor, probability: float
+) -> tuple[Tensor, Tensor]:
+    """Weight of grad log p that the supervised term gives the targets of groups that stand alone,
+    `[M]`, and each of their slots, `[M, G]`.
 
+    hits, valid: of each group as sampled, `[M, 1]`; rows: bool `[M, 1, G]`, what reaches the actor;
     probability: the target's, shared evenly by its levels; at the end of a schedule, and with a
     policy that still equals its reference.
     """
     share = math.log(min(max(probability, 1e-6), 1 - 1e-6)) / DEPTH
-    target = torch.full((1, DEPTH), share, dtype=torch.float64, requires_grad=True)
-    rows = torch.zeros(signal.rows.shape, dtype=torch.float64, requires_grad=True)
+    groups = len(rows)
+    target = torch.full((groups, 1, DEPTH), share, dtype=torch.float64, requires_grad=True)
+    logp = torch.zeros(rows.shape, dtype=torch.float64, requires_grad=True)
     loss = strategy.stage("supervised")(
         Evidence(
             target_logp=target,
             target_ref_logp=target.detach(),
-            hits=signal.hits,
-            valid=signal.valid,
-            rows_logp=rows,
-            rows_ref_logp=rows.detach(),
-            rows=signal.rows,
+            hits=hits,
+            valid=valid,
+            rows_logp=logp,
+            rows_ref_logp=logp.detach(),
+            rows=rows,
         )
     ).sum()
     if not loss.requires_grad:
-        return 0.0, [0.0] * signal.rows.shape[-1]
-    of_target, of_rows = torch.autograd.grad(loss, (target, rows), allow_unused=True)
-    slots = torch.zeros_like(rows) if of_rows is None else -of_rows
-    return -float(of_target.mean()) if of_target is not None else 0.0, slots[0].tolist()
+        return torch.zeros(groups, dtype=torch.float64), torch.zeros_like(logp)[:, 0]
+    of_target, of_rows = torch.autograd.grad(loss, (target, logp), materialize_grads=True)
+    return -of_target.mean((1, 2)), -of_rows[:, 0]
+
+
+class Pushes(NamedTuple):
+    """What a strategy makes of M groups. weights `[M, W]`: of grad log p per slot, W = G or one
+    more where a repair appends: the advantage, averaged over tokens where tokens differ, plus what
+    a supervised term adds; added `[M, W]`: that part alone; target `[M]`: the weight of a
+    supervised target, None without one; anchors: bool `[M, W]`; signal: all of it."""
+
+    weights: Tensor
+    added: Tensor
+    target: Tensor | None
+    anchors: Tensor
+    signal: Signal
+
+
+def pushes_of(strategy: Strategy, groups: RolloutGroups, probability: float) -> Pushes:
+    """The signal of groups that stand alone, `[M, 1, G]`.
+
+    probability: of the target under the policy, for supervised terms that depend on it.
+    Raises ValueError for groups that the strategy cannot work with.
+    """
+    signal = build_signal(strategy, groups)
+    advantage = signal.advantage[:, 0]
+    weights = (advantage.mean(-1) if advantage.ndim > 2 else advantage).to(torch.float64)
+    added, target = torch.zeros_like(weights), None
+    if signal.supervised:
+        given = (signal.hits, signal.valid, signal.rows)
+        target, added = supervised_weights(strategy, *given, probability)
+    anchors = signal.groups.origin[:, 0] == int(Origin.ANCHOR)
+    return Pushes(weights + added, added, target, anchors, signal)
 
 
 def signal_frames(
@@ -83,30 +123,29 @@ def signal_frames(
     supervised.
     Raises ValueError for a blank cell.
     """
-    groups = groups_of(group, draw)
+    if group["matched"].null_count() or group["reward"].null_count():
+        raise ValueError("the group has a blank cell: give every rollout a reward and its levels")
+    groups = groups_of([group["reward"].to_list()], [group["matched"].to_list()], draw)
     bars: list[dict[str, Any]] = []
     table: list[dict[str, Any]] = []
     refused: dict[str, str] = {}
     for name in names:
         strategy = STRATEGIES[name]
         try:
-            signal = build_signal(strategy, groups)
+            found = pushes_of(strategy, groups, probability)
         except ValueError as problem:
             refused[name] = str(problem)
             continue
-        advantage = signal.advantage[0]
-        weights = (advantage.mean(-1) if advantage.ndim > 1 else advantage).tolist()
-        rows = (signal.rows[0].nonzero().flatten() + 1).tolist()
-        target, extra = 0.0, [0.0] * len(weights)
-        if signal.supervised:
-            target, extra = supervised_weights(strategy, signal, probability)
-        origin = signal.groups.origin[0].tolist()
-        anchors = [place + 1 for place, kind in enumerate(origin) if kind == int(Origin.ANCHOR)]
-        for place, (weight, added) in enumerate(zip(weights, extra, strict=True), start=1):
-            kind = "anchor" if place in anchors else "supervised" if added else "policy"
-            bars.append(_bar(name, str(place), place, weight + added, kind))
-        if signal.supervised:
-            bars.append(_bar(name, "target", 10 * WIDEST, target, "supervised"))
+        signal = found.signal
+        rows = (signal.rows[0, 0].nonzero().flatten() + 1).tolist()
+        anchors = (found.anchors[0].nonzero().flatten() + 1).tolist()
+        added = found.added[0].tolist()
+        for place, weight in enumerate(found.weights[0].tolist(), start=1):
+            given = "supervised" if added[place - 1] else "policy"
+            kind = "anchor" if place in anchors else given
+            bars.append(_bar(name, str(place), place, weight, kind))
+        if found.target is not None:
+            bars.append(_bar(name, "target", 10 * WIDEST, float(found.target[0]), "supervised"))
         reaching = [str(row) for row in rows] + ["target"] * signal.supervised
         table.append(
             {
@@ -114,7 +153,7 @@ def signal_frames(
                 "anchor slot": anchors[0] if anchors else None,
                 "rows reaching the actor": ", ".join(reaching) or "none",
                 "update width": len(reaching),
-                "signal count": int(signal.count[0]),
+                "signal count": int(signal.count[0, 0]),
                 "what it does": strategy.meaning,
             }
         )

@@ -97,6 +97,25 @@ VERDICTS = pl.DataFrame(
         "p": [0.01, 0.5],
     }
 )
+KNOWING = pl.DataFrame(
+    {
+        "cheap": ["look_alike", "replay_mlp"],
+        "dear": ["lm_0.15M"] * 2,
+        "metric": ["area"] * 2,
+        "accuracy": [0.7, 0.9],
+        "low": [0.5, 0.8],
+        "high": [0.8, 0.95],
+        "pairs": [40, 40],
+        "seconds": [20.0, 90.0],
+    }
+)
+RUNS = pl.DataFrame(
+    [
+        {"run": f"{name} {lr}", "label": name, "strategy": name, "lr": lr, "seed": 0, "step": 5}
+        | {"group": 8, "greedy": 0.1 + lr}
+        for name, lr in itertools.product(KNOWN, (0.001, 0.003, 0.1))
+    ]
+)
 DRAWN = {
     "advantages": charts.advantages(BARS),
     "against_k": charts.against_k(over("k", [1.0, 32.0])),
@@ -118,6 +137,7 @@ DRAWN = {
     "learning_curves": charts.learning_curves(CURVES, "greedy", "rollouts", start=0.1, ceiling=0.4),
     "logged_regimes": charts.logged_regimes(LOG),
     "other_widths": charts.other_widths(OTHER_G, 8, 0.12),
+    "parallel": charts.parallel(RUNS, ["lr", "group"], "greedy"),
     "pareto_front": charts.pareto_front(FRONT, "pass_at_1", "recall_at_10", "at equal cost"),
     "performance_profiles": charts.performance_profiles(
         over("threshold", [0.1, 0.2], "share"), "greedy"
@@ -127,6 +147,7 @@ DRAWN = {
     "regimes_by_group": charts.regimes_by_group(regime_frame(0.01, 0.5, [2, 8]), 8),
     "regimes_over_training": charts.regimes_over_training(RACE),
     "remaining": charts.remaining(LEFT),
+    "run_curves": charts.run_curves(RUNS, "greedy", ["a"]),
     "sid_tree": charts.sid_tree(*tree_frames(GROUP, 0, None), 3),
     "signal_counts": charts.signal_counts(theory.count_frame(KNOWN, 0.01, 0.5, 8)),
     "trade_off": charts.trade_off(RACE, "pass_at_1", "recall_at_10"),
@@ -138,6 +159,7 @@ DRAWN = {
     ),
     "waiting_curves": charts.waiting_curves(over("budget", [0.0, 9.0], "waiting"), "rollouts", 0.2),
     "what_if": charts.what_if(WHAT_IF),
+    "what_knowing_costs": charts.what_knowing_costs(KNOWING, "area"),
     "weights": charts.weights(theory.weight_frame(KNOWN, 0.01, 8), 0.01, "shape"),
     "what_width_buys": charts.what_width_buys(theory.reach_frame(KNOWN, 0.01, 0.5, [2, 8])),
 }
@@ -146,9 +168,11 @@ EXACTLY_KNOWN = {
     "advantages",
     "exact_directions",
     "group_story",
+    "parallel",
     "phase_map",
     "prompt_cost",
     "regimes_by_group",
+    "run_curves",
     "sid_tree",
     "signal_counts",
     "update_ratio",
@@ -219,6 +243,15 @@ def test_a_mark_tells_its_numbers_when_pointed_at(name: str) -> None:
         for one in encoding.get("tooltip", [])
     ]
     assert len(set(told)) >= 2
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_tooltip_names_its_lines_in_words_and_rounds_its_numbers(name: str) -> None:
+    for encoding in encodings(DRAWN[name].to_dict()):
+        for line in encoding.get("tooltip", []):
+            assert line.get("title"), f"{name}: {line}"
+            assert "_" not in line["title"], f"{name}: {line}"
+            assert line["type"] != "quantitative" or line.get("format"), f"{name}: {line}"
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from workbench import charts
+from workbench.charts.picture import AS_DRAWN, Look, picture, sized
 
 NAMES = ["grpo", "recast", "sft", "some=composition"]
 BANDS = {"low": [0.1, None], "high": [0.3, None]}
@@ -96,3 +97,17 @@ def test_every_tile_of_a_map_is_named_and_nobody_is_an_outcome():
     spec = DRAWN["map"][0].to_dict()
     assert spec["spec"]["layer"][1]["encoding"]["text"]["field"] == "winner"
     assert "none" in spec["description"]
+
+
+def test_a_picture_for_a_paper_has_its_size_and_type():
+    chart = charts.learning_curves(over("x", [0.0, 9.0]), "greedy", "rollouts")
+    plain = chart.to_dict()
+    assert sized(plain, AS_DRAWN) == plain
+    made = sized(plain, Look(width=240, height=150, size=8, font="serif"))
+    assert (made["width"], made["height"]) == (240, 150)
+    assert made["config"]["font"] == "serif"
+    assert made["config"]["axis"]["labelFontSize"] == 8
+    pytest.importorskip("vl_convert")
+    drawn = picture(chart, "svg", look=Look(width=240, height=150, size=8, font="serif")).decode()
+    assert "serif" in drawn
+    assert picture(chart, "pdf").startswith(b"%PDF")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from workbench.execution.runner import run_experiment
 from workbench.jobs.race import Race, Worker
 from workbench.jobs.race_worker import Stopped, Turns
+from workbench.jobs.recorded import recorded_race
 from workbench.spec.experiment import Experiment
 from workbench.store.runs import Store
 
@@ -192,9 +194,9 @@ def test_the_warm_start_is_kept_for_the_next_race(tmp_path):
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path, busy):
     start = f"worker.start(small(steps=5000), RATES, Path({str(store_in(tmp_path))!r}))"
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path.insert(0, 'tests/workbench/jobs')\n"
         "from pathlib import Path\n"
-        "from test_live import RATES, small, until\n"
+        "from test_race import RATES, small, until\n"
         "from workbench.jobs.race import Worker\n"
         "worker = Worker()\n"
         + (f"{start}\nuntil(worker, lambda race: race.share > 0)\n" if busy else "")
@@ -238,3 +240,34 @@ def test_stop_reaches_a_thread_that_waits_for_its_turn():
     turns.stop()
     with pytest.raises(Stopped), turns.part("b"):
         pass
+
+
+def test_a_race_tells_its_trees_at_each_evaluation_and_can_be_recorded(worker, tmp_path):
+    spec = small()
+    worker.start(spec, RATES, store_in(tmp_path))
+    race = until(worker, lambda race: race.over)
+    assert race.state == "finished"
+    assert len(race.forest) == 3
+    for name in spec.strategies:
+        assert [told["step"] for told in race.trees[name]] == [0, 2, 4]
+        for told in race.trees[name]:
+            for prompt, levels in zip(race.forest, told["prompts"], strict=True):
+                above = 1.0
+                for place, masses in zip(prompt["place"], levels, strict=True):
+                    assert sum(masses) == pytest.approx(above, rel=1e-3)
+                    above = masses[place]
+    start = [race.trees[name][0]["prompts"] for name in spec.strategies]
+    assert start[0] == start[1] == start[2]  # one warm start for all
+    again = Race.recorded(json.loads(json.dumps(race.told())))
+    assert again.over
+    assert again.frame().equals(race.frame())
+    assert again.trees == race.trees
+
+
+def test_the_package_ships_a_race_that_can_be_played():
+    race = recorded_race()
+    assert race is not None
+    assert set(race.trees) == set(race.spec.strategies)
+    last = {told[-1]["step"] for told in race.trees.values()}
+    assert last == {race.spec.train.steps}
+    assert race.frame()["seed"].n_unique() == race.spec.seeds

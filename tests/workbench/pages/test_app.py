@@ -16,6 +16,7 @@ from workbench import charts
 from workbench.charts import strategy_style as style
 from workbench.pages import browse, stored
 from workbench.store.runs import Store
+from workbench.studies.packaged import packaged
 from workbench.theory.regimes import regime_frame
 
 ROOT = Path(__file__).parents[3]
@@ -480,8 +481,26 @@ def test_a_faulty_sweep_gets_one_line_and_no_start(text, said):
     assert "launch" not in [button.key for button in app.button]
 
 
-def test_the_claims_page_says_what_to_run_when_nothing_was_run():
+def test_the_claims_page_shows_what_the_package_ships_with_where_it_comes_from():
     app = page("claims")
+    shipped = packaged("claims")
+    assert shipped is not None
+    assert tables(app)[0].drop(columns=["beside"]).fillna("").to_dict("list") == {
+        name: shipped.tables["claims"][name].to_list()
+        for name in tables(app)[0].columns
+        if name != "beside"
+    }
+    assert "not measured" not in set(tables(app)[0]["verdict"])
+    said = " ".join(one.value for one in app.caption)
+    assert f"generation {shipped.generation}" in said
+    assert ("earlier generation" in said) == (not shipped.current)
+
+
+def test_the_claims_page_says_what_to_run_when_a_store_holds_nothing():
+    app = AppTest.from_file(str(PAGES / "claims.py"), default_timeout=60)
+    app.query_params["data"] = "store"
+    app.run()
+    assert not app.exception
     assert "no testable claim is measured" in app.info[0].value
     assert set(tables(app)[0]["verdict"]) == {"not measured", "shown, not judged"}
     assert set(tables(app)[0]["claim"]) == {f"C{i}" for i in range(1, 13)}
@@ -505,6 +524,34 @@ def test_a_group_in_the_address_is_the_group_that_is_shown():
     assert summary.set_index("strategy").loc["recast", "rows reaching the actor"] == "2, 3"
 
 
-def test_the_race_page_waits_for_a_start():
+def test_the_race_page_plays_a_recorded_race_until_one_is_started():
     app = page("train_live")
-    assert "Press Start" in app.info[0].value
+    said = " ".join(one.value for one in app.caption)
+    assert "A recorded race of the package plays" in said
+    assert "Budget to target" in said  # whether the packaged runs say the same
+    assert app.button(key="start").label == "Start a race"
+
+
+@pytest.mark.parametrize("view", ["sweeps", "rates", "map"])
+@pytest.mark.parametrize("data", ["packaged", "store"])
+def test_every_view_of_sweeps_opens_on_the_package_and_on_a_store(view, data):
+    app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=120)
+    app.query_params.update({"view": view, "data": data})
+    app.run()
+    assert not app.exception
+    assert app.title[0].value.endswith("?")
+
+
+def test_pinned_runs_are_opened_from_the_address_with_what_sets_them_apart():
+    runs = tables(page("sweeps"))[0]["run"].tolist()[:2]
+    app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=120)
+    app.query_params["pins"] = ",".join([*runs, "no such run"])
+    app.run()
+    assert not app.exception
+    assert app.header[0].value == "How did these 2 runs go?"
+    differing = next(t for t in tables(app) if "setting" in t.columns)
+    assert len(differing.columns) == 3
+    assert len(differing) >= 1
+    assert {"rollouts", "updated_rows"} <= set(
+        next(t for t in tables(app) if "optimizer_steps" in t.columns).columns
+    )

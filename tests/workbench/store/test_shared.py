@@ -19,7 +19,7 @@ from test_store import filled
 
 from workbench.cli import cli
 from workbench.execution.warm_starts import Starts
-from workbench.jobs.sweep import recorded
+from workbench.jobs.listing import recorded
 from workbench.store import bin as bins
 from workbench.store.files import sha256
 from workbench.store.runs import Store
@@ -111,7 +111,7 @@ def test_damage_outside_the_runs_is_named_whatever_it_is(content, tmp_path_facto
     assert len(store.other_faults()) == 3
     assert store.load()["run"].n_unique() == 1
     assert Starts(store.root).load("ab") is None
-    assert recorded(store).is_empty()
+    assert recorded(store) == []
     done = CliRunner().invoke(cli, ["store", "check", str(store.root)])
     assert done.exit_code == 1
     assert not store.other_faults()

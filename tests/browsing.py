@@ -1,0 +1,258 @@
+"""A server of the app and a tab of a headless Chromium, as the browser tests use them.
+
+Nothing here sleeps: each step waits for what a user would see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.real.saved import packaged
+from workbench.studies.packaged import packaged as study
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE = 120_000  # milliseconds; the machine may be busy with the rest of the tests
+CHART = '[data-testid="stVegaLiteChart"]'
+IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running app: its address, its process, its store."""
+
+    address: str
+    pid: int
+    store: Path
+
+    def children(self, module: str) -> set[int]:
+        """Processes that the app has started for `python -m MODULE` and that still run."""
+        found = set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if stat[0] != "Z" and int(stat[1]) == self.pid and module.encode() in command:
+                found.add(int(folder.name))
+        return found
+
+
+@dataclass
+class Visit:
+    """A tab, and what it complained about: console errors, requests that left the machine."""
+
+    tab: Any
+    server: Server
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, address: str, charts: int) -> None:
+        """Go to a page and wait until it has settled with that many charts."""
+        self.tab.goto(f"{self.server.address}/{address}", wait_until="domcontentloaded")
+        self.tab.wait_for_selector('[data-testid="stMain"] h1')
+        self.settled(charts)
+
+    def settled(self, charts: int) -> None:
+        """Wait until the script has run and that many charts are there, each with marks."""
+        self.tab.wait_for_function(
+            """([chart, count, idle]) => {
+                const frames = [...document.querySelectorAll(chart)];
+                return document.querySelector(idle) && frames.length === count && frames.every(
+                    frame => frame.querySelector('svg .mark-group path, svg .mark-group line'));
+            }""",
+            arg=[CHART, charts, IDLE],
+        )
+
+    def charts(self) -> list[str]:
+        """The drawing of each chart, as markup."""
+        return self.tab.eval_on_selector_all(
+            CHART, "frames => frames.map(frame => frame.querySelector('svg')?.innerHTML ?? '')"
+        )
+
+    def drawing(self, chart: int = 0) -> list[str]:
+        """What a chart shows, without names that differ from one drawing to the next."""
+        return (
+            self.tab.locator(CHART)
+            .nth(chart)
+            .evaluate(
+                """frame => [...frame.querySelectorAll('svg path, svg text')].map(
+                mark => mark.getAttribute('d') ?? mark.textContent)"""
+            )
+        )
+
+    def changes(self, act: Callable[[], None], chart: int = 0) -> None:
+        """Do something and wait until that chart is drawn differently."""
+        drawn = self.charts()
+        before = drawn[chart]
+        act()
+        self.tab.wait_for_function(
+            """([chart, index, before]) => {
+                const frame = document.querySelectorAll(chart)[index];
+                const drawn = frame?.querySelector('svg')?.innerHTML;
+                return drawn && drawn !== before;
+            }""",
+            arg=[CHART, chart, before],
+        )
+        self.settled(len(drawn))
+
+    def healthy(self) -> None:
+        """No exception, no error box, nothing in the console, nothing fetched from elsewhere."""
+        for kind in ("stException", "stAlertContentError"):
+            shown = self.tab.locator(f'[data-testid="{kind}"]')
+            assert shown.count() == 0, shown.first.inner_text()
+        assert self.complaints == []
+
+
+def wait_until_up(tab, address: str) -> None:
+    """Wait for the server's health answer; the client retries refused connections."""
+    import urllib.error
+    import urllib.request
+
+    for _ in range(1200):
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=60) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, ConnectionError):
+            tab.wait_for_timeout(100)
+    pytest.fail(f"the app did not come up at {address}")
+
+
+def nudge(visit: Visit, label: str, key: str = "ArrowRight") -> None:
+    """Move a slider with the keyboard."""
+    slider = visit.tab.get_by_role("slider", name=label).first
+    slider.focus()
+    slider.press(key)
+
+
+def choose(visit: Visit, label: str, option: str) -> None:
+    """Pick an option of a select box."""
+    box = visit.tab.get_by_role("combobox", name=label).first
+    box.click()
+    visit.tab.get_by_role("option", name=option, exact=True).click()
+
+
+@dataclass(frozen=True)
+class Page:
+    """An address, how many charts it opens with, and something that redraws the first one."""
+
+    address: str
+    charts: int
+    act: Callable[[Visit], None]
+
+
+PAGES = {
+    "One prompt, 32 rollouts": Page("", 1, lambda visit: press(visit, "next")),
+    "Learnability": Page(
+        "learnability", 4, lambda visit: nudge(visit, "Spread over prompts", "PageUp")
+    ),
+    "Gradient signals": Page(
+        "gradient_signals", 1, lambda visit: choose(visit, "Count", "Share of groups repaired")
+    ),
+    "Budget to target": Page("budget", 2, lambda visit: choose(visit, "Metric", "Recall@10")),
+    "Sweeps": Page(
+        "sweeps?view=compare", 1, lambda visit: choose(visit, "First strategy", "repair_only")
+    ),
+}
+OPENS_WITH = {"Train live": 1, "Sweeps": 0, "Real models": len(packaged()), "Claims": 0}
+OPENS_WITH["Your rollouts"] = 0
+MAPS = int(study("phase-map") is not None)
+
+
+def press(visit: Visit, key: str) -> None:
+    """Click the button with that key once it is enabled."""
+    visit.tab.locator(f".st-key-{key} button:enabled").click()
+
+
+def ended(visit: Visit, server: Server, module: str) -> bool:
+    """Wait for the app's worker processes to end."""
+    for _ in range(PATIENCE // 100):
+        if not server.children(module):
+            return True
+        visit.tab.wait_for_timeout(100)
+    return False
+
+
+SWEEP = """
+strategies = ["sft", "recast"]
+seeds = {seeds}
+[world]
+items = 64
+test_prompts = 16
+validation_prompts = 16
+[policy]
+width = 8
+[start]
+all_zero = 0.6
+[train]
+steps = 4
+evaluations = 2
+batch = 8
+group = 8
+"""
+
+
+def write(visit: Visit, text: str) -> None:
+    """Replace the text of the sweep, as a user would: Ctrl+Enter applies it."""
+    box = visit.tab.get_by_label("Sweep (TOML)")
+    box.fill(text)
+    box.press("Control+Enter")
+
+
+def upload(visit: Visit, name: str, content: bytes) -> None:
+    """Give the page a file, as a user would."""
+    field = visit.tab.locator('[data-testid="stFileUploaderDropzoneInput"]').first
+    field.set_input_files([{"name": name, "mimeType": "text/csv", "buffer": content}])
+
+
+GOOD = b"step,prompt,reward\n" + b"".join(
+    b"%d,p%d,%d\n" % (step, prompt, rollout == 0 and prompt == 1)
+    for step in (1, 2)
+    for prompt in range(3)
+    for rollout in range(4)
+)
+
+
+EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()} | {
+    "Train live": ("train_live", 1),
+    "Browse": ("sweeps", 0),
+    "Sweeps": ("sweeps?view=sweeps", 0),
+    "Start": ("sweeps?view=start", 0),
+    "Settings and results": ("sweeps?view=rates", 1),
+    "Phase map": ("sweeps?view=map", MAPS),
+    "Real models": ("real_models", OPENS_WITH["Real models"]),
+    "Your rollouts": ("your_rollouts?example=yes", 4),
+    "Claims": ("claims", 0),
+}
+
+
+def levels(visit: Visit, unlike: list[str] | None = None) -> list[str]:
+    """The levels of the linked picture's rollouts, in order; unlike: wait for others than these."""
+    rows = visit.tab.locator("#linked [data-rollout]")
+    rows.first.wait_for()
+    for _ in range(PATIENCE // 100):
+        found = rows.evaluate_all(
+            """rows => rows.sort((a, b) => a.dataset.rollout - b.dataset.rollout)
+                .map(row => row.getAttribute('aria-valuenow'))"""
+        )
+        if found != unlike:
+            break
+        visit.tab.wait_for_timeout(100)
+    assert found != unlike
+    return found

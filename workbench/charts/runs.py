@@ -1,0 +1,158 @@
+"""Charts of single runs: their curves one over the other, and many runs over their settings."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from workbench.charts.strategy_style import scales
+from workbench.charts.style import INK, METRICS, Chart, titled
+
+FIELDS = {
+    "strategy": "Strategy",
+    "lr": "Learning rate",
+    "group": "Group size, G",
+    "start.all_zero": "All-zero share at the start",
+    "seed": "Seed",
+}
+"""Settings that parallel coordinates show by a name of their own."""
+MOST_TICKS = 8
+
+
+def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> Chart:
+    """A metric over optimizer steps, one line per run; pinned runs are drawn thick.
+
+    frame: run, label, strategy, seed, lr, step and the metric, one row per run and evaluation.
+    """
+    order, colour, dash, shape = scales(frame)
+    label = METRICS.get(metric, metric)
+    shown = frame.with_columns(
+        value=pl.col(metric).cast(pl.Float64), pinned=pl.col("run").is_in(list(pinned))
+    ).drop_nulls("value")
+    base = alt.Chart(shown).encode(
+        x=alt.X("step:Q", title="Optimizer steps"),
+        y=alt.Y("value:Q", title=textwrap.wrap(label, 30)).scale(zero=False),
+        color=colour,
+        detail="run:N",
+        tooltip=[
+            alt.Tooltip("strategy:N", title="Strategy"),
+            alt.Tooltip("lr:Q", title="Learning rate", format="~g"),
+            alt.Tooltip("seed:Q", title="Seed"),
+            alt.Tooltip("step:Q", title="Step"),
+            alt.Tooltip("value:Q", title=label, format=".4f"),
+            alt.Tooltip("run:N", title="Run"),
+        ],
+    )
+    lines = base.mark_line().encode(
+        strokeDash=dash,
+        order="step:Q",
+        strokeWidth=alt.condition("datum.pinned", alt.value(4), alt.value(1.5)),
+    )
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape)
+    return titled(
+        alt.layer(lines, points),
+        "How did these runs go?",
+        f"{label} against optimizer steps, one line per run of {', '.join(order)}; pinned runs are "
+        "thick.",
+    )
+
+
+def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
+    """Parallel coordinates: one line per run over its settings to what it reached.
+
+    frame: run, strategy, the fields and the metric, one row per run. A field of numbers that are
+    all above 0 and span a decade or more has a logarithmic axis.
+    """
+    names = [*fields, metric]
+    label = {name: FIELDS.get(name, METRICS.get(name, name)) for name in names}
+    places, ticks = [], []
+    for axis, name in enumerate(names):
+        height, marks = _axis(frame[name])
+        places.append(
+            frame.select(
+                "run",
+                "strategy",
+                axis=pl.lit(axis),
+                height=pl.Series(height),
+                value=pl.col(name).cast(pl.String),
+                reached=pl.col(metric).cast(pl.Float64),
+                field=pl.lit(label[name]),
+            )
+        )
+        ticks += [{"axis": axis, "height": at, "value": text} for at, text in marks]
+    points = pl.concat(places)
+    order, colour, dash, _ = scales(frame)
+    x = alt.X("axis:Q", axis=None).scale(domain=[-0.25, len(names) - 0.55], nice=False)
+    y = alt.Y("height:Q", axis=None).scale(domain=[-0.05, 1.12], nice=False)
+    picked = alt.selection_point(fields=["strategy"], bind="legend")
+    lines = (
+        alt.Chart(points)
+        .mark_line(strokeWidth=1.3)
+        .encode(
+            x=x,
+            y=y,
+            detail="run:N",
+            order="axis:Q",
+            color=colour,
+            strokeDash=dash,
+            opacity=alt.condition(picked, alt.value(0.75), alt.value(0.06)),
+            tooltip=[
+                alt.Tooltip("strategy:N", title="Strategy"),
+                alt.Tooltip("field:N", title="Setting"),
+                alt.Tooltip("value:N", title="Value"),
+                alt.Tooltip("reached:Q", title=label[metric], format=".4f"),
+                alt.Tooltip("run:N", title="Run"),
+            ],
+        )
+        .add_params(picked)
+    )
+    heads = pl.DataFrame({"axis": list(range(len(names))), "name": list(label.values())})
+    heads = heads.with_columns(height=pl.lit(0.0), top=pl.lit(1.0), above=pl.lit(1.08))
+    rules = alt.Chart(heads).mark_rule(color=INK).encode(x=x, y=y, y2="top:Q")
+    titles = (
+        alt.Chart(heads)
+        .transform_calculate(height="datum.above")
+        .mark_text(color=INK, fontWeight="bold", limit=190)
+        .encode(x=x, y=y, text="name:N")
+    )
+    marks_ = (
+        alt.Chart(pl.DataFrame(ticks))
+        .mark_text(color=INK, align="left", dx=5)
+        .encode(x=x, y=y, text="value:N")
+    )
+    return titled(
+        alt.layer(rules, lines, marks_, titles).properties(height=360),
+        "Which settings lead where?",
+        f"Parallel coordinates over {', '.join(label.values())}: one line per run, coloured by "
+        f"strategy ({', '.join(order)}).",
+    )
+
+
+def _axis(values: pl.Series) -> tuple[list[float], list[tuple[float, str]]]:
+    """Heights from 0 to 1 of a column's values, and a few of its values with theirs."""
+    if not values.dtype.is_numeric():
+        known = values.cast(pl.String).unique().sort().to_list()
+        at = {name: _share(place, 0, max(len(known) - 1, 1)) for place, name in enumerate(known)}
+        heights = [at[name] for name in values.cast(pl.String).to_list()]
+        return heights, [(at[name], str(name)) for name in known[:MOST_TICKS]]
+    numbers = [float(value) for value in values.to_list()]
+    low, high = min(numbers), max(numbers)
+    log = low > 0 and high >= 10 * low
+
+    def place(value: float) -> float:
+        if log:
+            return _share(math.log(value), math.log(low), math.log(high))
+        return _share(value, low, high)
+
+    known = sorted(set(numbers))
+    if len(known) > MOST_TICKS:
+        known = [low, high] if log else [low, (low + high) / 2, high]
+    return [place(value) for value in numbers], [(place(v), f"{v:.3g}") for v in known]
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return 0.5 if high == low else (value - low) / (high - low)

@@ -1,0 +1,86 @@
+"""Two strategies against each other, in one cell or in two."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from workbench import charts
+from workbench.analysis.answers import compared
+from workbench.analysis.cells import cell_labels, varying_fields
+from workbench.analysis.compare import Side, compare
+from workbench.analysis.tuning import PRIMARY
+from workbench.errors import UserError
+from workbench.pages.address import Address
+from workbench.pages.figure import answer, few_seeds, figure, plain
+from workbench.pages.stored import State, cached_by_store
+
+
+def comparison(view: Address, state: State, frame: pl.DataFrame) -> None:
+    """Two strategies, in one cell or in two, paired by seed."""
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
+    sides = []
+    for place, (column, name) in enumerate(zip(st.columns(2), ("First", "Second"), strict=True)):
+        with column:
+            cell = st.selectbox(
+                f"{name} cell",
+                list(labels),
+                format_func=lambda one: labels[one],
+                **view.one_of(f"cell_{place}", list(labels)),
+            )
+            here = frame.filter(pl.col("cell") == cell)
+            known = charts.in_order(here["strategy"].unique().to_list())
+            strategy = st.selectbox(
+                f"{name} strategy",
+                known,
+                **view.one_of(f"strategy_{place}", known, known[min(1 - place, len(known) - 1)]),
+            )
+        sides.append((here, strategy))
+    (one, first), (two, second) = sides
+    both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
+    differing = varying_fields(both)
+    metrics = [name for name in PRIMARY if name in both.columns and both[name].count()]
+    try:
+        table = compare(
+            both,
+            Side(first, {name: one[name][0] for name in differing}),
+            Side(second, {name: two[name][0] for name in differing}),
+            metrics,
+        )
+    except UserError as problem:
+        st.info(plain(str(problem)))
+        return
+    headline = st.selectbox(
+        "Headline metric",
+        metrics,
+        format_func=lambda name: charts.METRICS.get(name, name),
+        **view.one_of("headline", metrics),
+    )
+    label = charts.METRICS.get(headline, headline)
+    row = table.filter(pl.col("metric") == headline).row(0, named=True)
+    answer(
+        compared(table, first, second, headline, label),
+        [
+            f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: best on "
+            f"{charts.METRICS.get(row['tuned_by'], row['tuned_by'])} of validation users. All test "
+            f"users, after the last step. The numbers of recast compare {first} {second}."
+        ],
+    )
+    few_seeds(int(table["n"].to_numpy().min()))
+    figure(
+        charts.differences(
+            table.select(
+                label=pl.col("metric").replace(dict(charts.METRICS)),
+                setting=pl.lit(f"{first} minus {second}"),
+                value="difference",
+                low="low",
+                high="high",
+                p="p_corrected",
+            ),
+            f"Is {first} better than {second}, each at its own best rate?",
+        ),
+        table,
+        name="comparison",
+        read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
+        "hollow mark is not significant at .05 after correction over these rows.",
+    )
