@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from sim.training.step import Training
 
 from recast.metrics import (
     hit_rate_at_k,
@@ -21,7 +22,6 @@ from sim.paths import target_paths, tuned_temperatures
 from sim.policies.protocol import MLP, Params, Policy
 from sim.policies.transformer import Transformer
 from sim.training.learner import fast_path, general_path
-from sim.training.step import Training
 from sim.training.warm_start import hit_share, solver_prompts, warm_start
 from sim.worlds.replay import replay_world
 from sim.worlds.world import Prompts, World
