@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from sim.training.step import Training
 
 from recast.metrics import (
     hit_rate_at_k,
