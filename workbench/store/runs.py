@@ -460,10 +460,14 @@ def _migrated(key: str, frame: pl.DataFrame) -> bytes:
 
 
 def _versions() -> dict[str, str]:
+    """On what a run's bits depend: versions, and the vector instructions that torch found (as its
+    variable ATEN_CPU_CAPABILITY sets them) with or without MKL."""
     return {
         "recast": version(),
         "torch": torch.__version__,
         "polars": pl.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "mkl": str(torch.backends.mkl.is_available()),
     }
