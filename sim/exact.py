@@ -23,8 +23,9 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
 from recast.loss import LossSettings, pack, strategy_loss
+from recast.signal import build_signal
 from recast.stages.supervised import Evidence
-from recast.strategy import Strategy, build_signal
+from recast.strategy import Strategy
 from recast.structure import level_scores, matched_levels
 from recast.theory.by_hits import DRAWN
 from sim.decoding.sample import path_entropy, path_logp_each

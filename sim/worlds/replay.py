@@ -6,12 +6,13 @@ reporting on the untouched test split. Items that share a semantic ID are one it
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from recast.items import DataFolder, Interaction, read_folder
+from recast.items import Codes, Interaction, read_folder
 from sim.seeds import stream
 from sim.worlds.catalogue import build_catalogue
 from sim.worlds.world import Prompts, World
@@ -31,17 +32,9 @@ def load_replay(
     Raises ValueError as `read_folder` does.
     """
     data = read_folder(folder, category=category)
-    place = {sid: i for i, sid in enumerate(data.sids)}
-    known = {sid for row in data.train for sid in (*row.history, row.target)}
     users = sorted({row.user for row in data.valid})
     order = stream(seed, "validation users").permutation(len(users))
     tuning = {users[i] for i in order[: max(1, round(0.2 * len(users)))]}
-
-    def prompts(rows: tuple[Interaction, ...]) -> Prompts:
-        target = torch.tensor([place[row.target] for row in rows])
-        seen = torch.tensor([row.target in known for row in rows])
-        return Prompts(_context(rows, data), target, slices={"seen": seen, "new": ~seen})
-
     shown = data.test
     if 0 < test_sample < len(shown):
         picked = stream(seed, "test sample").permutation(len(shown))[:test_sample]
@@ -50,13 +43,11 @@ def load_replay(
     overlap = len(test_users & set(users))
     learning = tuple(row for row in data.valid if row.user not in tuning)
     held_out = tuple(row for row in data.valid if row.user in tuning)
-    return World(
-        name=folder.name if category is None else f"{folder.name}/{category}",
-        catalogue=build_catalogue(np.array(data.sids), data.codebook),
-        sft=prompts(data.train),
-        train=prompts(learning),
-        validation=prompts(held_out),
-        test=prompts(shown),
+    return replay_world(
+        folder.name if category is None else f"{folder.name}/{category}",
+        data.sids,
+        data.codebook,
+        {"sft": data.train, "train": learning, "validation": held_out, "test": shown},
         notes=(
             f"{data.items} items, {len(data.sids)} distinct semantic IDs, "
             f"{data.collisions} collisions (a hit means the ID, not the item)",
@@ -68,8 +59,28 @@ def load_replay(
     )
 
 
-def _context(rows: tuple[Interaction, ...], data: DataFolder) -> torch.Tensor:
-    depth, codes = len(data.sids[0]), data.codebook
+def replay_world(
+    name: str,
+    sids: Sequence[Codes],
+    codebook: int,
+    roles: Mapping[str, Sequence[Interaction]],
+    notes: tuple[str, ...] = (),
+) -> World:
+    """The world of a catalogue and of rows by role: sft, train, validation, test."""
+    place = {sid: i for i, sid in enumerate(sids)}
+    known = {sid for row in roles["sft"] for sid in (*row.history, row.target)}
+
+    def prompts(rows: Sequence[Interaction]) -> Prompts:
+        target = torch.tensor([place[row.target] for row in rows])
+        seen = torch.tensor([row.target in known for row in rows])
+        context = _context(rows, len(sids[0]), codebook)
+        return Prompts(context, target, slices={"seen": seen, "new": ~seen})
+
+    found = {role: prompts(rows) for role, rows in roles.items()}
+    return World(name, build_catalogue(np.array(sids), codebook), **found, notes=notes)
+
+
+def _context(rows: Sequence[Interaction], depth: int, codes: int) -> torch.Tensor:
     table = np.zeros((len(rows), 2, depth, codes), dtype=np.float32)
     levels = np.arange(depth)
     for i, row in enumerate(rows):

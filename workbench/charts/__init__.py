@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
+    from workbench.charts.knowing import RUNGS, what_knowing_costs
     from workbench.charts.learnability import signal_counts, weights, what_width_buys
     from workbench.charts.live import regimes_over_training, trade_off
     from workbench.charts.questions import (
@@ -61,6 +62,7 @@ else:
             "exact": ("exact_directions",),
             "trade_offs": ("pareto_front", "phase_map"),
             "learnability": ("signal_counts", "weights", "what_width_buys"),
+            "knowing": ("RUNGS", "what_knowing_costs"),
             "live": ("regimes_over_training", "trade_off"),
             "story": ("group_story", "verdict_map"),
             "strategy_style": ("STYLE", "in_order"),
@@ -96,6 +98,7 @@ __all__ = [
     "PAPER_POINT",
     "PAPER_SHARES",
     "REGIME_LABELS",
+    "RUNGS",
     "STYLE",
     "Chart",
     "advantages",
@@ -130,5 +133,6 @@ __all__ = [
     "waiting_curves",
     "weights",
     "what_if",
+    "what_knowing_costs",
     "what_width_buys",
 ]

@@ -9,7 +9,8 @@ import polars as pl
 
 from workbench.commands.output import FINITE, FORMAT, emit
 from workbench.errors import UserError
-from workbench.spec.experiment import Experiment, change, load_experiment, validated
+from workbench.spec.experiment import Experiment, change, load_experiment
+from workbench.spec.messages import validated
 
 HELD_OUT = 8192
 """Test users of a synthetic world on which a calibrated start is measured, at least."""

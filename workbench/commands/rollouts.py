@@ -63,7 +63,7 @@ def rollouts(
     import torch
 
     from recast.strategies import parse_strategy
-    from sim.training.trainer import train
+    from sim.training.trainer import Hooks, train
     from workbench.diagnosis.logs.write import RolloutLog
     from workbench.execution.tasks import (
         StartTask,
@@ -91,8 +91,7 @@ def rollouts(
             (seed,),
             torch.tensor([lr], dtype=torch.float64),
             spec.train,
-            tick,
+            Hooks(tick, record=partial(RolloutLog(folder).simulated, world)),
             opening=[begun.opening],
-            record=partial(RolloutLog(folder).simulated, world),
         )
     click.echo(f"rollouts: {spec.train.steps} steps in {folder}; recast diagnose {folder}")

@@ -1,13 +1,12 @@
 """A simulated world with a log's regimes, and how strategies rank there.
 
-SFT's length and the sampling temperature are solved (`sim.training.calibrate`) for the all-zero
-share of the log's last third and, where it can be reached, for its share of groups with two hits or
-more.
+The world begins (`workbench.execution.imitation`) with the shares of all-zero groups and of groups
+with two hits or more that the log's last third has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,15 @@ from typing import Any
 import polars as pl
 
 from recast.regimes import REGIMES
-from sim.training.calibrate import Calibration, calibrate, several_hits
+from sim.training.calibrate import Calibration, several_hits
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.summary import edge_warnings, summary
 from workbench.analysis.tuning import HEADLINE, mark_tuned
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.scalars import ScalarRun
 from workbench.errors import UserError
+from workbench.execution.imitation import imitate
 from workbench.execution.runner import run_sweep
-from workbench.execution.tasks import build_policy, build_world
-from workbench.spec.experiment import Experiment, load_experiment
 from workbench.spec.sweep import Sweep
 from workbench.stats.beta_binomial import binomial_share
 from workbench.stats.seeds import LEVEL, holm, least_p
@@ -34,22 +32,6 @@ RIVALS = ("grpo", "repair_only", "recast", "grpo_sft", "sft")
 METRIC = HEADLINE
 SEEDS = 8
 WIDEST = 128
-EDGE = 0.02
-SCENES: tuple[Mapping[str, Any], ...] = (
-    {"world.items": 512},
-    {"world.items": 2048},
-    {"world.items": 4096},
-    {"world.items": 64, "world.noise": 0.05},
-)
-"""Worlds to try, in this order: more items where hits are rarer, clear tastes where they abound."""
-
-NEAR, WITHIN = 0.03, 0.1
-"""How near the share of groups with several hits should come, and must. The search stops at a tenth
-of `WITHIN`, as a log of a few hundred groups knows its share no better; beyond `NEAR` is noted."""
-
-PATIENCE = 600
-"""SFT steps of one try. Samples too hot to hit often enough would take all there are."""
-
 
 WARNING = (
     "A simulator cannot know your policy, your catalogue, or how far your reward is right. It "
@@ -118,69 +100,6 @@ class Ranking:
     notes: tuple[str, ...]
 
 
-def imitate(
-    wanted: Wanted, strategies: Sequence[str] = RIVALS, seeds: int = SEEDS
-) -> tuple[Calibration, Experiment, list[str]]:
-    """Solve for a start with these regimes: its calibration, the experiment that begins there, and
-    what to know of it.
-
-    Raises UserError, saying what stood in the way first, when none of `SCENES` has that all-zero
-    share.
-    """
-    notes = []
-    zero = min(max(wanted.all_zero, EDGE), 1 - EDGE)
-    if zero != wanted.all_zero:
-        notes.append(f"the all-zero share {wanted.all_zero:.1%} is imitated as {zero:.1%}")
-    reasons = []
-    for scene in SCENES:
-        spec = _experiment(scene, zero, 1.0, wanted.group, strategies, seeds)
-        policy, world = build_policy(spec), build_world(spec)
-        for several in (wanted.several, None) if wanted.several + zero < 1 else (None,):
-            try:
-                found = calibrate(
-                    policy,
-                    world,
-                    all_zero=zero,
-                    several=several,
-                    group=wanted.group,
-                    max_steps=PATIENCE,
-                    lr=spec.start.lr,
-                    within=WITHIN,
-                )
-            except ValueError as problem:
-                reasons.append(str(problem))
-                continue
-            gap = found.several - wanted.several
-            if abs(gap) > NEAR:
-                notes.append(
-                    f"{found.several:.1%} of the simulated groups have several hits, "
-                    f"{wanted.several:.1%} of the log's"
-                )
-            heat = round(found.temperature, 4)
-            begun = _experiment(scene, zero, heat, wanted.group, strategies, seeds)
-            return found, begun, notes
-    raise UserError(f"simulate: no world has these regimes; in the first, {reasons[0]}")
-
-
-def _experiment(
-    scene: Mapping[str, Any],
-    all_zero: float,
-    temperature: float,
-    group: int,
-    strategies: Sequence[str],
-    seeds: int,
-) -> Experiment:
-    changes: Mapping[str, Any] = {
-        "strategies": tuple(strategies),
-        "seeds": seeds,
-        "start.all_zero": all_zero,
-        "train.group": group,
-        "train.temperature": temperature,
-        **scene,
-    }
-    return load_experiment("quick", changes)
-
-
 def rank(
     wanted: Wanted,
     store: Path,
@@ -194,7 +113,7 @@ def rank(
     Raises UserError where nothing can be imitated or trained, DiskError when the disk refuses.
     """
     progress(0, 1, "looking for a world with these regimes")
-    found, spec, notes = imitate(wanted, strategies, seeds)
+    found, spec, notes = imitate(wanted.all_zero, wanted.several, wanted.group, strategies, seeds)
     kept = Store(store).prepare()
     outcome = run_sweep(Sweep.model_validate(spec.model_dump()), kept, progress, executor)
     if outcome.failures:

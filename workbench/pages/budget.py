@@ -22,6 +22,7 @@ from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, few_seeds, figure, grid, plain
+from workbench.pages.going_on import going_on
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.report.figures import PAPER_SHARE
 from workbench.studies.evidence import with_setting
@@ -233,3 +234,6 @@ if st.toggle("How long runs need, and what other targets cost", **view.flag("mor
         read="Further right is harder, lower is cheaper. Hollow: some runs never reach that "
         "target. A line ends where half of the runs or more never do.",
     )
+
+st.header("Is it worth going on?")
+going_on(rows, metric, axis)

@@ -11,6 +11,7 @@ from workbench.jobs.lookalike import Lookalike
 from workbench.pages.figure import grid, plain
 from workbench.pages.stored import store_folder
 from workbench.store.runs import Store
+from workbench.studies.prediction import saved
 
 COLUMNS = (
     ("area", "Area", "%.4f"),
@@ -150,6 +151,12 @@ def _show() -> None:
             )
             for note in ranking.notes:
                 st.caption(plain(f"Mind: {note}."))
+            trusted, record = saved.worth("look_alike", "area")
+            st.info(
+                f"Record of such a world against a language model, on this metric: it {record}. "
+                + ("" if trusted else "So no probability is stated for a language model. ")
+                + "`recast predict` prints the whole record, and ranks on your own data folder."
+            )
             st.warning(WARNING)
         case "stopped":
             st.info(running.text)

@@ -18,7 +18,6 @@ import io
 import json
 import logging
 import os
-import platform
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from recast.ledger import RunRecord
 from workbench.errors import DiskError, StoreError
 from workbench.spec.later_fields import completed
 from workbench.store.bin import throw_away
+from workbench.store.encoding import encoded, migrated, versions
 from workbench.store.files import draft_in, publish, remove_abandoned, replace, set_aside, sha256
 from workbench.store.soundness import (
     LARGEST,
@@ -42,7 +41,6 @@ from workbench.store.soundness import (
     fault_of_start,
     sweep_record,
 )
-from workbench.version import version
 
 SCHEMA_VERSION = 2
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
@@ -120,7 +118,7 @@ class Store:
 
         Raises DiskError when the disk refuses; nothing half-written stays visible.
         """
-        content = _encoded(key, record, {**_versions(), **provenance})
+        content = encoded(key, record, {**versions(), **provenance})
         return publish(content, self._runs / key, f".v{SCHEMA_VERSION}.parquet", self.root)
 
     def files(self) -> list[Path]:
@@ -231,7 +229,7 @@ class Store:
         done = 0
         for path in old:
             try:
-                content = _migrated(path.parent.name, pl.read_parquet(path))
+                content = migrated(path.parent.name, pl.read_parquet(path))
             except (KeyError, ValueError, TypeError, RecursionError, pl.exceptions.PolarsError):
                 _log.warning("%s: not a run of an older schema; left as it is", path)
                 continue
@@ -330,12 +328,6 @@ def complaints(root: Path, held: Contents) -> list[str]:
     return lines
 
 
-def config_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Full configuration and provenance inside a run's file."""
-    metadata = pl.read_parquet_metadata(path)
-    return json.loads(metadata["config"]), json.loads(metadata["provenance"])
-
-
 def _listed(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
         return [entry.name for entry in entries]
@@ -402,6 +394,7 @@ def _together(held: Mapping[str, tuple[Path, bytes]]) -> pl.LazyFrame:
         else:
             frames.append(pl.read_parquet(io.BytesIO(content)))
     return (pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()).lazy()
+<<<<<<< HEAD
 
 
 def _encoded(key: str, record: RunRecord, provenance: Mapping[str, Any]) -> bytes:
@@ -471,3 +464,5 @@ def _versions() -> dict[str, str]:
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "mkl": str(torch.backends.mkl.is_available()),
     }
+=======
+>>>>>>> main

@@ -97,6 +97,18 @@ VERDICTS = pl.DataFrame(
         "p": [0.01, 0.5],
     }
 )
+KNOWING = pl.DataFrame(
+    {
+        "cheap": ["look_alike", "replay_mlp"],
+        "dear": ["lm_0.15M"] * 2,
+        "metric": ["area"] * 2,
+        "accuracy": [0.7, 0.9],
+        "low": [0.5, 0.8],
+        "high": [0.8, 0.95],
+        "pairs": [40, 40],
+        "seconds": [20.0, 90.0],
+    }
+)
 RUNS = pl.DataFrame(
     [
         {"run": f"{name} {lr}", "label": name, "strategy": name, "lr": lr, "seed": 0, "step": 5}
@@ -147,6 +159,7 @@ DRAWN = {
     ),
     "waiting_curves": charts.waiting_curves(over("budget", [0.0, 9.0], "waiting"), "rollouts", 0.2),
     "what_if": charts.what_if(WHAT_IF),
+    "what_knowing_costs": charts.what_knowing_costs(KNOWING, "area"),
     "weights": charts.weights(theory.weight_frame(KNOWN, 0.01, 8), 0.01, "shape"),
     "what_width_buys": charts.what_width_buys(theory.reach_frame(KNOWN, 0.01, 0.5, [2, 8])),
 }

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from workbench.commands.diagnose import diagnose as command
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs.read import read_log
-from workbench.diagnosis.lookalike import RIVALS, WARNING, Wanted, imitate, rank, wanted_of
+from workbench.diagnosis.lookalike import RIVALS, SEEDS, WARNING, Wanted, rank, wanted_of
 from workbench.errors import UserError
+from workbench.execution.imitation import imitate
 from workbench.jobs.lookalike import Lookalike
 
 
@@ -38,7 +39,7 @@ def test_a_group_of_one_cannot_be_imitated(tmp_path):
 
 
 def test_the_simulated_start_has_the_regimes_of_the_log():
-    found, spec, notes = imitate(Wanted(0.85, 0.02, 16, 0.8, 0.9))
+    found, spec, notes = imitate(0.85, 0.02, 16, RIVALS, SEEDS)
     assert notes == []
     assert spec.start.all_zero == 0.85
     assert spec.train.temperature == pytest.approx(found.temperature, abs=1e-4)
@@ -48,7 +49,7 @@ def test_the_simulated_start_has_the_regimes_of_the_log():
 
 
 def test_a_log_that_is_sparser_than_the_first_world_gets_a_larger_one():
-    found, spec, _ = imitate(Wanted(0.95, 0.01, 32, 0.9, 0.98))
+    found, spec, _ = imitate(0.95, 0.01, 32, RIVALS, SEEDS)
     assert spec.world.items > 512
     assert found.solved["all_zero"] == pytest.approx(0.95, abs=0.01)
 

@@ -1,0 +1,115 @@
+"""`recast predict` and `recast forecast` as a user meets them."""
+
+from __future__ import annotations
+
+import io
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from workbench.cli import cli
+from workbench.errors import UserError
+from workbench.studies.prediction import saved
+from workbench.studies.prediction.accuracy import LEAST_PAIRS
+from workbench.studies.prediction.ask import answer
+from workbench.studies.prediction.protocol import METRICS
+
+
+def call(*arguments: str) -> str:
+    found = CliRunner().invoke(cli, arguments, catch_exceptions=True)
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found.output
+
+
+def test_alone_it_prints_decision_accuracy_by_rung_and_metric():
+    table = pl.read_csv(io.StringIO(call("predict", "--format", "csv")))
+    assert {"cheap", "dear", "metric", "accuracy", "low", "high", "pairs"} <= set(table.columns)
+    known = table.drop_nulls("accuracy")
+    assert ((known["low"] <= known["accuracy"]) & (known["accuracy"] <= known["high"])).all()
+    assert (known["pairs"] >= LEAST_PAIRS).all()
+    assert saved.dearest() in call("predict")
+
+
+def test_a_rung_speaks_of_language_models_only_where_its_record_allows_it():
+    for row in saved.accuracies().filter(dear=saved.dearest()).iter_rows(named=True):
+        if row["metric"] != "all":
+            good = row["accuracy"] is not None and row["accuracy"] >= 0.9 and row["data_sets"] > 1
+            assert saved.worth(row["cheap"], row["metric"])[0] == good
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--study",), "give its data"),
+        (("--data", "a", "--log", "b"), "give one of them"),
+        (("--data", "a", "--rung", "theory"), "it trains nothing"),
+        (("--data", "/nowhere"), "nowhere"),
+        (("--data", "a", "--data", "b"), "need --study"),
+        (("--data", "a", "--strategy", "grop"), "did you mean 'grpo'"),
+        (("--log", "a", "--rung", "replay_mlp"), "a log has no catalogue"),
+        (("--rung", "pretrained"), "they need --study"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_one_line(arguments, says):
+    with pytest.raises(UserError, match=says) as told:
+        call("predict", *arguments)
+    assert "\n" not in str(told.value)
+
+
+def test_it_ranks_a_made_up_folder_and_says_what_its_word_is_worth(data_folder, tmp_path):
+    said = call(
+        *("predict", "--data", str(data_folder), "--all-zero", "0.6", "--group", "8"),
+        *("--seeds", "2", "--strategy", "sft", "--strategy", "grpo", "--out", str(tmp_path)),
+    )
+    assert "Record of replay_mlp on hr_at_10" in said
+    assert "Cost:" in said
+
+
+def test_probabilities_are_kept_back_where_the_record_is_poor(monkeypatch):
+    import numpy as np
+
+    values = np.random.default_rng(0).normal(size=(3, len(METRICS), 4, 20))
+    users = [str(i) for i in range(20)]
+    monkeypatch.setattr(saved, "worth", lambda *_: (False, "ordered few alike"))
+    poor = answer("replay_mlp", "area", ("a", "b", "c"), values, users)
+    assert poor.pairs["probability"].null_count() == 3
+    monkeypatch.setattr(saved, "worth", lambda *_: (True, "ordered all alike"))
+    monkeypatch.setattr(saved, "slope_of", lambda *_: 2.0)
+    good = answer("replay_mlp", "area", ("a", "b", "c"), values, users)
+    assert (good.pairs["probability"] >= 0.5).all()
+    assert good.table["value"].is_sorted(descending=True)
+
+
+CURVE = "budget,value\n0,0.05\n10,0.06\n20,0.068\n30,0.072\n40,0.075\n"
+
+
+def test_a_forecast_gives_an_interval_a_chance_and_its_record(tmp_path):
+    path = tmp_path / "curve.csv"
+    path.write_text(CURVE)
+    said = call("forecast", str(path), "--end", "120", "--format", "csv")
+    row = pl.read_csv(io.StringIO(said)).row(0, named=True)
+    assert row["low"] < row["forecast"] < row["high"]
+    assert 0 < row["chance"] < 1
+    assert "Is it worth going on?" in call("forecast", str(path), "--end", "120")
+    record = pl.read_csv(io.StringIO(call("forecast", "--format", "csv")))
+    assert (record.filter(of="all")["coverage"] >= 0.85).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "says"),
+    [
+        (CURVE, "40", "not beyond the last budget"),
+        ("budget,value\n0,1\n1,2\n", "9", "2 rows; expected 4"),
+        ("a,b\n1,2\n", "9", "number columns budget and value"),
+        ("budget,value\n0,1\n2,1\n1,1\n3,1\n", "9", "rise from 0"),
+        ("budget,value\n0,1\n2,x\n", "9", "number columns"),
+    ],
+)
+def test_a_curve_that_cannot_be_read_is_one_line(tmp_path, text, end, says):
+    path = tmp_path / "curve.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=says) as told:
+        call("forecast", str(path), "--end", end)
+    assert "\n" not in str(told.value)

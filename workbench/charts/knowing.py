@@ -1,0 +1,71 @@
+"""Chart "What does knowing cost?": decision accuracy of each rung against its processor time."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from workbench.charts.style import INK, METRICS, Chart, log_ticks, titled
+
+RUNGS = {
+    "theory": "theory alone",
+    "look_alike": "look-alike world",
+    "replay_mlp": "replay world, MLP",
+    "replay_mlp_matched": "replay world, MLP, matched hit rate",
+    "replay_transformer": "replay world, transformer",
+    "lm_0.15M": "language model, 0.15M",
+    "lm_1M": "language model, 1M",
+    "lm_4M": "language model, 4M",
+    "pretrained": "pre-trained language model",
+}
+GOAL, COIN = 0.9, 0.5
+
+
+def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
+    """Decision accuracy against one dear rung, a point per cheaper rung.
+
+    frame: cheap, dear, metric, accuracy, low, high, pairs, seconds (of one core per data set); one
+    dear rung; rows without an accuracy are left out.
+    """
+    label = "all metrics together" if metric == "all" else METRICS.get(metric, metric)
+    shown = frame.filter((pl.col("metric") == metric) & pl.col("accuracy").is_not_null())
+    shown = shown.with_columns(rung=pl.col("cheap").replace(RUNGS))
+    dear = RUNGS.get(str(frame["dear"][0]), str(frame["dear"][0]))
+    spent = [s for s in shown["seconds"].to_list() if s and s > 0] or [1.0]
+    low, high = min(spent) / 3, max(spent) * 40
+    x = (
+        alt.X("seconds:Q", title="Processor seconds per data set")
+        .scale(type="log", domain=[low, high], nice=False)
+        .axis(values=log_ticks(low, high), format="~g")
+    )
+    y = alt.Y("accuracy:Q", title="Decision accuracy").scale(domain=[0, 1]).axis(format=".0%")
+    base = alt.Chart(shown).encode(x=x)
+    tips = [
+        alt.Tooltip("rung:N", title="Rung"),
+        *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("accuracy", "low", "high")),
+        alt.Tooltip("pairs:Q", title="Pairs"),
+        alt.Tooltip("seconds:Q", title="Seconds", format=",.3~g"),
+    ]
+    bars = base.mark_rule(strokeWidth=2, color="#0072B2").encode(y="low:Q", y2="high:Q")
+    points = base.mark_point(filled=True, size=110, opacity=1, color="#0072B2").encode(
+        y=y, tooltip=tips
+    )
+    names = base.mark_text(align="left", dx=9, color=INK).encode(y=y, text="rung:N")
+    marks = pl.DataFrame({"accuracy": [GOAL, COIN], "label": ["goal: 90%", "a coin"]})
+    rule = alt.Chart(marks).mark_rule(color=INK, strokeDash=[3, 3]).encode(y="accuracy:Q")
+    said = (
+        alt.Chart(marks)
+        .mark_text(align="right", dx=-4, dy=-7, color=INK)
+        .encode(x=alt.value("width"), y="accuracy:Q", text="label:N")
+    )
+    listed = "; ".join(
+        f"{row['rung']} {row['accuracy']:.0%} for {row['seconds']:.3g} s"
+        for row in shown.iter_rows(named=True)
+    )
+    return titled(
+        alt.layer(rule, said, bars, points, names).properties(height=280),
+        "What does knowing cost?",
+        f"Share of pairs of strategies, different for sure on {dear}, that a cheaper experiment "
+        f"orders alike ({label}), against its processor seconds, with 95% intervals that resample "
+        f"strategies and data sets: {listed or 'nothing measured'}.",
+    )

@@ -1,0 +1,310 @@
+"""`recast predict`: does the workbench predict a language model, and what does it say of a case?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import polars as pl
+
+from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.errors import UserError
+from workbench.execution.forecast import duration
+
+if TYPE_CHECKING:
+    from workbench.studies.prediction.protocol import Case, Plan, Rung
+    from workbench.studies.prediction.study import Study
+
+RUNGS = (
+    "theory",
+    "look_alike",
+    "replay_mlp",
+    "replay_mlp_matched",
+    "replay_transformer",
+    "lm_0.15M",
+    "lm_1M",
+    "lm_4M",
+    "pretrained",
+)
+DEFAULT = ("theory", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M")
+METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "pass_at_32")
+
+
+@click.command()
+@click.option(
+    "--data",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Your data folder (MiniOneRec's layout): ranks strategies there. With --study, several.",
+)
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A training log instead: ranks strategies in a world with its groups.",
+)
+@click.option("--rung", "rungs", multiple=True, type=click.Choice(RUNGS), help="Which experiment.")
+@click.option("--metric", type=click.Choice(METRICS), default="hr_at_10", show_default=True)
+@click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
+@click.option(
+    "--all-zero",
+    type=click.FloatRange(0.02, 0.999),
+    default=None,
+    help="Share of groups without a hit at your start. Default: .95, or the study's own.",
+)
+@click.option(
+    "--hit-rate",
+    type=click.FloatRange(1e-6, 0.9),
+    default=None,
+    help="Share of hits among your start's rollouts: lets replay_mlp_matched start like it.",
+)
+@click.option("--group", type=click.IntRange(2, 128), default=32, show_default=True)
+@click.option("--seeds", type=click.IntRange(1, 100), default=10, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("predictions"),
+    show_default=True,
+    help="Runs are kept here; the same command resumes.",
+)
+@click.option("--start", default=None, help="Model of the rung `pretrained`: folder or hub name.")
+@click.option("--lora", type=click.IntRange(0), default=0, help="Its LoRA rank; 0 = every weight.")
+@click.option("--device", default="cpu", show_default=True, help="Where it trains: cpu or cuda.")
+@click.option("--study", is_flag=True, help="Measure decision accuracy anew on every --data.")
+@click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
+@FORMAT
+def predict(
+    folders: tuple[Path, ...],
+    logs: tuple[Path, ...],
+    rungs: tuple[str, ...],
+    metric: str,
+    names: tuple[str, ...],
+    all_zero: float | None,
+    hit_rate: float | None,
+    group: int,
+    seeds: int,
+    out: Path,
+    start: str | None,
+    lora: int,
+    device: str,
+    study: bool,
+    time_only: bool,
+    style: str,
+) -> None:
+    """Which strategy would win on a language model, and how far can that be trusted?
+
+    Alone: the packaged study's decision accuracy by rung and metric. With --data or --log: ranks
+    strategies for your own case, with a probability per pair where the rung's record allows one.
+    Columns: docs/columns.md.
+    """
+    if study:
+        if "pretrained" in rungs and start is None:
+            raise UserError("--rung pretrained: give its model with --start")
+        given = (start, lora, device) if start is not None else None
+        _study(
+            folders, rungs, names, all_zero, hit_rate, group, seeds, out, given, time_only, style
+        )
+        return
+    if start is not None or "pretrained" in rungs:
+        raise UserError("--start and --rung pretrained: they need --study")
+    if logs and folders:
+        raise UserError("--data and --log: give one of them")
+    if not logs and not folders:
+        _record(style)
+        return
+    if len(folders) > 1 or len(rungs) > 1:
+        raise UserError("one --data and one --rung at a time; several need --study")
+    usual = "replay_mlp" if hit_rate is None else "replay_mlp_matched"
+    rung = rungs[0] if rungs else "look_alike" if logs else usual
+    if logs and rung != "look_alike":
+        raise UserError(f"--rung {rung}: a log has no catalogue; expected look_alike")
+    if rung == "theory":
+        raise UserError("--rung theory: it trains nothing; expected a rung that does")
+    _ask(
+        folders, logs, rung, metric, names, all_zero, hit_rate, group, seeds, out, time_only, style
+    )
+
+
+def _record(style: str) -> None:
+    """The table of decision accuracy by rung and metric."""
+    from workbench.studies.prediction import saved
+
+    table = saved.accuracies()
+    if style != "table":
+        emit(table, style, "")
+        return
+    dear = saved.dearest()
+    mine = table.filter(dear=dear).with_columns(
+        said=pl.when(pl.col("accuracy").is_null())
+        .then(pl.format("- ({} pairs)", "pairs"))
+        .otherwise(
+            pl.format(
+                "{} [{}, {}]",
+                *(pl.col(c).round(2).cast(pl.Utf8) for c in ("accuracy", "low", "high")),
+            )
+        )
+    )
+    wide = mine.pivot("metric", index=["cheap", "seconds"], values="said", maintain_order=True)
+    emit(
+        wide.with_columns(pl.col("seconds").round(1)),
+        style,
+        f"Decision accuracy against {dear}: of the pairs that differ there for sure (p < .05 "
+        "after Holm), the share ordered alike [95%: strategies and data sets resampled]",
+    )
+    whole = mine.filter(metric="all").select("cheap", "pairs", "data_sets", "brier", "seconds")
+    emit(whole, style, f"Pairs behind it, Brier score of the stated probability; {dear} costs "
+         f"{duration(mine['seconds_dear'][0])} of one core per data set")  # fmt: skip
+
+
+def _plan(names: tuple[str, ...], group: int, seeds: int) -> Plan:
+    from recast.strategies import parse_strategy
+    from workbench.studies.prediction.protocol import START, STRATEGIES, Plan
+
+    for name in names:
+        try:
+            parse_strategy(name)
+        except ValueError as problem:
+            raise UserError(f"--strategy: {problem}") from None
+    chosen = tuple(dict.fromkeys(name for name in names if name != START)) or STRATEGIES
+    if len(chosen) < 2:
+        raise UserError("--strategy: expected two or more, or none for the packaged rows")
+    return Plan(group=group, seeds=seeds, strategies=chosen)
+
+
+def _case(folder: Path, plan: Plan, all_zero: float | None, hit_rate: float | None) -> Case:
+    from recast.lm.dataset import load_data
+    from recast.lm.extra import LMError
+    from workbench.studies.prediction.protocol import ALL_ZERO, USUAL, case_of
+
+    try:
+        data = load_data(folder)
+    except LMError as problem:
+        raise UserError(str(problem)) from None
+    share = all_zero if all_zero is not None else ALL_ZERO.get(data.name, USUAL)
+    return case_of(data, plan, share, hit_rate)
+
+
+def _study(
+    folders: tuple[Path, ...],
+    rungs: tuple[str, ...],
+    names: tuple[str, ...],
+    all_zero: float | None,
+    hit_rate: float | None,
+    group: int,
+    seeds: int,
+    out: Path,
+    given: tuple[str, int, str] | None,
+    time_only: bool,
+    style: str,
+) -> None:
+    """Do every rung on every data set, state times first, write and print what came of it."""
+    from workbench.studies.prediction.accuracy import accuracy_table
+    from workbench.studies.prediction.language import Given
+    from workbench.studies.prediction.study import ORDER, Study
+
+    if not folders:
+        raise UserError("--study: give its data with --data DIR, repeatable")
+    plan = _plan(names, group, seeds)
+    cases = tuple(_case(folder, plan, all_zero, hit_rate) for folder in folders)
+    whole = Study(out, cases, plan, Given(*given) if given else None)
+    # Language models first: the look-alike and the theory speak of the dearest start that is there.
+    asked = rungs or DEFAULT
+    wanted = [rung for rung in (*ORDER[2:][::-1], *ORDER[:2]) if rung in asked]
+    for rung in wanted:
+        click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
+    if time_only:
+        return
+    with progress_bar("parts") as progress:
+        for rung in wanted:
+            for case in whole.cases:
+                for _ in whole.do(rung, case, range(seeds), progress):
+                    pass
+    for name, table in (
+        ("pairs", whole.pairs()),
+        ("costs", whole.costs()),
+        ("values", whole.values()),
+    ):
+        table.write_parquet(out / f"prediction-{name}.parquet")
+    emit(accuracy_table(whole.pairs(), ORDER), style, "Decision accuracy of each rung")
+
+
+def _time(whole: Study, rung: str) -> str:
+    """What a rung would take on all cases, from what the packaged study took of one core."""
+    from workbench.studies.prediction import saved
+
+    known = saved.costs().filter(rung=rung)
+    if known.is_empty():
+        return "a time that nobody has measured"
+    scale = len(whole.cases) * len(whole.plan.strategies) / 15
+    return f"{duration(float(known['seconds'].mean() or 0.0) * scale)} of one core"  # type: ignore[arg-type]
+
+
+def _ask(
+    folders: tuple[Path, ...],
+    logs: tuple[Path, ...],
+    rung: str,
+    metric: str,
+    names: tuple[str, ...],
+    all_zero: float | None,
+    hit_rate: float | None,
+    group: int,
+    seeds: int,
+    out: Path,
+    time_only: bool,
+    style: str,
+) -> None:
+    """Rank strategies for one case."""
+    from workbench.studies.prediction import work
+    from workbench.studies.prediction.ask import answer
+    from workbench.studies.prediction.protocol import START
+    from workbench.studies.prediction.small import look_alike
+    from workbench.studies.prediction.study import RATES, Study
+
+    if logs:
+        from workbench.diagnosis.diagnosis import diagnose
+        from workbench.diagnosis.logs.read import read_log
+        from workbench.diagnosis.lookalike import wanted_of
+
+        wanted = wanted_of(diagnose(read_log(list(logs))))
+        plan = _plan(names, wanted.group, seeds)
+        place = out / f"log-{wanted.all_zero:.4f}-{wanted.several:.4f}-{plan.name}"
+        made: Rung = look_alike(wanted.all_zero, wanted.several, plan, RATES[rung])
+        users = [str(i) for i in range(plan.test)]
+    else:
+        plan = _plan(names, group, seeds)
+        case = _case(folders[0], plan, all_zero, hit_rate)
+        whole = Study(out, (case,), plan)
+        click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
+        if time_only:
+            return
+        place, users = whole.place(rung, case), list(case.users)
+    try:
+        if not logs:
+            made = whole.rung(rung, case)
+        with progress_bar("runs") as progress:
+            chosen = work.tune(made, plan, place, progress)
+            for _ in work.report(made, plan, place, chosen, range(seeds)):
+                pass
+    except ValueError as problem:
+        raise UserError(str(problem)) from None
+    held = work.collected(place, plan)
+    assert held is not None
+    found = answer(rung, metric, (START, *plan.strategies), held[0], users)
+    if style != "table":
+        emit(found.pairs, style, "")
+        return
+    emit(found.table, style, f"{metric}, mean of {len(held[1])} seeds on {rung}")
+    told = found.pairs.filter(pl.col("p_holm") < 0.05)
+    click.echo(
+        f"{told.height} of {found.pairs.height} pairs differ there for sure (p < .05, Holm)."
+    )
+    click.echo(f"Record of {rung} on {metric}: it {found.record}.")
+    if not found.trusted:
+        click.echo(
+            "So it is not asked what a language model would do: the ranking above is that of the "
+            "simulated world alone."
+        )
+    click.echo(f"Cost: {duration(work.seconds(place))} of one core.")

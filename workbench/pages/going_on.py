@@ -1,0 +1,37 @@
+"""Whether a run was worth going on with, told from its first third."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from workbench.pages.figure import grid
+from workbench.studies.prediction.curves import SHARE, of_runs, record
+
+
+def going_on(rows: pl.DataFrame, metric: str, axis: str) -> None:
+    """Forecasts of the ends of the shown strategies from their first third, beside the ends."""
+    table = of_runs(rows, metric, axis)
+    if table.is_empty():
+        st.info("A forecast needs four evaluations in the first third of a run.")
+        return
+    whole = record().row(0, named=True)
+    number = st.column_config.NumberColumn
+    grid(
+        table,
+        hide_index=True,
+        column_config={
+            "seen": number("Budget seen", format="%.0f"),
+            "end": number("Budget at the end", format="%.0f"),
+            **{name: number(format="%.4f") for name in ("forecast", "low", "high", "actual")},
+            "chance": number("Chance that going on pays", format="percent"),
+        },
+        alt="Per strategy: the end forecast from its first third with a 90% interval, and the end",
+    )
+    st.caption(
+        f"From the first {SHARE:.0%} of the budget, mean over seeds. It pays to go on where a "
+        f"tenth of what was gained so far is still gained. On {whole['runs']} packaged runs that "
+        f"did not choose the form, {whole['coverage']:.0%} of the ends lay inside their 90% "
+        f"interval, and the median error was {whole['error']:.1%}. For a run of your own: "
+        "`recast forecast FILE --end BUDGET`."
+    )

@@ -1,0 +1,43 @@
+"""What the packaged study says of cheaper experiments: decision accuracy against their cost."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from workbench import charts
+from workbench.pages.address import Address
+from workbench.pages.figure import figure, plain
+from workbench.studies.prediction import saved
+from workbench.studies.prediction.protocol import METRICS
+
+
+def knowing(view: Address) -> None:
+    """The chart of decision accuracy by rung, for one metric, and its numbers."""
+    dear = saved.dearest()
+    name = charts.RUNGS.get(dear, dear)
+    st.write(
+        f"Two strategies that differ for sure on the dearest rung measured ({name}): does a "
+        "cheaper experiment order them alike? One protocol on every rung; three data sets."
+    )
+    choices = ["all", *METRICS]
+    metric = st.selectbox(
+        "Metric that is predicted",
+        choices,
+        format_func=lambda one: "all together" if one == "all" else charts.METRICS.get(one, one),
+        **view.one_of("predicted", choices),
+    )
+    rows = saved.accuracies().filter((pl.col("dear") == dear) & (pl.col("metric") == metric))
+    figure(
+        charts.what_knowing_costs(rows, metric),
+        rows,
+        name="what-knowing-costs",
+        read="Up is right more often, left is cheaper. Half is a coin; a rung below nine in ten is "
+        "not asked about language models by `recast predict`. Bars resample strategies and data "
+        "sets.",
+        width="content",
+    )
+    for rung in rows["cheap"].to_list():
+        _, said = saved.worth(rung, metric) if metric != "all" else (False, "")
+        if said:
+            st.caption(plain(f"{charts.RUNGS.get(rung, rung)}: {said}."))

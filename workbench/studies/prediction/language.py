@@ -1,0 +1,172 @@
+"""The rung of language models: small Qwen3 models from scratch, trained by `recast.lm`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from workbench.studies.prediction.protocol import METRICS, Case, Floats, Plan, Table, start_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from recast.lm.update import Job
+
+SHAPES = {"lm_0.15M": (2, 64), "lm_1M": (4, 128), "lm_4M": (6, 256)}
+"""Layers and width by rung."""
+
+PRETRAINED = "pretrained"
+"""The rung of a model that somebody else trained; it starts where that left it."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A pre-trained start: folder or hub name, LoRA rank (0 = every weight), device."""
+
+    start: str
+    lora: int = 0
+    device: str = "cpu"
+
+
+@dataclass
+class LanguageRung:
+    """Language models of one shape on a case; starts are kept below `folder`."""
+
+    name: str
+    case: Case
+    plan: Plan
+    folder: Path
+    rates: tuple[float, ...]
+    given: Given | None = None
+
+    def __post_init__(self) -> None:
+        self._jobs: dict[int, Job] = {}
+        self._kept: dict[int, dict[str, Tensor]] = {}
+        self._now: Job | None = None
+
+    def start(self, seed: int) -> dict[str, float]:
+        """The start of the seed, warm-started to the case's share where it is not there yet; a
+        given start as it is."""
+        if self.given is not None:
+            from recast.lm.evaluate import from_probability
+
+            self._now = self._fresh(0)
+            shares = from_probability(torch.from_numpy(self.hits()), self.plan.group)
+            return {"steps": 0.0, "all_zero": float(shares["all_zero"].mean())}
+        from recast.lm import checkpoint
+        from recast.lm.models import SmallModel, build_small
+        from recast.lm.trie import build_trie
+        from recast.lm.vocabulary import small_vocabulary
+        from recast.lm.warm_start import warm_start
+
+        data, place = self.case.data, start_of(seed)
+        folder = self.folder / f"start-{place}"
+        if not checkpoint.is_ours(folder):
+            layers, width = SHAPES[self.name]
+            vocabulary = small_vocabulary(data.depth, data.codebook)
+            shape = SmallModel(layers, width, max(1, width // 32), 3 * width)
+            model = build_small(vocabulary, shape, place)
+            trie = build_trie(data.sids)
+            steps, share = warm_start(
+                model,
+                vocabulary,
+                trie,
+                data.sft,
+                data.learning,
+                all_zero=self.case.all_zero,
+                group=self.plan.group,
+                seed=place,
+            )
+            meta = {"steps": steps, "all_zero": share}
+            checkpoint.save_model(folder, model, vocabulary, data.fingerprint, meta)
+        _, manifest = checkpoint.read_manifest(folder)
+        self._now = self._fresh(place)
+        return {name: float(manifest["meta"][name]) for name in ("steps", "all_zero")}
+
+    def run(self, strategy: str, lr: float, seed: int, stops: Sequence[int]) -> Iterator[int]:
+        """Train; see `Rung.run`."""
+        from recast.lm.study import run
+        from recast.lm.update import Diverged, RLTraining
+        from recast.strategies import parse_strategy
+
+        self.start(seed)
+        assert self._now is not None
+        plan = self.plan
+        how = RLTraining(
+            steps=plan.steps,
+            batch=plan.batch,
+            group=plan.group,
+            lr=lr,
+            kl_weight=0.0,
+            skip_idle=True,
+            seed=seed,
+        )
+        try:
+            for stop in run(self._now, parse_strategy(strategy), how, stops):
+                yield stop.step
+        except Diverged:
+            return
+
+    def hits(self) -> Floats:
+        """Hit probabilities at the start's prompts."""
+        from recast.lm.sft import target_logp
+        from recast.lm.warm_start import SOLVER_PROMPTS
+
+        job = self._now
+        assert job is not None
+        prompts, target = job.prompts[:SOLVER_PROMPTS], job.target[:SOLVER_PROMPTS]
+        logp = target_logp(job.model, job.vocabulary, job.trie, prompts, target)
+        return np.asarray(logp.exp().double().cpu().numpy())
+
+    def tuned(self) -> float:
+        """The plan's metric on the tuning users."""
+        from recast.lm.evaluate import tuned_temperatures
+        from recast.lm.sft import target_logps
+        from recast.lm.study import measure
+        from recast.metrics import pass_curve
+
+        job = self._now
+        assert job is not None
+        held = job.evaluation["validation"]
+        if self.plan.metric != "area":
+            return float(measure(job, held, self.plan.group)[self.plan.metric].mean())
+        best = tuned_temperatures(job.model, job.vocabulary, job.trie, held)
+        logp = target_logps(job.model, job.vocabulary, job.trie, held.prompts, held.codes, best)
+        return float(pass_curve(logp.exp())["area"].mean())
+
+    def measured(self) -> Table:
+        """Every metric of every test prompt."""
+        from recast.lm.study import measure
+
+        assert self._now is not None
+        table = measure(self._now, self._now.evaluation["test"], self.plan.group)
+        return {name: table[name].double().numpy() for name in METRICS}
+
+    def _fresh(self, place: int) -> Job:
+        from recast.lm.device import place as where
+        from recast.lm.pretrained import Reading
+        from workbench.real.runs import build_job
+
+        if place not in self._jobs:
+            given = self.given or Given(str(self.folder / f"start-{place}"))
+            job, _ = build_job(
+                given.start,
+                self.case.data,
+                None,
+                where(given.device),
+                Reading(lora=bool(given.lora)),
+                given.lora,
+                reference=False,
+            )
+            self._jobs[place] = job
+            self._kept[place] = {k: v.detach().clone() for k, v in job.model.named_parameters()}
+        job = self._jobs[place]
+        for name, value in job.model.named_parameters():
+            value.data.copy_(self._kept[place][name])
+            value.grad = None
+        return job

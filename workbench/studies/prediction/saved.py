@@ -1,0 +1,77 @@
+"""The packaged results of the study, and what they say of an answer's worth."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import polars as pl
+
+from workbench.studies.prediction.accuracy import GOAL, accuracy_table, judged, slope
+from workbench.studies.prediction.study import ORDER
+
+EXAMPLE = Path(__file__).parents[2] / "example"
+PAIRS, COSTS, VALUES = (
+    EXAMPLE / f"prediction-{name}.parquet" for name in ("pairs", "costs", "values")
+)
+
+
+@cache
+def pairs() -> pl.DataFrame:
+    """Pairs of every rung and data set; see `accuracy.pairs_of`."""
+    return pl.read_parquet(PAIRS)
+
+
+@cache
+def costs() -> pl.DataFrame:
+    """rung, data, seeds, seconds of one core."""
+    return pl.read_parquet(COSTS)
+
+
+@cache
+def values() -> pl.DataFrame:
+    """rung, data, strategy, metric, value."""
+    return pl.read_parquet(VALUES)
+
+
+@cache
+def dearest() -> str:
+    """The dearest rung of the packaged study."""
+    known = set(pairs()["rung"])
+    return next(rung for rung in reversed(ORDER) if rung in known)
+
+
+@cache
+def accuracies() -> pl.DataFrame:
+    """`accuracy.accuracy_table` of the packaged study, with seconds and seconds_dear: mean cost of
+    either rung on one data set."""
+    table = accuracy_table(pairs(), ORDER)
+    mean = costs().group_by("rung").agg(pl.col("seconds").mean())
+    dear = mean.rename({"rung": "dear", "seconds": "seconds_dear"})
+    return table.join(mean.rename({"rung": "cheap"}), on="cheap", how="left").join(
+        dear, on="dear", how="left"
+    )
+
+
+@cache
+def slope_of(rung: str, metric: str) -> float:
+    """The slope of a rung's stated probabilities on a metric, from all packaged data sets."""
+    return slope(judged(pairs(), rung, dearest()).filter(metric=metric))
+
+
+def worth(rung: str, metric: str) -> tuple[bool, str]:
+    """Whether a rung may speak of language models on a metric, and its record in words: it may
+    where its decision accuracy against the dearest rung is at least `accuracy.GOAL` on two data
+    sets or more: one does not tell how it does on another."""
+    rows = accuracies().filter(cheap=rung, dear=dearest(), metric=metric)
+    if rows.is_empty():
+        return False, "has not been measured"
+    row = rows.row(0, named=True)
+    if row["accuracy"] is None:
+        return False, f"has {row['pairs']} pairs that differ for sure on {dearest()}: too few"
+    sets = f"{row['data_sets']} data set{'s' if row['data_sets'] > 1 else ''}"
+    said = (
+        f"ordered {row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}] of {row['pairs']} "
+        f"pairs like {dearest()} on {sets}"
+    )
+    return row["accuracy"] >= GOAL and row["data_sets"] > 1, said

@@ -1,0 +1,223 @@
+"""The study: every rung on every data set, resumable, and what it leaves behind.
+
+Rungs from cheap to dear: theory alone, a look-alike world, the replay world with an MLP and with a
+tiny transformer, language models. What is finished is gathered into two small tables: pairs (see
+`accuracy.pairs_of`) and costs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from workbench.spec.keys import run_key
+from workbench.store.files import replace as write_whole
+from workbench.studies.prediction import work
+from workbench.studies.prediction.accuracy import pairs_of
+from workbench.studies.prediction.language import PRETRAINED, SHAPES, Given, LanguageRung
+from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, Plan, Rung
+from workbench.studies.prediction.small import (
+    MATCHED,
+    SmallRung,
+    look_alike,
+    several_hits,
+    sharpness_of,
+    world_of,
+)
+from workbench.studies.prediction.theory import scores
+
+THEORY, LOOK_ALIKE = "theory", "look_alike"
+SMALL = (LOOK_ALIKE, "replay_mlp", MATCHED, "replay_transformer")
+ORDER = (THEORY, *SMALL, *SHAPES, PRETRAINED)
+"""Rungs from cheap to dear."""
+
+RATES: Mapping[str, tuple[float, ...]] = {
+    **dict.fromkeys(SMALL, (3e-4, 1.2e-3, 5e-3)),
+    **dict.fromkeys((*SHAPES, PRETRAINED), (5e-5, 2e-4, 8e-4)),
+}
+"""Learning rates to choose from: three on every rung that trains, a factor of about four apart."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where everything lies, and on which cases. given: the start of the pre-trained rung."""
+
+    folder: Path
+    cases: tuple[Case, ...]
+    plan: Plan
+    given: Given | None = None
+
+    def place(self, rung: str, case: Case) -> Path:
+        """The folder of a rung on a case; other settings, rates or shares have another one."""
+        start: Any = [case.all_zero, case.hit_rate] if rung == MATCHED else case.all_zero
+        if rung == PRETRAINED and self.given is not None:
+            start = [self.given.start, self.given.lora]
+        settings = {"plan": self.plan.name, "rates": RATES.get(rung, ()), "start": start}
+        return self.folder / rung / f"{case.data.name}-{run_key(settings)[:8]}"
+
+    def rung(self, name: str, case: Case) -> Rung:
+        """A rung on a case. The look-alike needs the hits of the start that it imitates."""
+        if name in (*SHAPES, PRETRAINED):
+            given = self.given if name == PRETRAINED else None
+            place = self.folder / "starts" / name / f"{case.data.name}-{case.all_zero:g}"
+            return LanguageRung(name, case, self.plan, place, RATES[name], given)
+        if name == LOOK_ALIKE:
+            several = several_hits(self.hits(case)[1], self.plan.group)
+            return look_alike(case.all_zero, several, self.plan, RATES[name])
+        sharp = self._sharpness(case) if name == MATCHED else 1.0
+        world = world_of(case)
+        return SmallRung(name, world, case.all_zero, self.plan, RATES[name], sharpness=sharp)
+
+    def _sharpness(self, case: Case) -> float:
+        """Solved once, and kept."""
+        path = self.place(MATCHED, case) / "sharpness.json"
+        if not path.exists():
+            write_whole(json.dumps(sharpness_of(case, self.plan)).encode(), path)
+        return float(json.loads(path.read_text(encoding="utf-8")))
+
+    def hits(self, case: Case) -> tuple[str, Floats]:
+        """The dearest rung that has a start on this case, and its hit probabilities `[P]`; those of
+        the replay world's MLP are made where there are none."""
+        for name in reversed(ORDER):
+            path = self.place(name, case) / "hits.json"
+            if path.exists():
+                found = json.loads(path.read_text(encoding="utf-8"))
+                return name, np.asarray(found["hits"], dtype=np.float64)
+        return "replay_mlp", self.keep_hits("replay_mlp", case)
+
+    def keep_hits(self, name: str, case: Case) -> Floats:
+        """Hit probabilities of the rung's start 0, measured once."""
+        path = self.place(name, case) / "hits.json"
+        if not path.exists():
+            rung = self.rung(name, case)
+            rung.start(0)
+            hits = rung.hits()
+            write_whole(json.dumps({"hits": [float(f"{p:.6g}") for p in hits]}).encode(), path)
+        return np.asarray(json.loads(path.read_text(encoding="utf-8"))["hits"], dtype=np.float64)
+
+    def do(
+        self, name: str, case: Case, seeds: Sequence[int], progress: work.Progress
+    ) -> Iterator[str]:
+        """Whatever is missing of a rung on a case, for these paired seeds."""
+        folder = self.place(name, case)
+        if name == THEORY:
+            self._theory(case)
+            return
+        rung = self.rung(name, case)
+        chosen = work.tune(rung, self.plan, folder, progress)
+        yield from work.report(rung, self.plan, folder, chosen, seeds)
+        if name != LOOK_ALIKE:
+            self.keep_hits(name, case)
+
+    def _theory(self, case: Case) -> None:
+        began = time.process_time()
+        source, hits = self.hits(case)
+        rows = (START, *self.plan.strategies)
+        found = scores(rows, torch.from_numpy(hits), self.plan.group)
+        note = {
+            "start": source,
+            "scores": [[row, metric, value] for (row, metric), value in found.items()],
+            "seconds": time.process_time() - began,
+        }
+        write_whole(json.dumps(note).encode(), self.place(THEORY, case) / "scores.json")
+
+    def pairs(self) -> pl.DataFrame:
+        """The pairs of everything that is finished; see `accuracy.pairs_of`."""
+        rows = (START, *self.plan.strategies)
+        found = []
+        for case in self.cases:
+            theory = self._theory_pairs(case)
+            if theory is not None:
+                found.append(theory)
+            for name in ORDER[1:]:
+                held = work.collected(self.place(name, case), self.plan)
+                if held is not None:
+                    users = self._users(name, case, held[0])
+                    found.append(pairs_of(name, case.data.name, rows, held[0], users))
+        return pl.concat(found) if found else pl.DataFrame()
+
+    def _users(self, name: str, case: Case, values: Floats) -> Sequence[str]:
+        made_up = name == LOOK_ALIKE
+        return [str(i) for i in range(values.shape[-1])] if made_up else case.users
+
+    def costs(self) -> pl.DataFrame:
+        """rung, data, seeds, seconds (processor time: starts, tuning and paired runs)."""
+        found = []
+        for case in self.cases:
+            for name in ORDER:
+                folder = self.place(name, case)
+                if name == THEORY:
+                    path = folder / "scores.json"
+                    if not path.exists():
+                        continue
+                    spent = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+                    seeds = 0
+                else:
+                    held = work.collected(folder, self.plan)
+                    if held is None:
+                        continue
+                    spent, seeds = work.seconds(folder), len(held[1])
+                found.append(
+                    {"rung": name, "data": case.data.name, "seeds": seeds, "seconds": spent}
+                )
+        return pl.DataFrame(found)
+
+    def values(self) -> pl.DataFrame:
+        """rung, data, strategy, metric, value: means over seeds and test prompts."""
+        rows = (START, *self.plan.strategies)
+        found = []
+        for case in self.cases:
+            for name in ORDER[1:]:
+                held = work.collected(self.place(name, case), self.plan)
+                if held is None:
+                    continue
+                mean = held[0].mean((2, 3))
+                found += [
+                    {
+                        "rung": name,
+                        "data": case.data.name,
+                        "strategy": row,
+                        "metric": metric,
+                        "value": float(mean[i, j]),
+                    }
+                    for i, row in enumerate(rows)
+                    for j, metric in enumerate(METRICS)
+                ]
+        return pl.DataFrame(found)
+
+    def _theory_pairs(self, case: Case) -> pl.DataFrame | None:
+        path = self.place(THEORY, case) / "scores.json"
+        if not path.exists():
+            return None
+        note = json.loads(path.read_text(encoding="utf-8"))
+        known = {(row, metric): value for row, metric, value in note["scores"]}
+        rows = [r for r in (START, *self.plan.strategies) if known.get((r, METRICS[0])) is not None]
+        found = []
+        for metric in METRICS:
+            spread = float(np.std([known[row, metric] for row in rows], ddof=1))
+            found += [
+                {
+                    "rung": THEORY,
+                    "data": case.data.name,
+                    "metric": metric,
+                    "first": first,
+                    "second": second,
+                    "difference": known[first, metric] - known[second, metric],
+                    "error": 0.0,
+                    "p_holm": math.nan,
+                    "spread": spread,
+                    "seeds": 0,
+                }
+                for i, first in enumerate(rows)
+                for second in rows[i + 1 :]
+            ]
+        return pl.DataFrame(found)
