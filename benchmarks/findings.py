@@ -3,8 +3,11 @@
     python benchmarks/findings.py            # 4 seeds of each, some minutes
     python benchmarks/findings.py 8 --csv findings.csv
 
-The logs are those of tests/faults.py. A finding that a planted fault rightly brings along counts
-as right, and so does one that is true of a clean log (a made-up run without learning stands still).
+The logs are those of tests/faults.py, made for the checks, and of the tests/stranger_*.py, written
+from trainers' sources and users' reports without a look at them. A finding that a planted fault
+rightly brings along counts as right, and so does one that is true of a clean log (a made-up run
+without learning stands still). Of a stranger's log those findings count that it must or must not
+have; a third kind (what may be said or not) is left out.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import clean_logs
 import faults
 import planted
+import stranger_check
 
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.findings import CHECKS, examine
@@ -45,14 +50,34 @@ def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int]:
             follows = faults.FOLLOWS.get(name, frozenset()) | faults.FLAT | {name}
             right.update(one for one in said if one in follows)
             wrong.update(one for one in said if one not in follows)
-        for kind, make in faults.CLEAN.items():
+        for kind, make in clean_logs.CLEAN.items():
             said = found_in(make(seed), folder)
-            allowed = faults.ALLOWED.get(kind, frozenset()) | faults.FLAT
+            allowed = clean_logs.ALLOWED.get(kind, frozenset()) | faults.FLAT
             clean += 1
             accused += "problem" in said.values()
             right.update(one for one in said if one in allowed)
             wrong.update(one for one in said if one not in allowed)
             clean_alarms.update(one for one in said if one not in allowed)
+    for name, make in stranger_check.CASES.items():
+        place = folder / name
+        place.mkdir()
+        truth = make(place)
+        if truth.refused:
+            continue
+        levels = {one.name: one.level for one in stranger_check.read(place, truth)[1].findings}
+        problems = {one for one, level in levels.items() if level == "problem"}
+        for wanted in truth.must:
+            names = (wanted,) if isinstance(wanted, str) else wanted
+            met = next((one for one in names if one in levels), "")
+            planted_in[met or names[0]] += 1
+            hit[met or names[0]] += bool(met)
+            right[met] += bool(met)
+        barred = problems if truth.clean else problems & set(truth.never)
+        wrong.update(barred)
+        if truth.clean:
+            clean += 1
+            accused += bool(problems)
+            clean_alarms.update(problems)
     rows = [
         {
             "finding": name,

@@ -20,14 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from benchmarks.bombs import BOMBS
+from benchmarks.hostile_commands import COMMAND_LINES, DATA_FOLDERS
 from benchmarks.hostile_inputs import INPUTS, Input
 from benchmarks.visitors import PAGES, at_once, look, resident, server
 
 ROOT = Path(__file__).parents[1]
 MOST_SECONDS, MOST_BYTES, MOST_CHARACTERS = 10.0, 2e9, 300
 PER_WORKER = 50
+ALL = st.integers(0, 9).flatmap(
+    lambda place: {7: COMMAND_LINES, 8: COMMAND_LINES, 9: DATA_FOLDERS}.get(place, INPUTS)
+)
 PATIENCE = 120.0
 """Seconds by the clock after which an input is taken to hang."""
 
@@ -57,7 +62,7 @@ class Verdict:
         reasons = {
             "a traceback": bool(found["trace"]),
             "an exit code of its own": found["code"] not in (0, 1, 2, 3),
-            f"over {MOST_SECONDS:g} s": found["seconds"] > MOST_SECONDS,
+            f"over {MOST_SECONDS:g} s": refused and found["seconds"] > MOST_SECONDS,
             f"over {MOST_BYTES / 1e9:g} GB": found["peak"] > MOST_BYTES,
             "a message that is too long": refused and found["longest"] > MOST_CHARACTERS,
             "a refusal without a message": refused and not found["lines"],
@@ -91,7 +96,7 @@ def generated(count: int, start: int) -> list[Input]:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(INPUTS)
+    @given(ALL)
     def collect(one: Input) -> None:
         found.append(one)
 
@@ -145,7 +150,8 @@ def bombs() -> tuple[list[tuple[str, str]], list[str]]:
     rows, broken = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, write in BOMBS.items():
-            path = write(Path(folder) / name)
+            path = Path(folder) / name
+            write(path)
             began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
             done = subprocess.run(
                 [sys.executable, "-m", "workbench.cli", "diagnose", str(path)],

@@ -38,7 +38,7 @@ BY_NAME = {
     "--device": st.one_of(st.sampled_from(["cpu", "cuda", "cuda:-1", "cuda:9", "meta"]), TEXTS),
     "--category": st.one_of(st.sampled_from(["tiny", "t", "*", "../"]), TEXTS),
 }
-CHEAP = ("--once", "--dry-run", "--executor=serial", "--steps=1", "--store=/dev/null/store")
+CHEAP = ("--once", "--no-run", "--executor=serial", "--steps=1", "--store=/dev/null/store")
 """Options that come first wherever a command has them: what is accepted does little."""
 TEXT_ARGUMENTS = {"first", "second", "name"}
 

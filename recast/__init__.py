@@ -23,9 +23,10 @@ if TYPE_CHECKING:
         supervised_loss,
     )
     from recast.regimes import REGIMES
+    from recast.signal import Signal, build_signal
     from recast.stages.supervised import Evidence
     from recast.strategies import STRATEGIES, parse_strategy
-    from recast.strategy import Signal, Strategy, build_signal, require_inputs
+    from recast.strategy import Strategy, require_inputs
     from recast.structure import matched_levels, structural_score
 else:
     __getattr__ = lazily(
@@ -46,7 +47,8 @@ else:
             ),
             "regimes": ("REGIMES",),
             "strategies": ("STRATEGIES", "parse_strategy"),
-            "strategy": ("Signal", "Strategy", "build_signal", "require_inputs"),
+            "signal": ("Signal", "build_signal"),
+            "strategy": ("Strategy", "require_inputs"),
             "structure": ("matched_levels", "structural_score"),
             "stages.supervised": ("Evidence",),
         },

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recast.signal import Signal
 from recast.stages.repair import anchored
-from recast.strategy import Signal, Strategy
+from recast.strategy import Strategy
 
 
 def account(

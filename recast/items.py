@@ -81,7 +81,7 @@ def read_folder(folder: Path, codebook: int = 256, category: str | None = None) 
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         listed = [read_sid("".join(codes)) for codes in index.values()]
-    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise ValueError(f"{path}: not an index of item -> codes: {problem}") from None
     if not listed:
         raise ValueError(f"{path}: the index holds no items")

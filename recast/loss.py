@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from recast.groups import Origin
+from recast.signal import Signal
 from recast.stage import bind
 from recast.stages.supervised import Evidence
 from recast.stages.surrogate import RATIOS, Terms, surrogate
-from recast.strategy import Denominator, Signal, Strategy
+from recast.strategy import Denominator, Strategy
 
 KLEstimator = Literal["k1", "k2", "k3"]
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from recast.quoting import nearest as nearest
+from recast.quoting import nearest
 
 State = Mapping[str, Tensor]
 """What stages remember from batch to batch, by name."""

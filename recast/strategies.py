@@ -11,8 +11,9 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+from recast.composition import compose
 from recast.quoting import nearest
-from recast.strategy import Strategy, compose
+from recast.strategy import Strategy
 
 _PAIR: dict[str, Any] = {"credit": "sign", "update": "active", "denominator": "prompts"}
 _TARGET_ONLY: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A strategy: one composition of stages, and the signal that it makes of a batch.
+"""A strategy: one composition of stages, and what it needs and asks for.
 
 `recast.strategies` names the published ones. A composition that is not among them needs no
 registration: `Strategy(repair="anchor", credit="grpo")` works wherever a name works, and so does
@@ -8,16 +8,14 @@ the text `"repair=anchor, credit=grpo"`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
-from recast.groups import RolloutGroups
-from recast.stage import Bound, Coupling, Rounds, Stage, State, bind, nearest
+from recast.stage import Bound, Coupling, Rounds, Stage, State, bind
 from recast.stages.credit import CREDITS
 from recast.stages.gate import GATES
 from recast.stages.repair import REPAIRS
@@ -48,10 +46,8 @@ STAGES: Mapping[str, Mapping[str, Stage]] = MappingProxyType(
 # selected rollouts in the actor.
 _DEMANDS = frozenset({"rollouts", "negatives"})
 
-PROBED = 257
-"""Numbers of hits that `probe` looks at, at most."""
-
-_LABELS = ("meaning", "source", "all_zero")
+LABELS = ("meaning", "source", "all_zero")
+"""Fields of `Strategy` that say what it is, and change nothing."""
 
 _CHOICES = {"update": Update, "denominator": Denominator, "anchor_choice": AnchorChoice}
 
@@ -114,7 +110,7 @@ class Strategy:
         return ", ".join(
             f"{f.name}={getattr(self, f.name)}"
             for f in fields(self)
-            if f.name not in _LABELS and (f.name == "credit" or getattr(self, f.name) != f.default)
+            if f.name not in LABELS and (f.name == "credit" or getattr(self, f.name) != f.default)
         )
 
     @cached_property
@@ -257,115 +253,6 @@ class Strategy:
             raise ValueError(reason)
 
 
-@dataclass(frozen=True)
-class Signal:
-    """What the actor learns from one batch.
-
-    groups: after repair `[..., B, G]` (one slot wider where a repair appends); advantage
-    `[..., B, G]`, or `[..., B, G, L]` where credit differs by token; rows: bool `[..., B, G]`, the
-    rollouts that reach the actor; supervised: whether each target is learnt from as well.
-    sampled: the groups before repair. state: for the next batch.
-    """
-
-    groups: RolloutGroups
-    advantage: Tensor
-    rows: Tensor
-    supervised: bool
-    sampled: RolloutGroups
-    state: State = field(default_factory=dict)
-
-    @property
-    def hits(self) -> Tensor:
-        """Hits of each group as sampled; int64 `[..., B]`."""
-        return self.sampled.hit.sum(-1)
-
-    @property
-    def valid(self) -> Tensor:
-        """Rollouts of each group as sampled; int64 `[..., B]`."""
-        return self.sampled.valid.sum(-1)
-
-    @property
-    def active(self) -> Tensor:
-        """Rollouts with a non-zero advantage; bool `[..., B, G]`."""
-        return _active(self.advantage, self.rows)
-
-    @property
-    def count(self) -> Tensor:
-        """Gradient-signal count per group: rollouts with a non-zero advantage, plus one for a
-        supervised target; int64 `[..., B]`."""
-        return self.active.sum(-1) + int(self.supervised)
-
-
-def _active(advantage: Tensor, rows: Tensor) -> Tensor:
-    active = advantage.to(torch.bool)
-    return active.any(-1) if advantage.ndim > rows.ndim else active
-
-
-def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None = None) -> Signal:
-    """Turn rollout groups into a learning signal; shapes as in `Signal`.
-
-    state: what the previous batch's signal returned, for strategies that remember.
-    Raises ValueError when the strategy needs an input that the groups lack.
-
-    >>> import torch
-    >>> from recast import STRATEGIES, RolloutGroups
-    >>> reward = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    >>> score = torch.tensor([[0.1, 0.01, 0.0], [0.1, 1.0, 0.0]])
-    >>> signal = build_signal(STRATEGIES["recast"], RolloutGroups.of(reward, score=score))
-    >>> signal.advantage
-    tensor([[-1.,  0.,  1.],
-            [-1.,  1.,  0.]])
-    >>> signal.groups.origin
-    tensor([[0, 0, 1],
-            [0, 0, 0]], dtype=torch.int8)
-    """
-    require_inputs(strategy, groups.given | {"reference"}, groups.reward.shape[-1])
-    if strategy.needs_binary and not groups.binary:
-        raise ValueError(
-            f"credit={strategy.credit} counts hits: it needs rewards that are 0 or 1; "
-            "threshold them first, or choose another credit"
-        )
-    repair, select, credit = (strategy.stage(kind) for kind in ("repair", "select", "credit"))
-    if not state:
-        state = _fresh(strategy, groups)
-    repaired = repair(groups, state=state)
-    selected = select(repaired, state=state)
-    if not strategy.sends_rows:
-        selected = torch.zeros_like(selected)
-    narrowed = repaired.narrowed(selected)
-    advantage = credit(narrowed, state=state)
-    if groups.hinted is not None:
-        advantage = _beyond_hint(advantage, repaired)
-    after = {
-        **state,
-        **repair.carry(groups, state=state),
-        **select.carry(repaired, state=state),
-        **credit.carry(narrowed, state=state),
-    }
-    if strategy.update == "active":
-        selected = selected & _active(advantage, selected)
-    return Signal(repaired, advantage, selected, strategy.learns_from_target, groups, state=after)
-
-
-def _beyond_hint(advantage: Tensor, groups: RolloutGroups) -> Tensor:
-    """The advantage of codes that were sampled; `[..., B, G, L]`."""
-    assert groups.hinted is not None
-    each = advantage if advantage.ndim > groups.reward.ndim else advantage.unsqueeze(-1)
-    level = torch.arange(groups.depth, device=advantage.device)
-    return torch.where(level >= groups.hinted.unsqueeze(-1), each, 0.0)
-
-
-def _fresh(strategy: Strategy, groups: RolloutGroups) -> State:
-    """The state before the first batch, where the groups are."""
-    if strategy.coupling != "state":
-        return {}
-    prompts = groups.reward.shape[-2]
-    if groups.prompt is not None:
-        prompts = int(groups.prompt.max()) + 1
-    fresh = strategy.start(groups.reward.shape[:-2], prompts)
-    return {name: value.to(groups.reward.device) for name, value in fresh.items()}
-
-
 def missing_input(
     strategy: Strategy, given: Collection[str], group: int | None = None
 ) -> str | None:
@@ -413,74 +300,3 @@ INPUTS: Mapping[str, str] = MappingProxyType(
 @cache
 def _bound(kind: str, text: str) -> Bound:
     return bind(kind, STAGES[kind], text)
-
-
-def compose(text: str) -> Strategy:
-    """A strategy from text such as `"repair=anchor, credit=grpo(eps=1e-4)"`.
-
-    Raises ValueError, one line, for an unknown key or value, and for a composition that learns
-    nothing from any group of binary rewards.
-    """
-    keys = [f.name for f in fields(Strategy) if f.name not in _LABELS]
-    chosen: dict[str, str | float] = {}
-    for part in _parts(text):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if key not in keys or not equals:
-            raise ValueError(f"strategy: unknown key {key!r} in {text!r}; {nearest(key, keys)}")
-        chosen[key] = value
-    if "policy_weight" in chosen:
-        try:
-            chosen["policy_weight"] = float(chosen["policy_weight"])
-        except ValueError:
-            raise ValueError(
-                f"policy_weight: {chosen['policy_weight']!r} is not a number; expected >= 0"
-            ) from None
-    strategy = Strategy(**chosen)  # type: ignore[arg-type]  # checked by Strategy itself
-    width = max(16, strategy.width(16) + 1, strategy.least_group + 1)
-    if not strategy.learns_from_target and not bool((probe(strategy, width).count > 0).any()):
-        raise ValueError(
-            f"strategy: {text!r} gives every rollout of every group of binary rewards an advantage "
-            "of 0; choose a credit that can tell the selected rollouts apart"
-        )
-    return strategy
-
-
-def _parts(text: str) -> list[str]:
-    depth, parts = 0, [""]
-    for letter in text:
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
-
-
-def probe(strategy: Strategy, width: int = 16) -> Signal:
-    """The signal on one batch that holds a group for each number of hits 0..width, or for 64 of
-    them in a wider group, both ends included.
-
-    Of wide groups, for `PROBED` numbers of hits, evenly spaced. Every optional input is made up:
-    one matched code on the first miss, an entropy of 1 nat falling to .5, beams in order. What
-    `compose` and `recast strategies` look at.
-    """
-    slot = torch.arange(width, dtype=torch.float64)
-    hits = torch.linspace(0, width, min(width + 1, PROBED)).round().long().unsqueeze(-1)
-    reward = (slot < hits).to(torch.float64)
-    rank = slot.to(torch.int64).expand_as(reward)
-    matched = torch.where(reward > 0, 4, (slot == hits).to(torch.int64))
-    groups = RolloutGroups.of(
-        reward,
-        score=torch.where(reward > 0, 1.0, 0.01 * (slot == hits)),
-        tie_key=((slot + 0.5) / width).expand_as(reward),
-        length=torch.ones_like(reward),
-        entropy=torch.tensor([1.0, 0.5], dtype=torch.float64).expand(*reward.shape, 2),
-        beam_rank=rank,
-        matched=matched,
-        item=rank,
-        logp=torch.full((*reward.shape, 4), -1.0, dtype=torch.float64),
-        codes=(torch.arange(4) >= matched.unsqueeze(-1)) * (1 + rank.unsqueeze(-1)),
-        prompt=torch.arange(len(reward)),
-        depth=4,
-    )
-    return build_signal(strategy, groups)

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
 from recast.loss import LossSettings, pack, strategy_loss
+from recast.signal import build_signal
 from recast.stages.supervised import Evidence
-from recast.strategy import Strategy, build_signal
+from recast.strategy import Strategy
 from recast.structure import level_scores, matched_levels
 from recast.theory.by_hits import DRAWN
 from sim.decoding.sample import path_entropy, path_logp_each
@@ -39,6 +40,8 @@ LIMIT = 20_000_000
 CHUNK = 100_000
 """Rollouts per call of `build_signal`."""
 PASS_K = 4
+RAREST = 1e-12
+"""How near a hit probability may come to 0 and 1."""
 
 Slope = Callable[[float], float]
 
@@ -97,8 +100,9 @@ def exact_world(
     The target of prompt b is item b modulo N. An item has three codes, or one if flat. Raises
     ValueError for p outside (0, 1), none at all, or items outside 2..8.
     """
-    if not p or not all(0 < value < 1 for value in p):
-        raise ValueError(f"p: expected hit probabilities in (0, 1), got {list(p)}")
+    if not p or not all(RAREST <= value <= 1 - RAREST for value in p):
+        wrong = [value for value in p if not RAREST <= value <= 1 - RAREST][:3]
+        raise ValueError(f"p: expected hit probabilities in (0, 1), {RAREST:g} off, got {wrong}")
     if not 2 <= items <= len(CODES):
         raise ValueError(f"items: expected 2..{len(CODES)}, got {items}")
     codes = np.arange(items)[:, None] if flat else np.array(CODES[:items])
@@ -137,10 +141,11 @@ def why_not_enumerable(strategy: Strategy, world: ExactWorld, group: int) -> str
     except ValueError as problem:
         return str(problem)
     width, batch = strategy.sampled(group), _batch(strategy)
-    groups = world.catalogue.items ** (width * batch)
-    if groups * width * batch > LIMIT:
+    items, drawn = world.catalogue.items, width * batch
+    if drawn > math.log(LIMIT, items) or items**drawn * drawn > LIMIT:
         return (
-            f"{groups:,} batches of {batch} x {width} rollouts are too many; lower G or the items"
+            f"{items}^{drawn} batches of {batch} x {width} rollouts are too many; lower G or the "
+            "items"
         )
     if batch > len(world.p):
         return "it looks at the batch: B = 2 needs two prompts"

@@ -1,4 +1,4 @@
-"""Logs with one planted fault each, and clean ones; what a fault may rightly bring along."""
+"""Logs with one planted fault each, and what a fault may rightly bring along."""
 
 from __future__ import annotations
 
@@ -6,40 +6,28 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from planted import Rows, changed, credited, log, semantic_id
+from planted import LONG, Rows, changed, credited, groups_of, log, semantic_id
+from policy_faults import (
+    all_at_the_limit,
+    answers_grow,
+    answers_loop,
+    answers_shrink,
+    cut_at_one_length,
+    cut_by_finish_reason,
+    engines_differ,
+    entropy_explodes,
+    entropy_goes,
+    entropy_is_going,
+    falls_at_the_end,
+    kl_explodes,
+    queue_too_long,
+    ratios_clipped,
+    reward_is_hacked,
+    stands_still,
+    weights_never_synced,
+)
 
 Fault = Callable[[int], Rows]
-LONG: dict[str, Any] = {"steps": 40, "batch": 8}
-
-
-def groups_of(rows: Rows) -> list[Rows]:
-    """The rows of each group, in the order of the log."""
-    found: dict[tuple[Any, Any], Rows] = {}
-    for row in rows:
-        found.setdefault((row["step"], row["prompt"]), []).append(row)
-    return list(found.values())
-
-
-def with_column(rows: Rows, name: str, value: Callable[[float, np.random.Generator], Any]) -> Rows:
-    """The rows with one more column: a function of how far the run is (0 to 1) and of chance."""
-    rng = np.random.default_rng(7)
-    last = max(row["step"] for row in rows)
-    return [{**row, name: value(row["step"] / last, rng)} for row in rows]
-
-
-def risen(seed: int, start: float, end: float, steps: int = 40, **options: Any) -> Rows:
-    """A run whose mean hit rate moves from start to end."""
-    return [
-        {**row, "step": step, "prompt": f"{step} {row['prompt']}"}
-        for step in range(1, steps + 1)
-        for row in log(
-            1000 * seed + step,
-            steps=1,
-            batch=8,
-            mean=start + (end - start) * step / steps,
-            **options,
-        )
-    ]
 
 
 def constant_reward(seed: int) -> Rows:
@@ -287,119 +275,6 @@ def reward_of_the_prompt(seed: int) -> Rows:
     return made
 
 
-def cut_by_finish_reason(seed: int) -> Rows:
-    return with_column(
-        log(seed), "finish_reason", lambda _, rng: "length" if rng.random() < 0.6 else "stop"
-    )
-
-
-def cut_at_one_length(seed: int) -> Rows:
-    return with_column(log(seed), "tokens", lambda _, rng: int(min(512, rng.lognormal(6, 0.6))))
-
-
-def all_at_the_limit(seed: int) -> Rows:
-    rows = changed(log(seed), lambda _: {"reward": 0.0})
-    return [{**row, "tokens": 256} for row in rows]
-
-
-def answers_shrink(seed: int) -> Rows:
-    return with_column(
-        log(seed, **LONG), "tokens", lambda t, rng: max(1, int(rng.normal(200 * (1 - t) + 3, 10)))
-    )
-
-
-def answers_grow(seed: int) -> Rows:
-    return with_column(
-        log(seed, **LONG), "tokens", lambda t, rng: int(rng.normal(150 + 800 * t, 40))
-    )
-
-
-def answers_loop(seed: int) -> Rows:
-    words = [f"word{n}" for n in range(500)]
-
-    def text(t: float, rng: np.random.Generator) -> str:
-        return (
-            "over and over again we say " * 10
-            if rng.random() < t * 1.2
-            else " ".join(rng.choice(words, 60))
-        )
-
-    return with_column(log(seed, **LONG), "prediction", text)
-
-
-def entropy_goes(seed: int) -> Rows:
-    return with_column(
-        log(seed, **LONG), "entropy", lambda t, rng: float(2 * np.exp(-5 * t) + 0.01 * rng.random())
-    )
-
-
-def entropy_is_going(seed: int) -> Rows:
-    return with_column(
-        log(seed, **LONG), "entropy", lambda t, rng: float(np.exp(-1.6 * t) * rng.uniform(0.9, 1.1))
-    )
-
-
-def entropy_explodes(seed: int) -> Rows:
-    return with_column(
-        log(seed, **LONG), "entropy", lambda t, rng: float(0.4 + 4 * t**3 + 0.05 * rng.random())
-    )
-
-
-def kl_explodes(seed: int) -> Rows:
-    return with_column(
-        log(seed, **LONG), "kl", lambda t, rng: float(0.01 + 20 * t**6 * rng.random())
-    )
-
-
-def engines_differ(seed: int) -> Rows:
-    rows = with_column(
-        log(seed, **LONG), "rollout_log_probs", lambda _, rng: (-rng.exponential(1, 12)).tolist()
-    )
-    rng = np.random.default_rng(seed)
-    return [
-        {**row, "log_probs": (np.array(row["rollout_log_probs"]) + rng.normal(0, 0.3, 12)).tolist()}
-        for row in rows
-    ]
-
-
-def weights_never_synced(seed: int) -> Rows:
-    return with_column(
-        log(seed, **LONG), "logprob_diff", lambda t, rng: float(0.4 * t * rng.uniform(0.8, 1.2))
-    )
-
-
-def ratios_clipped(seed: int) -> Rows:
-    return with_column(log(seed, **LONG), "clip_ratio", lambda _, rng: float(rng.uniform(0.3, 0.6)))
-
-
-def queue_too_long(seed: int) -> Rows:
-    return with_column(log(seed, **LONG), "staleness", lambda _, rng: int(rng.integers(5, 12)))
-
-
-def stands_still(seed: int) -> Rows:
-    return log(seed, steps=60, batch=16, mean=0.3)
-
-
-def falls_at_the_end(seed: int) -> Rows:
-    rows = risen(seed, 0.3, 0.6)
-    rng = np.random.default_rng(seed)
-    return changed(
-        rows, lambda row: {"reward": row["reward"] * (row["step"] < 37 or rng.random() < 0.1)}
-    )
-
-
-def reward_is_hacked(seed: int) -> Rows:
-    rng = np.random.default_rng(seed)
-    rows = risen(seed, 0.6, 0.2)
-    return changed(
-        rows,
-        lambda row: {
-            "outcome": row["reward"],
-            "reward": row["reward"] + 2 * float(rng.random() < row["step"] / 40),
-        },
-    )
-
-
 FAULTS: Mapping[Fault, str] = {
     constant_reward: "constant_reward",
     format_guard_by_its_column: "format_guard",
@@ -477,96 +352,3 @@ FOLLOWS: Mapping[str, frozenset[str]] = {
 
 FLAT = frozenset({"plateau"})
 """Made-up logs do not learn: that they stand still is true of all that are long enough."""
-
-REGIMES: Mapping[str, dict[str, Any]] = {
-    "sparse": {"mean": 0.25, "spread": 0.1},
-    "balanced": {"mean": 0.4, "spread": 0.2},
-    "easy": {"mean": 0.7, "spread": 0.1},
-    "wide": {"mean": 0.15, "spread": 0.1, "group": 32, "batch": 8},
-    "narrow": {"mean": 0.5, "spread": 0.02, "group": 4},
-    "same prompts": {"mean": 0.4, "spread": 0.2, "repeat": True},
-    "few items": {"mean": 0.4, "spread": 0.2, "items": 5},
-}
-
-
-def healthy(seed: int) -> Rows:
-    """A run that learns and logs all that one could wish for, all of it in order."""
-    rows = risen(seed, 0.25, 0.6)
-    for name, value in {
-        "entropy": lambda t, rng: float(0.8 - 0.3 * t + 0.05 * rng.random()),
-        "kl": lambda t, rng: float(0.001 + 0.05 * t * rng.random()),
-        "tokens": lambda t, rng: int(min(1023, rng.lognormal(5 + 0.3 * t, 0.4))),
-        "finish_reason": lambda _, rng: "length" if rng.random() < 0.02 else "stop",
-        "logprob_diff": lambda _, rng: float(rng.exponential(0.005)),
-        "clip_ratio": lambda _, rng: float(rng.exponential(0.01)),
-        "staleness": lambda _, rng: int(rng.integers(0, 2)),
-    }.items():
-        rows = with_column(rows, name, value)
-    return rows
-
-
-def healthy_shaped(seed: int) -> Rows:
-    """Accuracy and a format point that everyone gets, accuracy rising."""
-    return changed(
-        risen(seed, 0.3, 0.6),
-        lambda row: {"accuracy": row["reward"], "reward": row["reward"] + 0.1},
-    )
-
-
-def healthy_ratings(seed: int) -> Rows:
-    """A score between 0 and 1 that rises."""
-    rng = np.random.default_rng(seed)
-    return changed(
-        risen(seed, 0.3, 0.6),
-        lambda row: {"reward": float(rng.beta(2 + row["step"] / 10, 5))},
-    )
-
-
-def healthy_penalties(seed: int) -> Rows:
-    """Never a positive reward; penalties become smaller."""
-    rng = np.random.default_rng(seed)
-    return changed(
-        risen(seed, 0.3, 0.6),
-        lambda row: {"reward": -float(rng.exponential(300 / row["step"]))},
-    )
-
-
-def labels(seed: int) -> Rows:
-    """A classification: answers are one of four words."""
-    words = ("cat", "dog", "bird", "fish")
-    rng = np.random.default_rng(seed)
-    return credited(
-        [
-            {
-                **{name: row[name] for name in ("step", "prompt")},
-                "reward": row["reward"],
-                "prediction": words[0] if row["reward"] else str(rng.choice(words[1:])),
-            }
-            for row in log(seed, mean=0.6, spread=0.5)
-        ]
-    )
-
-
-def group_by_step(seed: int) -> Rows:
-    """G is 4 in every third step, by design."""
-    return credited([row for i, row in enumerate(log(seed)) if row["step"] % 3 or i % 8 < 4])
-
-
-CLEAN: Mapping[str, Fault] = {
-    **{
-        name: lambda seed, options=options: log(100 + seed, **options)
-        for name, options in REGIMES.items()
-    },
-    "learns, all columns": healthy,
-    "two rewards": healthy_shaped,
-    "ratings": healthy_ratings,
-    "penalties": healthy_penalties,
-    "labels": labels,
-    "G by step": group_by_step,
-}
-
-ALLOWED: Mapping[str, frozenset[str]] = {
-    "ratings": frozenset({"no_raw_outcome"}),
-    "penalties": frozenset({"no_raw_outcome"}),
-}
-"""Notes that are true of a clean log."""

@@ -139,3 +139,36 @@ def regimes_of(rows: Rows, column: str = "reward") -> dict[str, float]:
         )  # fmt: skip
     names = ("all_zero", "single_hit", "multi_hit", "saturated")
     return {name: kinds.count(name) / len(kinds) for name in names}
+
+
+LONG: dict[str, Any] = {"steps": 40, "batch": 8}
+
+
+def groups_of(rows: Rows) -> list[Rows]:
+    """The rows of each group, in the order of the log."""
+    found: dict[tuple[Any, Any], Rows] = {}
+    for row in rows:
+        found.setdefault((row["step"], row["prompt"]), []).append(row)
+    return list(found.values())
+
+
+def with_column(rows: Rows, name: str, value: Callable[[float, np.random.Generator], Any]) -> Rows:
+    """The rows with one more column: a function of how far the run is (0 to 1) and of chance."""
+    rng = np.random.default_rng(7)
+    last = max(row["step"] for row in rows)
+    return [{**row, name: value(row["step"] / last, rng)} for row in rows]
+
+
+def risen(seed: int, start: float, end: float, steps: int = 40, **options: Any) -> Rows:
+    """A run whose mean hit rate moves from start to end."""
+    return [
+        {**row, "step": step, "prompt": f"{step} {row['prompt']}"}
+        for step in range(1, steps + 1)
+        for row in log(
+            1000 * seed + step,
+            steps=1,
+            batch=8,
+            mean=start + (end - start) * step / steps,
+            **options,
+        )
+    ]

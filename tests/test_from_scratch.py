@@ -19,7 +19,7 @@ from recast.structure import level_scores
 from sim.general.step import collect, updates
 from sim.policies.mlp import MLP
 from sim.settings import Training
-from sim.training.trainer import train
+from sim.training.trainer import Hooks, train
 from sim.training.warm_start import warm_start
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
@@ -154,7 +154,8 @@ def test_its_curve_is_the_simulator_s(plain, world, plain_world, start, plain_st
     (the simulator evaluates in float32), and the curve moves."""
     how = Training(steps=40, batch=12, group=16, evaluations=10, curve_prompts=0)
     rate = torch.tensor([0.003], dtype=torch.float64)
-    (run,) = train(POLICY, world, start, STRATEGIES[name], (1,), rate, how, record=lambda *_: None)
+    hooks = Hooks(record=lambda *_: None)
+    (run,) = train(POLICY, world, start, STRATEGIES[name], (1,), rate, how, hooks)
     rows = [r for r in run.rows if r["split"] == "test" and r["slice"] == "all"]
     curve = plain.train(plain_world, plain_start, getattr(plain, name), 40, 1, 0.003)
     assert [point[0] for point in curve] == [row["step"] for row in rows]

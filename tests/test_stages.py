@@ -15,8 +15,9 @@ import torch
 
 from recast import STRATEGIES, build_signal, parse_strategy
 from recast.adapters.limits import why_not_estimator, why_not_trl, why_not_verl
+from recast.signal import probe
 from recast.stage import WIDEST, Rounds, Stage, bind
-from recast.strategy import STAGES, probe
+from recast.strategy import STAGES
 from recast.theory.by_hits import why_undefined
 from sim.exact import exact_world
 from sim.general.step import collect

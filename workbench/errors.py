@@ -30,5 +30,5 @@ class LogError(UserError):
         self.columns = tuple(columns)
 
 
-class TooMuch(LogError):
-    """A log that takes more memory or time than reading one may take."""
+class Refused(LogError):
+    """A log that is not to be read: no regular file, or beyond the ceilings of memory and time."""

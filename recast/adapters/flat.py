@@ -10,8 +10,9 @@ from torch import Tensor
 from recast.adapters.limits import why_not_estimator
 from recast.adapters.verl_batch import places
 from recast.groups import RolloutGroups
+from recast.signal import build_signal
 from recast.strategies import parse_strategy
-from recast.strategy import Strategy, build_signal
+from recast.strategy import Strategy
 
 
 def flat_advantages(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from recast.groups import regime
 from recast.regimes import REGIMES
+from recast.signal import Signal
 from recast.stages.repair import anchored
-from recast.strategy import Signal
 
 GIVEN = frozenset({"target", "tie_key", "length", "matched", "depth", "score"})
 """Inputs of strategies that every adapter fills."""

@@ -47,9 +47,10 @@ from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
 from recast.loss import denominator
+from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.strategies import parse_strategy
-from recast.strategy import Signal, Strategy, build_signal
+from recast.strategy import Strategy
 from recast.structure import leading, level_scores
 
 PHASES = 1024

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from recast.loss import denominator
+from recast.signal import Signal
 from recast.stages.supervised import Evidence
-from recast.strategy import Signal, Strategy
+from recast.strategy import Strategy
 
 MARK, HITS, VALID = "target_row", "target_hits", "target_valid"
 """Columns of a micro-batch: 1.0 where a row carries a target; hits and rollouts of its group."""

@@ -15,9 +15,10 @@ from torch import Tensor
 from recast.adapters.limits import why_not_verl as why_not
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
+from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.stages.supervised import Evidence
-from recast.strategy import Signal, Strategy, build_signal
+from recast.strategy import Strategy
 from recast.structure import leading, level_scores
 
 MODE = "recast_sync"

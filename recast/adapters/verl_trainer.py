@@ -33,9 +33,9 @@ from torch import Tensor
 
 from recast.adapters.sampled import described
 from recast.adapters.verl_batch import MODE, places, refuse, shape_batch, slopes
+from recast.signal import Signal
 from recast.stage import State
 from recast.strategies import parse_strategy
-from recast.strategy import Signal
 
 SUPPORTED = "0.9"
 

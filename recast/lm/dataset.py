@@ -139,6 +139,8 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
         rows: list[Interaction] = []
         for path in found:
             try:
+                if not path.is_file():
+                    raise ValueError("no regular file")
                 names = set(parquet.read_schema(path).names)
                 wanted = ["uuid", "messages", *({"source"} & names)]
                 table = parquet.read_table(path, columns=wanted).to_pylist()

@@ -154,12 +154,6 @@ def measure(rig: Rig, shapes: Shapes, progress: Progress = lambda *_: None) -> l
     return found
 
 
-def token_model(prompt: int, group: int, width: int, depth: int = DEPTH) -> float:
-    """(P + (L - 1) G) / (P + (L - 1) U): how many times fewer tokens U rows cost than G, with a
-    shared prefix."""
-    return (prompt + (depth - 1) * group) / (prompt + (depth - 1) * width)
-
-
 def made_up(
     tokens: int, batch: int, vocabulary: Vocabulary, items: int = ITEMS
 ) -> tuple[Trie, list[list[Codes]], list[Codes]]:

@@ -20,9 +20,10 @@ from recast.lm.prefix import CausalLM
 from recast.lm.seeds import batch_indices, uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.signal import Signal, build_signal
 from recast.stage import MOST_ROUNDS, State
 from recast.stages.gate import Visit
-from recast.strategy import Signal, Strategy, build_signal, missing_input
+from recast.strategy import Strategy, missing_input
 from recast.structure import level_scores, matched_levels
 
 Search = Literal["sample", "beam"]

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator, on_policy_weight
-from recast.strategy import Strategy, build_signal, probe
+from recast.signal import build_signal, probe
+from recast.strategy import Strategy
 
 NOT_IN_HITS: Mapping[str, str] = MappingProxyType(
     {

@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from recast.loss import policy_loss
+from recast.signal import build_signal
 from recast.stages.supervised import Evidence
 from recast.strategies import parse_strategy
-from recast.strategy import Strategy, build_signal
+from recast.strategy import Strategy
 from recast.theory.by_hits import ByHits, by_hits, groups_of
 from recast.theory.learnability import binomial_pmf, hit_probability
 

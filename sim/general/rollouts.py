@@ -15,8 +15,9 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
 from recast.loss import Rows
+from recast.signal import Signal
 from recast.stage import MOST_ROUNDS
-from recast.strategy import Signal, Strategy
+from recast.strategy import Strategy
 from recast.structure import level_scores, matched_levels
 from sim.decoding.beam import beam
 from sim.decoding.sample import path_entropy, path_logp, sample, sample_each

@@ -16,10 +16,11 @@ from torch import Tensor
 from recast import accounting
 from recast.groups import RolloutGroups
 from recast.loss import Rows, pack, strategy_loss
+from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.stages.gate import Visit
 from recast.stages.supervised import Evidence
-from recast.strategy import Signal, Strategy, build_signal
+from recast.strategy import Strategy
 from sim.decoding.sample import path_logp
 from sim.general.rollouts import Batch, Roller
 from sim.policies.protocol import Params, Policy

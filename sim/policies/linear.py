@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sim.policies.nodes import Params, Rows, encode_by_table, encode_by_table_backward
+from sim.policies.nodes import Params, Rows
 from sim.seeds import normals
 from sim.worlds.catalogue import Bucket, Catalogue
 
@@ -26,10 +26,6 @@ class _Linear:
         table = params[self.weights]
         return torch.bmm(context, table.flatten(2)).view(*context.shape[:2], *table.shape[2:])
 
-    def encode_rows(self, params: Params, context: Tensor) -> Tensor:
-        table = params[self.weights]
-        return encode_by_table(context, table).view(-1, *table.shape[2:])
-
     def backward_rows(
         self,
         params: Params,
@@ -41,9 +37,6 @@ class _Linear:
         dencoded: Tensor,
     ) -> None:
         dencoded.view(-1, dlogits.shape[1]).index_add_(0, saved, dlogits)
-
-    def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
-        encode_by_table_backward(context, dencoded, grads[self.weights])
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,6 @@ class MLP:
         bias = params["bias"][:, level][:, bucket.code].unsqueeze(-1)
         return affine_tanh(encoded.transpose(1, 2).unsqueeze(1), nodes.unsqueeze(-1), head, bias)
 
-    def encode_rows(self, params: Params, context: Tensor) -> Tensor:
-        runs, prompts = context.shape[:2]
-        bounds = range(0, runs * prompts + 1, prompts)
-        return segment_products(context.flatten(0, 1), params["input"], bounds)
-
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
     ) -> tuple[Tensor, Tensor]:
@@ -117,8 +112,3 @@ class MLP:
         inside.addcmul_(inside * saved, saved, value=-1.0)
         grads["node"].flatten(0, 1).index_add_(0, rows.node(catalogue), inside)
         dencoded.index_add_(0, rows.prompt, inside)
-
-    def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
-        runs, prompts = context.shape[:2]
-        bounds = range(0, runs * prompts + 1, prompts)
-        segment_outer(context.flatten(0, 1), dencoded, bounds, grads["input"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,9 +58,6 @@ class NodePolicy(Protocol):
     encoded is `[R B, ...]`; saved is whatever the backward pass wants back.
     """
 
-    def encode_rows(self, params: Params, context: Tensor) -> Tensor:
-        """`[R, B, D]` features -> `[R B, ...]`."""
-
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
     ) -> tuple[Tensor, Tensor]:
@@ -78,9 +75,6 @@ class NodePolicy(Protocol):
     ) -> None:
         """Add the gradient of `dlogits` `[n, K]` to grads `[R, ...]` and to dencoded."""
 
-    def encode_backward(self, context: Tensor, dencoded: Tensor, grads: Params) -> None:
-        """Add the gradient of the encoding to grads."""
-
 
 SMALL = 200_000
 """Multiplications of one product up to which numpy does it: on one thread, with less overhead than
@@ -90,26 +84,13 @@ _quietly = np.errstate(over="ignore", invalid="ignore")
 
 
 @_quietly
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right for the matrices of one run, bit for bit the same wherever they lie;
-    `[n, k]`, `[k, m]` -> `[n, m]`."""
-    out = left.new_empty(left.shape[0], right.shape[1])
-    _product(left.numpy(), right.numpy(), out.numpy())
-    return out
-
-
-@_quietly
 def segment_products(left: Tensor, right: Tensor, bounds: Sequence[int]) -> Tensor:
     """Rows `[n, p]` of each segment times the matrix of that segment, right `[S, p, q]`; `[n, q]`.
 
-    Every product is what `product` gives for its segment alone.
+    Every product is what its segment gives alone.
     """
     out = left.new_empty(left.shape[0], right.shape[2])
     a, b, to = left.numpy(), right.numpy(), out.numpy()
-    if _even(bounds) and bounds.step * right.shape[1] * right.shape[2] <= SMALL:
-        shape = (len(b), bounds.step, -1)
-        np.matmul(a.reshape(shape), b, out=to.reshape(shape))
-        return out
     for i, (first, last) in enumerate(pairwise(bounds)):
         if first < last:
             _product(a[first:last], b[i], to[first:last])
@@ -122,10 +103,6 @@ def segment_outer(left: Tensor, right: Tensor, bounds: Sequence[int], out: Tenso
     segments without rows are left as they are."""
     a, b, to = left.numpy(), right.numpy(), out.numpy()
     per_row = left.shape[1] * right.shape[1]
-    if _even(bounds) and bounds.step * per_row <= SMALL:
-        shape = (len(to), bounds.step, -1)
-        to += np.matmul(a.reshape(shape).transpose(0, 2, 1), b.reshape(shape))
-        return
     piece = max(1, SMALL // per_row)
     for i, (first, last) in enumerate(pairwise(bounds)):
         for start in range(first, last, piece):
@@ -148,22 +125,6 @@ def _product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
 def _large(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """By torch, whose bits depend on how operands lie: so they are copied where they must be."""
     return torch.mm(*(_aligned(torch.from_numpy(x)) for x in (left, right))).numpy()
-
-
-def _even(bounds: Sequence[int]) -> TypeGuard[range]:
-    """Whether all segments have the same number of rows, by construction."""
-    return isinstance(bounds, range)
-
-
-def encode_by_table(context: Tensor, table: Tensor) -> Tensor:
-    """`[R, B, D]` features times a table `[R, D, ...]` of each run: `[R B, everything else]`."""
-    return torch.cat(list(map(product, context, table.flatten(2))))
-
-
-def encode_by_table_backward(context: Tensor, dencoded: Tensor, grad: Tensor) -> None:
-    """Add the gradient of `encode_by_table` to that of its table, `[R, D, ...]`."""
-    for run, part in enumerate(dencoded.view(*context.shape[:2], -1)):
-        grad[run] += product(context[run].t(), part).view_as(grad[run])
 
 
 def tanh_(x: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
-from recast.strategy import Strategy, build_signal
+from recast.signal import build_signal
+from recast.strategy import Strategy
 from recast.structure import level_scores
 from sim.seeds import stream
 

@@ -13,8 +13,9 @@ import torch
 
 from recast.groups import Origin, RolloutGroups
 from recast.loss import LossSettings, Rows, pack, strategy_loss
+from recast.signal import Signal, build_signal
 from recast.stages.repair import anchored
-from recast.strategy import Signal, Strategy, build_signal
+from recast.strategy import Strategy
 from recast.structure import level_scores
 from sim.seeds import stream
 from sim.shortcuts.hits import random_groups

@@ -22,7 +22,8 @@ import torch
 
 from recast.groups import RolloutGroups
 from recast.loss import LossSettings
-from recast.strategy import Strategy, build_signal
+from recast.signal import build_signal
+from recast.strategy import Strategy
 from sim.shortcuts.hits import HitTable, hit_table
 from sim.shortcuts.levels import depends_on_levels_alone
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-import torch
 from torch import Tensor
 
 from recast.strategy import Strategy
@@ -38,6 +37,32 @@ class TrainedRun:
     evaluating: float = field(default=0.0, compare=False)
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller is told while runs train; whatever it raises stops the training.
+
+    progress: after each step, the number of run-steps done. watch: after each evaluation, a run's
+    index and its new rows. record: each step, from 1, and what was rolled out in it; it needs a
+    single run, which then takes the general path. look: a run's index, the step and the parameters
+    that were evaluated, `[1, ...]`.
+    """
+
+    progress: Callable[[int], None] = lambda _: None
+    watch: Callable[[int, list[Row]], None] = lambda *_: None
+    record: Callable[[int, Collected], None] | None = None
+    look: Callable[[int, int, Params], None] | None = None
+
+    def of(self, run: int) -> Hooks:
+        """The hooks of one run that trains alone, by its index among its siblings."""
+        look = self.look
+        return Hooks(
+            self.progress,
+            lambda _, rows: self.watch(run, rows),
+            self.record,
+            None if look is None else lambda _, step, params: look(run, step, params),
+        )
+
+
 def train(
     policy: Policy,
     world: World,
@@ -46,124 +71,131 @@ def train(
     seeds: tuple[int, ...],
     rates: Tensor,
     how: Training,
-    progress: Callable[[int], None] = lambda _: None,
-    watch: Callable[[int, list[Row]], None] = lambda *_: None,
+    hooks: Hooks = Hooks(),
     opening: Sequence[Snapshot] | None = None,
-    record: Callable[[int, Collected], None] | None = None,
-    look: Callable[[int, int, Params], None] | None = None,
 ) -> list[TrainedRun]:
     """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
 
-    opening: the evaluation of each run's start, when the caller has it already. `progress` is
-    called after each step with the number of run-steps done, `watch` after each evaluation with a
-    run's index and its new rows; either may raise to stop the training. `record` gets each step,
-    from 1, and what was rolled out in it; it needs a single run, which then takes the general path.
-    `look` gets a run's index, the step and the parameters that were evaluated, `[1, ...]`.
-    Raises ValueError for a target that is not in the catalogue, for several runs to record, and
-    where `how` asks for expected updates that do not exist or would have to be recorded.
+    opening: the evaluation of each run's start, when the caller has it already. Raises ValueError
+    for a target that is not in the catalogue, for several runs to record, and where `how` asks for
+    expected updates that do not exist or would have to be recorded.
     """
     _check_targets(world)
-    if record is not None and len(seeds) > 1:
+    if hooks.record is not None and len(seeds) > 1:
         raise ValueError(f"record: expected a single run, got {len(seeds)}")
-    fast: Learner | None = None
-    if how.updates == "expected":
-        if record is not None:
-            raise ValueError("record: expected updates roll nothing out")
-        fast = expected_path(policy, world, strategy, start, seeds, how)
-    elif record is None:
-        fast = fast_path(policy, world, strategy, start, seeds, how)
-    if fast is None and len(seeds) > 1:
-        finished = []
-        for run, (seed, rate) in enumerate(zip(seeds, torch.split(rates, 1), strict=True)):
-
-            def watch_one(_: int, fresh: list[Row], run: int = run) -> None:
-                watch(run, fresh)
-
-            def look_at_one(_: int, step: int, params: Params, run: int = run) -> None:
-                if look is not None:
-                    look(run, step, params)
-
-            alone = _one(start, run)
-            finished += train(
-                policy,
-                world,
-                alone,
-                strategy,
-                (seed,),
-                rate,
-                how,
-                progress,
-                watch_one,
-                None if opening is None else opening[run : run + 1],
-                look=look_at_one,
-            )
-        return finished
-    runs = len(seeds)
+    learner = _together(policy, world, strategy, start, seeds, how, hooks)
     if opening is None:
-        opening = [open_run(policy, _one(start, run), world, how) for run in range(runs)]
-    learner = fast
-    if learner is None:
-        learner = general_path(policy, world, strategy, start, seeds[0], how, record)
-    rows: list[list[Row]] = [[] for _ in seeds]
-    before, evaluating = [now.temperature for now in opening], [0.0] * runs
-    marks = [Counted()] * runs
+        opening = [open_run(policy, _one(start, run), world, how) for run in range(len(seeds))]
+    if learner is not None:
+        return _trained(_Record(policy, world, how, learner, opening, hooks), rates)
+    found = []
+    for run, seed in enumerate(seeds):
+        alone = general_path(policy, world, strategy, _one(start, run), seed, how, hooks.record)
+        mine = _Record(policy, world, how, alone, opening[run : run + 1], hooks.of(run))
+        found += _trained(mine, rates[run : run + 1])
+    return found
 
-    def evaluate(step: int) -> None:
-        params = mean.params if mean.count else learner.params
-        for run in range(runs):
-            began = time.perf_counter()
-            now = opening[run]
-            if step:
-                now = snapshot(
-                    policy,
-                    _one(params, run),
-                    world,
-                    how.group,
-                    curve_prompts=how.curve_prompts,
-                    full=step == how.steps,
-                    matching=now.entropy,
-                    near=before[run],
-                    sampled_at=how.temperature,
-                )
-                before[run] = now.temperature
-            counted, mark = learner.counted(run), marks[run]
-            marks[run] = counted
-            for split, (found,) in now.found.items():
-                for label, values in found.items():
-                    rows[run].append(
-                        {
-                            "split": split,
-                            "slice": label,
-                            "step": step,
-                            **asdict(counted.ledger),
-                            **values,
-                            "temperature_matched": float(now.temperature),
-                            **counted.taught_since(mark),
-                        }
-                    )
-            evaluating[run] += time.perf_counter() - began
-        for run in range(runs):
-            watch(run, [row for row in rows[run] if row["step"] == step])
-            if look is not None:
-                look(run, step, _one(params, run))
 
-    mean = _Mean()
-    evaluate(0)
+def _together(
+    policy: Policy,
+    world: World,
+    strategy: Strategy,
+    start: Params,
+    seeds: tuple[int, ...],
+    how: Training,
+    hooks: Hooks,
+) -> Learner | None:
+    """What trains all runs in one go; None where each must take the general path."""
+    if how.updates == "expected":
+        if hooks.record is not None:
+            raise ValueError("record: expected updates roll nothing out")
+        return expected_path(policy, world, strategy, start, seeds, how)
+    return None if hooks.record else fast_path(policy, world, strategy, start, seeds, how)
+
+
+def _trained(record: _Record, rates: Tensor) -> list[TrainedRun]:
+    """The loop over steps: all runs of a learner from the first evaluation to the last."""
+    how, learner, mean, step = record.how, record.learner, _Mean(), 0
+    record.evaluate(0, learner.params)
     grid = [round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)]
-    step = 0
     for end in sorted({point for point in grid if point}):
         while step < end:
             left = 1 - step / how.steps if how.schedule == "linear" else 1.0
             each = how.schedule == "linear" or how.iterate == "mean"
             done = learner.advance(rates * left, step, 1 if each else end - step)
             for _ in range(done):
-                progress(runs)
+                record.hooks.progress(len(rates))
             step += done
             if how.iterate == "mean" and 2 * step > how.steps:
                 mean.add(learner.params)
-        evaluate(end)
-    found = zip(rows, learner.diverged_at, evaluating, strict=True)
-    return [TrainedRun(tuple(r), d, seconds) for r, d, seconds in found]
+        record.evaluate(end, mean.params if mean.count else learner.params)
+    found = zip(record.rows, learner.diverged_at, record.evaluating, strict=True)
+    return [TrainedRun(tuple(rows), at, seconds) for rows, at, seconds in found]
+
+
+class _Record:
+    """The evaluations of a learner's runs so far: rows of each run, and seconds that they took."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        world: World,
+        how: Training,
+        learner: Learner,
+        opening: Sequence[Snapshot],
+        hooks: Hooks,
+    ) -> None:
+        self.how, self.learner, self.hooks = how, learner, hooks
+        self.rows: list[list[Row]] = [[] for _ in opening]
+        self.evaluating = [0.0] * len(opening)
+        self._policy, self._world, self._opening = policy, world, opening
+        self._before = [now.temperature for now in opening]
+        self._marks = [Counted()] * len(opening)
+
+    def evaluate(self, step: int, params: Params) -> None:
+        """Evaluate every run after a step, and tell the caller."""
+        for run in range(len(self.rows)):
+            began = time.perf_counter()
+            now = self._snapshot(run, step, params)
+            counted, mark = self.learner.counted(run), self._marks[run]
+            self._marks[run] = counted
+            self.rows[run] += [
+                {
+                    "split": split,
+                    "slice": label,
+                    "step": step,
+                    **asdict(counted.ledger),
+                    **values,
+                    "temperature_matched": float(now.temperature),
+                    **counted.taught_since(mark),
+                }
+                for split, (found,) in now.found.items()
+                for label, values in found.items()
+            ]
+            self.evaluating[run] += time.perf_counter() - began
+        for run, rows in enumerate(self.rows):
+            self.hooks.watch(run, [row for row in rows if row["step"] == step])
+            if self.hooks.look is not None:
+                self.hooks.look(run, step, _one(params, run))
+
+    def _snapshot(self, run: int, step: int, params: Params) -> Snapshot:
+        """One run as it stands; the start has been evaluated already."""
+        opening, how = self._opening[run], self.how
+        if not step:
+            return opening
+        now = snapshot(
+            self._policy,
+            _one(params, run),
+            self._world,
+            how.group,
+            curve_prompts=how.curve_prompts,
+            full=step == how.steps,
+            matching=opening.entropy,
+            near=self._before[run],
+            sampled_at=how.temperature,
+        )
+        self._before[run] = now.temperature
+        return now
 
 
 class _Mean:

@@ -8,8 +8,9 @@ prompts take no part, so that the share found there is held out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -96,30 +97,27 @@ def warm_start(
     if len(seeds) > 1 and not isinstance(policy, NodePolicy):
         # Products over several runs at once may differ in their last bits; see
         # `sim.policies.nodes`.
-        each = [
-            warm_start(
-                policy,
-                world,
-                (seed,),
-                all_zero=all_zero,
-                group=group,
-                temperature=temperature,
-                max_steps=max_steps,
-                lr=lr,
-                batch=batch,
-                dtype=dtype,
-                progress=progress,
-            )
-            for seed in seeds
-        ]
-        return WarmStart(
-            {name: torch.cat([one.params[name] for one in each]) for name in each[0].params},
-            torch.cat([one.all_zero for one in each]),
-            torch.cat([one.steps for one in each]),
+        alone = partial(
+            warm_start,
+            policy,
+            world,
+            all_zero=all_zero,
+            group=group,
+            temperature=temperature,
+            max_steps=max_steps,
+            lr=lr,
+            batch=batch,
+            dtype=dtype,
+            progress=progress,
         )
-    params = policy.init(world.catalogue, world.sft.context.shape[1], seeds, dtype)
+        return _together([alone((seed,)) for seed in seeds])
     solver = solver_prompts(world)
-    share = all_zero_share(policy, params, world, solver, group, temperature)
+
+    def share_of(params: Params) -> Tensor:
+        return all_zero_share(policy, params, world, solver, group, temperature)
+
+    params = policy.init(world.catalogue, world.sft.context.shape[1], seeds, dtype)
+    share = share_of(params)
     if bool((share < all_zero).any()):
         raise ValueError(
             f"start.all_zero: {all_zero:g} asked for, but an untrained policy already has "
@@ -134,26 +132,16 @@ def warm_start(
     batch = min(batch, len(world.sft))
     for step in range(max_steps):
         index = minibatch(seeds, "sft", step, batch, len(world.sft))
-        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        encoded = policy.encode(leaves, world.sft.context[index].to(dtype))
-        target = world.sft.target[index].unsqueeze(-1)
-        logp = path_logp(policy, leaves, world.catalogue, encoded, target).sum((-2, -1))
-        loss = supervised_loss(logp, 1.0).sum()
-        grads = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-        params = optimizer.step(params, grads, rate)
+        params = optimizer.step(params, _gradient(policy, params, world, index), rate)
         # Each run is looked at on its own schedule: what it becomes never depends on its siblings.
         due = (share <= all_zero + NEAR) | ((step + 1) % EVERY == 0) | (step + 1 == max_steps)
         if not bool((due & ~found).any()):
             continue
-        share = torch.where(
-            due, all_zero_share(policy, params, world, solver, group, temperature), share
-        )
+        share = torch.where(due, share_of(params), share)
         best = torch.minimum(best, share)
         crossed = due & ~found & (share <= all_zero)
         if bool(crossed.any()):
-            mixed = _interpolate(
-                policy, world, solver, before, params, all_zero, group, temperature
-            )
+            mixed = _interpolate(before, params, all_zero, share_of)
             for name in kept:
                 kept[name][crossed] = mixed[name][crossed]
             steps[crossed] = step + 1
@@ -169,7 +157,7 @@ def warm_start(
             f"start.all_zero: {all_zero:g} is out of reach; the best after {max_steps} SFT steps "
             f"was {best.max():.3f}; ask for at least that, or widen the policy"
         )
-    reached = all_zero_share(policy, kept, world, solver, group, temperature)
+    reached = share_of(kept)
     if bool(((reached - all_zero).abs() > 0.01).any()):
         raise ValueError(
             f"start.all_zero: asked for {all_zero:g}, reached {reached.tolist()}; "
@@ -178,15 +166,28 @@ def warm_start(
     return WarmStart(kept, reached, steps)
 
 
+def _together(each: Sequence[WarmStart]) -> WarmStart:
+    """Starts of one run each, as one of all."""
+    return WarmStart(
+        {name: torch.cat([one.params[name] for one in each]) for name in each[0].params},
+        torch.cat([one.all_zero for one in each]),
+        torch.cat([one.steps for one in each]),
+    )
+
+
+def _gradient(policy: Policy, params: Params, world: World, index: Tensor) -> Params:
+    """Of the supervised loss on the sft prompts at index `[R, b]`."""
+    dtype = next(iter(params.values())).dtype
+    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+    encoded = policy.encode(leaves, world.sft.context[index].to(dtype))
+    target = world.sft.target[index].unsqueeze(-1)
+    logp = path_logp(policy, leaves, world.catalogue, encoded, target).sum((-2, -1))
+    loss = supervised_loss(logp, 1.0).sum()
+    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+
 def _interpolate(
-    policy: Policy,
-    world: World,
-    solver: Prompts,
-    before: Params,
-    after: Params,
-    all_zero: float,
-    group: int,
-    temperature: float,
+    before: Params, after: Params, all_zero: float, share_of: Callable[[Params], Tensor]
 ) -> Params:
     """Bisect each run between two points of its SFT for the requested share."""
     runs = next(iter(before.values())).shape[0]
@@ -202,6 +203,6 @@ def _interpolate(
             )
             for name in before
         }
-        above = all_zero_share(policy, mixed, world, solver, group, temperature) > all_zero
+        above = share_of(mixed) > all_zero
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
     return mixed

@@ -118,7 +118,7 @@ def test_the_recipes_of_the_page_are_the_commands(data_folder, tmp_path, capsys)
     """Defaults of a recipe reach the run; what is given beside it wins."""
     listed = re.findall(r"^\| `(minionerec\w*)` \| .* \| `([^`]+)` \|$", PAGE, re.MULTILINE)
     assert dict(listed) == {name: recipe["strategies"][0] for name, recipe in RECIPES.items()}
-    checkpoint_of(tmp_path / "m", plain(3), 256)
+    checkpoint_of(tmp_path / "m", plain(3), 256, extra=["has", "interacted"])
     vectors = np.random.default_rng(0).normal(size=(19, 5)).astype("float32")
     np.save(tmp_path / "items.npy", vectors)
     common = ["rl", data_folder, "--start", tmp_path / "m", "--store", tmp_path / "runs"]

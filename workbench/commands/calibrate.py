@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import click
 import polars as pl
 
-from workbench.commands.output import FORMAT, emit
+from workbench.commands.output import FINITE, FORMAT, emit
 from workbench.errors import UserError
-from workbench.spec.experiment import Experiment, change, load_experiment, validated
+from workbench.spec.experiment import Experiment, change, load_experiment
+from workbench.spec.messages import validated
 
 HELD_OUT = 8192
 """Test users of a synthetic world on which a calibrated start is measured, at least."""
@@ -17,12 +18,12 @@ HELD_OUT = 8192
 
 @click.command()
 @click.option("--preset", default="default", show_default=True, help="World, policy and G.")
-@click.option("--all-zero", type=float, default=0.85, show_default=True, help="Share wanted.")
+@click.option("--all-zero", type=FINITE, default=0.85, show_default=True, help="Share wanted.")
 @click.option(
-    "--two-or-more", type=float, default=None, help="Share of groups with two hits or more."
+    "--two-or-more", type=FINITE, default=None, help="Share of groups with two hits or more."
 )
 @click.option("--group", type=int, default=None, help="Rollouts per prompt, G.")
-@click.option("--noise", type=float, default=None, help="Target noise, the third knob.")
+@click.option("--noise", type=FINITE, default=None, help="Target noise, the third knob.")
 @click.option("--data", default=None, help="Folder of a replay world.")
 @FORMAT
 def calibrate(

@@ -10,7 +10,7 @@ from shutil import get_terminal_size
 import click
 import polars as pl
 
-from workbench.commands.output import FORMAT, STORE, emit, progress_bar
+from workbench.commands.output import FORMAT, STORE, Finite, emit, progress_bar
 from workbench.commands.reading import Reading, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
@@ -46,7 +46,7 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
 @click.option(
     "--learnable",
     "share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Finite(0, 1, min_open=True, max_open=True),
     default=0.5,
     show_default=True,
     help="Share of learnable groups that G should reach.",

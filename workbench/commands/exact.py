@@ -9,7 +9,7 @@ import polars as pl
 
 from recast.strategies import STRATEGIES
 from sim.exact import exact_world
-from workbench.commands.output import FORMAT, emit
+from workbench.commands.output import FINITE, FORMAT, emit
 from workbench.errors import UserError
 from workbench.spec.experiment import parsed
 from workbench.store.files import replace
@@ -25,7 +25,7 @@ SUFFIXES = (".svg", ".png", ".html")
 @click.option(
     "--p",
     "rates",
-    type=float,
+    type=FINITE,
     multiple=True,
     default=(0.02, 0.1, 0.4),
     show_default=True,

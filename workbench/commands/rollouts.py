@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from workbench.commands.output import progress_bar
+from workbench.commands.output import FINITE, progress_bar
 from workbench.errors import UserError
 from workbench.spec.experiment import load_experiment
 
@@ -16,12 +16,14 @@ from workbench.spec.experiment import load_experiment
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--preset", default="quick", show_default=True, help="World, policy and G.")
 @click.option("--strategy", default="grpo", show_default=True, help="Name or composition.")
-@click.option("--lr", type=float, default=0.003, show_default=True)
+@click.option("--lr", type=FINITE, default=0.003, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--steps", type=int, default=None, help="Optimizer steps of RL.")
 @click.option("--batch", type=int, default=None, help="Prompts per step.")
 @click.option("--group", type=int, default=None, help="Rollouts per prompt, G.")
-@click.option("--all-zero", type=float, default=None, help="Share of all-zero groups at the start.")
+@click.option(
+    "--all-zero", type=FINITE, default=None, help="Share of all-zero groups at the start."
+)
 @click.option("--task", default=None, help="Task of the world, `mixed` for all of them.")
 def rollouts(
     folder: Path,
@@ -54,10 +56,14 @@ def rollouts(
             "world.task": task,
         },
     )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UserError(f"{folder}: no folder to write to ({problem.strerror})") from None
     import torch
 
     from recast.strategies import parse_strategy
-    from sim.training.trainer import train
+    from sim.training.trainer import Hooks, train
     from workbench.diagnosis.logs.write import RolloutLog
     from workbench.execution.tasks import (
         StartTask,
@@ -85,8 +91,7 @@ def rollouts(
             (seed,),
             torch.tensor([lr], dtype=torch.float64),
             spec.train,
-            tick,
+            Hooks(tick, record=partial(RolloutLog(folder).simulated, world)),
             opening=[begun.opening],
-            record=partial(RolloutLog(folder).simulated, world),
         )
     click.echo(f"rollouts: {spec.train.steps} steps in {folder}; recast diagnose {folder}")

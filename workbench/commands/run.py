@@ -18,6 +18,7 @@ from workbench.analysis.summary import (
 from workbench.analysis.tuning import mark_tuned
 from workbench.commands.output import (
     EXECUTOR,
+    FINITE,
     FORMAT,
     SET,
     STORE,
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 @click.option("--seeds", type=int, default=None, help="Number of paired seeds.")
 @click.option("--steps", type=int, default=None, help="Optimizer steps of RL.")
 @click.option("--group", type=int, default=None, help="Rollouts per prompt, G.")
-@click.option("--lr", "rates", type=float, multiple=True, help="Learning-rate grid; repeatable.")
-@click.option("--all-zero", type=float, default=None, help="Share of all-zero groups at the start.")
+@click.option("--lr", "rates", type=FINITE, multiple=True, help="Learning-rate grid; repeatable.")
+@click.option(
+    "--all-zero", type=FINITE, default=None, help="Share of all-zero groups at the start."
+)
 @click.option("--tune-metric", default=None, help="Validation metric that chooses the rate.")
 @click.option("--world", type=click.Choice(["synthetic", "replay"]), default=None)
 @click.option("--data", default=None, help="Folder in MiniOneRec's layout, for --world replay.")

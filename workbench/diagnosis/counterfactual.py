@@ -16,10 +16,11 @@ import torch
 
 from recast.groups import Origin, RolloutGroups, regime
 from recast.regimes import REGIMES
+from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.stages.repair import anchored
 from recast.strategies import parse_strategy
-from recast.strategy import STAGES, Signal, Strategy, build_signal
+from recast.strategy import STAGES, Strategy
 from recast.structure import level_scores
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.theory.microscope import supervised_weights

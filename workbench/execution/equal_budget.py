@@ -24,7 +24,8 @@ from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import mark_tuned
 from workbench.errors import UserError
 from workbench.execution.runner import Progress, run_all, run_experiment
-from workbench.spec.experiment import Experiment, change, validated
+from workbench.spec.experiment import Experiment, change
+from workbench.spec.messages import validated
 from workbench.spec.sweep import Run, Sweep
 from workbench.store.runs import Store
 

@@ -21,7 +21,8 @@ from workbench.execution.tasks import (
     world_of,
 )
 from workbench.execution.warm_starts import Starts
-from workbench.spec.experiment import Experiment, change, validated
+from workbench.spec.experiment import Experiment, change
+from workbench.spec.messages import validated
 from workbench.spec.sweep import Run
 from workbench.store.runs import Store
 
@@ -35,7 +36,7 @@ _FEW, _MORE = 1, 4
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Forecast:
     """Seconds of one core for training and for warm starts; timed: kinds of batches measured, of
     how many; starts: warm starts that are not kept yet."""
 
@@ -63,7 +64,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def estimate(missing: list[Run], store: Store, workers: int) -> Estimate:
+def estimate(missing: list[Run], store: Store, workers: int) -> Forecast:
     """Time a step and an evaluation of at most `KINDS` kinds of batches, from untrained policies.
 
     A kind is a cell and a strategy. Raises UserError for a world that cannot be built.
@@ -84,7 +85,7 @@ def estimate(missing: list[Run], store: Store, workers: int) -> Estimate:
         lacking = {run.start: run for run in missing if not held.has(run.start)}
         step = _start_step(next(iter(lacking.values())).experiment) if lacking else 0.0
         starting = len(lacking) * step * TYPICAL_START_STEPS
-        return Estimate(training, starting, len(timed), len(kinds), len(lacking))
+        return Forecast(training, starting, len(timed), len(kinds), len(lacking))
     finally:
         torch.set_num_threads(threads)
 

@@ -25,7 +25,7 @@ from workbench.execution.tasks import StartTask, Task, Trained, TrainTask, build
 from workbench.execution.warm_starts import Starts
 from workbench.spec.experiment import Experiment
 from workbench.spec.sweep import Run, Sweep, Tune
-from workbench.store.files import Claim, replace, sha256
+from workbench.store.files import WorkLock, replace, sha256
 from workbench.store.runs import Store
 
 Progress = Callable[[int, int, str], None]
@@ -183,7 +183,7 @@ class Interruption:
 class _Flight:
     task: Task
     runs: list[Run]
-    claims: dict[str, Claim]
+    locks: dict[str, WorkLock]
     steps: int = 0
 
 
@@ -203,7 +203,7 @@ class _Session:
         self._outcome, self._progress, self._stop = outcome, progress, stop
         self._flying: dict[int, _Flight] = {}
         self._tickets = itertools.count()
-        self._claims: list[Claim] = []
+        self._locks: list[WorkLock] = []
         self._lost: dict[str, int] = {}
         self._failed_starts: dict[str, str] = {}
         self._done = 0
@@ -211,7 +211,7 @@ class _Session:
         self._text = "starting"
 
     def work(self, name: str, workers: int | None) -> None:
-        """Until nothing is missing; closes the executor and drops every claim on any exit."""
+        """Until nothing is missing; closes the executor and drops every lock on any exit."""
         executor = open_executor(name, self._on_step, workers)
         waiting = batches(self._missing, executor.slots)
         try:
@@ -226,8 +226,8 @@ class _Session:
                 self._show()
         finally:
             executor.close()
-            for claim in self._claims:
-                claim.drop(done=False)
+            for lock in self._locks:
+                lock.drop(done=False)
 
     def _on_step(self, ticket: int, steps: int) -> None:
         self._stop.check()
@@ -255,19 +255,19 @@ class _Session:
         batch = self._still_missing(batch)
         lacking = {run.start: run for run in batch if not self._starts.has(run.start)}
         if lacking:
-            claims = self._claim(lacking, self._starts.has)
-            if claims:
-                chosen = [lacking[key] for key in claims]
+            locks = self._locked(lacking, self._starts.has)
+            if locks:
+                chosen = [lacking[key] for key in locks]
                 seeds = tuple(run.seed for run in chosen)
                 task = StartTask(chosen[0].experiment, seeds)
-                self._submit(executor, _Flight(task, chosen, claims))
+                self._submit(executor, _Flight(task, chosen, locks))
             return batch
-        claims = self._claim({run.key: run for run in batch}, self._store.has)
-        mine = [run for run in batch if run.key in claims]
+        locks = self._locked({run.key: run for run in batch}, self._store.has)
+        mine = [run for run in batch if run.key in locks]
         starts = [self._starts.load(run.start) for run in mine]
         if not mine or any(start is None for start in starts):
-            for claim in claims.values():
-                claim.drop(done=False)
+            for lock in locks.values():
+                lock.drop(done=False)
             return batch
         train = TrainTask(
             mine[0].experiment,
@@ -276,8 +276,8 @@ class _Session:
             tuple(run.seed for run in mine),
             tuple(start for start in starts if start is not None),
         )
-        self._submit(executor, _Flight(train, mine, claims))
-        return [run for run in batch if run.key not in claims]
+        self._submit(executor, _Flight(train, mine, locks))
+        return [run for run in batch if run.key not in locks]
 
     def _still_missing(self, batch: list[Run]) -> list[Run]:
         left = []
@@ -290,20 +290,20 @@ class _Session:
                 left.append(run)
         return left
 
-    def _claim(self, wanted: Iterable[str], done: Callable[[str], bool]) -> dict[str, Claim]:
-        """Claims on those names that nobody works on and that are still not done."""
-        self._claims = [claim for claim in self._claims if claim.held]
-        claims = {}
+    def _locked(self, wanted: Iterable[str], done: Callable[[str], bool]) -> dict[str, WorkLock]:
+        """Locks on those names that nobody works on and that are still not done."""
+        self._locks = [lock for lock in self._locks if lock.held]
+        locks = {}
         for key in wanted:
-            claim = Claim(self._store.root / "claims" / key)
-            self._claims.append(claim)
-            if not claim.take():
+            lock = WorkLock(self._store.root / "claims" / key)
+            self._locks.append(lock)
+            if not lock.take():
                 continue
             if done(key):
-                claim.drop(done=True)
+                lock.drop(done=True)
             else:
-                claims[key] = claim
-        return claims
+                locks[key] = lock
+        return locks
 
     def _submit(self, executor: Executor, flight: _Flight) -> None:
         ticket = next(self._tickets)
@@ -321,7 +321,7 @@ class _Session:
         done = event.kind == "done"
         try:
             if done and isinstance(flight.task, StartTask):
-                for key, start in zip(flight.claims, event.result, strict=True):
+                for key, start in zip(flight.locks, event.result, strict=True):
                     self._starts.save(key, start)
             elif done:
                 for run, result in zip(flight.runs, event.result, strict=True):
@@ -329,8 +329,8 @@ class _Session:
                     self._outcome.trained += 1
                 self._done += sum(run.experiment.train.steps for run in flight.runs)
         finally:
-            for key, claim in flight.claims.items():
-                claim.drop(done=done and (self._store.has(key) or self._starts.has(key)))
+            for key, lock in flight.locks.items():
+                lock.drop(done=done and (self._store.has(key) or self._starts.has(key)))
         if done:
             return []
         text = str(event.result)

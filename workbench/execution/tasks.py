@@ -22,7 +22,7 @@ from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
 from sim.policies.transformer import Transformer
-from sim.training.trainer import open_run, train
+from sim.training.trainer import Hooks, open_run, train
 from sim.training.warm_start import warm_start
 from sim.worlds.free_decoding import free_world
 from sim.worlds.replay import load_replay
@@ -205,7 +205,7 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             task.seeds,
             torch.tensor(task.rates, dtype=torch.float64),
             spec.train,
-            report,
+            Hooks(report),
             opening=[start.opening for start in task.starts],
         )
     except (ValueError, ImportError) as problem:

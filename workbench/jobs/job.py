@@ -34,6 +34,12 @@ class Standing:
         if not self.stopping:
             self.text = text
 
+    def call_off(self) -> None:
+        """It was asked to end after the work in flight."""
+        if not self.over:
+            self.says("Stopping after the work in flight")
+            self.stopping = True
+
     def end(self, state: State, text: str) -> None:
         """It is over, unless it was before."""
         if not self.over:
@@ -94,9 +100,8 @@ class Job(Generic[Told]):
 
     def stop(self) -> None:
         """Call it off after the work in flight; what is finished stays."""
-        if self.told is not None and not self.told.over:
-            self.told.says("Stopping after the work in flight")
-            self.told.stopping = True
+        if self.told is not None:
+            self.told.call_off()
         self._child.say("stop")
 
     def close(self) -> None:

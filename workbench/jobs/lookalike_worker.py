@@ -7,12 +7,21 @@ soon as stdin closes.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
 from workbench.diagnosis.lookalike import Wanted, rank
 from workbench.errors import UserError
-from workbench.jobs.process import Voice, end_after_the_work_in_flight, listen
+from workbench.jobs.process import Voice, listen
+
+
+def _obey(word: str) -> None:
+    """Obey `stop` as a terminal's Ctrl-C is obeyed: stored runs are whole, and the same order goes
+    on from them."""
+    if word == "stop":
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
@@ -22,7 +31,7 @@ def main() -> None:
     if not line:
         return
     order = json.loads(line)
-    listen(end_after_the_work_in_flight)
+    listen(_obey)
     try:
         found = rank(
             Wanted(**order["wanted"]),

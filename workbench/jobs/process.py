@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -103,13 +102,6 @@ def listen(obey: Callable[[str], None]) -> None:
         os._exit(1)
 
     threading.Thread(target=hear, daemon=True).start()
-
-
-def end_after_the_work_in_flight(word: str) -> None:
-    """Obey `stop` as a terminal's Ctrl-C is obeyed: stored runs are whole, and the same order goes
-    on from them."""
-    if word == "stop":
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Voice:

@@ -22,7 +22,7 @@ import torch
 from recast.strategies import parse_strategy
 from sim.memory import keep_freed_memory
 from sim.policies.protocol import Params
-from sim.training.trainer import train
+from sim.training.trainer import Hooks, train
 from sim.worlds.world import World
 from workbench.errors import UserError
 from workbench.execution.tasks import (
@@ -183,9 +183,7 @@ def _train_one(
                 seeds,
                 torch.full((len(seeds),), rate, dtype=torch.float64),
                 spec.train,
-                progress,
-                watch,
-                look=look,
+                Hooks(progress, watch, look=look),
             )
     except Stopped:
         return

@@ -25,7 +25,7 @@ from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
-from workbench.errors import LogError, TooMuch
+from workbench.errors import LogError, Refused
 from workbench.jobs.process import environment
 from workbench.jobs.record import built_from, load_record, plain_of, save_record
 from workbench.jobs.stuck import Guard
@@ -52,7 +52,7 @@ def read_guarded(
 ) -> Log:
     """`read_log` under ceilings of memory and processor time; see there for the arguments.
 
-    Raises LogError for what cannot be read and for what is no regular file, TooMuch beyond a
+    Raises LogError for what cannot be read; Refused for what is no regular file and beyond a
     ceiling.
     """
     found = _guarded(paths, Order(form, choice, most, names, scalars=False), progress)
@@ -110,14 +110,14 @@ def _guarded(paths: Sequence[Path], order: Order, progress: Progress) -> Log | S
             elif event["kind"] == "refused":
                 raise LogError(event["text"], tuple(event["columns"]))
             elif event["kind"] == "memory":
-                raise TooMuch(_too_much(last))
+                raise Refused(_too_much(last))
             elif event["kind"] == "end" and event["late"]:
-                raise TooMuch(
+                raise Refused(
                     f"{plain_line(last)}: not read after {seconds} seconds of processor time; give "
                     "fewer files, or lift the ceiling with `recast --no-limits diagnose`"
                 )
             elif event["kind"] == "end" and event["code"]:
-                raise TooMuch(_too_much(last))
+                raise Refused(_too_much(last))
         return load_record(kind, Path(folder))
 
 
@@ -180,13 +180,13 @@ def _child(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file. Raises LogError, one line, for a pipe, a device or a folder."""
+    """Bytes of a file. Raises Refused, one line, for a pipe, a device or a folder."""
     try:
         found = path.stat()
     except (OSError, ValueError):
         return 0  # the readers say what is wrong with it
     if not stat.S_ISREG(found.st_mode):
-        raise LogError(f"{plain_line(path)}: no regular file; expected a file that stays as it is")
+        raise Refused(f"{plain_line(path)}: no regular file; expected a file that stays as it is")
     return found.st_size
 
 

@@ -151,8 +151,7 @@ class Watch:
 
     def stop(self) -> None:
         """Call it off after the work in flight; what is finished stays."""
-        self.told.says("Stopping after the work in flight")
-        self.told.stopping = True
+        self.told.call_off()
         self.note.stop()
 
     def _news(self) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from workbench.analysis.export import csv_text
 from workbench.errors import StoreError
 from workbench.pages.address import Address
 from workbench.pages.figure import grid, plain
+from workbench.pages.notice import tell
 from workbench.pages.run_details import details
 from workbench.pages.stored import State, cached_by_store, store_folder
 from workbench.store.bin import restore
@@ -38,10 +39,10 @@ def confirm(keys: list[str], named: pl.DataFrame) -> None:
     if sure.button(f"Delete {len(keys):,} runs", type="primary", key="delete-sure"):
         try:
             batch = Store(store_folder()).delete(keys)
-            st.session_state["said"] = f"{len(keys):,} runs are in the bin."
+            tell(f"{len(keys):,} runs are in the bin.")
             st.session_state["undo"] = batch
         except StoreError as problem:
-            st.session_state["said"] = f"error: {problem}"
+            tell(problem)
         st.rerun()
     if back.button("Keep them", key="delete-not"):
         st.rerun()
@@ -51,9 +52,9 @@ def undo() -> None:
     """Put back what was deleted last in this tab."""
     try:
         back = restore(store_folder(), st.session_state.pop("undo"))
-        st.session_state["said"] = f"{back:,} runs are back."
+        tell(f"{back:,} runs are back.")
     except StoreError as problem:
-        st.session_state["said"] = f"error: {problem}"
+        tell(problem)
 
 
 def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:

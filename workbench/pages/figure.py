@@ -96,7 +96,7 @@ def grid(frame: pl.DataFrame, *, column_config: Mapping[str, Any] | None = None,
         else:
             heads[name] = st.column_config.Column(words_of(name))
     for name, told in (column_config or {}).items():
-        if told is not None and not told.get("label"):
+        if isinstance(told, dict) and not told.get("label"):
             told = {**told, "label": words_of(name)}
         heads[name] = told
     return st.dataframe(frame, column_config=heads, **how)

@@ -14,7 +14,8 @@ from workbench.pages.address import Address
 from workbench.pages.figure import figure, grid, plain
 from workbench.pages.stored import store_folder
 from workbench.report.selection import notebook, selection_report
-from workbench.store.runs import Store, config_of
+from workbench.store.encoding import config_of
+from workbench.store.runs import Store
 
 MOST = 24
 HEADS = {

@@ -8,6 +8,7 @@ from workbench.errors import UserError
 from workbench.jobs.sweep import Watch, check_sweep, missing, packaged
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
+from workbench.pages.notice import tell
 from workbench.pages.stored import store_folder
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
@@ -18,7 +19,7 @@ def begin(view: Address, plan: Sweep) -> None:
     try:
         watch = Watch.start(plan, Store(store_folder()))
     except UserError as problem:
-        st.session_state["said"] = f"error: {problem}"
+        tell(problem)
         return
     view.set({"view": "sweeps", "sweep": watch.note.name})
 

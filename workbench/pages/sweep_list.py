@@ -16,9 +16,10 @@ from workbench.jobs.started import Note
 from workbench.jobs.sweep import Watch, missing
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
+from workbench.pages.notice import tell
 from workbench.pages.starting import begin
 from workbench.pages.stored import store_folder
-from workbench.spec.experiment import validated
+from workbench.spec.messages import validated
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 
@@ -80,7 +81,7 @@ def edit(store: Store, table: pl.DataFrame) -> None:
                 before = table.row(int(place), named=True)
                 label(store, before["name"], relabelled(before, cells))
         except UserError as problem:
-            st.session_state["said"] = f"error: {problem}"
+            tell(problem)
 
     column = st.column_config
     st.data_editor(
@@ -168,7 +169,7 @@ def archive(store: Store, row: dict[str, Any], labels: Labels) -> None:
     try:
         label(store, row["name"], Labels(title, labels.tags, labels.text, labels.archived))
     except UserError as problem:
-        st.session_state["said"] = f"error: {problem}"
+        tell(problem)
 
 
 def watched(note: Note) -> Watch | None:

@@ -9,6 +9,7 @@ from workbench.pages.browse import browse
 from workbench.pages.comparing import comparison
 from workbench.pages.figure import plain
 from workbench.pages.mapping import phase_map
+from workbench.pages.notice import show_notice
 from workbench.pages.rates import rates
 from workbench.pages.starting import launch
 from workbench.pages.stored import data_switch, store_folder, stored_runs
@@ -43,9 +44,7 @@ shown = st.radio(
     label_visibility="collapsed",
     **wanted,
 )
-said = st.session_state.pop("said", "")
-if said:
-    (st.error if said.startswith("error: ") else st.success)(plain(said.removeprefix("error: ")))
+show_notice()
 if shown == "start":
     launch(view)
 elif shown == "sweeps":

@@ -18,9 +18,11 @@ from workbench.pages.address import Address
 from workbench.pages.figure import answer, figure, plain
 from workbench.pages.growing import growing
 from workbench.pages.kept import WORD
+from workbench.pages.notice import show_notice, tell
 from workbench.pages.seat import Seat, races, track, visitor
 from workbench.pages.stored import packaged_runs, store_folder
-from workbench.spec.experiment import Experiment, validated
+from workbench.spec.experiment import Experiment
+from workbench.spec.messages import validated
 from workbench.store.runs import Store
 
 RATES = (0.0003, 0.0007, 0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.03)
@@ -119,7 +121,7 @@ def start() -> None:
     try:
         name = races().put(Seat(track(), wanted(), rates))
     except UserError as problem:
-        st.session_state["said"] = f"error: {problem}"
+        tell(problem)
         return
     races().hold(name, visitor())
     view.set({"race": name})
@@ -130,9 +132,9 @@ def keep() -> None:
     seat = current()
     try:
         kept = seat.look().keep(Store(store_folder())) if seat is not None else 0
-        st.session_state["said"] = f"{kept} runs are in the store {store_folder()}."
+        tell(f"{kept} runs are in the store {store_folder()}.")
     except StoreError as problem:
-        st.session_state["said"] = f"error: {problem}"
+        tell(problem)
 
 
 def buttons(seat: Seat | None) -> None:
@@ -215,11 +217,7 @@ def board() -> None:
     if going != moving:
         st.rerun()  # the whole page, which starts or ends the ticking
     buttons(seat)
-    said = st.session_state.get("said", "")
-    if said:
-        (st.error if said.startswith("error: ") else st.success)(
-            plain(said.removeprefix("error: "))
-        )
+    show_notice(once=False)
     if race is None and st.session_state[word]:
         st.info("The race of this address is no longer on this server. Start it again.")
     shown = race if race is not None else recorded_race()

@@ -33,7 +33,7 @@ from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
-from workbench.errors import LogError, TooMuch
+from workbench.errors import LogError, Refused
 from workbench.jobs.reading import read_any_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, grid, plain
@@ -95,7 +95,7 @@ def taken_apart(
                 most=MOST,
                 names=names,
             )
-        except TooMuch as problem:
+        except Refused as problem:
             return Unread(str(problem), ())
         except LogError as problem:
             return Unread(str(problem), problem.columns)

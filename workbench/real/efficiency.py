@@ -21,6 +21,8 @@ EFFICIENCY = (
     "memory_ratio",
 )
 
+LARGEST = 100_000_000
+
 
 def read_efficiency(source: str) -> pl.DataFrame:
     """Rows that `recast lm efficiency --format json` (or csv) printed into a file.
@@ -29,6 +31,8 @@ def read_efficiency(source: str) -> pl.DataFrame:
     """
     path = Path(source)
     try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            raise ValueError(f"expected a regular file of at most {LARGEST:,} bytes")
         frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_json(path)
     except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
         reason = " ".join(str(problem).split())[:120]

@@ -103,6 +103,8 @@ def packaged() -> list[Found]:
 
 def _read(path: Path) -> pl.DataFrame:
     try:
+        if not path.is_file():
+            raise ValueError("no regular file")
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"larger than {_LARGEST:,} bytes; expected a table of `recast lm`")
         return (

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from workbench.spec.experiment import Experiment, expected
+from workbench.spec.experiment import Experiment
+from workbench.spec.messages import expected
 from workbench.spec.sweep import Sweep, Tune
 
 

@@ -29,10 +29,10 @@ from workbench.spec.experiment import (
     change,
     plain_text,
     read_toml,
-    validated,
 )
 from workbench.spec.keys import run_config, run_key, start_key
 from workbench.spec.limits import Need, count_of, need_of, too_large, too_many
+from workbench.spec.messages import validated
 
 SWEEPS = Path(__file__).parent / "sweeps"
 Scalar = bool | int | float | str

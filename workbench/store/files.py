@@ -150,17 +150,17 @@ def _fill(handle: int, content: bytes) -> None:
     os.fsync(handle)
 
 
-class Claim:
-    """An exclusive claim on a name, by a lock that the system drops when its owner dies."""
+class WorkLock:
+    """An exclusive lock on a name of work, which the system drops when its owner dies."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handle: int | None = None
 
     def take(self) -> bool:
-        """True when the claim is ours now; False when another process holds it.
+        """True when it is ours now; False when another process holds it.
 
-        A file system without locks grants every claim: work may be done twice there, never lost.
+        A file system without locks grants every one: work may be done twice there, never lost.
         Raises DiskError when the lock file cannot be created.
         """
         try:
@@ -182,14 +182,14 @@ class Claim:
         return True
 
     def owner(self) -> str:
-        """Who wrote that it holds the claim; empty when nobody did."""
+        """Who wrote that it holds it; empty when nobody did."""
         with contextlib.suppress(OSError, ValueError):
             return self._path.read_bytes()[:200].decode().strip()
         return ""
 
     @property
     def held(self) -> bool:
-        """Whether the claim is ours."""
+        """Whether it is ours."""
         return self._handle is not None
 
     def drop(self, done: bool) -> None:

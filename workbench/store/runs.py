@@ -18,7 +18,6 @@ import io
 import json
 import logging
 import os
-import platform
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from recast.ledger import RunRecord
 from workbench.errors import DiskError, StoreError
 from workbench.spec.later_fields import completed
 from workbench.store.bin import throw_away
+from workbench.store.encoding import encoded, migrated, versions
 from workbench.store.files import draft_in, publish, remove_abandoned, replace, set_aside, sha256
 from workbench.store.soundness import (
     LARGEST,
@@ -42,7 +41,6 @@ from workbench.store.soundness import (
     fault_of_start,
     sweep_record,
 )
-from workbench.version import version
 
 SCHEMA_VERSION = 2
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
@@ -120,7 +118,7 @@ class Store:
 
         Raises DiskError when the disk refuses; nothing half-written stays visible.
         """
-        content = _encoded(key, record, {**_versions(), **provenance})
+        content = encoded(key, record, {**versions(), **provenance})
         return publish(content, self._runs / key, f".v{SCHEMA_VERSION}.parquet", self.root)
 
     def files(self) -> list[Path]:
@@ -231,7 +229,7 @@ class Store:
         done = 0
         for path in old:
             try:
-                content = _migrated(path.parent.name, pl.read_parquet(path))
+                content = migrated(path.parent.name, pl.read_parquet(path))
             except (KeyError, ValueError, TypeError, RecursionError, pl.exceptions.PolarsError):
                 _log.warning("%s: not a run of an older schema; left as it is", path)
                 continue
@@ -330,12 +328,6 @@ def complaints(root: Path, held: Contents) -> list[str]:
     return lines
 
 
-def config_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Full configuration and provenance inside a run's file."""
-    metadata = pl.read_parquet_metadata(path)
-    return json.loads(metadata["config"]), json.loads(metadata["provenance"])
-
-
 def _listed(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
         return [entry.name for entry in entries]
@@ -402,68 +394,3 @@ def _together(held: Mapping[str, tuple[Path, bytes]]) -> pl.LazyFrame:
         else:
             frames.append(pl.read_parquet(io.BytesIO(content)))
     return (pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()).lazy()
-
-
-def _encoded(key: str, record: RunRecord, provenance: Mapping[str, Any]) -> bytes:
-    frame = pl.DataFrame(list(record.rows), infer_schema_length=None).with_columns(
-        pl.lit(key).alias("run"),
-        *(_column(name, value) for name, value in flat_config(record.config).items()),
-        *(pl.lit(v, dtype=pl.Float64).alias(k) for k, v in record.world.items()),
-        pl.lit(record.diverged_at, dtype=pl.Int64).alias("diverged_at"),
-    )
-    return _parquet(frame, record.config, provenance)
-
-
-def _column(name: str, value: Any) -> pl.Expr:
-    """A constant column; every whole number has the same width, so that files agree."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return pl.lit(value, dtype=pl.Int64 if whole else None).alias(name)
-
-
-def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as columns: plain fields, and `world.noise` for `world_spec: {noise}`."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and name.endswith("_spec"):
-            for leaf, inner in value.items():
-                plain = inner is None or isinstance(inner, bool | int | float | str)
-                flat[f"{name.removesuffix('_spec')}.{leaf}"] = inner if plain else json.dumps(inner)
-        elif not isinstance(value, Mapping):
-            flat[name] = value
-    return flat
-
-
-def _parquet(
-    frame: pl.DataFrame, config: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> bytes:
-    buffer = io.BytesIO()
-    frame.write_parquet(
-        buffer,
-        compression="zstd",
-        metadata={
-            "config": json.dumps(config, sort_keys=True),
-            "provenance": json.dumps(provenance, sort_keys=True),
-        },
-    )
-    return buffer.getvalue()
-
-
-def _migrated(key: str, frame: pl.DataFrame) -> bytes:
-    """Schema 1 kept configuration and provenance as columns of JSON."""
-    config = json.loads(frame["config"][0])
-    provenance = json.loads(frame["provenance"][0])
-    flat = {k: v for k, v in flat_config(config).items() if k not in frame.columns}
-    frame = frame.drop("config", "provenance", "schema_version").with_columns(
-        pl.lit(key).alias("run"), *(_column(k, v) for k, v in flat.items())
-    )
-    return _parquet(frame, config, {**provenance, "migrated_from_schema": 1})
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "recast": version(),
-        "torch": torch.__version__,
-        "polars": pl.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }

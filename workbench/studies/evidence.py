@@ -15,7 +15,8 @@ from workbench.analysis.tuning import beyond_the_edge, mark_tuned
 from workbench.errors import UserError
 from workbench.spec.sweep import Run, Sweep, load_sweep, sweep_names
 from workbench.stats.seeds import Floats, pair_by_seed
-from workbench.store.runs import Store, flat_config
+from workbench.store.encoding import flat_config
+from workbench.store.runs import Store
 
 WHOLE = "the whole sweep"
 

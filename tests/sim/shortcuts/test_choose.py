@@ -11,8 +11,8 @@ import torch
 from recast import STRATEGIES
 from recast.groups import Origin, RolloutGroups
 from recast.loss import pack, strategy_loss
+from recast.signal import build_signal
 from recast.stages.supervised import Evidence
-from recast.strategy import build_signal
 from recast.structure import level_scores, matched_levels
 from sim.decoding.sample import path_logp_each
 from sim.policies.linear import LogLinear, Tabular

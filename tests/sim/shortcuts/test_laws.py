@@ -23,7 +23,7 @@ from test_shared_tree import catalogues
 
 from recast import STRATEGIES
 from recast.groups import Origin
-from recast.strategy import build_signal
+from recast.signal import build_signal
 from recast.structure import matched_levels
 from sim.decoding.sample import path_logp_each, sample
 from sim.kernel import draw

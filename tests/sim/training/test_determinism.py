@@ -12,7 +12,7 @@ import torch
 from recast import STRATEGIES
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
-from sim.policies.nodes import product, segment_outer, segment_products
+from sim.policies.nodes import segment_outer, segment_products
 from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
 from sim.settings import Training
@@ -175,7 +175,7 @@ def test_products_of_one_run_do_not_depend_on_where_it_lies():
         for n, p, q in SHAPES:
             left = torch.randn(n, p, generator=rng, dtype=torch.float64).to(dtype)
             right = torch.randn(p, q, generator=rng, dtype=torch.float64).to(dtype)
-            alone = product(left, right)
+            alone = segment_products(left, right.unsqueeze(0), [0, n])
             for before in (0, 1, 2, 3, 5, 10):
                 rows = torch.cat([torch.ones(before, p, dtype=dtype), left])
                 column = torch.cat([torch.ones(before * q + before), right.reshape(-1)]).to(dtype)

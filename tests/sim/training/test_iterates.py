@@ -14,7 +14,7 @@ from sim.general.optimizer import Adam
 from sim.general.step import collect, updates
 from sim.policies.mlp import MLP
 from sim.settings import Training
-from sim.training.trainer import train
+from sim.training.trainer import Hooks, train
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
 from workbench.spec.experiment import Experiment
@@ -62,7 +62,7 @@ def test_what_is_evaluated_is_the_mean_of_the_last_half_or_the_last(world, name,
     start = policy.init(world.catalogue, 24, (1,), torch.float64)
     rate = torch.tensor([RATE], dtype=torch.float64)
     watched = None if name == "sft" else lambda *_: None  # the path whose draws the loop has
-    (run,) = train(policy, world, start, STRATEGIES[name], (1,), rate, how, record=watched)
+    (run,) = train(policy, world, start, STRATEGIES[name], (1,), rate, how, Hooks(record=watched))
     steps = looped(world, name, how)
     kept = steps[STEPS // 2 :] if iterate == "mean" else steps[-1:]
     mean = {k: torch.stack([one[k] for one in kept]).mean(0) for k in kept[0]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import clean_logs
 import faults
 import numpy as np
 import planted
@@ -45,12 +46,12 @@ def test_every_check_has_a_planted_fault():
     assert set(faults.FAULTS.values()) == set(CHECKS)
 
 
-@pytest.mark.parametrize("kind", faults.CLEAN)
+@pytest.mark.parametrize("kind", clean_logs.CLEAN)
 def test_a_clean_log_triggers_nothing(kind, tmp_path):
     """The seeds are fixed, so this is a count and not a gamble; benchmarks/findings.py has more."""
     for seed in range(2):
-        said = names(taken_apart(faults.CLEAN[kind](seed), tmp_path))
-        assert said <= faults.ALLOWED.get(kind, frozenset()) | faults.FLAT, seed
+        said = names(taken_apart(clean_logs.CLEAN[kind](seed), tmp_path))
+        assert said <= clean_logs.ALLOWED.get(kind, frozenset()) | faults.FLAT, seed
 
 
 def test_a_check_that_cannot_run_says_which_column_it_needs(tmp_path):
@@ -69,7 +70,7 @@ def test_a_log_of_every_column_leaves_nothing_unchecked(tmp_path):
     rows = [
         {**row, "accuracy": row["reward"], "reward": row["reward"] + 0.5,
          "prediction": "one two three " * 9, "format_reward": 1.0}
-        for row in faults.healthy(0)
+        for row in clean_logs.healthy(0)
     ]  # fmt: skip
     assert examine(taken_apart(rows, tmp_path)).unchecked == ()
 
@@ -97,7 +98,7 @@ def test_advantages_of_other_prompts_are_no_learning_from_dead_groups(tmp_path):
     rows = planted.log(mean=0.3, spread=0.8, group=4, batch=16, steps=20)
     made = []
     for step in range(1, 21):
-        groups = faults.groups_of([row for row in rows if row["step"] == step])
+        groups = planted.groups_of([row for row in rows if row["step"] == step])
         flat = [group[place] for place in range(4) for group in groups]
         for start in range(0, len(flat), 4):
             reward = np.array([row["reward"] for row in flat[start : start + 4]])
@@ -153,7 +154,7 @@ def test_the_audit_names_the_strategy_that_made_the_advantages(credit, tmp_path)
 @pytest.mark.parametrize(("eps", "ddof"), [(0.01, 1), (0.1, 0)])
 def test_the_audit_solves_an_unusual_epsilon(eps, ddof, tmp_path):
     rows = []
-    for mine in faults.groups_of(planted.log()):
+    for mine in planted.groups_of(planted.log()):
         reward = np.array([row["reward"] for row in mine])
         value = (reward - reward.mean()) / (reward.std(ddof=ddof) + eps)
         rows += [{**row, "advantage": float(a)} for row, a in zip(mine, value, strict=True)]
@@ -179,7 +180,7 @@ def test_stale_weights_are_told_from_another_engine(tmp_path):
 
 
 def test_curves_are_the_means_of_each_step(tmp_path):
-    rows = faults.healthy(0)
+    rows = clean_logs.healthy(0)
     curves = curves_of(taken_apart(rows, tmp_path))
     for name, column in (("reward", "reward"), ("entropy", "entropy"), ("length", "tokens")):
         for step in (1, 17, 40):

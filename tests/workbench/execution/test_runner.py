@@ -23,7 +23,7 @@ from workbench.execution.runner import Interruption, batches, run_all, run_sweep
 from workbench.execution.tasks import Start, StartTask
 from workbench.execution.warm_starts import Starts
 from workbench.spec.sweep import Sweep, Tune
-from workbench.store.files import Claim
+from workbench.store.files import WorkLock
 from workbench.store.runs import Store
 
 
@@ -190,8 +190,8 @@ def test_runs_that_another_process_has_claimed_are_left_to_it(tmp_path):
     store = Store(tmp_path).prepare()
     small = TINY.model_copy(update={"strategies": ("sft",), "grid": {}, "seeds": 2})
     runs = small.runs()
-    claim = Claim(tmp_path / "claims" / runs[0].key)
-    assert claim.take()
+    lock = WorkLock(tmp_path / "claims" / runs[0].key)
+    assert lock.take()
     polls = 0
 
     class Watching(Serial):
@@ -199,7 +199,7 @@ def test_runs_that_another_process_has_claimed_are_left_to_it(tmp_path):
             nonlocal polls
             polls += 1
             if not self._waiting and polls > 5:
-                claim.drop(done=False)
+                lock.drop(done=False)
             return super().poll(0.0)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -216,7 +216,7 @@ def test_runs_that_another_process_has_claimed_are_left_to_it(tmp_path):
 def test_a_run_that_another_process_ends_just_before_the_claim_is_not_done_twice(
     reference, tmp_path, monkeypatch
 ):
-    class LateClaim(Claim):
+    class LateLock(WorkLock):
         def take(self) -> bool:
             for kind in ("starts", "runs"):
                 if (reference / kind / self._path.name).is_dir():
@@ -224,7 +224,7 @@ def test_a_run_that_another_process_ends_just_before_the_claim_is_not_done_twice
                     shutil.copytree(reference / kind / self._path.name, there)
             return super().take()
 
-    monkeypatch.setattr(workbench.execution.runner, "Claim", LateClaim)
+    monkeypatch.setattr(workbench.execution.runner, "WorkLock", LateLock)
     outcome = run_sweep(TINY, Store(tmp_path).prepare(), executor="serial")
     assert (outcome.trained, outcome.reused, len(outcome.keys)) == (0, 0, 36)
     assert payload_bytes(tmp_path) == payload_bytes(reference)
@@ -291,8 +291,8 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on_from_there(refe
     with pytest.raises(KeyboardInterrupt):
         run_sweep(TINY, store, interrupt, executor="serial")
     for path in (tmp_path / "claims").iterdir():
-        left = Claim(path)
-        assert left.take(), "a claim outlived its sweep"
+        left = WorkLock(path)
+        assert left.take(), "a lock outlived its sweep"
         left.drop(done=False)
     kept = store.files()
     assert 10 <= len(kept) < 36

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import json
 import re
@@ -15,6 +14,7 @@ from typing import get_args
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from markupsafe import escape
 
 from workbench import charts
 from workbench.cli import cli
@@ -255,7 +255,7 @@ def test_every_chart_of_the_report_has_its_data_its_command_and_alt_text(written
 def test_the_report_says_what_was_run_and_under_which_conditions(written, filled):
     text = written.read_text()
     for heading in ("Which claims hold?", "How is each claim judged?", "What was run?", *PARTS):
-        assert f"{html.escape(heading)}</h2>" in text
+        assert f"{escape(heading)}</h2>" in text
     assert "<h1>What of ReCast" in text
     assert "<strong>Of 12 claims: " in text
     shown, _, rest = text.partition("What stands beside, and what is not judged?")

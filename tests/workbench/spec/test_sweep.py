@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import UserError
-from workbench.spec.experiment import Experiment, change, load_experiment, validated
+from workbench.spec.experiment import Experiment, change, load_experiment
 from workbench.spec.keys import folder_fingerprint, run_config, run_key, start_key
+from workbench.spec.messages import validated
 from workbench.spec.sweep import Sweep, Tune, load_sweep, sweep_names
 
 BASE: dict[str, Any] = {"strategies": ["grpo", "sft"], "seeds": 2}

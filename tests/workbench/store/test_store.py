@@ -18,8 +18,9 @@ import workbench.store.runs
 from recast.ledger import RunRecord
 from workbench.analysis.example import load_or_example
 from workbench.errors import DiskError
-from workbench.store.files import Claim, sha256
-from workbench.store.runs import Contents, Store, complaints, config_of
+from workbench.store.encoding import config_of
+from workbench.store.files import WorkLock, sha256
+from workbench.store.runs import Contents, Store, complaints
 
 
 def record(seed: int, value: float = 0.5, rows: int = 2) -> RunRecord:
@@ -259,7 +260,7 @@ def test_the_label_of_a_damaged_store_names_the_damage_and_the_rest_is_shown(tmp
 
 
 def test_a_claim_is_exclusive_until_it_is_dropped(tmp_path):
-    one, two = Claim(tmp_path / "c" / "x"), Claim(tmp_path / "c" / "x")
+    one, two = WorkLock(tmp_path / "c" / "x"), WorkLock(tmp_path / "c" / "x")
     assert one.take()
     assert not two.take()
     one.drop(done=False)

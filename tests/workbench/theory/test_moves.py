@@ -25,7 +25,8 @@ def test_a_move_is_what_every_strategy_makes_of_the_moved_group():
                 slots = rows.filter(origin="supervised", slot="target")["weight"].to_list()
                 weights = rows.filter(rows["slot"] != "target").sort("place")["weight"].to_list()
                 assert entry["weights"] == pytest.approx(weights, rel=1e-4, abs=1e-9), name
-                assert [entry["target"]] == pytest.approx(slots or [None], rel=1e-4)
+                target = [] if entry["target"] is None else [entry["target"]]
+                assert target == pytest.approx(slots, rel=1e-4), name
                 assert entry["anchor"] == ([anchors[name]] if anchors[name] else []), name
 
 

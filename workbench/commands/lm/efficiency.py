@@ -9,7 +9,7 @@ import click
 import polars as pl
 
 from workbench.commands.lm.session import on_device, one_line
-from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.commands.output import FORMAT, Finite, emit, progress_bar
 from workbench.errors import UserError
 from workbench.spec.experiment import parsed
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--kl", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option("--kl", type=Finite(0), default=0.0, show_default=True)
 @click.option(
     "--engine",
     type=click.Choice(["own", "trl"]),

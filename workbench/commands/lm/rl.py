@@ -26,7 +26,7 @@ from workbench.commands.lm.session import (
     reads_models,
     show_start,
 )
-from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
 from workbench.errors import UserError
 from workbench.real.runs import build_job, needs_reference, run_config, world_values
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1), default=120, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--group", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--kl", type=click.FloatRange(0), default=0.001, show_default=True)
+@click.option("--kl", type=Finite(0), default=0.001, show_default=True)
 @click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
 @click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True)
 @click.option("--evaluations", type=click.IntRange(1), default=4, show_default=True)
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 @click.option("--store", "store_path", default="runs", show_default=True)
 @FORMAT
 @click.option("--strategy", "strategies", multiple=True, required=True, help="Repeatable.")
-@click.option("--lr", "rates", type=float, multiple=True, default=(2e-4,), help="Repeatable.")
+@click.option("--lr", "rates", type=FINITE, multiple=True, default=(2e-4,), help="Repeatable.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Keep models here.")
 @click.option(

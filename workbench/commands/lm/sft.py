@@ -18,7 +18,7 @@ from workbench.commands.lm.session import (
     reads_models,
     show_start,
 )
-from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.commands.output import FORMAT, Finite, emit, progress_bar
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--patience", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
+@click.option("--lr", type=Finite(0, min_open=True), default=1e-3, show_default=True)
 @click.option(
     "--stop-on", type=click.Choice(["ndcg_at_10", "nll"]), default="ndcg_at_10", show_default=True
 )

@@ -18,7 +18,7 @@ from workbench.commands.lm.session import (
     one_line,
     reads_models,
 )
-from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
 from workbench.stats.seeds import ENOUGH
@@ -51,14 +51,14 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--width", type=click.IntRange(32), default=64, show_default=True)
 @click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option("--found", default=None, help="One more row: what a search found in the simulator.")
-@click.option("--lr", "rates", type=float, multiple=True, default=RATES, help="Repeatable.")
+@click.option("--lr", "rates", type=FINITE, multiple=True, default=RATES, help="Repeatable.")
 @click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
 @click.option(
     "--stops", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to choose."
 )
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--group", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--kl", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option("--kl", type=Finite(0), default=0.0, show_default=True)
 @click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--tuning-seeds", type=click.IntRange(1), default=2, show_default=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
-from recast.strategy import Signal
+from recast.signal import Signal
 from sim.general.step import Collected
 from sim.worlds.world import World
 from workbench.store import files

@@ -10,7 +10,7 @@ from recast.strategies import parse_strategy
 from sim.general.step import account
 from sim.policies.mlp import MLP
 from sim.settings import Training
-from sim.training.trainer import train
+from sim.training.trainer import Hooks, train
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from workbench.commands.rollouts import rollouts
 from workbench.diagnosis.counterfactual import counterfactual
@@ -40,7 +40,7 @@ def logged(strategy, folder, *, task="plain", how=HOW):
 
     train(
         policy, world, start, parse_strategy(strategy), (0,), torch.tensor([0.01]), how,
-        record=record,
+        Hooks(record=record),
     )  # fmt: skip
     return diagnose(read_log(files_of([folder]))), counted
 
@@ -90,7 +90,7 @@ def test_several_runs_cannot_be_recorded():
     with pytest.raises(ValueError, match="single run"):
         train(
             policy, world, fresh(policy, world, (0, 1)), parse_strategy("grpo"), (0, 1),
-            torch.tensor([0.01, 0.01]), HOW, record=lambda *_: None,
+            torch.tensor([0.01, 0.01]), HOW, Hooks(record=lambda *_: None),
         )  # fmt: skip
 
 
