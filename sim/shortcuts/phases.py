@@ -48,8 +48,10 @@ class Phases(General):
         how: Training,
         record: Callable[[int, Collected], None] | None = None,
     ) -> Phases | None:
-        """The run, or None where `why_not` has a reason: the general path then does it all."""
-        if Phases.why_not(policy, strategy):
+        """The run, or None where `why_not` has a reason, or where a supervised term sees several
+        targets of a prompt: the general path then does it all."""
+        several = world.train.targets is not None and how.targets == "all"
+        if Phases.why_not(policy, strategy) or (several and strategy.learns_from_target):
             return None
         return Phases(policy, world, strategy, start, seed, how, record)
 
