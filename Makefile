@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: findings app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers bench ray-drill screenshots
+.PHONY: findings app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers bench ray-drill screenshots studies
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -146,6 +146,15 @@ bench: .venv-bench/.installed
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install -c constraints.txt -c constraints-bench.txt -e '.[bench]'
 	touch $@
+
+# The long studies anew, into what the package ships: resumable, hours of one core (--dry-run says).
+STUDIES ?= studies
+
+studies: $(STAMP)
+	$(BIN)/recast prove --store $(STUDIES) --save workbench/example/prove.json --chart docs/images/prove.svg
+	$(BIN)/recast claims --store $(STUDIES) --save workbench/example/claims.json
+	$(BIN)/recast phase-map --store $(STUDIES) --save workbench/example/phase-map.json
+	$(BIN)/recast search --store $(STUDIES) --save workbench/example/search.json
 
 # Pictures of every page, from the packaged example, and the recorded race as a moving one.
 

@@ -14,26 +14,34 @@ from recast.strategy import Strategy
 
 
 def account(
-    strategy: Strategy, signal: Signal | None, prompts: int, rollouts: Tensor, steps: int
+    strategy: Strategy,
+    signal: Signal | None,
+    prompts: int,
+    rollouts: Tensor,
+    steps: int,
+    labels: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Counts by the names of `CostLedger`, and means over groups by those of `TAUGHT`; `[...]`.
 
     signal: None where the strategy sampled nothing; rollouts `[...]` int64: all that were sampled;
-    steps: of the optimizer. A prompt that was never rolled out counts as skipped with its group.
+    steps: of the optimizer; labels `[...]` int64: targets that a supervised term saw, each a row of
+    the update too; None = one per prompt. A prompt that was never rolled out counts as skipped with
+    its group.
     """
     zero = torch.zeros_like(rollouts)
-    supervised = prompts if strategy.learns_from_target else 0
+    taught_by = strategy.learns_from_target
+    supervised = zero + (prompts if taught_by else 0) if labels is None else labels
     spent = {"rollouts": rollouts, "scored_rows": rollouts, "optimizer_steps": zero + steps}
     if signal is None:
-        taught = (zero + bool(supervised)).double()
-        spent |= {"updated_rows": zero + supervised, "labels": zero + supervised}
+        taught = (zero + int(taught_by)).double()
+        spent |= {"updated_rows": supervised, "labels": supervised}
         counted = {"learnable": taught, "signal_count": taught, "update_width": taught}
         return spent | {"skipped_prompts": zero}, counted | {"repaired": 0 * taught}
     width = signal.rows.sum(-1) + int(signal.supervised)
     repaired = anchored(signal.groups)
     spent |= {
-        "updated_rows": width.sum(-1),
-        "labels": zero + supervised if supervised else repaired.sum(-1),
+        "updated_rows": signal.rows.sum((-2, -1)) + supervised,
+        "labels": supervised if taught_by else repaired.sum(-1),
         "skipped_prompts": (width == 0).sum(-1),
     }
     return spent, {

@@ -18,7 +18,7 @@ from torch import Tensor
 from recast.groups import Origin
 from recast.signal import Signal
 from recast.stage import bind
-from recast.stages.supervised import Evidence
+from recast.stages.supervised import Evidence, of_all_targets
 from recast.stages.surrogate import RATIOS, Terms, surrogate
 from recast.strategy import Denominator, Strategy
 
@@ -301,7 +301,7 @@ def strategy_loss(
             rows=rows.active,
             hinted=None if signal.groups.hinted is None else signal.groups.hinted.amax(-1),
         )
-        total = total + strategy.stage("supervised")(known).mean(-1)
+        total = total + of_all_targets(strategy.stage("supervised"), known).mean(-1)
     return total
 
 

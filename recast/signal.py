@@ -77,7 +77,7 @@ def build_signal(strategy: Strategy, groups: RolloutGroups, state: State | None 
     tensor([[0, 0, 1],
             [0, 0, 0]], dtype=torch.int8)
     """
-    require_inputs(strategy, groups.given | {"reference"}, groups.reward.shape[-1])
+    require_inputs(strategy, groups.given | {"reference", "path"}, groups.reward.shape[-1])
     if strategy.needs_binary and not groups.binary:
         raise ValueError(
             f"credit={strategy.credit} counts hits: it needs rewards that are 0 or 1; "

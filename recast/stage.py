@@ -71,7 +71,8 @@ class Stage:
 
     needs: inputs without which it cannot work: fields of `RolloutGroups`, "target" (the ground
     truth), "reference" (the reference policy's log-probabilities); of a supervised term also
-    "rollouts" (a sampled group) and "negatives" (its selected rollouts in the actor).
+    "path" (the other codes on the target's way), "rollouts" (a sampled group) and "negatives" (its
+    selected rollouts in the actor).
     binary: it counts hits, so rewards must be 0 or 1.
     coupling: what the result of one group depends on: that group alone or the other groups of the
     batch; "state", from batch to batch, follows from `start`.
@@ -89,6 +90,8 @@ class Stage:
     invalid. drawn: chance decides which groups it changes.
     boundary: a selection of the strongest positive and the hardest negative, both or nobody.
     by_code: a loss that is not a function of a row's summed log-probability.
+    whole: a supervised term that is not averaged over a prompt's targets: it looks at all of them
+    by itself, or speaks of the one that its rollouts saw.
     bends: a loss whose slope is not minus the advantage where the policy has not moved yet.
     idle: the row that does nothing. note: what a reader of its results must know.
     """
@@ -109,6 +112,7 @@ class Stage:
     drawn: bool = False
     boundary: bool = False
     by_code: bool = False
+    whole: bool = False
     bends: bool = False
     idle: bool = False
     note: str = ""

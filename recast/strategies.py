@@ -480,6 +480,12 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
             source="control",
             **_TARGET_ONLY,
         ),
+        "bear": Strategy(
+            supervised="bear(10)",
+            meaning="cross-entropy that weighs codes by how safe they are in a beam of 10",
+            source="arXiv 2601.22925",
+            **_TARGET_ONLY,
+        ),
         "sft_any": Strategy(
             supervised="sft_any",
             meaning="cross-entropy on all targets of a prompt as one: -log of their sum",

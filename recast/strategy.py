@@ -293,6 +293,7 @@ INPUTS: Mapping[str, str] = MappingProxyType(
         "prompt": "place of each prompt in the training set [..., B]",
         "depth": "codes per rollout, L",
         "reference": "log-probabilities under a reference policy",
+        "path": "log-probabilities of every code on the target's way [..., B, L, K]",
     }
 )
 

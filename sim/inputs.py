@@ -9,7 +9,10 @@ from recast.strategy import Strategy, missing_input
 
 Kind = Literal["sample", "beam"]
 
-GIVEN = frozenset({"target", "reference", "depth", "score", *OPTIONAL}) - {"beam_rank", "length"}
+GIVEN = frozenset({"target", "reference", "path", "depth", "score", *OPTIONAL}) - {
+    "beam_rank",
+    "length",
+}
 """Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
 

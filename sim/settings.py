@@ -85,6 +85,13 @@ class Training(BaseModel):
         Literal["constant", "linear"],
         Field(description="of the learning rate: constant, or falling linearly to 0"),
     ] = "constant"
+    targets: Annotated[
+        Literal["all", "one"],
+        Field(
+            description="of a prompt with several: what a supervised term sees, all of them as the "
+            "reward does (its mean over them), or one, drawn anew at each visit"
+        ),
+    ] = "all"
 
     @property
     def loss(self) -> LossSettings:

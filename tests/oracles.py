@@ -115,6 +115,7 @@ STRATEGIES = {
     "exact_maxrl": Row("none", "nobody", "none", supervised=True),
     "sft_pg": Row("none", "nobody", "none", supervised=True),
     "sft_any": Row("none", "nobody", "none", supervised=True),
+    "bear": Row("none", "nobody", "none", supervised=True),
 }
 
 

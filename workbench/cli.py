@@ -39,6 +39,7 @@ COMMANDS = {
     "phase-map": _Row("phases:phase_map", "Which strategy wins where, at equal budget"),
     "predict": _Row("predict:predict", "Which strategy would win on a language model"),
     "presets": _Row("run:presets", "List the packaged presets"),
+    "prove": _Row("prove:prove", "Does supervision that trusts unlikely targets less hold"),
     "questions": _Row("questions:questions", "The rows that answer a question beyond the paper"),
     "report": _Row("report:report", "Write one self-contained HTML FILE"),
     "rollouts": _Row("rollouts:rollouts", "Train one run in the simulator and write its rollouts"),

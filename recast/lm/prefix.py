@@ -11,6 +11,7 @@ codes that can follow), without one those of the model's whole vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -147,6 +148,29 @@ def packed_logp(
     states = packed_states(model, vocabulary, prompts, codes)
     tokens = vocabulary.table(prompts.ids.device)
     return chosen_logp(level_logits(model, states, tokens, trie), tokens, codes, trie, temperature)
+
+
+@torch.no_grad()
+def path_codes(
+    model: CausalLM,
+    vocabulary: Vocabulary,
+    prompts: Prompts,
+    codes: Tensor,
+    trie: Trie,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Log-probabilities of every code that may follow on the way of paths `[B, L]`, `[B, L, K]`,
+    -inf on padding; K: the most that may follow anywhere."""
+    path = codes.unsqueeze(1)
+    tokens = vocabulary.table(prompts.ids.device)
+    states, nodes = packed_states(model, vocabulary, prompts, path), trie.walk(path)[0]
+    found = []
+    for level, here in enumerate(level_logits(model, states, tokens, trie)):
+        open_logits = allowed_logits(here, trie, level, nodes[..., level])[:, 0]
+        found.append(torch.log_softmax(open_logits / temperature, -1))
+    widest = max(level.shape[-1] for level in found)
+    padded = [torch.nn.functional.pad(f, (0, widest - f.shape[-1]), value=-math.inf) for f in found]
+    return torch.stack(padded, 1)
 
 
 def packed_states(

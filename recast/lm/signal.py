@@ -36,6 +36,7 @@ GIVEN = frozenset(
         "item",
         "depth",
         "reference",
+        "path",
         "score",
         "codes",
         "prompt",

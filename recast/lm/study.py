@@ -7,6 +7,7 @@ the paired seeds train to that checkpoint, and the test split is read once, at t
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,16 +43,19 @@ CHUNK = 256
 MATCHING = 32
 TEMPERATURES = (0.25, 0.35, 0.5, 0.7)
 Targets = Literal["learning", "train"]
+Iterate = Literal["last", "mean"]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One row of the comparison. strategy: a name or composition of the library; targets: whose
-    prompts and targets it learns from, the RL users' ("learning") or the SFT split's ("train")."""
+    prompts and targets it learns from, the RL users' ("learning") or the SFT split's ("train");
+    iterate: what is measured at a stop, the weights there or the mean of those since half of it."""
 
     label: str
     strategy: str
     targets: Targets = "learning"
+    iterate: Iterate = "last"
 
 
 ENTRIES = (
@@ -80,26 +84,70 @@ class Stop:
     means: Mapping[str, float]
 
 
-def run(job: Job, strategy: Strategy, how: RLTraining, stops: Sequence[int]) -> Iterator[Stop]:
+def run(
+    job: Job,
+    strategy: Strategy,
+    how: RLTraining,
+    stops: Sequence[int],
+    iterate: Iterate = "last",
+) -> Iterator[Stop]:
     """Train `job.model` in place to the last stop, yielding at each.
 
-    Schedules run over `how.steps`, so an early stop is a checkpoint of the whole run. Raises
-    ValueError for a strategy that this path cannot run, and Diverged.
+    iterate "mean": while a stop at step s is yielded, the model holds the mean of its weights after
+    the steps s // 2 + 1 to s; training goes on from those of step s. Schedules run over
+    `how.steps`, so an early stop is a checkpoint of the whole run. Raises ValueError for a strategy
+    that this path cannot run, and Diverged.
     """
     reason = why_not(strategy, how.search, how.group)
     if reason:
         raise ValueError(reason)
-    optimizer = Adam(trainable(job.model), how.lr)
+    named = trainable(job.model)
+    optimizer = Adam(named, how.lr)
     memory = memory_of(job, strategy)
     ledger, tally = CostLedger(), list[dict[str, float]]()
+    mean = _WindowMean(named, stops) if iterate == "mean" else None
     for step in range(max(stops)):
         spent, counted, memory = train_step(job, strategy, how, optimizer, step, memory)
         ledger = ledger.plus(spent)
         tally.append(counted)
+        if mean is not None:
+            mean.add(step + 1)
         if step + 1 in stops:
             means = {name: statistics.fmean(t[name] for t in tally) for name in tally[0]}
-            yield Stop(step + 1, ledger, means)
+            with contextlib.nullcontext() if mean is None else mean.held(step + 1):
+                yield Stop(step + 1, ledger, means)
             tally = []
+
+
+class _WindowMean:
+    """Means of weights over the last half of the steps to each stop, from sums kept on the way."""
+
+    def __init__(self, named: Mapping[str, Tensor], stops: Sequence[int]) -> None:
+        self._named = named
+        self._sum = {name: torch.zeros_like(value) for name, value in named.items()}
+        halves = {stop // 2 for stop in stops}
+        self._at = {0: dict(self._sum)} if 0 in halves else {}
+        self._halves = halves
+
+    @torch.no_grad()
+    def add(self, step: int) -> None:
+        """Count the weights after a step."""
+        self._sum = {name: self._sum[name] + value for name, value in self._named.items()}
+        if step in self._halves:
+            self._at[step] = self._sum
+
+    @contextlib.contextmanager
+    def held(self, stop: int) -> Iterator[None]:
+        """The model with the mean's weights; its own come back."""
+        before, count = self._at[stop // 2], stop - stop // 2
+        kept = {name: value.detach().clone() for name, value in self._named.items()}
+        for name, value in self._named.items():
+            value.data.copy_((self._sum[name] - before[name]) / count)
+        try:
+            yield
+        finally:
+            for name, value in self._named.items():
+                value.data.copy_(kept[name])
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from torch import Tensor
 from recast import accounting
 from recast.lm.evaluate import EvaluationSet
 from recast.lm.extra import LMError
-from recast.lm.prefix import CausalLM, packed_logp, reencoded_logp
+from recast.lm.prefix import CausalLM, packed_logp, path_codes, reencoded_logp
 from recast.lm.signal import Collected, Search, take
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Prompts, Vocabulary
@@ -127,7 +127,7 @@ def _batches(
     index = torch.arange(len(collected.prompts), device=collected.target.device)
     if signal is None:
         return [(collected, index if strategy.learns_from_target else index[:0])]
-    plain = strategy.stage("supervised").stage.needs <= {"target"}
+    plain = strategy.stage("supervised").stage.needs <= {"target", "path"}
     if not how.skip_idle or how.kl_weight or not plain:
         keep = index if strategy.learns_from_target else index[signal.rows.any(-1)]
         return [(collected, keep)]
@@ -166,7 +166,12 @@ def _part_loss(
             frozen = score(job.reference, job.vocabulary, prompts, codes, trie, how.temperature)
     evidence = None
     if strategy.learns_from_target:
-        evidence = Evidence(logp[:, -1], None if frozen is None else frozen[:, -1], progress)
+        ways = None
+        if "path" in strategy.needs:
+            wanted = target[:, 0]
+            ways = path_codes(job.model, job.vocabulary, prompts, wanted, job.trie, how.temperature)
+        then = None if frozen is None else frozen[:, -1]
+        evidence = Evidence(logp[:, -1], then, progress, path_logp=ways)
         logp, frozen = logp[:, :-1], None if frozen is None else frozen[:, :-1]
     share = len(part) / len(collected.prompts)
     if signal is None or rows is None or whole is None:

@@ -6,8 +6,9 @@ trainer averages it over the prompts and adds it to the policy's loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -24,9 +25,10 @@ class Evidence:
     gradient; target_ref_logp: the same under the reference. progress: share of training done, in
     [0, 1], for schedules. hits, valid `[..., B]`: hits and rollouts of each group as sampled.
     rows_logp, rows_ref_logp `[..., B, U]`: the same, summed over codes, of the rollouts that reach
-    the actor; rows `[..., B, U]` marks them. targets_logp `[..., B, M]`: log-probability of every
-    target of a prompt that has several, -inf where there are fewer, with gradient. hinted
-    `[..., B]` int64: leading codes of the target that were given to the rollouts.
+    the actor; rows `[..., B, U]` marks them. path_logp `[..., B, L, K]`: log-probability of every
+    code that may follow each node on the target's way, -inf for others, without gradient. hinted
+    `[..., B]` int64: leading codes of the target that were given to the rollouts. others: the same
+    for each target of prompts that have several, see `Several`.
     """
 
     target_logp: Tensor
@@ -37,8 +39,44 @@ class Evidence:
     rows_logp: Tensor | None = None
     rows_ref_logp: Tensor | None = None
     rows: Tensor | None = None
-    targets_logp: Tensor | None = None
+    path_logp: Tensor | None = None
     hinted: Tensor | None = None
+    others: Several | None = None
+
+
+@dataclass(frozen=True)
+class Several:
+    """Every target of prompts that have up to M. known `[..., B, M]` bool: which there are; logp
+    `[..., B, M, L]` with gradient, ref_logp, path_logp `[..., B, M, L, K]`: as in `Evidence`."""
+
+    known: Tensor
+    logp: Tensor
+    ref_logp: Tensor | None = None
+    path_logp: Tensor | None = None
+
+    def each(self, evidence: Evidence) -> Iterator[tuple[Evidence, Tensor]]:
+        """What is known of each target, and the prompts that have it, bool `[..., B]`."""
+        for m in range(self.known.shape[-1]):
+            one = replace(
+                evidence,
+                target_logp=self.logp[..., m, :],
+                target_ref_logp=None if self.ref_logp is None else self.ref_logp[..., m, :],
+                path_logp=None if self.path_logp is None else self.path_logp[..., m, :, :],
+            )
+            yield one, self.known[..., m]
+
+
+def of_all_targets(term: Bound, evidence: Evidence) -> Tensor:
+    """A supervised term per prompt, `[..., B]`: its mean over the prompt's targets.
+
+    A term that is `Stage.whole` is evaluated once, and so is every term where one target is known.
+    """
+    others = evidence.others
+    if others is None or term.stage.whole:
+        found: Tensor = term(evidence)
+        return found
+    values = torch.stack([term(one) * known for one, known in others.each(evidence)], -1)
+    return values.sum(-1) / others.known.sum(-1)
 
 
 def none(evidence: Evidence) -> Tensor:
@@ -153,9 +191,28 @@ def sft_pg(evidence: Evidence, b: float = 1.0) -> Tensor:
 
 def sft_any(evidence: Evidence) -> Tensor:
     """-log of the summed probability of every target; `sft` for a prompt with one."""
-    if evidence.targets_logp is None:
+    if evidence.others is None:
         return -evidence.target_logp.sum(-1)
-    return -evidence.targets_logp.logsumexp(-1)
+    each = evidence.others.logp.sum(-1)
+    return -each.masked_fill(~evidence.others.known, -torch.inf).logsumexp(-1)
+
+
+def bear(evidence: Evidence, beam: int = 10, weight: float = 0.25, xi: float = 2.75) -> Tensor:
+    """Sum over the target's codes of -(1 + weight sigmoid((log p - log q) / xi)) log p, factor
+    detached; q: probability of the `beam`-th likeliest code there, of the least likely one where
+    there are fewer.
+
+    Its factor is the slope of the log of a sigmoid of how far a code lies from what a beam of that
+    width would cut. Where the other codes are not known, every code stands on the cut.
+    Source: BEAR, arXiv 2601.22925.
+    """
+    logp = evidence.target_logp
+    margin = torch.zeros_like(logp).detach()
+    if evidence.path_logp is not None:
+        ranked = evidence.path_logp.sort(-1, descending=True).values
+        last = ranked.isfinite().sum(-1, keepdim=True).clamp(min=1, max=beam) - 1
+        margin = logp.detach() - ranked.gather(-1, last).squeeze(-1)
+    return -((1 + weight * torch.sigmoid(margin / xi)) * logp).sum(-1)
 
 
 def hint(evidence: Evidence, weight: float = 1.0) -> Tensor:
@@ -182,8 +239,14 @@ SUPERVISED: Mapping[str, Stage] = {
     "exact_pass_at_k": Stage(exact_pass_at_k, needs={"target"}, bounds={"k": (1, WIDEST)}),
     "exact_maxrl": Stage(exact_maxrl, needs={"target"}, bounds={"n": (1, WIDEST)}),
     "sft_pg": Stage(sft_pg, needs={"target"}),
-    "sft_any": Stage(sft_any, needs={"target"}),
-    "hint": Stage(hint, needs={"target", "rollouts"}, by_code=True),
+    "sft_any": Stage(sft_any, needs={"target"}, whole=True),
+    "bear": Stage(
+        bear,
+        needs={"target", "path"},
+        bounds={"beam": (1, WIDEST), "xi": (1e-3, math.inf)},
+        by_code=True,
+    ),
+    "hint": Stage(hint, needs={"target", "rollouts"}, by_code=True, whole=True),
 }
 
 

@@ -274,5 +274,11 @@ CLOSED_FORMS: Mapping[str, ClosedForm] = MappingProxyType(
             "1 + p", lambda p, g: 1 + p, "log p + p", lambda p, g: p.log() + p - 1
         ),
         "sft_any": ClosedForm("1", _sft, "log p", _log),
+        "bear": ClosedForm(
+            "1.125 on the beam's cut, 1 to 1.25 elsewhere",
+            lambda p, g: torch.full_like(p, 1.125),
+            "1.125 log p on the cut",
+            lambda p, g: 1.125 * p.log(),
+        ),
     }
 )

@@ -111,6 +111,14 @@ def path_logp_each(
     )
 
 
+def path_codes(
+    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
+) -> Tensor:
+    """Log-probability at T = 1 of every code at each node of given items' paths, nats, -inf where
+    none follows; `[R, B, M]` -> `[R, B, M, L, K]`."""
+    return torch.stack([*_along(policy, params, catalogue, encoded, item, 1.0)], dim=-2)
+
+
 def path_entropy(
     policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, item: Tensor
 ) -> Tensor:

@@ -65,7 +65,7 @@ class General:
         if self._record is not None:
             self._record(first + 1, phase)
         taken = self._optimize(phase, rates, first)
-        spent, taught = account(self._strategy, phase, taken)
+        spent, taught = account(self._strategy, self._how, phase, taken)
         parts = [
             {name: float(value[0]) for name, value in part.items()} for part in (spent, taught)
         ]

@@ -19,14 +19,13 @@ from recast.loss import Rows, pack, strategy_loss
 from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.stages.gate import Visit
-from recast.stages.supervised import Evidence
+from recast.stages.supervised import Evidence, Several, of_all_targets
 from recast.strategy import Strategy
-from sim.decoding.sample import path_logp
+from sim.decoding.sample import path_codes, path_logp
 from sim.general.rollouts import Batch, Roller
 from sim.policies.protocol import Params, Policy
 from sim.seeds import uniforms
 from sim.settings import Training
-from sim.worlds.catalogue import Catalogue
 from sim.worlds.world import World
 
 _T = TypeVar("_T", "Batch", RolloutGroups, Rows, Signal)
@@ -123,6 +122,14 @@ def updates(
     return [loss_of(part) for part in parts]
 
 
+def sees_all_targets(strategy: Strategy, how: Training, batch: Batch) -> bool:
+    """Whether the supervised term sees more than one target of a prompt."""
+    if not strategy.learns_from_target or batch.targets.shape[-1] == 1:
+        return False
+    own = strategy.stage("supervised").stage
+    return how.targets == "all" or (own.whole and "rollouts" not in own.needs)
+
+
 def splits(strategy: Strategy, how: Training, prompts: int) -> list[slice]:
     """The prompts that share each optimizer step of a phase: about `mini_batch` rows of them."""
     wide = strategy.width(how.group) + int(strategy.learns_from_target)
@@ -131,11 +138,15 @@ def splits(strategy: Strategy, how: Training, prompts: int) -> list[slice]:
 
 
 def account(
-    strategy: Strategy, collected: Collected, steps: int
+    strategy: Strategy, how: Training, collected: Collected, steps: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What one phase cost, counts `[R]` of `CostLedger`, and how much of its groups taught."""
-    prompts = collected.batch.prompt.shape[1]
-    return accounting.account(strategy, collected.signal, prompts, collected.rollouts, steps)
+    prompts, labels = collected.batch.prompt.shape[1], None
+    if sees_all_targets(strategy, how, collected.batch):
+        labels = (collected.batch.targets >= 0).sum((-2, -1))
+    return accounting.account(
+        strategy, collected.signal, prompts, collected.rollouts, steps, labels
+    )
 
 
 def _gate(
@@ -201,18 +212,27 @@ def _loss(
             frozen = policy.encode(reference, part.batch.context)
     evidence = None
     if strategy.learns_from_target:
-        target = part.batch.target.unsqueeze(-1)
-        target_ref = None
-        if frozen is not None:
+
+        def known(items: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+            own = path_logp(policy, params, catalogue, encoded, items)
+            then = codes = None
             with torch.no_grad():
-                target_ref = path_logp(policy, reference, catalogue, frozen, target).squeeze(-2)
-        logp = path_logp(policy, params, catalogue, encoded, target).squeeze(-2)
-        several = _every_target(policy, params, catalogue, encoded, part.batch.targets)
-        evidence = Evidence(logp, target_ref, progress, targets_logp=several)
+                if frozen is not None:
+                    then = path_logp(policy, reference, catalogue, frozen, items)
+                if "path" in strategy.needs:
+                    codes = path_codes(policy, params, catalogue, encoded, items)
+            return own, then, codes
+
+        one = known(part.batch.target.unsqueeze(-1))
+        logp, target_ref, codes = (None if x is None else x.squeeze(2) for x in one)
+        assert logp is not None
+        others = None
+        if sees_all_targets(strategy, how, part.batch):
+            others = Several(part.batch.targets >= 0, *known(part.batch.targets.clamp(min=0)))
+        evidence = Evidence(logp, target_ref, progress, path_logp=codes, others=others)
     if part.signal is None or part.items is None or part.rows is None:
         assert evidence is not None
-        alone: Tensor = strategy.stage("supervised")(evidence)
-        return alone.mean(-1)
+        return of_all_targets(strategy.stage("supervised"), evidence).mean(-1)
     row_logp = ref_logp = None
     if part.rows.index.shape[-1]:
         items = part.items.gather(-1, part.rows.index)
@@ -232,13 +252,3 @@ def _loss(
         ref_logp=ref_logp,
         evidence=evidence,
     )
-
-
-def _every_target(
-    policy: Policy, params: Params, catalogue: Catalogue, encoded: Tensor, targets: Tensor
-) -> Tensor | None:
-    """Log-probability of each of a prompt's targets `[R, B, M]`, -inf for none; None with one."""
-    if targets.shape[-1] == 1:
-        return None
-    logp = path_logp(policy, params, catalogue, encoded, targets.clamp(min=0)).sum(-1)
-    return logp.masked_fill(targets < 0, -torch.inf)

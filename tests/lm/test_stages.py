@@ -28,7 +28,18 @@ def _made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     made_up.added(monkeypatch)
 
 
-REAL = ("lens", "sibling", "spo", "gbpo", "real", "prefix_hint", "reinforce_ada", "replay", "dft")
+REAL = (
+    "lens",
+    "sibling",
+    "spo",
+    "gbpo",
+    "real",
+    "prefix_hint",
+    "reinforce_ada",
+    "replay",
+    "dft",
+    "bear",
+)
 """Named rows that need what only a trainer has: log-probabilities, codes, rounds or a memory."""
 
 

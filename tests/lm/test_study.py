@@ -71,6 +71,16 @@ def test_a_stop_is_a_checkpoint_of_the_whole_run():
     assert states[1][0].ledger.updated_rows == 2 * only.ledger.updated_rows == 2 * 16
 
 
+def test_an_averaged_row_measures_the_mean_of_the_last_half_and_trains_on_from_its_own_weights():
+    strategy = parse_strategy("sft")
+    every, averaged = tiny.job(), tiny.job()
+    own = [weights(every) for _ in run(every, strategy, SHORT, (1, 2, 3, 4))]
+    found = [(s.step, weights(averaged)) for s in run(averaged, strategy, SHORT, (3, 4), "mean")]
+    for (step, here), first in zip(found, (1, 2), strict=True):
+        torch.testing.assert_close(here, torch.stack(own[first:step]).mean(0))
+    assert torch.equal(weights(averaged), own[-1])
+
+
 def test_the_lean_metrics_are_those_of_the_full_evaluation():
     """On 8 items, ten beams prune nothing; prompts of all lengths come back in their order."""
     job = tiny.job(items=8, count=150)

@@ -106,7 +106,7 @@ def compared(table: pl.DataFrame, first: str, second: str, metric: str, label: s
 def of_pairs(table: pl.DataFrame, first: str, metric: str, label: str) -> Answer | None:
     """What a saved table of paired differences says of one strategy against each control; None
     where it has none. table: control, strategy, metric, difference, difference_low,
-    difference_high, p_holm."""
+    difference_high, p_corrected."""
     order = {"sft": 0, "grpo": 1}
     rows = table.filter((pl.col("strategy") == first) & (pl.col("metric") == metric)).sort(
         pl.col("control").replace_strict(order, default=len(order)), maintain_order=True
@@ -115,7 +115,7 @@ def of_pairs(table: pl.DataFrame, first: str, metric: str, label: str) -> Answer
         return None
     parts, verdicts, tones = [], [], []
     for row in rows.iter_rows(named=True):
-        tone = standing(row["difference"], row["p_holm"])
+        tone = standing(row["difference"], row["p_corrected"])
         tones.append(tone)
         verdicts.append(
             f"not told apart from {row['control']}"
@@ -125,7 +125,7 @@ def of_pairs(table: pl.DataFrame, first: str, metric: str, label: str) -> Answer
         parts.append(
             f"{_signed(row['difference'])} against {row['control']} (95% interval "
             f"{value(row['difference_low'])} to {value(row['difference_high'])}, "
-            f"p {value(row['p_holm'], 3)})"
+            f"p {value(row['p_corrected'], 3)})"
         )
     return Answer(
         f"{first} {', '.join(verdicts)}",

@@ -24,6 +24,9 @@ HELD_OUT = 8192
 )
 @click.option("--group", type=int, default=None, help="Rollouts per prompt, G.")
 @click.option("--noise", type=FINITE, default=None, help="Target noise, the third knob.")
+@click.option(
+    "--unlearnable", type=FINITE, default=None, help="Share of targets that any item may be."
+)
 @click.option("--data", default=None, help="Folder of a replay world.")
 @FORMAT
 def calibrate(
@@ -32,6 +35,7 @@ def calibrate(
     two_or_more: float | None,
     group: int | None,
     noise: float | None,
+    unlearnable: float | None,
     data: str | None,
     style: str,
 ) -> None:
@@ -47,6 +51,7 @@ def calibrate(
         "start.all_zero": all_zero,
         "train.group": group,
         "world.noise": noise,
+        "world.unlearnable": unlearnable,
         "world.data": data,
     }
     spec = load_experiment(preset, changes)

@@ -49,7 +49,9 @@ def claims(
         return
     evidence = replace(evidence, efficiency=measured)
     checked = [check(claim, evidence) for claim in wanted]
-    table = claims_table(checked) if show == "claims" else settings_table(checked)
+    tables = {"claims": claims_table(checked), "settings": settings_table(checked)}
+    packaged.keep(tables, evidence)
+    table = tables[show]
     if style != "table":
         emit(table, style, "")
         return

@@ -68,6 +68,12 @@ EFFICIENCY = click.option(
     metavar="FILE",
     help="What `recast lm efficiency --format json` printed: real measurements beside C4-C8.",
 )
+SAVE = click.option(
+    "--save",
+    default=None,
+    metavar="FILE",
+    help="Also write the tables to a JSON file, with date, generation and command.",
+)
 WORKERS = click.option(
     "--workers",
     type=click.IntRange(1, 4096),

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+import polars as pl
 
 from workbench.commands.forecast import DRY_RUN, forecast_packaged
-from workbench.commands.output import EXECUTOR, STORE, WORKERS, existing_store, progress_bar
+from workbench.commands.output import (
+    EXECUTOR,
+    SAVE,
+    STORE,
+    WORKERS,
+    existing_store,
+    progress_bar,
+)
 from workbench.store.runs import Store
-from workbench.studies.evidence import Evidence, gather, run_and_gather
+from workbench.studies import packaged
+from workbench.studies.evidence import Evidence, conditions, gather, run_and_gather
 
 OPTIONS = (
     click.option("--seeds", type=int, default=None, help="Other paired seeds than packaged."),
     click.option("--steps", type=int, default=None, help="Another number of optimizer steps."),
     click.option("--no-run", is_flag=True, help="Read what is stored; train nothing."),
     DRY_RUN,
+    SAVE,
     EXECUTOR,
     WORKERS,
     STORE,
@@ -34,6 +44,7 @@ class Packaged:
     steps: int | None
     no_run: bool
     dry_run: bool
+    save: str | None
     executor: str
     workers: int | None
     store_path: str
@@ -53,6 +64,12 @@ class Packaged:
         with progress_bar() as progress:
             return run_and_gather(names, store, changes, progress, self.executor, self.workers)
 
+    def keep(self, tables: Mapping[str, pl.DataFrame], evidence: Evidence) -> None:
+        """Write the tables to the file that --save names, with what stands behind them."""
+        if self.save is not None:
+            whole = {**tables, "conditions": conditions(evidence)}
+            packaged.save(Path(self.save), {k: t for k, t in whole.items() if t.height})
+
 
 def packaged_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `OPTIONS` to a command, which gets them as one argument, `packaged`."""
@@ -63,12 +80,13 @@ def packaged_options(command: Callable[..., Any]) -> Callable[..., Any]:
         steps: int | None,
         no_run: bool,
         dry_run: bool,
+        save: str | None,
         executor: str,
         workers: int | None,
         store_path: str,
         **more: Any,
     ) -> Any:
-        given = Packaged(seeds, steps, no_run, dry_run, executor, workers, store_path)
+        given = Packaged(seeds, steps, no_run, dry_run, save, executor, workers, store_path)
         return command(packaged=given, **more)
 
     for option in reversed(OPTIONS):

@@ -6,6 +6,7 @@ import click
 
 from workbench.commands.output import FORMAT, emit
 from workbench.commands.packaged import Packaged, packaged_options
+from workbench.stats.seeds import least_p
 from workbench.studies.phase_map import FIELDS, METRICS, SWEEP, phase_table
 
 
@@ -26,6 +27,7 @@ def phase_map(
     if evidence is None:
         return
     table = phase_table(evidence.of(SWEEP), metrics or METRICS)
+    packaged.keep({"cells": table}, evidence)
     if style != "table":
         emit(table, style, "")
         return
@@ -35,7 +37,13 @@ def phase_map(
         emit(counts, style, "How many cells does each strategy win?")
     click.echo(
         f"A cell is one combination of {', '.join(FIELDS)}; the winner beats every rival with a "
-        "p-value below .05, corrected (Holm) over all cells of its metric; none: nobody does."
+        "p-value below .05, corrected (Holm) over all cells of its metric; none: nobody does. "
+        "seen: the margin that would show in 80% of repeats."
     )
+    if table.height:
+        pairs = int(table["seeds"].to_numpy().max())
+        cells = table.height // table["metric"].n_unique()
+        least = min(1.0, cells * least_p(pairs))
+        click.echo(f"{cells} cells, {pairs} pairs: no p can be below {least:.2g}.")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")

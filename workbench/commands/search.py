@@ -43,6 +43,9 @@ def search(
         return
     frame = evidence.of(SWEEP)
     table = search_table(frame, show)
+    if packaged.save is not None:
+        tables = {name: search_table(frame, name) for name in ("dominance", "fronts")}
+        packaged.keep(tables, evidence)
     emit(table, style, "Who dominates? Difference on the worlds set aside [95% interval]")
     if style != "table":
         return
@@ -57,7 +60,7 @@ def search(
         for matched, words in MATCHED.items():
             here = verdicts.filter(pl.col("matched") == matched)["outcome"]
             if len(here) and not here.str.starts_with("beats").any():
-                click.echo(f"{words}: no candidate dominates both controls")
+                click.echo(f"{words}: no candidate dominates every control")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
 

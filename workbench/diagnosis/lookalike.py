@@ -6,7 +6,7 @@ with two hits or more that the log's last third has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import polars as pl
 from recast.regimes import REGIMES
 from sim.training.calibrate import Calibration, several_hits
 from workbench.analysis.compare import Side, compare
+from workbench.analysis.rows import last_rows
 from workbench.analysis.summary import edge_warnings, summary
 from workbench.analysis.tuning import HEADLINE, mark_tuned
 from workbench.diagnosis.diagnosis import Diagnosis
@@ -25,7 +26,7 @@ from workbench.execution.imitation import imitate
 from workbench.execution.runner import run_sweep
 from workbench.spec.sweep import Sweep
 from workbench.stats.beta_binomial import binomial_share
-from workbench.stats.seeds import LEVEL, holm, least_p
+from workbench.stats.seeds import LEVEL, aligned, least_p, max_t
 from workbench.store.runs import Store
 
 RIVALS = ("grpo", "repair_only", "recast", "grpo_sft", "sft")
@@ -44,13 +45,15 @@ Progress = Callable[[int, int, str], None]
 @dataclass(frozen=True)
 class Wanted:
     """The regimes to imitate: shares of all-zero groups and of those with two hits or more, at G
-    rollouts; low, high: the interval of the all-zero share in the log."""
+    rollouts; low, high: the interval of the all-zero share in the log; unlearnable: share of
+    targets that any item may be, which no log tells: an assumption to try."""
 
     all_zero: float
     several: float
     group: int
     low: float
     high: float
+    unlearnable: float = 0.0
 
     def order(self) -> dict[str, Any]:
         """As JSON."""
@@ -72,7 +75,7 @@ def wanted_of_scalars(run: ScalarRun) -> Wanted:
     return Wanted(zero.value, several, run.group, zero.low, zero.high)
 
 
-def wanted_of(found: Diagnosis) -> Wanted:
+def wanted_of(found: Diagnosis, unlearnable: float = 0.0) -> Wanted:
     """What the last third of a log asks of a world.
 
     Raises UserError, one line, for groups that no world here can have, and where nobody knows what
@@ -86,7 +89,7 @@ def wanted_of(found: Diagnosis) -> Wanted:
     zero = late.filter(pl.col("regime") == REGIMES[0]).height
     more = late.filter(pl.col("regime").is_in(REGIMES[2:])).height
     share = binomial_share(zero, late.height)
-    return Wanted(share.value, more / late.height, found.group, share.low, share.high)
+    return Wanted(share.value, more / late.height, found.group, share.low, share.high, unlearnable)
 
 
 @dataclass(frozen=True)
@@ -113,14 +116,16 @@ def rank(
     Raises UserError where nothing can be imitated or trained, DiskError when the disk refuses.
     """
     progress(0, 1, "looking for a world with these regimes")
-    found, spec, notes = imitate(wanted.all_zero, wanted.several, wanted.group, strategies, seeds)
+    found, spec, notes = imitate(
+        wanted.all_zero, wanted.several, wanted.group, strategies, seeds, wanted.unlearnable
+    )
     kept = Store(store).prepare()
     outcome = run_sweep(Sweep.model_validate(spec.model_dump()), kept, progress, executor)
     if outcome.failures:
         raise UserError(f"simulate: {outcome.first_failure()}")
     frame = kept.load(outcome.keys)
     notes += edge_warnings(mark_tuned(frame, METRIC), spec.train.lr)
-    least = min(1.0, least_p(seeds) * (len(strategies) - 1))
+    least = least_p(seeds)
     if least >= LEVEL:
         notes.append(f"with {seeds} seeds no corrected p can be below {least:.3g}: see intervals")
     return Ranking(_regimes(wanted, found), _table(frame, strategies), tuple(notes))
@@ -143,24 +148,39 @@ def _regimes(wanted: Wanted, found: Calibration) -> pl.DataFrame:
 
 
 def _table(frame: pl.DataFrame, strategies: Sequence[str]) -> pl.DataFrame:
-    """Columns: strategy, lr, seeds, area and hr_at_10 with intervals, difference
-    (of the area to the first strategy, with difference_low, difference_high), p_holm, label."""
+    """Columns: strategy, lr, seeds, area and hr_at_10 with intervals, difference (of the area to
+    the first strategy, with difference_low, difference_high), p_corrected (max-T), label."""
     table = summary(mark_tuned(frame, METRIC)).filter(pl.col("slice") == "all")
     metrics = [c for m in (METRIC, "hr_at_10") for c in (m, f"{m}_low", f"{m}_high")]
     rows = table.select("strategy", "lr", "seeds", *metrics)
-    against = []
+    against, gaps = [], list[Mapping[int, float]]()
     for name in strategies[1:]:
-        pair = compare(frame, Side(name, {}), Side(strategies[0], {}), (METRIC,))
+        pair, gap = _against(frame, name, strategies[0])
+        gaps.append(gap)
         said = pair.select(
             "difference",
             pl.col("low").alias("difference_low"),
             pl.col("high").alias("difference_high"),
-            "p",
             "label",
         ).row(0, named=True)
         against.append({"strategy": name, **said})
     differences = pl.DataFrame(against, infer_schema_length=None)
-    differences = differences.with_columns(p_holm=pl.Series(holm(list(differences["p"])))).drop("p")
+    differences = differences.with_columns(p_corrected=pl.Series(max_t(aligned(gaps))))
     return rows.join(differences, on="strategy", how="left", maintain_order="left").sort(
         METRIC, descending=True
     )
+
+
+def _against(
+    frame: pl.DataFrame, name: str, control: str
+) -> tuple[pl.DataFrame, Mapping[int, float]]:
+    """A strategy against a control in the metric of the ranking: `compare`, and the difference of
+    each pair by seed."""
+    pair = compare(frame, Side(name, {}), Side(control, {}), (METRIC,))
+    last = last_rows(mark_tuned(frame, METRIC).filter("tuned"))
+    sides = [
+        dict(last.filter(pl.col("strategy") == side).select("seed", METRIC).iter_rows())
+        for side in (name, control)
+    ]
+    shared = sorted(sides[0].keys() & sides[1].keys())
+    return pair, {seed: sides[0][seed] - sides[1][seed] for seed in shared}

@@ -133,5 +133,5 @@ def _rollouts(strategy: Strategy) -> Literal["sample", "beam"]:
 
 
 def _inputs(strategy: Strategy) -> str:
-    names = sorted(strategy.needs - {"target", "reference", "score"})
+    names = sorted(strategy.needs - {"target", "reference", "path", "score"})
     return "".join(f", {name}={name}" for name in names)

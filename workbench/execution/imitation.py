@@ -32,10 +32,15 @@ PATIENCE = 600
 
 
 def imitate(
-    all_zero: float, several: float, group: int, strategies: Sequence[str], seeds: int
+    all_zero: float,
+    several: float,
+    group: int,
+    strategies: Sequence[str],
+    seeds: int,
+    unlearnable: float = 0.0,
 ) -> tuple[Calibration, Experiment, list[str]]:
     """Solve for a start with these regimes: its calibration, the experiment that begins there, and
-    what to know of it.
+    what to know of it. unlearnable: share of targets that any item may be, an assumption.
 
     Raises UserError, saying what stood in the way first, when none of `SCENES` has that all-zero
     share.
@@ -45,7 +50,8 @@ def imitate(
     if zero != all_zero:
         notes.append(f"the all-zero share {all_zero:.1%} is imitated as {zero:.1%}")
     reasons = []
-    for scene in SCENES:
+    for place in SCENES:
+        scene = {**place, "world.unlearnable": unlearnable}
         spec = _experiment(scene, zero, 1.0, group, strategies, seeds)
         policy, world = build_policy(spec), build_world(spec)
         for share in (several, None) if several + zero < 1 else (None,):

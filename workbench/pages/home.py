@@ -163,9 +163,9 @@ def real_model() -> Step:
         rival="control",
         low="difference_low",
         high="difference_high",
-        p="p_holm",
+        p="p_corrected",
         tone=pl.Series(
-            [standing(d, p) for d, p in table.select("difference", "p_holm").iter_rows()],
+            [standing(d, p) for d, p in table.select("difference", "p_corrected").iter_rows()],
             dtype=pl.String,
         ),
     )

@@ -149,7 +149,7 @@ def differences(found: Found) -> None:
                 value="difference",
                 low="difference_low",
                 high="difference_high",
-                p="p_holm",
+                p="p_corrected",
             ),
             f"Which strategies differ from {control} on a real model?",
         ),

@@ -20,7 +20,7 @@ COLUMNS = (
     ("difference", f"Less {RIVALS[0]}'s", "%.4f"),
     ("difference_low", "95% low", "%.4f"),
     ("difference_high", "95% high", "%.4f"),
-    ("p_holm", "p, corrected", "%.3f"),
+    ("p_corrected", "p, corrected", "%.3f"),
     ("hr_at_10", "HR@10", "%.4f"),
     ("hr_at_10_low", "HR@10, 95% low", "%.4f"),
     ("hr_at_10_high", "95% high", "%.4f"),
@@ -121,7 +121,7 @@ def _show() -> None:
                 column_order=[
                     "strategy",
                     *("area", "difference", "difference_low", "difference_high"),
-                    *("p_holm", "label", "hr_at_10", "area_low", "area_high"),
+                    *("p_corrected", "label", "hr_at_10", "area_low", "area_high"),
                     *("hr_at_10_low", "hr_at_10_high"),
                     *("lr", "seeds"),
                 ],

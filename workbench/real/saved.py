@@ -23,7 +23,7 @@ COLUMNS: Mapping[Kind, frozenset[str]] = MappingProxyType(
     {
         "scores": frozenset({"slice", "strategy", "seeds"}),
         "differences": frozenset(
-            {"control", "strategy", "metric", "difference", "difference_low", "p_holm"}
+            {"control", "strategy", "metric", "difference", "difference_low", "p_corrected"}
         ),
         "efficiency": frozenset(EFFICIENCY),
     }
@@ -107,11 +107,13 @@ def _read(path: Path) -> pl.DataFrame:
             raise ValueError("no regular file")
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"larger than {_LARGEST:,} bytes; expected a table of `recast lm`")
-        return (
+        table = (
             pl.read_csv(path, infer_schema_length=None)
             if path.suffix == ".csv"
             else pl.read_json(path, infer_schema_length=None)
         )
+        # Tables saved earlier name their p-values after Holm's correction.
+        return table.rename({"p_holm": "p_corrected"}, strict=False)
     except (OSError, pl.exceptions.PolarsError) as problem:
         reason = " ".join(str(problem).split())[:120]
         raise ValueError(f"cannot be read ({reason})") from None

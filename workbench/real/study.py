@@ -175,7 +175,8 @@ class Study:
         job, how = self._fresh(task)
         found: dict[str, dict[str, float]] = {}
         try:
-            for stop in run(job, parse_strategy(task.entry.strategy), how, self.plan.stops):
+            strategy = parse_strategy(task.entry.strategy)
+            for stop in run(job, strategy, how, self.plan.stops, task.entry.iterate):
                 table = measure(job, job.evaluation["validation"], how.group)
                 found[str(stop.step)] = {k: float(v.mean()) for k, v in table.items()}
         except Diverged:
@@ -192,7 +193,8 @@ class Study:
         assert task.stop is not None
         start, wanted = self.start(task.seed)
         job, how = self._fresh(task)
-        (last,) = run(job, parse_strategy(task.entry.strategy), how, (task.stop,))
+        stops = run(job, parse_strategy(task.entry.strategy), how, (task.stop,), task.entry.iterate)
+        last = next(stops)  # while it is held, a mean of weights is what the model holds
         entropy, matched = policy_entropy(job, wanted)
         rows: list[dict[str, Any]] = []
         for split, data in job.evaluation.items():
@@ -312,8 +314,12 @@ class Study:
         starts = [run_key({"files": weights}) for weights in self.weights]
         found["start_spec"] = {"weights": starts}
         found["train_spec"] |= {"stop": stop, "targets": entry.targets}
+        if entry.iterate != "last":
+            found["train_spec"]["iterate"] = entry.iterate
         cell = {k: found[k] for k in ("lm_engine", "world_spec", "policy_spec", "start_spec")}
-        how = {k: v for k, v in found["train_spec"].items() if k not in ("stop", "targets")}
+        how = {
+            k: v for k, v in found["train_spec"].items() if k not in ("stop", "targets", "iterate")
+        }
         return {**found, "strategy": entry.label, "cell": run_key({**cell, **how})[:8]}
 
     def _fresh(self, task: Task) -> tuple[Job, RLTraining]:

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.rows import last_rows
-from workbench.stats.seeds import ENOUGH, FEWEST, LEVEL, Floats, holm
-from workbench.stats.two_way import Draws, percentiles, rank_correlation, two_sided
+from workbench.stats.seeds import ENOUGH, FEWEST, LEVEL, Floats
+from workbench.stats.two_way import Draws, max_t_of_resamples, percentiles, rank_correlation
 
 if TYPE_CHECKING:
     from recast.lm.study import Cost, Tuned
@@ -131,8 +131,8 @@ def scores(
 
 def differences(measured: Measured) -> pl.DataFrame:
     """control, strategy, metric, difference (strategy minus control), difference_low,
-    difference_high, p_holm, verdict: "above", "below", "not told apart", or "no claim" below ten
-    seeds."""
+    difference_high, p_corrected (max-T over all rows and metrics of a control), verdict: "above",
+    "below", "not told apart", or "no claim" below ten seeds."""
     draws = Draws.of(measured.users, measured.seeds)
     _, drawn = draws.means(measured.values)
     mean = measured.values.mean((-2, -1))
@@ -142,6 +142,7 @@ def differences(measured: Measured) -> pl.DataFrame:
             continue
         base = measured.rows.index(control)
         family: list[dict[str, Any]] = []
+        gaps: list[Floats] = []
         for i, name in enumerate(measured.rows):
             if i == base or name == START:
                 continue
@@ -156,11 +157,13 @@ def differences(measured: Measured) -> pl.DataFrame:
                         "difference": float(mean[i, j] - mean[base, j]),
                         "difference_low": float(low),
                         "difference_high": float(high),
-                        "p_holm": float(two_sided(gap)),
                     }
                 )
-        for row, p in zip(family, holm([r["p_holm"] for r in family]), strict=True):
-            row["p_holm"] = p
+                gaps.append(gap)
+        observed = np.array([row["difference"] for row in family])
+        corrected = max_t_of_resamples(observed, np.stack(gaps)) if gaps else []
+        for row, p in zip(family, corrected, strict=True):
+            row["p_corrected"] = p
             row["verdict"] = _verdict(row["difference"], p, measured.seeds)
         found += family
     return pl.DataFrame(found, infer_schema_length=None)

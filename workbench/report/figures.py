@@ -223,12 +223,12 @@ def _phase_map(evidence: Evidence) -> list[Figure]:
     table = phases.phase_table(evidence.of(phases.SWEEP))
     if table.is_empty():
         return []
-    noise, zero, group, width = "world.noise", "start.all_zero", "train.group", "policy.width"
+    zero, noise, group, apart = phases.FIELDS
     return [
         Figure(
             f"phase-map-{metric}",
             charts.phase_map(
-                table.filter(pl.col("metric") == metric), metric, zero, noise, group, width
+                table.filter(pl.col("metric") == metric), metric, zero, noise, group, apart
             ),
             table.filter(pl.col("metric") == metric),
             f"recast phase-map --metric {metric}",

@@ -17,6 +17,7 @@ from typing import Any
 
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
+from sim.worlds.synthetic import SyntheticWorld
 from workbench.errors import UserError
 from workbench.spec.experiment import Experiment
 from workbench.spec.later_fields import dumped
@@ -37,10 +38,11 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
     read.
     """
     chosen = parse_strategy(strategy)
+    left_out = {"lr", "tune_metric"} | (set() if _several_targets(spec) else {"targets"})
     cell = {
         "engine": ENGINE,
         **_prepared(spec),
-        "train_spec": dumped(spec.train, "train_spec", {"lr", "tune_metric"}),
+        "train_spec": dumped(spec.train, "train_spec", left_out),
     }
     return {
         **cell,
@@ -82,6 +84,15 @@ def _prepared(spec: Experiment) -> dict[str, Any]:
         "policy_spec": spec.policy.model_dump(mode="json"),
         "start_spec": spec.start.model_dump(mode="json"),
     }
+
+
+def _several_targets(spec: Experiment) -> bool:
+    """Whether prompts of this world may have several targets; where none has, `train.targets`
+    changes nothing and stands in no run's name."""
+    world = spec.world
+    if world.kind == "replay":
+        return False
+    return any(task.draws > 1 for task in SyntheticWorld(task=world.task).tasks().values())
 
 
 def folder_fingerprint(folder: str) -> str:

@@ -23,6 +23,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "precision": "float64",
             "iterate": "last",
             "schedule": "constant",
+            "targets": "one",
         },
     }
 )

@@ -2,10 +2,12 @@
 
 The last axis is always the sample, one entry per seed (or per seed and stratum), [..., n].
 Intervals are 95% bootstraps that resample within each stratum, with the same draw for every
-strategy, so that pairs by seed stay together; their percentiles are widened for small samples so
-that a normal mean gets its t interval (Hesterberg 2015, section 5.3). P-values are sign-flip
-permutations of paired differences. Every draw comes from a fixed seed: the same numbers give the
-same answer, whatever else has been drawn before.
+strategy, so that pairs by seed stay together. A mean gets a bootstrap-t interval: resamples are
+studentised and jittered by half a standard error, so that few or equal values stay defined. Other
+statistics get percentiles, widened for small samples so that a normal mean would get its t interval
+(Hesterberg 2015, section 5.3). `python -m benchmarks.coverage` prints how often both cover.
+P-values are sign-flip permutations of paired differences. Every draw comes from a fixed seed: the
+same numbers give the same answer, whatever else has been drawn before.
 P-values of one table are corrected together by max-T over shared flips.
 Sources: Agarwal et al. 2021 (IQM, stratified intervals, performance profiles, probability of
 improvement); Hesterberg 2015, "What teachers should know about the bootstrap"; Holm 1979;
@@ -36,6 +38,10 @@ ONE_SIDED = 0.90
 """Confidence of the interval whose lower end is a one-sided 95% bound."""
 
 RESAMPLES = 2_000
+JITTER = 0.5
+"""Standard errors by which the entries of a resample are moved, so that a resample of a single
+value has a spread too."""
+
 FEWEST = 5
 LEVEL = 0.05
 """A corrected p-value below it tells two strategies apart."""
@@ -91,7 +97,7 @@ def small_sample_label(n: int) -> str:
     """What a reader must know of an interval over n seeds; empty from 10 on."""
     if n < FEWEST:
         return f"no interval: {n} seeds"
-    return f"under-covers: {n} seeds" if n < ENOUGH else ""
+    return f"under-covers where values are skewed: {n} seeds" if n < ENOUGH else ""
 
 
 def resample(n: int, strata: Sequence[object] | None = None, resamples: int = RESAMPLES) -> Ints:
@@ -120,9 +126,12 @@ def interval(
     """
     values = np.asarray(samples, dtype=np.float64)
     n = values.shape[-1]
-    sizes = [len(m) for m in _members(strata, n)] if strata is not None else [n]
+    members = _members(strata, n) if strata is not None else [np.arange(n)]
+    sizes = [len(m) for m in members]
     if min(sizes) < FEWEST:
         return None, None
+    if statistic is mean and values.ndim == 1:
+        return _studentised(values, members, strata, confidence)
     tail = _tail(min(sizes), n - len(sizes), confidence)
     resamples = min(max(RESAMPLES, math.ceil(_BEYOND / tail)), _MOST_RESAMPLES)
     found = statistic(values[..., resample(n, strata, resamples)])
@@ -130,6 +139,37 @@ def interval(
     low = np.quantile(np.where(undefined, -np.inf, found), tail, method="lower")
     high = np.quantile(np.where(undefined, np.inf, found), 1 - tail, method="higher")
     return finite(float(low)), finite(float(high))
+
+
+def _studentised(
+    values: Floats, members: Sequence[Ints], strata: Sequence[object] | None, confidence: float
+) -> tuple[float | None, float | None]:
+    """Bootstrap-t interval of the mean of `[n]`; members: the entries of each stratum."""
+    n, tail = len(values), (1 - confidence) / 2
+    drawn = resample(n, strata, min(max(RESAMPLES, math.ceil(_BEYOND / tail)), _MOST_RESAMPLES))
+    centre, jitter = np.empty(n), np.empty(n)
+    for group in members:
+        own = values[group]
+        centre[group] = own.mean()
+        # Away from the mean or towards it: mirrored values get mirrored resamples.
+        jitter[group] = JITTER * own.std(ddof=1) / math.sqrt(len(group)) * np.sign(own - own.mean())
+    noise = np.random.default_rng(SEED + 1).standard_normal(drawn.shape)
+    resampled = (values - centre)[drawn] + jitter[drawn] * noise
+    error = _standard_error(values, members)
+    moved, errors = resampled.mean(-1), _standard_error(resampled, members)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.nan_to_num(moved / errors, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    high = values.mean() - error * np.quantile(t, tail, method="lower")
+    low = values.mean() - error * np.quantile(t, 1 - tail, method="higher")
+    return finite(float(low)), finite(float(high))
+
+
+def _standard_error(values: Floats, members: Sequence[Ints]) -> Floats:
+    """Standard error of a mean stratified by `members`, over the last axis of `[..., n]`."""
+    n = values.shape[-1]
+    parts = [values[..., m].var(axis=-1, ddof=1) * len(m) / n**2 for m in members]
+    found: Floats = np.sqrt(np.sum(parts, axis=0))
+    return found
 
 
 def estimate(
@@ -164,6 +204,19 @@ def paired_difference(
     found = estimate(a - b, statistic, strata, confidence)
     p = sign_flip_p(a - b, statistic)
     return Difference(found.value, found.low, found.high, found.n, found.label, p)
+
+
+def detectable(differences: ArrayLike, level: float = LEVEL, power: float = 0.8) -> float | None:
+    """The smallest mean difference that n pairs with this spread would show at `level` in a share
+    `power` of repeats, by the t test; None below two pairs.
+
+    Differences `[n]`. It says what a comparison could have found, whatever it found.
+    """
+    d = _sample(differences)
+    if len(d) < 2:
+        return None
+    needed = special.stdtrit(len(d) - 1, 1 - level / 2) + special.stdtrit(len(d) - 1, power)
+    return float(needed * d.std(ddof=1) / math.sqrt(len(d)))
 
 
 def least_p(pairs: int) -> float:

@@ -70,6 +70,29 @@ def two_sided(drawn: Floats) -> Floats:
     return found
 
 
+def max_t_of_resamples(observed: Floats, drawn: Floats) -> list[float]:
+    """Adjusted p-values of m differences that share their resamples, one family.
+
+    observed `[m]`; drawn `[m, R]`: the same differences, resampled. Step-down max-T: how often the
+    largest deviation of a resample from what was observed, in standard errors, is as large as the
+    observed difference; the null hypothesis moves the resamples to 0 (Westfall and Young 1993). A
+    row without spread has p 1.
+    """
+    spread = np.nanstd(drawn, axis=-1)
+    scale = np.where(spread > 0, spread, np.inf)
+    observed = np.abs(observed) / scale
+    moved = np.nan_to_num(np.abs(drawn - np.nanmean(drawn, axis=-1, keepdims=True)))
+    order = np.argsort(-observed, kind="stable")
+    largest = np.zeros(drawn.shape[-1])
+    stepped = np.empty(len(observed))
+    for place in order[::-1]:
+        largest = np.maximum(largest, moved[place] / scale[place])
+        stepped[place] = (1 + (largest >= observed[place]).sum()) / (1 + drawn.shape[-1])
+    adjusted = np.empty(len(observed))
+    adjusted[order] = np.maximum.accumulate(stepped[order])
+    return [1.0 if size == 0 else float(p) for size, p in zip(spread, adjusted, strict=True)]
+
+
 @dataclass(frozen=True)
 class RankCorrelation:
     """Spearman's rho over `n` rows, its interval over the resamples of both sides, and the

@@ -65,8 +65,8 @@ class Checked:
 
 _HITS = "C(1) (Pass@1 at its best temperature), each strategy at its own best rate, test users"
 _REAL = (
-    "`recast lm efficiency` measures it on a small real model (--efficiency FILE); "
-    "`benchmarks/gpu.sh` measured it on one GPU at the architecture of Qwen3"
+    "`benchmarks/gpu.sh` measured it on one GPU at the architecture of Qwen3, random weights; "
+    "`recast lm efficiency` measures it on a small real model (--efficiency FILE)"
 )
 
 
@@ -88,7 +88,7 @@ def _cost(
         statistic=statistic,
         threshold="not judged: the paper does not state the prompts and micro-batches of its "
         "figure",
-        analogue=f"{analogue}; {_REAL}",
+        analogue=f"{_REAL}; {analogue}",
         modes=MAIN,
         measure=partial(costs.cost_ratio, cost=cost, column=column),
         judged=False,
@@ -131,8 +131,8 @@ CLAIMS: tuple[Claim, ...] = (
         "C4",
         "actor-side update time, G = 32, 8B",
         "16.60x less (211.04 s -> 12.71 s)",
-        statistic="GRPO's rows in the actor's update over ReCast's",
-        analogue="rows in the update, from the ledger",
+        statistic="seconds of the actor's update, GRPO's over ReCast's, where they were measured",
+        analogue="beside it rows in the update, from the ledger",
         cost=costs.rows,
         column="ratio",
     ),
@@ -140,8 +140,8 @@ CLAIMS: tuple[Claim, ...] = (
         "C5",
         "whole step",
         "4.83x less (371.54 s -> 77.00 s; from a public summary)",
-        statistic="GRPO's row passes over ReCast's: 1 per rollout + 3 per updated row",
-        analogue="row passes, from the ledger",
+        statistic="seconds of the whole step, GRPO's over ReCast's, where they were measured",
+        analogue="beside it row passes from the ledger, 1 per rollout + 3 per updated row",
         cost=costs.row_passes,
         column="step_ratio",
     ),
@@ -149,8 +149,8 @@ CLAIMS: tuple[Claim, ...] = (
         "C6",
         "effective tokens in the actor update",
         "14.7x less (6.93M -> 0.47M; from a public summary)",
-        statistic="GRPO's rows in the update over ReCast's; every row is one semantic ID long",
-        analogue="rows in the update, prompts not counted",
+        statistic="tokens of the actor's update, GRPO's over ReCast's, where they were measured",
+        analogue="beside it rows in the update, prompts not counted",
         cost=costs.rows,
         column="token_ratio",
     ),
@@ -158,8 +158,8 @@ CLAIMS: tuple[Claim, ...] = (
         "C7",
         "peak allocated memory",
         "-16.5% (1.20x less)",
-        statistic="GRPO's mean update width per group over ReCast's",
-        analogue="rows held for one backward pass, without weights",
+        statistic="peak memory, GRPO's over ReCast's, where it was measured",
+        analogue="beside it rows held for one backward pass, without weights",
         cost=costs.width,
         column="memory_ratio",
     ),
@@ -168,7 +168,7 @@ CLAIMS: tuple[Claim, ...] = (
         "actor MFU (model FLOPs utilisation)",
         "+14.2% (1.14x)",
         statistic="ReCast's MFU over GRPO's",
-        analogue="none in the simulator",
+        analogue="the simulator has none",
         cost=None,
         column="mfu",
     ),

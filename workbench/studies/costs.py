@@ -8,6 +8,7 @@ prompts and micro-batches that the paper does not state.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import polars as pl
 
@@ -56,7 +57,13 @@ def cost_ratio(
                 continue
             ratio = estimate([theirs[s] / ours[s] for s in seeds])
             found.append(shown(mode, setting, ratio.value, ratio.n, (ratio.low, ratio.high)))
-    return found + _on_a_gpu(column) + _on_a_real_model(evidence.efficiency, column)
+    measured = _on_a_gpu(column) + _on_a_real_model(evidence.efficiency, column)
+    if measured:
+        # What was measured says more than what was counted: that stands beside it.
+        found = [
+            replace(row, counts=False, beside="counted in the simulator's ledger") for row in found
+        ]
+    return found + measured
 
 
 def _on_a_gpu(column: str) -> list[Measured]:

@@ -22,6 +22,7 @@ from workbench.stats.seeds import (
     FEWEST,
     Difference,
     Floats,
+    detectable,
     estimate,
     finite,
     holm,
@@ -244,7 +245,11 @@ def repair_fades(evidence: Evidence, modes: Modes) -> list[Measured]:
 
 
 def repair_hurts(evidence: Evidence, modes: Modes, field: str) -> list[Measured]:
-    """C12: GRPO minus repair without contrast; only the strongest start decides."""
+    """C12: GRPO minus repair without contrast; only the strongest start decides.
+
+    The note says which difference the pairs would show in 80% of repeats, so that an inconclusive
+    verdict can be told from a small effect.
+    """
     rows = _by_setting(
         evidence,
         modes,
@@ -261,7 +266,21 @@ def repair_hurts(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
         frame = evidence.of(sweep)
         if not frame.is_empty():
             strongest[mode] = frame.sort(field)["setting"][0]
-    return [replace(row, counts=strongest.get(row.mode) == row.setting) for row in rows]
+    return [
+        replace(
+            row, counts=strongest.get(row.mode) == row.setting, note=_power(evidence, modes, row)
+        )
+        for row in rows
+    ]
+
+
+def _power(evidence: Evidence, modes: Modes, row: Measured) -> str:
+    """What the pairs of a C12 row could have shown, in words, after what the row says already."""
+    last = evidence.final(modes[row.mode])
+    first, second = pairs(last, METRIC, BASELINE, "repair_only", row.setting)
+    least = detectable(first - second, 1 - _corrected(evidence, modes)) if len(first) > 1 else None
+    text = "" if least is None else f"a difference of {least:.4f} shows in 80% of repeats"
+    return "; ".join(filter(None, (row.note, text)))
 
 
 def _by_setting(
@@ -310,8 +329,16 @@ def _to_target(
     if ours.is_empty() or theirs.is_empty():
         return None
     runs = survival.sample(ours["budget"].to_numpy(), ours["reached"].to_numpy())
+    points = _points(curves, strategy)
     text = f"{int(runs[1].sum())} of {runs.shape[1]} runs reach {target:.4f}"
+    text += f", read at {points} points of {100 / points:.2g}% each" if points else ""
     return _Reach(runs, float(np.median(theirs["spent"].to_numpy())), text)
+
+
+def _points(curves: pl.DataFrame, strategy: str) -> int:
+    """Evaluations of a strategy's runs after the start: budgets are interpolated between these."""
+    steps = curves.filter((pl.col("strategy") == strategy) & (pl.col("step") > 0))["step"]
+    return steps.n_unique()
 
 
 def _unfair(evidence: Evidence, sweep: str, setting: str) -> str:

@@ -68,8 +68,8 @@ def read(path: Path) -> Packaged:
         }
         return Packaged(str(raw["date"]), int(raw["generation"]), str(raw["command"]), tables)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        reason = " ".join(str(problem).split())[:120]
-        raise UserError(f"{quoted(str(path))}: not a saved study ({reason})") from None
+        reason = " ".join(str(problem).split())[:80]
+        raise UserError(f"not a saved study ({reason}): {quoted(str(path))}") from None
 
 
 def save(path: Path, tables: Mapping[str, pl.DataFrame], command: str = "") -> None:

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY, mark_tuned
-from workbench.stats.seeds import LEVEL, holm, paired_difference
+from workbench.stats.seeds import LEVEL, detectable, holm, paired_difference
 from workbench.studies.evidence import pairs
 
 SWEEP = "phase-map"
-FIELDS = ("start.all_zero", "world.noise", "train.group", "policy.width")
+FIELDS = ("start.all_zero", "world.noise", "train.group", "world.unlearnable")
 METRICS = (*PRIMARY, "c_at_32")
 NOBODY = "none"
 
@@ -28,7 +29,8 @@ def phase_table(
     frame: pl.DataFrame, metrics: Sequence[str] = METRICS, fields: Sequence[str] = FIELDS
 ) -> pl.DataFrame:
     """One row per cell and metric: the fields, metric, winner ("none" without a significant one),
-    best, runner_up, value (of the best), margin, low, high (95%, uncorrected), p, seeds.
+    best, runner_up, value (of the best), margin, low, high (95%, uncorrected), p, seen (the margin
+    that a winner in 80% of repeats would need, corrected over the cells), seeds.
 
     frame: a sweep's rows with `setting`. runner_up: the rival that is hardest to tell
     from the best; margin: the paired difference from it.
@@ -41,7 +43,12 @@ def phase_table(
         rows = [row for row in _cells(last, metric, fields) if row is not None]
         adjusted = holm([row["p"] for row in rows])
         found += [
-            {**row, "p": p, "winner": row["best"] if p < LEVEL else NOBODY}
+            {
+                **row,
+                "p": p,
+                "seen": detectable(row["gaps"], LEVEL / len(rows)),
+                "winner": row["best"] if p < LEVEL else NOBODY,
+            }
             for row, p in zip(rows, adjusted, strict=True)
         ]
     columns = [
@@ -55,6 +62,7 @@ def phase_table(
         "low",
         "high",
         "p",
+        "seen",
         "seeds",
     ]
     return (
@@ -86,14 +94,14 @@ def _cell(
     if means.height < 2:
         return None
     best = str(means["strategy"][0])
-    closest, rival = None, ""
+    closest, rival, gaps = None, "", np.array([])
     for other in means["strategy"][1:]:
         ours, theirs = pairs(here, metric, best, other, setting)
         if not len(ours):
             return None
         difference = paired_difference(ours, theirs)
         if closest is None or difference.p > closest.p:
-            closest, rival = difference, str(other)
+            closest, rival, gaps = difference, str(other), ours - theirs
     assert closest is not None
     return {
         **{field: here[field][0] for field in fields},
@@ -105,5 +113,6 @@ def _cell(
         "low": closest.low,
         "high": closest.high,
         "p": closest.p,
+        "gaps": gaps,
         "seeds": closest.n,
     }

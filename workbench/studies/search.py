@@ -35,7 +35,9 @@ MARGIN = 0.005
 """Half a point of hits: a difference smaller than this is not worth the name."""
 
 FRONTS = (("c_at_1", "hr_at_10"), ("c_at_1", "c_at_32"), ("pass_at_1", "pass_at_32"))
-CONTROLS = ("sft", "grpo")
+CONTROLS = ("sft", "grpo", "sft averaged", "grpo averaged")
+"""What a candidate has to beat, as far as it was run: averaged weights cost nothing."""
+
 Matched = Literal["rollouts", "updated_rows"]
 MATCHED = {"rollouts": "at equal rollouts", "updated_rows": "at equal updated rows"}
 _WORLD = "world.seed"
@@ -48,10 +50,19 @@ def points(frame: pl.DataFrame, matched: Matched) -> pl.DataFrame:
     """
     if frame.is_empty():
         return frame
-    tuned = frame.filter("tuned")
+    tuned = _averaged_apart(frame.filter("tuned"))
     if matched == "updated_rows":
         return _at_rows(tuned)
     return last_rows(tuned).select("strategy", "seed", _WORLD, *SHOWN)
+
+
+def _averaged_apart(frame: pl.DataFrame) -> pl.DataFrame:
+    """Runs whose last half of steps is averaged, as strategies of their own."""
+    if "train.iterate" not in frame.columns:
+        return frame
+    averaged = (pl.col("train.iterate") == "mean").fill_null(False)
+    name = pl.col("strategy")
+    return frame.with_columns(strategy=pl.when(averaged).then(name + " averaged").otherwise(name))
 
 
 def _at_rows(tuned: pl.DataFrame) -> pl.DataFrame:
@@ -121,15 +132,15 @@ def dominance(runs: pl.DataFrame, candidates: Sequence[str]) -> pl.DataFrame:
     difference, low, high, non_inferior (by `MARGIN`), p (max-T over the whole table), seeds,
     outcome.
 
-    outcome, the same on every row of a candidate: "beats both on all", "beats both, worse on none"
-    (somewhere better than each control at .05 corrected, non-inferior everywhere), "worse on none,
-    better than ..." (one control or none), or "does not dominate".
+    outcome, the same on every row of a candidate: "beats every control on all", "beats every
+    control, worse on none" (somewhere better than each at .05 corrected, non-inferior everywhere),
+    "worse on none, better than ..." (some controls or none), or "does not dominate".
     """
     here = runs.filter(pl.col(_WORLD) % 2 == 1)
     found: list[dict[str, Any]] = []
     gaps: list[dict[tuple[str, int], float]] = []
     for candidate in candidates if here.height else ():
-        for control in CONTROLS:
+        for control in _present(here):
             for metric in METRICS:
                 both = pair_by_seed(here.drop_nulls(metric), metric, candidate, control, _WORLD)
                 d = paired_difference(both.first, both.second, strata=both.strata)
@@ -161,10 +172,16 @@ def dominance(runs: pl.DataFrame, candidates: Sequence[str]) -> pl.DataFrame:
 def _outcome(rows: Sequence[dict[str, Any]]) -> str:
     better = {(r["control"], r["metric"]) for r in rows if r["p"] < LEVEL and r["difference"] > 0}
     if len(better) == len(rows):
-        return "beats both on all"
+        return "beats every control on all"
     if not all(r["non_inferior"] for r in rows):
         return "does not dominate"
     beaten = sorted({control for control, _ in better})
-    if set(beaten) == set(CONTROLS):
-        return "beats both, worse on none"
-    return f"worse on none, better than {beaten[0] if beaten else 'none'}"
+    if set(beaten) == {r["control"] for r in rows}:
+        return "beats every control, worse on none"
+    return f"worse on none, better than {', '.join(beaten) or 'none'}"
+
+
+def _present(runs: pl.DataFrame) -> list[str]:
+    """The controls that were run."""
+    known = set(runs["strategy"])
+    return [control for control in CONTROLS if control in known]

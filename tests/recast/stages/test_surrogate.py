@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 from recast import STRATEGIES, Evidence, RolloutGroups, Strategy, build_signal
 from recast.loss import on_policy_weight
 from recast.stage import bind
-from recast.stages.supervised import SUPERVISED
+from recast.stages.supervised import SUPERVISED, Several, of_all_targets
 from recast.stages.surrogate import CLIPS, RATIOS, Terms, surrogate
 
 PROMPTS, ROWS, CODES, LOW, HIGH = 2, 4, 3, 0.2, 0.28
@@ -140,6 +141,7 @@ SLOPES = {
     "exact_maxrl": lambda p, each: [-(1 - (1 - p) ** 32)] * 3,
     "sft_pg": lambda p, each: [-1 - p] * 3,
     "sft_any": lambda p, each: [-1.0] * 3,
+    "bear": lambda p, each: [-1.125] * 3,
 }
 
 
@@ -155,16 +157,71 @@ def test_a_supervised_term_pulls_on_each_code_as_its_formula_says(name, codes):
 
 
 def test_a_prompt_with_several_targets_climbs_their_sum():
-    logp = torch.tensor([[-1.0, -2.0, -math.inf]], dtype=torch.float64, requires_grad=True)
+    logp = torch.tensor([[[-0.5, -0.5], [-1.0, -1.0], [0.0, 0.0]]], dtype=torch.float64)
+    logp.requires_grad_()
+    known = torch.tensor([[True, True, False]])
     value = bind("supervised", SUPERVISED, "sft_any")(
-        Evidence(torch.zeros(1, 2).double(), targets_logp=logp)
+        Evidence(torch.zeros(1, 2).double(), others=Several(known, logp))
     )
     total = math.exp(-1) + math.exp(-2)
     assert value.item() == pytest.approx(-math.log(total))
     (slope,) = torch.autograd.grad(value.sum(), logp)
-    assert slope.flatten().tolist() == pytest.approx(
+    assert slope[0, :, 0].tolist() == pytest.approx(
         [-math.exp(-1) / total, -math.exp(-2) / total, 0]
     )
+
+
+def bear_by_hand(codes, ways, beam, weight=0.25, xi=2.75):
+    total = 0.0
+    for logp, way in zip(codes, ways, strict=True):
+        live = sorted((w for w in way if w > -math.inf), reverse=True)
+        cut = live[min(beam, len(live)) - 1]
+        total -= (1 + weight / (1 + math.exp(-(logp - cut) / xi))) * logp
+    return total
+
+
+@pytest.mark.parametrize("beam", [1, 2, 3, 10])
+def test_a_code_of_bear_weighs_more_the_further_it_is_inside_the_beam(beam):
+    chance = torch.tensor([[0.7, 0.2, 0.1, 0.0], [0.6, 0.4, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    way = chance.double().log()
+    logp = torch.tensor([[0.1, 0.6, 1.0]], dtype=torch.float64).log().requires_grad_()
+    value = bind("supervised", SUPERVISED, f"bear({beam})")(Evidence(logp, path_logp=way[None]))
+    assert value.item() == pytest.approx(bear_by_hand(logp[0].tolist(), way.tolist(), beam))
+    (slope,) = torch.autograd.grad(value.sum(), logp)
+    cut = [
+        sorted(row)[::-1][: min(beam, live)][-1]
+        for row, live in zip(chance.tolist(), (3, 2, 1), strict=True)
+    ]
+    expected = [
+        -1 - 0.25 / (1 + (c / p) ** (1 / 2.75)) for p, c in zip((0.1, 0.6, 1.0), cut, strict=True)
+    ]
+    assert slope[0].tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(SUPERVISED))
+def test_a_term_of_several_targets_is_the_mean_of_each_unless_its_row_says_otherwise(name):
+    rng = torch.Generator().manual_seed(3)
+    logp = -torch.rand(2, 3, 4, generator=rng).double() - 0.1
+    known = torch.tensor([[True, True, False], [True, False, False]])
+    ways = torch.log_softmax(torch.randn(2, 3, 4, 5, generator=rng).double(), -1)
+    rows = {"rows_logp": -torch.rand(2, 6).double(), "rows_ref_logp": -torch.rand(2, 6).double()}
+    common = {
+        "hits": torch.tensor([0, 2]), "valid": torch.tensor([6, 6]), "progress": 0.5, **rows,
+        "rows": torch.ones(2, 6, dtype=torch.bool), "hinted": torch.tensor([1, 2]),
+    }  # fmt: skip
+
+    def alone(m):
+        return Evidence(logp[:, m], logp[:, m] / 2, path_logp=ways[:, m], **common)
+
+    several = replace(alone(0), others=Several(known, logp, logp / 2, ways))
+    term = bind("supervised", SUPERVISED, name)
+    found = of_all_targets(term, several)
+    if term.stage.whole:
+        assert torch.equal(found, term(several))
+        return
+    for prompt in range(2):
+        each = [term(alone(m))[prompt].item() for m in range(3) if known[prompt, m]]
+        assert found[prompt].item() == pytest.approx(statistics.fmean(each))
 
 
 def test_a_hint_teaches_the_codes_that_were_given_and_no_others():

@@ -59,7 +59,7 @@ def test_every_strategy_takes_a_step_and_pays_for_it(world, params, name):
     collected = step(world, params, name, how)
     (slopes,) = gradients(world, params, name, collected, how)
     assert all(value.isfinite().all() for value in slopes.values())
-    spent, counted = account(strategy, collected, 1)
+    spent, counted = account(strategy, how, collected, 1)
     assert (spent["rollouts"] > 0).all() == strategy.needs_rollouts
     assert (spent["labels"] > 0).any() == (strategy.anchors or strategy.learns_from_target)
     assert (spent["updated_rows"] <= HOW.batch * (strategy.width(HOW.group) + 1)).all()

@@ -39,7 +39,7 @@ PLANS = {
     "target": "sft target_power gce",
     "none": "rl_zvp ha_dw rank_penalty minionerec_sampling luffy dynamic_sampling greso dpo s_dpo "
     "recast_prefix_mask lens sibling step_aligned gdpo spo gbpo real prefix_hint "
-    "reinforce_ada replay gce_code dft exact_pass_at_k exact_maxrl sft_pg sft_any",
+    "reinforce_ada replay gce_code dft exact_pass_at_k exact_maxrl sft_pg sft_any bear",
 }
 PLAN_OF = {name: plan for plan, names in PLANS.items() for name in names.split()}
 FAST = [name for name, plan in PLAN_OF.items() if plan != "none"]

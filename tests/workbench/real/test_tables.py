@@ -64,7 +64,7 @@ def test_p_values_are_corrected_over_all_rows_and_metrics_of_one_control():
     _, drawn = Draws.of(found.users, found.seeds).means(found.values)
     raw = float(two_sided(drawn[1, 0] - drawn[0, 0]))
     row = differences(found).filter(control="start", strategy="sft", metric="hr_at_1")
-    assert 0.001 < raw < 0.05 < row["p_holm"][0]
+    assert 0.001 < raw < 0.05 < row["p_corrected"][0]
     assert row["verdict"][0] == "not told apart"
 
 

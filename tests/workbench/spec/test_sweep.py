@@ -109,12 +109,15 @@ def leaves(model: dict[str, Any], above: str = "") -> list[str]:
 
 
 OUTSIDE_THE_KEY = {"strategies", "seeds", "train.lr", "train.tune_metric"}
+SEVERAL = Experiment.model_validate({"strategies": ["sft"], "world": {"task": "short_video"}})
+"""Prompts with several targets: elsewhere `train.targets` changes nothing."""
+
 FIELDS = leaves(Experiment(strategies=("sft",)).model_dump())
 
 
 def another_value(field: str, tmp_path: Path) -> Experiment | None:
-    """The default experiment with one field changed to something else that is valid."""
-    base = Experiment(strategies=("sft",)).model_dump()
+    """`SEVERAL` with one field changed to something else that is valid."""
+    base = SEVERAL.model_dump()
     if field == "world.data":
         (tmp_path / "index").mkdir()
         return validated(Experiment, change(base, {field: str(tmp_path)}))
@@ -140,7 +143,7 @@ def another_value(field: str, tmp_path: Path) -> Experiment | None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_every_field_that_determines_a_run_is_in_its_key(field, tmp_path):
-    base = Experiment(strategies=("sft",))
+    base = SEVERAL
     changed = another_value(field, tmp_path)
     assert changed is not None, f"no other valid value of {field} found"
     same = run_key(run_config(base, "sft", 0.01, 0)) == run_key(run_config(changed, "sft", 0.01, 0))

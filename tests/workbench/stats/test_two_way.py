@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from workbench.stats.two_way import Draws, percentiles, rank_correlation, two_sided
+from workbench.stats.two_way import (
+    Draws,
+    max_t_of_resamples,
+    percentiles,
+    rank_correlation,
+    two_sided,
+)
 
 
 @settings(deadline=None)
@@ -86,3 +92,29 @@ def test_equal_rankings_are_no_chance_and_reversed_ones_are_minus_one():
     assert found.rho == 1.0
     assert found.p < 0.001
     assert rank_correlation(one, -one, one[:, None], -one[:, None]).rho == pytest.approx(-1.0)
+
+
+def test_p_values_of_a_table_are_corrected_by_its_largest_resample():
+    rng = np.random.default_rng(0)
+    size, resamples = np.array([3.5, 2.6, 0.2, 0.0]), 4_000
+    drawn = rng.standard_normal((3, resamples)) + size[:3, None]
+    drawn = np.concatenate([drawn, np.zeros((1, resamples))])
+    found = max_t_of_resamples(size, drawn)
+    spread, centre = drawn.std(-1), drawn.mean(-1)
+    left = [0, 1, 2]
+    expected, before = [1.0] * 4, 0.0
+    for place in (0, 1, 2):
+        largest = np.max([np.abs(drawn[r] - centre[r]) / spread[r] for r in left], axis=0)
+        p = (1 + (largest >= size[place] / spread[place]).sum()) / (1 + resamples)
+        before = expected[place] = max(before, p)
+        left.remove(place)
+    assert found == pytest.approx(expected)
+    assert found[0] < 0.01 < found[1] < 0.05 < found[2]
+
+
+def test_a_row_that_is_there_twice_costs_nothing():
+    rng = np.random.default_rng(1)
+    drawn = rng.standard_normal((1, 4_000)) + 2.5
+    once = max_t_of_resamples(np.array([2.5]), drawn)
+    twice = max_t_of_resamples(np.array([2.5, 2.5]), np.repeat(drawn, 2, axis=0))
+    assert twice == pytest.approx([once[0]] * 2)

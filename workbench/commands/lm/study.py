@@ -49,7 +49,13 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 )
 @click.option("--layers", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--width", type=click.IntRange(32), default=64, show_default=True)
-@click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
+@click.option(
+    "--strategy",
+    "names",
+    multiple=True,
+    help="Only these rows; repeatable. NAME@iterate=mean measures the mean of the weights of the "
+    "last half of the steps.",
+)
 @click.option("--found", default=None, help="One more row: what a search found in the simulator.")
 @click.option("--lr", "rates", type=FINITE, multiple=True, default=RATES, help="Repeatable.")
 @click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
@@ -198,7 +204,7 @@ def _entries(
 
     known = {entry.label for entry in ENTRIES}
     chosen = [entry for entry in ENTRIES if entry.label in names]
-    chosen += [Entry(name, name) for name in dict.fromkeys(names) if name not in known]
+    chosen += [_entry(name) for name in dict.fromkeys(names) if name not in known]
     entries = [*(chosen or ENTRIES)]
     if found is not None:
         entries.append(Entry("found_in_simulator", found))
@@ -209,6 +215,20 @@ def _entries(
         except ValueError as problem:
             raise UserError(f"{option}: {problem}") from None
     return tuple(entries)
+
+
+def _entry(name: str) -> Entry:
+    """A row from `NAME` or `NAME@iterate=mean`. Raises UserError for another field after @."""
+    from recast.lm.study import Entry
+
+    strategy, at, field = (part.strip() for part in name.partition("@"))
+    if not at:
+        return Entry(strategy, strategy)
+    if field not in ("iterate=mean", "iterate=last"):
+        raise UserError(f"--strategy {name!r}: expected iterate=mean after @, got {field!r}")
+    if field == "iterate=last":
+        return Entry(strategy, strategy)
+    return Entry(f"{strategy} averaged", strategy, iterate="mean")
 
 
 def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:

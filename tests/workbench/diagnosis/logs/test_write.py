@@ -36,7 +36,7 @@ def logged(strategy, folder, *, task="plain", how=HOW):
 
     def record(step, collected):
         log.simulated(world, step, collected)
-        counted.append((collected, account(parse_strategy(strategy), collected, 1)))
+        counted.append((collected, account(parse_strategy(strategy), how, collected, 1)))
 
     train(
         policy, world, start, parse_strategy(strategy), (0,), torch.tensor([0.01]), how,
