@@ -34,8 +34,8 @@ def knowing(view: Address) -> None:
         rows,
         name="what-knowing-costs",
         read="Up is right more often, left is cheaper. Half is a coin; `recast predict` asks "
-        "a rung about language models from nine in ten on two data sets on. Bars resample strategies "
-        "and data sets.",
+        "a rung about language models from nine in ten on two data sets on. Bars resample "
+        "strategies and data sets.",
         width="content",
     )
     for rung in rows["cheap"].to_list():
