@@ -168,6 +168,7 @@ def bombs() -> tuple[list[tuple[str, str]], list[str]]:
                     f"largest process so far {took.ru_maxrss / 1e6:.2f} GB",
                 )
             )
+            print(*rows[-1], sep=": ", file=sys.stderr, flush=True)
             if done.returncode not in (0, 2) or "Traceback" in done.stderr:
                 broken.append(f"{name}: exit code {done.returncode}: {done.stderr[-300:]}")
             if took.ru_maxrss * 1024 > 2.2 * 2**30:

@@ -40,6 +40,8 @@ BY_NAME = {
 }
 CHEAP = ("--once", "--no-run", "--executor=serial", "--steps=1", "--store=/dev/null/store")
 """Options that come first wherever a command has them: what is accepted does little."""
+DEAR = ("--dry-run", "--simulate")
+"""Options by which what is accepted times real steps, or trains."""
 TEXT_ARGUMENTS = {"first", "second", "name"}
 
 
@@ -83,7 +85,11 @@ def words(param: click.Parameter) -> st.SearchStrategy[list[str]]:
 def lines(names: tuple[str, ...], command: click.Command) -> st.SearchStrategy[list[str]]:
     """Command lines of one command: its arguments and up to three of its options."""
     arguments = [words(one) for one in command.params if isinstance(one, click.Argument)]
-    options = [words(one) for one in command.params if isinstance(one, click.Option)]
+    options = [
+        words(one)
+        for one in command.params
+        if isinstance(one, click.Option) and one.opts[-1] not in DEAR
+    ]
     chosen = st.lists(st.one_of(options), min_size=1, max_size=3) if options else st.just([])
     known = {word for one in command.params for word in one.opts}
     always = [word for word in CHEAP if word.partition("=")[0] in known]

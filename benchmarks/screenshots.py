@@ -59,6 +59,7 @@ def main() -> None:
             )
             page.set_viewport_size({"width": chosen.width, "height": height + 20})
             page.wait_for_function(DRAWN, arg=charts)
+            page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
             page.screenshot(path=chosen.folder / f"{name}.png")
             print(f"{chosen.folder / name}.png")
 

@@ -25,7 +25,7 @@ CASES = {
     "recast, down the trie": ("recast", False),
     "grpo_sft, down the trie": ("grpo_sft", False),
     "recast, TRL generates": ("recast", True),
-    "target_power, no rollouts": ("target_power", False),
+    "target_power, no rollouts": ("target_power", True),
 }
 
 

@@ -1,7 +1,8 @@
 """What a stranger's log is made of: prompts, answers, files of trainers, and the truth beside them.
 
 The logs of `stranger_rollouts` and `stranger_scalars` are written as trainers' sources and users'
-reports say, without a look at the checks; what is true of them is counted from what was sampled.
+reports say, before the checks were run on them; what is true of them is counted from what was
+sampled.
 """
 
 from __future__ import annotations

@@ -152,10 +152,10 @@ def test_a_claim_is_one_file_and_gets_a_verdict(copy):
 
 
 @pytest.mark.drill
-def test_a_field_is_three_files_and_leaves_the_names_of_runs_as_they_were(copy):
+def test_a_field_is_two_files_and_leaves_the_names_of_runs_as_they_were(copy):
     before = recast(copy, "run", "--preset=quick", "--strategy=sft", *TINY)
     held = sorted(p.name for p in (copy / "runs" / "runs").iterdir())
-    assert len(apply(RECIPES["A field of an experiment"], copy)) == 3
+    assert len(apply(RECIPES["A field of an experiment"], copy)) == 2
     assert recast(copy, "run", "--preset=quick", "--strategy=sft", *TINY) == before
     assert sorted(p.name for p in (copy / "runs" / "runs").iterdir()) == held
     recast(copy, "run", "--preset=quick", "--strategy=sft", "--set=train.patience=2", *TINY)

@@ -290,7 +290,7 @@ def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
 def grpo_score(groups: RolloutGroups, eps: float = 1e-4) -> Tensor:
     """GRPO on `score` in the place of the reward: how near each rollout comes to its target.
 
-    With scores of (1 + cosine) / 2 and eps 5e-5, MiniOneRec's semantic reward (`rl.py`).
+    Source: MiniOneRec `rl.py`, semantic reward, with scores of (1 + cosine) / 2 and eps 5e-5.
     """
     return standardised(groups.score * groups.valid, groups.valid, eps)
 

@@ -19,15 +19,17 @@ E numbers that encode a prompt; T is the precision of the parameters. `shapes` n
    (with the KL term, where there is one), go from there to the logits, and back to the parameters
    (`nets`).
    Children of a row are the walkers of the next level. Some `PIECE` rows are looked at together.
-5. *Adam* over all parameters as one vector. A step after which one of them would not be a number,
-   or beyond `LARGEST`, changes nothing and ends the run.
+5. *Adam* over all parameters but the rows of nodes that no gradient has reached, whose moments are
+   0. A step after which a parameter would not be a number, or beyond `LARGEST`, changes nothing and
+   ends the run.
 
 **Draws** (`numbers`) come from a stream that the run's seed and the step name, so that a run takes
 the same steps in any company, in any number of calls. Laws are those of i.i.d. groups; for the
 rollouts that were drawn the gradient is exact.
 
-**Compiling** (`code`) takes seconds, once per machine and precision. Three things keep it short:
-inner functions have no wrapper for Python, count no references, and what stands between the entry
-and the loops is written into the entry. A literal 0 and an int64 are two types to numba, hence
-`np.int64(0)` where a function is called with both.
+**Compiling** (`code`) takes seconds, once per machine and precision. What keeps it short: inner
+functions have no wrapper for Python, count no references, and are optimised once, in the function
+that Python calls; where a reference policy is None, the KL term is not compiled. A literal 0 and an
+int64 are two types to numba, hence `np.int64(0)` where a function is called with both. A loop over
+`range(len(..))` becomes vector code, one over `range(a, b)` does not: the index might be negative.
 """

@@ -41,23 +41,30 @@ def flat_of(params: Params, run: int) -> Array:
     return np.concatenate([value[run].reshape(-1).numpy() for value in params.values()])
 
 
-def flat_run(params: Params, run: int) -> Flat:
+def flat_run(policy: Policy, params: Params, run: int) -> Flat:
     """A copy of one run's parameters, with a gradient and moments of 0."""
     value = flat_of(params, run)
-    return Flat(value, *(np.zeros_like(value) for _ in range(3)))
+    grad, mean, square = (np.zeros_like(value) for _ in range(3))
+    flat = Flat(value, grad, mean, square)
+    if isinstance(policy, Tabular):
+        return flat
+    names, per_node = list(params), "node" if isinstance(policy, MLP) else "bias"
+    before = sum(params[name][run].numel() for name in names[: names.index(per_node)])
+    nodes, width = params[per_node].shape[1:]
+    return flat._replace(first=before, width=width, reached=np.zeros(nodes, np.uint8))
 
 
-def net_of(policy: Policy, flat: Array, like: Params) -> Net:
+def net_of(policy: Policy, flat: Array, like: Params, reached: Array) -> Net:
     """Flat parameters `[n]` as the kernel reads them, by the names and shapes `[R, ..]` of like."""
     own = dict(zip(like, _cut(flat, like), strict=True))
     none = (np.empty((0, 0, 0), flat.dtype), np.empty((0, 0), flat.dtype))
     if isinstance(policy, MLP):
-        return Net(nets.MLP, own["input"], own["node"], own["head"], own["bias"])
+        return Net(nets.MLP, own["input"], own["node"], own["head"], own["bias"], reached)
     if isinstance(policy, LogLinear):
         weight = own["weight"]
-        return Net(nets.LOG_LINEAR, weight.reshape(len(weight), -1), own["bias"], *none)
+        return Net(nets.LOG_LINEAR, weight.reshape(len(weight), -1), own["bias"], *none, reached)
     table = own["table"]
-    return Net(nets.TABULAR, table.reshape(len(table), -1), none[1], *none)
+    return Net(nets.TABULAR, table.reshape(len(table), -1), none[1], *none, reached)
 
 
 def _cut(flat: Array, like: Params) -> list[Array]:

@@ -131,6 +131,7 @@ def backward(
         one = hidden.dtype.type(1)
         for i in range(a, b):
             own, there = rows.prompt[i], rows.place[i]
+            grad.reached[there] = 1
             for k in range(codes):
                 grad.bias[level, k] += pull[i, k]
             for j in range(hidden.shape[1]):
@@ -140,6 +141,7 @@ def backward(
     elif net.kind == LOG_LINEAR:
         for i in range(a, b):
             own, there = rows.prompt[i], rows.place[i]
+            grad.reached[there] = 1
             for k in range(codes):
                 grad.node[there, k] += pull[i, k]
                 dencoded[own, level * codes + k] += pull[i, k]

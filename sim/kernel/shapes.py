@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -15,23 +16,29 @@ Array = NDArray[Any]
 class Net(NamedTuple):
     """Parameters of one run by kind, T. MLP: input `[D, H]`, node `[nodes, H]`, head `[L, H, K]`,
     bias `[L, K]`. LOG_LINEAR: input `[D, L K]`, node `[nodes, K]`. TABULAR: input `[D, nodes K]`.
-    What a kind lacks is empty."""
+    What a kind lacks is empty. reached `[nodes]`: see `Flat`."""
 
     kind: int
     input: Array
     node: Array
     head: Array
     bias: Array
+    reached: Array
 
 
 class Flat(NamedTuple):
     """All parameters of one run, T `[n]`, which those of its `Net` lie in; their gradient, 0
-    between steps; and Adam's moments."""
+    between steps; and Adam's moments. From `first` on lie rows of `width`, one per node: those that
+    no gradient has reached yet (uint8 `[nodes]`) have moments of 0 and stay as they are, so that a
+    step costs what its nodes cost, and not what the catalogue has."""
 
     value: Array
     grad: Array
     mean: Array
     square: Array
+    first: int = 0
+    width: int = 1
+    reached: Array = np.zeros(0, np.uint8)
 
 
 class Trie(NamedTuple):

@@ -35,14 +35,13 @@ LARGEST = 1e15
 
 
 @inner
-def adam(flat: Flat, rate: Any, steps: Any) -> Any:
-    """One update of a run's parameters, unless one of them would not be sound: whether all are.
-    The gradient is 0 afterwards. steps: with this one. Source: arXiv 1412.6980."""
-    value, grad, mean, square = flat.value, flat.grad, flat.mean, flat.square
+def move(flat: Flat, a: Any, b: Any, lr: Any, scale: Any) -> Any:
+    """Where numbers a to b go, written to their gradient; how many would not be sound."""
+    value, grad = flat.value[a:b], flat.grad[a:b]
+    mean, square = flat.mean[a:b], flat.square[a:b]
     kind = value.dtype.type
     keep, take = kind(KEEP), kind(1 - KEEP)
     keep2, take2 = kind(KEEP_SQUARE), kind(1 - KEEP_SQUARE)
-    lr, scale = kind(rate / (1 - KEEP**steps)), kind((1 - KEEP_SQUARE**steps) ** -0.5)
     eps, limit, wrong = kind(EPS), kind(LARGEST), 0
     for i in range(len(value)):
         slope = grad[i]
@@ -50,10 +49,49 @@ def adam(flat: Flat, rate: Any, steps: Any) -> Any:
         square[i] = keep2 * square[i] + take2 * slope * slope
         grad[i] = value[i] - lr * mean[i] / (np.sqrt(square[i]) * scale + eps)
         wrong += not (abs(grad[i]) <= limit)
+    return wrong
+
+
+@inner
+def settle(flat: Flat, a: Any, b: Any, sound: Any) -> None:
+    """Take numbers a to b from their gradient, if that is sound, and clear it."""
+    value, grad = flat.value[a:b], flat.grad[a:b]
     for i in range(len(value)):
-        if wrong == 0:
+        if sound:
             value[i] = grad[i]
         grad[i] = 0
+
+
+@inner
+def stretch(reached: Array, row: Any) -> Any:
+    """The next rows in succession that were reached, from one on and up to another."""
+    while row < len(reached) and not reached[row]:
+        row += 1
+    end = row
+    while end < len(reached) and reached[end]:
+        end += 1
+    return row, end
+
+
+@inner
+def adam(flat: Flat, rate: Any, steps: Any) -> Any:
+    """One update of a run's parameters, unless one of them would not be sound: whether all are.
+    The gradient is 0 afterwards. steps: with this one. Source: arXiv 1412.6980."""
+    kind, start, width = flat.value.dtype.type, flat.first, flat.width
+    lr, scale = kind(rate / (1 - KEEP**steps)), kind((1 - KEEP_SQUARE**steps) ** -0.5)
+    rows, end = np.int64(len(flat.reached)), np.int64(len(flat.value))
+    last = start + rows * width
+    wrong = move(flat, np.int64(0), start, lr, scale) + move(flat, last, end, lr, scale)
+    a, b = stretch(flat.reached, np.int64(0))
+    while a < rows:
+        wrong += move(flat, start + a * width, start + b * width, lr, scale)
+        a, b = stretch(flat.reached, b)
+    settle(flat, np.int64(0), start, wrong == 0)
+    settle(flat, last, end, wrong == 0)
+    a, b = stretch(flat.reached, np.int64(0))
+    while a < rows:
+        settle(flat, start + a * width, start + b * width, wrong == 0)
+        a, b = stretch(flat.reached, b)
     return wrong == 0
 
 

@@ -225,9 +225,10 @@ class FastPath:
         )
 
     def _run(self, params: Params, run: int, seed: int) -> OneRun:
-        flat = flat_run(params, run)
+        flat = flat_run(self._policy, params, run)
         frozen = flat_of(self._start, run)
-        nets = (net_of(self._policy, x, self._start) for x in (flat.value, flat.grad, frozen))
+        arrays = (flat.value, flat.grad, frozen)
+        nets = (net_of(self._policy, x, self._start, flat.reached) for x in arrays)
         net, grad, reference = nets
         seen = reference if self.plan.kl_weight > 0 else None
         return OneRun(seed, flat, net, grad, frozen, seen, np.zeros(TALLIES))

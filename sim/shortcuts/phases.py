@@ -83,9 +83,9 @@ class Phases(General):
         record: Callable[[int, Collected], None] | None = None,
     ) -> None:
         super().__init__(policy, world, strategy, start, seed, how, record)
-        self._flat = flat_run(start, 0)
+        self._flat = flat_run(policy, start, 0)
         arrays = (self._flat.value, self._flat.grad, flat_of(start, 0))
-        net, grad, reference = (net_of(policy, x, start) for x in arrays)
+        net, grad, reference = (net_of(policy, x, start, self._flat.reached) for x in arrays)
         self._trie, self._taken = trie_of(world.catalogue), 0
         self._depth, width = world.catalogue.depth, strategy.width(how.group)
         batch = max(1, min(how.batch, PIECE // (width + 1)))

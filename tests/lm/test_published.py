@@ -18,6 +18,7 @@ from test_pretrained import ONEREC, checkpoint_of
 
 from recast.lm.spelling import plain
 from workbench.commands.lm.recipe import RECIPES
+from workbench.store.runs import Store
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "published-models.md").read_text(encoding="utf-8")
@@ -118,7 +119,7 @@ def test_the_recipes_of_the_page_are_the_commands(data_folder, tmp_path, capsys)
     """Defaults of a recipe reach the run; what is given beside it wins."""
     listed = re.findall(r"^\| `(minionerec\w*)` \| .* \| `([^`]+)` \|$", PAGE, re.MULTILINE)
     assert dict(listed) == {name: recipe["strategies"][0] for name, recipe in RECIPES.items()}
-    checkpoint_of(tmp_path / "m", plain(3), 256, extra=["has", "interacted"])
+    checkpoint_of(tmp_path / "m", plain(3), 256)
     vectors = np.random.default_rng(0).normal(size=(19, 5)).astype("float32")
     np.save(tmp_path / "items.npy", vectors)
     common = ["rl", data_folder, "--start", tmp_path / "m", "--store", tmp_path / "runs"]
@@ -129,7 +130,10 @@ def test_the_recipes_of_the_page_are_the_commands(data_folder, tmp_path, capsys)
     rows = json.loads(said.out)
     assert {row["strategy"] for row in rows} == {"start", "rank_penalty"}
     assert {row["lr"] for row in rows if row["strategy"] != "start"} == {1e-5}
-    assert "The user has interacted with items" in said.err
+    stored = Store(tmp_path / "runs").load()
+    for name, value in (("search", "beam"), ("free_logp", True), ("kl_weight", 1e-3), ("group", 6)):
+        assert stored[f"train.{name}"].unique().to_list() == [value]
+    assert json.loads(stored["start.wording"][0])["prompt"] == "minionerec"
     semantic = [*common, "--recipe", "minionerec_semantic", "--group", 6]
     assert recast(*semantic, "--similarity", tmp_path / "items.npy") == 0
     capsys.readouterr()

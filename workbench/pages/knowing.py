@@ -16,9 +16,10 @@ def knowing(view: Address) -> None:
     """The chart of decision accuracy by rung, for one metric, and its numbers."""
     dear = saved.dearest()
     name = charts.RUNGS.get(dear, dear)
+    folders = ", ".join(sorted(set(saved.pairs()["data"])))
     st.write(
         f"Two strategies that differ for sure on the dearest rung measured ({name}): does a "
-        "cheaper experiment order them alike? One protocol on every rung; three data sets."
+        f"cheaper experiment order them alike? Data: {folders}."
     )
     choices = ["all", *METRICS]
     metric = st.selectbox(
@@ -32,9 +33,9 @@ def knowing(view: Address) -> None:
         charts.what_knowing_costs(rows, metric),
         rows,
         name="what-knowing-costs",
-        read="Up is right more often, left is cheaper. Half is a coin; a rung below nine in ten is "
-        "not asked about language models by `recast predict`. Bars resample strategies and data "
-        "sets.",
+        read="Up is right more often, left is cheaper. Half is a coin; `recast predict` asks a "
+        "rung about language models from nine in ten on two data sets on. Bars resample "
+        "strategies and data sets.",
         width="content",
     )
     for rung in rows["cheap"].to_list():

@@ -125,10 +125,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
       const scale = (g.column / 2 - 7) / most;
       const found = entry(name);
       const head = node("g", { role: "button", tabindex: 0, class: `head${state.lit === name ? " lit" : ""}`,
-        "aria-pressed": String(state.lit === name), "aria-label": `Colour the branches by ${name}` });
+        "aria-pressed": String(state.lit === name) });
       head.append(node("rect", { x: left + 2, y: 4, width: g.column - 4, height: 50, rx: 4 }));
-      const words = name.split("_");
-      const lines = words.length > 3 ? [words.slice(0, 2).join("_"), words.slice(2).join("_")] : words;
+      const words = name.split("_").map((word, at, all) => (at < all.length - 1 ? `${word}_` : word));
+      const lines = words.length > 3 ? [words.slice(0, 2).join(""), words.slice(2).join("")] : words;
       lines.forEach((word, line) => head.append(node("text", {
         x: middle, y: 34 + 13 * (line - (lines.length - 1) / 2), "text-anchor": "middle", class: "name",
       }, word)));

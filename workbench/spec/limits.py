@@ -1,8 +1,8 @@
 """What a plan asks of a machine, from its numbers alone, and where that is refused.
 
 Nothing is built for an estimate: runs and cells are counted by multiplication, memory and time come
-from sizes. The constants were measured on one core and mean an order of magnitude;
-`python -m benchmarks.limits` prints them beside what a process really took.
+from sizes. The constants were measured on one core and mean an order of magnitude; those of the
+transformer are reckoned from its sizes and were not measured.
 """
 
 from __future__ import annotations

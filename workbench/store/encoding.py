@@ -86,4 +86,5 @@ def versions() -> dict[str, str]:
         "polars": pl.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
     }

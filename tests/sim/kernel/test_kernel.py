@@ -158,6 +158,24 @@ def test_draws_by_weights_that_are_no_numbers_stay_inside(bad):
         assert (found >= 0).all()
 
 
+def test_rows_that_no_gradient_has_reached_cost_adam_nothing_and_change_no_bit():
+    rng = np.random.default_rng(0)
+    value, reached = rng.standard_normal(3 + 5 * 4 + 2), np.zeros(5, np.uint8)
+    whole, rows = (Flat(value.copy(), *np.zeros((3, len(value)))) for _ in range(2))
+    rows = rows._replace(first=3, width=4, reached=reached)
+    for step, row in enumerate((1, 3, 3, 0)):
+        grad = rng.standard_normal(len(value))
+        reached[row] = 1
+        grad[3:23].reshape(5, 4)[reached == 0] = 0
+        for flat in (whole, rows):
+            flat.grad[:] = grad
+            assert one_adam(flat, 0.1, step + 1)
+        for left, right in zip(whole[:4], rows[:4], strict=True):
+            assert left.tobytes() == right.tobytes()
+    rows.grad[3 + 4 * 2] = np.nan
+    assert one_adam(rows, 0.1, 5), "row 2 was not reached, and is not looked at"
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_adam_takes_the_steps_of_torch(dtype):
     rng = torch.Generator().manual_seed(0)

@@ -236,3 +236,15 @@ def test_a_sample_of_the_test_prompts_is_a_fixed_part_of_them_and_says_so(data_f
     assert len(load_replay(data_folder, test_sample=99).test) == 60
     for split in ("sft", "train", "validation"):
         assert len(getattr(part, split)) == len(getattr(whole, split))
+
+
+def test_a_folder_of_several_categories_needs_one_and_gives_its_world(data_folder):
+    alone = load_replay(data_folder)
+    for path in [*data_folder.glob("*/*.csv"), *data_folder.glob("index/*")]:
+        (path.parent / path.name.replace("tiny", "other")).write_bytes(path.read_bytes())
+    spec = {"world.kind": "replay", "world.data": str(data_folder)}
+    with pytest.raises(UserError, match=r"several categories \(other, tiny\).*--category"):
+        build_world(load_experiment("replay", spec))
+    world = build_world(load_experiment("replay", {**spec, "world.category": "tiny"}))
+    assert world.name.endswith("/tiny")
+    assert torch.equal(world.test.target, alone.test.target)

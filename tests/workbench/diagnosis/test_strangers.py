@@ -1,4 +1,4 @@
-"""Logs that the checks' authors did not have in mind are read, counted and diagnosed rightly."""
+"""Logs written from trainers' sources are read, counted and diagnosed rightly."""
 
 from __future__ import annotations
 

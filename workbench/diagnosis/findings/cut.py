@@ -84,7 +84,8 @@ def _ends_badly(found: Diagnosis) -> bool:
     if size.std() > ALIKE * size.mean():
         return False
     if not rows["hit"].any():
-        return bool(whole.height < 0.1 * rows.height and size.std() < 0.1 * size.mean())
+        alike = size.std() < 0.1 * size.mean() and size.mean() >= LONGEST["chars"]
+        return bool(whole.height < 0.1 * rows.height and alike)
     if whole.height < 3 or _share(cut["hit"]) > 0.1 * _share(whole["hit"]):
         return False
     if whole.height < FEWEST and _share(whole["hit"]) < 0.5:

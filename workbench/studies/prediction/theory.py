@@ -24,7 +24,8 @@ from workbench.studies.prediction.protocol import METRICS, START
 
 
 def climbs(metric: str, p: Tensor) -> Tensor:
-    """v(p): how a metric grows with log p; ranks are taken to grow with log p itself."""
+    """v(p): how a metric grows with log p at hit probabilities p `[P]`; `[P]`. Ranks are taken to
+    grow with log p itself."""
     if metric in ("hr_at_10", "ndcg_at_10", "hr_at_1"):
         return torch.ones_like(p)
     ks = {"pass_at_1": (1,), "pass_at_32": (32,), "c_at_1": (1,), "area": PASSES}[metric]
@@ -59,5 +60,5 @@ def score(strategy: str, p: Tensor, group: int, metric: str) -> float | None:
 
 
 def scores(rows: Sequence[str], p: Tensor, group: int) -> dict[tuple[str, str], float | None]:
-    """`score` by (strategy, metric)."""
+    """`score` by (strategy, metric), at hit probabilities p `[P]`."""
     return {(row, metric): score(row, p, group, metric) for row in rows for metric in METRICS}

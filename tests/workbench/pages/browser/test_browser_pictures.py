@@ -19,7 +19,7 @@ def test_hovering_a_rollout_reads_every_strategy_and_a_choice_colours_the_branch
     assert "grpo 1.5" in said.inner_text()
     assert "recast 1" in said.inner_text()
     before = strokes(visit)
-    visit.tab.get_by_role("button", name="Colour the branches by grpo").click()
+    visit.tab.locator("#linked .head").filter(has_text="grpo").first.click()
     visit.tab.wait_for_url("**lit=grpo*")
     assert strokes(visit) != before
     visit.healthy()
