@@ -96,7 +96,7 @@ def called(arguments: list[str]) -> str:
         name = argument.partition("=")[0]
         if skip:
             skip = False
-        elif name in ("--store", "--save", "--workers", "--executor"):
+        elif name in ("--store", "--save", "--chart", "--workers", "--executor"):
             skip = "=" not in argument
         elif name != "--no-run":
             kept.append(argument)
