@@ -5,9 +5,9 @@
 
 The logs are those of tests/faults.py, made for the checks, and of the tests/stranger_*.py, written
 from trainers' sources and users' reports before the checks were run on them. A finding that a
-planted fault rightly brings along counts as right, and so does one that is true of a clean log (a made-up run
-without learning stands still). Of a stranger's log those findings count that it must or must not
-have; a third kind (what may be said or not) is left out.
+planted fault rightly brings along counts as right, and so does one that is true of a clean log (a
+made-up run without learning stands still). Of a stranger's log those findings count that it must or
+must not have; a third kind (what may be said or not) is left out.
 """
 
 from __future__ import annotations
