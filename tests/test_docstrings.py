@@ -56,6 +56,14 @@ def raised(function: Function) -> set[str]:
                 name = ast.unparse(what).rpartition(".")[2]
                 classes = {n for n in assigned.get(name, set()) if n[:1].isupper()}
                 yield from {n for n in classes if not n.isupper()} or {name}
+            if isinstance(child, ast.Try):
+                caught = " ".join(ast.unparse(h.type) for h in child.handlers if h.type)
+                body = ast.Module(child.body, [])
+                yield from {name for name in own(body) if name not in re.findall(r"\w+", caught)}
+                yield from own(ast.Module([*child.orelse, *child.finalbody], []))
+                for handler in child.handlers:
+                    yield from own(handler)
+                continue
             yield from own(child)
 
     return set(own(function))

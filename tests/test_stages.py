@@ -221,10 +221,11 @@ def test_an_idle_row_does_nothing_and_every_table_has_one():
 
 def test_a_supervised_term_is_by_code_when_its_slope_differs_between_codes():
     logp = torch.tensor([[[-0.2, -1.5]]], dtype=torch.float64, requires_grad=True)
+    others = torch.tensor([[[[-0.2, -1.8], [-1.5, -0.3]]]], dtype=torch.float64)
     for name, stage in STAGES["supervised"].items():
         if stage.idle or "rollouts" in stage.needs:
             continue
-        evidence = made_up.Evidence(logp, logp.detach())
+        evidence = made_up.Evidence(logp, logp.detach(), path_logp=others)
         (slope,) = torch.autograd.grad(
             bind("supervised", STAGES["supervised"], name)(evidence).sum(), logp
         )

@@ -56,7 +56,10 @@ def experiment() -> Experiment:
 
 
 def record(spec: Experiment) -> dict[str, Any]:
-    """Race it to the end; what `Race.told` gives, with fewer columns and digits."""
+    """Race it to the end; what `Race.told` gives, with fewer columns and digits.
+
+    Raises RuntimeError where the race does not come to its end.
+    """
     known = tuned_rates(packaged_example()[0])
     rates = {name: known.get(name, USUAL_RATE) for name in spec.strategies}
     worker = Worker()

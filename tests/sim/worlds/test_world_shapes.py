@@ -189,7 +189,7 @@ def one_prompt(policy: Policy, params, times: int) -> tuple[World, list[float]]:
 def test_group_statistics_follow_their_exact_laws():
     """K, the hardest miss max u, and which slot the anchor takes, argmin u, of repaired groups:
     over one prompt rolled out again and again by the path that trains."""
-    policy, group, times = MLP(4), 2, 6000
+    policy, group, times = MLP(4), 2, 4096
     params = rough(policy, UNEVEN, (3,))
     world, law = one_prompt(policy, params, times)
     below = [sum(law[:m]) for m in range(5)]
