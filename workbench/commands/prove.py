@@ -120,7 +120,7 @@ def prove(
 
 
 def _draw(gaps: pl.DataFrame, target: Path) -> None:
-    """Draw every row minus averaged supervision; those of GRPO, far below, are in the table alone."""
+    """Draw every row minus averaged supervision, without those of GRPO, which lie far below."""
     from workbench import charts
     from workbench.charts.picture import picture
 
