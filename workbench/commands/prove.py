@@ -23,6 +23,7 @@ from workbench.stats.seeds import least_p
 from workbench.store.runs import Store
 from workbench.studies import packaged
 from workbench.studies.proof import (
+    GRPO,
     MARGIN,
     SEEDS,
     SUPERVISED,
@@ -119,12 +120,13 @@ def prove(
 
 
 def _draw(gaps: pl.DataFrame, target: Path) -> None:
-    """Draw every row minus averaged supervision."""
+    """Draw every row minus averaged supervision, without those of GRPO, which lie far below."""
     from workbench import charts
     from workbench.charts.picture import picture
 
     names = {"hr_at_10": "HR@10", "area": "area"}
-    rows_ = gaps.sort("metric", descending=True, maintain_order=True).select(
+    near = gaps.filter(~pl.col("row").is_in(GRPO))
+    rows_ = near.sort("metric", descending=True, maintain_order=True).select(
         label=pl.format("{}: {}", pl.col("metric").replace(names), "row"),
         setting=pl.format("{}% unlearnable", (100 * pl.col("unlearnable")).round().cast(pl.Int64)),
         value="difference",

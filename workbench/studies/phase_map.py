@@ -16,6 +16,7 @@ import polars as pl
 
 from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY, mark_tuned
+from workbench.spec.later_fields import ADDED
 from workbench.stats.seeds import LEVEL, detectable, holm, paired_difference
 from workbench.studies.evidence import pairs
 
@@ -36,6 +37,7 @@ def phase_table(
     from the best; margin: the paired difference from it.
     """
     found: list[dict[str, Any]] = []
+    frame = frame if frame.is_empty() else _completed(frame, fields)
     for metric in metrics:
         if metric not in frame.columns:
             continue
@@ -70,6 +72,15 @@ def phase_table(
         if found
         else (pl.DataFrame(schema=dict.fromkeys(columns, pl.Null)))
     )
+
+
+def _completed(frame: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
+    """A field that every run leaves out, as it has its usual value in all of them, filled in."""
+    usual = {
+        f"{part.removesuffix('_spec')}.{k}": v for part, of in ADDED.items() for k, v in of.items()
+    }
+    absent = [field for field in fields if field not in frame.columns and field in usual]
+    return frame.with_columns(pl.lit(usual[field]).alias(field) for field in absent)
 
 
 def _cells(last: pl.DataFrame, metric: str, fields: Sequence[str]) -> list[dict[str, Any] | None]:
