@@ -113,6 +113,11 @@ more = [
     f"targets are measured on {sampled_users(rows)} test users, the answer and the table of "
     "winners on all of them."
 ]
+if "train.iterate" not in rows.columns or "mean" not in set(rows["train.iterate"]):
+    more.append(
+        "No row here averages its weights, which alone can move supervision by more than a close "
+        "margin: the command recast prove compares averaged rows."
+    )
 said = judged.filter(pl.col("metric") == metric)
 reading = (
     leads(said.row(0, named=True), charts.METRICS[metric])

@@ -154,8 +154,6 @@ def test_a_simulation_starts_runs_and_can_be_called_off(tmp_path):
     healthy(app.run())
     assert not app.button(key="cancel-simulation").disabled
     app.button(key="cancel-simulation").click()
-    healthy(app.run())
-    assert "Stop" in said(app)
     for _ in range(400):  # the process ends after the work in flight
         if "Stopped; finished runs are kept." in said(app):
             break
