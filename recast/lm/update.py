@@ -197,7 +197,7 @@ def _part_loss(
 
 def account(strategy: Strategy, collected: Collected) -> tuple[dict[str, int], dict[str, float]]:
     """What one step cost, by the ledger's names, and how much of its groups taught."""
-    rollouts = torch.tensor(collected.rollouts)
+    rollouts = torch.tensor(collected.rollouts, device=collected.target.device)
     spent, taught = accounting.account(
         strategy, collected.signal, len(collected.prompts), rollouts, 1
     )
