@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import sim.general.rollouts
 import sim.general.step
 from benchmarks.contenders import general, ours, warm, world_of
 from recast.lm.device import place, synchronise
@@ -83,16 +84,21 @@ def moved(value: Any, where: torch.device) -> Any:
 @contextlib.contextmanager
 def on(where: torch.device) -> Iterator[None]:
     """The general path's draws and new tensors on the device."""
-    drawn = {name: getattr(sim.general.step, name) for name in ("uniforms", "minibatch")}
+    places = (
+        (sim.general.step, "uniforms"),
+        (sim.general.rollouts, "uniforms"),
+        (sim.general.rollouts, "minibatch"),
+    )
+    drawn = [(module, name, getattr(module, name)) for module, name in places]
 
     def there(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda *a, **k: call(*a, **k).to(where)
 
     try:
-        for name, call in drawn.items():
-            setattr(sim.general.step, name, there(call))
+        for module, name, call in drawn:
+            setattr(module, name, there(call))
         with where:
             yield
     finally:
-        for name, call in drawn.items():
-            setattr(sim.general.step, name, call)
+        for module, name, call in drawn:
+            setattr(module, name, call)

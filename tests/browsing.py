@@ -170,7 +170,7 @@ PAGES = {
         "sweeps?view=compare", 1, lambda visit: choose(visit, "First strategy", "repair_only")
     ),
 }
-OPENS_WITH = {"Train live": 1, "Sweeps": 0, "Real models": len(packaged()), "Claims": 0}
+OPENS_WITH = {"Train live": 1, "Sweeps": 0, "Real models": len(packaged()) + 1, "Claims": 0}
 OPENS_WITH["Your rollouts"] = 0
 MAPS = int(study("phase-map") is not None)
 

@@ -8,6 +8,7 @@ arXiv 0712.1111.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,17 +42,19 @@ class Draws:
         """Mean over seeds and prompts, `[...]`, and its resamples `[..., R]`.
 
         values `[..., S, n]`; keep bool `[n]`: the prompts of a slice. A resample without any prompt
-        of the slice is NaN.
+        of the slice is NaN, and so is the mean where the slice is empty.
         """
         mask = np.ones(values.shape[-1], bool) if keep is None else np.asarray(keep, bool)
         place = self.place[mask]
         count = np.bincount(place, minlength=self.users.shape[1]).astype(np.float32)
-        flat = values[..., mask].reshape(-1, int(mask.sum()))
+        kept = values[..., mask]
+        flat = kept.reshape(math.prod(kept.shape[:-1]), kept.shape[-1])
         total = np.stack([np.bincount(place, row, self.users.shape[1]) for row in flat])
         by_seed = (total.astype(np.float32) @ self.users.T).reshape(*values.shape[:-1], -1)
         with np.errstate(divide="ignore", invalid="ignore"):
             drawn = (by_seed * self.seeds.T).sum(-2) / (values.shape[-2] * (self.users @ count))
-        return values[..., mask].mean((-2, -1)), drawn.astype(np.float64)
+            mean = kept.sum((-2, -1)) / (kept.shape[-2] * kept.shape[-1])
+        return np.asarray(mean), drawn.astype(np.float64)
 
 
 def percentiles(drawn: Floats, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
