@@ -111,7 +111,7 @@ mutation: $(STAMP)
 .venv-parity/.installed: constraints-parity.txt
 	test -x $(PARITY)/python || $(PYTHON) -m venv .venv-parity
 	$(PARITY)/python -m pip install -c constraints-parity.txt accelerate codetiming datasets \
-		hypothesis numpy omegaconf pytest ray scipy tensordict torch transformers
+		hypothesis numpy omegaconf polars pytest ray scipy tensordict torch transformers
 	$(PARITY)/python -m pip install -c constraints-parity.txt --no-deps TransferQueue aiohappyeyeballs \
 		aiohttp aiosignal antlr4-python3-runtime cachetools fastapi frozenlist hydra-core matplotlib \
 		msgspec multidict opentelemetry-api peft pillow propcache pybind11 pyparsing pyzmq starlette \

@@ -58,10 +58,13 @@ class Draws:
 
 
 def percentiles(drawn: Floats, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
-    """The ends of the percentile interval over the last axis; NaN resamples are left out."""
+    """The ends of the percentile interval over the last axis; NaN resamples are left out, and where
+    there are no others the ends are NaN."""
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=-1)
-    return low, high
+    ends = np.full((2, *drawn.shape[:-1]), np.nan)
+    some = ~np.isnan(drawn).all(-1)
+    ends[:, some] = np.nanquantile(drawn[some], [tail, 1 - tail], axis=-1)
+    return ends[0], ends[1]
 
 
 def two_sided(drawn: Floats) -> Floats:

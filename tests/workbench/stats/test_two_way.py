@@ -118,3 +118,12 @@ def test_a_row_that_is_there_twice_costs_nothing():
     once = max_t_of_resamples(np.array([2.5]), drawn)
     twice = max_t_of_resamples(np.array([2.5, 2.5]), np.repeat(drawn, 2, axis=0))
     assert twice == pytest.approx([once[0]] * 2)
+
+
+def test_a_slice_without_prompts_has_no_mean_and_no_interval():
+    draws = Draws(np.ones((5, 2)), np.ones((5, 3)), np.array([0, 1, 2]))
+    mean, drawn = draws.means(np.ones((4, 2, 3)), np.zeros(3, bool))
+    assert np.isnan(mean).all()
+    assert all(np.isnan(end).all() and end.shape == (4,) for end in percentiles(drawn))
+    low, high = percentiles(np.array([1.0, np.nan, 3.0]))
+    assert (low, high) == pytest.approx(np.quantile([1.0, 3.0], [0.025, 0.975]))
