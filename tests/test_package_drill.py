@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from workbench.spec.experiment import load_experiment
+
 pytestmark = pytest.mark.drill
 
 ROOT = Path(__file__).parents[1]
@@ -123,10 +125,10 @@ def test_the_installed_command_trains_the_quick_preset_outside_the_checkout(inst
     smaller = ("--seeds", "1", "--steps", "6", "--lr", "0.003", "--workers", "1")
     printed = run(recast, "run", "--preset", "quick", *smaller, "--format", "json", cwd=tmp_path)
     names = [row["strategy"] for row in json.loads(printed)]
-    assert names == ["start", "grpo", "recast", "sft", "grpo_sft", "repair_only", "contrast_only"]
+    assert sorted(names) == sorted({"start", *load_experiment("quick", {}).strategies})
     assert len(list((tmp_path / "runs").rglob("*.parquet"))) >= len(names) - 1
-    assert "sparsity" in run(recast, "sweeps", cwd=tmp_path).split()
-    assert "default" in run(recast, "presets", cwd=tmp_path).split()
+    assert "sparsity" in run(recast, "sweeps", cwd=tmp_path)
+    assert "default" in run(recast, "presets", cwd=tmp_path)
 
 
 @pytest.fixture
@@ -181,4 +183,4 @@ def test_every_page_of_the_installed_app_renders(installed, tmp_path):
         "    print(name)\n"
     )
     printed = run(installed / "bin" / "python", program, cwd=tmp_path)
-    assert len(printed.split()) == 9
+    assert len(printed.split()) == 10
