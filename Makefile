@@ -13,7 +13,7 @@ test: $(STAMP) browser
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 -m "not drill"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not drill"
 
 # What to run after every change; CONTRIBUTING.md says how long each of these takes.
 SIGNALS := tests/recast/stages/test_repair.py tests/recast/stages/test_selection.py \
@@ -41,7 +41,7 @@ docs: $(STAMP)
 
 # pytest exits with 5 when it finds no test to run.
 drills: $(STAMP) parity ray-drill
-	@code=0; $(BIN)/pytest -m drill || code=$$?; \
+	@code=0; OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m drill || code=$$?; \
 	if [ $$code -eq 5 ]; then echo "no drills found, none run"; code=0; fi; \
 	exit $$code
 	$(MAKE) lm-test
@@ -62,7 +62,7 @@ ray-drill: .venv-ray/.installed
 
 # The real-model path has its own environment: the optional extra [lm].
 lm-test: .venv-lm/.installed
-	.venv-lm/bin/pytest tests/lm
+	OMP_NUM_THREADS=1 .venv-lm/bin/pytest -n 2 tests/lm
 
 # The TRL adapter inside several releases, an environment each; docs/adapters.md shows the table.
 TRL_RELEASES := 0.24.0 0.29.0 1.4.0 1.15.0
