@@ -142,10 +142,18 @@ def nudge(visit: Visit, label: str, key: str = "ArrowRight") -> None:
 
 
 def choose(visit: Visit, label: str, option: str) -> None:
-    """Pick an option of a select box."""
+    """Pick an option of a select box; open it again where a rerun of the page closed it."""
     box = visit.tab.get_by_role("combobox", name=label).first
-    box.click()
-    visit.tab.get_by_role("option", name=option, exact=True).click()
+    wanted = visit.tab.get_by_role("option", name=option, exact=True)
+    for _ in range(PATIENCE // 2000):
+        box.click()
+        for _ in range(20):
+            if wanted.count():
+                wanted.click()
+                return
+            visit.tab.wait_for_timeout(100)
+        box.press("Escape")
+    pytest.fail(f"{label}: no option {option!r}")
 
 
 @dataclass(frozen=True)

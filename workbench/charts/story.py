@@ -105,9 +105,8 @@ def group_story(
         ]
     said = " and ".join(named)
     found: alt.HConcatChart = alt.hconcat(*panels, spacing=14).properties(
-        title="Which of the 32 rollouts are pushed up or down?"
-        if lit
-        else "How close does a rollout come to the target?",
+        # Short: a title may be cut to the tree's width.
+        title="Which rollouts go up, which down?" if lit else "How near the target do they end?",
         description="One prompt's group of 32 rollouts as a prefix tree of semantic IDs, the thick "
         "branch leading to the target"
         + (f"; beside each leaf the weight that it gets under {said}." if said else "."),
