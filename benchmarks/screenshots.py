@@ -20,7 +20,7 @@ PAGES = {
     "train-live": ("train_live", 1),
     "budget": ("budget", 2),
     "sweeps": ("sweeps?view=compare&strategy_0=recast&strategy_1=sft", 1),
-    "real-models": ("real_models", len(packaged())),
+    "real-models": ("real_models", len(packaged()) + 1),
     "your-rollouts": ("your_rollouts?example=yes", 4),
     "claims": ("claims", 0),
 }

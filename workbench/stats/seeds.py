@@ -5,7 +5,7 @@ Intervals are 95% bootstraps that resample within each stratum, with the same dr
 strategy, so that pairs by seed stay together. A mean gets a bootstrap-t interval: resamples are
 studentised and jittered by half a standard error, so that few or equal values stay defined. Other
 statistics get percentiles, widened for small samples so that a normal mean would get its t interval
-(Hesterberg 2015, section 5.3). `python -m benchmarks.coverage` prints how often both cover.
+(Hesterberg 2015, section 5.3). `python -m benchmarks.intervals` prints how often both cover.
 P-values are sign-flip permutations of paired differences. Every draw comes from a fixed seed: the
 same numbers give the same answer, whatever else has been drawn before.
 P-values of one table are corrected together by max-T over shared flips.

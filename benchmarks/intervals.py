@@ -1,6 +1,6 @@
 """How often the intervals of `workbench.stats.seeds` hold the truth, by distribution and seeds.
 
-`python -m benchmarks.coverage` prints a Markdown table: rows are numbers of seeds, columns
+`python -m benchmarks.intervals` prints a Markdown table: rows are numbers of seeds, columns
 distributions, entries the share of draws whose 95% interval of the mean holds the true mean. The
 draws come from a fixed seed; the standard error of an entry is printed below the table.
 """
