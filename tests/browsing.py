@@ -197,25 +197,6 @@ def ended(visit: Visit, server: Server, module: str) -> bool:
     return False
 
 
-SWEEP = """
-strategies = ["sft", "recast"]
-seeds = {seeds}
-[world]
-items = 64
-test_prompts = 16
-validation_prompts = 16
-[policy]
-width = 8
-[start]
-all_zero = 0.6
-[train]
-steps = 4
-evaluations = 2
-batch = 8
-group = 8
-"""
-
-
 def write(visit: Visit, text: str) -> None:
     """Replace the text of the sweep, as a user would: Ctrl+Enter applies it."""
     box = visit.tab.get_by_label("Sweep (TOML)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -22,6 +23,28 @@ TINY = Sweep(
     train=TrainSpec(steps=4, batch=8, group=8, evaluations=2, lr=(0.001, 0.01)),
     grid={"train.group": (4, 8)},
 )
+
+
+def small_sweep(strategies: list[str], seeds: int, steps: int = 4) -> str:
+    """The text of a sweep that takes a moment per run, as a user would type it."""
+    return f"""
+strategies = {json.dumps(strategies)}
+seeds = {seeds}
+[world]
+items = 64
+test_prompts = 16
+validation_prompts = 16
+[policy]
+width = 8
+[start]
+all_zero = 0.6
+[train]
+steps = {steps}
+evaluations = 2
+batch = 8
+group = 8
+"""
+
 
 TOML = """
 name = "tiny"

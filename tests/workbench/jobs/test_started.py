@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from sweeping import small_sweep
 
 from workbench.errors import UserError
 from workbench.jobs.labels import Labels, label, labels_of
@@ -23,28 +24,11 @@ from workbench.store.runs import Store
 
 PAGE = Path(__file__).parents[3] / "workbench" / "pages" / "sweeps.py"
 PATIENCE = 300.0
-TEXT = """
-strategies = ["sft"]
-seeds = {seeds}
-[world]
-items = 64
-test_prompts = 16
-validation_prompts = 16
-[policy]
-width = 8
-[start]
-all_zero = 0.6
-[train]
-steps = {steps}
-evaluations = 2
-batch = 8
-group = 8
-"""
 
 
 @pytest.fixture
 def plan() -> Sweep:
-    return check_sweep(TEXT.format(seeds=2, steps=4))
+    return check_sweep(small_sweep(["sft"], seeds=2))
 
 
 def until(enough: Callable[[], bool]) -> None:
@@ -84,7 +68,7 @@ def test_a_sweep_goes_on_without_whoever_started_it_and_anybody_can_watch_it(pla
 
 
 def test_a_sweep_is_stopped_listed_so_and_goes_on_from_what_is_stored(tmp_path):
-    plan, store = check_sweep(TEXT.format(seeds=1, steps=200_000)), Store(tmp_path)
+    plan, store = check_sweep(small_sweep(["sft"], seeds=1, steps=200_000)), Store(tmp_path)
     watch = Watch.start(plan, store)
     until(lambda: watch.look().told.share > 0 or watch.told.text != "Starting")
     watch.stop()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browsing import PATIENCE, SWEEP, Server, Visit, press, write
+from browsing import PATIENCE, Server, Visit, press, write
+from sweeping import small_sweep
 
 from workbench.jobs.listing import listing
 from workbench.store.runs import Store
@@ -17,9 +18,9 @@ def test_a_sweep_is_checked_started_left_alone_browsed_taken_away_and_deleted(
     visit: Visit, server: Server, tmp_path: Path
 ) -> None:
     visit.open("sweeps?view=start", 0)
-    write(visit, SWEEP.format(seeds=0))
+    write(visit, small_sweep(["sft", "recast"], seeds=0))
     visit.tab.get_by_text("seeds: ").first.wait_for()
-    write(visit, SWEEP.format(seeds=2))
+    write(visit, small_sweep(["sft", "recast"], seeds=2))
     visit.tab.get_by_text("4 runs in 1 cells, 4 of them not yet").wait_for()
     press(visit, "launch")
     visit.tab.get_by_role("heading", name="Which sweeps are there").wait_for()
