@@ -45,7 +45,7 @@ from recast.lm.extra import LMError
 from recast.lm.prefix import allowed_logits
 from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
-from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.lm.vocabulary import PromptTokens, Vocabulary
 from recast.loss import denominator
 from recast.signal import Signal, build_signal
 from recast.stage import State
@@ -306,7 +306,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
                 model,
                 self.vocabulary,
                 self.trie.to(device),
-                Prompts(ids, length).to(device),
+                PromptTokens(ids, length).to(device),
                 draws.to(device),
                 self.temperature,
             )

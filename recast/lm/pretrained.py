@@ -41,7 +41,7 @@ SPARE_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Reading:
+class ModelReading:
     """How to read a model that this project did not write. add_tokens: give it the codes that it
     lacks; gguf: a GGUF file inside the folder, which transformers converts; lora: adapters alone
     will be trained, so weights need no gradient or moments (counted by the memory check)."""
@@ -53,11 +53,11 @@ class Reading:
     lora: bool = False
 
 
-AS_IT_IS = Reading()
+AS_IT_IS = ModelReading()
 
 
 def open_model(
-    name: str, data: LMData, placement: Placement = CPU, how: Reading = AS_IT_IS
+    name: str, data: LMData, placement: Placement = CPU, how: ModelReading = AS_IT_IS
 ) -> Checkpoint:
     """The model of a folder or hub name, ready for this catalogue; in eval mode.
 
@@ -145,7 +145,7 @@ def _likelihood(model: CausalLM, rows: int) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def _load(name: str, placement: Placement, how: Reading) -> tuple[CausalLM, Any]:
+def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM, Any]:
     transformers = require("transformers")
     folder = Path(name)
     if folder.is_dir() and how.gguf is None:

@@ -27,7 +27,7 @@ from sim.kernel.buffers import (
     trie_of,
 )
 from sim.kernel.code import calling
-from sim.kernel.phase import Listed, Phase, Terms, phase_step
+from sim.kernel.phase import Listed, LossTerms, Phase, phase_step
 from sim.kernel.shapes import Array
 from sim.policies.protocol import Params, Policy
 from sim.settings import Training
@@ -124,7 +124,7 @@ class Phases(General):
         return len(parts)
 
     def _call(
-        self, training: bool, phase: Phase, terms: Terms, first: int, last: int, rate: float
+        self, training: bool, phase: Phase, terms: LossTerms, first: int, last: int, rate: float
     ) -> bool:
         arguments = (
             training, self._flat, *self._nets, self._trie, phase, terms, first, last, self._rows,
@@ -159,7 +159,7 @@ class Phases(General):
             (hits + 0.5) / (valid + 1),
         )
 
-    def _terms(self, phase: Collected, part: slice, progress: float) -> Terms:
+    def _terms(self, phase: Collected, part: slice, progress: float) -> LossTerms:
         how, strategy = self._how, self._strategy
         size = min(part.stop, phase.batch.prompt.shape[1]) - part.start
         slope = slope_of(strategy.stage("supervised"), progress, self._depth)
@@ -168,7 +168,7 @@ class Phases(General):
         share = 0.0
         if not silent and phase.signal is not None:
             share = strategy.policy_weight / self._divisor(phase, part)
-        return Terms(
+        return LossTerms(
             size == phase.batch.prompt.shape[1],
             1 - how.clip_low,
             1 + how.clip_high,

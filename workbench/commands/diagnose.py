@@ -11,9 +11,9 @@ import click
 import polars as pl
 
 from workbench.commands.output import FORMAT, STORE, Finite, emit, progress_bar
-from workbench.commands.reading import Reading, reading_options
+from workbench.commands.reading import LogOptions, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
-from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
+from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
 from workbench.diagnosis.diagnosis import (
     OTHER,
@@ -73,7 +73,7 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
 @FORMAT
 def diagnose(
     paths: tuple[Path, ...],
-    reading: Reading,
+    reading: LogOptions,
     strategies: tuple[str, ...],
     share: float,
     table: str,
@@ -128,7 +128,7 @@ def diagnose(
         _simulate(found, Path(store_path), style)
 
 
-def _show(said: Answer) -> None:
+def _show(said: DiagnosisSummary) -> None:
     """Print an answer; the first line, what was read, is left whole."""
     first, *rest = said.lines()
     click.echo(first)

@@ -32,7 +32,7 @@ from workbench.errors import UserError
 from workbench.spec.experiment import Experiment, WorldSpec
 from workbench.spec.keys import folder_fingerprint
 
-Report = Callable[[int], None]
+ReportStep = Callable[[int], None]
 """Called often with the run-steps done since the last call; it may raise to stop the work."""
 
 
@@ -144,7 +144,7 @@ def world_of(spec: Experiment) -> World:
     return _WORLDS[key]
 
 
-def make_starts(task: StartTask, report: Report) -> list[Start]:
+def make_starts(task: StartTask, report: ReportStep) -> list[Start]:
     """The warm starts of a task's seeds. Raises UserError for a request out of reach."""
     spec, world = task.experiment, world_of(task.experiment)
     if spec.train.batch > len(world.train):
@@ -192,7 +192,7 @@ def abreast(starts: Sequence[Start], spec: Experiment) -> Params:
     }
 
 
-def make_runs(task: TrainTask, report: Report) -> list[Trained]:
+def make_runs(task: TrainTask, report: ReportStep) -> list[Trained]:
     """Train a task's runs in one tensor program. Raises UserError for what cannot be trained."""
     began = time.perf_counter()
     spec, world = task.experiment, world_of(task.experiment)

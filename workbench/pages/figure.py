@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 
 from workbench.analysis.export import csv_text
-from workbench.charts.picture import AS_DRAWN, FONTS, Look, picture
+from workbench.charts.picture import AS_DRAWN, FONTS, PictureStyle, picture
 from workbench.charts.style import Chart, words_of
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def figure(
             )
 
 
-def look() -> Look:
+def look() -> PictureStyle:
     """What the sidebar asks of downloaded pictures."""
-    return Look(
+    return PictureStyle(
         **{name: st.session_state.get(f"look_{name}", getattr(AS_DRAWN, name)) for name in LOOKS}
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 from workbench.real.tables import (
     METRICS,
-    Measured,
+    StudyValues,
     against_simulator,
     differences,
     scores,
@@ -20,7 +20,7 @@ from workbench.stats.two_way import Draws, two_sided
 ROWS = ("start", "sft", "grpo", "recast")
 
 
-def measured(seeds: int = 10, gain: float = 0.1, prompts: int = 60) -> Measured:
+def measured(seeds: int = 10, gain: float = 0.1, prompts: int = 60) -> StudyValues:
     """sft is above everything else by `gain`, the rest is the same noise."""
     rng = np.random.default_rng(3)
     base = rng.random((1, len(METRICS), 1, prompts))
@@ -29,7 +29,7 @@ def measured(seeds: int = 10, gain: float = 0.1, prompts: int = 60) -> Measured:
     values[1] += gain
     users = tuple(f"u{i // 2}" for i in range(prompts))
     seen = np.arange(prompts) < 40
-    return Measured(ROWS, values, users, {"seen": seen, "new": ~seen}, seeds, 0.5)
+    return StudyValues(ROWS, values, users, {"seen": seen, "new": ~seen}, seeds, 0.5)
 
 
 def test_a_real_difference_is_named_and_noise_is_not():

@@ -21,9 +21,9 @@ from workbench.studies.prediction.accuracy import (
     reliability,
     stated_probabilities,
 )
-from workbench.studies.prediction.protocol import METRICS, START, Case, Plan, case_of
+from workbench.studies.prediction.protocol import METRICS, START, Case, PredictionPlan, case_of
 from workbench.studies.prediction.small import SmallRung, several_hits, world_of
-from workbench.studies.prediction.study import Study
+from workbench.studies.prediction.study import PredictionStudy
 from workbench.studies.prediction.theory import climbs, score
 
 ROWS = ("a", "b", "c", "d", "e", "f")
@@ -136,7 +136,7 @@ def test_theory_says_nothing_where_hits_alone_do_not_decide():
     assert score(START, p, 32, "area") == 0.0
 
 
-PLAN = Plan(steps=4, stops=(2, 4), batch=8, group=8, seeds=2, strategies=("sft", "grpo"))
+PLAN = PredictionPlan(steps=4, stops=(2, 4), batch=8, group=8, seeds=2, strategies=("sft", "grpo"))
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_both_worlds_meet_the_very_same_rows(case):
 def test_a_study_resumes_without_doing_a_finished_run_again(case, tmp_path, monkeypatch):
     share = _middle(case)
     case = Case(case.data, share)
-    whole = Study(tmp_path, (case,), PLAN)
+    whole = PredictionStudy(tmp_path, (case,), PLAN)
     done = list(whole.do("replay_mlp", case, (0,), lambda *_: None))
     assert done == ["start 0", "sft 0", "grpo 0"]
     again = list(whole.do("replay_mlp", case, (0, 1), lambda *_: None))

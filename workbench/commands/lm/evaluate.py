@@ -21,7 +21,7 @@ from workbench.commands.output import FORMAT, emit
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
+    from recast.lm.pretrained import ModelReading
 
 QUALITY = (
     "area",
@@ -67,7 +67,7 @@ def evaluate(
     group: int,
     style: str,
     placement: Placement,
-    reading: Reading,
+    reading: ModelReading,
 ) -> None:
     """Metrics of a checkpoint on a split, or of two with paired intervals.
 

@@ -27,7 +27,7 @@ from workbench.store.runs import Store
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
+    from recast.lm.pretrained import ModelReading
     from recast.lm.study import Entry
     from workbench.real.study import Study
 
@@ -124,7 +124,7 @@ def study(
     lora: int | None,
     search: Any,
     placement: Placement,
-    reading: Reading,
+    reading: ModelReading,
 ) -> None:
     """The measured comparison: tuned on tuning users, paired seeds, the test split read once.
 
@@ -135,7 +135,7 @@ def study(
     from recast.lm.dataset import load_data
     from recast.lm.update import RLTraining
     from workbench.real.starts import train_starts
-    from workbench.real.study import Plan, Study, run_missing
+    from workbench.real.study import Study, StudyPlan, run_missing
 
     if any(not 0 < rate < 10 for rate in rates):
         raise UserError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
@@ -143,7 +143,7 @@ def study(
     with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
         data = load_data(folder, codebook, category=category())
         made = starts or train_starts(data, out, count, layers, width, progress, placement)
-        plan = Plan(
+        plan = StudyPlan(
             folder=out,
             starts=made,
             how=RLTraining(

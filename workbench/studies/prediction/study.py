@@ -24,7 +24,7 @@ from workbench.store.files import replace as write_whole
 from workbench.studies.prediction import work
 from workbench.studies.prediction.accuracy import pairs_of
 from workbench.studies.prediction.language import PRETRAINED, SHAPES, Given, LanguageRung
-from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, Plan, Rung
+from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, PredictionPlan, Rung
 from workbench.studies.prediction.small import (
     MATCHED,
     SmallRung,
@@ -48,12 +48,12 @@ RATES: Mapping[str, tuple[float, ...]] = {
 
 
 @dataclass(frozen=True)
-class Study:
+class PredictionStudy:
     """Where everything lies, and on which cases. given: the start of the pre-trained rung."""
 
     folder: Path
     cases: tuple[Case, ...]
-    plan: Plan
+    plan: PredictionPlan
     given: Given | None = None
 
     def place(self, rung: str, case: Case) -> Path:
