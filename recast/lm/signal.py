@@ -48,7 +48,7 @@ GIVEN = frozenset(
 @dataclass(frozen=True)
 class RolloutSource:
     """Where rollouts come from: the policy, its trie, the RL prompts and their targets `[n, L]`;
-    similarity, more: as in `Job`."""
+    similarity, more: as in `RLSetup`."""
 
     model: CausalLM
     vocabulary: Vocabulary
