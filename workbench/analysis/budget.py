@@ -4,7 +4,7 @@ Frames follow the store's contract: one row per run x evaluation x split x slice
 a cumulative count of the ledger (rollouts, updated_rows, optimizer_steps, labels). A target is
 reached where the isotonic curve through a run's evaluations is; a run that never reaches it is
 censored at all it spent, counted, and never dropped. Intervals are those of
-`workbench.stats.seeds`.
+`workbench.stats.estimates`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import polars as pl
 from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import edge
 from workbench.stats import survival
-from workbench.stats.seeds import Floats, finite, interval, mean
+from workbench.stats.estimates import interval
+from workbench.stats.samples import Floats, finite, mean
 
 AXES = {
     "rollouts": "Rollouts sampled",

@@ -6,7 +6,7 @@ import click
 
 from workbench.commands.output import FORMAT, emit
 from workbench.commands.packaged import PackagedOptions, packaged_options
-from workbench.stats.seeds import least_p
+from workbench.stats.p_values import least_p
 from workbench.studies.phase_map import FIELDS, METRICS, SWEEP, phase_table
 
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from workbench.commands.output import FORMAT, emit
 from workbench.commands.packaged import PackagedOptions, packaged_options
-from workbench.stats.seeds import least_said
+from workbench.stats.p_values import least_said
 from workbench.studies.search import (
     FRONTS,
     MARGIN,

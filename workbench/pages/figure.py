@@ -119,7 +119,7 @@ def answer(one: Answer, more: Sequence[str] = ()) -> None:
 
 def few_seeds(pairs: int) -> None:
     """Say so where so few pairs can never be significant, whatever they show."""
-    from workbench.stats.seeds import LEVEL, least_p
+    from workbench.stats.p_values import LEVEL, least_p
 
     if least_p(pairs) >= LEVEL:
         st.caption(

@@ -118,7 +118,7 @@ def plain_sft() -> StoryStep:
 def verdicts() -> StoryStep:
     from workbench.analysis.answers import value, versus
     from workbench.pages.stored import packaged_runs
-    from workbench.stats.seeds import least_p
+    from workbench.stats.p_values import least_p
 
     frame, made = packaged_runs()
     rivals = [name for name in ("sft", "grpo") if name in set(frame["strategy"])]

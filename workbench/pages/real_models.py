@@ -16,7 +16,7 @@ from workbench.pages.knowing import knowing
 from workbench.pages.stored import PACKAGED, data_switch, store_folder, stored_runs
 from workbench.real import gpu
 from workbench.real.saved import SavedTable, metrics_of, packaged, saved_tables, stored_scores
-from workbench.stats.seeds import ENOUGH
+from workbench.stats.estimates import ENOUGH
 
 SLICES = {
     "all": "All targets",

@@ -15,7 +15,9 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.rows import last_rows
-from workbench.stats.seeds import ENOUGH, FEWEST, LEVEL, Floats
+from workbench.stats.estimates import ENOUGH, FEWEST
+from workbench.stats.p_values import LEVEL
+from workbench.stats.samples import Floats
 from workbench.stats.two_way import Draws, max_t_of_resamples, percentiles, rank_correlation
 
 if TYPE_CHECKING:

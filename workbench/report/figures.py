@@ -19,7 +19,7 @@ from workbench.analysis.budget import (
     survival_table,
 )
 from workbench.charts.efficiency import update_ratio
-from workbench.stats.seeds import performance_profile
+from workbench.stats.estimates import performance_profile
 from workbench.studies import phase_map as phases
 from workbench.studies import questions, search
 from workbench.studies.claims import MAIN

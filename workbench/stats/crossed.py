@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from workbench.stats.seeds import Floats, holm
+from workbench.stats.p_values import holm
+from workbench.stats.samples import Floats
 
 _MANY = 1e4
 

@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from workbench.stats.seeds import Floats
+from workbench.stats.samples import Floats
 
 Shape = Callable[[Floats], Floats]
 FEWEST_POINTS = 4

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import scipy  # scipy.stats loads at first use: it takes a second, which a page would wait for
 
-from workbench.stats.seeds import Floats
+from workbench.stats.samples import Floats
 
 _CLOSE = 1e-9
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from workbench.stats.seeds import CONFIDENCE, SEED, Floats, Ints
+from workbench.stats.estimates import CONFIDENCE
+from workbench.stats.samples import SEED, Floats, Ints
 
 RESAMPLES = 10_000
 

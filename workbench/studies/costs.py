@@ -13,7 +13,7 @@ from dataclasses import replace
 import polars as pl
 
 from workbench.real import gpu
-from workbench.stats.seeds import estimate
+from workbench.stats.estimates import estimate
 from workbench.studies.evidence import SweepFrames, per_run
 from workbench.studies.measures import BASELINE, METHOD, Modes, missing, shown
 from workbench.studies.verdicts import Measured

@@ -14,7 +14,8 @@ from workbench.analysis.rows import curve_rows, last_rows
 from workbench.analysis.tuning import beyond_the_edge, mark_tuned
 from workbench.errors import UserError
 from workbench.spec.sweep import Run, Sweep, load_sweep, sweep_names
-from workbench.stats.seeds import Floats, pair_by_seed
+from workbench.stats.pairs import pair_by_seed
+from workbench.stats.samples import Floats
 from workbench.store.encoding import flat_config
 from workbench.store.runs import Store
 

@@ -17,19 +17,18 @@ import polars as pl
 from workbench.analysis.budget import cautions, final_value, reach_events
 from workbench.analysis.tuning import edge
 from workbench.stats import survival
-from workbench.stats.seeds import (
+from workbench.stats.estimates import (
     CONFIDENCE,
     FEWEST,
     Difference,
-    Floats,
     detectable,
     estimate,
-    finite,
-    holm,
     interval,
     paired_difference,
     relative_gain,
 )
+from workbench.stats.p_values import holm
+from workbench.stats.samples import Floats, finite
 from workbench.studies.evidence import SweepFrames, pairs, per_run
 from workbench.studies.verdicts import (
     Measured,

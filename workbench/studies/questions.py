@@ -16,7 +16,9 @@ import polars as pl
 
 from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY
-from workbench.stats.seeds import Difference, Floats, aligned, estimate, max_t, paired_difference
+from workbench.stats.estimates import Difference, estimate, paired_difference
+from workbench.stats.p_values import aligned, max_t
+from workbench.stats.samples import Floats
 from workbench.studies.evidence import SweepFrames, pairs
 from workbench.studies.measures import METRIC
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from workbench.stats.seeds import CONFIDENCE, Floats, finite, interval, mean, paired_difference
+from workbench.stats.estimates import CONFIDENCE, interval, paired_difference
+from workbench.stats.samples import Floats, finite, mean
 from workbench.studies.evidence import SweepFrames, per_run
 from workbench.studies.measures import BASELINE, METHOD, METRIC, Modes, missing
 from workbench.studies.verdicts import Measured, judge_all, judge_trend

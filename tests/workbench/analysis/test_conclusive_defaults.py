@@ -13,7 +13,7 @@ from workbench.analysis.tuning import PRIMARY, chosen_by, mark_tuned, tried
 from workbench.spec.experiment import load_experiment, preset_names
 from workbench.spec.keys import ENGINE
 from workbench.spec.sweep import load_sweep, sweep_names
-from workbench.stats.seeds import LEVEL, least_p
+from workbench.stats.p_values import LEVEL, least_p
 from workbench.studies.proof import SEEDS as JUDGED
 from workbench.studies.proof import SWEEP
 

@@ -20,7 +20,7 @@ from workbench.analysis.budget import (
     survival_table,
 )
 from workbench.stats import survival
-from workbench.stats.seeds import interval
+from workbench.stats.estimates import interval
 
 SAMPLES = st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=12)
 

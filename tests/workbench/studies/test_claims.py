@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from workbench.errors import UserError
 from workbench.real.efficiency import read_efficiency
-from workbench.stats.seeds import interval, mean
+from workbench.stats.estimates import interval
+from workbench.stats.samples import mean
 from workbench.studies import phase_map as phases
 from workbench.studies import questions, search
 from workbench.studies.claims import (

@@ -32,7 +32,7 @@ from workbench.errors import UserError
 from workbench.real.runs import build_setup, needs_reference, run_config, world_values
 from workbench.spec.experiment import parsed
 from workbench.spec.keys import run_key
-from workbench.stats.seeds import ENOUGH
+from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from workbench.commands.lm.session import (
 from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
-from workbench.stats.seeds import ENOUGH
+from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import polars as pl
 from scipy import optimize, stats
 
 from workbench.stats.crossed import gaps
-from workbench.stats.seeds import LEVEL, SEED, Floats
+from workbench.stats.p_values import LEVEL
+from workbench.stats.samples import SEED, Floats
 from workbench.studies.prediction.protocol import METRICS
 
 RESAMPLES = 2000

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from workbench.stats.crossed import gaps
-from workbench.stats.seeds import Floats
+from workbench.stats.samples import Floats
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.protocol import METRICS
 
