@@ -1,4 +1,4 @@
-"""Trie nodes as rows: what the fast kernels ask of a policy, and products that depend on one run.
+"""Trie nodes as rows: what the shared tree asks of a policy, and products that depend on one run.
 
 Rows of many runs lie in one buffer, run after run, so that elementwise work is done once. Matrix
 products are done run by run: their last bits depend on the number of rows and on how operands are
