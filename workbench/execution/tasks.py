@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recast.strategies import parse_strategy
 from sim.evaluate import Snapshot
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
@@ -29,6 +28,7 @@ from sim.worlds.replay import load_replay
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
 from workbench.errors import UserError
+from workbench.spec.averaged import strategy_of, training_of
 from workbench.spec.experiment import Experiment, WorldSpec
 from workbench.spec.keys import folder_fingerprint
 
@@ -201,10 +201,10 @@ def make_runs(task: TrainTask, report: ReportStep) -> list[Trained]:
             build_policy(spec),
             world,
             abreast(task.starts, spec),
-            parse_strategy(task.strategy),
+            strategy_of(task.strategy),
             task.seeds,
             torch.tensor(task.rates, dtype=torch.float64),
-            spec.train,
+            training_of(task.strategy, spec.train),
             Hooks(report),
             opening=[start.opening for start in task.starts],
         )

@@ -25,6 +25,7 @@ from workbench.pages.figure import answer, few_seeds, figure, grid, plain
 from workbench.pages.going_on import going_on
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.report.figures import PAPER_SHARE
+from workbench.spec.averaged import split_averaged
 from workbench.studies.evidence import with_setting
 from workbench.studies.phase_map import METRICS, phase_table
 
@@ -113,7 +114,10 @@ more = [
     f"targets are measured on {sampled_users(rows)} test users, the answer and the table of "
     "winners on all of them."
 ]
-if "train.iterate" not in rows.columns or "mean" not in set(rows["train.iterate"]):
+averaged = any(split_averaged(name)[1] for name in known)
+if not averaged and (
+    "train.iterate" not in rows.columns or "mean" not in set(rows["train.iterate"])
+):
     more.append(
         "No row here averages its weights, which alone can move supervision by more than a close "
         "margin: the command recast prove compares averaged rows."

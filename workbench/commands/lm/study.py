@@ -21,6 +21,7 @@ from workbench.commands.lm.session import (
 from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
+from workbench.spec.averaged import split_averaged
 from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
@@ -53,8 +54,8 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     "--strategy",
     "names",
     multiple=True,
-    help="Only these rows; repeatable. NAME@iterate=mean measures the mean of the weights of the "
-    "last half of the steps.",
+    help="Only these rows; repeatable. 'NAME averaged' measures the mean of the weights of "
+    "the last half of the steps.",
 )
 @click.option("--found", default=None, help="One more row: what a search found in the simulator.")
 @click.option("--lr", "rates", type=FINITE, multiple=True, default=RATES, help="Repeatable.")
@@ -218,17 +219,11 @@ def _entries(
 
 
 def _entry(name: str) -> Entry:
-    """A row from `NAME` or `NAME@iterate=mean`. Raises UserError for another field after @."""
+    """A row from `NAME` or `NAME averaged`."""
     from recast.lm.study import Entry
 
-    strategy, at, field = (part.strip() for part in name.partition("@"))
-    if not at:
-        return Entry(strategy, strategy)
-    if field not in ("iterate=mean", "iterate=last"):
-        raise UserError(f"--strategy {name!r}: expected iterate=mean after @, got {field!r}")
-    if field == "iterate=last":
-        return Entry(strategy, strategy)
-    return Entry(f"{strategy} averaged", strategy, iterate="mean")
+    strategy, averaged = split_averaged(name)
+    return Entry(name, strategy, iterate="mean") if averaged else Entry(name, strategy)
 
 
 def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:
