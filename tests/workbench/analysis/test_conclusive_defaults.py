@@ -10,6 +10,7 @@ from workbench.analysis.compare import compare, parse_side
 from workbench.analysis.example import EXAMPLE
 from workbench.analysis.summary import edge_warnings, start_warnings
 from workbench.analysis.tuning import PRIMARY, chosen_by, mark_tuned, tried
+from workbench.spec.averaged import split_averaged
 from workbench.spec.experiment import load_experiment, preset_names
 from workbench.spec.keys import ENGINE
 from workbench.spec.sweep import load_sweep, sweep_names
@@ -55,6 +56,13 @@ def test_the_packaged_example_is_what_quick_prints_today(example):
     assert chosen_by(mark_tuned(example)) == "area"
 
 
+def test_every_strategy_of_the_example_stands_beside_its_averaged_row(example):
+    rows = [split_averaged(name) for name in set(example["strategy"])]
+    assert {name for name, averaged in rows if averaged} == {name for name, _ in rows}
+    # A winner over all rows can survive Holm.
+    assert least_p(example["seed"].n_unique()) * (len(rows) - 1) < LEVEL
+
+
 @pytest.mark.parametrize("metric", ["area"])
 def test_every_rate_of_the_example_lies_inside_its_grid(example, metric):
     marked = mark_tuned(example, metric)
@@ -71,4 +79,4 @@ def test_the_example_tells_strategies_apart_after_correction(example):
         assert table["metric"].to_list() == list(PRIMARY)
         assert table["tuned_by"].to_list() == list(PRIMARY)
         assert (table["p_corrected"] < LEVEL).any()
-        assert (table["p_corrected"] >= least_p(8) - 1e-12).all()
+        assert (table["p_corrected"] >= least_p(example["seed"].n_unique()) - 1e-12).all()
