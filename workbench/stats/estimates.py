@@ -7,8 +7,8 @@ statistics get percentiles, widened for small samples so that a normal mean woul
 (Hesterberg 2015, section 5.3). `python -m benchmarks.intervals` prints how often both cover.
 Every draw comes from a fixed seed: the same numbers give the same answer, whatever else has been
 drawn before.
-Sources: Agarwal et al. 2021 (IQM, stratified intervals, performance profiles, probability of
-improvement); Hesterberg 2015, "What teachers should know about the bootstrap".
+Sources: Agarwal et al. 2021 (IQM, stratified intervals, performance profiles); Hesterberg 2015,
+"What teachers should know about the bootstrap".
 """
 
 from __future__ import annotations
@@ -216,31 +216,6 @@ def relative_gain(
     low, high = interval(pair, gain, strata, confidence)
     value = float(gain(pair))
     return Difference(value, low, high, difference.n, difference.label, difference.p)
-
-
-def probability_of_improvement(
-    first: ArrayLike, second: ArrayLike, strata: Sequence[object] | None = None
-) -> Estimate:
-    """P(a run of first beats a run of second), ties count half; averaged over strata.
-
-    Seeds are resampled in pairs, as everywhere here. Raises ValueError as `paired_difference`.
-    """
-    a, b = one_per_seed(first), one_per_seed(second)
-    if a.shape != b.shape:
-        raise ValueError(f"pairs: {len(a)} values against {len(b)}; both need the same seeds")
-    groups = _members(strata, len(a)) if strata is not None else [np.arange(len(a))]
-
-    def chance(pair: Floats) -> Floats:
-        per_stratum = []
-        for members in groups:
-            gap = pair[0][..., members, None] - pair[1][..., None, members]
-            per_stratum.append(((gap > 0) + 0.5 * (gap == 0)).mean(axis=(-2, -1)))
-        found: Floats = np.mean(per_stratum, axis=0)
-        return found
-
-    pair = np.stack([a, b])
-    low, high = interval(pair, chance, strata)
-    return Estimate(float(chance(pair)), low, high, len(a), _label(len(a), strata))
 
 
 def performance_profile(

@@ -68,15 +68,6 @@ def percentiles(drawn: Floats, confidence: float = CONFIDENCE) -> tuple[Floats, 
     return ends[0], ends[1]
 
 
-def two_sided(drawn: Floats) -> Floats:
-    """p-value of "the difference is 0" from its resamples `[..., R]`: twice the smaller share
-    beyond 0."""
-    count = drawn.shape[-1]
-    below, above = ((1 + side.sum(-1)) / (count + 1) for side in (drawn <= 0, drawn >= 0))
-    found: Floats = np.minimum(1.0, 2 * np.minimum(below, above))
-    return found
-
-
 def max_t_of_resamples(observed: Floats, drawn: Floats) -> list[float]:
     """Adjusted p-values of m differences that share their resamples, one family.
 

@@ -232,14 +232,6 @@ def test_holm_refuses_what_is_no_p_value():
             p_values.holm(bad)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=15))
-def test_the_probability_of_improvement_is_mann_whitneys_u(pairs):
-    first, second = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
-    u = scipy.stats.mannwhitneyu(first, second, method="asymptotic", use_continuity=False)
-    found = estimates.probability_of_improvement(first, second)
-    assert found.value == pytest.approx(u.statistic / len(pairs) ** 2, abs=1e-12)
-
-
 def test_a_profile_is_the_share_of_runs_above_each_threshold():
     found = estimates.performance_profile([1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 2.0, 5.0])
     assert [e.value for e in found] == pytest.approx([1.0, 0.6, 0.0])

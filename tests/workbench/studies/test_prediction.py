@@ -18,7 +18,6 @@ from workbench.studies.prediction.accuracy import (
     decision_accuracy,
     judged,
     pairs_of,
-    reliability,
     stated_probabilities,
 )
 from workbench.studies.prediction.protocol import METRICS, START, Case, PredictionPlan, case_of
@@ -86,13 +85,6 @@ def test_a_probability_is_learnt_on_the_other_data_sets_alone(pairs):
     assert stated[first] == pytest.approx(0.5, abs=1e-3)
     right = np.where(stated[~first] > 0.5, 1, 0) == real["better"].to_numpy()[~first]
     assert not right.any()
-
-
-def test_reliability_sets_what_was_stated_beside_what_happened(pairs):
-    table = reliability(judged(pairs, "like", "dear").filter(metric="area"))
-    assert table["pairs"].sum() == 30
-    assert (table["happened"] == 1.0).all()
-    assert table["stated"].is_between(0.5, 1.0).all()
 
 
 def test_the_table_holds_every_pair_of_rungs_from_cheap_to_dear(pairs):

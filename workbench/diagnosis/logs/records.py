@@ -12,7 +12,6 @@ from typing import Any
 from workbench.diagnosis.logs.layout import LogRow
 
 REWARDS = ("reward", "rewards", "score", "scores")
-TOKENS = ("token_ids", "tokens", "input_ids", "logprobs", "log_probs", "loss_mask", "position_ids")
 
 
 def is_table(row: LogRow) -> bool:

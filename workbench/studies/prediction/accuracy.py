@@ -196,22 +196,3 @@ def stated_probabilities(real: pl.DataFrame) -> Floats:
         b = slope(real.filter(pl.col("data") != folder))
         found[mine] = 1 / (1 + np.exp(-np.clip(b * real["x"].to_numpy()[mine], -50, 50)))
     return found
-
-
-def reliability(real: pl.DataFrame, bins: int = 5) -> pl.DataFrame:
-    """stated (mean), happened (share), pairs, by bins of the stated probability of the side that is
-    held to be better, .5 to 1."""
-    stated, better = stated_probabilities(real), real["better"].to_numpy()
-    sure = np.maximum(stated, 1 - stated)
-    right = np.where(stated == 0.5, 0.5, (stated > 0.5) == better)
-    place = np.minimum((2 * (sure - 0.5) * bins).astype(int), bins - 1)
-    found = [
-        {
-            "stated": float(sure[place == b].mean()),
-            "happened": float(right[place == b].mean()),
-            "pairs": int((place == b).sum()),
-        }
-        for b in range(bins)
-        if (place == b).any()
-    ]
-    return pl.DataFrame(found)
