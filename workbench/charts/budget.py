@@ -66,12 +66,12 @@ def learning_curves(
         far = alt.Chart(said).mark_text(align="left", dx=4, color=INK)
         layers.append(far.encode(x=alt.value(0), y=alt.value(8), text="label:N"))
         ceiling = None
-    for i, (name, value) in enumerate(sorted(free.items(), key=lambda item: -item[1])):
+    for i, (name, level) in enumerate(sorted(free.items(), key=lambda item: -item[1])):
         # They spend nothing, so they have no place along the axis; the highest is named above its
         # rule, the others below.
-        level = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")
-        layers.append(level.mark_rule(color=INK, strokeDash=[1, 2]))
-        text = level.mark_text(align="left", dx=4, dy=11 if i else -6, color=INK)
+        rule = alt.Chart(pl.DataFrame({"y": [level], "label": [name]})).encode(y="y:Q")
+        layers.append(rule.mark_rule(color=INK, strokeDash=[1, 2]))
+        text = rule.mark_text(align="left", dx=4, dy=11 if i else -6, color=INK)
         layers.append(text.encode(x=alt.value(0), text="label:N"))
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
