@@ -251,6 +251,14 @@ def on_axis(frame: pl.DataFrame, metric: str, axis: str) -> pl.DataFrame:
     ).sort("strategy", "run", "step")
 
 
+def spends_nothing(frame: pl.DataFrame, metric: str, axis: str) -> dict[str, float]:
+    """What each strategy ends at that `curve_table` leaves out because it spends nothing on the
+    axis, such as supervision on the axis of rollouts."""
+    paying = set(on_axis(frame, metric, axis)["strategy"])
+    free = frame.filter(~pl.col("strategy").is_in(list(paying)) & pl.col(metric).is_not_null())
+    return {name: final_value(free, metric, name) for name in dict.fromkeys(free["strategy"])}
+
+
 def final_value(frame: pl.DataFrame, metric: str, strategy: str) -> float:
     """Mean over a strategy's runs of the metric at the last evaluation.
 

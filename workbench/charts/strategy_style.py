@@ -38,7 +38,7 @@ _HOURGLASS, _BOWTIE = "M-.9,-.9H.9L-.9,.9H.9Z", "M-.9,-.9V.9L.9,-.9V.9Z"
 _CHEVRON = "M-1,-.9L0,-.2L1,-.9V-.1L0,.7L-1,-.1Z"
 _KITE, _TRAPEZE = "M0,-1L.6,-.3L0,1L-.6,-.3Z", "M-.5,-.7H.5L1,.7H-1Z"
 _ELL, _ARROW = "M-.8,-.9H-.1V.2H.9V.9H-.8Z", "M-1,-.35H0V-.9L1,0L0,.9V.35H-1Z"
-_BARS = "M-.9,-.9H-.2V.9H-.9Z M.2,-.9H.9V.9H.2Z"
+_BARS = "M-1,-1H-.4V1H-1Z M.4,-1H1V1H.4Z"
 _SALTIRE = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
 
 FAMILIES: Mapping[str, _Family] = MappingProxyType(

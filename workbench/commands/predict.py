@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -220,10 +221,12 @@ def _study(
     if time_only:
         return
     with progress_bar("parts") as progress:
-        for rung in wanted:
-            for case in whole.cases:
+        for rung, case in itertools.product(wanted, whole.cases):
+            try:
                 for _ in whole.do(rung, case, range(seeds), progress):
                     pass
+            except ValueError as problem:
+                raise UserError(f"{rung} on {case.data.name}: {problem}") from None
     for name, table in (
         ("pairs", whole.pairs()),
         ("costs", whole.costs()),

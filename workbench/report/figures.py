@@ -16,6 +16,7 @@ from workbench.analysis.budget import (
     curve_table,
     final_value,
     reach_events,
+    spends_nothing,
     survival_table,
 )
 from workbench.charts.efficiency import update_ratio
@@ -71,10 +72,12 @@ def claim_figures(evidence: SweepFrames, sweeps: Collection[str] = ()) -> list[F
             found.append(
                 Figure(
                     f"{name}-curves",
-                    charts.learning_curves(lines, METRIC, "rollouts"),
+                    charts.learning_curves(
+                        lines, METRIC, "rollouts", free=spends_nothing(here, METRIC, "rollouts")
+                    ),
                     lines,
                     command,
-                    f"{note} What rolls nothing out, such as sft, has no place on this axis.",
+                    f"{note} Dotted: where rows end that roll nothing out, such as sft.",
                 )
             )
             shares = budget_table(here, METRIC, "rollouts", BASELINE)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from workbench.analysis.budget import cautions
+from workbench.analysis.budget import cautions, spends_nothing
 from workbench.analysis.compare import compare, parse_side
 from workbench.analysis.example import EXAMPLE
+from workbench.analysis.rows import curve_rows
 from workbench.analysis.summary import edge_warnings, start_warnings
 from workbench.analysis.tuning import PRIMARY, chosen_by, mark_tuned, tried
 from workbench.spec.averaged import split_averaged
@@ -80,3 +81,12 @@ def test_the_example_tells_strategies_apart_after_correction(example):
         assert table["tuned_by"].to_list() == list(PRIMARY)
         assert (table["p_corrected"] < LEVEL).any()
         assert (table["p_corrected"] >= least_p(example["seed"].n_unique()) - 1e-12).all()
+
+
+def test_rows_that_spend_nothing_on_an_axis_keep_a_level_there(example):
+    rows = curve_rows(mark_tuned(example))
+    levels = spends_nothing(rows, "area", "rollouts")
+    assert set(levels) == {"sft", "sft averaged"}
+    last = rows.filter(pl.col("strategy") == "sft", pl.col("step") == rows["step"].max())
+    assert levels["sft"] == pytest.approx(last["area"].cast(pl.Float64).to_numpy().mean())
+    assert spends_nothing(rows, "area", "updated_rows") == {}

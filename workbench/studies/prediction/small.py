@@ -186,7 +186,9 @@ def sharpness_of(case: Case, plan: PredictionPlan) -> float:
     Raises ValueError where the case has none, or SFT cannot get to the share.
     """
     if case.hit_rate is None:
-        raise ValueError("start: its hit rate is unknown; give it beside the all-zero share")
+        raise ValueError(
+            "the start's hit rate is unknown; give --hit-rate, or run a language model's rung first"
+        )
     world = world_of(case)
     low, high = 1 / HOTTEST, 1 / COLDEST
     middle = 1.0

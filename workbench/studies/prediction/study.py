@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,12 @@ class PredictionStudy:
         return SmallRung(name, world, case.all_zero, self.plan, RATES[name], sharpness=sharp)
 
     def _sharpness(self, case: Case) -> float:
-        """Solved once, and kept."""
+        """Solved once, and kept; without a hit rate of the case, for that of the dearest start."""
         path = self.place(MATCHED, case) / "sharpness.json"
         if not path.exists():
+            source, hits = self.hits(case)
+            if case.hit_rate is None and source in SHAPES:
+                case = replace(case, hit_rate=float(hits.mean()))
             write_whole(json.dumps(sharpness_of(case, self.plan)).encode(), path)
         return float(json.loads(path.read_text(encoding="utf-8")))
 
