@@ -18,6 +18,7 @@ from workbench.studies.prediction.accuracy import (
     decision_accuracy,
     judged,
     pairs_of,
+    reliability,
     stated_probabilities,
 )
 from workbench.studies.prediction.protocol import METRICS, START, Case, PredictionPlan, case_of
@@ -69,6 +70,18 @@ def test_pairs_that_are_not_real_on_the_dear_rung_do_not_count():
     assert set(real["second"]) == {"f"}
     assert real.height == 5
     assert decision_accuracy(both, "cheap", "dear", "area")["accuracy"] is None
+
+
+@pytest.mark.parametrize(("cheap", "right"), [("like", 1.0), ("torn", 0.0)])
+def test_stated_probabilities_are_held_against_what_came_true(pairs, cheap, right):
+    """What is learnt on one data set holds on the other, or is upside down there."""
+    found = reliability(pairs, cheap, "dear", "area")
+    assert found["pairs"].sum() == 2 * 15
+    sure = found.filter(pl.col("stated") > 0.9)
+    assert (sure["right"] == right).all() or cheap == "torn"
+    assert found["stated"].is_between(0.5, 1).all()
+    mean = float((found["right"] * found["pairs"]).sum() / found["pairs"].sum())
+    assert mean == pytest.approx(1.0 if cheap == "like" else 0.5)
 
 
 def test_a_tie_of_the_cheap_rung_counts_half():
