@@ -57,3 +57,10 @@ def test_a_shared_name_is_found_and_the_same_alias_is_not() -> None:
         "Row": ["a.py", "b.py"],
         "Task": ["c.py", "d.py"],
     }
+
+
+def test_every_package_says_in_one_line_what_lives_there() -> None:
+    packages = [path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
+    for path in packages:
+        said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        assert said.split("\n")[0].endswith((".", ":")), path

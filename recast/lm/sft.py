@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recast.items import Interaction
 from recast.lm import checkpoint
@@ -162,22 +162,9 @@ def fine_tune(
     named = trainable(model)
     optimizer = AdamW(named, how.lr, weight_decay=how.weight_decay)
     best = {name: value.detach().clone() for name, value in named.items()}
-    history: list[dict[str, float]] = []
     settings = {name: value for name, value in asdict(how).items() if name != "micro_rows"}
     wanted = {"how": settings, "rows": len(rows), "catalogue": fingerprint}
-    saved = checkpoint.load_state(folder / "progress")
-    if saved is not None:
-        state, meta = saved
-        if meta["wanted"] != wanted:
-            raise LMError(
-                f"{folder}: an unfinished run with other settings lives here; finish it with its "
-                "own settings, delete the folder, or choose another --out"
-            )
-        history = list(meta["history"])
-        optimizer.load(state)
-        for name in named:
-            named[name].data.copy_(state[f"now.{name}"])
-            best[name].copy_(state[f"best.{name}"])
+    history = _resumed(folder, wanted, optimizer, named, best)
     while not _finished(history, how):
         epoch = len(history)
         model.train()
@@ -216,6 +203,33 @@ def fine_tune(
         value.data.copy_(best[name])
     model.eval()
     return FineTuned(tuple(history), _best(history, how))
+
+
+def _resumed(
+    folder: Path,
+    wanted: dict[str, Any],
+    optimizer: AdamW,
+    named: dict[str, nn.Parameter],
+    best: dict[str, Tensor],
+) -> list[dict[str, float]]:
+    """Put back what `folder/progress` holds, in place; the epochs that are done, none without it.
+
+    Raises LMError for the progress of another configuration.
+    """
+    saved = checkpoint.load_state(folder / "progress")
+    if saved is None:
+        return []
+    state, meta = saved
+    if meta["wanted"] != wanted:
+        raise LMError(
+            f"{folder}: an unfinished run with other settings lives here; finish it with its "
+            "own settings, delete the folder, or choose another --out"
+        )
+    optimizer.load(state)
+    for name in named:
+        named[name].data.copy_(state[f"now.{name}"])
+        best[name].copy_(state[f"best.{name}"])
+    return list(meta["history"])
 
 
 def _gradient(

@@ -1,9 +1,9 @@
 """Learnability: how often a group can teach, and how much each strategy learns from one.
 
 For binary rewards. Each of the G rollouts of a prompt hits with probability p; a prompt with
-several targets has p = the sum of their probabilities. Over prompts p is fixed, Beta-distributed
+several targets has p = the sum of their probabilities. Over prompts p is fixed or Beta-distributed
 with a mean and a coefficient of variation (cv = standard deviation / mean, 0 = every prompt
-alike), or an empirical sample. Probabilities are unitless, in float64.
+alike). Probabilities are unitless, in float64.
 Source: regimes of arXiv 2604.22169, section 3; the Beta-binomial distribution.
 """
 

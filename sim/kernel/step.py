@@ -1,6 +1,6 @@
 """One run's training: several steps in one call, or the two halves of one step.
 
-Nothing here knows of another run, so that a run's bits cannot depend on its company.
+Nothing here knows of another run, so that no other run can change a run's bits.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Processes:
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[tuple[BaseProcess, Connection]] = []
         self._busy: dict[Connection, tuple[BaseProcess, int]] = {}
-        self._stillborn: list[Event] = []
+        self._not_sent: list[Event] = []
 
     def submit(self, ticket: int, task: Task) -> None:
         process, pipe = self._idle.pop() if self._idle else self._start()
@@ -127,12 +127,12 @@ class Processes:
             _send(pipe, task)
         except OSError:
             _end(process, pipe)
-            self._stillborn.append(Event(ticket, "lost"))
+            self._not_sent.append(Event(ticket, "lost"))
             return
         self._busy[pipe] = (process, ticket)
 
     def poll(self, timeout: float) -> list[Event]:
-        events, self._stillborn = self._stillborn, []
+        events, self._not_sent = self._not_sent, []
         if not self._busy:
             if not events:
                 time.sleep(timeout)

@@ -179,7 +179,7 @@ class StartSpec(_Strict):
 
 
 class TrainSpec(Training):
-    """How strategies are trained and measured; a run's bits do not depend on its company."""
+    """How strategies are trained and measured; no other run changes a run's bits."""
 
     decoding: Annotated[
         Literal["trie", "free"],

@@ -2,8 +2,8 @@
 
 A sample is `[2, ..., n]`: for each of n runs the budget at which it reached the target, or all it
 spent without reaching it, and 1.0 or 0.0 for reached or not. Budgets are in the axis's own unit.
-Kaplan-Meier curves come from `scipy.stats.ecdf`; medians are restated here so
-that thousands of resamples are one array operation.
+Kaplan-Meier curves come from `scipy.stats.ecdf`; medians are restated here so that thousands of
+resamples are one array operation.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
@@ -11,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from command_line import recast
 
-from workbench.cli import main
 from workbench.store.runs import Store
 
 SPEC = """
@@ -33,22 +31,6 @@ group = 8
 evaluations = 2
 lr = [0.001, 0.01]
 """
-
-
-def recast(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in this process, as its entry point would, from another folder."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["recast", *arguments])
-        patch.chdir(cwd)
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as ended,
-        ):
-            main()
-    code = int(ended.value.code or 0)
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def test_the_entry_point_reports_a_failure_to_the_shell(tmp_path):

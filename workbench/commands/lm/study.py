@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
     from recast.lm.pretrained import ModelReading
-    from recast.lm.study import Entry
-    from workbench.real.study import Study
+    from recast.lm.study import Entry, Tuned
+    from workbench.real.study import Study, StudyPlan
+    from workbench.real.tables import StudyValues
 
 RATES = (3e-4, 1e-3, 3e-3)
 SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
@@ -234,7 +236,6 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         differences,
         scores,
         sentences,
-        wide,
     )
 
     plan = whole.plan
@@ -264,11 +265,29 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
             raise UserError("--show simulator: give the store with --simulated")
         emit(tables[show], style, "")
         return
-    seeds = measured.seeds
+    _print_tables(tables, plan, measured, data.name, style)
+    for line in sentences(gaps, measured.seeds):
+        click.echo(line)
+    click.echo(
+        f"sft_tempered: sft sampled at T = {measured.tempered:g}, chosen on the tuning users. "
+        f"Rate and checkpoint: by {plan.metric} on {len(data.tuning)} tuning prompts, "
+        f"{plan.tuning} tuning seeds, rates {', '.join(f'{r:g}' for r in plan.rates)}, "
+        f"checkpoints {', '.join(map(str, plan.stops))}."
+    )
+    _print_notes(plan, chosen, measured.seeds)
+
+
+def _print_tables(
+    tables: dict[str, pl.DataFrame], plan: StudyPlan, measured: StudyValues, name: str, style: str
+) -> None:
+    """Scores, differences by control, costs and, where it was asked for, the simulator."""
+    from workbench.real.tables import wide
+
+    seeds, gaps = measured.seeds, tables["differences"]
     emit(
         tables["scores"].filter(slice="all").drop("slice"),
         style,
-        f"{data.name}: {len(measured.users)} test prompts, {seeds} seeds, mean [95% interval over "
+        f"{name}: {len(measured.users)} test prompts, {seeds} seeds, mean [95% interval over "
         "users and seeds together]",
     )
     apart = tables["scores"].filter(pl.col("slice") != "all").drop("lr", "step", "seeds")
@@ -281,16 +300,12 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         style,
         f"One step at the start, {plan.how.batch} prompts, G = {plan.how.group}, shared prefix",
     )
-    if simulated is not None:
+    if "simulator" in tables:
         emit(tables["simulator"], style, "Does the replay world rank the strategies alike?")
-    for line in sentences(gaps, seeds):
-        click.echo(line)
-    click.echo(
-        f"sft_tempered: sft sampled at T = {measured.tempered:g}, chosen on the tuning users. "
-        f"Rate and checkpoint: by {plan.metric} on {len(data.tuning)} tuning prompts, "
-        f"{plan.tuning} tuning seeds, rates {', '.join(f'{r:g}' for r in plan.rates)}, "
-        f"checkpoints {', '.join(map(str, plan.stops))}."
-    )
+
+
+def _print_notes(plan: StudyPlan, chosen: Mapping[str, Tuned], seeds: int) -> None:
+    """What limits a reading of the tables: a rate on the edge, few seeds, few starts."""
     there = [name for name, (lr, _) in chosen.items() if edge(plan.rates, lr)]
     if there:
         click.echo(f"note: chosen rate on the edge of the grid: {', '.join(there)}")
