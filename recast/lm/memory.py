@@ -24,7 +24,11 @@ def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> N
     moments (with float32 copies below float32); with LoRA the weights alone. A hub name is not
     checked beforehand, and activations are not counted.
     """
-    weights = parameters_of(folder)
+    check_room(str(folder), parameters_of(folder), placement, lora=lora)
+
+
+def check_room(what: str, weights: int, placement: Placement, *, lora: bool = False) -> None:
+    """`check_memory` for a model of so many weights, named `what` in the message."""
     size = torch.empty((), dtype=placement.dtype).element_size()
     # Gradient and weight in the type itself; two moments, and a copy where the type is narrow.
     each = size if lora else 2 * size + 8 + (4 if size < 4 else 0)
@@ -36,10 +40,10 @@ def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> N
         ways.insert(0, "--lora")
     if size > 2:
         ways.insert(0, "--dtype bfloat16")
-    what = "weights" if lora else "weights, gradient and Adam"
+    held = "weights" if lora else "weights, gradient and Adam"
     raise LMError(
-        f"{folder}: too little memory: {weights / 1e9:.2f} billion parameters need "
-        f"{need / 2**30:.1f} GiB for {what} in {str(placement.dtype).removeprefix('torch.')}, "
+        f"{what}: too little memory: {weights / 1e9:.2f} billion parameters need "
+        f"{need / 2**30:.1f} GiB for {held} in {str(placement.dtype).removeprefix('torch.')}, "
         f"{placement.device} has {have / 2**30:.1f} GiB; use {', '.join(ways[:-1])}"
         f"{' or ' if ways[:-1] else ''}{ways[-1]}"
     )

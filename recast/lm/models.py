@@ -8,6 +8,7 @@ import torch
 
 from recast.lm.device import CPU, Placement
 from recast.lm.extra import LMError, require
+from recast.lm.memory import check_room
 from recast.lm.prefix import CausalLM, head, hidden_states, prompt_mask
 from recast.lm.vocabulary import Vocabulary
 
@@ -27,10 +28,19 @@ def build_small(
 ) -> CausalLM:
     """A freshly initialised small model; the same seed gives the same weights on every device.
 
-    Raises LMError without transformers.
+    Raises LMError without transformers, for a width that its heads cannot share, and for a model
+    that does not fit into the memory.
     """
     transformers = require("transformers")
+    if shape.width % (2 * shape.heads):
+        raise LMError(
+            f"width {shape.width}: expected a multiple of {2 * shape.heads}, for {shape.heads} "
+            "attention heads"
+        )
     size = 1 + max(token for level in vocabulary.tokens for token in level)
+    layer = 4 * shape.width * shape.width + 3 * shape.width * shape.hidden
+    name = f"a model of {shape.layers} layers and width {shape.width}"
+    check_room(name, size * shape.width + shape.layers * layer, placement)
     config = transformers.Qwen3Config(
         vocab_size=size,
         hidden_size=shape.width,

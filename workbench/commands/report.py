@@ -9,6 +9,7 @@ from typing import get_args
 import click
 import polars as pl
 
+from workbench.commands.bounds import of_field
 from workbench.commands.output import EFFICIENCY, existing_store
 from workbench.errors import UserError
 from workbench.real.efficiency import read_efficiency
@@ -35,8 +36,10 @@ from workbench.studies.measures import BASELINE, METRIC
     help="Formats for --charts; repeatable. Default: all of them.",
 )
 @EFFICIENCY
-@click.option("--seeds", type=int, default=None, help="As given to `recast claims`.")
-@click.option("--steps", type=int, default=None, help="As given to `recast claims`.")
+@click.option("--seeds", type=of_field("seeds"), default=None, help="As given to `recast claims`.")
+@click.option(
+    "--steps", type=of_field("train.steps"), default=None, help="As given to `recast claims`."
+)
 def report(
     target: str,
     store_path: str,

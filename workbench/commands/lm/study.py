@@ -10,15 +10,17 @@ import click
 import polars as pl
 
 from workbench.analysis.tuning import HEADLINE, edge, mark_tuned
+from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
     category,
+    check_rollouts,
     on_device,
     one_line,
     reads_models,
 )
-from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
+from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
 from workbench.stats.seeds import ENOUGH
@@ -39,7 +41,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @DATA
 @CODEBOOK
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="All of it goes here.")
-@click.option("--starts", "count", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--starts", "count", type=click.IntRange(1, FEW), default=5, show_default=True)
 @click.option(
     "--start",
     "starts",
@@ -47,8 +49,8 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     help="SFT checkpoint, a folder or hub name; repeatable (seed s starts from number s modulo "
     "their count). Default: trains --starts small ones.",
 )
-@click.option("--layers", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--width", type=click.IntRange(32), default=64, show_default=True)
+@click.option("--layers", type=click.IntRange(1, 128), default=2, show_default=True)
+@click.option("--width", type=click.IntRange(32, 8192), default=64, show_default=True)
 @click.option(
     "--strategy",
     "names",
@@ -57,17 +59,21 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     "last half of the steps.",
 )
 @click.option("--found", default=None, help="One more row: what a search found in the simulator.")
-@click.option("--lr", "rates", type=FINITE, multiple=True, default=RATES, help="Repeatable.")
-@click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--lr", "rates", type=RATE, multiple=True, default=RATES, help="Repeatable.")
+@click.option("--steps", type=click.IntRange(1, WHOLE), default=60, show_default=True)
 @click.option(
-    "--stops", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to choose."
+    "--stops",
+    type=click.IntRange(1, FEW),
+    default=3,
+    show_default=True,
+    help="Checkpoints to choose.",
 )
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--group", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--kl", type=Finite(0), default=0.0, show_default=True)
-@click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--tuning-seeds", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--batch", type=BATCH, default=32, show_default=True)
+@click.option("--group", type=BATCH, default=32, show_default=True)
+@click.option("--kl", type=KL, default=0.0, show_default=True)
+@click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
+@click.option("--seeds", type=click.IntRange(1, FEW), default=10, show_default=True)
+@click.option("--tuning-seeds", type=click.IntRange(1, FEW), default=2, show_default=True)
 @click.option(
     "--tune-metric",
     type=click.Choice(
@@ -77,7 +83,10 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     show_default=True,
 )
 @click.option(
-    "--eval-prompts", type=click.IntRange(8), default=None, help="Default: every test prompt."
+    "--eval-prompts",
+    type=click.IntRange(8, WHOLE),
+    default=None,
+    help="Default: every test prompt.",
 )
 @click.option(
     "--simulated",
@@ -89,7 +98,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--read-only", is_flag=True, help="Print what is finished; run nothing.")
 @click.option("--show", type=click.Choice(SHOWS), default="scores", help="For csv and json.")
 @click.option(
-    "--lora", type=click.IntRange(1), default=None, help="Train LoRA adapters of this rank."
+    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
 )
 @click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
 @on_device
@@ -137,8 +146,7 @@ def study(
     from workbench.real.starts import train_starts
     from workbench.real.study import Plan, Study, run_missing
 
-    if any(not 0 < rate < 10 for rate in rates):
-        raise UserError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
+    check_rollouts(batch, group)
     entries = _entries(names, found, search, group)
     with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
         data = load_data(folder, codebook, category=category())
