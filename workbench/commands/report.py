@@ -15,6 +15,7 @@ from workbench.errors import UserError
 from workbench.real.efficiency import read_efficiency
 from workbench.report.figures import figures
 from workbench.report.html import FORMATS, Format, Report, export_charts, write_report
+from workbench.store.arithmetic import apart
 from workbench.studies import phase_map as phases
 from workbench.studies import search
 from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
@@ -70,6 +71,8 @@ def report(
             f"first: recast claims --store {store_path}"
         )
     evidence = replace(evidence, efficiency=measured)
+    behind = {run for rows in evidence.sweeps.values() for run in rows["run"].unique()}
+    machines = apart(store.provenances(behind))
     checked = [check(claim, evidence) for claim in CLAIMS]
     verdicts = claims_table(checked)
     measured_rows = settings_table(checked)
@@ -78,7 +81,11 @@ def report(
     write_report(
         Report(
             f"Runs: {store.root}",
-            [*map(str, evidence.gaps), *evidence.warnings(METRIC, BASELINE)],
+            [
+                *map(str, evidence.gaps),
+                *([f"runs {machines}"] if machines else []),
+                *evidence.warnings(METRIC, BASELINE),
+            ],
             [
                 (
                     "Which claims hold?",

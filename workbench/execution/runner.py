@@ -358,7 +358,7 @@ class _Session:
 def _record(run: Run, result: Trained) -> tuple[RunRecord, dict[str, Any]]:
     record = RunRecord(run.config, tuple(result.rows), result.world, result.diverged_at)
     took = {"seconds": round(result.seconds, 3), "evaluating": round(result.evaluating, 3)}
-    return record, {**took, "data": run.experiment.world.data}
+    return record, {**took, **result.arithmetic, "data": run.experiment.world.data}
 
 
 def record_sweep(sweep: Sweep, store: Store, outcome: Outcome) -> None:
