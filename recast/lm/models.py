@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -88,7 +89,9 @@ def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalL
     tokens = sorted({token for level in vocabulary.tokens for token in level})
     # Tied embeddings share the rows; an output layer of its own needs them too.
     tied = getattr(model.config, "tie_word_embeddings", False)
-    places = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
+    names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
+    layers = [model.get_input_embeddings(), *([] if tied else [model.get_output_embeddings()])]
+    places = [names[id(layer)] for layer in layers]
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
@@ -116,16 +119,29 @@ def check_head(model: CausalLM) -> None:
             same = torch.allclose(head(model, states), model(input_ids=ids).logits, atol=1e-4)
     except (AttributeError, TypeError) as problem:
         raise LMError(
-            f"{type(model).__name__}: not a decoder with a `model` and an output embedding "
-            f"({problem}); Llama, Qwen and Mistral architectures work"
+            f"{type(model).__name__}: not a decoder with an output embedding ({problem}); Llama, "
+            "Qwen, Mistral, Gemma and GPT-2 architectures work"
         ) from None
     finally:
         model.train(was_training)
     if not same:
         raise LMError(
             f"{type(model).__name__} changes its logits after the output embedding, which this "
-            "engine does not reproduce; Llama, Qwen and Mistral architectures work"
+            "engine does not reproduce; Llama, Qwen, Mistral, Gemma and GPT-2 architectures work"
         )
+
+
+def context(config: Any) -> int | None:
+    """Tokens that every layer of a model attends to: its positions, or the window of layers that
+    look no further; None where its configuration does not say."""
+    inner = getattr(config, "text_config", None) or config
+    found = [getattr(inner, "max_position_embeddings", None)]
+    layers = getattr(inner, "layer_types", None)
+    slides = "sliding_attention" in layers if layers else True
+    if slides and getattr(inner, "use_sliding_window", True):
+        found.append(getattr(inner, "sliding_window", None))
+    sizes = [size for size in found if isinstance(size, int) and size > 0]
+    return min(sizes, default=None)
 
 
 def zero_dropout(model: CausalLM) -> None:
