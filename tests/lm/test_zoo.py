@@ -250,7 +250,7 @@ def test_adapters_are_merged_into_the_model_that_they_name(beside, data, tmp_pat
     saved(base, model_of("Llama", len(tokenizer), attention_bias=True), tokenizer)
     assert identity(str(tmp_path / "a")) != before
     shutil.rmtree(base)
-    with pytest.raises(LMError, match="holds adapters of .*/base, which is not here"):
+    with pytest.raises(LMError, match=r"holds adapters of .*/base, which is not here"):
         open_model(str(tmp_path / "a"), data)
 
 
