@@ -24,7 +24,7 @@ CORE_HOURS = 2_000.0
 
 ABREAST = 8
 """Runs of one worker at once."""
-_PROCESS = 340e6
+_PROCESS = 370e6
 _SOLVER_PROMPTS = 2048
 _SOLVING = 9 * _SOLVER_PROMPTS
 """Numbers of each item at once while a start is sought."""
