@@ -96,6 +96,8 @@ def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalL
         r=rank,
         lora_alpha=2 * rank,
         lora_dropout=0.0,
+        # GPT-2 keeps its weights transposed.
+        fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
         target_modules="all-linear",
         trainable_token_indices=dict.fromkeys(places, tokens),
         task_type="CAUSAL_LM",

@@ -24,7 +24,10 @@ from recast.lm.pretrained import identity, open_model
 from recast.lm.spelling import Spelling, plain
 
 # PEFT still asks transformers by names that it will drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
+]
 
 PATTERNS = {
     "minionerec": plain(3),
