@@ -20,9 +20,9 @@ import polars as pl
 
 from recast.lm.dataset import load_data
 from workbench.studies.prediction.accuracy import pairs_of_differences
-from workbench.studies.prediction.protocol import START, Plan, case_of
+from workbench.studies.prediction.protocol import START, PredictionPlan, case_of
 from workbench.studies.prediction.saved import COSTS, EXAMPLE, PAIRS, VALUES
-from workbench.studies.prediction.study import Study
+from workbench.studies.prediction.study import PredictionStudy
 
 DEAR = "lm_0.15M"
 ROWS = (
@@ -39,7 +39,7 @@ ROWS = (
     "add_gt",
 )
 NAMES = {"found_in_simulator": "add_gt"}
-PLAN = Plan(steps=60, stops=(20, 40, 60), metric="ndcg_at_10", strategies=ROWS)
+PLAN = PredictionPlan(steps=60, stops=(20, 40, 60), metric="ndcg_at_10", strategies=ROWS)
 SECONDS = 29 * 60.0
 """Of the dear rung on one core, as its command stated and took (26 minutes, and 3 for starts)."""
 
@@ -59,7 +59,7 @@ def main() -> None:
     """Do what is missing, then write the three tables."""
     out, seeds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3
     case = case_of(load_data(Path(os.environ["RECAST_DATA"])), PLAN, *start())
-    study = Study(out, (case,), PLAN)
+    study = PredictionStudy(out, (case,), PLAN)
     for rung in RUNGS:
         for done in study.do(rung, case, range(seeds), lambda *_: None):
             print(rung, done, flush=True)

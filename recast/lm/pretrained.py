@@ -48,7 +48,7 @@ SPARE_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Reading:
+class ModelReading:
     """How to read a model that this project did not write. add_tokens: give it the codes that it
     lacks; gguf: a GGUF file inside the folder, which transformers converts; lora: adapters alone
     will be trained, so weights need no gradient or moments (counted by the memory check)."""
@@ -60,11 +60,11 @@ class Reading:
     lora: bool = False
 
 
-AS_IT_IS = Reading()
+AS_IT_IS = ModelReading()
 
 
 def open_model(
-    name: str, data: LMData, placement: Placement = CPU, how: Reading = AS_IT_IS
+    name: str, data: LMData, placement: Placement = CPU, how: ModelReading = AS_IT_IS
 ) -> Checkpoint:
     """The model of a folder or hub name, ready for this catalogue; in eval mode.
 
@@ -155,7 +155,7 @@ def _likelihood(model: CausalLM, rows: int) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def _load(name: str, placement: Placement, how: Reading) -> tuple[CausalLM, Any]:
+def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM, Any]:
     transformers = require("transformers")
     folder = Path(name)
     if folder.is_dir() and how.gguf is None:
@@ -212,7 +212,7 @@ def adapted(folder: Path) -> str | None:
 
 
 def _load_adapters(
-    folder: Path, base: str, placement: Placement, how: Reading
+    folder: Path, base: str, placement: Placement, how: ModelReading
 ) -> tuple[CausalLM, Any]:
     """The model that adapters belong to with them merged in, and the tokenizer beside them, or the
     model's where there is none."""

@@ -19,7 +19,8 @@ from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY, mark_tuned
 from workbench.errors import UserError
 from workbench.spec.experiment import plain_text
-from workbench.stats.seeds import aligned, max_t, paired_difference
+from workbench.stats.estimates import paired_difference
+from workbench.stats.p_values import aligned, max_t
 
 _NOT_FIELDS = ("engine",)
 

@@ -11,7 +11,7 @@ import polars as pl
 from workbench.commands.bounds import VALUE, Finite
 from workbench.commands.output import FORMAT, emit
 from workbench.errors import UserError
-from workbench.stats.growth import FEWEST_POINTS, Curve, worthwhile
+from workbench.stats.growth import FEWEST_POINTS, BudgetCurve, worthwhile
 
 LARGEST = 5_000_000
 
@@ -81,7 +81,7 @@ def forecast(file: Path | None, end: float | None, target: float | None, style: 
     )
 
 
-def _read(file: Path) -> Curve:
+def _read(file: Path) -> BudgetCurve:
     """The curve of a CSV file."""
     try:
         if file.stat().st_size > LARGEST:
@@ -98,4 +98,4 @@ def _read(file: Path) -> Curve:
         raise UserError(f"{file}: a budget or value is missing or not finite")
     if len(budgets) and (budgets[0] < 0 or (np.diff(budgets) <= 0).any()):
         raise UserError(f"{file}: column budget: expected numbers that rise from 0 or more")
-    return Curve(budgets, values)
+    return BudgetCurve(budgets, values)

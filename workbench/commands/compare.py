@@ -12,7 +12,7 @@ from workbench.analysis.summary import QUALITY
 from workbench.analysis.tuning import PRIMARY
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import UserError
-from workbench.stats.seeds import least_said
+from workbench.stats.p_values import least_said
 from workbench.store.arithmetic import apart
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from workbench.commands.bounds import SECONDS, Finite
-from workbench.commands.reading import Reading, reading_options
+from workbench.commands.reading import LogOptions, reading_options
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.findings import CHECKS
 from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
@@ -38,7 +38,7 @@ NAMES = (*CHECKS, *(check.name for check in SCALAR_CHECKS if check.name not in C
               help="Rewrite this report at every change.")  # fmt: skip
 def watch(
     paths: tuple[Path, ...],
-    reading: Reading,
+    reading: LogOptions,
     every: float,
     idle: float,
     once: bool,

@@ -27,7 +27,7 @@ import torch
 
 from sim.memory import keep_freed_memory
 from workbench.errors import UserError
-from workbench.execution.tasks import Report, StartTask, Task, make_runs, make_starts
+from workbench.execution.tasks import ReportStep, StartTask, Task, make_runs, make_starts
 
 OnStep = Callable[[int, int], None]
 """Called with a ticket and the run-steps its task has done since the last call."""
@@ -68,7 +68,7 @@ class Executor(Protocol):
         """Stop at once whatever is in flight."""
 
 
-def perform(task: Task, report: Report) -> tuple[Literal["done", "refused", "crashed"], Any]:
+def perform(task: Task, report: ReportStep) -> tuple[Literal["done", "refused", "crashed"], Any]:
     """Do a task; its errors become values, so that they can travel."""
     try:
         if isinstance(task, StartTask):

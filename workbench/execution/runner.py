@@ -43,7 +43,7 @@ _log = logging.getLogger("recast")
 
 
 @dataclass
-class Outcome:
+class SweepOutcome:
     """keys: every run of the sweep; reused: those that were stored before; trained: those that this
     call trained; failures: one line per run that could not be done, by key; repaired: damaged files
     set aside and done again."""
@@ -88,7 +88,7 @@ def run_sweep(
     progress: Progress = lambda *_: None,
     executor: str = "process",
     workers: int | None = None,
-) -> Outcome:
+) -> SweepOutcome:
     """Do what is missing of a sweep, extend the learning-rate grids that it asks to extend, and
     record in `STORE/sweeps` what it consisted of and which rates were tried and chosen.
 
@@ -119,10 +119,10 @@ def run_all(
     progress: Progress = lambda *_: None,
     executor: str = "process",
     workers: int | None = None,
-) -> Outcome:
+) -> SweepOutcome:
     """Do those runs that the store lacks; see `run_sweep`."""
     todo = {run.key: run for run in runs}
-    outcome = Outcome(list(todo))
+    outcome = SweepOutcome(list(todo))
     faults = store.contents(todo).damaged
     for fault in faults:
         _log.warning("%s; set aside, its run is done again", fault)
@@ -197,7 +197,7 @@ class _Session:
         self,
         missing: list[Run],
         store: Store,
-        outcome: Outcome,
+        outcome: SweepOutcome,
         progress: Progress,
         stop: Interruption,
     ) -> None:
@@ -387,7 +387,7 @@ def _record(run: Run, result: Trained) -> tuple[RunRecord, dict[str, Any]]:
     return record, {**took, **result.arithmetic, "data": run.experiment.world.data}
 
 
-def record_sweep(sweep: Sweep, store: Store, outcome: Outcome) -> None:
+def record_sweep(sweep: Sweep, store: Store, outcome: SweepOutcome) -> None:
     """Write `STORE/sweeps/<name>-<hash>.json`: the sweep, its runs, every rate tried and the one
     chosen per strategy and cell. Raises DiskError."""
     text = sweep.model_dump_json()

@@ -30,10 +30,10 @@ from workbench.commands.lm.session import (
 )
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
-from workbench.real.runs import build_job, needs_reference, run_config, world_values
+from workbench.real.runs import build_setup, needs_reference, run_config, world_values
 from workbench.spec.experiment import parsed
 from workbench.spec.keys import run_key
-from workbench.stats.seeds import ENOUGH
+from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
-    from recast.lm.signal import Collected
+    from recast.lm.pretrained import ModelReading
+    from recast.lm.signal import RolloutPhase
     from recast.lm.update import RLTraining
 
 
@@ -141,7 +141,7 @@ def rl(
     logp: str,
     similarity: Path | None,
     placement: Placement,
-    reading: Reading,
+    reading: ModelReading,
 ) -> None:
     """Continue an SFT checkpoint with any strategy; runs go to the store like simulated ones.
 
@@ -192,7 +192,7 @@ def rl(
         how_read = replace(reading, lora=bool(lora))
         reference = needs_reference(how, strategies)
         source = Source(start, placement, how_read, lora or 0, reference, vectors)
-        kept = Kept(out, logs, report_to)
+        kept = Artefacts(out, logs, report_to)
         with progress_bar("steps") as show:
             for place, key in enumerate(missing):
                 turn = (place, len(missing))
@@ -229,13 +229,13 @@ class Source(NamedTuple):
 
     start: str
     placement: Placement
-    reading: Reading
+    reading: ModelReading
     lora: int
     reference: bool
     similarity: Tensor | None
 
 
-class Kept(NamedTuple):
+class Artefacts(NamedTuple):
     """Where to put what the store does not hold: models, rollouts, training curves."""
 
     models: Path | None
@@ -250,7 +250,7 @@ def _one_run(
     config: dict[str, Any],
     key: str,
     store: Store,
-    kept: Kept,
+    kept: Artefacts,
     turn: tuple[int, int],
     show: Callable[[int, int, str], None],
 ) -> None:
@@ -262,7 +262,7 @@ def _one_run(
     from recast.strategies import parse_strategy
 
     eval_prompts = config["train_spec"]["eval_prompts"]
-    job, opened = build_job(
+    setup, opened = build_setup(
         source.start,
         data,
         eval_prompts,
@@ -272,7 +272,7 @@ def _one_run(
         source.reference,
     )
     if source.similarity is not None:
-        job = replace(job, similarity=source.similarity.to(source.placement.device))
+        setup = replace(setup, similarity=source.similarity.to(source.placement.device))
     place, runs = turn
     if not place:
         show_start(opened, data)
@@ -283,13 +283,13 @@ def _one_run(
     rollouts = RolloutLog(kept.rollouts / name) if kept.rollouts is not None else None
     tracker = open_tracker(kept.tracker, label, store.root / "tracking") if kept.tracker else None
 
-    def record(step: int, collected: Collected) -> None:
+    def record(step: int, collected: RolloutPhase) -> None:
         if rollouts is not None:
-            rollouts.sampled(job.trie, step, collected)
+            rollouts.sampled(setup.trie, step, collected)
 
     try:
         rows = train(
-            job,
+            setup,
             parse_strategy(config["strategy"]),
             mine,
             progress,
@@ -303,6 +303,6 @@ def _one_run(
     if kept.models is not None:
         meta = {n: config[n] for n in ("strategy", "lr", "seed", "train_spec")}
         to, tokenizer = kept.models / name, opened.tokenizer
-        checkpoint.save_model(to, job.model, job.vocabulary, data.fingerprint, meta, tokenizer)
-    store.write(key, RunRecord(config, rows, world_values(job)))
+        checkpoint.save_model(to, setup.model, setup.vocabulary, data.fingerprint, meta, tokenizer)
+    store.write(key, RunRecord(config, rows, world_values(setup)))
     shutil.rmtree(progress, ignore_errors=True)

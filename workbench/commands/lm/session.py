@@ -150,12 +150,12 @@ def reads_models(command: Callable[..., None]) -> Callable[..., None]:
         **kwargs: Any,
     ) -> None:
         with one_line("transformers"):
-            from recast.lm.pretrained import Reading
+            from recast.lm.pretrained import ModelReading
             from recast.lm.vocabulary import Wording
 
             wording = Wording(prompt, chat, not no_wrap, recent)
             wording.parts()
-            reading = Reading(wording, trust_remote_code)
+            reading = ModelReading(wording, trust_remote_code)
         command(*args, reading=reading, **kwargs)
 
     return wrapped

@@ -23,7 +23,7 @@ from workbench.commands.output import FORMAT, emit, progress_bar
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
+    from recast.lm.pretrained import ModelReading
 
 
 @click.command()
@@ -81,7 +81,7 @@ def sft(
     style: str,
     micro_rows: int,
     placement: Placement,
-    reading: Reading,
+    reading: ModelReading,
 ) -> None:
     """Fine-tune on next items; early-stopped on the tuning users; the model goes to OUT/model.
 

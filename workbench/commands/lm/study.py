@@ -23,13 +23,14 @@ from workbench.commands.lm.session import (
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
-from workbench.stats.seeds import ENOUGH
+from workbench.spec.averaged import split_averaged
+from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
+    from recast.lm.pretrained import ModelReading
     from recast.lm.study import Entry
     from workbench.real.study import Study
 
@@ -55,8 +56,8 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     "--strategy",
     "names",
     multiple=True,
-    help="Only these rows; repeatable. NAME@iterate=mean measures the mean of the weights of the "
-    "last half of the steps.",
+    help="Only these rows; repeatable. 'NAME averaged' measures the mean of the weights of "
+    "the last half of the steps.",
 )
 @click.option("--found", default=None, help="One more row: what a search found in the simulator.")
 @click.option("--lr", "rates", type=RATE, multiple=True, default=RATES, help="Repeatable.")
@@ -133,7 +134,7 @@ def study(
     lora: int | None,
     search: Any,
     placement: Placement,
-    reading: Reading,
+    reading: ModelReading,
 ) -> None:
     """The measured comparison: tuned on tuning users, paired seeds, the test split read once.
 
@@ -144,14 +145,14 @@ def study(
     from recast.lm.dataset import load_data
     from recast.lm.update import RLTraining
     from workbench.real.starts import train_starts
-    from workbench.real.study import Plan, Study, run_missing
+    from workbench.real.study import Study, StudyPlan, run_missing
 
     check_rollouts(batch, group)
     entries = _entries(names, found, search, group)
     with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
         data = load_data(folder, codebook, category=category())
         made = starts or train_starts(data, out, count, layers, width, progress, placement)
-        plan = Plan(
+        plan = StudyPlan(
             folder=out,
             starts=made,
             how=RLTraining(
@@ -226,17 +227,11 @@ def _entries(
 
 
 def _entry(name: str) -> Entry:
-    """A row from `NAME` or `NAME@iterate=mean`. Raises UserError for another field after @."""
+    """A row from `NAME` or `NAME averaged`."""
     from recast.lm.study import Entry
 
-    strategy, at, field = (part.strip() for part in name.partition("@"))
-    if not at:
-        return Entry(strategy, strategy)
-    if field not in ("iterate=mean", "iterate=last"):
-        raise UserError(f"--strategy {name!r}: expected iterate=mean after @, got {field!r}")
-    if field == "iterate=last":
-        return Entry(strategy, strategy)
-    return Entry(f"{strategy} averaged", strategy, iterate="mean")
+    strategy, averaged = split_averaged(name)
+    return Entry(name, strategy, iterate="mean") if averaged else Entry(name, strategy)
 
 
 def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:

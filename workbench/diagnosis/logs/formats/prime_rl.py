@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from workbench.diagnosis.logs.layout import LogFormat, Row
+from workbench.diagnosis.logs.layout import LogFormat, LogRow
 
 
-def unpack(record: Row) -> Iterator[Row]:
+def unpack(record: LogRow) -> Iterator[LogRow]:
     """One row per trace of an episode; a trace alone is one row."""
     traces = record.get("traces")
     for trace in traces if isinstance(traces, list) else [record]:
@@ -27,7 +27,7 @@ def unpack(record: Row) -> Iterator[Row]:
         nodes = [one for one in trace.get("nodes") or [] if isinstance(one, dict)]
         calls = [one for one in trace.get("calls") or [] if isinstance(one, dict)]
         run = record.get("run") or {}
-        row: Row = {
+        row: LogRow = {
             "step": _inside(run, "work", "step") or _inside(run, "step"),
             "group": _inside(record, "group", "id") or _task(record) or _task(trace),
             "prompt": _inside(record, "task", "data", "prompt")
@@ -57,13 +57,13 @@ def _total(rewards: Mapping[str, Any]) -> float | None:
     return sum(parts) if parts else None
 
 
-def _tokens(calls: list[Row]) -> float | None:
+def _tokens(calls: list[LogRow]) -> float | None:
     counts = [_inside(call, "usage", "completion_tokens") for call in calls]
     known = [count for count in counts if isinstance(count, (int, float))]
     return sum(known) if known else None
 
 
-def _task(record: Row) -> Any:
+def _task(record: LogRow) -> Any:
     found = _inside(record, "task", "key") or _inside(record, "task", "hash")
     return found if found is not None else _inside(record, "task", "data", "idx")
 
