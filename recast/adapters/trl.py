@@ -26,13 +26,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from trl import GRPOTrainer
 
 from recast.adapters.limits import why_not_trl as why_not
 from recast.adapters.microbatches import EMPTY, marked_first, packed
 from recast.adapters.sampled import described
 from recast.adapters.trl_hooks import (
     TAKES_IDS,
+    GRPOTrainer,
     log_column,
     scored,
     single_turn,

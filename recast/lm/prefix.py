@@ -44,7 +44,7 @@ def hidden_states(
     if mask is not None:
         bias = torch.zeros(mask.shape, dtype=inner.dtype, device=mask.device)
         bias = bias.masked_fill(~mask, torch.finfo(inner.dtype).min)
-    out = inner.model(
+    out = inner.base_model(
         input_ids=ids,
         position_ids=position,
         attention_mask=bias,

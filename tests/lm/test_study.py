@@ -222,7 +222,8 @@ def test_the_study_feeds_the_store_and_reads_the_simulators(data_folder, tmp_pat
     [
         (["--strategy", "grp"], "unknown 'grp'; did you mean 'grpo'"),
         (["--found", "credit=grp"], "--found: credit: unknown 'grp'"),
-        (["--lr", "-1"], "expected rates above 0"),
+        (["--lr", "-1"], "'--lr': -1.0 is not in the range"),
+        (["--batch", "4096", "--group", "4096"], "16,777,216 rollouts per step"),
         (["--start", "{tmp}/none"], "no checkpoint here"),
     ],
 )

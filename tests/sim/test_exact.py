@@ -267,9 +267,10 @@ def test_the_table_names_what_it_leaves_out():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--group", "0"], "--group: expected at least 1"),
-        (["--p", "1.5"], "hit probabilities in (0, 1)"),
-        (["--items", "99"], "items: expected 2..8"),
+        (["--group", "0"], "'--group': 0 is not in the range"),
+        (["--p", "1.5"], "'--p': 1.5 is not in the range 0<x<1"),
+        (["--p", "1e-30"], "hit probabilities in (0, 1)"),
+        (["--items", "99"], "'--items': 99 is not in the range 2<=x<=8"),
         (["--strategy", "grop"], "did you mean 'grpo'?"),
         (["--chart", "exact.bmp"], "ends in .svg, .png, .html"),
         (["--chart", "nowhere/at/all.svg"], "a folder that exists"),

@@ -103,6 +103,17 @@ def compare(
     return pl.DataFrame([row for _, row, _ in found], infer_schema_length=None)
 
 
+def runs_behind(
+    frame: pl.DataFrame, first: Side, second: Side, metrics: Sequence[str], label: str = "all"
+) -> set[str]:
+    """Keys of the runs that `compare` pairs for these metrics. Raises UserError as it does."""
+    found: set[str] = set()
+    for metric in (name for name in metrics if name in frame.columns):
+        pairs, _, _ = _paired(mark_tuned(frame, metric), first, second, label)
+        found |= {*pairs["run"], *pairs["run_second"]}
+    return found
+
+
 def _row(metric: str, usable: pl.DataFrame) -> dict[str, Any]:
     one, two = usable[metric].to_numpy(), usable[f"{metric}_second"].to_numpy()
     gap = paired_difference(one, two)

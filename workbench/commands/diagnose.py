@@ -10,7 +10,8 @@ from shutil import get_terminal_size
 import click
 import polars as pl
 
-from workbench.commands.output import FORMAT, STORE, Finite, emit, progress_bar
+from workbench.commands.bounds import Finite
+from workbench.commands.output import FORMAT, STORE, emit, progress_bar
 from workbench.commands.reading import LogOptions, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import polars as pl
 
+from workbench.commands.bounds import of_field
 from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EXECUTOR,
@@ -25,8 +26,15 @@ from workbench.studies import packaged
 from workbench.studies.evidence import SweepFrames, conditions, gather, run_and_gather
 
 OPTIONS = (
-    click.option("--seeds", type=int, default=None, help="Other paired seeds than packaged."),
-    click.option("--steps", type=int, default=None, help="Another number of optimizer steps."),
+    click.option(
+        "--seeds", type=of_field("seeds"), default=None, help="Other paired seeds than packaged."
+    ),
+    click.option(
+        "--steps",
+        type=of_field("train.steps"),
+        default=None,
+        help="Another number of optimizer steps.",
+    ),
     click.option("--no-run", is_flag=True, help="Read what is stored; train nothing."),
     DRY_RUN,
     SAVE,

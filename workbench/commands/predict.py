@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
+from workbench.commands.bounds import RANK, Finite
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
@@ -52,13 +53,13 @@ METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "
 @click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option(
     "--all-zero",
-    type=click.FloatRange(0.02, 0.999),
+    type=Finite(0.02, 0.999),
     default=None,
     help="Share of groups without a hit at your start. Default: .95, or the study's own.",
 )
 @click.option(
     "--hit-rate",
-    type=click.FloatRange(1e-6, 0.9),
+    type=Finite(1e-6, 0.9),
     default=None,
     help="Share of hits among your start's rollouts: lets replay_mlp_matched start like it.",
 )
@@ -72,7 +73,9 @@ METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "
     help="Runs are kept here; the same command resumes.",
 )
 @click.option("--start", default=None, help="Model of the rung `pretrained`: folder or hub name.")
-@click.option("--lora", type=click.IntRange(0), default=0, help="Its LoRA rank; 0 = every weight.")
+@click.option(
+    "--lora", type=click.IntRange(0, RANK), default=0, help="Its LoRA rank; 0 = every weight."
+)
 @click.option("--device", default="cpu", show_default=True, help="Where it trains: cpu or cuda.")
 @click.option("--study", is_flag=True, help="Measure decision accuracy anew on every --data.")
 @click.option("--time-only", is_flag=True, help="State the time that is left and stop.")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from workbench.commands.output import FINITE, Finite
+from workbench.commands.bounds import VALUE, Finite
 from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.diagnosis import Diagnosis, diagnose
@@ -28,9 +28,9 @@ OPTIONS = (
     click.option("--outcome", default="", metavar="COLUMN", help="The raw outcome, unshaped."),
     click.option("--map", "fields", multiple=True, metavar="FIELD=COLUMN",
                  help=f"Which column holds what, by commas; fields: {', '.join(FIELDS)}."),
-    click.option("--threshold", type=FINITE, default=None,
+    click.option("--threshold", type=VALUE, default=None,
                  help="A hit is an outcome above it; found out by default."),
-    click.option("--tolerance", type=Finite(0), default=1e-6, show_default=True,
+    click.option("--tolerance", type=Finite(0, 1e30), default=1e-6, show_default=True,
                  help="Rewards this near are equal."),
     click.option("--group", type=click.IntRange(2, 1_000_000), default=None,
                  help="G of a log of scalars."),

@@ -11,6 +11,7 @@ import json
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -36,6 +37,8 @@ BATCH = 8
 
 _TRIES = 3
 _TURN = 0.2
+_PATIENCE = 5.0
+"""Seconds of waiting for another process alone, after which that is said."""
 _log = logging.getLogger("recast")
 
 
@@ -209,6 +212,8 @@ class _Session:
         self._done = 0
         self._total = sum(run.experiment.train.steps for run in missing)
         self._text = "starting"
+        self._waits_since: float | None = None
+        self._told: set[str] = set()
 
     def work(self, name: str, workers: int | None) -> None:
         """Until nothing is missing; closes the executor and drops every lock on any exit."""
@@ -223,11 +228,32 @@ class _Session:
                     break
                 for event in executor.poll(_TURN):
                     waiting += self._settle(event)
+                self._tell(waiting)
                 self._show()
         finally:
             executor.close()
             for lock in self._locks:
                 lock.drop(done=False)
+
+    def _tell(self, waiting: list[list[Run]]) -> None:
+        """Name, once each, the processes that all that is left waits for."""
+        if self._flying or not waiting:
+            self._waits_since = None
+            return
+        now = time.monotonic()
+        self._waits_since = self._waits_since or now
+        if now - self._waits_since < _PATIENCE:
+            return
+        for run in (run for batch in waiting for run in batch):
+            for key in (run.start, run.key):
+                lock = WorkLock(self._store.root / "claims" / key)
+                owner = lock.owner()
+                if owner and owner not in self._told:
+                    self._told.add(owner)
+                    how = (
+                        "stopped; `kill -CONT` or end it" if lock.owner_is_stopped() else "at work"
+                    )
+                    _log.warning("waiting for %s, which has claimed %s and is %s", owner, key, how)
 
     def _on_step(self, ticket: int, steps: int) -> None:
         self._stop.check()
@@ -358,7 +384,7 @@ class _Session:
 def _record(run: Run, result: Trained) -> tuple[RunRecord, dict[str, Any]]:
     record = RunRecord(run.config, tuple(result.rows), result.world, result.diverged_at)
     took = {"seconds": round(result.seconds, 3), "evaluating": round(result.evaluating, 3)}
-    return record, {**took, "data": run.experiment.world.data}
+    return record, {**took, **result.arithmetic, "data": run.experiment.world.data}
 
 
 def record_sweep(sweep: Sweep, store: Store, outcome: SweepOutcome) -> None:

@@ -31,6 +31,7 @@ from workbench.errors import UserError
 from workbench.spec.averaged import strategy_of, training_of
 from workbench.spec.experiment import Experiment, WorldSpec
 from workbench.spec.keys import folder_fingerprint
+from workbench.store.arithmetic import arithmetic
 
 ReportStep = Callable[[int], None]
 """Called often with the run-steps done since the last call; it may raise to stop the work."""
@@ -72,13 +73,15 @@ Task = StartTask | TrainTask
 @dataclass(frozen=True)
 class Trained:
     """What one run gave. world: numbers about its world and start; seconds: its share of the
-    task's wall time; evaluating: seconds of these that its evaluations took."""
+    task's wall time; evaluating: seconds of these that its evaluations took; arithmetic: of the
+    process that trained it."""
 
     rows: tuple[Mapping[str, Any], ...]
     world: Mapping[str, float | None]
     diverged_at: int | None
     seconds: float
     evaluating: float
+    arithmetic: Mapping[str, str]
 
 
 def build_world(spec: Experiment) -> World:
@@ -220,6 +223,7 @@ def make_runs(task: TrainTask, report: ReportStep) -> list[Trained]:
             result.diverged_at,
             seconds,
             result.evaluating,
+            arithmetic(),
         )
         for result, begun in zip(results, task.starts, strict=True)
     ]

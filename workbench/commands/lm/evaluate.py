@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 import polars as pl
 
+from workbench.commands.bounds import BATCH, WHOLE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
@@ -59,9 +60,9 @@ QUALITY = (
 @click.option("--against", default=None, help="A second one to compare.")
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test")
 @click.option(
-    "--limit", type=click.IntRange(1), default=None, help="A fixed choice of so many rows."
+    "--limit", type=click.IntRange(1, WHOLE), default=None, help="A fixed choice of so many rows."
 )
-@click.option("--group", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--group", type=BATCH, default=32, show_default=True)
 @on_device
 @reads_models
 @FORMAT

@@ -16,19 +16,20 @@ import polars as pl
 from recast.ledger import COST
 from workbench.analysis.summary import QUALITY, REGIME, SIGNAL, summary
 from workbench.analysis.tuning import mark_tuned
+from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
 from workbench.commands.lm.recipe import RECIPE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
     category,
+    check_rollouts,
     on_device,
     one_line,
     reads_models,
     show_start,
 )
-from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
+from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
-from workbench.errors import UserError
 from workbench.real.runs import build_setup, needs_reference, run_config, world_values
 from workbench.spec.experiment import parsed
 from workbench.spec.keys import run_key
@@ -54,18 +55,18 @@ if TYPE_CHECKING:
     help="The checkpoint to start from, a folder or hub name; also the KL reference.",
 )
 @click.option(
-    "--lora", type=click.IntRange(1), default=None, help="Train LoRA adapters of this rank."
+    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
 )
-@click.option("--steps", type=click.IntRange(1), default=120, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--group", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--kl", type=Finite(0), default=0.001, show_default=True)
+@click.option("--steps", type=click.IntRange(1, WHOLE), default=120, show_default=True)
+@click.option("--batch", type=BATCH, default=32, show_default=True)
+@click.option("--group", type=BATCH, default=32, show_default=True)
+@click.option("--kl", type=KL, default=0.001, show_default=True)
 @click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
-@click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True)
-@click.option("--evaluations", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
+@click.option("--evaluations", type=click.IntRange(1, FEW), default=4, show_default=True)
 @click.option(
     "--eval-prompts",
-    type=click.IntRange(8),
+    type=click.IntRange(8, WHOLE),
     default=512,
     show_default=True,
     help="Test and tuning prompts per evaluation.",
@@ -74,8 +75,8 @@ if TYPE_CHECKING:
 @click.option("--store", "store_path", default="runs", show_default=True)
 @FORMAT
 @click.option("--strategy", "strategies", multiple=True, required=True, help="Repeatable.")
-@click.option("--lr", "rates", type=FINITE, multiple=True, default=(2e-4,), help="Repeatable.")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--lr", "rates", type=RATE, multiple=True, default=(2e-4,), help="Repeatable.")
+@click.option("--seeds", type=click.IntRange(1, FEW), default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Keep models here.")
 @click.option(
     "--report-to",
@@ -93,7 +94,7 @@ if TYPE_CHECKING:
 @click.option("--reencode", is_flag=True, help="Encode the prompt again for every rollout.")
 @click.option(
     "--micro-tokens",
-    type=click.IntRange(0),
+    type=click.IntRange(0, WHOLE),
     default=0,
     help="Tokens per micro-batch instead of --micro-rows; a group is never split.",
 )
@@ -151,9 +152,8 @@ def rl(
     from recast.lm.similarity import read_similarity
     from recast.lm.update import RLTraining
 
-    if any(rate <= 0 for rate in rates):
-        raise UserError(f"--lr: expected rates above 0, got {min(rates):g}")
     parsed(strategies)
+    check_rollouts(batch, group)
     with one_line("transformers", "safetensors"):
         data = load_data(folder, codebook, category=category())
         weights = identity(start)

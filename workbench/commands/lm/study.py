@@ -11,15 +11,17 @@ import click
 import polars as pl
 
 from workbench.analysis.tuning import HEADLINE, edge, mark_tuned
+from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
     category,
+    check_rollouts,
     on_device,
     one_line,
     reads_models,
 )
-from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
+from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
 from workbench.spec.averaged import split_averaged
@@ -42,7 +44,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @DATA
 @CODEBOOK
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="All of it goes here.")
-@click.option("--starts", "count", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--starts", "count", type=click.IntRange(1, FEW), default=5, show_default=True)
 @click.option(
     "--start",
     "starts",
@@ -50,8 +52,8 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     help="SFT checkpoint, a folder or hub name; repeatable (seed s starts from number s modulo "
     "their count). Default: trains --starts small ones.",
 )
-@click.option("--layers", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--width", type=click.IntRange(32), default=64, show_default=True)
+@click.option("--layers", type=click.IntRange(1, 128), default=2, show_default=True)
+@click.option("--width", type=click.IntRange(32, 8192), default=64, show_default=True)
 @click.option(
     "--strategy",
     "names",
@@ -60,17 +62,21 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     "the last half of the steps.",
 )
 @click.option("--found", default=None, help="One more row: what a search found in the simulator.")
-@click.option("--lr", "rates", type=FINITE, multiple=True, default=RATES, help="Repeatable.")
-@click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--lr", "rates", type=RATE, multiple=True, default=RATES, help="Repeatable.")
+@click.option("--steps", type=click.IntRange(1, WHOLE), default=60, show_default=True)
 @click.option(
-    "--stops", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to choose."
+    "--stops",
+    type=click.IntRange(1, FEW),
+    default=3,
+    show_default=True,
+    help="Checkpoints to choose.",
 )
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--group", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--kl", type=Finite(0), default=0.0, show_default=True)
-@click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--tuning-seeds", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--batch", type=BATCH, default=32, show_default=True)
+@click.option("--group", type=BATCH, default=32, show_default=True)
+@click.option("--kl", type=KL, default=0.0, show_default=True)
+@click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
+@click.option("--seeds", type=click.IntRange(1, FEW), default=10, show_default=True)
+@click.option("--tuning-seeds", type=click.IntRange(1, FEW), default=2, show_default=True)
 @click.option(
     "--tune-metric",
     type=click.Choice(
@@ -80,7 +86,10 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     show_default=True,
 )
 @click.option(
-    "--eval-prompts", type=click.IntRange(8), default=None, help="Default: every test prompt."
+    "--eval-prompts",
+    type=click.IntRange(8, WHOLE),
+    default=None,
+    help="Default: every test prompt.",
 )
 @click.option(
     "--simulated",
@@ -92,7 +101,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--read-only", is_flag=True, help="Print what is finished; run nothing.")
 @click.option("--show", type=click.Choice(SHOWS), default="scores", help="For csv and json.")
 @click.option(
-    "--lora", type=click.IntRange(1), default=None, help="Train LoRA adapters of this rank."
+    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
 )
 @click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
 @on_device
@@ -140,8 +149,7 @@ def study(
     from workbench.real.starts import train_starts
     from workbench.real.study import Study, StudyPlan, run_missing
 
-    if any(not 0 < rate < 10 for rate in rates):
-        raise UserError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
+    check_rollouts(batch, group)
     entries = _entries(names, found, search, group)
     with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
         data = load_data(folder, codebook, category=category())
