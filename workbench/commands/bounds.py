@@ -24,7 +24,7 @@ class Finite(click.FloatRange):
         return found
 
 
-def of_field(name: str) -> click.ParamType:
+def of_field(name: str) -> click.ParamType[Any]:
     """What an option accepts that sets the field `name` of an experiment, such as `train.group`."""
     from workbench.spec.experiment import Experiment
 
@@ -32,15 +32,14 @@ def of_field(name: str) -> click.ParamType:
     *tables, leaf = name.split(".")
     for table in tables:
         model = model.model_fields[table].annotation
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for bound in model.model_fields[leaf].metadata:
-        found |= {side: getattr(bound, side) for side in ("ge", "gt", "le", "lt") if
-                  hasattr(bound, side)}  # fmt: skip
+        sides = (side for side in ("ge", "gt", "le", "lt") if hasattr(bound, side))
+        found |= {side: getattr(bound, side) for side in sides}
     low, high = found.get("ge", found.get("gt")), found.get("le", found.get("lt"))
     opened = {"min_open": "ge" not in found, "max_open": "le" not in found}
     kind = Finite if model.model_fields[leaf].annotation is float else click.IntRange
-    made: click.ParamType = kind(low, high, **opened)
-    return made
+    return kind(low, high, **opened)
 
 
 WHOLE = 10_000_000
