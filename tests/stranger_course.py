@@ -33,7 +33,8 @@ def evaluations_in_a_part_of_the_file(folder: Path) -> Truth:
                 hits = [r.random() < 0.4 for _ in range(8)]
                 rows += [{"step": step, "prompt": prompt, "advantage": a,
                           "completion": answer_of(r, place, hit), "accuracy_reward": float(hit)}
-                         for hit, a in zip(hits, grpo([float(h) for h in hits]), strict=True)]  # fmt: skip
+                         for hit, a in zip(hits, grpo([float(h) for h in hits]), strict=True)
+                         ]  # fmt: skip
         parquet(folder / "log", step, rows)
     return truth
 
@@ -132,7 +133,7 @@ def verifiers_with_a_judge_as_agent(folder: Path) -> Truth:
                     "calls": [{"node": 1, "finish_reason": "stop",
                                "usage": {"prompt_tokens": 10, "completion_tokens": 40}}],
                     "rewards": {"correct": {"score": float(hit), "weight": 1.0}},
-                    "is_completed": True, "ok": True, "stop_condition": "agent_completed"}  # fmt: skip
+                    "ok": True, "stop_condition": "agent_completed"}  # fmt: skip
             judge = {"task": task, "agent": {"name": "judge", "trainable": False, "config": {}},
                      "nodes": [{"message": {"role": "user", "content": text}, "sampled": False},
                                {"parent": 0, "sampled": True, "message": {
@@ -159,8 +160,9 @@ def verifiers_whose_engine_is_another(folder: Path) -> Truth:
         for hit in hits:
             ours = [-r.expovariate(2) for _ in range(8)]
             out = not hit and r.random() < 0.7
-            node = {"parent": 0, "message": {"role": "assistant", "content": answer_of(r, answer, hit)},
-                    "sampled": True, "token_ids": [5] * 8, "mask": [True] * 8, "logprobs": ours,
+            text = answer_of(r, answer, hit)
+            node = {"parent": 0, "message": {"role": "assistant", "content": text}, "sampled": True,
+                    "token_ids": [5] * 8, "mask": [True] * 8, "logprobs": ours,
                     "trainer_logprobs": [one + r.gauss(0, 0.3) for one in ours]}  # fmt: skip
             trace = {"task": {"data": {"prompt": prompt}}, "agent": {"name": "agent"},
                      "nodes": [{"message": {"role": "user", "content": prompt}}, node],
@@ -301,7 +303,8 @@ def answers_in_a_box(folder: Path) -> Truth:
 
     def group(r: random.Random, _s: int, place: int, hits: Hits) -> list[Row]:
         return [{"response": " ".join(r.choice(WORDS) for _ in range(r.randint(15, 60)))
-                 + f" {r.random()} so $$\\boxed{{{place if hit else -1}}}$$"} for hit in hits]  # fmt: skip
+                 + f" {r.random()} so $$\\boxed{{{place if hit else -1}}}$$"}
+                for hit in hits]  # fmt: skip
 
     return table(folder, "box", group, Truth(clean=True), mean=rise)
 
@@ -316,7 +319,8 @@ def titles_of_items(folder: Path) -> Truth:
                  "target": f"Target {step} {place}"} for _ in hits]  # fmt: skip
 
     return table(folder, "titles", group,
-                 Truth(must=("starved",), never=("truncated", "format_guard")), mean=0.015)  # fmt: skip
+                 Truth(must=("starved",), never=("truncated", "format_guard")),
+                 mean=0.015)  # fmt: skip
 
 
 @case
@@ -342,7 +346,9 @@ def words_that_run_in_circles(folder: Path) -> Truth:
         if step < 20:
             return [{} for _ in hits]
         phrase = " ".join(r.choice(WORDS) for _ in range(5))
-        return [{"response": f"{phrase} " * r.randint(10, 30) + str(r.random()) + "."} for _ in hits]
+        return [
+            {"response": f"{phrase} " * r.randint(10, 30) + str(r.random()) + "."} for _ in hits
+        ]
 
     return table(folder, "circles", group, Truth(must=("repetition",), never=("groups_mixed",)))
 
@@ -350,7 +356,8 @@ def words_that_run_in_circles(folder: Path) -> Truth:
 @case
 def a_run_that_stands_still(folder: Path) -> Truth:
     return dump(folder, "still rollouts", lambda *_: {},
-                Truth(must=("plateau",), never=("starved",)), steps=60, batch=8, mean=0.35)  # fmt: skip
+                Truth(must=("plateau",), never=("starved",)), steps=60, batch=8, mean=0.35,
+                spread=20.0)  # fmt: skip
 
 
 @case
@@ -371,8 +378,9 @@ def gibberish_from_the_middle_on(folder: Path) -> Truth:
     def judge(_: random.Random, hit: bool) -> Row:
         return {"accuracy_reward": float(hit)}
 
-    return run(folder, "gibberish", judge, steps=50, mean=lambda t: 0.4 + 0.3 * t if t < 0.85 else 0.0,
-               truth=Truth(must=("late_collapse",), never=("groups_mixed", "reward_drift")))  # fmt: skip
+    truth = Truth(must=("late_collapse",), never=("groups_mixed", "reward_drift"))
+    return run(folder, "gibberish", judge, truth=truth, steps=50,
+               mean=lambda t: 0.4 + 0.3 * t if t < 0.85 else 0.0)  # fmt: skip
 
 
 @case
@@ -382,8 +390,8 @@ def a_reward_model_that_moves(folder: Path) -> Truth:
     def group(r: random.Random, step: int, _p: int, hits: Hits) -> list[Row]:
         return [{"reward": r.gauss(0, 1) * (1 + step / 3)} for _ in hits]
 
-    return table(folder, "moves", group,
-                 Truth(must=("reward_drift",), counted=False, never=("starved", "saturated")))  # fmt: skip
+    truth = Truth(must=("reward_drift",), counted=False, never=("starved", "saturated"))
+    return table(folder, "moves", group, truth)
 
 
 @case

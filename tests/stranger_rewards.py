@@ -26,8 +26,8 @@ def rise(t: float) -> float:
 def table(
     folder: Path, name: str, group: Group, truth: Truth | None = None, **options: Any
 ) -> Truth:
-    """A hand-written table. group: (chance, step, place, hits) to what each row has besides; a row's
-    reward is the truth's, its hit where it names none."""
+    """A hand-written table. group: (chance, step, place, hits) to what each row has besides; its
+    reward is the truth's."""
     r, truth = rng(name), truth or Truth()
     held: list[Row] = []
     for step, place, prompt, answer, hits in batches(r, **options):
@@ -47,8 +47,8 @@ def a_sum_of_format_and_answer(folder: Path) -> Truth:
     def entry(r: random.Random, _s: int, _p: int, _g: int, _a: int, hit: bool) -> Row:
         return {"score": 3.0 if hit else -0.5 if r.random() < 0.7 else -3.0}
 
-    return dump(folder, "sum", entry, Truth(must=(("starved", "shaped_hides"),),
-                                            never=("saturated", "reward_drift")), mean=0.03)  # fmt: skip
+    truth = Truth(must=(("starved", "shaped_hides"),), never=("saturated", "reward_drift"))
+    return dump(folder, "sum", entry, truth, mean=0.03)
 
 
 @case
@@ -109,8 +109,8 @@ def right_answers_paid_by_their_length(folder: Path) -> Truth:
         value = 0.75 + 0.25 * math.cos(r.random() * math.pi)
         return {"cosine_scaled_reward": round(value if hit else -value, 4)}
 
-    return run(folder, "cosine", judge, mean=rise,
-               truth=Truth(never=("starved", "saturated", "reward_drift", "groups_mixed")))  # fmt: skip
+    truth = Truth(never=("starved", "saturated", "reward_drift", "groups_mixed"))
+    return run(folder, "cosine", judge, mean=rise, truth=truth)
 
 
 @case
@@ -280,14 +280,14 @@ def whitened_over_the_batch(folder: Path) -> Truth:
         middle, wide = average(flat), pstdev(flat) + 1e-4
         return [[(one - middle) / wide for one in group] for group in rewards]
 
-    return audited(folder, "whitened", credit,
-                   Truth(must=("no_group_baseline",), never=("groups_mixed", "starved")))  # fmt: skip
+    truth = Truth(must=("no_group_baseline",), never=("groups_mixed", "starved"))
+    return audited(folder, "whitened", credit, truth)
 
 
 @case
 def rewards_in_the_place_of_advantages(folder: Path) -> Truth:
-    return audited(folder, "raw", lambda rewards: rewards,
-                   Truth(must=("no_group_baseline",), never=("groups_mixed", "starved")))  # fmt: skip
+    truth = Truth(must=("no_group_baseline",), never=("groups_mixed", "starved"))
+    return audited(folder, "raw", lambda rewards: rewards, truth)
 
 
 @case
@@ -368,8 +368,8 @@ def a_bonus_for_every_tool_call(folder: Path) -> Truth:
         return {"score": float(hit) + 0.05 * turns, "acc": bool(hit), "num_turns": turns,
                 "tool_reward": 0.05 * turns, "pred": str(r.randint(0, 9))}  # fmt: skip
 
-    return dump(folder, "tool bonus", entry, Truth(must=("starved", "shaped_hides"),
-                                                   never=("saturated",)), mean=0.02, batch=8)  # fmt: skip
+    truth = Truth(must=("starved", "shaped_hides"), never=("saturated",))
+    return dump(folder, "tool bonus", entry, truth, mean=0.02, batch=8)
 
 
 @case

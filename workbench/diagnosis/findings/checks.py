@@ -62,7 +62,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             Check(progress.reward_hacking, "curves", ("shaped", "eval")),
             Check(regimes.starved, explains=frozenset({"plateau"})),
             Check(regimes.saturated, explains=frozenset({"plateau"})),
-            Check(reward.shaped_hides, needs=("shaped",)),
+            Check(reward.shaped_hides),
             Check(policy.kl_on_dead_groups, needs=("kl",)),
             Check(regimes.diluted_denominator),
             Check(reward.reward_drift),

@@ -57,7 +57,9 @@ def _of_larger_groups(found: Diagnosis) -> bool:
         pl.len(), spread=pl.col("advantage").max() - pl.col("advantage").min()
     )
     equal = equal.filter(pl.col("len") > 1)
-    return equal.height >= 5 and equal.filter(pl.col("spread") > 1e-3).height > MOSTLY * equal.height
+    return (
+        equal.height >= 5 and equal.filter(pl.col("spread") > 1e-3).height > MOSTLY * equal.height
+    )
 
 
 def groups_mixed(said: Audit) -> Finding | None:

@@ -176,7 +176,9 @@ def _apart(
         return HitRule(cut, "likely", words, shown)
     if two_sided := _around_zero(levels, counts, gaps, place):
         low, high = float(levels[place]), float(levels[place + 1])
-        return HitRule(0.0, "likely", f"an outcome above 0: {two_sided} {low:g} and {high:g}", shown)
+        return HitRule(
+            0.0, "likely", f"an outcome above 0: {two_sided} {low:g} and {high:g}", shown
+        )
     if len(levels) <= LEVELS and levels[-2] <= tolerance < levels[-1] and counts[-1] >= 3:
         return HitRule(0.0, "likely", f"the only value above 0, {levels[-1]:g}", shown)
     kind = "values" if len(levels) <= LEVELS else "different values"

@@ -13,7 +13,6 @@ from typing import Any
 
 import polars as pl
 
-
 VERDICTS = {
     **dict.fromkeys(("true", "yes", "correct", "right", "pass", "passed", "success"), "1"),
     **dict.fromkeys(("false", "no", "incorrect", "wrong", "fail", "failed", "failure"), "0"),
