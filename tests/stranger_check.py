@@ -9,6 +9,7 @@ import stranger_course
 import stranger_others
 import stranger_rewards
 import stranger_scalars
+import stranger_trackers
 import stranger_trl
 import stranger_verl
 
@@ -33,6 +34,7 @@ MODULES = (
     stranger_scalars,
     stranger_rewards,
     stranger_course,
+    stranger_trackers,
 )
 
 
