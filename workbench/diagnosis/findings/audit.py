@@ -113,6 +113,7 @@ def audit(found: Diagnosis) -> Audit:
         or _scaled(steps)
         or _batch_wide(steps)
         or _strategy(steps, tensors)
+        or _formula(steps, max(float(np.abs(step.advantage).max()) for step in steps))
     )
     if named is not None:
         return Audit(found, "formula", *named, uneven, 0.0, largest)
@@ -145,8 +146,9 @@ def _steps(tensors: Logged) -> list[PaddedStep]:
     return steps
 
 
-def _formula(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
-    """The credit that reproduces the advantages of most groups, and of how many."""
+def _formula(steps: Sequence[PaddedStep], clip: float = np.inf) -> tuple[str, float] | None:
+    """The credit that reproduces the advantages of most groups, and of how many; clip: where the
+    trainer may have cut them off, which the largest that is logged says."""
     best: tuple[float, float, str] | None = None
     for text in FORMULAS:
         bound = bind("credit", CREDITS, text)
@@ -156,12 +158,12 @@ def _formula(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
                 batch = step.batch
                 value = bound(batch.binary if bound.stage.binary else batch.groups)
                 value = value.mean(-1) if value.ndim > 2 else value
-                said.append(np.where(step.valid, value.numpy(), 0.0))
+                said.append(np.where(step.valid, value.numpy(), 0.0).clip(-clip, clip))
         except ValueError:
             continue
         share, error = _agreement(steps, said)
         if share >= FITS and (best is None or error < best[0]):
-            best = error, share, text
+            best = error, share, text if clip == np.inf else f"{text}, clipped at {clip:.3g}"
     return None if best is None else (best[2], best[1])
 
 

@@ -59,10 +59,12 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             Check(policy.clipped_ratios, "curves", ("clipped",)),
             Check(length.length_collapse, "curves", ("length",)),
             Check(length.repetition, "curves", ("repetition",)),
-            Check(progress.reward_hacking, "curves", ("shaped", "eval")),
+            Check(
+                progress.reward_hacking, "curves", ("shaped", "eval"), frozenset({"late_collapse"})
+            ),
             Check(regimes.starved, explains=frozenset({"plateau"})),
             Check(regimes.saturated, explains=frozenset({"plateau"})),
-            Check(reward.shaped_hides, needs=("shaped",)),
+            Check(reward.shaped_hides),
             Check(policy.kl_on_dead_groups, needs=("kl",)),
             Check(regimes.diluted_denominator),
             Check(reward.reward_drift),
@@ -126,6 +128,7 @@ def examine(found: Diagnosis) -> Examined:
 def examine_curves(curves: Curves, more: Sequence[Check] = ()) -> Examined:
     """Run those checks that need no more than a tracker's scalars, and `more` of the same kind."""
     there = frozenset(curves) | ({"pace"} if max(map(len, curves.values())) >= 20 else set())
+    there |= {"shaped"} if {"outcome", "reward"} <= there else set()
     checks = [*more, *(check for check in CHECKS.values() if check.reads == "curves")]
     said = [(check, check.function(curves)) for check in _runnable(there, checks)]
     known = {check.name for check in checks}

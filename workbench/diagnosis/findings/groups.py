@@ -30,12 +30,35 @@ def group_of_one(found: Diagnosis) -> Finding | None:
             "Give the rollouts of one prompt one id (uid) where the batch is repeated, not where "
             "each rollout is made; then compare the advantages again.",
         )
+    if _of_larger_groups(found):
+        return Finding(
+            "group_of_one",
+            "note",
+            "The log holds one rollout of each group: rollouts of one step and one reward have "
+            "advantages of several sizes, so the trainer compared them with others that are not "
+            "logged. Whatever is counted in groups is left open.",
+            "Log whole groups (wandb_log_unique_prompts=False, log_unique_prompts=False), or give "
+            "the trainer's own files (completions/*.parquet).",
+        )
     return Finding(
         "group_of_one",
         "problem",
         "Most groups have a single rollout, so a reward minus the group's mean is always zero.",
         "Sample more rollouts per prompt (num_generations, rollout.n), or, if you do, log a group "
         "id or prompt that rollouts of one group share. REINFORCE works with one.",
+    )
+
+
+def _of_larger_groups(found: Diagnosis) -> bool:
+    """Whether equal rewards of one step have different advantages, which no baseline of a group of
+    one, and none of the batch, gives."""
+    rows = found.rollouts.drop_nulls("advantage")
+    equal = rows.group_by("step", pl.col("reward").round(6)).agg(
+        pl.len(), spread=pl.col("advantage").max() - pl.col("advantage").min()
+    )
+    equal = equal.filter(pl.col("len") > 1)
+    return (
+        equal.height >= 5 and equal.filter(pl.col("spread") > 1e-3).height > MOSTLY * equal.height
     )
 
 

@@ -97,6 +97,10 @@ def repetition(curves: Curves) -> Finding | None:
 
 
 def _better(curves: Curves) -> bool:
-    """Whether the score rose."""
+    """Whether the score rose: at the end, or in the last third without falling again."""
     score = curves.get("outcome") or curves.get("reward")
-    return score is not None and moved(score, 0.1).z > Z
+    if score is None:
+        return False
+    end, third = moved(score, 0.1), moved(score)
+    kept = end.after - end.before > 0.5 * (third.after - third.before)
+    return end.z > Z or (third.z > Z and kept)

@@ -43,9 +43,12 @@ def late_collapse(curves: Curves) -> Finding | None:
     rest = score.value[: len(score) - len(last)]
     error = max(error, float(np.median(np.abs(np.diff(rest)))) / np.sqrt(window))
     fall, floor = float(peak.mean() - last.mean()), float(score.value.min())
-    height = float(peak.mean()) - (min(0.0, floor) if words == "Pass@1" else floor)
-    least = max(0.5 * height, 1.5 * Z * error, 0.05 if words == "Pass@1" else 0.0)
-    if fall <= 0 or fall < least:
+    # A reward that is never negative has its floor at 0, as shares have.
+    height = float(peak.mean()) - (0.0 if floor >= 0 else min(floor, 0.0))
+    least = max(1.5 * Z * error, 0.05 if words == "Pass@1" else 0.0)
+    gained = float(peak.mean() - score.first().mean())
+    lost = fall >= 0.5 * height or (gained >= least and fall >= gained)
+    if fall <= 0 or fall < least or not lost:
         return None
     return Finding(
         "late_collapse",

@@ -7,6 +7,7 @@ import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
+from workbench.stats.beta_binomial import binomial_share
 
 LEVELS = 12
 """A reward of at most so many values is one of levels; of more it is a continuous one."""
@@ -87,17 +88,23 @@ def format_guard(found: Diagnosis) -> Finding | None:
 
 
 def shaped_hides(found: Diagnosis) -> Finding | None:
-    """Groups without a hit still differ in their shaped reward."""
+    """Groups without a hit still differ in their shaped reward. Where no outcome is logged beside
+    it, what a hit is was found out, and this is said only where most groups have none."""
     failed = found.groups.filter(pl.col("regime") == "all_zero")
     moving = failed.filter(~pl.col("constant"))
-    if not found.shaped or moving.height < 5 or moving.height < 0.1 * failed.height:
+    if moving.height < 5 or moving.height < 0.1 * failed.height:
         return None
+    late = found.late()
+    none = late.filter(pl.col("regime") == "all_zero").height
+    if not found.shaped and binomial_share(none, late.height).low <= MOSTLY:
+        return None
+    taking = "" if found.shaped else f" (taking a hit to be {found.rule.how})"
     return Finding(
         "shaped_hides",
         "problem",
-        f"{moving.height:,} of {failed.height:,} groups in which every rollout failed still have "
-        "different shaped rewards. They look learnable, and GRPO's normalisation blows their "
-        "differences up to full size.",
+        f"{moving.height:,} of {failed.height:,} groups in which every rollout failed{taking} "
+        "still have different shaped rewards. They look learnable, and GRPO's normalisation blows "
+        "their differences up to full size.",
         "Log and watch the raw outcome. Keep the shaped score for ranking inside a group (ReCast's "
         "hard negative), not as a reward, or add it with a weight and without normalisation.",
     )

@@ -12,6 +12,7 @@ from workbench.diagnosis.diagnosis import prediction
 from workbench.diagnosis.findings.checks import Examined, examine_curves
 from workbench.diagnosis.findings.curves import Curve, Curves, curve
 from workbench.diagnosis.findings.finding import MOSTLY, Check, Finding
+from workbench.diagnosis.logs.scalar_names import function_of
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.stats.beta_binomial import BetaFit, fit_shares
 
@@ -72,6 +73,9 @@ def _curves(scalars: Scalars) -> dict[str, Curve]:
             if not rows.is_empty():
                 found[name] = curve(rows["step"].to_numpy(), rows["value"].to_numpy())
                 break
+    names = {name: one for one in scalars.frame["name"].unique() if (name := function_of(one))}
+    if len(names) > 1 and "reward" in found:
+        found["functions"] = Curve(found["reward"].step, np.full(len(found["reward"]), len(names)))
     return joined_shares(found)
 
 
@@ -95,8 +99,12 @@ def _joined(one: Curve, other: Curve) -> tuple[Curve, Curve]:
 
 
 def _fit(curves: Curves, group: int | None) -> tuple[BetaFit | None, str]:
-    reward = curves.get("outcome") or curves.get("reward")
-    zero = curves.get("zero_spread")
+    reward, zero = curves.get("outcome") or curves.get("reward"), curves.get("zero_spread")
+    if reward is not None and zero is not None and _is_sum(curves):
+        return None, (
+            "another G cannot be predicted: the share of groups of equal rewards is that of a sum "
+            "of several rewards"
+        )
     if reward is None or zero is None:
         return None, (
             "another G needs the mean reward and the share of groups of equal rewards "
@@ -214,11 +222,23 @@ def _share(curves: Curves, name: str, bound: Callable[[float, float], float]) ->
     if name in curves:
         return float(curves[name].last(1 / 3).mean())
     reward, zero = curves.get("outcome") or curves.get("reward"), curves.get("zero_spread")
-    if reward is None or zero is None:
+    if reward is None or zero is None or _is_sum(curves):
         return None
     if float(reward.value.min()) < 0 or float(reward.value.max()) > 1:
         return None
     return float(bound(float(zero.last(1 / 3).mean()), float(reward.last(1 / 3).mean())))
+
+
+def _is_sum(curves: Curves) -> bool:
+    """Whether the reward is more than the outcome on another scale, so that groups of equal rewards
+    say nothing of hits."""
+    reward, outcome = curves.get("reward"), curves.get("outcome")
+    if reward is None or outcome is None:
+        return "functions" in curves
+    one, other = _joined(reward, outcome)
+    if len(one) < 3 or not one.value.std() or not other.value.std():
+        return "functions" in curves
+    return float(np.corrcoef(one.value, other.value)[0, 1]) < 0.999
 
 
 SCALAR_CHECKS = tuple(

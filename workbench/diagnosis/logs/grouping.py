@@ -16,6 +16,9 @@ ENOUGH = 20
 MOSTLY = 0.9
 """Share of the groups concerned whose size must come out right."""
 
+FEW_PROMPTS = 3
+"""Prompts from which on those that come back may be an evaluation's."""
+
 
 def group(
     table: pl.DataFrame, ordered: bool, folders: Sequence[int]
@@ -30,7 +33,13 @@ def group(
     for rule in (_training, _by_id):
         table, said = rule(table)
         notes += said
-    for decide in (_by_target, lambda one: _by_file(one, folders), _over_steps):
+    for decide in (
+        lambda one: _by_sight(one, "target", "several ground truths"),
+        lambda one: _by_sight(one, "image", "several images"),
+        _by_attempt,
+        lambda one: _by_file(one, folders),
+        _over_steps,
+    ):
         table, said = decide(table)
         notes += said
     if ordered:
@@ -48,7 +57,7 @@ def _training(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         return table.filter(~said), [f"{count:,} rows of evaluations are left out"]
     steps = _evaluations(table)
     if not steps:
-        return table, []
+        return _without_returning(table)
     words = f"{len(steps):,} steps (first: {steps[0]}) hold evaluations and are left out: the same "
     words += "prompts each time, at equal distance, that no other step has"
     return table.filter(~pl.col("step").is_in(steps)), [words]
@@ -74,6 +83,29 @@ def _evaluations(table: pl.DataFrame) -> list[int]:
     mine = prompts.filter(pl.col("step").is_in(steps.to_list()))
     there = prompts.filter(pl.col("prompt").is_in(mine["prompt"].unique().to_list()))
     return steps.to_list() if mine.height == there.height else []
+
+
+def _without_returning(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Without an evaluation that stands in a part of some steps: `FEW_PROMPTS` or more that come
+    back together, three times or more at equal distance, where no other prompt comes back."""
+    visits = (
+        table.select("step", "prompt")
+        .unique()
+        .group_by("prompt")
+        .agg(steps=pl.col("step").sort(), many=pl.len())
+    )
+    back = visits.filter(pl.col("many") > 1)
+    few = back.height < FEW_PROMPTS or visits.height < 4 * FEW_PROMPTS
+    if few or back.height > 0.5 * visits.height or back["many"].min() < 3:  # type: ignore[operator]
+        return table, []
+    at = pl.Series(back["steps"][0])
+    gaps = at.diff().drop_nulls()
+    together = back["steps"].list.eval(pl.element().hash()).list.sum().n_unique() == 1
+    if not together or gaps.n_unique() > 1 or gaps[0] < 2:
+        return table, []
+    words = f"{back.height:,} prompts come back at {len(at):,} steps (first: {at[0]}), at equal "
+    words += "distance, which no other does: evaluations, left out"
+    return table.filter(~pl.col("prompt").is_in(back["prompt"].to_list())), [words]
 
 
 def _by_id(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -122,25 +154,27 @@ def _share(those: pl.Series) -> float:
     return int(those.sum()) / max(1, len(those))
 
 
-def _by_target(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Prompts of equal text and different ground truths (other images) are different prompts."""
-    if table["uid"].count() or table["target"].null_count():
+def _by_sight(table: pl.DataFrame, name: str, what: str) -> tuple[pl.DataFrame, list[str]]:
+    """Prompts of equal text and different ground truths, or images, are different prompts.
+
+    name: target or image."""
+    if table["uid"].count() or table[name].null_count():
         return table, []
-    pieces = table.group_by("key", "target").agg(size=pl.len())
+    pieces = table.group_by("key", name).agg(size=pl.len())
     several = pieces.filter(pl.col("key").is_duplicated())
     if several.is_empty():
         return table, []
     usual = _usual(pieces["size"])
     even = _share(several["size"] % usual == 0) if usual > 1 else 0.0
-    if even < MOSTLY or _compared(table, several["key"]):
+    if even < MOSTLY or _compared(table, several["key"], name):
         return table, []
     count = several["key"].n_unique()
-    return table.with_columns(key=pl.struct("key", "target").hash()), [
-        f"{count:,} prompts have equal text and several ground truths: told apart by those"
+    return table.with_columns(key=pl.struct("key", name).hash()), [
+        f"{count:,} prompts have equal text and {what}: told apart by those"
     ]
 
 
-def _compared(table: pl.DataFrame, keys: pl.Series) -> bool:
+def _compared(table: pl.DataFrame, keys: pl.Series, name: str) -> bool:
     """Whether the logged advantages sum to 0 over these groups, but not over their parts of one
     target: the trainer did compare them."""
     mine = table.filter(pl.col("key").is_in(keys.unique().to_list())).drop_nulls("advantage")
@@ -148,7 +182,29 @@ def _compared(table: pl.DataFrame, keys: pl.Series) -> bool:
         return False
     level = pl.col("advantage").mean().abs() < 1e-3
     whole = _share(mine.group_by("key").agg(zero=level)["zero"])
-    return whole > MOSTLY > 2 * _share(mine.group_by("key", "target").agg(zero=level)["zero"])
+    return whole > MOSTLY > 2 * _share(mine.group_by("key", name).agg(zero=level)["zero"])
+
+
+def _by_attempt(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Steps that come again further down in a file, whole groups each time (a run that went on from
+    a checkpoint), are batches of their own."""
+    back = (pl.col("step").diff() < 0).fill_null(False).cum_sum().over("source")
+    table = table.with_columns(attempt=back.cast(pl.Int32))
+    # Steps that go to and fro are those of workers, not of a run that began again.
+    if not 0 < int(table["attempt"].max() or 0) <= max(3, table["step"].n_unique() // 10):  # type: ignore[arg-type]
+        return table.drop("attempt"), []
+    pieces = table.group_by("key", "source", "attempt").agg(
+        size=pl.len(), step=pl.col("step").first()
+    )
+    several = pieces.filter(pl.struct("key", "source").is_duplicated())
+    usual = _usual(pieces["size"])
+    if several.is_empty() or usual < 2 or _share(several["size"] == usual) < MOSTLY:
+        return table.drop("attempt"), []
+    key = pl.when(pl.col("attempt") > 0).then(pl.struct("key", "attempt").hash())
+    return table.with_columns(key=key.otherwise("key")).drop("attempt"), [
+        f"{several['step'].n_unique():,} steps come again in one file (a resumed run?): their "
+        "groups are kept apart"
+    ]
 
 
 def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame, list[str]]:

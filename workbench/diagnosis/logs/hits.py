@@ -175,12 +175,29 @@ def _apart(
         cut = 0.0 if low <= 0 < high else middle
         words = f"an outcome of {high:g} or more; the next value below is {low:g}"
         return HitRule(cut, "likely", words, shown)
+    if two_sided := _around_zero(levels, counts, gaps, place):
+        low, high = float(levels[place]), float(levels[place + 1])
+        return HitRule(
+            0.0, "likely", f"an outcome above 0: {two_sided} {low:g} and {high:g}", shown
+        )
     if len(levels) <= LEVELS and levels[-2] <= tolerance < levels[-1] and counts[-1] >= 3:
         return HitRule(0.0, "likely", f"the only value above 0, {levels[-1]:g}", shown)
     kind = "values" if len(levels) <= LEVELS else "different values"
     return HitRule(
         None, "unknown", f"the outcome takes {len(levels):,} {kind} and none stands apart", shown
     )
+
+
+def _around_zero(levels: Floats, counts: Sequence[int], gaps: Floats, place: int) -> str:
+    """Whether two scales, one of each sign, have a band around 0 between them that is a quarter of
+    the range and ten times as wide as any other gap (rewards of right and of wrong answers by their
+    length)."""
+    if not levels[place] < 0 < levels[place + 1] or len(gaps) < 2 * LEVELS:
+        return ""
+    others = np.delete(gaps, place)
+    wide = gaps[place] > 0.25 * (levels[-1] - levels[0]) and gaps[place] > 10 * others.max()
+    few = min(sum(counts[: place + 1]), sum(counts[place + 1 :]))
+    return "none lies between" if wide and few >= max(5, 0.005 * sum(counts)) else ""
 
 
 __all__ = ["HitRule", "hit_rule"]

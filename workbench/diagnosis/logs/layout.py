@@ -50,12 +50,14 @@ SCHEMA: Mapping[str, Any] = {
     "sample": pl.UInt64,
     "turn": pl.Int32,
     "named": pl.Float64,
+    "image": pl.UInt64,
 }
 """One row per rollout: ids are 64-bit hashes of texts; matched of depth leading codes agree with
 the target; signs of trouble as in `signs`; null where a log does not say. uid, session,
 sample, turn: hashes of a group id, of it without its last and its last two numbers, and that last
-number; named: the reward where one column is called so. `REWARD` columns follow, one for each
-column that may be a reward function or a raw outcome."""
+number; named: the reward where one column is called so; image: of what the prompt
+shows. `REWARD` columns follow, one for each column that may be a reward function or a raw
+outcome."""
 
 REWARD = "reward:"
 
@@ -86,6 +88,7 @@ OUTCOMES = (
 NO_PROMPT = "no prompt: expected a column such as prompt, prompt_id or input"
 FORMATS = ("format", "format_reward", "format_ok", "well_formed", "strict_format_reward")
 SPLITS = ("split", "mode", "phase", "is_eval", "is_validate", "is_validation", "evaluation")
+IMAGES = ("image", "images", "image_path", "image_paths", "image_id", "image_url", "img")
 EVALUATION = ("eval", "evaluation", "val", "valid", "validation", "test", "dev", "true", "1")
 NO_REWARD = ("completion_length", "num_tokens", "length", "index", "idx", "id", "epoch", "seed")
 _NUMBERS = ("logp", "entropy", "advantage", "kl")
@@ -177,6 +180,7 @@ class Reader:
         }
         self.names.setdefault("format", FORMATS)
         self.names.setdefault("split", SPLITS)
+        self.names.setdefault("image", IMAGES)
         for name, columns in SIGN_NAMES.items():
             self.names[name] = (*self.names.get(name, ()), *columns)
         for name, column in chosen.items():
@@ -305,7 +309,7 @@ class Reader:
             value = self._number(raw, one)
             usable = ((value >= 0) & (value < 2**31)).fill_null(False)
             found[one] = value.set(~usable, None).floor()
-        task = self._text(raw, "task")
+        task, image = self._text(raw, "task"), self._text(raw, "image")
         repaired = _null_false(self._text(raw, "repaired").str.to_lowercase() == "true")
         said = {one: [raw[c] for c in self._there(raw, one)] for one in SIGN_NAMES}
         return {
@@ -321,6 +325,7 @@ class Reader:
             "task": _tasks(task),
             **signs(said, prediction, step, self.rollouts),
             "evaluation": self._evaluation(raw),
+            "image": image.hash().set(image.is_null() | (image == ""), None),
         }
 
     def _named(self, raw: pl.DataFrame) -> pl.Series:

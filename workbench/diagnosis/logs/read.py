@@ -36,7 +36,7 @@ MOST = 1_000_000
 """Rollouts kept in memory; some 300 bytes each while they are put together and diagnosed."""
 
 MOST_NAMED = 20
-HELPERS = ("source", "evaluation", "uid", "session", "sample", "turn", "named")
+HELPERS = ("source", "evaluation", "uid", "session", "sample", "turn", "named", "image")
 Progress = Callable[[int, int, str], None]
 
 

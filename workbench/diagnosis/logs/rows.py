@@ -17,7 +17,7 @@ from typing import Any, Literal
 import polars as pl
 
 from workbench.diagnosis.logs import tensors
-from workbench.diagnosis.logs.layout import LogRow, Reader
+from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
 from workbench.diagnosis.logs.problems import Problems
 from workbench.diagnosis.logs.records import documents, entries, flat, is_table, trackio
 from workbench.diagnosis.logs.signs import compact, has_tokens
@@ -331,7 +331,7 @@ def _parquet(path: Path, name: str, reader: Reader, problems: Problems) -> Itera
                 for column, kind in schema.items()
             }
         )
-        here = [column for column in reader.wanted if column in schema]
+        here = [c for c in reader.wanted if c in schema and not _is_picture(c, schema[c])]
         for frame in lazy.select(here).collect_batches(chunk_size=BATCH, maintain_order=True):
             for part in frame.iter_slices(BATCH):
                 if _has_lists(part):
@@ -345,6 +345,13 @@ def _parquet(path: Path, name: str, reader: Reader, problems: Problems) -> Itera
     except (pl.exceptions.PolarsError, OSError) as problem:
         reason = str(problem).splitlines()[0][:120]
         problems.file(name, f"damaged parquet after row {number} ({reason})")
+
+
+def _is_picture(column: str, kind: pl.DataType) -> bool:
+    """Whether a column holds images themselves, not their names."""
+    return kind == pl.Binary or (
+        column.lower() in IMAGES and kind.is_nested() and kind != pl.List(pl.String)
+    )
 
 
 def _has_lists(frame: pl.DataFrame) -> bool:

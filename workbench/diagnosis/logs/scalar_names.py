@@ -4,7 +4,7 @@ Names are matched without a tracker's prefix (`train/`, `eval/` is kept apart) a
 Sources: TRL 0.16 to 1.16 `GRPOTrainer.log`; verl 0.5 to main `metric_utils.py` and the actors;
 ms-swift (as TRL); NeMo-RL `grpo.py`; OpenRLHF `ppo_trainer.py`; open-instruct `grpo_fast.py`;
 tinker-cookbook `rl/metrics.py`; SkyRL `trainer.py`; rLLM; slime `rollout.py`; prime-rl
-`orchestrator.py`. docs/diagnose.md has the table.
+`orchestrator.py`; EasyR1 `metrics.py`; miles `rollout.py`. docs/diagnose.md has the table.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "reward_mean",
             "rollout/reward",
             "rollout_reward",
+            "reward/overall",
         ),
         "reward_std": ("reward_std", "critic/rewards/std", "reward/std", "scores_std"),
         "zero_spread": (
@@ -53,12 +54,16 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "batch/solve_all",
             "solve_all",
             "baseline_reward/pct_1",
+            "zero_std/all_one_ratio",
+            "rollout/zero_std/all_one_ratio",
         ),
         "all_bad_share": (
             "env/all/by_group/frac_all_bad",
             "batch/solve_none",
             "solve_none",
             "baseline_reward/pct_0",
+            "zero_std/all_zero_ratio",
+            "rollout/zero_std/all_zero_ratio",
         ),
         "outcome_mean": (
             "critic/acc/mean",
@@ -66,6 +71,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "accuracy",
             "batch/percent_solved_mean",
             "reward/avg_pass_at_1",
+            "reward/accuracy",
         ),
         "truncated_share": (
             "completions/clipped_ratio",
@@ -174,6 +180,9 @@ and KL in nats, lengths in tokens. logprob_gap: mean absolute difference of log-
 _OF = {name: meaning for meaning, names in MEANINGS.items() for name in names}
 _RANK = {name: rank for names in MEANINGS.values() for rank, name in enumerate(names)}
 _PREFIX = re.compile(r"^(?:train|training|metrics|rollout_metrics)[/_.](?=.)")
+_FUNCTION = re.compile(r"^rewards/(?P<name>.+?)(?:/mean)?$")
+_JUDGES = re.compile(r"correct|accura|exact_match|solved|success|(?:^|_)(?:acc|rule)(?:_|$)")
+_LEAST = 100
 _EVAL = re.compile(r"^(?:eval|val|validation|test)[/_.-](?=.)")
 
 
@@ -193,7 +202,16 @@ def meaning(name: str) -> tuple[str, int] | None:
         return (f"eval_{inner[0]}", inner[1]) if inner else None
     if found := _PREFIX.match(low):
         return meaning(low[found.end() :])
+    if (name := function_of(low)) and _JUDGES.search(name):
+        return "outcome_mean", _LEAST + len(name)
     return None
 
 
-__all__ = ["MEANINGS", "meaning"]
+def function_of(name: str) -> str:
+    """The reward function whose mean a scalar is (TRL's `rewards/<function>/mean`); "" for any
+    other."""
+    found = _FUNCTION.match(_PREFIX.sub("", name.lower().strip()))
+    return found["name"] if found and not found["name"].endswith("/std") else ""
+
+
+__all__ = ["MEANINGS", "function_of", "meaning"]

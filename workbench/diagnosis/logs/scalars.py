@@ -33,6 +33,7 @@ STEPS = ("train/global_step", "global_step", "training/global_step", "step", "_s
 NO_SCALARS = frozenset(("epoch", "_runtime", "_timestamp", "timestamp", "_step", "time"))
 LARGEST = 300_000_000
 LONGEST_LINE = 32_000_000
+DEEPEST = 4
 Point = tuple[str, int, str, float]
 
 
@@ -203,9 +204,20 @@ def _lines(content: str) -> tuple[str, list[Point]] | None:
             continue
         if isinstance(row.get("data"), dict) and "step" in row:
             row, verl = {**row["data"], "step": row["step"]}, True
-        rows.append(row)
+        rows.append(_unnested(row))
     found = _table(rows)
     return ("verl's file logger", found[1]) if found and verl else found
+
+
+def _unnested(row: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Scalars of objects in an object, under their names with slashes between."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict) and before.count("/") < DEEPEST:
+            found |= _unnested(value, f"{before}{name}/")
+        else:
+            found[f"{before}{name}"] = value
+    return found
 
 
 def _trackio(path: Path) -> tuple[str, list[Point]] | None:

@@ -34,7 +34,8 @@ TRUNCATED = ("is_truncated", "truncated", "is_clipped", "length_clipped")
 FINISH = ("finish_reason", "stop_reason", "stop_condition", "status", "finish_reasons")
 CUT = ("length", "max_length", "max_tokens", "truncated", "max_new_tokens", "context_length",
        "max_total_tokens", "max_turns", "max_turns_exceeded", "max_prompt_length_exceeded",
-       "max_response_length_exceeded", "prompt_too_long")  # fmt: skip
+       "max_response_length_exceeded", "prompt_too_long", "max_input_tokens", "max_output_tokens",
+       "compaction_failed")  # fmt: skip
 ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed", "complete", "done",
          "env_done", "tool_calls", "finished")  # fmt: skip
 ROLLOUT = ("rollout_log_probs", "generation_logprobs", "inference_logprobs", "sampling_logprobs",

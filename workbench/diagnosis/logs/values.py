@@ -13,15 +13,21 @@ from typing import Any
 
 import polars as pl
 
+VERDICTS = {
+    **dict.fromkeys(("true", "yes", "correct", "right", "pass", "passed", "success"), "1"),
+    **dict.fromkeys(("false", "no", "incorrect", "wrong", "fail", "failed", "failure"), "0"),
+}
+"""Words that say whether an answer was right."""
+
 
 def numbers(column: pl.Series) -> pl.Series:
-    """Float64: finite numbers, also as text, "True" and "False" as 1 and 0; a list of one number is
-    that number. Null for all else."""
+    """Float64: finite numbers, also as text, `VERDICTS` as 1 and 0; a list of one number is that
+    number. Null for all else."""
     if isinstance(column.dtype, pl.List | pl.Array):
         column = _only(column.cast(pl.List(column.dtype.inner)))
     if column.dtype == pl.String:
         said = column.str.strip_chars(' \t\r\n[]"').str.to_lowercase()
-        said = said.replace({"true": "1", "false": "0"})
+        said = said.replace(VERDICTS)
         found = said.cast(pl.Float64, strict=False)
     elif column.dtype.is_numeric() or column.dtype == pl.Boolean:
         found = column.cast(pl.Float64, strict=False)
@@ -72,7 +78,7 @@ def number(value: Any) -> float | None:
     """A finite number, also one written as text; None for anything else."""
     if isinstance(value, str):
         try:
-            value = float({"true": "1", "false": "0"}.get(value.strip().lower(), value))
+            value = float(VERDICTS.get(value.strip().lower(), value))
         except ValueError:
             return None
     elif not isinstance(value, (bool, int, float)):
