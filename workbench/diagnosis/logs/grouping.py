@@ -92,7 +92,12 @@ def _without_returning(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         .agg(steps=pl.col("step").sort(), many=pl.len())
     )
     back = visits.filter(pl.col("many") > 1)
-    if back.is_empty() or back.height > 0.5 * visits.height or back["many"].min() < 3:  # type: ignore[operator]
+    if (
+        visits.height < ENOUGH
+        or back.is_empty()
+        or back.height > 0.5 * visits.height
+        or back["many"].min() < 3
+    ):  # type: ignore[operator]
         return table, []
     at = pl.Series(back["steps"][0])
     gaps = at.diff().drop_nulls()
@@ -194,7 +199,8 @@ def _by_attempt(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     )
     several = pieces.filter(pl.struct("key", "source").is_duplicated())
     usual = _usual(pieces["size"])
-    if several.is_empty() or usual < 2 or _share(several["size"] == usual) < MOSTLY:
+    few = pieces.height < ENOUGH or usual < 2
+    if few or several.is_empty() or _share(several["size"] == usual) < MOSTLY:
         return table.drop("attempt"), []
     key = pl.when(pl.col("attempt") > 0).then(pl.struct("key", "attempt").hash())
     return table.with_columns(key=key.otherwise("key")).drop("attempt"), [
