@@ -60,12 +60,11 @@ def phases(world: World, policy: MLP, start: Params, name: str, how: Training) -
     count = len(next(iter(start.values())))
     each = [{key: value[i : i + 1] for key, value in start.items()} for i in range(count)]
     strategy = STRATEGIES[name]
-    runs = [Phases.of(policy, world, strategy, one, i, how) for i, one in enumerate(each)]
+    runs = [Phases(policy, world, strategy, one, i, how) for i, one in enumerate(each)]
     rate = torch.full((1,), RATE, dtype=torch.float64)
 
     def go() -> None:
         for run in runs:
-            assert run is not None
             run.advance(rate, 0, 1)
 
     return go

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from recast.lm.device import place
-from recast.lm.efficiency import Case, Rig, Shapes, make_case, make_rig, row_of, take_turn
+from recast.lm.efficiency import Rig, Shapes, TimedStrategy, make_case, make_rig, row_of, take_turn
 
 STRATEGIES = ("grpo", "recast", "sft", "add_gt")
 GROUP, CODEBOOK, ITEMS = 32, 8192, 20_000
@@ -84,7 +84,7 @@ def one(
     began = time.time()
     if began > ends:
         return None
-    case: Case = make_case(rig, name, shared, group, shapes.prompt_tokens[0], 0, shapes)
+    case: TimedStrategy = make_case(rig, name, shared, group, shapes.prompt_tokens[0], 0, shapes)
     try:
         take_turn(case, 0)
         turn = time.time() - began

@@ -1,4 +1,4 @@
-"""How often the intervals of `workbench.stats.seeds` hold the truth, by distribution and seeds.
+"""How often the intervals of `workbench.stats.estimates` hold the truth, by distribution and seeds.
 
 `python -m benchmarks.intervals` prints a Markdown table: rows are numbers of seeds, columns
 distributions, entries the share of draws whose 95% interval of the mean holds the true mean. The
@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from workbench.stats.seeds import Floats, interval, mean
+from workbench.stats.estimates import interval
+from workbench.stats.samples import Floats, mean
 
 SEEDS = (5, 6, 8, 10, 20)
 Draw = Callable[[np.random.Generator, int], Floats]

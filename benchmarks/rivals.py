@@ -27,7 +27,7 @@ import click
 import numpy as np
 import polars as pl
 
-from workbench.commands.reading import Reading, reading_options
+from workbench.commands.reading import LogOptions, reading_options
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings import examine
 from workbench.diagnosis.findings.curves import curves_of
@@ -176,7 +176,7 @@ RIVALS: dict[str, Callable[[Path, Diagnosis, Path], list[str] | None]] = {
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @reading_options
-def _read(paths: tuple[Path, ...], reading: Reading) -> Diagnosis:
+def _read(paths: tuple[Path, ...], reading: LogOptions) -> Diagnosis:
     """A case's log, by the options of `recast diagnose`."""
     return reading.rollouts(files_of(paths))
 

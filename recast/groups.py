@@ -7,7 +7,7 @@ Rewards are unitless outcomes, a hit is `reward > hit_threshold`; structural sco
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
@@ -117,7 +117,7 @@ class RolloutGroups:
             )
         valid = torch.ones_like(reward, dtype=torch.bool) if valid is None else valid
         score = torch.zeros_like(reward) if score is None else score
-        named = {
+        per_rollout = {
             "score": score,
             "valid": valid,
             "tie_key": tie_key,
@@ -126,78 +126,30 @@ class RolloutGroups:
             "matched": matched,
             "item": item,
         }
-        for name, tensor in named.items():
-            if tensor is not None and tensor.shape != reward.shape:
-                raise ValueError(
-                    f"{name}: expected the shape of reward {list(reward.shape)}, "
-                    f"got {list(tensor.shape)}"
-                )
-        for name, tensor in (("entropy", entropy), ("logp", logp)):
-            if tensor is not None and (
-                tensor.shape[:-1] != reward.shape or not tensor.is_floating_point()
-            ):
-                raise ValueError(
-                    f"{name}: expected floating point {[*reward.shape, 'L']}, "
-                    f"got {tensor.dtype} {list(tensor.shape)}"
-                )
-        if codes is not None and codes.shape[:-1] != reward.shape:
-            raise ValueError(f"codes: expected {[*reward.shape, 'L']}, got {list(codes.shape)}")
-        if prompt is not None and prompt.shape != reward.shape[:-1]:
-            raise ValueError(
-                f"prompt: expected {list(reward.shape[:-1])}, got {list(prompt.shape)}"
-            )
-        if valid.dtype != torch.bool:
-            raise ValueError(f"valid: expected bool, got {valid.dtype}")
-        whole = {n: named[n] for n in ("beam_rank", "matched", "item")}
-        for name, tensor in (whole | {"codes": codes, "prompt": prompt}).items():
-            if tensor is not None and (tensor.is_floating_point() or tensor.dtype == torch.bool):
-                raise ValueError(f"{name}: expected integers, got {tensor.dtype}")
-        if has_target is not None and (
-            has_target.shape != reward.shape[:-1] or has_target.dtype != torch.bool
-        ):
-            raise ValueError(
-                f"has_target: expected bool {list(reward.shape[:-1])}, "
-                f"got {has_target.dtype} {list(has_target.shape)}"
-            )
-        finite = {"reward": reward, "score": score, "tie_key": tie_key, "length": length}
-        for name, tensor in finite.items():
-            _require(
-                name, tensor, valid, torch.isfinite, "NaN or infinite at {}; expected finite values"
-            )
-        in_range = "expected structural scores in [0, 1]; outside at {}"
-        _require("score", score, valid, lambda x: (x >= 0) & (x <= 1), in_range)
-        _require("length", length, valid, lambda x: x >= 1, "below 1 at {}; expected tokens >= 1")
-        if entropy is not None:
-            usable = (entropy.isfinite() & (entropy >= 0)).all(-1)
-            _require("entropy", usable, valid, lambda x: x, "NaN or negative at {}; expected nats")
-        if logp is not None:
-            usable = (logp.isfinite() & (logp <= 0)).all(-1)
-            _require("logp", usable, valid, lambda x: x, "not in (-inf, 0] at {}; expected nats")
+        per_code = {"entropy": entropy, "logp": logp}
+        _require_shapes(reward, per_rollout, per_code, codes, prompt)
+        whole = {"beam_rank": beam_rank, "matched": matched, "item": item}
+        _require_types(reward, valid, whole | {"codes": codes, "prompt": prompt}, has_target)
+        _require_values({"reward": reward} | per_rollout | per_code, valid)
         reward = reward.masked_fill(~valid, 0.0)
+        if tie_key is not None and not tie_key.is_floating_point():
+            tie_key = tie_key.double()
         return RolloutGroups(
             reward=reward,
             score=score.to(reward.dtype).masked_fill(~valid, 0.0),
             valid=valid,
             origin=torch.full_like(reward, Origin.POLICY, dtype=torch.int8),
-            tie_key=None
-            if tie_key is None
-            else (tie_key if tie_key.is_floating_point() else tie_key.double()).masked_fill(
-                ~valid, 0.0
-            ),
+            tie_key=_blank(tie_key, ~valid),
             has_target=has_target,
             hit_threshold=hit_threshold,
-            length=None if length is None else length.to(reward.dtype).masked_fill(~valid, 0.0),
-            entropy=None
-            if entropy is None
-            else entropy.to(reward.dtype).masked_fill(~valid.unsqueeze(-1), 0.0),
+            length=_blank(length, ~valid, reward.dtype),
+            entropy=_blank(entropy, ~valid.unsqueeze(-1), reward.dtype),
             # Wide and signed: an anchor is item -1, and ranks behind every beam.
             beam_rank=None if beam_rank is None else beam_rank.long(),
             matched=matched,
             item=None if item is None else item.long(),
             depth=depth,
-            logp=None
-            if logp is None
-            else logp.to(reward.dtype).masked_fill(~valid.unsqueeze(-1), 0.0),
+            logp=_blank(logp, ~valid.unsqueeze(-1), reward.dtype),
             codes=None if codes is None else codes.long(),
             prompt=None if prompt is None else prompt.long(),
             binary=bool(((reward == 0) | (reward == 1)).all()),
@@ -227,6 +179,80 @@ class RolloutGroups:
     def some_hit(self) -> Tensor:
         """Groups with a hit; bool `[..., B, 1]`."""
         return self.hit.any(-1, keepdim=True)
+
+
+def _blank(
+    value: Tensor | None, padding: Tensor, dtype: torch.dtype | None = None
+) -> Tensor | None:
+    """The value with 0 on padding; None stays None."""
+    return None if value is None else value.to(dtype or value.dtype).masked_fill(padding, 0.0)
+
+
+def _require_shapes(
+    reward: Tensor,
+    per_rollout: Mapping[str, Tensor | None],
+    per_code: Mapping[str, Tensor | None],
+    codes: Tensor | None,
+    prompt: Tensor | None,
+) -> None:
+    """Raise ValueError for an input whose shape is not that of reward, with codes or without G."""
+    for name, tensor in per_rollout.items():
+        if tensor is not None and tensor.shape != reward.shape:
+            raise ValueError(
+                f"{name}: expected the shape of reward {list(reward.shape)}, "
+                f"got {list(tensor.shape)}"
+            )
+    for name, tensor in per_code.items():
+        if tensor is not None and (
+            tensor.shape[:-1] != reward.shape or not tensor.is_floating_point()
+        ):
+            raise ValueError(
+                f"{name}: expected floating point {[*reward.shape, 'L']}, "
+                f"got {tensor.dtype} {list(tensor.shape)}"
+            )
+    if codes is not None and codes.shape[:-1] != reward.shape:
+        raise ValueError(f"codes: expected {[*reward.shape, 'L']}, got {list(codes.shape)}")
+    if prompt is not None and prompt.shape != reward.shape[:-1]:
+        raise ValueError(f"prompt: expected {list(reward.shape[:-1])}, got {list(prompt.shape)}")
+
+
+def _require_types(
+    reward: Tensor,
+    valid: Tensor,
+    whole: Mapping[str, Tensor | None],
+    has_target: Tensor | None,
+) -> None:
+    """Raise ValueError where a mask is not bool or an identity is no integer."""
+    if valid.dtype != torch.bool:
+        raise ValueError(f"valid: expected bool, got {valid.dtype}")
+    for name, tensor in whole.items():
+        if tensor is not None and (tensor.is_floating_point() or tensor.dtype == torch.bool):
+            raise ValueError(f"{name}: expected integers, got {tensor.dtype}")
+    if has_target is not None and (
+        has_target.shape != reward.shape[:-1] or has_target.dtype != torch.bool
+    ):
+        raise ValueError(
+            f"has_target: expected bool {list(reward.shape[:-1])}, "
+            f"got {has_target.dtype} {list(has_target.shape)}"
+        )
+
+
+def _require_values(given: Mapping[str, Tensor | None], valid: Tensor) -> None:
+    """Raise ValueError for a value of a valid rollout that is not finite or out of range."""
+    for name in ("reward", "score", "tie_key", "length"):
+        complaint = "NaN or infinite at {}; expected finite values"
+        _require(name, given[name], valid, torch.isfinite, complaint)
+    in_range = "expected structural scores in [0, 1]; outside at {}"
+    _require("score", given["score"], valid, lambda x: (x >= 0) & (x <= 1), in_range)
+    short = "below 1 at {}; expected tokens >= 1"
+    _require("length", given["length"], valid, lambda x: x >= 1, short)
+    entropy, logp = given["entropy"], given["logp"]
+    if entropy is not None:
+        usable = (entropy.isfinite() & (entropy >= 0)).all(-1)
+        _require("entropy", usable, valid, lambda x: x, "NaN or negative at {}; expected nats")
+    if logp is not None:
+        usable = (logp.isfinite() & (logp <= 0)).all(-1)
+        _require("logp", usable, valid, lambda x: x, "not in (-inf, 0] at {}; expected nats")
 
 
 def _require(

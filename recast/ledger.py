@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CostLedger:
-    """Cumulative cost of one run up to one evaluation. All counts, no seconds.
+    """Cumulative cost of one run up to one evaluation, in counts; it holds no times.
 
     rollouts: candidates sampled. scored_rows: rollouts whose reward was computed. updated_rows:
     rollouts and supervised targets that went through the actor's update. optimizer_steps: updates.

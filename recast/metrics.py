@@ -110,16 +110,6 @@ def target_ranks(logp: Tensor, targets: Tensor) -> Tensor:
     return torch.stack(ranks, dim=-1)
 
 
-def list_ranks(items: Tensor, targets: Tensor) -> Tensor:
-    """Rank of each target in a ranked list; items `[P, W]` (-1 = no item) -> `[P, M]`.
-
-    A target that is not in the list, and padding, is UNRANKED.
-    """
-    same = (items.unsqueeze(-2) == targets.unsqueeze(-1)) & (targets >= 0).unsqueeze(-1)
-    place = torch.arange(items.shape[-1], device=items.device).expand_as(same)
-    return place.masked_fill(~same, UNRANKED).amin(-1)
-
-
 def hit_rate_at_k(ranks: Tensor, k: int) -> Tensor:
     """1 where any target lies in the first k; ranks `[P, M]` -> `[P]` float64."""
     return (ranks < k).any(-1).double()

@@ -156,11 +156,6 @@ class Strategy:
         return self.has_credit or "negatives" in self.stage("supervised").stage.needs
 
     @cached_property
-    def needs_tie_key(self) -> bool:
-        """True when random draws decide who is selected."""
-        return "tie_key" in self.needs
-
-    @cached_property
     def needs_binary(self) -> bool:
         """True when rewards must be 0 or 1."""
         return any(self.stage(kind).stage.binary for kind in STAGES)

@@ -1,1 +1,1 @@
-"""The simulator: worlds, policies, and training whose numbers do not depend on its company."""
+"""The simulator: worlds, policies, and training; no run changes the bits of another."""

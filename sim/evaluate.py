@@ -132,12 +132,8 @@ def snapshot(
     return Snapshot(found, *held)
 
 
-def curve_sample(world: World, size: int) -> Prompts:
-    """The fixed sample of test prompts that learning curves are measured on."""
-    return world.test.take(_curve_index(world, size))
-
-
 def _curve_index(world: World, size: int) -> Tensor:
+    """Places of the fixed sample of test prompts that learning curves are measured on."""
     total = len(world.test)
     if not 0 < size < total:
         return torch.arange(total)

@@ -43,9 +43,9 @@ PASS_K = 4
 RAREST = 1e-12
 """How near a hit probability may come to 0 and 1."""
 
-Slope = Callable[[float], float]
+Derivative = Callable[[float], float]
 
-OBJECTIVES: Mapping[str, Slope] = MappingProxyType(
+OBJECTIVES: Mapping[str, Derivative] = MappingProxyType(
     {
         "p": lambda p: 1.0,
         "log_p": lambda p: 1 / p,
@@ -176,7 +176,7 @@ def exact_update(strategy: Strategy, world: ExactWorld, group: int) -> Exact:
     )
 
 
-def objective_gradient(world: ExactWorld, slope: Slope) -> Tensor:
+def objective_gradient(world: ExactWorld, slope: Derivative) -> Tensor:
     """Gradient of the mean over prompts of f(p), from its slope f'; `[P, D]`."""
     weight = torch.tensor([slope(p) * p for p in world.p.tolist()], dtype=torch.float64)
     return weight.unsqueeze(-1) * world.target_gradient / len(world.p)

@@ -7,7 +7,7 @@ from typing import Literal
 from recast.groups import OPTIONAL
 from recast.strategy import Strategy, missing_input
 
-Kind = Literal["sample", "beam"]
+Search = Literal["sample", "beam"]
 
 GIVEN = frozenset({"target", "reference", "path", "depth", "score", *OPTIONAL}) - {
     "beam_rank",
@@ -16,12 +16,14 @@ GIVEN = frozenset({"target", "reference", "path", "depth", "score", *OPTIONAL}) 
 """Inputs that the simulator gives every strategy; beam sets have a `beam_rank` as well."""
 
 
-def given(rollouts: Kind) -> frozenset[str]:
+def given(rollouts: Search) -> frozenset[str]:
     """Names of the inputs that rollouts of this kind come with, as in `Strategy.needs`."""
     return GIVEN | ({"beam_rank"} if rollouts == "beam" else set())
 
 
-def why_not(strategy: Strategy, rollouts: Kind = "sample", group: int | None = None) -> str | None:
+def why_not(
+    strategy: Strategy, rollouts: Search = "sample", group: int | None = None
+) -> str | None:
     """Why the simulator cannot train a strategy, in one line; None where it can."""
     if rollouts == "beam" and strategy.samples_again:
         return f"repair={strategy.repair} samples its prompts again; beam sets are the same again"

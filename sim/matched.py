@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from sim.decoding.enumerate import Enumeration, entropy_and_slope, enumerate_logits, tree_entropy
-from sim.policies.protocol import Params, Policy
-from sim.worlds.world import World
+from sim.decoding.enumerate import Enumeration, entropy_and_slope, tree_entropy
 
 MATCHING_USERS = 64
 CLOSE = 0.03
@@ -21,50 +18,18 @@ OFF = 0.05
 _ENDS = (math.log(1e-4), math.log(1e6))
 
 
-def matched_temperature(
-    policy: Policy,
-    params: Params,
-    world: World,
-    entropy: Tensor,
-    users: int = MATCHING_USERS,
-    near: Tensor | None = None,
-) -> Tensor:
-    """Temperature `[R]` at which mean entropy on validation users equals `entropy` `[R]`, nats.
-
-    near `[R]`: where to look first, 1 by default. Newton's method on log T with the exact slope, in
-    float64, kept inside a bracket, to about a part in a thousand; from 1e-4 to 1e6. NaN where no
-    temperature there comes within `OFF` nats, or where the entropy is not a number.
-    """
-    found = []
-    context = world.validation.context[:users]
-    for run in range(entropy.shape[0]):
-        one = {name: value[run : run + 1] for name, value in params.items()}
-        logits = enumerate_logits(policy, one, world.catalogue, context)
-        start = 1.0 if near is None else float(near[run])
-        found.append(matched(logits, float(entropy[run]), start))
-    return torch.tensor(found, dtype=torch.float64)
-
-
-def mean_entropy(
-    policy: Policy, params: Params, world: World, users: int = MATCHING_USERS
-) -> Tensor:
-    """Mean entropy of the policy on validation users at T = 1, nats; `[R]`."""
-    runs = next(iter(params.values())).shape[0]
-    values = []
-    for run in range(runs):
-        one = {name: value[run : run + 1] for name, value in params.items()}
-        context = world.validation.context[:users]
-        values.append(mean(tree_entropy(enumerate_logits(policy, one, world.catalogue, context))))
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def mean(values: Tensor) -> float:
     """Mean of values of any shape, in float64."""
     return values.double().mean().item()
 
 
 def matched(logits: Enumeration, wanted: float, near: float) -> float:
-    """Temperature at which mean entropy is `wanted`; see `matched_temperature`."""
+    """Temperature at which mean entropy over the enumerated users is `wanted`, nats.
+
+    near: where to look first. Newton's method on log T with the exact slope, in float64, kept
+    inside a bracket, to about a part in a thousand; from 1e-4 to 1e6. NaN where no temperature
+    there comes within `OFF` nats, or where the entropy is not a number.
+    """
     logits = logits.double()
     low, high = _ENDS
     here = min(max(math.log(near), low), high) if near > 0 else 0.0

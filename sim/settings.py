@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from recast.loss import KLEstimator, LossSettings
-from sim.inputs import Kind
+from sim.inputs import Search
 
 Kernel = Literal["compiled", "general"]
 
@@ -26,7 +26,7 @@ class Training(BaseModel):
     batch: Annotated[int, Field(ge=1, le=4096, description="prompts per rollout phase")] = 32
     group: Annotated[int, Field(ge=1, le=4096, description="rollouts per prompt, G")] = 32
     rollouts: Annotated[
-        Kind,
+        Search,
         Field(description="i.i.d. samples at train.temperature, or the distinct items of a beam"),
     ] = "sample"
     temperature: Annotated[

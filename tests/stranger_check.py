@@ -14,8 +14,8 @@ import stranger_trl
 import stranger_verl
 
 from recast import REGIMES
-from workbench.commands.reading import Reading
-from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
+from workbench.commands.reading import LogOptions
+from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.diagnosis import Diagnosis, regime_table
 from workbench.diagnosis.findings.scalars import ScalarRun
@@ -38,18 +38,20 @@ MODULES = (
 )
 
 
-def read(folder: Path, truth: stranger.Truth) -> tuple[Diagnosis | ScalarRun, Answer]:
+def read(folder: Path, truth: stranger.Truth) -> tuple[Diagnosis | ScalarRun, DiagnosisSummary]:
     """The log and its answer. Raises LogError."""
     group = int(truth.args[1]) if "--group" in truth.args else None
     # The ceilings of a process of its own have tests of their own.
     with lifted():
-        said = Reading("", Choice(), None, 1e-6, group).any(files_of([folder / truth.path]))
+        said = LogOptions("", Choice(), None, 1e-6, group).any(files_of([folder / truth.path]))
     if isinstance(said, ScalarRun):
         return said, answer_of_scalars(said, 0.5)
     return said, answer(said, DEFAULT, 0.5)
 
 
-def complaints(name: str, folder: Path) -> tuple[list[str], dict[str, str], Answer | None]:
+def complaints(
+    name: str, folder: Path
+) -> tuple[list[str], dict[str, str], DiagnosisSummary | None]:
     """Write a log, read it, and list what is wrong with what is said of it."""
     folder.mkdir(parents=True, exist_ok=True)
     truth = CASES[name](folder)

@@ -1,7 +1,8 @@
 """Strategies inside TRL's GRPOTrainer, for accelerate, DDP, FSDP, DeepSpeed, PEFT and vLLM.
 
 Private methods of GRPOTrainer are overridden; a release that lacks one is refused at import, and
-what differs between releases is in `recast.adapters.trl_hooks`:
+what differs between releases is in `recast.adapters.trl_hooks`, what a catalogue's trie changes in
+`recast.adapters.trl_trie`:
 
 - `_generate_single_turn`: roll out, score, repair and credit, BEFORE any log-probability;
 - `_get_per_token_logps_and_entropies`: without gradient (old and reference policy) score the rows
@@ -25,13 +26,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from trl import GRPOTrainer
 
 from recast.adapters.limits import why_not_trl as why_not
 from recast.adapters.microbatches import EMPTY, marked_first, packed
 from recast.adapters.sampled import described
 from recast.adapters.trl_hooks import (
     TAKES_IDS,
+    GRPOTrainer,
     log_column,
     scored,
     single_turn,
@@ -39,13 +40,12 @@ from recast.adapters.trl_hooks import (
     whole_model,
 )
 from recast.adapters.trl_targets import MARK, attended, reaches, share, term, with_targets
+from recast.adapters.trl_trie import rolled_down, scored_down
 from recast.groups import Origin, RolloutGroups
-from recast.lm.decode import sample
 from recast.lm.extra import LMError
-from recast.lm.prefix import allowed_logits
 from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
-from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.lm.vocabulary import Vocabulary
 from recast.loss import denominator
 from recast.signal import Signal, build_signal
 from recast.stage import State
@@ -290,11 +290,6 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         assert self.trie is not None
         assert self.vocabulary is not None
         device = self.accelerator.device
-        longest = max(len(ids) for ids in prompt_ids)
-        ids = torch.full((len(prompt_ids), longest), self.vocabulary.pad, dtype=torch.int64)
-        for place, row in enumerate(prompt_ids):
-            ids[place, : len(row)] = torch.tensor(row)
-        length = torch.tensor([len(row) for row in prompt_ids])
         name = f"rollouts/{self.accelerator.process_index}"
         shape = (len(prompt_ids), 1, self.trie.depth)
         draws = uniforms(self.args.seed, name, self._counter, shape)
@@ -302,18 +297,16 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         with whole_model(self) as model:
             training = model.training
             model.eval()
-            rolled = sample(
+            tokens = rolled_down(
                 model,
                 self.vocabulary,
                 self.trie.to(device),
-                Prompts(ids, length).to(device),
+                prompt_ids,
                 draws.to(device),
                 self.temperature,
             )
             model.train(training)
-        table = self.vocabulary.table()
-        codes = rolled.codes[:, 0].cpu()
-        return torch.stack([table[lv][codes[:, lv]] for lv in range(codes.shape[1])], 1).tolist()
+        return tokens
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, *args: Any, **kwargs: Any
@@ -346,7 +339,6 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             )
             return found
         depth, device = self.trie.depth, input_ids.device
-        trie, tokens = self.trie.to(device), self.vocabulary.table(device)
         places = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         with self.accelerator.autocast():
             out = model(
@@ -356,20 +348,9 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
                 logits_to_keep=depth + 1,
             )
         logits = out.logits[:, -depth - 1 : -1].float() / self.temperature
-        chosen = input_ids[:, -depth:]
-        node = torch.zeros(len(input_ids), dtype=torch.int64, device=device)
-        logps, entropies = [], []
-        for level in range(depth):
-            step = torch.log_softmax(
-                allowed_logits(logits[:, level, tokens[level]], trie, level, node), -1
-            )
-            codes, real = trie.below(level, node)
-            same = (tokens[level][codes] == chosen[:, level : level + 1]) & real
-            slot = same.to(torch.uint8).argmax(-1)
-            logps.append(step.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
-            entropies.append(-(step.exp() * step.clamp(min=-1e4)).sum(-1))
-            node = trie.step(level, node, slot)[1]
-        return scored(torch.stack(logps, -1), torch.stack(entropies, -1))
+        return scored(
+            *scored_down(self.vocabulary, self.trie.to(device), logits, input_ids[:, -depth:])
+        )
 
     @property
     def _counter(self) -> int:

@@ -18,7 +18,7 @@ from trl import GRPOConfig
 
 from recast.adapters.trl import RecastGRPOTrainer
 from recast.lm.device import CPU, Placement, clock
-from recast.lm.efficiency import Row, Shapes, made_up
+from recast.lm.efficiency import Shapes, TimingRow, made_up
 from recast.lm.extra import LMError
 from recast.lm.models import SmallModel, build_small
 from recast.lm.tokenizer import code_tokenizer, prompt_text
@@ -67,7 +67,7 @@ def measure_trl(
     shape: SmallModel | None = None,
     progress: Progress = lambda *_: None,
     placement: Placement = CPU,
-) -> list[Row]:
+) -> list[TimingRow]:
     """One row per strategy, group and micro-batch, seconds (of `clock`) as medians.
 
     Columns: engine, strategy, group, prompt_tokens, micro_rows, batch, rows (with padding),
@@ -86,7 +86,7 @@ def measure_trl(
                 f"--micro-rows: {shapes.batch} prompts x G = {group} rollouts are no multiple of "
                 f"{micro}; expected a divisor"
             )
-    found: list[Row] = []
+    found: list[TimingRow] = []
     for place, (tokens, group, micro) in enumerate(grid):
         progress(place, len(grid), f"TRL, G = {group}, P = {tokens}, micro-batch {micro}")
         steps: dict[str, list[tuple[float, float, int]]] = {name: [] for name in shapes.strategies}
@@ -110,7 +110,7 @@ def _row(
     group: int,
     micro: int,
     shapes: Shapes,
-) -> Row:
+) -> TimingRow:
     update = statistics.median(u for u, _, _ in steps)
     return {
         "engine": "trl",

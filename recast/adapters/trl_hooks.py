@@ -13,10 +13,9 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import trl
 from torch.distributed.fsdp import FullyShardedDataParallel
-from trl import GRPOTrainer
-from trl.models import unwrap_model_for_generation
+
+from recast.adapters.needed import lacking, needed
 
 OLDEST, NEWEST = "0.24", "1.16"
 """The releases that this is tested with, first and last."""
@@ -35,6 +34,23 @@ def missing_hooks(trainer: type) -> list[str]:
     """The methods that the adapter overrides and that a trainer class does not have."""
     return [name for name in HOOKS if not callable(getattr(trainer, name, None))]
 
+
+_ADAPTER, _INSTALL = "recast.adapters.trl", f"'trl>={OLDEST},<2'"
+trl = needed(_ADAPTER, "trl", _INSTALL)
+_parts: dict[str, Any] = {}
+for _module, _name in (("trl", "GRPOTrainer"), ("trl.models", "unwrap_model_for_generation")):
+    try:
+        # trl imports its parts when they are asked for, and says then what they lack.
+        _parts[_name] = getattr(needed(_ADAPTER, _module, _INSTALL), _name)
+    except (AttributeError, RuntimeError, ImportError) as _problem:
+        if str(_problem).startswith(_ADAPTER):
+            raise
+        raise ImportError(
+            f"{_ADAPTER}: trl {trl.__version__} has no {_name} that imports here "
+            f"({lacking(_problem)}); install it with: pip install {_INSTALL}"
+        ) from None
+GRPOTrainer: Any = _parts["GRPOTrainer"]
+unwrap_model_for_generation: Any = _parts["unwrap_model_for_generation"]
 
 if _lacking := missing_hooks(GRPOTrainer):
     raise ImportError(

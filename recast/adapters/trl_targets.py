@@ -21,19 +21,23 @@ from recast.strategy import Strategy
 MARK, HITS, VALID = "target_row", "target_hits", "target_valid"
 """Columns of a micro-batch: 1.0 where a row carries a target; hits and rollouts of its group."""
 
-Batch = dict[str, Any]
+TrainerBatch = dict[str, Any]
 
 
 def with_targets(
-    output: Batch, first: Tensor, targets: Sequence[Sequence[int]], hits: Tensor, valid: Tensor
-) -> Batch:
+    output: TrainerBatch,
+    first: Tensor,
+    targets: Sequence[Sequence[int]],
+    hits: Tensor,
+    valid: Tensor,
+) -> TrainerBatch:
     """TRL's generation batch, then a row for each of the prompts at `first`, int64 `[n]`.
 
     targets: token ids of these prompts, of one length; hits, valid `[n]`: of their groups.
     """
     total, width = output["completion_ids"].shape
     length = len(targets[0]) if targets else 0
-    found: Batch = {}
+    found: TrainerBatch = {}
     for name, value in output.items():
         found[name] = value
         if not isinstance(value, Tensor) or not value.ndim or len(value) != total:
@@ -54,7 +58,7 @@ def with_targets(
     return found
 
 
-def reaches(batch: Batch) -> Tensor:
+def reaches(batch: TrainerBatch) -> Tensor:
     """Rows of a micro-batch that are scored: rollouts with tokens, and targets; bool `[n]`."""
     rows: Tensor = batch["completion_mask"].any(-1)
     return rows | batch[MARK].bool() if MARK in batch else rows
@@ -69,7 +73,7 @@ def attended(mask: Tensor, marked: Tensor, width: int, length: int) -> Tensor:
     return mask
 
 
-def term(strategy: Strategy, logp: Tensor, batch: Batch, progress: float) -> Tensor:
+def term(strategy: Strategy, logp: Tensor, batch: TrainerBatch, progress: float) -> Tensor:
     """Sum of the supervised term over a micro-batch's targets; logp `[n, L]` of its marked rows."""
     marked = batch[MARK].bool()
     hits, valid = batch[HITS][marked], batch[VALID][marked]

@@ -15,29 +15,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import verl
 from torch import Tensor
 
 from recast.adapters.flat import flat_advantages
 from recast.adapters.limits import why_not_estimator as why_not
+from recast.adapters.needed import needed
 from recast.strategies import STRATEGIES, parse_strategy
 from recast.strategy import Strategy
 
 OLDEST = (0, 5)
 """The estimators' arguments are the same since this release."""
 
-if tuple(int(part) for part in verl.__version__.split(".")[:2]) < OLDEST:
+_INSTALL = "'verl>=0.5,<1'"
+_verl = needed(__name__, "verl", _INSTALL)
+if tuple(int(part) for part in _verl.__version__.split(".")[:2]) < OLDEST:
     raise ImportError(
-        f"recast.adapters.verl works with verl 0.5 and later, found {verl.__version__}; install it "
-        "with: pip install 'verl>=0.5,<1'"
+        f"recast.adapters.verl works with verl 0.5 and later, found {_verl.__version__}; install "
+        f"it with: pip install {_INSTALL}"
     )
-try:
-    from verl.trainer.ppo.core_algos import register_adv_est
-except ImportError as problem:
+_algorithms = needed(__name__, "verl.trainer.ppo.core_algos", _INSTALL)
+if not hasattr(_algorithms, "register_adv_est"):
     raise ImportError(
-        f"recast.adapters.verl: verl {verl.__version__} does not import beside what is installed "
-        f"({problem.msg.split(' (')[0]}); install it in an environment of its own"
-    ) from None
+        f"recast.adapters.verl: verl {_verl.__version__} has no register_adv_est in its "
+        f"core_algos; install a release that has it with: pip install {_INSTALL}"
+    )
+register_adv_est = _algorithms.register_adv_est
 
 Estimator = Callable[..., tuple[Tensor, Tensor]]
 

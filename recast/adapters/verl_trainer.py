@@ -28,9 +28,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import verl
 from torch import Tensor
 
+from recast.adapters.needed import needed
 from recast.adapters.sampled import described
 from recast.adapters.verl_batch import MODE, places, refuse, shape_batch, slopes
 from recast.signal import Signal
@@ -39,20 +39,25 @@ from recast.strategies import parse_strategy
 
 SUPPORTED = "0.9"
 
-if verl.__version__.split(".")[:2] != SUPPORTED.split("."):
+_INSTALL = f"'verl[all]=={SUPPORTED}.*'"
+_verl = needed(__name__, "verl", _INSTALL)
+if _verl.__version__.split(".")[:2] != SUPPORTED.split("."):
     raise ImportError(
-        f"recast.adapters.verl_trainer works with verl {SUPPORTED}.x, found {verl.__version__}; "
+        f"recast.adapters.verl_trainer works with verl {SUPPORTED}.x, found {_verl.__version__}; "
         f"install it with: pip install 'verl=={SUPPORTED}.*', or use the estimators of "
         "recast.adapters.verl, which need verl 0.5 or later"
     )
-try:
-    from verl.trainer.ppo.v1 import register_trainer, trainer_base
-    from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-except ImportError as problem:
-    raise ImportError(
-        f"recast.adapters.verl_trainer: verl's trainer needs the package {problem.name!r}; install "
-        "its own needs with: pip install 'verl[all]' or the package alone"
-    ) from None
+_trainers = needed(__name__, "verl.trainer.ppo.v1", _INSTALL)
+_sync = needed(__name__, "verl.trainer.ppo.v1.trainer_sync", _INSTALL)
+trainer_base = needed(__name__, "verl.trainer.ppo.v1.trainer_base", _INSTALL)
+for _place, _name in ((_trainers, "register_trainer"), (_sync, "PPOTrainerSync")):
+    if not hasattr(_place, _name):
+        raise ImportError(
+            f"recast.adapters.verl_trainer: verl {_verl.__version__} has no {_name} in "
+            f"{_place.__name__}; install a release that has it with: pip install {_INSTALL}"
+        )
+register_trainer: Any = _trainers.register_trainer
+PPOTrainerSync: Any = _sync.PPOTrainerSync
 
 FIELDS = ("uid", "prompts", "responses", "rm_scores")
 

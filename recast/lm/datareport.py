@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 from recast.items import DataFolder, Interaction
 
-Row = dict[str, str | float | int]
+ReportRow = dict[str, str | float | int]
 
 
-def describe(data: DataFolder) -> list[Row]:
+def describe(data: DataFolder) -> list[ReportRow]:
     """Rows with `quantity`, `value` and `meaning`; shares lie in [0, 1]."""
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
-    rows: list[Row] = []
+    rows: list[ReportRow] = []
 
     def add(quantity: str, value: float, meaning: str) -> None:
         rows.append({"quantity": quantity, "value": value, "meaning": meaning})

@@ -25,7 +25,7 @@ from recast.lm.prefix import (
     last_state,
 )
 from recast.lm.trie import Trie
-from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.lm.vocabulary import PromptTokens, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Shared:
     """One batch being decoded: the cache grows by a block of codes per step."""
 
     model: CausalLM
-    prompts: Prompts
+    prompts: PromptTokens
     tokens: Tensor
     cache: Any
     real: Tensor
@@ -60,7 +60,7 @@ class _Shared:
         return code_head(self.model, states, self.tokens[level + 1])
 
 
-def _start(model: CausalLM, vocabulary: Vocabulary, prompts: Prompts) -> _Shared:
+def _start(model: CausalLM, vocabulary: Vocabulary, prompts: PromptTokens) -> _Shared:
     cache = require("transformers").DynamicCache(config=backbone(model).config)
     place = torch.arange(prompts.ids.shape[1], device=prompts.ids.device).expand_as(prompts.ids)
     real = place < prompts.length.unsqueeze(-1)
@@ -75,7 +75,7 @@ def sample(
     model: CausalLM,
     vocabulary: Vocabulary,
     trie: Trie,
-    prompts: Prompts,
+    prompts: PromptTokens,
     uniforms: Tensor,
     temperature: float = 1.0,
     given: Tensor | None = None,
@@ -123,7 +123,7 @@ def entropy(logp: Tensor) -> Tensor:
 
 @torch.no_grad()
 def beams(
-    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts, width: int
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: PromptTokens, width: int
 ) -> tuple[Tensor, Tensor]:
     """The items of a constrained beam search, best first; item `[B, W]`, logp `[B, W]`.
 
@@ -182,7 +182,7 @@ class NodeLogits:
 
 @torch.no_grad()
 def enumerate_nodes(
-    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: PromptTokens
 ) -> NodeLogits:
     """Logits at every node: exact probabilities of all items, at any temperature.
 

@@ -26,19 +26,19 @@ from recast.lm.device import CPU, Placement, card_peak, clock, matrix_rate
 from recast.lm.flops import token_counts, update_flops
 from recast.lm.memory import peak_memory
 from recast.lm.models import SmallModel, build_small
-from recast.lm.optimizer import Adam, Sgd
+from recast.lm.optimizer import AdamW, Sgd
 from recast.lm.prefix import CausalLM
-from recast.lm.signal import Collected, collect
+from recast.lm.signal import RolloutPhase, collect
 from recast.lm.trainer import roller
 from recast.lm.trie import Codes, Trie, build_trie
-from recast.lm.update import Job, RLTraining, update
+from recast.lm.update import RLSetup, RLTraining, update
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 
 DEPTH, CODEBOOK, ITEMS = 3, 256, 3444
 SMALL = "small"
-Row = dict[str, str | int | float]
+TimingRow = dict[str, str | int | float]
 Progress = Callable[[int, int, str], None]
 
 
@@ -68,21 +68,21 @@ class Rig:
     vocabulary: Vocabulary
     codebook: int
     items: int
-    optimizer: Adam | Sgd
+    optimizer: AdamW | Sgd
     device: torch.device
     peak: float
 
 
 @dataclass
-class Case:
+class TimedStrategy:
     """One strategy at one shape, and the seconds of its turns."""
 
     rig: Rig
     name: str
     strategy: Strategy
     how: RLTraining
-    job: Job
-    collected: Collected | None = None
+    setup: RLSetup
+    collected: RolloutPhase | None = None
     updates: list[float] = field(default_factory=list)
     rollouts: list[float] = field(default_factory=list)
 
@@ -112,7 +112,7 @@ def make_rig(
         vocabulary=vocabulary,
         codebook=codebook,
         items=items,
-        optimizer=Adam(named, lr=RATE) if optimizer == "adam" else Sgd(named),
+        optimizer=AdamW(named, lr=RATE) if optimizer == "adam" else Sgd(named),
         device=placement.device,
         peak=measured or matrix_rate(placement.device, placement.dtype),
     )
@@ -123,7 +123,7 @@ RATE = 0.0
 rate above 0 teaches a random policy its few prompts within tens of turns, and its groups change."""
 
 
-def measure(rig: Rig, shapes: Shapes, progress: Progress = lambda *_: None) -> list[Row]:
+def measure(rig: Rig, shapes: Shapes, progress: Progress = lambda *_: None) -> list[TimingRow]:
     """One row per case, seconds (of `clock`) as medians over the repeats.
 
     Columns: strategy, prefix, group, prompt_tokens, micro_rows, micro_tokens, batch, rows, tokens,
@@ -138,7 +138,7 @@ def measure(rig: Rig, shapes: Shapes, progress: Progress = lambda *_: None) -> l
         for group in shapes.groups
         for micro in shapes.micro_rows
     ]
-    found: list[Row] = []
+    found: list[TimingRow] = []
     for place, (group, tokens, micro) in enumerate(grid):
         progress(place, len(grid), f"G = {group}, P = {tokens}, micro-batch {micro or 'whole'}")
         cases = [
@@ -171,10 +171,10 @@ def made_up(
 
 def make_case(
     rig: Rig, name: str, shared: bool, group: int, tokens: int, micro: int, shapes: Shapes
-) -> Case:
+) -> TimedStrategy:
     """A strategy on made-up prompts of at most `tokens` tokens; micro: rows, 0 = the whole."""
     trie, histories, targets = made_up(tokens, shapes.batch, rig.vocabulary, rig.items)
-    job = Job(
+    setup = RLSetup(
         model=rig.model,
         reference=rig.reference,
         vocabulary=rig.vocabulary,
@@ -191,14 +191,14 @@ def make_case(
         shared_prefix=shared,
         kl_weight=shapes.kl_weight,
     )
-    return Case(rig, name, parse_strategy(name), how, job)
+    return TimedStrategy(rig, name, parse_strategy(name), how, setup)
 
 
-def take_turn(case: Case, turn: int) -> None:
+def take_turn(case: TimedStrategy, turn: int) -> None:
     """One step; turn 0 warms up and is not counted."""
-    job, how, device = case.job, case.how, case.rig.device
+    setup, how, device = case.setup, case.how, case.rig.device
     began = clock(device)
-    collected = collect(roller(job, how), case.strategy, turn, {})
+    collected = collect(roller(setup, how), case.strategy, turn, {})
     rolled = clock(device) - began
     case.collected = collected
     if device.type == "cpu":
@@ -212,11 +212,11 @@ def take_turn(case: Case, turn: int) -> None:
         case.updates.append(done - began)
 
 
-def row_of(case: Case) -> Row:
+def row_of(case: TimedStrategy) -> TimingRow:
     """What a case measured, without ratios; see `measure`."""
     assert case.collected is not None
-    how, depth = case.how, case.job.trie.depth
-    rows, cost = tokens_of(case.job, case.strategy, how, case.collected)
+    how, depth = case.how, case.setup.trie.depth
+    rows, cost = tokens_of(case.setup, case.strategy, how, case.collected)
     lengths, widths = token_counts(case.collected.prompts.length, width_of(case))
     flop = update_flops(
         case.rig.model,
@@ -232,7 +232,7 @@ def row_of(case: Case) -> Row:
         "strategy": case.name,
         "prefix": "shared" if how.shared_prefix else "reencoded",
         "group": how.group,
-        "prompt_tokens": int(case.job.prompts.length.max()),
+        "prompt_tokens": int(case.setup.prompts.length.max()),
         "micro_rows": 0 if how.micro_tokens or how.micro_rows == 10**9 else how.micro_rows,
         "micro_tokens": how.micro_tokens,
         "batch": how.batch,
@@ -240,13 +240,13 @@ def row_of(case: Case) -> Row:
         "tokens": cost,
         "update_seconds": seconds,
         "step_seconds": statistics.median(case.rollouts) + seconds,
-        "peak_mib": peak_memory(case.job.model, partial(_update, case)) / 2**20,
+        "peak_mib": peak_memory(case.setup.model, partial(_update, case)) / 2**20,
         "gflop": flop / 1e9,
         "mfu": flop / seconds / case.rig.peak,
     }
 
 
-def related(rows: list[Row], baseline: str) -> list[Row]:
+def related(rows: list[TimingRow], baseline: str) -> list[TimingRow]:
     """The same rows with their ratios to the baseline's, and to the re-encoded ones."""
     for row in rows:
         base = next(r for r in rows if (r["strategy"], r["prefix"]) == (baseline, row["prefix"]))
@@ -261,29 +261,29 @@ def related(rows: list[Row], baseline: str) -> list[Row]:
     return rows
 
 
-def _update(case: Case) -> None:
+def _update(case: TimedStrategy) -> None:
     assert case.collected is not None
-    update(case.job, case.strategy, case.how, case.collected, 0.0)
+    update(case.setup, case.strategy, case.how, case.collected, 0.0)
     case.rig.optimizer.step(RATE, case.how.clip_norm)
 
 
-def width_of(case: Case) -> torch.Tensor:
+def width_of(case: TimedStrategy) -> torch.Tensor:
     """Rows that each prompt of the collected batch sends through the actor, `[B]`."""
     assert case.collected is not None
     return _width(case.strategy, case.collected)
 
 
-def _width(strategy: Strategy, collected: Collected) -> torch.Tensor:
+def _width(strategy: Strategy, collected: RolloutPhase) -> torch.Tensor:
     signal, extra = collected.signal, int(strategy.learns_from_target)
     none = torch.zeros_like(collected.prompts.length)
     return (signal.rows.sum(-1) if signal is not None else none) + extra
 
 
 def tokens_of(
-    job: Job, strategy: Strategy, how: RLTraining, collected: Collected
+    setup: RLSetup, strategy: Strategy, how: RLTraining, collected: RolloutPhase
 ) -> tuple[int, int]:
     """Rows, and tokens of the actor's forward pass, of one collected batch."""
-    length, width, depth = collected.prompts.length, _width(strategy, collected), job.trie.depth
+    length, width, depth = collected.prompts.length, _width(strategy, collected), setup.trie.depth
     used = width > 0
     if how.shared_prefix:
         tokens = (length + (depth - 1) * width)[used]

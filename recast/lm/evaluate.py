@@ -29,7 +29,7 @@ from recast.lm.prefix import CausalLM, head, hidden_states, last_state
 from recast.lm.seeds import generator, uniforms
 from recast.lm.sft import target_logps
 from recast.lm.trie import Codes, Trie
-from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.lm.vocabulary import PromptTokens, Vocabulary
 from recast.metrics import best_temperatures, pass_curve
 
 BEAMS = 50
@@ -52,7 +52,7 @@ class EvaluationSet:
     tables of metrics are), users; more `[n, M - 1]`: further right items, -1 for none, where some
     prompt has several."""
 
-    prompts: Prompts
+    prompts: PromptTokens
     item: Tensor
     codes: Tensor
     slices: Mapping[str, Tensor]
@@ -250,7 +250,7 @@ def coverage(items: Tensor, catalogue: int, k: int = 10) -> float:
 
 @torch.no_grad()
 def free_sample_is_invalid(
-    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts, counter: int
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: PromptTokens, counter: int
 ) -> Tensor:
     """Whether one unconstrained sample of L tokens is not an item, bool `[B]`."""
     tokens = vocabulary.table(prompts.ids.device)
@@ -276,7 +276,7 @@ def free_sample_is_invalid(
 
 @torch.no_grad()
 def entropy_curve(
-    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts, chunk: int = 16
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: PromptTokens, chunk: int = 16
 ) -> Callable[[float], float]:
     """Mean entropy (nats) of the policy over prompts as a function of temperature: exact for up to
     `ENUMERATED` items, an unbiased estimate from the same draws at every temperature beyond."""
@@ -296,7 +296,7 @@ def entropy_curve(
 
 
 def _sampled_entropy(
-    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts, chunk: int
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: PromptTokens, chunk: int
 ) -> Callable[[float], float]:
     shape = (len(prompts), ENTROPY_ROLLOUTS, trie.depth)
     draws = uniforms(0, "entropy curve", 0, shape).to(prompts.ids.device)

@@ -24,7 +24,11 @@ def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> N
     moments (with float32 copies below float32); with LoRA the weights alone. A hub name is not
     checked beforehand, and activations are not counted.
     """
-    weights = parameters_of(folder)
+    check_room(str(folder), parameters_of(folder), placement, lora=lora)
+
+
+def check_room(what: str, weights: int, placement: Placement, *, lora: bool = False) -> None:
+    """`check_memory` for a model of so many weights, named `what` in the message."""
     size = torch.empty((), dtype=placement.dtype).element_size()
     # Gradient and weight in the type itself; two moments, and a copy where the type is narrow.
     each = size if lora else 2 * size + 8 + (4 if size < 4 else 0)
@@ -36,10 +40,10 @@ def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> N
         ways.insert(0, "--lora")
     if size > 2:
         ways.insert(0, "--dtype bfloat16")
-    what = "weights" if lora else "weights, gradient and Adam"
+    held = "weights" if lora else "weights, gradient and Adam"
     raise LMError(
-        f"{folder}: too little memory: {weights / 1e9:.2f} billion parameters need "
-        f"{need / 2**30:.1f} GiB for {what} in {str(placement.dtype).removeprefix('torch.')}, "
+        f"{what}: too little memory: {weights / 1e9:.2f} billion parameters need "
+        f"{need / 2**30:.1f} GiB for {held} in {str(placement.dtype).removeprefix('torch.')}, "
         f"{placement.device} has {have / 2**30:.1f} GiB; use {', '.join(ways[:-1])}"
         f"{' or ' if ways[:-1] else ''}{ways[-1]}"
     )
@@ -48,18 +52,36 @@ def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> N
 def parameters_of(folder: Path) -> int:
     """Weights in a folder's safetensors files, by their headers; 0 for none. Raises LMError for a
     file that is damaged."""
-    total = 0
+    return sum(math.prod(shape) for shape in _shapes(folder).values())
+
+
+def embedding_rows(folder: Path) -> dict[str, int]:
+    """Rows of the embeddings, input and output, that a folder of adapters brings in full; 0 where
+    it brings none. Raises LMError for a file that is damaged."""
+    found = {"input": 0, "output": 0}
+    for name, shape in _shapes(folder).items():
+        for side, ends in (("input", ("embed_tokens", "wte")), ("output", ("lm_head",))):
+            if name.endswith(tuple(f"{end}.weight" for end in ends)) and len(shape) == 2:
+                found[side] = shape[0]
+    return found
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    """Shapes of the tensors in a folder's safetensors files, by their headers."""
+    found: dict[str, list[int]] = {}
     for path in folder.glob("*.safetensors") if folder.is_dir() else ():
         try:
             with path.open("rb") as handle:
                 (length,) = struct.unpack("<Q", handle.read(8))
                 listed = json.loads(handle.read(min(length, 100_000_000)))
-            total += sum(
-                math.prod(value["shape"]) for n, value in listed.items() if n != "__metadata__"
-            )
-        except (OSError, ValueError, KeyError, TypeError, struct.error):
+            found |= {
+                f"{path.name} {name}": [int(size) for size in value["shape"]]
+                for name, value in listed.items()
+                if name != "__metadata__"
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
             raise LMError(f"{path}: damaged, its header is unreadable") from None
-    return total
+    return found
 
 
 def available(device: torch.device) -> int:

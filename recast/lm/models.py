@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from recast.lm.device import CPU, Placement
 from recast.lm.extra import LMError, require
+from recast.lm.memory import check_room
 from recast.lm.prefix import CausalLM, head, hidden_states, prompt_mask
 from recast.lm.vocabulary import Vocabulary
 
@@ -27,10 +29,19 @@ def build_small(
 ) -> CausalLM:
     """A freshly initialised small model; the same seed gives the same weights on every device.
 
-    Raises LMError without transformers.
+    Raises LMError without transformers, for a width that its heads cannot share, and for a model
+    that does not fit into the memory.
     """
     transformers = require("transformers")
+    if shape.width % (2 * shape.heads):
+        raise LMError(
+            f"width {shape.width}: expected a multiple of {2 * shape.heads}, for {shape.heads} "
+            "attention heads"
+        )
     size = 1 + max(token for level in vocabulary.tokens for token in level)
+    layer = 4 * shape.width * shape.width + 3 * shape.width * shape.hidden
+    name = f"a model of {shape.layers} layers and width {shape.width}"
+    check_room(name, size * shape.width + shape.layers * layer, placement)
     config = transformers.Qwen3Config(
         vocab_size=size,
         hidden_size=shape.width,
@@ -78,11 +89,15 @@ def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalL
     tokens = sorted({token for level in vocabulary.tokens for token in level})
     # Tied embeddings share the rows; an output layer of its own needs them too.
     tied = getattr(model.config, "tie_word_embeddings", False)
-    places = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
+    names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
+    layers = [model.get_input_embeddings(), *([] if tied else [model.get_output_embeddings()])]
+    places = [names[id(layer)] for layer in layers]
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
         lora_dropout=0.0,
+        # GPT-2 keeps its weights transposed.
+        fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
         target_modules="all-linear",
         trainable_token_indices=dict.fromkeys(places, tokens),
         task_type="CAUSAL_LM",
@@ -106,16 +121,29 @@ def check_head(model: CausalLM) -> None:
             same = torch.allclose(head(model, states), model(input_ids=ids).logits, atol=1e-4)
     except (AttributeError, TypeError) as problem:
         raise LMError(
-            f"{type(model).__name__}: not a decoder with a `model` and an output embedding "
-            f"({problem}); Llama, Qwen and Mistral architectures work"
+            f"{type(model).__name__}: not a decoder with an output embedding ({problem}); Llama, "
+            "Qwen, Mistral, Gemma and GPT-2 architectures work"
         ) from None
     finally:
         model.train(was_training)
     if not same:
         raise LMError(
             f"{type(model).__name__} changes its logits after the output embedding, which this "
-            "engine does not reproduce; Llama, Qwen and Mistral architectures work"
+            "engine does not reproduce; Llama, Qwen, Mistral, Gemma and GPT-2 architectures work"
         )
+
+
+def context(config: Any) -> int | None:
+    """Tokens that every layer of a model attends to: its positions, or the window of layers that
+    look no further; None where its configuration does not say."""
+    inner = getattr(config, "text_config", None) or config
+    found = [getattr(inner, "max_position_embeddings", None)]
+    layers = getattr(inner, "layer_types", None)
+    slides = "sliding_attention" in layers if layers else True
+    if slides and getattr(inner, "use_sliding_window", True):
+        found.append(getattr(inner, "sliding_window", None))
+    sizes = [size for size in found if isinstance(size, int) and size > 0]
+    return min(sizes, default=None)
 
 
 def zero_dropout(model: CausalLM) -> None:

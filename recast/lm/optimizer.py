@@ -13,7 +13,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
-class Adam:
+class AdamW:
     """AdamW over named parameters; matrices decay, vectors do not.
 
     Parameters below float32 are trained through float32 master copies, and clipped there: their own

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from recast.lm.trie import Trie
-from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.lm.vocabulary import PromptTokens, Vocabulary
 
 CausalLM = Any
 """A transformers causal LM (with or without PEFT adapters); untyped because it is optional."""
@@ -44,7 +44,7 @@ def hidden_states(
     if mask is not None:
         bias = torch.zeros(mask.shape, dtype=inner.dtype, device=mask.device)
         bias = bias.masked_fill(~mask, torch.finfo(inner.dtype).min)
-    out = inner.model(
+    out = inner.base_model(
         input_ids=ids,
         position_ids=position,
         attention_mask=bias,
@@ -139,7 +139,7 @@ def chosen_logp(
 def packed_logp(
     model: CausalLM,
     vocabulary: Vocabulary,
-    prompts: Prompts,
+    prompts: PromptTokens,
     codes: Tensor,
     trie: Trie | None = None,
     temperature: float = 1.0,
@@ -154,7 +154,7 @@ def packed_logp(
 def path_codes(
     model: CausalLM,
     vocabulary: Vocabulary,
-    prompts: Prompts,
+    prompts: PromptTokens,
     codes: Tensor,
     trie: Trie,
     temperature: float = 1.0,
@@ -174,7 +174,7 @@ def path_codes(
 
 
 def packed_states(
-    model: CausalLM, vocabulary: Vocabulary, prompts: Prompts, codes: Tensor
+    model: CausalLM, vocabulary: Vocabulary, prompts: PromptTokens, codes: Tensor
 ) -> list[Tensor]:
     """The states that predict each code of the paths `[B, U, L]`, per level: `[B, 1, d]` for the
     first, which the rows of a prompt share, then `[B, U, d]`."""
@@ -204,7 +204,7 @@ def packed_states(
 def reencoded_logp(
     model: CausalLM,
     vocabulary: Vocabulary,
-    prompts: Prompts,
+    prompts: PromptTokens,
     codes: Tensor,
     trie: Trie | None = None,
     temperature: float = 1.0,

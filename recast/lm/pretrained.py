@@ -9,6 +9,9 @@ likelihood of old tokens is compared before and after.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,11 @@ from recast.lm.checkpoint import Checkpoint
 from recast.lm.dataset import LMData
 from recast.lm.device import CPU, Placement
 from recast.lm.extra import LMError, require
-from recast.lm.memory import check_memory
-from recast.lm.models import check_head, placed, zero_dropout
+from recast.lm.memory import check_memory, embedding_rows
+from recast.lm.models import check_head, context, placed, zero_dropout
 from recast.lm.prefix import CausalLM
 from recast.lm.spelling import Spelling, find_spelling, plain
-from recast.lm.vocabulary import PLAIN, Wording, tokenizer_vocabulary
+from recast.lm.vocabulary import PLAIN, Vocabulary, Wording, tokenizer_vocabulary
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -36,12 +39,16 @@ TOKENIZER_FILES = (
     "tekken.json",
     "*.tiktoken",
 )
+ADAPTERS = "adapter_config.json"
+SAMPLES = ("The user bought, oldest first: ", "\nNext item: ", "### User Input: \n3 x 4")
+"""Texts by which two readings of one tokenizer are told apart."""
+_BROKEN = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError, RuntimeError)
 SPARE_ROWS = 1024
 """Rows of an embedding without a token that are no surprise: tables are padded to round sizes."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class ModelReading:
     """How to read a model that this project did not write. add_tokens: give it the codes that it
     lacks; gguf: a GGUF file inside the folder, which transformers converts; lora: adapters alone
     will be trained, so weights need no gradient or moments (counted by the memory check)."""
@@ -53,11 +60,11 @@ class Reading:
     lora: bool = False
 
 
-AS_IT_IS = Reading()
+AS_IT_IS = ModelReading()
 
 
 def open_model(
-    name: str, data: LMData, placement: Placement = CPU, how: Reading = AS_IT_IS
+    name: str, data: LMData, placement: Placement = CPU, how: ModelReading = AS_IT_IS
 ) -> Checkpoint:
     """The model of a folder or hub name, ready for this catalogue; in eval mode.
 
@@ -79,6 +86,7 @@ def open_model(
         spelling = plain(data.depth)
         add_codes(model, tokenizer, spelling, data.codebook)
     vocabulary = tokenizer_vocabulary(tokenizer, spelling, data.codebook, how.wording)
+    _check_context(name, model, vocabulary, data)
     check_head(model)
     model = placed(model, placement).eval()
     note = {"base": name, "spelling": spelling.described()}
@@ -98,7 +106,9 @@ def identity(name: str) -> dict[str, str]:
         found = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
         if not found:
             raise LMError(f"{name}: no *.safetensors file here")
-        return {path.name: _digest(path) for path in found}
+        own = {path.name: _digest(path) for path in found}
+        base = adapted(folder)
+        return own if base is None else {f"base {n}": d for n, d in identity(base).items()} | own
     config = _config(name, trust_remote_code=False)
     return {name: str(getattr(config, "_commit_hash", None) or "unknown commit")}
 
@@ -145,13 +155,16 @@ def _likelihood(model: CausalLM, rows: int) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def _load(name: str, placement: Placement, how: Reading) -> tuple[CausalLM, Any]:
+def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM, Any]:
     transformers = require("transformers")
     folder = Path(name)
     if folder.is_dir() and how.gguf is None:
         if not list(folder.glob("*.safetensors")):
             raise LMError(f"{name}: no *.safetensors file here; other formats are not read")
-        if not any(list(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+        base = adapted(folder)
+        if base is not None:
+            return _load_adapters(folder, base, placement, how)
+        if not _has_tokenizer(folder):
             raise LMError(
                 f"{name}: no tokenizer here (tokenizer.json or the like), so nothing says which "
                 "row a token means; copy its files from the model that this was trained from"
@@ -161,16 +174,17 @@ def _load(name: str, placement: Placement, how: Reading) -> tuple[CausalLM, Any]
     known: dict[str, Any] = {"trust_remote_code": how.trust_remote_code}
     if how.gguf:
         extra, known = {}, {**known, "gguf_file": how.gguf}
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **known)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=placement.dtype, **known, **extra
+    with _loading(name):
+        tokenizer = _tokenizer(name, known)
+        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=placement.dtype, output_loading_info=True, **known, **extra
         )
-    except MemoryError:
-        raise LMError(f"{name}: too little memory to load this model; take a smaller one") from None
-    except (OSError, ValueError, ImportError, KeyError) as problem:
-        reason = " ".join(str(problem).split())[:300]
-        raise LMError(f"{name}: cannot load a causal LM: {reason}") from None
+    lacking = sorted(found["missing_keys"])
+    if lacking:
+        raise LMError(
+            f"{name}: its files lack {len(lacking)} weights that config.json asks for, such as "
+            f"{lacking[0]}, which would be random"
+        )
     if how.gguf:
         # The converted weights are plain tensors; what says otherwise forbids saving them.
         model.hf_quantizer, model.is_quantized = None, False
@@ -178,6 +192,105 @@ def _load(name: str, placement: Placement, how: Reading) -> tuple[CausalLM, Any]
             del model.config.quantization_config
     zero_dropout(model)
     return model.eval(), tokenizer
+
+
+def adapted(folder: Path) -> str | None:
+    """The folder or hub name of the model that a folder's LoRA adapters belong to; None for a
+    folder that holds none. Raises LMError for adapters that do not name it."""
+    path = folder / ADAPTERS
+    if not path.is_file():
+        return None
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        named = None
+    if not isinstance(named, str) or not named:
+        raise LMError(f"{path}: expected the adapters of a model, base_model_name_or_path")
+    if Path(named).resolve() == folder.resolve():
+        raise LMError(f"{path}: base_model_name_or_path is the folder of the adapters itself")
+    return named
+
+
+def _load_adapters(
+    folder: Path, base: str, placement: Placement, how: ModelReading
+) -> tuple[CausalLM, Any]:
+    """The model that adapters belong to with them merged in, and the tokenizer beside them, or the
+    model's where there is none."""
+    peft = require("peft")
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise LMError(f"{folder}: holds adapters of {base}, which is not here")
+    if adapted(Path(base)) is not None:
+        raise LMError(f"{folder}: its base {base} holds adapters too; merge those first")
+    model, tokenizer = _load(base, placement, how)
+    with _loading(str(folder)):
+        if _has_tokenizer(folder):
+            tokenizer = _tokenizer(str(folder), {"trust_remote_code": how.trust_remote_code})
+        rows = embedding_rows(folder)
+        if rows["input"] and rows["input"] != model.get_input_embeddings().weight.shape[0]:
+            if rows["output"] != rows["input"] and not model.config.tie_word_embeddings:
+                raise LMError(
+                    f"{folder}: brings {rows['input']} rows of the embedding and no output layer "
+                    "for them; merge the adapters into their model where they were trained"
+                )
+            model.resize_token_embeddings(rows["input"])
+        model = peft.PeftModel.from_pretrained(model, folder).merge_and_unload()
+    return model.requires_grad_(True).eval(), tokenizer
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(list(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
+
+
+def _tokenizer(name: str, known: dict[str, Any]) -> Any:
+    """The tokenizer as its tokenizer.json has it.
+
+    The class that a model's type stands for may build another one from the same words; where the
+    two differ, the file counts.
+    """
+    transformers = require("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **known)
+    if not (Path(name) / "tokenizer.json").is_file():
+        return tokenizer
+    written = transformers.PreTrainedTokenizerFast.from_pretrained(name)
+    same = tokenizer.get_vocab() == written.get_vocab() and all(
+        tokenizer.encode(text, add_special_tokens=False)
+        == written.encode(text, add_special_tokens=False)
+        for text in SAMPLES
+    )
+    return tokenizer if same else written
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turn what libraries raise for a folder that they cannot load into one line."""
+    damage = require("safetensors").SafetensorError
+    try:
+        yield
+    except MemoryError:
+        raise LMError(f"{name}: too little memory to load this model; take a smaller one") from None
+    except LMError:
+        raise
+    except (*_BROKEN, damage) as problem:
+        reason = " ".join(str(problem).split())[:300]
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other shapes than config.json says"
+        raise LMError(f"{name}: cannot load a causal LM: {reason}") from None
+
+
+def _check_context(name: str, model: CausalLM, vocabulary: Vocabulary, data: LMData) -> None:
+    """Raise LMError where a prompt and its item are longer than what the model attends to."""
+    rows = (data.sft, data.learning, data.tuning, data.test)
+    longest = max((len(row.history) for split in rows for row in split), default=0)
+    around = (vocabulary.opening, vocabulary.closing, vocabulary.between)
+    item = vocabulary.depth + sum(map(len, around))
+    need = len(vocabulary.before) + len(vocabulary.after) + vocabulary.depth
+    need += item * min(longest, vocabulary.recent)
+    have = context(model.config)
+    if have is not None and need > have:
+        raise LMError(
+            f"{name}: prompts of up to {need} tokens, and the model attends to {have}; lower "
+            "--recent or shorten --prompt"
+        )
 
 
 def _check_tokenizer(name: str, tokenizer: Any, rows: int) -> None:

@@ -12,16 +12,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recast.items import Interaction
 from recast.lm import checkpoint
 from recast.lm.decode import beams
 from recast.lm.extra import LMError
-from recast.lm.optimizer import Adam, trainable
+from recast.lm.optimizer import AdamW, trainable
 from recast.lm.prefix import (
     CausalLM,
     chosen_logp,
@@ -32,7 +32,7 @@ from recast.lm.prefix import (
 )
 from recast.lm.seeds import batch_indices
 from recast.lm.trie import Trie
-from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.lm.vocabulary import PromptTokens, Vocabulary
 
 Progress = Callable[[int, int, str], None]
 StopOn = Literal["ndcg_at_10", "nll"]
@@ -59,7 +59,7 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FineTuned:
     """history: one entry per epoch (epoch, train_loss, nll, ndcg_at_10). best: the epoch kept."""
 
     history: tuple[dict[str, float], ...]
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def sequence_loss(
-    model: CausalLM, vocabulary: Vocabulary, prompts: Prompts, target: Tensor, history: bool
+    model: CausalLM, vocabulary: Vocabulary, prompts: PromptTokens, target: Tensor, history: bool
 ) -> Tensor:
     """Mean cross-entropy of the codes, in nats; target `[B, L]` codes."""
     depth = target.shape[-1]
@@ -84,7 +84,7 @@ def sequence_loss(
     return torch.nn.functional.cross_entropy(logits, ids[:, 1:][counted])
 
 
-def _counted(vocabulary: Vocabulary, prompts: Prompts, depth: int, history: bool) -> Tensor:
+def _counted(vocabulary: Vocabulary, prompts: PromptTokens, depth: int, history: bool) -> Tensor:
     """Positions whose next token the loss counts, bool `[B, P + L]`."""
     place = torch.arange(prompts.ids.shape[1] + depth, device=prompts.ids.device)
     # Position p predicts token p + 1; a history code counts when it follows the opening tokens.
@@ -101,7 +101,7 @@ def target_logp(
     model: CausalLM,
     vocabulary: Vocabulary,
     trie: Trie,
-    prompts: Prompts,
+    prompts: PromptTokens,
     target: Tensor,
     chunk: int = 256,
     temperature: float = 1.0,
@@ -115,7 +115,7 @@ def target_logps(
     model: CausalLM,
     vocabulary: Vocabulary,
     trie: Trie,
-    prompts: Prompts,
+    prompts: PromptTokens,
     target: Tensor,
     temperatures: Sequence[float],
     chunk: int = 256,
@@ -145,7 +145,7 @@ def fine_tune(
     folder: Path,
     fingerprint: str,
     progress: Progress = lambda *_: None,
-) -> Outcome:
+) -> FineTuned:
     """Train `model` in place to its best epoch.
 
     After each epoch `folder/progress` holds what a resumed call needs: the same command continues
@@ -160,24 +160,11 @@ def fine_tune(
     batch = min(how.batch, len(prompts))
     per_epoch = len(prompts) // batch
     named = trainable(model)
-    optimizer = Adam(named, how.lr, weight_decay=how.weight_decay)
+    optimizer = AdamW(named, how.lr, weight_decay=how.weight_decay)
     best = {name: value.detach().clone() for name, value in named.items()}
-    history: list[dict[str, float]] = []
     settings = {name: value for name, value in asdict(how).items() if name != "micro_rows"}
     wanted = {"how": settings, "rows": len(rows), "catalogue": fingerprint}
-    saved = checkpoint.load_state(folder / "progress")
-    if saved is not None:
-        state, meta = saved
-        if meta["wanted"] != wanted:
-            raise LMError(
-                f"{folder}: an unfinished run with other settings lives here; finish it with its "
-                "own settings, delete the folder, or choose another --out"
-            )
-        history = list(meta["history"])
-        optimizer.load(state)
-        for name in named:
-            named[name].data.copy_(state[f"now.{name}"])
-            best[name].copy_(state[f"best.{name}"])
+    history = _resumed(folder, wanted, optimizer, named, best)
     while not _finished(history, how):
         epoch = len(history)
         model.train()
@@ -215,11 +202,38 @@ def fine_tune(
     for name, value in named.items():
         value.data.copy_(best[name])
     model.eval()
-    return Outcome(tuple(history), _best(history, how))
+    return FineTuned(tuple(history), _best(history, how))
+
+
+def _resumed(
+    folder: Path,
+    wanted: dict[str, Any],
+    optimizer: AdamW,
+    named: dict[str, nn.Parameter],
+    best: dict[str, Tensor],
+) -> list[dict[str, float]]:
+    """Put back what `folder/progress` holds, in place; the epochs that are done, none without it.
+
+    Raises LMError for the progress of another configuration.
+    """
+    saved = checkpoint.load_state(folder / "progress")
+    if saved is None:
+        return []
+    state, meta = saved
+    if meta["wanted"] != wanted:
+        raise LMError(
+            f"{folder}: an unfinished run with other settings lives here; finish it with its "
+            "own settings, delete the folder, or choose another --out"
+        )
+    optimizer.load(state)
+    for name in named:
+        named[name].data.copy_(state[f"now.{name}"])
+        best[name].copy_(state[f"best.{name}"])
+    return list(meta["history"])
 
 
 def _gradient(
-    model: CausalLM, vocabulary: Vocabulary, prompts: Prompts, target: Tensor, how: Tuning
+    model: CausalLM, vocabulary: Vocabulary, prompts: PromptTokens, target: Tensor, how: Tuning
 ) -> float:
     """Add the gradient of one batch's loss, in micro-batches; returns the loss."""
     total, counts = 0.0, _counted(vocabulary, prompts, target.shape[-1], how.history_loss).sum(-1)
@@ -245,7 +259,7 @@ def _finished(history: list[dict[str, float]], how: Tuning) -> bool:
 
 
 def _ndcg(
-    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: Prompts, target: Tensor
+    model: CausalLM, vocabulary: Vocabulary, trie: Trie, prompts: PromptTokens, target: Tensor
 ) -> float:
     wanted = trie.walk(target)[2].unsqueeze(-1)
     gains = []

@@ -19,7 +19,7 @@ from recast.lm.decode import beams, sample
 from recast.lm.prefix import CausalLM
 from recast.lm.seeds import batch_indices, uniforms
 from recast.lm.trie import Trie
-from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.lm.vocabulary import PromptTokens, Vocabulary
 from recast.signal import Signal, build_signal
 from recast.stage import MOST_ROUNDS, State
 from recast.stages.gate import Visit
@@ -46,14 +46,14 @@ GIVEN = frozenset(
 
 
 @dataclass(frozen=True)
-class Roller:
+class RolloutSource:
     """Where rollouts come from: the policy, its trie, the RL prompts and their targets `[n, L]`;
-    similarity, more: as in `Job`."""
+    similarity, more: as in `RLSetup`."""
 
     model: CausalLM
     vocabulary: Vocabulary
     trie: Trie
-    prompts: Prompts
+    prompts: PromptTokens
     target: Tensor
     batch: int
     group: int
@@ -90,12 +90,12 @@ class Roller:
 
 
 @dataclass(frozen=True)
-class Collected:
+class RolloutPhase:
     """One rollout phase. prompts and target `[B, L]` of the batch; signal and codes `[B, W, L]`
     (anchors written in), None without rollouts; rollouts sampled; prompts that were skipped; state
     for the next phase; right `[B, M, L]`: every right item, the first fills up."""
 
-    prompts: Prompts
+    prompts: PromptTokens
     target: Tensor
     signal: Signal | None = None
     codes: Tensor | None = None
@@ -120,7 +120,7 @@ def why_not(strategy: Strategy, search: Search = "sample", group: int | None = N
     return reason
 
 
-def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Collected:
+def collect(roller: RolloutSource, strategy: Strategy, step: int, state: State) -> RolloutPhase:
     """Roll out, judge, repair and credit the prompts of one step."""
     total, device = len(roller.prompts), roller.target.device
     index = batch_indices(roller.seed, "prompts", step, roller.batch, total).to(device)
@@ -133,7 +133,7 @@ def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Coll
         visit = replace(visit, prompt=index, draw=draw[keep])
     prompts, target = roller.prompts[index], roller.aim(index, step)
     if not strategy.needs_rollouts or not len(index):
-        return Collected(prompts, target, skipped=skipped, state=state)
+        return RolloutPhase(prompts, target, skipped=skipped, state=state)
     first = groups, codes = roll_out(roller, strategy, index, step)
     rollouts = int(groups.valid.sum())
     if strategy.samples_again:
@@ -149,7 +149,7 @@ def collect(roller: Roller, strategy: Strategy, step: int, state: State) -> Coll
         gate = strategy.stage("gate")
         state = {**state, **gate.carry(visit, first[0], everyone, state=state)}
     right = roller.right(index)
-    return Collected(prompts, target, signal, codes, rollouts, skipped, state, right)
+    return RolloutPhase(prompts, target, signal, codes, rollouts, skipped, state, right)
 
 
 def learn_from(
@@ -175,7 +175,7 @@ def learn_from(
 
 
 def roll_out(
-    roller: Roller,
+    roller: RolloutSource,
     strategy: Strategy,
     index: Tensor,
     step: int,
@@ -248,7 +248,7 @@ def take(signal: Signal, index: Tensor) -> Signal:
 
 
 def _sampled_again(
-    roller: Roller,
+    roller: RolloutSource,
     strategy: Strategy,
     step: int,
     index: Tensor,
@@ -287,7 +287,7 @@ def _sampled_again(
 
 
 def _refilled(
-    roller: Roller,
+    roller: RolloutSource,
     strategy: Strategy,
     step: int,
     index: Tensor,

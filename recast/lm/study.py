@@ -31,10 +31,10 @@ from recast.lm.evaluate import (
     tuned_temperatures,
 )
 from recast.lm.memory import peak_memory
-from recast.lm.optimizer import Adam, trainable
+from recast.lm.optimizer import AdamW, trainable
 from recast.lm.signal import collect, why_not
 from recast.lm.trainer import memory_of, roller, train_step
-from recast.lm.update import Job, RLTraining, update
+from recast.lm.update import RLSetup, RLTraining, update
 from recast.metrics import pass_curve
 from recast.strategy import Strategy
 
@@ -85,13 +85,13 @@ class Stop:
 
 
 def run(
-    job: Job,
+    setup: RLSetup,
     strategy: Strategy,
     how: RLTraining,
     stops: Sequence[int],
     iterate: Iterate = "last",
 ) -> Iterator[Stop]:
-    """Train `job.model` in place to the last stop, yielding at each.
+    """Train `setup.model` in place to the last stop, yielding at each.
 
     iterate "mean": while a stop at step s is yielded, the model holds the mean of its weights after
     the steps s // 2 + 1 to s; training goes on from those of step s. Schedules run over
@@ -101,13 +101,13 @@ def run(
     reason = why_not(strategy, how.search, how.group)
     if reason:
         raise ValueError(reason)
-    named = trainable(job.model)
-    optimizer = Adam(named, how.lr)
-    memory = memory_of(job, strategy)
+    named = trainable(setup.model)
+    optimizer = AdamW(named, how.lr)
+    memory = memory_of(setup, strategy)
     ledger, tally = CostLedger(), list[dict[str, float]]()
     mean = _WindowMean(named, stops) if iterate == "mean" else None
     for step in range(max(stops)):
-        spent, counted, memory = train_step(job, strategy, how, optimizer, step, memory)
+        spent, counted, memory = train_step(setup, strategy, how, optimizer, step, memory)
         ledger = ledger.plus(spent)
         tally.append(counted)
         if mean is not None:
@@ -152,7 +152,7 @@ class _WindowMean:
 
 @torch.no_grad()
 def measure(
-    job: Job,
+    setup: RLSetup,
     data: EvaluationSet,
     group: int,
     matched: float = 1.0,
@@ -164,13 +164,13 @@ def measure(
     `WIDTH` beams, so ranks beyond them are misses.
 
     matched: temperature of `pass_at_1_matched`, NaN = nowhere; best: temperatures of C(k), None =
-    chosen on the job's tuning users; report: add pass_at_1_t.. and
+    chosen on the setup's tuning users; report: add pass_at_1_t.. and
     pass_at_32_t.. at `TEMPERATURES`.
     """
-    job.model.eval()
-    model, vocabulary, trie = job.model, job.vocabulary, job.trie
+    setup.model.eval()
+    model, vocabulary, trie = setup.model, setup.vocabulary, setup.trie
     if best is None:
-        best = tuned_temperatures(model, vocabulary, trie, job.evaluation["validation"])
+        best = tuned_temperatures(model, vocabulary, trie, setup.evaluation["validation"])
     temperatures = (1.0, matched, *best, *(TEMPERATURES if report else ()))
     # Prompts of like length together: less padding, the same numbers.
     order = torch.argsort(data.prompts.length, stable=True)
@@ -201,11 +201,11 @@ def temperature_name(temperature: float) -> str:
     return f"t{round(100 * temperature):03d}"
 
 
-def policy_entropy(job: Job, wanted: float | None = None) -> tuple[float, float]:
+def policy_entropy(setup: RLSetup, wanted: float | None = None) -> tuple[float, float]:
     """Entropy in nats on `MATCHING` tuning prompts (all items enumerated), and the temperature at
     which it is `wanted` (1 without one)."""
-    prompts = job.evaluation["validation"].prompts[:MATCHING]
-    curve = entropy_curve(job.model, job.vocabulary, job.trie, prompts)
+    prompts = setup.evaluation["validation"].prompts[:MATCHING]
+    curve = entropy_curve(setup.model, setup.vocabulary, setup.trie, prompts)
     return curve(1.0), 1.0 if wanted is None else matched_temperature(curve, wanted)
 
 
@@ -236,18 +236,18 @@ class Cost:
     peak_mib: float
 
 
-def cost(job: Job, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cost:
-    """Measure steps of a strategy without keeping them: `job.model` ends as it began."""
-    kept = {name: value.detach().clone() for name, value in job.model.named_parameters()}
-    optimizer = Adam(trainable(job.model), how.lr)
+def cost(setup: RLSetup, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cost:
+    """Measure steps of a strategy without keeping them: `setup.model` ends as it began."""
+    kept = {name: value.detach().clone() for name, value in setup.model.named_parameters()}
+    optimizer = AdamW(trainable(setup.model), how.lr)
     how = replace(how, lr=0.0, skip_idle=False)
-    memory, device = memory_of(job, strategy), job.target.device
+    memory, device = memory_of(setup, strategy), setup.target.device
     updates, steps = [], []
     for turn in range(repeats + 1):
         began = clock(device)
-        collected = collect(roller(job, how), strategy, turn, memory)
+        collected = collect(roller(setup, how), strategy, turn, memory)
         rolled = clock(device)
-        update(job, strategy, how, collected, 0.0)
+        update(setup, strategy, how, collected, 0.0)
         optimizer.step(how.lr, how.clip_norm)
         done = clock(device)
         if turn:
@@ -255,11 +255,11 @@ def cost(job: Job, strategy: Strategy, how: RLTraining, repeats: int = 3) -> Cos
             steps.append(done - began)
 
     def again() -> None:
-        update(job, strategy, how, collected, 0.0)
+        update(setup, strategy, how, collected, 0.0)
         optimizer.step(how.lr, how.clip_norm)
 
-    rows, tokens = tokens_of(job, strategy, how, collected)
-    peak = peak_memory(job.model, again) / 2**20
-    for name, value in job.model.named_parameters():
+    rows, tokens = tokens_of(setup, strategy, how, collected)
+    peak = peak_memory(setup.model, again) / 2**20
+    for name, value in setup.model.named_parameters():
         value.data.copy_(kept[name])
     return Cost(statistics.median(updates), statistics.median(steps), rows, tokens, peak)

@@ -31,15 +31,15 @@ from recast.lm.evaluate import (
     tuned_temperatures,
 )
 from recast.lm.extra import LMError
-from recast.lm.optimizer import Adam, trainable
-from recast.lm.signal import Collected, Roller, collect, why_not
-from recast.lm.update import Diverged, Job, RLTraining, account, update
+from recast.lm.optimizer import AdamW, trainable
+from recast.lm.signal import RolloutPhase, RolloutSource, collect, why_not
+from recast.lm.update import Diverged, RLSetup, RLTraining, account, update
 from recast.stage import State
 from recast.strategy import Strategy
 
 Progress = Callable[[int, int, str], None]
-Record = Callable[[int, Collected], None]
-Log = Callable[[int, Mapping[str, float]], None]
+OnPhase = Callable[[int, RolloutPhase], None]
+OnMetrics = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass
@@ -53,15 +53,15 @@ class _State:
 
 
 def train(
-    job: Job,
+    setup: RLSetup,
     strategy: Strategy,
     how: RLTraining,
     folder: Path | None = None,
     progress: Progress = lambda *_: None,
-    record: Record = lambda *_: None,
-    log: Log = lambda *_: None,
+    record: OnPhase = lambda *_: None,
+    log: OnMetrics = lambda *_: None,
 ) -> tuple[dict[str, Any], ...]:
-    """Train `job.model` in place; the rows of a `RunRecord`, one per (evaluation, split, slice).
+    """Train `setup.model` in place; the rows of a `RunRecord`, one per (evaluation, split, slice).
 
     folder: where the state after each evaluation is kept, so that a killed run continues; None
     keeps none. record: gets each step, from 1, and what was rolled out in it. log: gets (step,
@@ -69,27 +69,27 @@ def train(
     strategy that needs what this path cannot give, and `Diverged` when loss or gradient is not
     finite (what was saved stays).
     """
-    if how.batch > len(job.prompts):
-        raise LMError(f"--batch: {how.batch} prompts asked for, the data has {len(job.prompts)}")
+    if how.batch > len(setup.prompts):
+        raise LMError(f"--batch: {how.batch} prompts asked for, the data has {len(setup.prompts)}")
     reason = why_not(strategy, how.search, how.group)
     if reason:
         raise LMError(reason)
-    named = trainable(job.model)
-    optimizer = Adam(named, how.lr)
+    named = trainable(setup.model)
+    optimizer = AdamW(named, how.lr)
     # How a batch is cut into micro-batches is no result: a cut run may go on with another.
     settings = {k: v for k, v in how.settings().items() if k not in ("micro_rows", "micro_tokens")}
     wanted = {"how": settings, "strategy": repr(strategy)}
     state = _resume(folder, wanted, named, optimizer)
     if state is None:
-        memory = memory_of(job, strategy)
+        memory = memory_of(setup, strategy)
         state = _State(0, CostLedger(), [], [], 0.0, memory)
-        tuning = job.evaluation["validation"].prompts[:MATCHING_PROMPTS]
-        state.entropy = entropy_curve(job.model, job.vocabulary, job.trie, tuning)(1.0)
-        _evaluate(job, how, state, log)
+        tuning = setup.evaluation["validation"].prompts[:MATCHING_PROMPTS]
+        state.entropy = entropy_curve(setup.model, setup.vocabulary, setup.trie, tuning)(1.0)
+        _evaluate(setup, how, state, log)
     grid = {round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)}
     while state.step < how.steps:
         spent, counted, state.memory = train_step(
-            job, strategy, how, optimizer, state.step, state.memory, record
+            setup, strategy, how, optimizer, state.step, state.memory, record
         )
         state.step += 1
         state.tally.append(counted)
@@ -97,57 +97,57 @@ def train(
         progress(state.step, how.steps, f"step {state.step}")
         log(state.step, {f"train/{name}": value for name, value in counted.items()})
         if state.step in grid:
-            _evaluate(job, how, state, log)
+            _evaluate(setup, how, state, log)
             if folder is not None:
                 _keep(folder, wanted, named, optimizer, state)
-    job.model.eval()
+    setup.model.eval()
     return tuple(state.rows)
 
 
-def memory_of(job: Job, strategy: Strategy) -> State:
-    """What the strategy remembers before the first step, on the job's device."""
-    fresh = strategy.start((), len(job.prompts))
-    return {name: value.to(job.target.device) for name, value in fresh.items()}
+def memory_of(setup: RLSetup, strategy: Strategy) -> State:
+    """What the strategy remembers before the first step, on the setup's device."""
+    fresh = strategy.start((), len(setup.prompts))
+    return {name: value.to(setup.target.device) for name, value in fresh.items()}
 
 
-def roller(job: Job, how: RLTraining) -> Roller:
-    """Where the rollouts of a job come from."""
-    return Roller(
-        model=job.model,
-        vocabulary=job.vocabulary,
-        trie=job.trie,
-        prompts=job.prompts,
-        target=job.target,
+def roller(setup: RLSetup, how: RLTraining) -> RolloutSource:
+    """Where the rollouts of a setup come from."""
+    return RolloutSource(
+        model=setup.model,
+        vocabulary=setup.vocabulary,
+        trie=setup.trie,
+        prompts=setup.prompts,
+        target=setup.target,
         batch=how.batch,
         group=how.group,
         search=how.search,
         temperature=how.temperature,
         seed=how.seed,
-        similarity=job.similarity,
-        more=job.more,
+        similarity=setup.similarity,
+        more=setup.more,
     )
 
 
 def train_step(
-    job: Job,
+    setup: RLSetup,
     strategy: Strategy,
     how: RLTraining,
-    optimizer: Adam,
+    optimizer: AdamW,
     step: int,
     memory: State | None = None,
-    record: Record = lambda *_: None,
+    record: OnPhase = lambda *_: None,
 ) -> tuple[dict[str, int], dict[str, float], State]:
     """One rollout phase and one optimizer step.
 
     Returns what it cost (ledger keys), how its groups taught and how long it took, and the state
     that the strategy carries to the next step. Raises Diverged for a gradient that is no number.
     """
-    device = job.target.device
+    device = setup.target.device
     began = _now(device)
-    collected = collect(roller(job, how), strategy, step, memory or {})
+    collected = collect(roller(setup, how), strategy, step, memory or {})
     record(step + 1, collected)
     rolled = _now(device)
-    update(job, strategy, how, collected, step / max(1, how.steps - 1))
+    update(setup, strategy, how, collected, step / max(1, how.steps - 1))
     norm = optimizer.step(how.lr, how.clip_norm)
     if not norm < float("inf"):
         raise Diverged(
@@ -166,20 +166,20 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
-    tuning = job.evaluation["validation"].prompts[:MATCHING_PROMPTS]
-    curve = entropy_curve(job.model, job.vocabulary, job.trie, tuning)
+def _evaluate(setup: RLSetup, how: RLTraining, state: _State, log: OnMetrics) -> None:
+    tuning = setup.evaluation["validation"].prompts[:MATCHING_PROMPTS]
+    curve = entropy_curve(setup.model, setup.vocabulary, setup.trie, tuning)
     temperature = matched_temperature(curve, state.entropy)
-    validation = job.evaluation["validation"]
-    best = tuned_temperatures(job.model, job.vocabulary, job.trie, validation)
+    validation = setup.evaluation["validation"]
+    best = tuned_temperatures(setup.model, setup.vocabulary, setup.trie, validation)
     tally = state.tally
     names = (*TAUGHT, "update_seconds", "step_seconds")
     seen = {n: sum(t[n] for t in tally) / len(tally) if tally else None for n in names}
-    for split, data in job.evaluation.items():
+    for split, data in setup.evaluation.items():
         if split != "test" and state.step not in (0, how.steps):
             continue
         table, items = per_prompt(
-            job.model, job.vocabulary, job.trie, data, how.group, temperature, best
+            setup.model, setup.vocabulary, setup.trie, data, how.group, temperature, best
         )
         for label, values in summarise(table, data.slices).items():
             if label == "all":
@@ -193,7 +193,7 @@ def _evaluate(job: Job, how: RLTraining, state: _State, log: Log) -> None:
                     **asdict(state.ledger),
                     **values,
                     "temperature_matched": None if math.isnan(temperature) else temperature,
-                    "coverage": coverage(items, job.trie.items),
+                    "coverage": coverage(items, setup.trie.items),
                     "prompts": len(data),
                     **seen,
                 }
@@ -205,7 +205,7 @@ def _keep(
     folder: Path,
     wanted: Mapping[str, Any],
     named: Mapping[str, Tensor],
-    optimizer: Adam,
+    optimizer: AdamW,
     state: _State,
 ) -> None:
     tensors = {
@@ -218,7 +218,7 @@ def _keep(
 
 
 def _resume(
-    folder: Path | None, wanted: Mapping[str, Any], named: Mapping[str, Tensor], optimizer: Adam
+    folder: Path | None, wanted: Mapping[str, Any], named: Mapping[str, Tensor], optimizer: AdamW
 ) -> _State | None:
     saved = checkpoint.load_state(folder) if folder is not None else None
     if saved is None:

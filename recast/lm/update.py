@@ -17,9 +17,9 @@ from recast import accounting
 from recast.lm.evaluate import EvaluationSet
 from recast.lm.extra import LMError
 from recast.lm.prefix import CausalLM, packed_logp, path_codes, reencoded_logp
-from recast.lm.signal import Collected, Search, take
+from recast.lm.signal import RolloutPhase, Search, take
 from recast.lm.trie import Trie
-from recast.lm.vocabulary import Prompts, Vocabulary
+from recast.lm.vocabulary import PromptTokens, Vocabulary
 from recast.loss import LossSettings, denominator, pack, strategy_loss
 from recast.stages.supervised import Evidence
 from recast.strategy import Strategy
@@ -61,7 +61,7 @@ class RLTraining(LossSettings):
 
 
 @dataclass(frozen=True)
-class Job:
+class RLSetup:
     """Everything a run meets: the policy, its frozen reference, the trie, RL prompts and their
     target codes `[n, L]`, and the sets to evaluate on by split; similarity `[N, d]`: unit vectors
     of the trie's items, whose cosine stands for nearness in the place of shared codes; more
@@ -71,7 +71,7 @@ class Job:
     reference: CausalLM
     vocabulary: Vocabulary
     trie: Trie
-    prompts: Prompts
+    prompts: PromptTokens
     target: Tensor
     evaluation: Mapping[str, EvaluationSet]
     similarity: Tensor | None = None
@@ -79,7 +79,7 @@ class Job:
 
 
 def update(
-    job: Job, strategy: Strategy, how: RLTraining, collected: Collected, progress: float
+    setup: RLSetup, strategy: Strategy, how: RLTraining, collected: RolloutPhase, progress: float
 ) -> float:
     """Add the gradient of one batch's loss to the parameters; returns the loss.
 
@@ -88,14 +88,14 @@ def update(
     Raises Diverged for a loss that is not finite.
     """
     total = 0.0
-    job.model.train()
+    setup.model.train()
     for batch, index in _batches(strategy, how, collected):
         signal, extra = batch.signal, int(strategy.learns_from_target)
         width = int(signal.rows[index].sum(-1).max()) if signal is not None and len(index) else 0
-        for part in torch.split(index, groups_at_once(job, how, width + extra)):
+        for part in torch.split(index, groups_at_once(setup, how, width + extra)):
             if not len(part):
                 continue
-            loss = _part_loss(job, strategy, how, batch, part, progress)
+            loss = _part_loss(setup, strategy, how, batch, part, progress)
             if not bool(loss.isfinite()):
                 raise Diverged(
                     f"RL: the loss became {loss.item()} (lr {how.lr:g}); lower --lr; the state of "
@@ -104,24 +104,24 @@ def update(
             torch.autograd.backward(loss)
             total += loss.item()
     # A batch that teaches nothing has a gradient of 0: the optimizer's momentum moves on.
-    for parameter in job.model.parameters():
+    for parameter in setup.model.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     return total
 
 
-def groups_at_once(job: Job, how: RLTraining, width: int) -> int:
+def groups_at_once(setup: RLSetup, how: RLTraining, width: int) -> int:
     """Groups of at most `width` rows that share a micro-batch, at least 1."""
     if not how.micro_tokens:
         return max(1, how.micro_rows // max(1, width))
-    longest, codes = int(job.prompts.length.max()), job.trie.depth - 1
+    longest, codes = int(setup.prompts.length.max()), setup.trie.depth - 1
     whole = longest + codes * width if how.shared_prefix else width * (longest + codes)
     return max(1, how.micro_tokens // max(1, whole))
 
 
 def _batches(
-    strategy: Strategy, how: RLTraining, collected: Collected
-) -> list[tuple[Collected, Tensor]]:
+    strategy: Strategy, how: RLTraining, collected: RolloutPhase
+) -> list[tuple[RolloutPhase, Tensor]]:
     """Which prompts go through the actor, and with which signal; together they are the batch."""
     signal = collected.signal
     index = torch.arange(len(collected.prompts), device=collected.target.device)
@@ -139,10 +139,10 @@ def _batches(
 
 
 def _part_loss(
-    job: Job,
+    setup: RLSetup,
     strategy: Strategy,
     how: RLTraining,
-    collected: Collected,
+    collected: RolloutPhase,
     part: Tensor,
     progress: float,
 ) -> Tensor:
@@ -158,18 +158,20 @@ def _part_loss(
         codes = collected.codes[part].gather(1, wide)
     if strategy.learns_from_target:
         codes = torch.cat([codes, target], 1)
-    trie = None if how.free_logp else job.trie
-    logp = score(job.model, job.vocabulary, prompts, codes, trie, how.temperature)
+    trie = None if how.free_logp else setup.trie
+    logp = score(setup.model, setup.vocabulary, prompts, codes, trie, how.temperature)
     frozen = None
     if how.kl_weight or "reference" in strategy.needs:
         with torch.no_grad():
-            frozen = score(job.reference, job.vocabulary, prompts, codes, trie, how.temperature)
+            frozen = score(setup.reference, setup.vocabulary, prompts, codes, trie, how.temperature)
     evidence = None
     if strategy.learns_from_target:
         ways = None
         if "path" in strategy.needs:
             wanted = target[:, 0]
-            ways = path_codes(job.model, job.vocabulary, prompts, wanted, job.trie, how.temperature)
+            ways = path_codes(
+                setup.model, setup.vocabulary, prompts, wanted, setup.trie, how.temperature
+            )
         then = None if frozen is None else frozen[:, -1]
         evidence = Evidence(logp[:, -1], then, progress, path_logp=ways)
         logp, frozen = logp[:, :-1], None if frozen is None else frozen[:, :-1]
@@ -178,14 +180,14 @@ def _part_loss(
         assert evidence is not None
         alone: Tensor = strategy.stage("supervised")(evidence)
         return share * alone.mean(-1)
-    known: dict[str, Any] = {"length": job.trie.depth, "settings": how}
+    known: dict[str, Any] = {"length": setup.trie.depth, "settings": how}
     if logp.shape[1]:
         known |= {"logp": logp, "old_logp": logp.detach(), "ref_logp": frozen}
     loss = logp.new_zeros(())
     if strategy.has_credit:
         policy = replace(strategy, supervised="none")
         mine, everyone = (
-            denominator(s, strategy.denominator, job.trie.depth) for s in (signal, whole)
+            denominator(s, strategy.denominator, setup.trie.depth) for s in (signal, whole)
         )
         loss = loss + strategy_loss(policy, signal, rows, **known) * (mine / everyone)
     if strategy.learns_from_target:
@@ -195,7 +197,7 @@ def _part_loss(
     return loss
 
 
-def account(strategy: Strategy, collected: Collected) -> tuple[dict[str, int], dict[str, float]]:
+def account(strategy: Strategy, collected: RolloutPhase) -> tuple[dict[str, int], dict[str, float]]:
     """What one step cost, by the ledger's names, and how much of its groups taught."""
     rollouts = torch.tensor(collected.rollouts, device=collected.target.device)
     spent, taught = accounting.account(

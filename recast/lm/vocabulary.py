@@ -24,7 +24,7 @@ LEVELS = "abcdefgh"
 
 
 @dataclass(frozen=True)
-class Prompts:
+class PromptTokens:
     """A padded batch: ids `[B, P]` int64, padded on the right; length `[B]` int64."""
 
     ids: Tensor
@@ -33,15 +33,15 @@ class Prompts:
     def __len__(self) -> int:
         return self.ids.shape[0]
 
-    def __getitem__(self, index: Tensor | slice) -> Prompts:
+    def __getitem__(self, index: Tensor | slice) -> PromptTokens:
         """Some of the prompts, trimmed to the longest of them."""
         length = self.length[index]
         longest = int(length.max()) if length.numel() else 0
-        return Prompts(self.ids[index][:, :longest], length)
+        return PromptTokens(self.ids[index][:, :longest], length)
 
-    def to(self, device: torch.device) -> Prompts:
+    def to(self, device: torch.device) -> PromptTokens:
         """The same batch on another device."""
-        return Prompts(self.ids.to(device), self.length.to(device))
+        return PromptTokens(self.ids.to(device), self.length.to(device))
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Vocabulary:
         """Token ids, int64 `[L, K]`."""
         return torch.tensor(self.tokens, dtype=torch.int64, device=device)
 
-    def prompts(self, histories: Sequence[Sequence[Codes]]) -> Prompts:
+    def prompts(self, histories: Sequence[Sequence[Codes]]) -> PromptTokens:
         """Histories (oldest item first) as a padded batch."""
         rows = []
         for history in histories:
@@ -82,7 +82,7 @@ class Vocabulary:
         ids = torch.full((len(rows), longest), self.pad, dtype=torch.int64)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.tensor(row, dtype=torch.int64)
-        return Prompts(ids, torch.tensor([len(row) for row in rows], dtype=torch.int64))
+        return PromptTokens(ids, torch.tensor([len(row) for row in rows], dtype=torch.int64))
 
     def as_config(self) -> dict[str, Any]:
         """JSON-serialisable form; `vocabulary_from` reads it back."""

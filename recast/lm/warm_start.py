@@ -13,7 +13,7 @@ import torch
 from recast.items import Interaction
 from recast.lm.evaluate import from_probability
 from recast.lm.extra import LMError
-from recast.lm.optimizer import Adam, trainable
+from recast.lm.optimizer import AdamW, trainable
 from recast.lm.prefix import CausalLM
 from recast.lm.seeds import batch_indices
 from recast.lm.sft import sequence_loss, target_logp
@@ -62,7 +62,7 @@ def warm_start(
         return float(from_probability(logp.exp(), group)["all_zero"].mean())
 
     named = trainable(model)
-    optimizer = Adam(named, lr)
+    optimizer = AdamW(named, lr)
     size, here, best = min(batch, len(prompts)), share(), 1.0
     if here < all_zero:
         raise LMError(f"start: {all_zero:g} all-zero groups asked for, untrained it has {here:.3f}")

@@ -1,1 +1,1 @@
-"""The stages of a strategy: gate, repair, selection, credit, supervised term."""
+"""The stages of a strategy: gate, repair, selection, credit, surrogate, supervised term."""

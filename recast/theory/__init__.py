@@ -1,1 +1,1 @@
-"""What a strategy makes of a group, worked out exactly."""
+"""What a strategy learns from a group: by its hits, in closed form, by enumeration."""

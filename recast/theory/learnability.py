@@ -1,9 +1,9 @@
 """Learnability: how often a group can teach, and how much each strategy learns from one.
 
 For binary rewards. Each of the G rollouts of a prompt hits with probability p; a prompt with
-several targets has p = the sum of their probabilities. Over prompts p is fixed, Beta-distributed
+several targets has p = the sum of their probabilities. Over prompts p is fixed or Beta-distributed
 with a mean and a coefficient of variation (cv = standard deviation / mean, 0 = every prompt
-alike), or an empirical sample. Probabilities are unitless, in float64.
+alike). Probabilities are unitless, in float64.
 Source: regimes of arXiv 2604.22169, section 3; the Beta-binomial distribution.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recast.regimes import REGIMES, hit_shares, require_group, shares_of
+from recast.regimes import hit_shares, require_group
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 from recast.theory.by_hits import by_hits, sampled_width
@@ -31,19 +31,6 @@ def hit_probability(targets: Tensor) -> Tensor:
     if not bool(((targets >= 0).all(-1) & (total <= 1 + 1e-12)).all()):
         raise ValueError("targets: expected probabilities >= 0 with a sum of at most 1")
     return total.clamp(max=1.0)
-
-
-def regime_probabilities(p: Tensor, group: int) -> dict[str, Tensor]:
-    """Share of groups in each of `REGIMES` at hit probability p; each float64, shape of p `[...]`.
-
-    At group = 1 a hit is saturated. Raises ValueError for p outside [0, 1] or group < 1.
-    """
-    require_group(group)
-    p = _probabilities(p)
-    all_zero, saturated = (1 - p) ** group, p**group
-    single = group * p * (1 - p) ** (group - 1) if group > 1 else torch.zeros_like(p)
-    multi = (1 - all_zero - single - saturated).clamp(min=0.0)
-    return dict(zip(REGIMES, (all_zero, single, multi, saturated), strict=True))
 
 
 def binomial_pmf(p: Tensor, group: int) -> Tensor:
@@ -64,21 +51,6 @@ def hit_count_pmf(mean: float, cv: float, group: int) -> Tensor:
     Raises ValueError as `regimes.hit_shares` does, which computes it.
     """
     return torch.tensor(hit_shares(mean, cv, group), dtype=torch.float64)
-
-
-def empirical_pmf(p: Tensor, group: int) -> Tensor:
-    """P(K = k) over prompts whose hit probabilities are the sample p `[S]`; `[group + 1]`.
-
-    Raises ValueError for an empty sample, p outside [0, 1], or group < 1.
-    """
-    if p.ndim != 1 or not len(p):
-        raise ValueError(f"p: expected a sample [S] of at least one prompt, got {list(p.shape)}")
-    return binomial_pmf(p, group).mean(0)
-
-
-def regimes_of(pmf: Tensor) -> dict[str, float]:
-    """Share of groups in each of `REGIMES` under a distribution of hits `[G + 1]`."""
-    return shares_of(pmf.tolist())
 
 
 @dataclass(frozen=True)
@@ -115,13 +87,6 @@ def expected_signal(
     alive = (table.count > 0).to(torch.float64)
     values = (table.count, table.square, alive)
     return Expected(*(float(table.mean(value)[0] @ weights) for value in values))
-
-
-def expected_signal_count(
-    strategy: str | Strategy, pmf: Tensor | Sequence[float], group: int
-) -> float:
-    """Expected gradient-signal count per group: `expected_signal(...).count`; pmf `[G + 1]`."""
-    return expected_signal(strategy, pmf, group).count
 
 
 def _parsed(strategy: str | Strategy) -> Strategy:

@@ -1,1 +1,1 @@
-"""How rollouts are drawn from a policy."""
+"""Rollouts and beams drawn from a policy, and its probabilities of all items."""

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.policies.nodes import NodePolicy, Params, Rows
+from sim.policies.nodes import NodePolicy, NodeRows, Params
 from sim.worlds.catalogue import Catalogue
 
 
@@ -31,7 +31,7 @@ class Softmax(NamedTuple):
     total: Tensor
 
     @staticmethod
-    def of(logits: Tensor, catalogue: Catalogue, rows: Rows) -> Softmax:
+    def of(logits: Tensor, catalogue: Catalogue, rows: NodeRows) -> Softmax:
         """Overwrites logits `[n, K]` of the rows."""
         logits.masked_fill_(catalogue.dead.index_select(0, rows.place), -torch.inf)
         shifted = logits.sub_(logits.amax(-1, keepdim=True))
@@ -53,10 +53,10 @@ class Softmax(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Visit:
+class VisitedNodes:
     """The visited nodes of one level; at, code `[R B M]`: row and code of each rollout."""
 
-    rows: Rows
+    rows: NodeRows
     saved: Tensor
     softmax: Softmax
     at: Tensor
@@ -176,7 +176,7 @@ def walk(
     encoded: Tensor,
     shape: tuple[int, ...],
     pick: Pick,
-) -> tuple[Tensor, list[Visit]]:
+) -> tuple[Tensor, list[VisitedNodes]]:
     """Walk rollouts of the given shape `[R, B, M]` down the trie together.
 
     encoded `[R B, ...]`. Returns their items and what was visited, level by level.
@@ -190,7 +190,7 @@ def walk(
         logits, saved = policy.forward_rows(params, encoded, catalogue, rows)
         softmax = Softmax.of(logits, catalogue, rows)
         code = pick(level, softmax, at)
-        visits.append(Visit(rows, saved, softmax, at, code))
+        visits.append(VisitedNodes(rows, saved, softmax, at, code))
         # A dead code is reached through NaN alone, and leads somewhere; see `invert`.
         place = catalogue.follow[place, code]
     return place.view(shape), visits
@@ -198,7 +198,7 @@ def walk(
 
 def _distinct(
     prompt: Tensor, place: Tensor, catalogue: Catalogue, level: int, prompts: int, runs: int
-) -> tuple[Rows, Tensor]:
+) -> tuple[NodeRows, Tensor]:
     """The distinct (prompt, node) pairs as rows, and the row of each pair."""
     here = catalogue.levels[level]
     key = prompt * here.nodes + (place - here.offset)
@@ -213,4 +213,4 @@ def _distinct(
     owner = found.div(here.nodes, rounding_mode="floor")
     segment = owner.div(prompts, rounding_mode="floor") * catalogue.depth + level
     place = found - owner * here.nodes + here.offset
-    return Rows.of(owner, place, segment, runs * catalogue.depth), at
+    return NodeRows.of(owner, place, segment, runs * catalogue.depth), at

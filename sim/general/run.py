@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,25 +21,23 @@ LARGEST = 1e15
 """A parameter beyond this, or not a number, has diverged."""
 
 
+@dataclass(eq=False)
 class General:
     """One run of any strategy, from `start` `[1, ...]`. record: gets each step, from 1, and what
     was rolled out in it."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        world: World,
-        strategy: Strategy,
-        start: Params,
-        seed: int,
-        how: Training,
-        record: Callable[[int, Collected], None] | None = None,
-    ) -> None:
-        self._policy, self._world, self._strategy = policy, world, strategy
-        self._start, self._seed, self._how, self._record = start, seed, how, record
-        self._adam, self._counted = Adam(start), Counted()
-        self._state: State = strategy.start((1,), len(world.train))
-        self.params = start
+    policy: Policy
+    world: World
+    strategy: Strategy
+    start: Params
+    seed: int
+    how: Training
+    record: Callable[[int, Collected], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._adam, self._counted = Adam(self.start), Counted()
+        self._state: State = self.strategy.start((1,), len(self.world.train))
+        self.params = self.start
         self.diverged_at: list[int | None] = [None]
 
     def counted(self, run: int) -> Counted:
@@ -52,20 +51,20 @@ class General:
         if self.diverged_at[0] is not None:
             return 1
         phase = collect(
-            self._policy,
+            self.policy,
             self.params,
-            self._world,
-            self._strategy,
-            (self._seed,),
+            self.world,
+            self.strategy,
+            (self.seed,),
             first,
-            self._how,
+            self.how,
             self._state,
         )
         self._state = phase.state
-        if self._record is not None:
-            self._record(first + 1, phase)
+        if self.record is not None:
+            self.record(first + 1, phase)
         taken = self._optimize(phase, rates, first)
-        spent, taught = account(self._strategy, self._how, phase, taken)
+        spent, taught = account(self.strategy, self.how, phase, taken)
         parts = [
             {name: float(value[0]) for name, value in part.items()} for part in (spent, taught)
         ]
@@ -74,14 +73,14 @@ class General:
 
     def _optimize(self, phase: Collected, rates: Tensor, step: int) -> int:
         """Take the optimizer steps of one phase; how many it has."""
-        progress = step / max(1, self._how.steps - 1)
+        progress = step / max(1, self.how.steps - 1)
         losses = updates(
-            self._policy,
+            self.policy,
             self.params,
-            self._start,
-            self._world,
-            self._strategy,
-            self._how,
+            self.start,
+            self.world,
+            self.strategy,
+            self.how,
             phase,
             progress,
         )

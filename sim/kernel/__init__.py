@@ -24,8 +24,8 @@ E numbers that encode a prompt; T is the precision of the parameters. `shapes` n
    ends the run.
 
 **Draws** (`numbers`) come from a stream that the run's seed and the step name, so that a run takes
-the same steps in any company, in any number of calls. Laws are those of i.i.d. groups; for the
-rollouts that were drawn the gradient is exact.
+the same steps beside any other runs, in any number of calls. Laws are those of i.i.d. groups; for
+the rollouts that were drawn the gradient is exact.
 
 **Compiling** (`code`) takes seconds, once per machine and precision. What keeps it short: inner
 functions have no wrapper for Python, count no references, and are optimised once, in the function

@@ -9,7 +9,17 @@ import torch
 
 from sim.kernel import nets
 from sim.kernel.numbers import BLOCK
-from sim.kernel.shapes import Array, Demand, Flat, Net, Paths, Rows, Scratch, Trie, Walkers
+from sim.kernel.shapes import (
+    Array,
+    Demand,
+    Flat,
+    Net,
+    NodeArrays,
+    PathArrays,
+    Scratch,
+    TrieArrays,
+    Walkers,
+)
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
@@ -22,11 +32,11 @@ PIECE = 128
 class Buffers(NamedTuple):
     """What a step writes to; see `sim.kernel.shapes`."""
 
-    on_path: Rows
-    paths: Paths
+    on_path: NodeArrays
+    paths: PathArrays
     demand: Demand
-    off_path: Rows
-    frozen: Rows | None
+    off_path: NodeArrays
+    frozen: NodeArrays | None
     scratch: Scratch
     walkers: Walkers
 
@@ -83,10 +93,10 @@ def params_of(flats: list[Array], like: Params) -> Params:
     return dict(zip(like, stacked, strict=True))
 
 
-def trie_of(catalogue: Catalogue) -> Trie:
+def trie_of(catalogue: Catalogue) -> TrieArrays:
     """The catalogue as the kernel reads it."""
     parts = (catalogue.dead, catalogue.follow, catalogue.places, catalogue.codes)
-    return Trie(*(part.contiguous().numpy() for part in parts))
+    return TrieArrays(*(part.contiguous().numpy() for part in parts))
 
 
 def buffers_of(net: Net, catalogue: Catalogue, batch: int, group: int, *, kl: bool) -> Buffers:
@@ -102,15 +112,17 @@ def buffers_of(net: Net, catalogue: Catalogue, batch: int, group: int, *, kl: bo
     def whole(*shape: int) -> Array:
         return np.empty(shape, np.int64)
 
-    def rows(n: int) -> Rows:
+    def rows(n: int) -> NodeArrays:
         kept = (real(n, codes), real(n, codes), real(n, codes), real(n, codes), real(n))
-        return Rows(whole(n), whole(n), real(n, width), real(n, width), *kept)
+        return NodeArrays(whole(n), whole(n), real(n, width), real(n, width), *kept)
 
     cells, room = max(codes, 2 * depth + 2), batch * group + 1
     weights = [np.zeros((batch, depth)) for _ in range(3)]
     return Buffers(
         rows(depth * batch),
-        Paths(whole(depth * batch), real(batch, depth), np.empty((batch, depth + 1)), weights[0]),
+        PathArrays(
+            whole(depth * batch), real(batch, depth), np.empty((batch, depth + 1)), weights[0]
+        ),
         Demand(
             whole(batch), whole(batch), weights[1], whole(batch, depth), weights[2],
             np.zeros(batch), np.zeros(batch),

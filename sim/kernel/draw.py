@@ -18,7 +18,7 @@ import numpy as np
 
 from sim.kernel.code import inner
 from sim.kernel.numbers import binomial, draw_codes
-from sim.kernel.shapes import Array, Demand, Paths, Rules, Scratch
+from sim.kernel.shapes import Array, Demand, PathArrays, Rules, Scratch
 
 TARGET, HITS, PAIR, GIVEN = 0, 1, 2, 3
 ON_PATH, MISS, WALKED, CARRIED, ROWS, ACTIVE, REPAIRED = range(7)
@@ -52,7 +52,7 @@ def pair_law(leave: Array, prompt: Any, hit: Any, group: Any, law: Array) -> Non
 
 
 @inner
-def draw_pairs(paths: Paths, rules: Rules, table: Array, demand: Demand, s: Scratch) -> None:
+def draw_pairs(paths: PathArrays, rules: Rules, table: Array, demand: Demand, s: Scratch) -> None:
     """One cell per prompt."""
     depth = paths.leave.shape[1]
     for i in range(rules.batch):
@@ -69,7 +69,7 @@ def draw_pairs(paths: Paths, rules: Rules, table: Array, demand: Demand, s: Scra
 
 
 @inner
-def draw_hits(paths: Paths, rules: Rules, table: Array, demand: Demand, s: Scratch) -> None:
+def draw_hits(paths: PathArrays, rules: Rules, table: Array, demand: Demand, s: Scratch) -> None:
     """A number of hits per prompt, and where misses leave that carry weight."""
     depth = paths.leave.shape[1]
     for i in range(rules.batch):
@@ -121,7 +121,9 @@ def weigh(rules: Rules, table: Array, demand: Demand, tally: Array) -> None:
 
 
 @inner
-def ask(paths: Paths, rules: Rules, table: Array, demand: Demand, s: Scratch, tally: Array) -> None:
+def ask(
+    paths: PathArrays, rules: Rules, table: Array, demand: Demand, s: Scratch, tally: Array
+) -> None:
     """Draw every group by the plan, and weigh it."""
     if rules.plan == PAIR:
         draw_pairs(paths, rules, table, demand, s)
@@ -137,7 +139,7 @@ def ask(paths: Paths, rules: Rules, table: Array, demand: Demand, s: Scratch, ta
 
 
 @inner
-def supervise(slopes: Array, row: Any, paths: Paths, rules: Rules, demand: Demand) -> None:
+def supervise(slopes: Array, row: Any, paths: PathArrays, rules: Rules, demand: Demand) -> None:
     """Add the derivative of the supervised term, a row of slopes `[.., 4]`: the weight, power,
     hits_power and chord of a `recast.stages.supervised.Slope`."""
     weight, power = slopes[row, 0], slopes[row, 1]

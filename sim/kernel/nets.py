@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.kernel.code import blas, inner
 from sim.kernel.numbers import tanh
-from sim.kernel.shapes import Array, Net, Rows
+from sim.kernel.shapes import Array, Net, NodeArrays
 
 SMALL = 200_000
 MLP, LOG_LINEAR, TABULAR = 0, 1, 2
@@ -82,7 +82,9 @@ def encode_backward(grad: Net, x: Array, dencoded: Array, outer: Array) -> None:
 
 
 @inner
-def forward(net: Net, x: Array, encoded: Array, level: Any, rows: Rows, a: Any, b: Any) -> None:
+def forward(
+    net: Net, x: Array, encoded: Array, level: Any, rows: NodeArrays, a: Any, b: Any
+) -> None:
     """Logits of rows, and hidden for the way back."""
     logits, hidden, codes = rows.logits, rows.hidden, rows.logits.shape[1]
     if net.kind == MLP:
@@ -117,7 +119,7 @@ def backward(
     grad: Net,
     x: Array,
     level: Any,
-    rows: Rows,
+    rows: NodeArrays,
     a: Any,
     b: Any,
     dencoded: Array,

@@ -9,7 +9,7 @@ import numpy as np
 from sim.kernel.code import inner
 from sim.kernel.nets import forward
 from sim.kernel.numbers import exp
-from sim.kernel.shapes import Array, Net, Paths, Rows, Rules, Scratch, Trie
+from sim.kernel.shapes import Array, Net, NodeArrays, PathArrays, Rules, Scratch, TrieArrays
 
 
 @inner
@@ -22,7 +22,7 @@ def exp_rows(x: Array, out: Array, a: Any, b: Any) -> None:
 
 
 @inner
-def softmax(dead: Array, rows: Rows, a: Any, b: Any) -> None:
+def softmax(dead: Array, rows: NodeArrays, a: Any, b: Any) -> None:
     """Logits of rows less the largest of each, -inf at dead codes, in place; weight and total."""
     logits, weight, codes = rows.logits, rows.weight, rows.logits.shape[1]
     nothing = logits.dtype.type(-np.inf)
@@ -43,7 +43,7 @@ def softmax(dead: Array, rows: Rows, a: Any, b: Any) -> None:
 
 
 @inner
-def warm(rows: Rows, a: Any, b: Any, temperature: Any) -> None:
+def warm(rows: NodeArrays, a: Any, b: Any, temperature: Any) -> None:
     """Sampling weights of rows: their heat."""
     logits, heat = rows.logits, rows.heat
     degrees = heat.dtype.type(temperature)
@@ -57,7 +57,9 @@ def warm(rows: Rows, a: Any, b: Any, temperature: Any) -> None:
 
 
 @inner
-def score_paths(net: Net, trie: Trie, rules: Rules, rows: Rows, paths: Paths, s: Scratch) -> Any:
+def score_paths(
+    net: Net, trie: TrieArrays, rules: Rules, rows: NodeArrays, paths: PathArrays, s: Scratch
+) -> Any:
     """Score the paths of the targets in scratch s; whether all that follows is finite."""
     batch, depth = rules.batch, paths.logp.shape[1]
     for level in range(depth):
@@ -73,7 +75,7 @@ def score_paths(net: Net, trie: Trie, rules: Rules, rows: Rows, paths: Paths, s:
 
 
 @inner
-def follow(batch: Any, rows: Rows, paths: Paths) -> Any:
+def follow(batch: Any, rows: NodeArrays, paths: PathArrays) -> Any:
     """How far rollouts follow the paths; whether all of it is finite. Where it is not, nothing is
     drawn: all follow to the end."""
     depth, codes, heat = paths.logp.shape[1], rows.heat.shape[1], rows.heat

@@ -14,7 +14,7 @@ import numpy as np
 from sim.kernel.code import compiled, inner
 from sim.kernel.nets import backward, encode, encode_backward, fill, forward
 from sim.kernel.path import softmax
-from sim.kernel.shapes import Array, Flat, Net, Rows, Scratch, Trie
+from sim.kernel.shapes import Array, Flat, Net, NodeArrays, Scratch, TrieArrays
 from sim.kernel.step import adam
 from sim.kernel.walk import project
 
@@ -33,7 +33,7 @@ class Phase(NamedTuple):
     estimate: Array
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """The loss. fresh: these parameters rolled out, so that every ratio is 1; low, high: the
     ratio's clip; share: the policy's weight over the denominator; kl, estimator: weight of the KL
     term and 1 to 3 for k1 to k3; taught: one over the prompts of the step, 0 without a supervised
@@ -84,10 +84,10 @@ def list_items(phase: Phase, first: Any, last: Any, taught: Any, listed: Listed,
 @inner
 def score_items(
     net: Net,
-    trie: Trie,
+    trie: TrieArrays,
     first: Any,
     n: Any,
-    rows: Rows,
+    rows: NodeArrays,
     listed: Listed,
     logp: Array,
     encoded: Array,
@@ -109,7 +109,13 @@ def score_items(
 
 @inner
 def look_back(
-    reference: Net, trie: Trie, first: Any, n: Any, frozen: Rows, listed: Listed, s: Scratch
+    reference: Net,
+    trie: TrieArrays,
+    first: Any,
+    n: Any,
+    frozen: NodeArrays,
+    listed: Listed,
+    s: Scratch,
 ) -> None:
     """Log-probabilities of n items under the reference."""
     encode(reference, s.x, s.frozen)
@@ -117,7 +123,7 @@ def look_back(
 
 
 @inner
-def slope_of(phase: Phase, terms: Terms, listed: Listed, i: Any, level: Any) -> Any:
+def slope_of(phase: Phase, terms: LossTerms, listed: Listed, i: Any, level: Any) -> Any:
     """Derivative of the loss by one log-probability."""
     prompt, slot, logp = listed.prompt[i], listed.slot[i], np.float64(listed.logp[i, level])
     if slot < 0:
@@ -147,9 +153,9 @@ def pull_items(
     net: Net,
     grad: Net,
     phase: Phase,
-    terms: Terms,
+    terms: LossTerms,
     n: Any,
-    rows: Rows,
+    rows: NodeArrays,
     listed: Listed,
     s: Scratch,
 ) -> None:
@@ -174,13 +180,13 @@ def phase_step(
     net: Net,
     grad: Net,
     reference: Net | None,
-    trie: Trie,
+    trie: TrieArrays,
     phase: Phase,
-    terms: Terms,
+    terms: LossTerms,
     first: Any,
     last: Any,
-    rows: Rows,
-    frozen: Rows | None,
+    rows: NodeArrays,
+    frozen: NodeArrays | None,
     listed: Listed,
     s: Scratch,
     rate: Any,

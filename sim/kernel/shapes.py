@@ -41,7 +41,7 @@ class Flat(NamedTuple):
     reached: Array = np.zeros(0, np.uint8)
 
 
-class Trie(NamedTuple):
+class TrieArrays(NamedTuple):
     """dead bool `[nodes, K]`: codes without a child; follow `[nodes, K]`: where each code leads, a
     node or at the last level an item; places, codes `[N, L]`: of each item."""
 
@@ -51,7 +51,7 @@ class Trie(NamedTuple):
     codes: Array
 
 
-class Prompts(NamedTuple):
+class PromptArrays(NamedTuple):
     """context T `[P, D]`, target `[P]` and the order `[..]` in which an epoch takes them."""
 
     context: Array
@@ -78,7 +78,7 @@ class Rules(NamedTuple):
     estimator: int
 
 
-class Rows(NamedTuple):
+class NodeArrays(NamedTuple):
     """Nodes in front of prompts. prompt, place `[n]`; hidden and its gradient inside T `[n, H]`;
     logits (less the largest), weight (their exp), heat (sampling weights), pull (derivative of the
     loss, first by log-probabilities, then by logits) T `[n, K]`; total T `[n]`: sum of weight."""
@@ -94,7 +94,7 @@ class Rows(NamedTuple):
     total: Array
 
 
-class Paths(NamedTuple):
+class PathArrays(NamedTuple):
     """Where the targets' paths lead; row l B + b of their rows is level l of prompt b. code
     `[L B]`: the target's, whose heat is 0. logp T `[B, L]`: log-probabilities of the target's codes
     at T = 1, nats; reach `[B, L + 1]`: probability that a rollout gets that far; leave `[B, L]`:

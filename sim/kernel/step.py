@@ -1,6 +1,6 @@
 """One run's training: several steps in one call, or the two halves of one step.
 
-Nothing here knows of another run, so that a run's bits cannot depend on its company.
+Nothing here knows of another run, so that no other run can change a run's bits.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from sim.kernel.shapes import (
     Demand,
     Flat,
     Net,
-    Paths,
-    Prompts,
-    Rows,
+    NodeArrays,
+    PathArrays,
+    PromptArrays,
     Rules,
     Scratch,
-    Trie,
+    TrieArrays,
     Walkers,
 )
 from sim.kernel.walk import descend
@@ -98,11 +98,11 @@ def adam(flat: Flat, rate: Any, steps: Any) -> Any:
 @inner
 def begin(
     net: Net,
-    trie: Trie,
-    prompts: Prompts,
+    trie: TrieArrays,
+    prompts: PromptArrays,
     rules: Rules,
-    on_path: Rows,
-    paths: Paths,
+    on_path: NodeArrays,
+    paths: PathArrays,
     s: Scratch,
     key: Any,
     step: Any,
@@ -132,16 +132,16 @@ def run_steps(
     net: Net,
     grad: Net,
     reference: Net | None,
-    trie: Trie,
-    prompts: Prompts,
+    trie: TrieArrays,
+    prompts: PromptArrays,
     rules: Rules,
     table: Array,
     slopes: Array,
-    on_path: Rows,
-    paths: Paths,
+    on_path: NodeArrays,
+    paths: PathArrays,
     demand: Demand,
-    off_path: Rows,
-    frozen: Rows | None,
+    off_path: NodeArrays,
+    frozen: NodeArrays | None,
     s: Scratch,
     walkers: Walkers,
     key: Any,

@@ -14,12 +14,22 @@ from sim.kernel.code import inner
 from sim.kernel.nets import backward, encode, encode_backward, fill, forward
 from sim.kernel.numbers import draw_codes
 from sim.kernel.path import softmax, warm
-from sim.kernel.shapes import Array, Demand, Net, Paths, Rows, Rules, Scratch, Trie, Walkers
+from sim.kernel.shapes import (
+    Array,
+    Demand,
+    Net,
+    NodeArrays,
+    PathArrays,
+    Rules,
+    Scratch,
+    TrieArrays,
+    Walkers,
+)
 
 
 @inner
 def add_kl(
-    rows: Rows, i: Any, frozen: Rows, j: Any, kl: Any, estimator: Any, carried: Array
+    rows: NodeArrays, i: Any, frozen: NodeArrays, j: Any, kl: Any, estimator: Any, carried: Array
 ) -> None:
     """Add the KL term of row i to its pull; carried `[K]`: rollouts that drew each code; row j of
     frozen is the same under the reference. The slope is the derivative of the estimate by log p."""
@@ -37,7 +47,7 @@ def add_kl(
 
 
 @inner
-def project(rows: Rows, i: Any) -> None:
+def project(rows: NodeArrays, i: Any) -> None:
     """From the derivative by log-probabilities to that by logits."""
     pull, weight = rows.pull, rows.weight
     whole = pull[i, 0]
@@ -50,7 +60,14 @@ def project(rows: Rows, i: Any) -> None:
 
 @inner
 def look_back(
-    reference: Net, trie: Trie, level: Any, rows: Rows, a: Any, b: Any, frozen: Rows, s: Scratch
+    reference: Net,
+    trie: TrieArrays,
+    level: Any,
+    rows: NodeArrays,
+    a: Any,
+    b: Any,
+    frozen: NodeArrays,
+    s: Scratch,
 ) -> None:
     """Logits of rows a to b under the reference, at the front of frozen."""
     n, top = b - a, np.int64(0)
@@ -84,12 +101,12 @@ def branch(
 @inner
 def along_paths(
     level: Any,
-    trie: Trie,
+    trie: TrieArrays,
     rules: Rules,
-    rows: Rows,
-    paths: Paths,
+    rows: NodeArrays,
+    paths: PathArrays,
     demand: Demand,
-    frozen: Rows | None,
+    frozen: NodeArrays | None,
     s: Scratch,
     walkers: Walkers,
 ) -> Any:
@@ -123,13 +140,13 @@ def along_paths(
 @inner
 def off_paths(
     level: Any,
-    trie: Trie,
+    trie: TrieArrays,
     rules: Rules,
     first: Any,
     n: Any,
-    rows: Rows,
+    rows: NodeArrays,
     demand: Demand,
-    frozen: Rows | None,
+    frozen: NodeArrays | None,
     s: Scratch,
     going: Any,
     walkers: Walkers,
@@ -160,12 +177,12 @@ def walk(
     net: Net,
     grad: Net,
     reference: Net | None,
-    trie: Trie,
+    trie: TrieArrays,
     level: Any,
     rules: Rules,
-    rows: Rows,
+    rows: NodeArrays,
     demand: Demand,
-    frozen: Rows | None,
+    frozen: NodeArrays | None,
     s: Scratch,
     walkers: Walkers,
     there: Any,
@@ -196,13 +213,13 @@ def descend(
     net: Net,
     grad: Net,
     reference: Net | None,
-    trie: Trie,
+    trie: TrieArrays,
     rules: Rules,
-    on_path: Rows,
-    paths: Paths,
+    on_path: NodeArrays,
+    paths: PathArrays,
     demand: Demand,
-    off_path: Rows,
-    frozen: Rows | None,
+    off_path: NodeArrays,
+    frozen: NodeArrays | None,
     s: Scratch,
     walkers: Walkers,
     tally: Array,

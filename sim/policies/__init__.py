@@ -1,1 +1,1 @@
-"""Small policies with the run axis first."""
+"""Policies over semantic IDs: tabular, log-linear, MLP, transformer, for R runs at once."""

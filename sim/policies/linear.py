@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sim.policies.nodes import Params, Rows
+from sim.policies.nodes import NodeRows, Params
 from sim.seeds import normals
 from sim.worlds.catalogue import Bucket, Catalogue
 
@@ -30,7 +30,7 @@ class _Linear:
         self,
         params: Params,
         catalogue: Catalogue,
-        rows: Rows,
+        rows: NodeRows,
         saved: Tensor,
         dlogits: Tensor,
         grads: Params,
@@ -66,7 +66,7 @@ class Tabular(_Linear):
         return encoded[:, :, index, bucket.code].movedim(1, -1)
 
     def forward_rows(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows
     ) -> tuple[Tensor, Tensor]:
         place = rows.prompt * catalogue.nodes + rows.place
         return encoded.view(-1, params["table"].shape[-1]).index_select(0, place), place
@@ -103,7 +103,7 @@ class LogLinear(_Linear):
         return encoded[:, :, level].transpose(1, 2)[:, bucket.code] + bias.unsqueeze(-1)
 
     def forward_rows(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows
     ) -> tuple[Tensor, Tensor]:
         place = rows.prompt * catalogue.depth + rows.segment % catalogue.depth
         logits = encoded.view(-1, encoded.shape[-1]).index_select(0, place)
@@ -114,7 +114,7 @@ class LogLinear(_Linear):
         self,
         params: Params,
         catalogue: Catalogue,
-        rows: Rows,
+        rows: NodeRows,
         saved: Tensor,
         dlogits: Tensor,
         grads: Params,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sim.policies.nodes import Params, Rows, segment_outer, segment_products, tanh_
+from sim.policies.nodes import NodeRows, Params, segment_outer, segment_products, tanh_
 from sim.seeds import normals
 from sim.worlds.catalogue import Bucket, Catalogue
 
@@ -87,7 +87,7 @@ class MLP:
         return affine_tanh(encoded.transpose(1, 2).unsqueeze(1), nodes.unsqueeze(-1), head, bias)
 
     def forward_rows(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows
     ) -> tuple[Tensor, Tensor]:
         hidden = params["node"].flatten(0, 1).index_select(0, rows.node(catalogue))
         hidden = tanh_(hidden.add_(encoded.index_select(0, rows.prompt)))
@@ -99,7 +99,7 @@ class MLP:
         self,
         params: Params,
         catalogue: Catalogue,
-        rows: Rows,
+        rows: NodeRows,
         saved: Tensor,
         dlogits: Tensor,
         grads: Params,

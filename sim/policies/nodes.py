@@ -1,4 +1,4 @@
-"""Trie nodes as rows: what the fast kernels ask of a policy, and products that depend on one run.
+"""Trie nodes as rows: what the shared tree asks of a policy, and products that depend on one run.
 
 Rows of many runs lie in one buffer, run after run, so that elementwise work is done once. Matrix
 products are done run by run: their last bits depend on the number of rows and on how operands are
@@ -24,7 +24,7 @@ ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class Rows:
+class NodeRows:
     """n (prompt, node) pairs, run by run and inside a run level by level.
 
     prompt `[n]`: r B + b; place `[n]`: the node among all nodes of the trie; segment `[n]`: r L +
@@ -38,10 +38,10 @@ class Rows:
     _node: list[Tensor] = field(default_factory=list, repr=False, compare=False)
 
     @staticmethod
-    def of(prompt: Tensor, place: Tensor, segment: Tensor, segments: int) -> Rows:
+    def of(prompt: Tensor, place: Tensor, segment: Tensor, segments: int) -> NodeRows:
         """Rows in ascending order of segment."""
         starts = torch.arange(segments + 1)
-        return Rows(prompt, place, segment, torch.searchsorted(segment, starts).tolist())
+        return NodeRows(prompt, place, segment, torch.searchsorted(segment, starts).tolist())
 
     def node(self, catalogue: Catalogue) -> Tensor:
         """Place of each row's node in a table that stacks the nodes of all runs; `[n]`."""
@@ -59,7 +59,7 @@ class NodePolicy(Protocol):
     """
 
     def forward_rows(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: Rows
+        self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows
     ) -> tuple[Tensor, Tensor]:
         """Logits over all K codes `[n, K]`, and saved."""
 
@@ -67,7 +67,7 @@ class NodePolicy(Protocol):
         self,
         params: Params,
         catalogue: Catalogue,
-        rows: Rows,
+        rows: NodeRows,
         saved: Tensor,
         dlogits: Tensor,
         grads: Params,

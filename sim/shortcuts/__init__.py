@@ -1,1 +1,1 @@
-"""Training steps without the rollouts that carry no signal."""
+"""What makes a step fast: only rollouts that carry a signal are drawn, where that is exact."""

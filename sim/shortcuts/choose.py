@@ -29,7 +29,7 @@ from sim.kernel.buffers import (
 )
 from sim.kernel.code import calling
 from sim.kernel.draw import TALLIES
-from sim.kernel.shapes import Array, Flat, Net, Prompts, Rules
+from sim.kernel.shapes import Array, Flat, Net, PromptArrays, Rules
 from sim.kernel.step import GIVEN_GRADIENT, GIVEN_TRAIN, GRADIENT, SCORE, TRAIN, run_steps
 from sim.policies.protocol import Params, Policy
 from sim.seeds import key_of, permutation, stream
@@ -55,7 +55,7 @@ class Walked:
 
 
 @dataclass(frozen=True)
-class Update:
+class FastUpdate:
     """One step without its optimizer. grads `[R, ...]`; spent, counted: as the general path's; hits
     `[P]` as sampled; reach `[P, L + 1]`: how far rollouts follow the targets' paths; walked."""
 
@@ -186,7 +186,7 @@ class FastPath:
         if healthy < len(slopes):
             run.diverged_at = first + healthy + 1
 
-    def step(self, params: Params, step: int) -> Update:
+    def step(self, params: Params, step: int) -> FastUpdate:
         """One rollout phase of given parameters and the gradient of its loss; nothing is trained.
         What follows from a path that is not finite is NaN."""
         grads, hits, reach, walked = [], [], [], []
@@ -215,7 +215,7 @@ class FastPath:
         every = [np.concatenate(column) for column in zip(*walked, strict=True)]
         order = every[0].argsort(kind="stable")
         spent, counted = account(self._strategy, self._how, tally, np.ones(len(tally)))
-        return Update(
+        return FastUpdate(
             params_of(grads, self._start),
             spent,
             {name: value / self._how.batch for name, value in counted.items()},
@@ -242,7 +242,7 @@ class FastPath:
     def _call(self, task: int, run: OneRun, slopes: Array, first: int, rate: float = 0.0) -> int:
         epoch, place = divmod(first, len(self._target) // self._how.batch)
         order = permutation(run.seed, "prompts", epoch, len(self._target))
-        prompts = Prompts(self._context, self._target, order)
+        prompts = PromptArrays(self._context, self._target, order)
         with calling(self._dtype, *["KL"] * (run.reference is not None)):
             found: int = run_steps(
                 task, run.flat, run.net, run.grad, run.reference, self._trie, prompts, self._rules,

@@ -6,8 +6,6 @@ whose loss is the clipped surrogate per token, a KL term and a supervised term i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,37 +25,19 @@ from sim.kernel.buffers import (
     trie_of,
 )
 from sim.kernel.code import calling
-from sim.kernel.phase import Listed, Phase, Terms, phase_step
+from sim.kernel.phase import Listed, LossTerms, Phase, phase_step
 from sim.kernel.shapes import Array
-from sim.policies.protocol import Params, Policy
-from sim.settings import Training
+from sim.policies.protocol import Policy
 from sim.shortcuts.choose import ESTIMATORS
-from sim.worlds.world import World
 
 
 class Phases(General):
-    """One run whose optimizer steps the kernel takes. Build it with `Phases.of`."""
+    """One run whose optimizer steps the kernel takes, where `why_not` has no reason against it."""
 
     @staticmethod
-    def of(
-        policy: Policy,
-        world: World,
-        strategy: Strategy,
-        start: Params,
-        seed: int,
-        how: Training,
-        record: Callable[[int, Collected], None] | None = None,
-    ) -> Phases | None:
-        """The run, or None where `why_not` has a reason, or where a supervised term sees several
-        targets of a prompt: the general path then does it all."""
-        several = world.train.targets is not None and how.targets == "all"
-        if Phases.why_not(policy, strategy) or (several and strategy.learns_from_target):
-            return None
-        return Phases(policy, world, strategy, start, seed, how, record)
-
-    @staticmethod
-    def why_not(policy: Policy, strategy: Strategy) -> str | None:
-        """Why the kernel cannot take the steps, in one line; None where it can."""
+    def why_not(policy: Policy, strategy: Strategy, several: bool = False) -> str | None:
+        """Why the kernel cannot take the steps, in one line; None where it can. several: whether a
+        supervised term sees several targets of a prompt."""
         if not serves(policy):
             return "the kernel does not know the policy"
         for kind in ("anchor_ratio", "ratio", "clip"):
@@ -70,33 +50,27 @@ class Phases(General):
             return f"supervised={strategy.supervised} looks at the reference policy"
         if slope_of(strategy.stage("supervised"), 0.0, 1) is None:
             return f"supervised={strategy.supervised} has no slope in closed form"
+        if several and strategy.learns_from_target:
+            return f"supervised={strategy.supervised} of several targets is not in the kernel"
         return None
 
-    def __init__(
-        self,
-        policy: Policy,
-        world: World,
-        strategy: Strategy,
-        start: Params,
-        seed: int,
-        how: Training,
-        record: Callable[[int, Collected], None] | None = None,
-    ) -> None:
-        super().__init__(policy, world, strategy, start, seed, how, record)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        policy, start, how, catalogue = self.policy, self.start, self.how, self.world.catalogue
         self._flat = flat_run(policy, start, 0)
         arrays = (self._flat.value, self._flat.grad, flat_of(start, 0))
         net, grad, reference = (net_of(policy, x, start, self._flat.reached) for x in arrays)
-        self._trie, self._taken = trie_of(world.catalogue), 0
-        self._depth, width = world.catalogue.depth, strategy.width(how.group)
+        self._trie, self._taken = trie_of(catalogue), 0
+        self._depth, width = catalogue.depth, self.strategy.width(how.group)
         batch = max(1, min(how.batch, PIECE // (width + 1)))
         items, kl = batch * (width + 1), how.kl_weight > 0
         # Rows of a batch of one prompt per item, which is what they are to a policy.
         self._rows, seen = (
-            buffers_of(net, world.catalogue, items, 0, kl=False).on_path for _ in range(2)
+            buffers_of(net, catalogue, items, 0, kl=False).on_path for _ in range(2)
         )
         self._nets = (net, grad, reference if kl else None)
         self._frozen = seen if kl else None
-        self._scratch = buffers_of(net, world.catalogue, batch, 0, kl=False).scratch
+        self._scratch = buffers_of(net, catalogue, batch, 0, kl=False).scratch
         self._scratch.x[:] = 0
         places = [np.zeros(n, np.int64) for n in (items, items, items, items * self._depth)]
         logps = [np.zeros((items, self._depth)) for _ in range(2)]
@@ -106,11 +80,11 @@ class Phases(General):
     def _optimize(self, phase: Collected, rates: Tensor, step: int) -> int:
         """Take the optimizer steps of one phase; how many it has."""
         prompts = phase.batch.prompt.shape[1]
-        parts = splits(self._strategy, self._how, prompts)
+        parts = splits(self.strategy, self.how, prompts)
         known = self._phase(phase)
         if len(parts) > 1 and known.items.shape[1]:
             self._call(False, known, self._terms(phase, slice(0, prompts), 0.0), 0, prompts, 0.0)
-        progress = step / max(1, self._how.steps - 1)
+        progress = step / max(1, self.how.steps - 1)
         for part in parts:
             terms = self._terms(phase, part, progress)
             stop = min(part.stop, prompts)
@@ -120,11 +94,11 @@ class Phases(General):
                 if not sound:
                     self.diverged_at[0] = step + 1
         if self.diverged_at[0] is None:
-            self.params = params_of([self._flat.value], self._start)
+            self.params = params_of([self._flat.value], self.start)
         return len(parts)
 
     def _call(
-        self, training: bool, phase: Phase, terms: Terms, first: int, last: int, rate: float
+        self, training: bool, phase: Phase, terms: LossTerms, first: int, last: int, rate: float
     ) -> bool:
         arguments = (
             training, self._flat, *self._nets, self._trie, phase, terms, first, last, self._rows,
@@ -146,7 +120,7 @@ class Phases(General):
         advantage = phase.rows.advantage[0].double()
         if advantage.ndim == 2:
             advantage = advantage.unsqueeze(-1).expand(*advantage.shape, depth)
-        if not self._strategy.has_credit:
+        if not self.strategy.has_credit:
             advantage = torch.zeros_like(advantage)
         hits, valid = (x[0].double().numpy() for x in (phase.signal.hits, phase.signal.valid))
         return Phase(
@@ -159,8 +133,8 @@ class Phases(General):
             (hits + 0.5) / (valid + 1),
         )
 
-    def _terms(self, phase: Collected, part: slice, progress: float) -> Terms:
-        how, strategy = self._how, self._strategy
+    def _terms(self, phase: Collected, part: slice, progress: float) -> LossTerms:
+        how, strategy = self.how, self.strategy
         size = min(part.stop, phase.batch.prompt.shape[1]) - part.start
         slope = slope_of(strategy.stage("supervised"), progress, self._depth)
         assert slope is not None
@@ -168,7 +142,7 @@ class Phases(General):
         share = 0.0
         if not silent and phase.signal is not None:
             share = strategy.policy_weight / self._divisor(phase, part)
-        return Terms(
+        return LossTerms(
             size == phase.batch.prompt.shape[1],
             1 - how.clip_low,
             1 + how.clip_high,
@@ -199,7 +173,7 @@ class Phases(General):
                 "prompts": prompts,
                 "constant": prompts * width * self._depth,
                 "live_groups": rollouts * max(1, int((active > 0).sum())) / filled,
-            }[self._strategy.denominator]
+            }[self.strategy.denominator]
         )
 
     _counts: tuple[Collected, Array, int] | None = None

@@ -1,1 +1,1 @@
-"""The loop over steps, who trains in it, and the start it begins from."""
+"""The loop over steps, the choice of a learner, and the warm start."""

@@ -73,9 +73,9 @@ def general_path(
     if kernel_here(how.kernel) == "compiled":
         from sim.shortcuts.phases import Phases
 
-        found = Phases.of(policy, world, strategy, start, seed, how, record)
-        if found is not None:
-            return found
+        several = world.train.targets is not None and how.targets == "all"
+        if Phases.why_not(policy, strategy, several) is None:
+            return Phases(policy, world, strategy, start, seed, how, record)
     return General(policy, world, strategy, start, seed, how, record)
 
 

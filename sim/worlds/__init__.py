@@ -1,1 +1,1 @@
-"""Catalogues, users and targets."""
+"""Worlds: catalogues, users and targets, made up or replayed from a data folder."""

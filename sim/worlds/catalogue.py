@@ -37,7 +37,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Level:
+class TrieLevel:
     """One level of the trie. code, child `[n, W]` int64 (child: node of the next level, or item);
     mask `[n, W]` bool, live slots; parent `[c]`: node of each of the c children, in their order;
     buckets: the nodes with two children or more, grouped by width; the only ones that cost a
@@ -83,7 +83,7 @@ class Catalogue:
 
     codes: Tensor
     path: Tensor
-    levels: tuple[Level, ...]
+    levels: tuple[TrieLevel, ...]
     n_codes: int
     void: Tensor | None = None
 
@@ -166,7 +166,7 @@ def build_catalogue(codes: np.ndarray, n_codes: int) -> Catalogue:
         follow[edges[:, 0], edges[:, 1]] = edges[:, 2]
         parent = edges[np.argsort(edges[:, 2]), 0]
         levels.append(
-            Level(
+            TrieLevel(
                 offset,
                 code=torch.from_numpy(code),
                 child=torch.from_numpy(child),

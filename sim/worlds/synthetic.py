@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from sim.seeds import stream
 from sim.worlds.catalogue import build_catalogue, synthetic_codes
-from sim.worlds.tasks import LABELS, TASKS, Task
+from sim.worlds.tasks import LABELS, TASKS, RecommendationTask
 from sim.worlds.world import Prompts, World, with_popularity
 
 
@@ -44,10 +44,10 @@ class SyntheticWorld:
     test_prompts: int = 512
     seed: int = 0
 
-    def tasks(self) -> dict[str, Task]:
+    def tasks(self) -> dict[str, RecommendationTask]:
         """The tasks of this world by name. Raises ValueError for an unknown task."""
         if self.task == "plain":
-            return {"plain": Task(self.noise)}
+            return {"plain": RecommendationTask(self.noise)}
         if self.task not in ("mixed", *TASKS):
             raise ValueError(
                 f"task: {self.task!r} is unknown; expected plain, mixed or {', '.join(TASKS)}"

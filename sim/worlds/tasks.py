@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Task:
+class RecommendationTask:
     """One kind of recommendation. noise: temperature of the true preferences (higher = noisier
     targets); draws: items a user takes per prompt, repeats counted once; labelled: the prompt
     names one of `LABELS` and only items that carry it can be targets; share: of prompts in a
@@ -20,11 +20,11 @@ class Task:
 
 LABELS = 8
 TASKS = {
-    "short_video": Task(noise=0.3, draws=3, share=3.0),
-    "ad": Task(noise=0.25),
-    "product": Task(noise=0.2, draws=2),
-    "interactive": Task(noise=0.12),
-    "label": Task(noise=0.4, labelled=True),
+    "short_video": RecommendationTask(noise=0.3, draws=3, share=3.0),
+    "ad": RecommendationTask(noise=0.25),
+    "product": RecommendationTask(noise=0.2, draws=2),
+    "interactive": RecommendationTask(noise=0.12),
+    "label": RecommendationTask(noise=0.4, labelled=True),
 }
 """Five tasks that differ in sparsity, targets per prompt and constraint, after the five
 recommendation tasks of OpenOneRec; their levels are ours."""

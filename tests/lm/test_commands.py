@@ -226,7 +226,10 @@ def test_efficiency_inside_trl_prints_ratios_and_nothing_else(capsys):
         (["sft", "{data}", "--out", "{tmp}/o", "--model", "{tmp}/none"], "no checkpoint here"),
         (["rl", "{data}", "--start", "{tmp}/none", "--strategy", "grpo"], "no checkpoint here"),
         (["rl", "{data}", "--start", "{tmp}", "--strategy", "grp"], "did you mean 'grpo'"),
-        (["rl", "{data}", "--start", "{tmp}", "--strategy", "grpo", "--lr", "-1"], "rates above 0"),
+        (
+            ["rl", "{data}", "--start", "{tmp}", "--strategy", "grpo", "--lr", "-1"],
+            "-1.0 is not in",
+        ),
         (["evaluate", "{data}", "--model", "{tmp}/none"], "no checkpoint here"),
         (["efficiency", "--strategy", "grp"], "did you mean 'grpo'"),
         (["efficiency", "--chart", "x.bmp"], "expected a file name ending in .html"),

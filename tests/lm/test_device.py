@@ -21,10 +21,10 @@ from recast.lm.efficiency import Shapes, make_rig, measure
 from recast.lm.extra import LMError
 from recast.lm.flops import forward_flops, linear_weights, update_flops
 from recast.lm.models import placed
-from recast.lm.optimizer import Adam, trainable
+from recast.lm.optimizer import AdamW, trainable
 from recast.lm.prefix import packed_logp, reencoded_logp
 from recast.lm.sft import Tuning, _gradient
-from recast.lm.update import Job, RLTraining, groups_at_once, update
+from recast.lm.update import RLSetup, RLTraining, groups_at_once, update
 from recast.strategies import STRATEGIES
 
 DEVICE = torch.device(os.environ.get("RECAST_TEST_DEVICE", "cpu"))
@@ -102,7 +102,7 @@ def test_rollouts_beams_and_enumeration_are_those_of_the_cpu(dtype):
 @pytest.mark.parametrize("name", ["grpo", "recast", "add_gt", "grpo_sft"])
 def test_a_step_on_the_device_is_the_step_of_float64_on_the_cpu(name, dtype):
     """The update's gradient of the same rollouts, in micro-batches of rows and of tokens."""
-    ours, exact = tiny.job(), tiny.job()
+    ours, exact = tiny.setup(), tiny.setup()
     placement = Placement(DEVICE, getattr(torch, dtype))
     ours = on_device(ours, placement)
     exact = replace(
@@ -124,29 +124,29 @@ def test_a_step_on_the_device_is_the_step_of_float64_on_the_cpu(name, dtype):
         assert (found - wanted).norm() < (1e-3 if dtype == "float32" else 0.15) * wanted.norm()
 
 
-def on_device(job: Job, placement: Placement) -> Job:
+def on_device(setup: RLSetup, placement: Placement) -> RLSetup:
     return replace(
-        job,
-        model=placed(job.model, placement),
-        reference=placed(job.reference, placement),
-        trie=job.trie.to(placement.device),
-        prompts=job.prompts.to(placement.device),
-        target=job.target.to(placement.device),
+        setup,
+        model=placed(setup.model, placement),
+        reference=placed(setup.reference, placement),
+        trie=setup.trie.to(placement.device),
+        prompts=setup.prompts.to(placement.device),
+        target=setup.target.to(placement.device),
         evaluation={},
     )
 
 
-def gradient(job, strategy, how, collected):
-    job.model.zero_grad()
-    update(job, strategy, how, collected, 0.0)
-    return torch.cat([p.grad.double().cpu().flatten() for p in job.model.parameters()])
+def gradient(setup, strategy, how, collected):
+    setup.model.zero_grad()
+    update(setup, strategy, how, collected, 0.0)
+    return torch.cat([p.grad.double().cpu().flatten() for p in setup.model.parameters()])
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_small_steps_are_not_lost_to_rounding(dtype):
     """Steps of 1e-5 vanish beside weights of 1 in bfloat16; the float32 copies add them up."""
     parameter = torch.nn.Parameter(torch.ones(4, 4, device=DEVICE, dtype=getattr(torch, dtype)))
-    adam = Adam({"w": parameter}, lr=1e-5)
+    adam = AdamW({"w": parameter}, lr=1e-5)
     for _ in range(1000):
         parameter.grad = torch.ones_like(parameter)
         adam.step(1e-5)
@@ -160,11 +160,11 @@ def test_a_resumed_optimizer_goes_on_with_its_master_copies():
             adam.step(1e-3)
 
     one = torch.nn.Parameter(torch.ones(3, 3, device=DEVICE, dtype=torch.bfloat16))
-    whole = Adam({"w": one}, lr=1e-3)
+    whole = AdamW({"w": one}, lr=1e-3)
     run(whole, one, 3)
     kept = {k: v.detach().cpu().clone() for k, v in whole.state().items()}
     two = torch.nn.Parameter(one.detach().clone())
-    again = Adam({"w": two}, lr=1e-3)
+    again = AdamW({"w": two}, lr=1e-3)
     again.load(kept)
     run(whole, one, 5)
     run(again, two, 5)
@@ -174,13 +174,13 @@ def test_a_resumed_optimizer_goes_on_with_its_master_copies():
 
 @pytest.mark.parametrize("history", [False, True])
 def test_micro_batches_of_fine_tuning_have_the_gradient_of_the_batch(history):
-    job = on_device(tiny.job(), Placement(DEVICE))
+    setup = on_device(tiny.setup(), Placement(DEVICE))
     found = []
     for rows in (0, 3, 1):
-        job.model.zero_grad()
+        setup.model.zero_grad()
         how = Tuning(history_loss=history, micro_rows=rows)
-        loss = _gradient(job.model, job.vocabulary, job.prompts[:10], job.target[:10], how)
-        grad = torch.cat([p.grad.flatten() for p in job.model.parameters()])
+        loss = _gradient(setup.model, setup.vocabulary, setup.prompts[:10], setup.target[:10], how)
+        grad = torch.cat([p.grad.flatten() for p in setup.model.parameters()])
         found.append((loss, grad))
     for loss, grad in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-4)
@@ -188,13 +188,13 @@ def test_micro_batches_of_fine_tuning_have_the_gradient_of_the_batch(history):
 
 
 def test_micro_batches_by_tokens_hold_as_many_groups_as_fit_and_one_at_least():
-    job = tiny.job()
-    longest = int(job.prompts.length.max())
+    setup = tiny.setup()
+    longest = int(setup.prompts.length.max())
     how = RLTraining(micro_tokens=3 * (longest + 2 * 5))
-    assert groups_at_once(job, how, 5) == 3
-    assert groups_at_once(job, replace(how, micro_tokens=1), 5) == 1
-    assert groups_at_once(job, replace(how, shared_prefix=False), 5) == 1
-    assert groups_at_once(job, replace(how, micro_tokens=0, micro_rows=10), 5) == 2
+    assert groups_at_once(setup, how, 5) == 3
+    assert groups_at_once(setup, replace(how, micro_tokens=1), 5) == 1
+    assert groups_at_once(setup, replace(how, shared_prefix=False), 5) == 1
+    assert groups_at_once(setup, replace(how, micro_tokens=0, micro_rows=10), 5) == 2
 
 
 def test_counted_operations_are_those_that_torch_counts():
@@ -302,9 +302,9 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
 
 
 def test_a_policy_in_bfloat16_trains_all_of_its_parameters():
-    job = on_device(tiny.job(), Placement(DEVICE, torch.bfloat16, checkpointing=True))
+    setup = on_device(tiny.setup(), Placement(DEVICE, torch.bfloat16, checkpointing=True))
     how = RLTraining(batch=8, group=6, kl_weight=0.1)
-    adam = Adam(trainable(job.model), how.lr)
+    adam = AdamW(trainable(setup.model), how.lr)
     before = {k: v.clone() for k, v in adam.master.items()}
-    trainer.train_step(job, STRATEGIES["recast"], replace(how, lr=1e-3), adam, 0)
+    trainer.train_step(setup, STRATEGIES["recast"], replace(how, lr=1e-3), adam, 0)
     assert all(not torch.equal(before[k], v) for k, v in adam.master.items())

@@ -50,11 +50,11 @@ def minionerec_metrics(lists: list[list[int]], targets: list[int], k: int) -> tu
 @given(st.integers(0, 1000))
 @settings(max_examples=5, deadline=None)
 def test_the_table_equals_an_independent_recomputation(seed):
-    job = tiny.job(items=14, count=12)
-    held = job.evaluation["test"]
-    model = tiny.model("qwen3", job.vocabulary, seed)
-    table, items = per_prompt(model, job.vocabulary, job.trie, held, 8, 1.0, [1.0] * 7)
-    logp = enumerate_nodes(model, job.vocabulary, job.trie, held.prompts).item_logp()
+    setup = tiny.setup(items=14, count=12)
+    held = setup.evaluation["test"]
+    model = tiny.model("qwen3", setup.vocabulary, seed)
+    table, items = per_prompt(model, setup.vocabulary, setup.trie, held, 8, 1.0, [1.0] * 7)
+    logp = enumerate_nodes(model, setup.vocabulary, setup.trie, held.prompts).item_logp()
     ranked = logp.argsort(-1, descending=True).tolist()
     for k in (1, 5, 10):
         hr, ndcg = minionerec_metrics(ranked, held.item.tolist(), k)
@@ -67,7 +67,7 @@ def test_the_table_equals_an_independent_recomputation(seed):
     assert torch.allclose(table["c_at_1"], p, atol=1e-5)
     assert torch.allclose(table["c_at_32"], 1 - (1 - p) ** 32, atol=1e-4)
     shown = {i for row in items[:, :10].tolist() for i in row if i >= 0}
-    assert coverage(items, job.trie.items) == len(shown) / job.trie.items
+    assert coverage(items, setup.trie.items) == len(shown) / setup.trie.items
 
 
 def test_probabilities_of_groups_by_hand():
@@ -83,8 +83,8 @@ def test_probabilities_of_groups_by_hand():
 
 
 def test_the_matched_temperature_gives_the_entropy_that_was_asked_for():
-    job = tiny.job(items=20)
-    curve = entropy_curve(job.model, job.vocabulary, job.trie, job.prompts[:8])
+    setup = tiny.setup(items=20)
+    curve = entropy_curve(setup.model, setup.vocabulary, setup.trie, setup.prompts[:8])
     wanted = curve(0.7)
     assert curve(0.5) < wanted < curve(1.0)
     assert matched_temperature(curve, wanted) == pytest.approx(0.7, abs=0.01)
@@ -94,10 +94,10 @@ def test_the_matched_temperature_gives_the_entropy_that_was_asked_for():
 
 
 def test_the_curve_is_read_where_tuning_prompts_say_by_enumeration():
-    job = tiny.job(items=14, count=12)
-    tuning, held = job.evaluation["validation"], job.evaluation["test"]
-    best = tuned_temperatures(job.model, job.vocabulary, job.trie, tuning)
-    nodes = enumerate_nodes(job.model, job.vocabulary, job.trie, tuning.prompts)
+    setup = tiny.setup(items=14, count=12)
+    tuning, held = setup.evaluation["validation"], setup.evaluation["test"]
+    best = tuned_temperatures(setup.model, setup.vocabulary, setup.trie, tuning)
+    nodes = enumerate_nodes(setup.model, setup.vocabulary, setup.trie, tuning.prompts)
 
     def mean_hit(k: int, temperature: float) -> float:
         p = nodes.item_logp(temperature).gather(1, tuning.item.unsqueeze(1)).double().exp()
@@ -106,8 +106,8 @@ def test_the_curve_is_read_where_tuning_prompts_say_by_enumeration():
     for k, temperature in zip(PASSES, best, strict=True):
         grid = [2.0 ** (i / 2) for i in range(-8, 9)]
         assert mean_hit(k, temperature) >= max(mean_hit(k, t) for t in grid) * (1 - 1e-4)
-    table, _ = per_prompt(job.model, job.vocabulary, job.trie, held, 8, 1.0, best)
-    mine = enumerate_nodes(job.model, job.vocabulary, job.trie, held.prompts)
+    table, _ = per_prompt(setup.model, setup.vocabulary, setup.trie, held, 8, 1.0, best)
+    mine = enumerate_nodes(setup.model, setup.vocabulary, setup.trie, held.prompts)
     p = mine.item_logp(best[0]).gather(1, held.item.unsqueeze(1)).squeeze(1).double().exp()
     assert torch.allclose(table["c_at_1"], p, atol=1e-5)
     whole = torch.stack([table[f"c_at_{k}"] for k in PASSES])
@@ -115,18 +115,20 @@ def test_the_curve_is_read_where_tuning_prompts_say_by_enumeration():
 
 
 def test_the_share_of_invalid_free_samples_is_what_the_softmax_says():
-    job = tiny.job(items=20)
-    prompts = job.prompts[:1]
+    setup = tiny.setup(items=20)
+    prompts = setup.prompts[:1]
     many = prompts[torch.zeros(4000, dtype=torch.int64)]
-    share = free_sample_is_invalid(job.model, job.vocabulary, job.trie, many, 0).double().mean()
+    share = (
+        free_sample_is_invalid(setup.model, setup.vocabulary, setup.trie, many, 0).double().mean()
+    )
     valid = 0.0
     ids = prompts.ids[0, : prompts.length[0]].tolist()
     with torch.no_grad():
-        for codes in job.trie.codes.tolist():
+        for codes in setup.trie.codes.tolist():
             path, p = list(ids), 1.0
             for level, code in enumerate(codes):
-                token = job.vocabulary.tokens[level][code]
-                logits = job.model(input_ids=torch.tensor([path])).logits[0, -1]
+                token = setup.vocabulary.tokens[level][code]
+                logits = setup.model(input_ids=torch.tensor([path])).logits[0, -1]
                 p *= torch.softmax(logits, -1)[token].item()
                 path.append(token)
             valid += p

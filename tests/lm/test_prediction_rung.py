@@ -7,10 +7,10 @@ import pytest
 
 from recast.lm.dataset import load_data
 from workbench.studies.prediction.language import PRETRAINED, Given
-from workbench.studies.prediction.protocol import METRICS, Case, Plan
-from workbench.studies.prediction.study import Study
+from workbench.studies.prediction.protocol import METRICS, Case, PredictionPlan
+from workbench.studies.prediction.study import PredictionStudy
 
-PLAN = Plan(steps=2, stops=(1, 2), batch=8, group=8, seeds=1, strategies=("sft", "grpo"))
+PLAN = PredictionPlan(steps=2, stops=(1, 2), batch=8, group=8, seeds=1, strategies=("sft", "grpo"))
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def case(data_folder) -> Case:
 
 
 def test_a_model_from_scratch_starts_at_the_share_and_is_trained_and_measured(case, tmp_path):
-    whole = Study(tmp_path, (case,), PLAN)
+    whole = PredictionStudy(tmp_path, (case,), PLAN)
     done = list(whole.do("lm_0.15M", case, (0,), lambda *_: None))
     assert done == ["start 0", "sft 0", "grpo 0"]
     rung = whole.rung("lm_0.15M", case)
@@ -36,7 +36,7 @@ def test_a_model_from_scratch_starts_at_the_share_and_is_trained_and_measured(ca
     assert hits[1].shape == (len(case.data.learning),)
 
     start = tmp_path / "starts" / "lm_0.15M" / f"{case.data.name}-0.62" / "start-0"
-    given = Study(tmp_path, (case,), PLAN, Given(str(start)))
+    given = PredictionStudy(tmp_path, (case,), PLAN, Given(str(start)))
     assert given.place(PRETRAINED, case) != whole.place(PRETRAINED, case)
     made = given.rung(PRETRAINED, case)
     assert made.start(0)["all_zero"] == pytest.approx(rung.start(0)["all_zero"], abs=1e-6)

@@ -18,7 +18,7 @@ from test_commands import recast as run
 from recast.lm.dataset import load_data
 from recast.lm.extra import LMError
 from recast.lm.prefix import reencoded_logp
-from recast.lm.pretrained import Reading, add_codes, open_model
+from recast.lm.pretrained import ModelReading, add_codes, open_model
 from recast.lm.spelling import Spelling, find_spelling, plain
 from recast.lm.vocabulary import PLAIN, Wording
 
@@ -124,7 +124,7 @@ def test_a_foreign_checkpoint_scores_items_as_its_own_tokenizer_and_forward_call
 
 def test_minionerecs_prompt_has_its_words_and_commas(tmp_path, data_folder):
     _, tokenizer = checkpoint_of(tmp_path / "m", plain(3))
-    how = Reading(Wording("minionerec"))
+    how = ModelReading(Wording("minionerec"))
     start = open_model(str(tmp_path / "m"), load_data(data_folder, 3), how=how)
     text = (
         "### User Input: \nThe user has interacted with items <a_0><b_0><c_0>, <a_1><b_2><c_0> in "

@@ -55,15 +55,15 @@ def test_the_completions_log_of_the_trl_adapter_has_the_regimes_it_counted(
 @pytest.mark.parametrize("search", ["sample", "beam"])
 @pytest.mark.parametrize("strategy", ["recast", "grpo", "visurf"])
 def test_the_log_of_our_own_trainer_has_the_hits_it_counted(strategy, search, tmp_path):
-    job, counted = tiny.job(), []
+    setup, counted = tiny.setup(), []
     log = RolloutLog(tmp_path)
 
     def record(step, collected):
-        log.sampled(job.trie, step, collected)
+        log.sampled(setup.trie, step, collected)
         counted.append(collected.signal)
 
     how = RLTraining(steps=2, batch=8, group=4, evaluations=1, search=search)
-    train(job, parse_strategy(strategy), how, record=record)
+    train(setup, parse_strategy(strategy), how, record=record)
     found = diagnose(read_log(files_of([tmp_path])))
     assert found.steps == [1, 2]
     assert found.beam == (search == "beam")

@@ -13,7 +13,7 @@ import torch
 from recast import parse_strategy
 from recast.groups import Origin
 from recast.lm import trainer
-from recast.lm.optimizer import Adam, trainable
+from recast.lm.optimizer import AdamW, trainable
 from recast.lm.signal import collect, why_not
 from recast.lm.update import RLTraining
 
@@ -45,29 +45,29 @@ REAL = (
 
 @pytest.mark.parametrize("text", made_up.TEXTS + REAL)
 def test_a_stage_of_every_kind_trains_on_a_real_model(text):
-    job, strategy = tiny.job(), parse_strategy(text)
+    setup, strategy = tiny.setup(), parse_strategy(text)
     assert why_not(strategy, HOW.search, HOW.group) is None
-    before = [p.detach().clone() for p in job.model.parameters()]
-    optimizer, memory = Adam(trainable(job.model), HOW.lr), trainer.memory_of(job, strategy)
+    before = [p.detach().clone() for p in setup.model.parameters()]
+    optimizer, memory = AdamW(trainable(setup.model), HOW.lr), trainer.memory_of(setup, strategy)
     spent, last = {"rollouts": 0}, memory
     for step in range(HOW.steps):
-        cost, _, memory = trainer.train_step(job, strategy, HOW, optimizer, step, memory)
+        cost, _, memory = trainer.train_step(setup, strategy, HOW, optimizer, step, memory)
         spent["rollouts"] += cost["rollouts"]
     assert bool(spent["rollouts"]) == strategy.needs_rollouts
-    after = list(job.model.parameters())
+    after = list(setup.model.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(value.isfinite().all() for value in after)
-    assert set(memory) == set(strategy.start((), len(job.prompts)))
+    assert set(memory) == set(strategy.start((), len(setup.prompts)))
     if memory:
         assert any(not torch.equal(memory[name], last[name]) for name in memory)
 
 
 def test_an_item_of_an_earlier_step_is_scored_by_its_own_codes():
-    job, strategy = tiny.job(), parse_strategy("repair=made_up_replay, credit=grpo")
+    setup, strategy = tiny.setup(), parse_strategy("repair=made_up_replay, credit=grpo")
     wanted = 7
-    memory = {"made_up_last": torch.full((len(job.prompts),), wanted)}
-    collected = collect(trainer.roller(job, replace(HOW, batch=16)), strategy, 0, memory)
+    memory = {"made_up_last": torch.full((len(setup.prompts),), wanted)}
+    collected = collect(trainer.roller(setup, replace(HOW, batch=16)), strategy, 0, memory)
     again = collected.signal.groups.origin == int(Origin.REPLAY)
     assert again.any()
-    codes = job.trie.codes[wanted].expand_as(collected.codes[again])
+    codes = setup.trie.codes[wanted].expand_as(collected.codes[again])
     assert torch.equal(collected.codes[again], codes)

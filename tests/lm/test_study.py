@@ -26,18 +26,18 @@ SHORT = RLTraining(steps=4, batch=8, group=4, lr=1e-2, kl_weight=0.0, micro_rows
 PLAIN = ("grpo", "dr_grpo", "rloo", "contrast_only", "recast", "repair_only", "grpo_sft", "sft")
 
 
-def weights(job) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in job.model.parameters()])
+def weights(setup) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in setup.model.parameters()])
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_leaving_idle_groups_out_of_the_update_changes_no_weight(name):
     found = []
     for skip in (False, True):
-        job = tiny.job()
-        list(run(job, parse_strategy(name), replace(SHORT, lr=1e-3, skip_idle=skip), (4,)))
-        found.append(weights(job))
-    assert not torch.equal(found[0], weights(tiny.job()))
+        setup = tiny.setup()
+        list(run(setup, parse_strategy(name), replace(SHORT, lr=1e-3, skip_idle=skip), (4,)))
+        found.append(weights(setup))
+    assert not torch.equal(found[0], weights(tiny.setup()))
     assert torch.allclose(found[0], found[1], atol=1e-4)
 
 
@@ -45,23 +45,23 @@ def test_leaving_idle_groups_out_sends_fewer_tokens_through_the_actor():
     """7 of 8 groups without a hit: one group's rows are scored, and none with all groups idle."""
     seen = []
     for skip in (False, True):
-        job = tiny.job(items=40)
-        forward = job.model.model.forward
+        setup = tiny.setup(items=40)
+        forward = setup.model.model.forward
         sizes: list[int] = []
 
         def spy(*args, forward=forward, sizes=sizes, **kwargs):
             sizes.append(kwargs["input_ids"].numel() if torch.is_grad_enabled() else 0)
             return forward(*args, **kwargs)
 
-        job.model.model.forward = spy
-        list(run(job, parse_strategy("grpo"), replace(SHORT, skip_idle=skip), (4,)))
+        setup.model.model.forward = spy
+        list(run(setup, parse_strategy("grpo"), replace(SHORT, skip_idle=skip), (4,)))
         seen.append(sum(sizes))
     assert 0 < seen[1] < seen[0] / 2
 
 
 def test_a_stop_is_a_checkpoint_of_the_whole_run():
     """target_power's schedule runs over all steps, however early the run is stopped."""
-    early, whole = tiny.job(), tiny.job()
+    early, whole = tiny.setup(), tiny.setup()
     strategy = parse_strategy("target_power")
     (only,) = run(early, strategy, SHORT, (2,))
     states = [(stop, weights(whole)) for stop in run(whole, strategy, SHORT, (2, 4))]
@@ -73,7 +73,7 @@ def test_a_stop_is_a_checkpoint_of_the_whole_run():
 
 def test_an_averaged_row_measures_the_mean_of_the_last_half_and_trains_on_from_its_own_weights():
     strategy = parse_strategy("sft")
-    every, averaged = tiny.job(), tiny.job()
+    every, averaged = tiny.setup(), tiny.setup()
     own = [weights(every) for _ in run(every, strategy, SHORT, (1, 2, 3, 4))]
     found = [(s.step, weights(averaged)) for s in run(averaged, strategy, SHORT, (3, 4), "mean")]
     for (step, here), first in zip(found, (1, 2), strict=True):
@@ -83,40 +83,45 @@ def test_an_averaged_row_measures_the_mean_of_the_last_half_and_trains_on_from_i
 
 def test_the_lean_metrics_are_those_of_the_full_evaluation():
     """On 8 items, ten beams prune nothing; prompts of all lengths come back in their order."""
-    job = tiny.job(items=8, count=150)
-    data = job.evaluation["test"]
-    full, _ = per_prompt(job.model, job.vocabulary, job.trie, data, 6, 0.7, [0.5] * 7)
-    lean = measure(job, data, 6, 0.7, best=[0.5] * 7, report=True)
+    setup = tiny.setup(items=8, count=150)
+    data = setup.evaluation["test"]
+    full, _ = per_prompt(setup.model, setup.vocabulary, setup.trie, data, 6, 0.7, [0.5] * 7)
+    lean = measure(setup, data, 6, 0.7, best=[0.5] * 7, report=True)
     shared = set(full) & set(lean)
     assert {"hr_at_1", "hr_at_10", "ndcg_at_10", "pass_at_1_matched", "area", "all_zero"} <= shared
     for name in shared:
         assert torch.allclose(full[name], lean[name], atol=1e-5), name
     cold = target_logp(
-        job.model, job.vocabulary, job.trie, data.prompts, data.codes, temperature=0.25
+        setup.model, setup.vocabulary, setup.trie, data.prompts, data.codes, temperature=0.25
     )
     assert torch.allclose(lean["pass_at_1_t025"], cold.double().exp(), atol=1e-5)
 
 
 def test_several_temperatures_in_one_pass_are_each_their_own():
-    job = tiny.job()
-    data = job.evaluation["test"]
+    setup = tiny.setup()
+    data = setup.evaluation["test"]
     found = target_logps(
-        job.model, job.vocabulary, job.trie, data.prompts, data.codes, (1.0, 0.3), chunk=7
+        setup.model, setup.vocabulary, setup.trie, data.prompts, data.codes, (1.0, 0.3), chunk=7
     )
     for place, temperature in enumerate((1.0, 0.3)):
         one = target_logp(
-            job.model, job.vocabulary, job.trie, data.prompts, data.codes, temperature=temperature
+            setup.model,
+            setup.vocabulary,
+            setup.trie,
+            data.prompts,
+            data.codes,
+            temperature=temperature,
         )
         assert torch.allclose(found[place], one, atol=1e-5)
     assert not torch.allclose(found[0], found[1])
 
 
 def test_the_matched_temperature_gives_the_wanted_entropy():
-    job = tiny.job()
-    entropy, one = policy_entropy(job)
+    setup = tiny.setup()
+    entropy, one = policy_entropy(setup)
     assert one == 1.0
-    assert policy_entropy(job, entropy)[1] == pytest.approx(1.0, abs=1e-3)
-    assert policy_entropy(job, 0.5 * entropy)[1] < 0.9
+    assert policy_entropy(setup, entropy)[1] == pytest.approx(1.0, abs=1e-3)
+    assert policy_entropy(setup, 0.5 * entropy)[1] < 0.9
 
 
 def test_rate_and_checkpoint_are_chosen_together_by_hand():
@@ -128,11 +133,11 @@ def test_rate_and_checkpoint_are_chosen_together_by_hand():
 
 
 def test_measuring_the_cost_leaves_the_model_as_it_was():
-    job = tiny.job()
-    before = weights(job)
-    found = cost(job, parse_strategy("recast"), SHORT)
-    assert torch.equal(before, weights(job))
-    assert all(p.grad is None for p in job.model.parameters())
+    setup = tiny.setup()
+    before = weights(setup)
+    found = cost(setup, parse_strategy("recast"), SHORT)
+    assert torch.equal(before, weights(setup))
+    assert all(p.grad is None for p in setup.model.parameters())
     assert found.rows <= 2 * 8
     assert found.peak_mib > 0
     assert found.step_cpu >= found.update_cpu > 0
@@ -217,7 +222,8 @@ def test_the_study_feeds_the_store_and_reads_the_simulators(data_folder, tmp_pat
     [
         (["--strategy", "grp"], "unknown 'grp'; did you mean 'grpo'"),
         (["--found", "credit=grp"], "--found: credit: unknown 'grp'"),
-        (["--lr", "-1"], "expected rates above 0"),
+        (["--lr", "-1"], "'--lr': -1.0 is not in the range"),
+        (["--batch", "4096", "--group", "4096"], "16,777,216 rollouts per step"),
         (["--start", "{tmp}/none"], "no checkpoint here"),
     ],
 )

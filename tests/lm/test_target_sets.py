@@ -23,18 +23,18 @@ HOW = RLTraining(steps=2, batch=6, group=8)
 
 
 def with_sets(count: int = 24) -> tuple[list[Interaction], object]:
-    """Rows with one to three right answers, and a job on them."""
-    job = tiny.job(count=count)
-    sids = [tuple(row) for row in job.trie.codes.tolist()]
+    """Rows with one to three right answers, and a setup on them."""
+    setup = tiny.setup(count=count)
+    sids = [tuple(row) for row in setup.trie.codes.tolist()]
     rows = []
-    for place, row in enumerate(tiny.interactions(job.trie, count)):
+    for place, row in enumerate(tiny.interactions(setup.trie, count)):
         others = [sid for sid in sids if sid != row.target][: place % 3]
         rows.append(replace(row, more=tuple(others)))
     held = evaluation_set(
-        job.vocabulary, job.trie, rows, {"even": [i % 2 == 0 for i in range(count)]}
+        setup.vocabulary, setup.trie, rows, {"even": [i % 2 == 0 for i in range(count)]}
     )
     more = further_targets(rows, torch.device("cpu"))
-    return rows, replace(job, more=more, evaluation={"test": held, "validation": held})
+    return rows, replace(setup, more=more, evaluation={"test": held, "validation": held})
 
 
 @settings(max_examples=60)
@@ -59,21 +59,22 @@ def test_beams_that_ended_early_are_no_right_item():
 
 
 def test_p_of_a_hit_is_the_sum_over_the_right_items_paths():
-    rows, job = with_sets()
-    held = job.evaluation["test"]
-    found = right_logps(job.model, job.vocabulary, job.trie, held, (1.0, 0.5)).exp()
+    rows, setup = with_sets()
+    held = setup.evaluation["test"]
+    found = right_logps(setup.model, setup.vocabulary, setup.trie, held, (1.0, 0.5)).exp()
     for place, row in enumerate(rows[:6]):
         alone = [
             evaluation_set(
-                job.vocabulary, job.trie, [replace(row, target=sid, more=())], {"a": [True]}
+                setup.vocabulary, setup.trie, [replace(row, target=sid, more=())], {"a": [True]}
             )
             for sid in row.targets
         ]
         each = [
-            right_logps(job.model, job.vocabulary, job.trie, one, (1.0, 0.5)).exp() for one in alone
+            right_logps(setup.model, setup.vocabulary, setup.trie, one, (1.0, 0.5)).exp()
+            for one in alone
         ]
         assert torch.allclose(found[:, place], sum(each)[:, 0], atol=1e-9)
-    table, _ = per_prompt(job.model, job.vocabulary, job.trie, held, 8, 1.0, (1.0,) * 7)
+    table, _ = per_prompt(setup.model, setup.vocabulary, setup.trie, held, 8, 1.0, (1.0,) * 7)
     assert torch.allclose(table["pass_at_1"], found[0], atol=1e-6)
     assert len(held.take(torch.tensor([3, 1])).users) == 2
     assert held.take(torch.tensor([3])).right.tolist() == held.right[3:4].tolist()
@@ -81,16 +82,16 @@ def test_p_of_a_hit_is_the_sum_over_the_right_items_paths():
 
 @pytest.mark.parametrize("strategy", ["grpo", "recast", "sft"])
 def test_any_of_the_targets_is_a_hit_and_one_of_them_is_taught(strategy):
-    _, job = with_sets()
+    _, setup = with_sets()
     taught: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
     for step in range(12):
-        got = collect(roller(job, HOW), STRATEGIES[strategy], step, {})
-        every = roller(job, HOW).right
+        got = collect(roller(setup, HOW), STRATEGIES[strategy], step, {})
+        every = roller(setup, HOW).right
         if got.right is None:
             assert strategy == "sft"
         else:
             signal = got.signal
-            sampled = job.trie.codes[signal.sampled.item]
+            sampled = setup.trie.codes[signal.sampled.item]
             equal = (sampled.unsqueeze(2) == got.right.unsqueeze(1)).all(-1).any(-1)
             assert torch.equal(equal, signal.sampled.hit)
             anchored = signal.groups.origin != 0
@@ -105,8 +106,8 @@ def test_any_of_the_targets_is_a_hit_and_one_of_them_is_taught(strategy):
 
 
 def test_rows_with_one_target_are_drawn_as_ever():
-    job = tiny.job()
-    plain = roller(job, HOW)
+    setup = tiny.setup()
+    plain = roller(setup, HOW)
     index = torch.tensor([4, 0, 7])
-    assert torch.equal(plain.aim(index, 3), job.target[index])
-    assert further_targets(tiny.interactions(job.trie, 3), torch.device("cpu")) is None
+    assert torch.equal(plain.aim(index, 3), setup.target[index])
+    assert further_targets(tiny.interactions(setup.trie, 3), torch.device("cpu")) is None

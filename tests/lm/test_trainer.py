@@ -12,8 +12,8 @@ from recast.groups import Origin, RolloutGroups
 from recast.lm import trainer
 from recast.lm import update as updating
 from recast.lm.extra import LMError
-from recast.lm.optimizer import Adam
-from recast.lm.signal import Collected, collect, given, learn_from
+from recast.lm.optimizer import AdamW
+from recast.lm.signal import RolloutPhase, collect, given, learn_from
 from recast.lm.trainer import train
 from recast.lm.update import RLTraining, update
 from recast.strategies import STRATEGIES
@@ -45,12 +45,12 @@ def test_almost_every_strategy_of_the_library_works_on_a_real_model(search):
 def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(name):
     search = "beam" if name == "rank_penalty" else "sample"
     how = RLTraining(steps=2, batch=6, group=8, search=search, kl_weight=0.01)
-    collected = collected_of(tiny.job(), how, name)
+    collected = collected_of(tiny.setup(), how, name)
     grads = []
     for micro in (1000, 7):
-        job = tiny.job()
-        update(job, STRATEGIES[name], replace(how, micro_rows=micro), collected, 0.5)
-        grads.append(torch.cat([p.grad.flatten() for p in job.model.parameters()]))
+        setup = tiny.setup()
+        update(setup, STRATEGIES[name], replace(how, micro_rows=micro), collected, 0.5)
+        grads.append(torch.cat([p.grad.flatten() for p in setup.model.parameters()]))
     assert grads[0].norm() > 0
     assert (grads[0] - grads[1]).norm() <= 1e-4 * grads[0].norm()
 
@@ -58,36 +58,36 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(name):
 def test_a_reencoded_update_has_the_gradient_of_the_shared_prefix():
     grads = []
     for shared in (True, False):
-        job = tiny.job()
+        setup = tiny.setup()
         how = replace(SHORT, shared_prefix=shared, kl_weight=0.1)
-        roller_step(job, how, "recast")
-        grads.append(torch.cat([p.grad.flatten() for p in job.model.parameters()]))
+        roller_step(setup, how, "recast")
+        grads.append(torch.cat([p.grad.flatten() for p in setup.model.parameters()]))
     assert (grads[0] - grads[1]).norm() <= 1e-4 * grads[1].norm()
 
 
-def roller_step(job, how, name):
-    collected = collected_of(job, how, name)
-    update(job, STRATEGIES[name], how, collected, 0.0)
+def roller_step(setup, how, name):
+    collected = collected_of(setup, how, name)
+    update(setup, STRATEGIES[name], how, collected, 0.0)
     return collected
 
 
-def collected_of(job, how, name):
-    memory = trainer.memory_of(job, STRATEGIES[name])
-    return collect(trainer.roller(job, how), STRATEGIES[name], 0, memory)
+def collected_of(setup, how, name):
+    memory = trainer.memory_of(setup, STRATEGIES[name])
+    return collect(trainer.roller(setup, how), STRATEGIES[name], 0, memory)
 
 
 def test_only_active_rows_are_scored_and_only_after_repair(monkeypatch):
-    job, how = tiny.job(), replace(SHORT, kl_weight=0.1, batch=16)
-    collected = collected_of(job, how, "contrast_only")
+    setup, how = tiny.setup(), replace(SHORT, kl_weight=0.1, batch=16)
+    collected = collected_of(setup, how, "contrast_only")
     seen = []
     real = updating.packed_logp
 
     def spy(model, vocabulary, prompts, codes, *rest):
-        seen.append((model is job.reference, codes))
+        seen.append((model is setup.reference, codes))
         return real(model, vocabulary, prompts, codes, *rest)
 
     monkeypatch.setattr(updating, "packed_logp", spy)
-    update(job, STRATEGIES["contrast_only"], how, collected, 0.0)
+    update(setup, STRATEGIES["contrast_only"], how, collected, 0.0)
     with_rows = collected.signal.rows.any(-1)
     assert 0 < int(with_rows.sum()) < 16  # some groups are all-zero: their prompts never come up
     for reference in (True, False):
@@ -96,9 +96,9 @@ def test_only_active_rows_are_scored_and_only_after_repair(monkeypatch):
 
 
 def test_a_repaired_slot_is_scored_as_the_ground_truth():
-    job = tiny.job()
+    setup = tiny.setup()
     how = replace(SHORT, batch=16)
-    collected = collected_of(job, how, "recast")
+    collected = collected_of(setup, how, "recast")
     anchor = collected.signal.groups.origin == int(Origin.ANCHOR)
     assert anchor.any()
     wanted = collected.target.unsqueeze(1).expand_as(collected.codes)
@@ -111,7 +111,7 @@ def test_an_appended_slot_holds_the_ground_truth_too():
     codes = torch.zeros(2, 3, 3, dtype=torch.int64)
     target = torch.ones(2, 3, dtype=torch.int64)
     groups = RolloutGroups.of(torch.zeros(2, 3))
-    signal, wider = learn_from(STRATEGIES["visurf"], groups, codes, target, {}, tiny.job().trie)
+    signal, wider = learn_from(STRATEGIES["visurf"], groups, codes, target, {}, tiny.setup().trie)
     assert wider.shape == (2, 4, 3)
     assert (wider[:, 3] == 1).all()
     assert not wider[:, :3].any()
@@ -119,22 +119,22 @@ def test_an_appended_slot_holds_the_ground_truth_too():
 
 
 def test_a_step_that_teaches_nothing_leaves_the_model_as_it_is():
-    job = tiny.job()
-    before = [p.clone() for p in job.model.parameters()]
+    setup = tiny.setup()
+    before = [p.clone() for p in setup.model.parameters()]
     how = replace(SHORT, kl_weight=0.0)
-    collected = collected_of(job, how, "grpo")
+    collected = collected_of(setup, how, "grpo")
     nothing = replace(collected.signal, rows=torch.zeros_like(collected.signal.rows))
-    update(job, STRATEGIES["grpo"], how, replace(collected, signal=nothing), 0.0)
-    Adam(dict(job.model.named_parameters()), 1e-3).step(1e-3)
-    assert all(torch.equal(a, b) for a, b in zip(before, job.model.parameters(), strict=True))
+    update(setup, STRATEGIES["grpo"], how, replace(collected, signal=nothing), 0.0)
+    AdamW(dict(setup.model.named_parameters()), 1e-3).step(1e-3)
+    assert all(torch.equal(a, b) for a, b in zip(before, setup.model.parameters(), strict=True))
 
 
 def test_the_kl_to_the_reference_is_zero_before_the_first_step():
-    job = tiny.job()
+    setup = tiny.setup()
     how = replace(SHORT, kl_weight=1000.0)
-    collected = collected_of(job, how, "grpo")
+    collected = collected_of(setup, how, "grpo")
     zero = replace(collected.signal, advantage=torch.zeros_like(collected.signal.advantage))
-    loss = update(job, STRATEGIES["grpo"], how, replace(collected, signal=zero), 0.0)
+    loss = update(setup, STRATEGIES["grpo"], how, replace(collected, signal=zero), 0.0)
     assert abs(loss) < 1e-3
 
 
@@ -142,8 +142,8 @@ def test_the_kl_to_the_reference_is_zero_before_the_first_step():
 def test_a_killed_run_continues_bit_for_bit(name, tmp_path):
     how = replace(SHORT, steps=4, evaluations=2)
     strategy = STRATEGIES[name]
-    whole = train(tiny.job(), strategy, how)
-    killed = tiny.job()
+    whole = train(tiny.setup(), strategy, how)
+    killed = tiny.setup()
 
     class KilledError(Exception):
         pass
@@ -154,49 +154,49 @@ def test_a_killed_run_continues_bit_for_bit(name, tmp_path):
 
     with pytest.raises(KilledError):
         train(killed, strategy, how, tmp_path / "state", kill)
-    resumed = train(tiny.job(), strategy, how, tmp_path / "state")
+    resumed = train(tiny.setup(), strategy, how, tmp_path / "state")
 
     def plain(rows):
         return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
     assert plain(resumed) == plain(whole)
     with pytest.raises(LMError, match="unfinished run with other settings"):
-        train(tiny.job(), strategy, replace(how, lr=5e-3), tmp_path / "state")
+        train(tiny.setup(), strategy, replace(how, lr=5e-3), tmp_path / "state")
 
 
 def test_the_ledger_counts_what_was_spent():
-    rows = train(tiny.job(), STRATEGIES["recast"], replace(SHORT, steps=3))
+    rows = train(tiny.setup(), STRATEGIES["recast"], replace(SHORT, steps=3))
     last = rows[-1]
     assert last["rollouts"] == last["scored_rows"] == 3 * 8 * 6
     assert last["updated_rows"] <= 3 * 8 * 2
     assert last["optimizer_steps"] == 3
     assert 0 < last["labels"] <= 3 * 8
-    sft = train(tiny.job(), STRATEGIES["sft"], replace(SHORT, steps=3))[-1]
+    sft = train(tiny.setup(), STRATEGIES["sft"], replace(SHORT, steps=3))[-1]
     assert (sft["rollouts"], sft["updated_rows"], sft["labels"]) == (0, 24, 24)
 
 
 def test_a_loss_that_is_not_finite_is_one_line():
-    job = tiny.job()
-    collected = collected_of(job, SHORT, "recast")
+    setup = tiny.setup()
+    collected = collected_of(setup, SHORT, "recast")
     with torch.no_grad():
-        job.model.lm_head.weight.fill_(float("nan"))
+        setup.model.lm_head.weight.fill_(float("nan"))
     with pytest.raises(LMError, match=r"loss became nan.*lower --lr"):
-        update(job, STRATEGIES["recast"], SHORT, collected, 0.0)
+        update(setup, STRATEGIES["recast"], SHORT, collected, 0.0)
 
 
 def test_a_strategy_that_lacks_an_input_is_refused_before_training():
     with pytest.raises(LMError, match="needs `beam_rank`"):
-        train(tiny.job(), STRATEGIES["rank_penalty"], SHORT)
+        train(tiny.setup(), STRATEGIES["rank_penalty"], SHORT)
 
 
 def test_learning_from_the_target_raises_its_probability():
-    rows = train(tiny.job(), STRATEGIES["sft"], replace(SHORT, steps=30, lr=1e-2))
+    rows = train(tiny.setup(), STRATEGIES["sft"], replace(SHORT, steps=30, lr=1e-2))
     first, last = (next(r for r in rows if r["step"] == s and r["slice"] == "all") for s in (0, 30))
     assert last["pass_at_1"] > first["pass_at_1"] + 0.05
 
 
 def test_collected_without_rollouts_has_no_signal():
-    assert Collected(tiny.job().prompts, tiny.job().target).signal is None
+    assert RolloutPhase(tiny.setup().prompts, tiny.setup().target).signal is None
 
 
 @pytest.mark.parametrize("search", ["sample", "beam"])
@@ -206,11 +206,11 @@ def test_every_tensor_of_a_step_is_made_on_the_devices_of_the_job(name, search):
     it would have been a CPU tensor among the GPU's."""
     found = []
     for default in ("cpu", "meta"):
-        job = tiny.job()
+        setup = tiny.setup()
         how = replace(SHORT, search=search, kl_weight=0.1)
-        optimizer = Adam(dict(job.model.named_parameters()), how.lr)
-        memory = trainer.memory_of(job, STRATEGIES[name])
+        optimizer = AdamW(dict(setup.model.named_parameters()), how.lr)
+        memory = trainer.memory_of(setup, STRATEGIES[name])
         with torch.device(default):
-            trainer.train_step(job, STRATEGIES[name], how, optimizer, 0, memory)
-        found.append(torch.cat([p.detach().flatten() for p in job.model.parameters()]))
+            trainer.train_step(setup, STRATEGIES[name], how, optimizer, 0, memory)
+        found.append(torch.cat([p.detach().flatten() for p in setup.model.parameters()]))
     assert torch.equal(found[0], found[1])

@@ -24,7 +24,7 @@ from recast.adapters.trl import RecastGRPOTrainer, _leading
 from recast.lm.extra import LMError
 from recast.lm.prefix import reencoded_logp
 from recast.lm.tokenizer import code_tokenizer
-from recast.lm.vocabulary import Prompts
+from recast.lm.vocabulary import PromptTokens
 from recast.loss import LossSettings, denominator, strategy_loss
 from recast.stages.supervised import Evidence
 
@@ -178,7 +178,7 @@ def sampled_by(it):
     ids = [it.processing_class(row["prompt"])["input_ids"] for row in rows[::group]]
     longest = max(map(len, ids))
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
-    return Prompts(padded, torch.tensor([len(row) for row in ids])), codes, target[::group]
+    return PromptTokens(padded, torch.tensor([len(row) for row in ids])), codes, target[::group]
 
 
 MIXED = "repair=anchor, select=pods(2), credit=grpo, supervised=sft(0.5)"

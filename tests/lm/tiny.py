@@ -11,8 +11,8 @@ import transformers
 from recast.items import Interaction
 from recast.lm.evaluate import evaluation_set
 from recast.lm.trie import Trie, build_trie
-from recast.lm.update import Job
-from recast.lm.vocabulary import Prompts, Vocabulary, small_vocabulary
+from recast.lm.update import RLSetup
+from recast.lm.vocabulary import PromptTokens, Vocabulary, small_vocabulary
 
 CODEBOOK = 5
 ARCHITECTURES = ("qwen3", "llama")
@@ -49,7 +49,7 @@ def catalogue(seed: int, items: int = 20, depth: int = 3, codebook: int = CODEBO
     return build_trie(sorted(sids))
 
 
-def prompts(vocab: Vocabulary, trie: Trie, seed: int, batch: int) -> Prompts:
+def prompts(vocab: Vocabulary, trie: Trie, seed: int, batch: int) -> PromptTokens:
     draw = random.Random(seed)
     sids = [tuple(row) for row in trie.codes.tolist()]
     return vocab.prompts(
@@ -76,12 +76,12 @@ def interactions(trie: Trie, count: int, seed: int = 0) -> list[Interaction]:
     ]
 
 
-def job(architecture: str = "qwen3", items: int = 12, count: int = 40) -> Job:
+def setup(architecture: str = "qwen3", items: int = 12, count: int = 40) -> RLSetup:
     vocab, trie = vocabulary(), catalogue(1, items)
     rows = interactions(trie, count)
     flags = {"seen": [i % 3 > 0 for i in range(count)]}
     held = evaluation_set(vocab, trie, rows, flags)
-    return Job(
+    return RLSetup(
         model=model(architecture, vocab),
         reference=model(architecture, vocab).requires_grad_(False),
         vocabulary=vocab,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import sys
 from dataclasses import replace
 
+import command_line
 import polars as pl
 import pytest
 import torch
@@ -24,7 +24,6 @@ from sim.exact import (
     why_not_enumerable,
 )
 from workbench import charts
-from workbench.cli import main
 from workbench.theory.enumeration import NUMBERS, exact_table
 
 WORLD = exact_world([0.05, 0.3], items=4, flat=True)
@@ -235,21 +234,13 @@ def test_a_world_that_cannot_be_is_refused(p, items, message):
         exact_world(p, items)
 
 
-@pytest.fixture
-def recast(monkeypatch, capsys):
+def recast(*arguments: str) -> tuple[int, str, str]:
     """Run `recast exact` in this process; exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recast", "exact", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return run
+    done = command_line.recast("exact", *arguments)
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_the_command_prints_json_with_stable_columns_and_draws(recast, tmp_path):
+def test_the_command_prints_json_with_stable_columns_and_draws(tmp_path):
     target = tmp_path / "exact.svg"
     code, out, err = recast(
         "--strategy", "grpo", "--strategy", "credit=rloo, repair=anchor", "--strategy",
@@ -267,7 +258,7 @@ def test_the_command_prints_json_with_stable_columns_and_draws(recast, tmp_path)
     assert target.read_text().startswith("<svg")
 
 
-def test_the_table_names_what_it_leaves_out(recast):
+def test_the_table_names_what_it_leaves_out():
     code, out, _ = recast("--strategy", "rank_penalty", "--strategy", "recast", "--group", "2")
     assert code == 0
     assert "note: rank_penalty: not enumerable" in out
@@ -276,15 +267,16 @@ def test_the_table_names_what_it_leaves_out(recast):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--group", "0"], "--group: expected at least 1"),
-        (["--p", "1.5"], "hit probabilities in (0, 1)"),
-        (["--items", "99"], "items: expected 2..8"),
+        (["--group", "0"], "'--group': 0 is not in the range"),
+        (["--p", "1.5"], "'--p': 1.5 is not in the range 0<x<1"),
+        (["--p", "1e-30"], "hit probabilities in (0, 1)"),
+        (["--items", "99"], "'--items': 99 is not in the range 2<=x<=8"),
         (["--strategy", "grop"], "did you mean 'grpo'?"),
         (["--chart", "exact.bmp"], "ends in .svg, .png, .html"),
         (["--chart", "nowhere/at/all.svg"], "a folder that exists"),
     ],
 )
-def test_a_wrong_option_is_one_line_and_exit_code_2(recast, arguments, message):
+def test_a_wrong_option_is_one_line_and_exit_code_2(arguments, message):
     code, _, err = recast(*arguments)
     assert code == 2
     assert message in err

@@ -15,7 +15,7 @@ import polars as pl
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.summary import QUALITY
 from workbench.analysis.tuning import UNORDERED
-from workbench.stats.seeds import LEVEL, least_p
+from workbench.stats.p_values import LEVEL, least_p
 
 SCORES = tuple(name for name in QUALITY if name not in UNORDERED)
 """The metrics on which more is better."""

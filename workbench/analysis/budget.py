@@ -4,7 +4,7 @@ Frames follow the store's contract: one row per run x evaluation x split x slice
 a cumulative count of the ledger (rollouts, updated_rows, optimizer_steps, labels). A target is
 reached where the isotonic curve through a run's evaluations is; a run that never reaches it is
 censored at all it spent, counted, and never dropped. Intervals are those of
-`workbench.stats.seeds`.
+`workbench.stats.estimates`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import polars as pl
 from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import edge
 from workbench.stats import survival
-from workbench.stats.seeds import Floats, finite, interval, mean
+from workbench.stats.estimates import interval
+from workbench.stats.samples import Floats, finite, mean
 
 AXES = {
     "rollouts": "Rollouts sampled",
@@ -160,40 +161,6 @@ def survival_table(events: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(found, schema=_SURVIVAL_SCHEMA)
 
 
-def restricted_table(events: pl.DataFrame, baseline: str) -> pl.DataFrame:
-    """Mean budget up to the shortest strategy's whole budget, where nothing needs to be reached.
-
-    Columns strategy, n_runs, n_reached, horizon, restricted_mean, low, high, log_rank_p (against
-    the baseline, uncorrected; null for the baseline itself or when nobody reaches).
-    """
-    groups = _by_strategy(events)
-    horizon = min((float(g["spent"].to_numpy().max()) for g in groups.values()), default=0.0)
-
-    def area(sample: Floats) -> Floats:
-        return survival.restricted_mean(sample, horizon)
-
-    found = []
-    for strategy, runs in groups.items():
-        sample = _sample(runs)
-        low, high = interval(sample, area)
-        against = groups.get(baseline) if strategy != baseline else None
-        found.append(
-            {
-                "strategy": strategy,
-                "n_runs": runs.height,
-                "n_reached": int(sample[1].sum()),
-                "horizon": horizon,
-                "restricted_mean": float(area(sample)),
-                "low": low,
-                "high": high,
-                "log_rank_p": None
-                if against is None
-                else survival.log_rank_p(sample, _sample(against)),
-            }
-        )
-    return pl.DataFrame(found, schema=_RESTRICTED_SCHEMA)
-
-
 @dataclass(frozen=True)
 class Caution:
     """Why a comparison of budgets may mean little; text is one line for the reader."""
@@ -284,6 +251,14 @@ def on_axis(frame: pl.DataFrame, metric: str, axis: str) -> pl.DataFrame:
     ).sort("strategy", "run", "step")
 
 
+def spends_nothing(frame: pl.DataFrame, metric: str, axis: str) -> dict[str, float]:
+    """What each strategy ends at that `curve_table` leaves out because it spends nothing on the
+    axis, such as supervision on the axis of rollouts."""
+    paying = set(on_axis(frame, metric, axis)["strategy"])
+    free = frame.filter(~pl.col("strategy").is_in(list(paying)) & pl.col(metric).is_not_null())
+    return {name: final_value(free, metric, name) for name in dict.fromkeys(free["strategy"])}
+
+
 def final_value(frame: pl.DataFrame, metric: str, strategy: str) -> float:
     """Mean over a strategy's runs of the metric at the last evaluation.
 
@@ -365,16 +340,6 @@ _SURVIVAL_SCHEMA: dict[str, Any] = {
     "budget": pl.Float64,
     "waiting": pl.Float64,
     "n_runs": pl.Int64,
-}
-_RESTRICTED_SCHEMA: dict[str, Any] = {
-    "strategy": pl.String,
-    "n_runs": pl.Int64,
-    "n_reached": pl.Int64,
-    "horizon": pl.Float64,
-    "restricted_mean": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "log_rank_p": pl.Float64,
 }
 _CURVE_SCHEMA: dict[str, Any] = {
     "strategy": pl.String,

@@ -19,7 +19,8 @@ from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY, mark_tuned
 from workbench.errors import UserError
 from workbench.spec.experiment import plain_text
-from workbench.stats.seeds import aligned, max_t, paired_difference
+from workbench.stats.estimates import paired_difference
+from workbench.stats.p_values import aligned, max_t
 
 _NOT_FIELDS = ("engine",)
 
@@ -100,6 +101,17 @@ def compare(
     for (_, row, _), p in zip(found, max_t(differences), strict=True):
         row["p_corrected"] = p
     return pl.DataFrame([row for _, row, _ in found], infer_schema_length=None)
+
+
+def runs_behind(
+    frame: pl.DataFrame, first: Side, second: Side, metrics: Sequence[str], label: str = "all"
+) -> set[str]:
+    """Keys of the runs that `compare` pairs for these metrics. Raises UserError as it does."""
+    found: set[str] = set()
+    for metric in (name for name in metrics if name in frame.columns):
+        pairs, _, _ = _paired(mark_tuned(frame, metric), first, second, label)
+        found |= {*pairs["run"], *pairs["run_second"]}
+    return found
 
 
 def _row(metric: str, usable: pl.DataFrame) -> dict[str, Any]:

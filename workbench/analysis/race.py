@@ -6,7 +6,9 @@ import polars as pl
 
 from workbench.analysis.answers import Answer, surely, value
 from workbench.analysis.rows import tuned_test_rows
-from workbench.stats.seeds import LEVEL, holm, pair_by_seed, paired_difference
+from workbench.stats.estimates import paired_difference
+from workbench.stats.p_values import LEVEL, holm
+from workbench.stats.pairs import pair_by_seed
 
 
 def verdict(frame: pl.DataFrame, metric: str, label: str) -> Answer | None:

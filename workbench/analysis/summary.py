@@ -8,7 +8,8 @@ import polars as pl
 from recast.ledger import COST, TAUGHT
 from workbench.analysis.rows import at_the_end, curve_rows, reported
 from workbench.analysis.tuning import edge
-from workbench.stats.seeds import interval, mean
+from workbench.stats.estimates import interval
+from workbench.stats.samples import mean
 
 QUALITY = (
     "area",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
-    from workbench.charts.knowing import RUNGS, what_knowing_costs
+    from workbench.charts.knowing import RUNGS, do_probabilities_hold, what_knowing_costs
     from workbench.charts.learnability import signal_counts, weights, what_width_buys
     from workbench.charts.live import regimes_over_training, trade_off
     from workbench.charts.questions import (
@@ -62,7 +62,7 @@ else:
             "exact": ("exact_directions",),
             "trade_offs": ("pareto_front", "phase_map"),
             "learnability": ("signal_counts", "weights", "what_width_buys"),
-            "knowing": ("RUNGS", "what_knowing_costs"),
+            "knowing": ("RUNGS", "do_probabilities_hold", "what_knowing_costs"),
             "live": ("regimes_over_training", "trade_off"),
             "story": ("group_story", "verdict_map"),
             "strategy_style": ("STYLE", "in_order"),
@@ -109,6 +109,7 @@ __all__ = [
     "budget_shares",
     "counts_over_training",
     "differences",
+    "do_probabilities_hold",
     "exact_directions",
     "final_scores",
     "group_story",

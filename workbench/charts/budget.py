@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import altair as alt
 import polars as pl
@@ -23,11 +25,13 @@ def learning_curves(
     start: float | None = None,
     ceiling: float | None = None,
     end: float | None = None,
+    free: Mapping[str, float] = MappingProxyType({}),
 ) -> Chart:
     """Metric against budget with a band over seeds and lines at the start and the ceiling.
 
     frame: strategy, x, mean, low, high (null without an interval), as `budget.curve_table` gives.
     A ceiling far above every curve is named at the top edge, so that the curves keep their height.
+    free: what the strategies that spend nothing on this axis end at, each drawn as a rule.
     end: of the x axis where the curves still grow; the y axis then ends at a round number, so that
     both seldom move.
     """
@@ -62,6 +66,13 @@ def learning_curves(
         far = alt.Chart(said).mark_text(align="left", dx=4, color=INK)
         layers.append(far.encode(x=alt.value(0), y=alt.value(8), text="label:N"))
         ceiling = None
+    for i, (name, level) in enumerate(sorted(free.items(), key=lambda item: -item[1])):
+        # They spend nothing, so they have no place along the axis; the highest is named above its
+        # rule, the others below.
+        rule = alt.Chart(pl.DataFrame({"y": [level], "label": [name]})).encode(y="y:Q")
+        layers.append(rule.mark_rule(color=INK, strokeDash=[1, 2]))
+        text = rule.mark_text(align="left", dx=4, dy=11 if i else -6, color=INK)
+        layers.append(text.encode(x=alt.value(0), text="label:N"))
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")
@@ -78,7 +89,7 @@ def learning_curves(
         "How good is each strategy after the same budget?",
         f"{label} against {AXES.get(axis, axis).lower()}, one line per strategy "
         f"({', '.join(order)}), band: 95% bootstrap interval over seeds. "
-        "Dashed rules: the start and the ceiling.",
+        "Dashed rules: the start and the ceiling; dotted: what spends nothing on this axis.",
     )
 
 
@@ -161,7 +172,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     right. paper: the published share, drawn as a rule.
     """
     order, colour, _, shape = scales(frame)
-    y = alt.Y("strategy:N", title=None, sort=order)
+    y = alt.Y("strategy:N", title=None, sort=order).axis(labelLimit=240)
     least = min(
         [paper or 1.0, *frame["share_low"].drop_nulls(), *frame["share_of_baseline"].drop_nulls()]
     )

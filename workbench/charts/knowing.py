@@ -21,6 +21,39 @@ RUNGS = {
 GOAL, COIN = 0.9, 0.5
 
 
+def do_probabilities_hold(frame: pl.DataFrame) -> Chart:
+    """How often the likelier order held, against the probability that was stated for it.
+
+    frame: rung, stated, right, low, high, pairs; several cheap rungs, one dear one.
+    """
+    shown = frame.with_columns(rung=pl.col("rung").replace(RUNGS))
+    x = alt.X("stated:Q", title="Stated probability of the likelier order")
+    x = x.scale(domain=[0.5, 1]).axis(format=".0%")
+    y = alt.Y("right:Q", title="How often it held").scale(domain=[0, 1]).axis(format=".0%")
+    colour = alt.Color("rung:N", title="Rung").scale(scheme="dark2").legend(labelLimit=280)
+    base = alt.Chart(shown).encode(x=x, color=colour)
+    bars = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y="low:Q", y2="high:Q")
+    tips = [
+        "rung:N",
+        *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("stated", "right", "low", "high")),
+        alt.Tooltip("pairs:Q", title="Pairs"),
+    ]
+    points = base.mark_point(filled=True, opacity=1).encode(
+        y=y,
+        shape=alt.Shape("rung:N", title="Rung"),
+        size=alt.Size("pairs:Q", title="Pairs").scale(range=[40, 260]).legend(None),
+        tooltip=tips,
+    )
+    even = alt.Chart(pl.DataFrame({"stated": [0.5, 1.0], "right": [0.5, 1.0]}))
+    line = even.mark_line(color=INK, strokeDash=[3, 3]).encode(x=x, y=y)
+    return titled(
+        alt.layer(line, bars, points),
+        "Does a stated probability hold?",
+        "Per cheap rung and tenth of stated probability: the share of pairs whose likelier order "
+        "held on the dear rung, with 95% intervals. On the dashed line probabilities are true.",
+    )
+
+
 def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
     """Decision accuracy against one dear rung, a point per cheaper rung.
 

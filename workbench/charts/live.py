@@ -8,8 +8,8 @@ import polars as pl
 from recast import REGIMES
 from workbench.charts.strategy_style import in_order, scales
 from workbench.charts.style import INK, METRICS, REGIME_LABELS, REGIME_STYLE, Chart, titled
-from workbench.stats.seeds import interval
-from workbench.stats.seeds import mean as average
+from workbench.stats.estimates import interval
+from workbench.stats.samples import mean as average
 
 
 def regimes_over_training(frame: pl.DataFrame, columns: int = 4, width: int = 130) -> Chart:

@@ -12,7 +12,7 @@ FONTS = {"sans": "sans-serif", "serif": "serif"}
 
 
 @dataclass(frozen=True)
-class Look:
+class PictureStyle:
     """How a downloaded picture differs from the one on the page. width, height: of the plot in
     points (1/72 inch), 0 = as on the page, for charts of one panel; size: of the type in points, 0
     = as on the page; font: a key of `FONTS`."""
@@ -23,7 +23,7 @@ class Look:
     font: str = "sans"
 
 
-AS_DRAWN = Look()
+AS_DRAWN = PictureStyle()
 
 
 def picture(
@@ -31,7 +31,7 @@ def picture(
     kind: Literal["png", "svg", "pdf"],
     *,
     scale: float = 2.0,
-    look: Look = AS_DRAWN,
+    look: PictureStyle = AS_DRAWN,
 ) -> bytes:
     """The chart as PNG (scale x its size in pixels), SVG or PDF bytes.
 
@@ -54,7 +54,7 @@ def picture(
     return pixels
 
 
-def sized(spec: dict[str, Any], look: Look) -> dict[str, Any]:
+def sized(spec: dict[str, Any], look: PictureStyle) -> dict[str, Any]:
     """A chart's specification with the look of a paper."""
     if look == AS_DRAWN:
         return spec

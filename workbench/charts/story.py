@@ -30,71 +30,12 @@ def group_story(
     last = float(nodes["row"].cast(pl.Float64).to_numpy().max())
     place = alt.Y("row:Q", axis=None).scale(domain=[-0.8, last + 0.8], reverse=True, nice=False)
     height = int(_ROW * (last + 1.6))
-    leaves = nodes.filter(pl.col("kind") != "inner").with_columns(push=pl.lit("no push"))
-    if bars is not None and lit:
-        weights = bars.filter(pl.col("panel") == lit).group_by("row").agg(pl.col("weight").sum())
-        leaves = leaves.join(weights, on="row", how="left").with_columns(
-            push=pl.when(pl.col("weight") > 0)
-            .then(pl.lit("pushed up"))
-            .when(pl.col("weight") < 0)
-            .then(pl.lit("pushed down"))
-            .otherwise(pl.lit("no push"))
-        )
-    x = alt.X("level:Q", title="Level of the semantic ID").axis(
-        values=list(range(depth + 1)), format="d", grid=False
-    )
-    lines = (
-        alt.Chart(edges)
-        .mark_line()
-        .encode(
-            x=x.scale(domain=[0, depth + 0.7], nice=False),
-            y=place,
-            detail="edge:N",
-            color=alt.condition(
-                "datum.path == 'shared with the target'", alt.value(REACHED), alt.value(INK)
-            ),
-            strokeWidth=alt.condition(
-                "datum.path == 'shared with the target'", alt.value(4), alt.value(1)
-            ),
-        )
-    )
-    key = alt.Legend(orient="bottom") if lit else None
-    pushes = ["pushed up", "pushed down", "no push"]
-    marks = (
-        alt.Chart(leaves)
-        .mark_point(filled=True, opacity=1)
-        .encode(
-            x="level:Q",
-            y=place,
-            # Without bars nothing is pushed, and a legend would explain what is not there.
-            color=alt.Color("push:N", title=None)
-            .scale(domain=pushes, range=[UP, DOWN, INK])
-            .legend(key),
-            shape=alt.Shape("push:N", title=None)
-            .scale(domain=pushes, range=["triangle-up", "triangle-down", "circle"])
-            .legend(key),
-            size=alt.condition("datum.kind == 'target'", alt.value(150), alt.value(45)),
-            tooltip=[alt.Tooltip("label:N", title="Rollout"), alt.Tooltip("code:N", title="Item")],
-        )
-    )
+    leaves = _pushed(nodes.filter(pl.col("kind") != "inner"), bars, lit)
     target = leaves.filter(pl.col("kind") == "target").with_columns(label=pl.lit("target"))
-    layers = [lines, marks, _named(target, place)]
+    layers = [_branches(edges, depth, place), _leaves(leaves, place, bool(lit))]
+    layers.append(_named(target, place))
     if moved is not None:
-        rollout, start, end = moved
-        flight = pl.DataFrame(
-            {"level": [depth + x for x in (0.0, 0.45, 0.45, 0.0)], "row": [end, end, start, start]}
-        ).with_columns(order=pl.int_range(4))
-        layers += [
-            alt.Chart(flight)
-            .mark_line(color=REACHED, strokeDash=[4, 2], strokeWidth=2, interpolate="monotone")
-            .encode(x="level:Q", y=place, order="order:O"),
-            alt.Chart(pl.DataFrame({"level": [depth], "row": [start]}))
-            .mark_point(shape="circle", size=200, color=REACHED, strokeWidth=2)
-            .encode(x="level:Q", y=place),
-            _named(
-                pl.DataFrame({"level": [depth], "row": [start], "label": [f"R{rollout}"]}), place
-            ),
-        ]
+        layers += _flight(depth, *moved, place)
     tree = alt.layer(*layers).properties(width=_TREE, height=height)
     panels: list[Any] = [tree]
     named: list[str] = []
@@ -112,6 +53,81 @@ def group_story(
         + (f"; beside each leaf the weight that it gets under {said}." if said else "."),
     )
     return found
+
+
+def _pushed(leaves: pl.DataFrame, bars: pl.DataFrame | None, lit: str) -> pl.DataFrame:
+    """Leaves with the direction, `push`, in which the weights of panel `lit` move each of them."""
+    leaves = leaves.with_columns(push=pl.lit("no push"))
+    if bars is None or not lit:
+        return leaves
+    weights = bars.filter(pl.col("panel") == lit).group_by("row").agg(pl.col("weight").sum())
+    return leaves.join(weights, on="row", how="left").with_columns(
+        push=pl.when(pl.col("weight") > 0)
+        .then(pl.lit("pushed up"))
+        .when(pl.col("weight") < 0)
+        .then(pl.lit("pushed down"))
+        .otherwise(pl.lit("no push"))
+    )
+
+
+def _branches(edges: pl.DataFrame, depth: int, place: alt.Y) -> alt.Chart:
+    """The tree's edges, those towards the target thick."""
+    x = alt.X("level:Q", title="Level of the semantic ID").axis(
+        values=list(range(depth + 1)), format="d", grid=False
+    )
+    towards = "datum.path == 'shared with the target'"
+    lines: alt.Chart = (
+        alt.Chart(edges)
+        .mark_line()
+        .encode(
+            x=x.scale(domain=[0, depth + 0.7], nice=False),
+            y=place,
+            detail="edge:N",
+            color=alt.condition(towards, alt.value(REACHED), alt.value(INK)),
+            strokeWidth=alt.condition(towards, alt.value(4), alt.value(1)),
+        )
+    )
+    return lines
+
+
+def _leaves(leaves: pl.DataFrame, place: alt.Y, explained: bool) -> alt.Chart:
+    """A mark per rollout, by the direction in which it is pushed. explained: with a legend."""
+    key = alt.Legend(orient="bottom") if explained else None
+    pushes = ["pushed up", "pushed down", "no push"]
+    marks: alt.Chart = (
+        alt.Chart(leaves)
+        .mark_point(filled=True, opacity=1)
+        .encode(
+            x="level:Q",
+            y=place,
+            # Without bars nothing is pushed, and a legend would explain what is not there.
+            color=alt.Color("push:N", title=None)
+            .scale(domain=pushes, range=[UP, DOWN, INK])
+            .legend(key),
+            shape=alt.Shape("push:N", title=None)
+            .scale(domain=pushes, range=["triangle-up", "triangle-down", "circle"])
+            .legend(key),
+            size=alt.condition("datum.kind == 'target'", alt.value(150), alt.value(45)),
+            tooltip=[alt.Tooltip("label:N", title="Rollout"), alt.Tooltip("code:N", title="Item")],
+        )
+    )
+    return marks
+
+
+def _flight(depth: int, rollout: int, start: float, end: float, place: alt.Y) -> list[alt.Chart]:
+    """The anchor's way from the target's row to the slot that it takes, and that slot's name."""
+    flight = pl.DataFrame(
+        {"level": [depth + x for x in (0.0, 0.45, 0.45, 0.0)], "row": [end, end, start, start]}
+    ).with_columns(order=pl.int_range(4))
+    return [
+        alt.Chart(flight)
+        .mark_line(color=REACHED, strokeDash=[4, 2], strokeWidth=2, interpolate="monotone")
+        .encode(x="level:Q", y=place, order="order:O"),
+        alt.Chart(pl.DataFrame({"level": [depth], "row": [start]}))
+        .mark_point(shape="circle", size=200, color=REACHED, strokeWidth=2)
+        .encode(x="level:Q", y=place),
+        _named(pl.DataFrame({"level": [depth], "row": [start], "label": [f"R{rollout}"]}), place),
+    ]
 
 
 def _named(frame: pl.DataFrame, place: alt.Y) -> alt.Chart:

@@ -8,17 +8,18 @@ import click
 import numpy as np
 import polars as pl
 
+from workbench.commands.bounds import VALUE, Finite
 from workbench.commands.output import FORMAT, emit
 from workbench.errors import UserError
-from workbench.stats.growth import FEWEST_POINTS, Curve, worthwhile
+from workbench.stats.growth import FEWEST_POINTS, BudgetCurve, worthwhile
 
 LARGEST = 5_000_000
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--end", type=click.FloatRange(0, min_open=True), help="Budget at which it ends.")
-@click.option("--target", type=float, default=None, help="A value that it should reach.")
+@click.option("--end", type=Finite(0, 1e15, min_open=True), help="Budget at which it ends.")
+@click.option("--target", type=VALUE, default=None, help="A value that it should reach.")
 @FORMAT
 def forecast(file: Path | None, end: float | None, target: float | None, style: str) -> None:
     """Forecast a run's end from its first part, with a 90% interval.
@@ -80,7 +81,7 @@ def forecast(file: Path | None, end: float | None, target: float | None, style: 
     )
 
 
-def _read(file: Path) -> Curve:
+def _read(file: Path) -> BudgetCurve:
     """The curve of a CSV file."""
     try:
         if file.stat().st_size > LARGEST:
@@ -97,4 +98,4 @@ def _read(file: Path) -> Curve:
         raise UserError(f"{file}: a budget or value is missing or not finite")
     if len(budgets) and (budgets[0] < 0 or (np.diff(budgets) <= 0).any()):
         raise UserError(f"{file}: column budget: expected numbers that rise from 0 or more")
-    return Curve(budgets, values)
+    return BudgetCurve(budgets, values)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import click
 import polars as pl
 
-from workbench.commands.output import FINITE, FORMAT, emit
+from workbench.commands.bounds import Finite, of_field
+from workbench.commands.output import FORMAT, emit
 from workbench.errors import UserError
 from workbench.spec.experiment import Experiment, change, load_experiment
 from workbench.spec.messages import validated
@@ -18,14 +19,28 @@ HELD_OUT = 8192
 
 @click.command()
 @click.option("--preset", default="default", show_default=True, help="World, policy and G.")
-@click.option("--all-zero", type=FINITE, default=0.85, show_default=True, help="Share wanted.")
 @click.option(
-    "--two-or-more", type=FINITE, default=None, help="Share of groups with two hits or more."
+    "--all-zero",
+    type=of_field("start.all_zero"),
+    default=0.85,
+    show_default=True,
+    help="Share wanted.",
 )
-@click.option("--group", type=int, default=None, help="Rollouts per prompt, G.")
-@click.option("--noise", type=FINITE, default=None, help="Target noise, the third knob.")
 @click.option(
-    "--unlearnable", type=FINITE, default=None, help="Share of targets that any item may be."
+    "--two-or-more",
+    type=Finite(0, 1),
+    default=None,
+    help="Share of groups with two hits or more.",
+)
+@click.option("--group", type=of_field("train.group"), default=None, help="Rollouts per prompt, G.")
+@click.option(
+    "--noise", type=of_field("world.noise"), default=None, help="Target noise, the third knob."
+)
+@click.option(
+    "--unlearnable",
+    type=of_field("world.unlearnable"),
+    default=None,
+    help="Share of targets that any item may be.",
 )
 @click.option("--data", default=None, help="Folder of a replay world.")
 @FORMAT

@@ -8,7 +8,7 @@ import click
 import polars as pl
 
 from workbench.commands.output import EFFICIENCY, FORMAT, emit
-from workbench.commands.packaged import Packaged, packaged_options
+from workbench.commands.packaged import PackagedOptions, packaged_options
 from workbench.real.efficiency import read_efficiency
 from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
 from workbench.studies.measures import BASELINE, METRIC
@@ -35,7 +35,7 @@ _LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "anal
 @FORMAT
 def claims(
     keys: tuple[str, ...],
-    packaged: Packaged,
+    packaged: PackagedOptions,
     efficiency: str | None,
     show: str,
     style: str,

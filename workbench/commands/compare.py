@@ -7,12 +7,13 @@ import polars as pl
 
 from recast.ledger import COST
 from workbench.analysis.compare import compare as compared
-from workbench.analysis.compare import parse_side
+from workbench.analysis.compare import parse_side, runs_behind
 from workbench.analysis.summary import QUALITY
 from workbench.analysis.tuning import PRIMARY
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import UserError
-from workbench.stats.seeds import least_said
+from workbench.stats.p_values import least_said
+from workbench.store.arithmetic import apart
 
 
 @click.command()
@@ -71,6 +72,9 @@ def compare(
     for text in table["label"].unique().sort():
         if text:
             click.echo(f"note: {text}")
+    behind = runs_behind(frame, one, two, metrics or PRIMARY, label)
+    if text := apart(store.provenances(behind)):
+        click.echo(f"note: runs {text}")
     if (unpaired := int(table["unpaired"].max() or 0)) > 0:  # type: ignore[arg-type]
         click.echo(f"note: {unpaired} runs have no twin and were left out")
 

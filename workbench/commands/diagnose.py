@@ -10,10 +10,11 @@ from shutil import get_terminal_size
 import click
 import polars as pl
 
-from workbench.commands.output import FORMAT, STORE, Finite, emit, progress_bar
-from workbench.commands.reading import Reading, reading_options
+from workbench.commands.bounds import Finite
+from workbench.commands.output import FORMAT, STORE, emit, progress_bar
+from workbench.commands.reading import LogOptions, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
-from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
+from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
 from workbench.diagnosis.diagnosis import (
     OTHER,
@@ -73,7 +74,7 @@ TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", 
 @FORMAT
 def diagnose(
     paths: tuple[Path, ...],
-    reading: Reading,
+    reading: LogOptions,
     strategies: tuple[str, ...],
     share: float,
     table: str,
@@ -128,7 +129,7 @@ def diagnose(
         _simulate(found, Path(store_path), style)
 
 
-def _show(said: Answer) -> None:
+def _show(said: DiagnosisSummary) -> None:
     """Print an answer; the first line, what was read, is left whole."""
     first, *rest = said.lines()
     click.echo(first)

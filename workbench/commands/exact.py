@@ -9,7 +9,8 @@ import polars as pl
 
 from recast.strategies import STRATEGIES
 from sim.exact import exact_world
-from workbench.commands.output import FINITE, FORMAT, emit
+from workbench.commands.bounds import BATCH, SEED, Finite
+from workbench.commands.output import FORMAT, emit
 from workbench.errors import UserError
 from workbench.spec.experiment import parsed
 from workbench.store.files import replace
@@ -20,18 +21,22 @@ SUFFIXES = (".svg", ".png", ".html")
 
 @click.command()
 @click.option("--strategy", "names", multiple=True, help="Name or composition; repeatable.")
-@click.option("--group", default=4, show_default=True, help="Rollouts per prompt, G.")
-@click.option("--items", default=4, show_default=True, help="Items of the catalogue, 2 to 8.")
+@click.option("--group", type=BATCH, default=4, show_default=True, help="Rollouts per prompt, G.")
+@click.option(
+    "--items", type=click.IntRange(2, 8), default=4, show_default=True, help="Of the catalogue."
+)
 @click.option(
     "--p",
     "rates",
-    type=FINITE,
+    type=Finite(0, 1, min_open=True, max_open=True),
     multiple=True,
     default=(0.02, 0.1, 0.4),
     show_default=True,
     help="Hit probability of each prompt; repeatable.",
 )
-@click.option("--seed", default=0, show_default=True, help="Draws the shares of the misses.")
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Draws the shares of the misses."
+)
 @click.option(
     "--chart", "target", default=None, help="Also draw the table: a .svg, .png or .html file."
 )
@@ -50,8 +55,6 @@ def exact(
     A tabular policy on a few prompts; nothing is sampled. cos_X is the cosine of the expected
     update to the gradient of X, cos_own that to the objective that the theory gives the strategy.
     """
-    if group < 1:
-        raise UserError(f"--group: expected at least 1 rollout, got {group}")
     path = None if target is None else _picture_file(target)
     chosen = parsed(names) or dict(STRATEGIES)
     try:

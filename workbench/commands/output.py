@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 import polars as pl
@@ -22,21 +20,6 @@ from workbench.execution.executors import NAMES
 from workbench.execution.forecast import duration
 from workbench.store.runs import Store
 
-
-class Finite(click.FloatRange):
-    """A number that is no nan and no infinity, within bounds."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number. Fails with one line."""
-        found: float = super().convert(value, param, ctx)
-        if not math.isfinite(found):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return found
-
-
-FINITE = Finite()
 FORMAT = click.option(
     "--format",
     "style",

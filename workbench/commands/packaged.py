@@ -11,6 +11,7 @@ from typing import Any
 import click
 import polars as pl
 
+from workbench.commands.bounds import of_field
 from workbench.commands.forecast import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EXECUTOR,
@@ -22,11 +23,18 @@ from workbench.commands.output import (
 )
 from workbench.store.runs import Store
 from workbench.studies import packaged
-from workbench.studies.evidence import Evidence, conditions, gather, run_and_gather
+from workbench.studies.evidence import SweepFrames, conditions, gather, run_and_gather
 
 OPTIONS = (
-    click.option("--seeds", type=int, default=None, help="Other paired seeds than packaged."),
-    click.option("--steps", type=int, default=None, help="Another number of optimizer steps."),
+    click.option(
+        "--seeds", type=of_field("seeds"), default=None, help="Other paired seeds than packaged."
+    ),
+    click.option(
+        "--steps",
+        type=of_field("train.steps"),
+        default=None,
+        help="Another number of optimizer steps.",
+    ),
     click.option("--no-run", is_flag=True, help="Read what is stored; train nothing."),
     DRY_RUN,
     SAVE,
@@ -37,7 +45,7 @@ OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Packaged:
+class PackagedOptions:
     """The options as given."""
 
     seeds: int | None
@@ -49,7 +57,7 @@ class Packaged:
     workers: int | None
     store_path: str
 
-    def evidence(self, names: Collection[str]) -> Evidence | None:
+    def evidence(self, names: Collection[str]) -> SweepFrames | None:
         """The rows of packaged sweeps; None after a dry run, which has said all that there is.
 
         Raises UserError when a run cannot be done and DiskError when the disk refuses.
@@ -64,7 +72,7 @@ class Packaged:
         with progress_bar() as progress:
             return run_and_gather(names, store, changes, progress, self.executor, self.workers)
 
-    def keep(self, tables: Mapping[str, pl.DataFrame], evidence: Evidence) -> None:
+    def keep(self, tables: Mapping[str, pl.DataFrame], evidence: SweepFrames) -> None:
         """Write the tables to the file that --save names, with what stands behind them."""
         if self.save is not None:
             whole = {**tables, "conditions": conditions(evidence)}
@@ -86,7 +94,7 @@ def packaged_options(command: Callable[..., Any]) -> Callable[..., Any]:
         store_path: str,
         **more: Any,
     ) -> Any:
-        given = Packaged(seeds, steps, no_run, dry_run, save, executor, workers, store_path)
+        given = PackagedOptions(seeds, steps, no_run, dry_run, save, executor, workers, store_path)
         return command(packaged=given, **more)
 
     for option in reversed(OPTIONS):

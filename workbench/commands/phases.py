@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from workbench.commands.output import FORMAT, emit
-from workbench.commands.packaged import Packaged, packaged_options
-from workbench.stats.seeds import least_p
+from workbench.commands.packaged import PackagedOptions, packaged_options
+from workbench.stats.p_values import least_p
 from workbench.studies.phase_map import FIELDS, METRICS, SWEEP, phase_table
 
 
@@ -16,7 +16,7 @@ from workbench.studies.phase_map import FIELDS, METRICS, SWEEP, phase_table
 @FORMAT
 def phase_map(
     metrics: tuple[str, ...],
-    packaged: Packaged,
+    packaged: PackagedOptions,
     style: str,
 ) -> None:
     """Which strategy wins where, at equal budget: sparsity, noise, search width, policy size.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import polars as pl
 
+from workbench.commands.bounds import RANK, Finite
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
 
 if TYPE_CHECKING:
-    from workbench.studies.prediction.protocol import Case, Plan, Rung
-    from workbench.studies.prediction.study import Study
+    from workbench.studies.prediction.protocol import Case, PredictionPlan, Rung
+    from workbench.studies.prediction.study import PredictionStudy
 
 RUNGS = (
     "theory",
@@ -51,13 +53,13 @@ METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "
 @click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option(
     "--all-zero",
-    type=click.FloatRange(0.02, 0.999),
+    type=Finite(0.02, 0.999),
     default=None,
     help="Share of groups without a hit at your start. Default: .95, or the study's own.",
 )
 @click.option(
     "--hit-rate",
-    type=click.FloatRange(1e-6, 0.9),
+    type=Finite(1e-6, 0.9),
     default=None,
     help="Share of hits among your start's rollouts: lets replay_mlp_matched start like it.",
 )
@@ -71,7 +73,9 @@ METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "
     help="Runs are kept here; the same command resumes.",
 )
 @click.option("--start", default=None, help="Model of the rung `pretrained`: folder or hub name.")
-@click.option("--lora", type=click.IntRange(0), default=0, help="Its LoRA rank; 0 = every weight.")
+@click.option(
+    "--lora", type=click.IntRange(0, RANK), default=0, help="Its LoRA rank; 0 = every weight."
+)
 @click.option("--device", default="cpu", show_default=True, help="Where it trains: cpu or cuda.")
 @click.option("--study", is_flag=True, help="Measure decision accuracy anew on every --data.")
 @click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
@@ -159,9 +163,9 @@ def _record(style: str) -> None:
          f"{duration(mine['seconds_dear'][0])} of one core per data set")  # fmt: skip
 
 
-def _plan(names: tuple[str, ...], group: int, seeds: int) -> Plan:
+def _plan(names: tuple[str, ...], group: int, seeds: int) -> PredictionPlan:
     from recast.strategies import parse_strategy
-    from workbench.studies.prediction.protocol import START, STRATEGIES, Plan
+    from workbench.studies.prediction.protocol import START, STRATEGIES, PredictionPlan
 
     for name in names:
         try:
@@ -171,10 +175,12 @@ def _plan(names: tuple[str, ...], group: int, seeds: int) -> Plan:
     chosen = tuple(dict.fromkeys(name for name in names if name != START)) or STRATEGIES
     if len(chosen) < 2:
         raise UserError("--strategy: expected two or more, or none for the packaged rows")
-    return Plan(group=group, seeds=seeds, strategies=chosen)
+    return PredictionPlan(group=group, seeds=seeds, strategies=chosen)
 
 
-def _case(folder: Path, plan: Plan, all_zero: float | None, hit_rate: float | None) -> Case:
+def _case(
+    folder: Path, plan: PredictionPlan, all_zero: float | None, hit_rate: float | None
+) -> Case:
     from recast.lm.dataset import load_data
     from recast.lm.extra import LMError
     from workbench.studies.prediction.protocol import ALL_ZERO, USUAL, case_of
@@ -203,13 +209,13 @@ def _study(
     """Do every rung on every data set, state times first, write and print what came of it."""
     from workbench.studies.prediction.accuracy import accuracy_table
     from workbench.studies.prediction.language import Given
-    from workbench.studies.prediction.study import ORDER, Study
+    from workbench.studies.prediction.study import ORDER, PredictionStudy
 
     if not folders:
         raise UserError("--study: give its data with --data DIR, repeatable")
     plan = _plan(names, group, seeds)
     cases = tuple(_case(folder, plan, all_zero, hit_rate) for folder in folders)
-    whole = Study(out, cases, plan, Given(*given) if given else None)
+    whole = PredictionStudy(out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
     asked = rungs or DEFAULT
     wanted = [rung for rung in (*ORDER[2:][::-1], *ORDER[:2]) if rung in asked]
@@ -218,10 +224,12 @@ def _study(
     if time_only:
         return
     with progress_bar("parts") as progress:
-        for rung in wanted:
-            for case in whole.cases:
+        for rung, case in itertools.product(wanted, whole.cases):
+            try:
                 for _ in whole.do(rung, case, range(seeds), progress):
                     pass
+            except ValueError as problem:
+                raise UserError(f"{rung} on {case.data.name}: {problem}") from None
     for name, table in (
         ("pairs", whole.pairs()),
         ("costs", whole.costs()),
@@ -231,7 +239,7 @@ def _study(
     emit(accuracy_table(whole.pairs(), ORDER), style, "Decision accuracy of each rung")
 
 
-def _time(whole: Study, rung: str) -> str:
+def _time(whole: PredictionStudy, rung: str) -> str:
     """What a rung would take on all cases, from what the packaged study took of one core."""
     from workbench.studies.prediction import saved
 
@@ -261,7 +269,7 @@ def _ask(
     from workbench.studies.prediction.ask import answer
     from workbench.studies.prediction.protocol import START
     from workbench.studies.prediction.small import look_alike
-    from workbench.studies.prediction.study import RATES, Study
+    from workbench.studies.prediction.study import RATES, PredictionStudy
 
     if logs:
         from workbench.diagnosis.diagnosis import diagnose
@@ -276,7 +284,7 @@ def _ask(
     else:
         plan = _plan(names, group, seeds)
         case = _case(folders[0], plan, all_zero, hit_rate)
-        whole = Study(out, (case,), plan)
+        whole = PredictionStudy(out, (case,), plan)
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
         if time_only:
             return

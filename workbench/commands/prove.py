@@ -19,7 +19,7 @@ from workbench.commands.output import (
     progress_bar,
 )
 from workbench.errors import UserError
-from workbench.stats.seeds import least_p
+from workbench.stats.p_values import least_p
 from workbench.store.runs import Store
 from workbench.studies import packaged
 from workbench.studies.proof import (

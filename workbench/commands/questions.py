@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from recast.quoting import nearest
+from workbench.commands.bounds import of_field
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import UserError
 from workbench.studies.evidence import gather
@@ -14,8 +15,10 @@ from workbench.studies.questions import QUESTIONS, SWEEP
 @click.command()
 @click.argument("name", type=click.Choice(list(QUESTIONS)))
 @click.option("--setting", default=None, help="A cell of the sweep, as its label says; the first.")
-@click.option("--seeds", type=int, default=None, help="As given to `recast claims`.")
-@click.option("--steps", type=int, default=None, help="As given to `recast claims`.")
+@click.option("--seeds", type=of_field("seeds"), default=None, help="As given to `recast claims`.")
+@click.option(
+    "--steps", type=of_field("train.steps"), default=None, help="As given to `recast claims`."
+)
 @click.option(
     "--store", "store_path", default="runs", show_default=True, help="Folder of finished runs."
 )

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from workbench.commands.output import FINITE, Finite
-from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
+from workbench.commands.bounds import VALUE, Finite
+from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.diagnosis import Diagnosis, diagnose
 from workbench.diagnosis.findings.scalars import ScalarRun, take_apart
@@ -28,9 +28,9 @@ OPTIONS = (
     click.option("--outcome", default="", metavar="COLUMN", help="The raw outcome, unshaped."),
     click.option("--map", "fields", multiple=True, metavar="FIELD=COLUMN",
                  help=f"Which column holds what, by commas; fields: {', '.join(FIELDS)}."),
-    click.option("--threshold", type=FINITE, default=None,
+    click.option("--threshold", type=VALUE, default=None,
                  help="A hit is an outcome above it; found out by default."),
-    click.option("--tolerance", type=Finite(0), default=1e-6, show_default=True,
+    click.option("--tolerance", type=Finite(0, 1e30), default=1e-6, show_default=True,
                  help="Rewards this near are equal."),
     click.option("--group", type=click.IntRange(2, 1_000_000), default=None,
                  help="G of a log of scalars."),
@@ -38,7 +38,7 @@ OPTIONS = (
 
 
 @dataclass
-class Reading:
+class LogOptions:
     """The options as given. found, scalars: the last log of each kind that was taken apart."""
 
     form: str
@@ -69,7 +69,7 @@ class Reading:
             return self.scalars
         return self._taken(found)
 
-    def look(self, files: Sequence[Path]) -> Answer:
+    def look(self, files: Sequence[Path]) -> DiagnosisSummary:
         """The answer to a log. Raises LogError."""
         said = self.any(files)
         if isinstance(said, ScalarRun):
@@ -92,7 +92,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **more: Any,
     ) -> Any:
         choice = choice_of(fields, rewards, outcome)
-        reading = Reading(log_format or "", choice, threshold, tolerance, group)
+        reading = LogOptions(log_format or "", choice, threshold, tolerance, group)
         return command(reading=reading, **more)
 
     for option in reversed(OPTIONS):

@@ -9,11 +9,13 @@ from typing import get_args
 import click
 import polars as pl
 
+from workbench.commands.bounds import of_field
 from workbench.commands.output import EFFICIENCY, existing_store
 from workbench.errors import UserError
 from workbench.real.efficiency import read_efficiency
 from workbench.report.figures import figures
 from workbench.report.html import FORMATS, Format, Report, export_charts, write_report
+from workbench.store.arithmetic import apart
 from workbench.studies import phase_map as phases
 from workbench.studies import search
 from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
@@ -35,8 +37,10 @@ from workbench.studies.measures import BASELINE, METRIC
     help="Formats for --charts; repeatable. Default: all of them.",
 )
 @EFFICIENCY
-@click.option("--seeds", type=int, default=None, help="As given to `recast claims`.")
-@click.option("--steps", type=int, default=None, help="As given to `recast claims`.")
+@click.option("--seeds", type=of_field("seeds"), default=None, help="As given to `recast claims`.")
+@click.option(
+    "--steps", type=of_field("train.steps"), default=None, help="As given to `recast claims`."
+)
 def report(
     target: str,
     store_path: str,
@@ -67,6 +71,8 @@ def report(
             f"first: recast claims --store {store_path}"
         )
     evidence = replace(evidence, efficiency=measured)
+    behind = {run for rows in evidence.sweeps.values() for run in rows["run"].unique()}
+    machines = apart(store.provenances(behind))
     checked = [check(claim, evidence) for claim in CLAIMS]
     verdicts = claims_table(checked)
     measured_rows = settings_table(checked)
@@ -75,7 +81,11 @@ def report(
     write_report(
         Report(
             f"Runs: {store.root}",
-            [*map(str, evidence.gaps), *evidence.warnings(METRIC, BASELINE)],
+            [
+                *map(str, evidence.gaps),
+                *([f"runs {machines}"] if machines else []),
+                *evidence.warnings(METRIC, BASELINE),
+            ],
             [
                 (
                     "Which claims hold?",

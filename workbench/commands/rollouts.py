@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from workbench.commands.output import FINITE, progress_bar
+from workbench.commands.bounds import RATE, SEED, of_field
+from workbench.commands.output import progress_bar
 from workbench.errors import UserError
 from workbench.spec.experiment import load_experiment
 
@@ -16,13 +17,16 @@ from workbench.spec.experiment import load_experiment
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--preset", default="quick", show_default=True, help="World, policy and G.")
 @click.option("--strategy", default="grpo", show_default=True, help="Name or composition.")
-@click.option("--lr", type=FINITE, default=0.003, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--steps", type=int, default=None, help="Optimizer steps of RL.")
-@click.option("--batch", type=int, default=None, help="Prompts per step.")
-@click.option("--group", type=int, default=None, help="Rollouts per prompt, G.")
+@click.option("--lr", type=RATE, default=0.003, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--steps", type=of_field("train.steps"), default=None, help="Optimizer steps of RL.")
+@click.option("--batch", type=of_field("train.batch"), default=None, help="Prompts per step.")
+@click.option("--group", type=of_field("train.group"), default=None, help="Rollouts per prompt, G.")
 @click.option(
-    "--all-zero", type=FINITE, default=None, help="Share of all-zero groups at the start."
+    "--all-zero",
+    type=of_field("start.all_zero"),
+    default=None,
+    help="Share of all-zero groups at the start.",
 )
 @click.option("--task", default=None, help="Task of the world, `mixed` for all of them.")
 def rollouts(
@@ -41,8 +45,6 @@ def rollouts(
 
     The files are the generic table that `recast diagnose DIR` reads.
     """
-    if not 0 < lr <= 10:
-        raise UserError(f"--lr: expected a rate above 0 and at most 10, got {lr:g}")
     spec = load_experiment(
         preset,
         {

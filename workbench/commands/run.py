@@ -16,9 +16,9 @@ from workbench.analysis.summary import (
     summary,
 )
 from workbench.analysis.tuning import mark_tuned
+from workbench.commands.bounds import RATE, SPENT, of_field
 from workbench.commands.output import (
     EXECUTOR,
-    FINITE,
     FORMAT,
     SET,
     STORE,
@@ -38,12 +38,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--preset", default=None, help="A packaged preset or a TOML file. Default: default.")
 @click.option("--strategy", "strategies", multiple=True, help="Name or composition; repeatable.")
-@click.option("--seeds", type=int, default=None, help="Number of paired seeds.")
-@click.option("--steps", type=int, default=None, help="Optimizer steps of RL.")
-@click.option("--group", type=int, default=None, help="Rollouts per prompt, G.")
-@click.option("--lr", "rates", type=FINITE, multiple=True, help="Learning-rate grid; repeatable.")
+@click.option("--seeds", type=of_field("seeds"), default=None, help="Number of paired seeds.")
+@click.option("--steps", type=of_field("train.steps"), default=None, help="Optimizer steps of RL.")
+@click.option("--group", type=of_field("train.group"), default=None, help="Rollouts per prompt, G.")
+@click.option("--lr", "rates", type=RATE, multiple=True, help="Learning-rate grid; repeatable.")
 @click.option(
-    "--all-zero", type=FINITE, default=None, help="Share of all-zero groups at the start."
+    "--all-zero",
+    type=of_field("start.all_zero"),
+    default=None,
+    help="Share of all-zero groups at the start.",
 )
 @click.option("--tune-metric", default=None, help="Validation metric that chooses the rate.")
 @click.option("--world", type=click.Choice(["synthetic", "replay"]), default=None)
@@ -63,7 +66,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--budget",
-    type=click.IntRange(1),
+    type=SPENT,
     default=None,
     help="With --equal: how much per run. Default: what the cheapest spends in train.steps steps.",
 )

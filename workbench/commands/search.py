@@ -6,8 +6,8 @@ import click
 import polars as pl
 
 from workbench.commands.output import FORMAT, emit
-from workbench.commands.packaged import Packaged, packaged_options
-from workbench.stats.seeds import least_said
+from workbench.commands.packaged import PackagedOptions, packaged_options
+from workbench.stats.p_values import least_said
 from workbench.studies.search import (
     FRONTS,
     MARGIN,
@@ -30,7 +30,7 @@ from workbench.studies.search import (
 @packaged_options
 @FORMAT
 def search(
-    packaged: Packaged,
+    packaged: PackagedOptions,
     show: str,
     style: str,
 ) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from workbench.analysis.summary import QUALITY, summary
 from workbench.analysis.tuning import edge, mark_tuned, tried
+from workbench.commands.bounds import of_field
 from workbench.commands.forecast import forecast, slots
 from workbench.commands.output import (
     EXECUTOR,
@@ -30,8 +31,8 @@ SHOWN = ("area", "hr_at_10", "c_at_1", "c_at_32", "entropy")
 @click.command()
 @click.argument("source", metavar="SWEEP")
 @click.option("--strategy", "strategies", multiple=True, help="Name or composition; repeatable.")
-@click.option("--seeds", type=int, default=None, help="Number of paired seeds.")
-@click.option("--steps", type=int, default=None, help="Optimizer steps of RL.")
+@click.option("--seeds", type=of_field("seeds"), default=None, help="Number of paired seeds.")
+@click.option("--steps", type=of_field("train.steps"), default=None, help="Optimizer steps of RL.")
 @click.option("--data", default=None, help="Folder in MiniOneRec's layout, for a replay world.")
 @click.option(
     "--tune/--no-tune",

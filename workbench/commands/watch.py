@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from workbench.commands.output import Finite
-from workbench.commands.reading import Reading, reading_options
+from workbench.commands.bounds import SECONDS, Finite
+from workbench.commands.reading import LogOptions, reading_options
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.findings import CHECKS
 from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
@@ -24,7 +24,7 @@ NAMES = (*CHECKS, *(check.name for check in SCALAR_CHECKS if check.name not in C
 @reading_options
 @click.option("--every", default=10.0, show_default=True, type=Finite(0.1, 86_400), help="Seconds"
               " between two glances at the files.")  # fmt: skip
-@click.option("--idle", default=0.0, type=Finite(0), help="End after so many seconds "
+@click.option("--idle", default=0.0, type=SECONDS, help="End after so many seconds "
               "without a change; 0: never.")  # fmt: skip
 @click.option("--once", is_flag=True, help="Look once and end.")
 @click.option(
@@ -38,7 +38,7 @@ NAMES = (*CHECKS, *(check.name for check in SCALAR_CHECKS if check.name not in C
               help="Rewrite this report at every change.")  # fmt: skip
 def watch(
     paths: tuple[Path, ...],
-    reading: Reading,
+    reading: LogOptions,
     every: float,
     idle: float,
     once: bool,

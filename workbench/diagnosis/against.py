@@ -14,17 +14,17 @@ from workbench.diagnosis.findings.curves import Curve, Curves, curves_of
 from workbench.diagnosis.findings.scalars import SCALAR_CHECKS, ScalarRun
 from workbench.diagnosis.logs.groups import TEACHES
 
-Run = Diagnosis | ScalarRun
+LoggedRun = Diagnosis | ScalarRun
 
 Z = 1.959964
-Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 
-def _examined(run: Run) -> Examined:
+def _examined(run: LoggedRun) -> Examined:
     return run.examined if isinstance(run, ScalarRun) else examine(run)
 
 
-def findings_apart(one: Run, other: Run) -> pl.DataFrame:
+def findings_apart(one: LoggedRun, other: LoggedRun) -> pl.DataFrame:
     """One row per finding that either run has, in order of weight; of rollouts or of scalars.
 
     Columns: finding, a and b (its level, "-" where a run has not got it, "not checked" where its
@@ -60,7 +60,7 @@ SHARES: Mapping[str, pl.Expr] = {
 }
 
 
-def shares_apart(one: Run, other: Run) -> pl.DataFrame:
+def shares_apart(one: LoggedRun, other: LoggedRun) -> pl.DataFrame:
     """Means over the groups of the last third of the steps of both runs, and B less A; where either
     has only scalars, over the steps of its last third.
 
@@ -68,7 +68,7 @@ def shares_apart(one: Run, other: Run) -> pl.DataFrame:
     the interval leaves 0 out). Quantities that either log lacks are left out; groups of one prompt
     that come back, and steps that resemble the one before, make intervals too narrow.
     """
-    pairs: dict[str, tuple[Array, Array]] = {}
+    pairs: dict[str, tuple[Floats, Floats]] = {}
     if isinstance(one, Diagnosis) and isinstance(other, Diagnosis):
         pairs = {name: (_values(one, what), _values(other, what)) for name, what in SHARES.items()}
     else:
@@ -94,13 +94,13 @@ def shares_apart(one: Run, other: Run) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _curves(run: Run) -> Curves:
+def _curves(run: LoggedRun) -> Curves:
     return run.curves if isinstance(run, ScalarRun) else curves_of(run)
 
 
-def _late(one: Curve) -> Array:
+def _late(one: Curve) -> Floats:
     return one.last(1 / 3)
 
 
-def _values(found: Diagnosis, what: pl.Expr) -> Array:
+def _values(found: Diagnosis, what: pl.Expr) -> Floats:
     return found.late().select(v=what)["v"].cast(pl.Float64).drop_nulls().to_numpy()

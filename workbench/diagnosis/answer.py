@@ -31,7 +31,7 @@ SHOWN = (2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
-class Answer:
+class DiagnosisSummary:
     """One screen. read: lines, the first one the summary; findings in order of weight; buys: lines
     with intervals; unchecked: checks by the column they want."""
 
@@ -70,14 +70,14 @@ def answer(
     share: float,
     said: Examined | None = None,
     tensors: Logged | None = None,
-) -> Answer:
+) -> DiagnosisSummary:
     """The answer to a log of rollouts. share: learnable groups that G should reach."""
     said = said or examine(found)
     read = [summary_line(found), *(f"{line[0].upper()}{line[1:]}." for line in read_lines(found))]
     if said.audit is not None and said.audit.words:
         read.append(f"{said.audit.words[0].upper()}{said.audit.words[1:]}.")
     read.append(trend(found))
-    return Answer(
+    return DiagnosisSummary(
         tuple(read),
         said.findings,
         tuple(_buys(found, strategies, share, tensors)),
@@ -85,7 +85,7 @@ def answer(
     )
 
 
-def answer_of_scalars(run: ScalarRun, share: float) -> Answer:
+def answer_of_scalars(run: ScalarRun, share: float) -> DiagnosisSummary:
     """The answer to a tracker's scalars."""
     said = run.examined
     buys = []
@@ -99,7 +99,7 @@ def answer_of_scalars(run: ScalarRun, share: float) -> Answer:
         buys.append(_smallest(run.fit, share))
     elif run.why:
         buys.append(run.why)
-    return Answer((run.scalars.words + ".",), said.findings, tuple(buys), said.unchecked)
+    return DiagnosisSummary((run.scalars.words + ".",), said.findings, tuple(buys), said.unchecked)
 
 
 def _buys(

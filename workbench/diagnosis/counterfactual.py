@@ -43,7 +43,7 @@ DEFAULT = (
 
 
 @dataclass(frozen=True)
-class Batch:
+class StepGroups:
     """The groups of one step; binary: with hits as rewards; tokens `[B, G]`, 0 where not logged."""
 
     groups: RolloutGroups
@@ -56,7 +56,7 @@ class Logged:
     """The batches of a log, one per step of `rows`, its rollouts in their order. tokens, target:
     whether the log has them; prompts: how many."""
 
-    batches: Sequence[Batch]
+    batches: Sequence[StepGroups]
     rows: pl.DataFrame
     tokens: bool
     target: bool
@@ -99,7 +99,7 @@ def slots(part: pl.DataFrame) -> pl.DataFrame:
     ).filter(pl.col("row") < MOST)
 
 
-def _batch(part: pl.DataFrame, threshold: float, judged: str) -> Batch:
+def _batch(part: pl.DataFrame, threshold: float, judged: str) -> StepGroups:
     named = slots(part)
     row, slot = (torch.from_numpy(named[c].to_numpy().copy()) for c in ("row", "slot"))
     shape = (int(row.max()) + 1, int(slot.max()) + 1)
@@ -145,7 +145,7 @@ def _batch(part: pl.DataFrame, threshold: float, judged: str) -> Batch:
         **optional,
     }
     hit = placed((outcome > threshold).astype(np.float64))
-    return Batch(
+    return StepGroups(
         RolloutGroups.of(placed(outcome), hit_threshold=threshold, **common),
         RolloutGroups.of(hit, **common),
         placed(tokens),
@@ -205,7 +205,7 @@ def _row(name: str, strategy: Strategy, found: Diagnosis, given: Logged) -> dict
     return {"strategy": name, "groups": groups, **row, "note": "; ".join(notes)}
 
 
-def signals(strategy: Strategy, given: Logged) -> Iterator[tuple[Batch, Signal]]:
+def signals(strategy: Strategy, given: Logged) -> Iterator[tuple[StepGroups, Signal]]:
     """The signal of each batch, one after the other; a state is carried along.
 
     Raises ValueError when the log lacks an input that the strategy needs.
@@ -218,7 +218,7 @@ def signals(strategy: Strategy, given: Logged) -> Iterator[tuple[Batch, Signal]]
         yield batch, signal
 
 
-def _tally(strategy: Strategy, batch: Batch, signal: Signal) -> Mapping[str, float]:
+def _tally(strategy: Strategy, batch: StepGroups, signal: Signal) -> Mapping[str, float]:
     advantage = signal.advantage
     advantage = advantage.sum(-1) if advantage.ndim > signal.rows.ndim else advantage
     sent = torch.where(signal.rows, advantage, 0.0)

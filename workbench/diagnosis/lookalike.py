@@ -26,7 +26,7 @@ from workbench.execution.imitation import imitate
 from workbench.execution.runner import run_sweep
 from workbench.spec.sweep import Sweep
 from workbench.stats.beta_binomial import binomial_share
-from workbench.stats.seeds import LEVEL, aligned, least_p, max_t
+from workbench.stats.p_values import LEVEL, aligned, least_p, max_t
 from workbench.store.runs import Store
 
 RIVALS = ("grpo", "repair_only", "recast", "grpo_sft", "sft")

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.diagnosis.answer import Answer
+from workbench.diagnosis.answer import DiagnosisSummary
 from workbench.diagnosis.findings import Finding
 from workbench.diagnosis.logs.read import files_of
 from workbench.errors import LogError
 
-Look = Callable[[list[Path]], Answer]
+Diagnose = Callable[[list[Path]], DiagnosisSummary]
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Seen:
     that were not there at the look before, or were and are no more (a note that became a problem
     begins)."""
 
-    answer: Answer | None
+    answer: DiagnosisSummary | None
     why: str
     began: tuple[Finding, ...]
     over: tuple[str, ...]
 
 
-def follow(paths: Sequence[Path], look: Look, wait: Callable[[], bool]) -> Iterator[Seen]:
+def follow(paths: Sequence[Path], look: Diagnose, wait: Callable[[], bool]) -> Iterator[Seen]:
     """Look at a log whenever its files have changed; wait: until the next glance, False to end.
 
     look raises LogError where nothing is readable yet: that is said once, and waited out.

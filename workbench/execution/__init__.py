@@ -1,1 +1,1 @@
-"""Who trains what is missing, where, and who writes it down."""
+"""Training of the runs that a store lacks: tasks, executors, forecasts, the runner."""

@@ -27,7 +27,7 @@ import torch
 
 from sim.memory import keep_freed_memory
 from workbench.errors import UserError
-from workbench.execution.tasks import Report, StartTask, Task, make_runs, make_starts
+from workbench.execution.tasks import ReportStep, StartTask, Task, make_runs, make_starts
 
 OnStep = Callable[[int, int], None]
 """Called with a ticket and the run-steps its task has done since the last call."""
@@ -68,7 +68,7 @@ class Executor(Protocol):
         """Stop at once whatever is in flight."""
 
 
-def perform(task: Task, report: Report) -> tuple[Literal["done", "refused", "crashed"], Any]:
+def perform(task: Task, report: ReportStep) -> tuple[Literal["done", "refused", "crashed"], Any]:
     """Do a task; its errors become values, so that they can travel."""
     try:
         if isinstance(task, StartTask):
@@ -119,7 +119,7 @@ class Processes:
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[tuple[BaseProcess, Connection]] = []
         self._busy: dict[Connection, tuple[BaseProcess, int]] = {}
-        self._stillborn: list[Event] = []
+        self._not_sent: list[Event] = []
 
     def submit(self, ticket: int, task: Task) -> None:
         process, pipe = self._idle.pop() if self._idle else self._start()
@@ -127,12 +127,12 @@ class Processes:
             _send(pipe, task)
         except OSError:
             _end(process, pipe)
-            self._stillborn.append(Event(ticket, "lost"))
+            self._not_sent.append(Event(ticket, "lost"))
             return
         self._busy[pipe] = (process, ticket)
 
     def poll(self, timeout: float) -> list[Event]:
-        events, self._stillborn = self._stillborn, []
+        events, self._not_sent = self._not_sent, []
         if not self._busy:
             if not events:
                 time.sleep(timeout)

@@ -69,8 +69,8 @@ class RayTasks:
             import ray
         except ImportError:
             raise UserError(
-                "executor ray: Ray is not installed; pip install 'recast-workbench[ray]', "
-                "or use --executor process"
+                "executor ray: Ray is not installed; in the project's folder: "
+                "pip install -e '.[ray]'; or use --executor process"
             ) from None
         self._ray = ray
         self._connected = not ray.is_initialized()

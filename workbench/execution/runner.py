@@ -11,6 +11,7 @@ import json
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -36,11 +37,13 @@ BATCH = 8
 
 _TRIES = 3
 _TURN = 0.2
+_PATIENCE = 5.0
+"""Seconds of waiting for another process alone, after which that is said."""
 _log = logging.getLogger("recast")
 
 
 @dataclass
-class Outcome:
+class SweepOutcome:
     """keys: every run of the sweep; reused: those that were stored before; trained: those that this
     call trained; failures: one line per run that could not be done, by key; repaired: damaged files
     set aside and done again."""
@@ -85,7 +88,7 @@ def run_sweep(
     progress: Progress = lambda *_: None,
     executor: str = "process",
     workers: int | None = None,
-) -> Outcome:
+) -> SweepOutcome:
     """Do what is missing of a sweep, extend the learning-rate grids that it asks to extend, and
     record in `STORE/sweeps` what it consisted of and which rates were tried and chosen.
 
@@ -116,10 +119,10 @@ def run_all(
     progress: Progress = lambda *_: None,
     executor: str = "process",
     workers: int | None = None,
-) -> Outcome:
+) -> SweepOutcome:
     """Do those runs that the store lacks; see `run_sweep`."""
     todo = {run.key: run for run in runs}
-    outcome = Outcome(list(todo))
+    outcome = SweepOutcome(list(todo))
     faults = store.contents(todo).damaged
     for fault in faults:
         _log.warning("%s; set aside, its run is done again", fault)
@@ -194,7 +197,7 @@ class _Session:
         self,
         missing: list[Run],
         store: Store,
-        outcome: Outcome,
+        outcome: SweepOutcome,
         progress: Progress,
         stop: Interruption,
     ) -> None:
@@ -209,6 +212,8 @@ class _Session:
         self._done = 0
         self._total = sum(run.experiment.train.steps for run in missing)
         self._text = "starting"
+        self._waits_since: float | None = None
+        self._told: set[str] = set()
 
     def work(self, name: str, workers: int | None) -> None:
         """Until nothing is missing; closes the executor and drops every lock on any exit."""
@@ -223,11 +228,32 @@ class _Session:
                     break
                 for event in executor.poll(_TURN):
                     waiting += self._settle(event)
+                self._tell(waiting)
                 self._show()
         finally:
             executor.close()
             for lock in self._locks:
                 lock.drop(done=False)
+
+    def _tell(self, waiting: list[list[Run]]) -> None:
+        """Name, once each, the processes that all that is left waits for."""
+        if self._flying or not waiting:
+            self._waits_since = None
+            return
+        now = time.monotonic()
+        self._waits_since = self._waits_since or now
+        if now - self._waits_since < _PATIENCE:
+            return
+        for run in (run for batch in waiting for run in batch):
+            for key in (run.start, run.key):
+                lock = WorkLock(self._store.root / "claims" / key)
+                owner = lock.owner()
+                if owner and owner not in self._told:
+                    self._told.add(owner)
+                    how = (
+                        "stopped; `kill -CONT` or end it" if lock.owner_is_stopped() else "at work"
+                    )
+                    _log.warning("waiting for %s, which has claimed %s and is %s", owner, key, how)
 
     def _on_step(self, ticket: int, steps: int) -> None:
         self._stop.check()
@@ -358,10 +384,10 @@ class _Session:
 def _record(run: Run, result: Trained) -> tuple[RunRecord, dict[str, Any]]:
     record = RunRecord(run.config, tuple(result.rows), result.world, result.diverged_at)
     took = {"seconds": round(result.seconds, 3), "evaluating": round(result.evaluating, 3)}
-    return record, {**took, "data": run.experiment.world.data}
+    return record, {**took, **result.arithmetic, "data": run.experiment.world.data}
 
 
-def record_sweep(sweep: Sweep, store: Store, outcome: Outcome) -> None:
+def record_sweep(sweep: Sweep, store: Store, outcome: SweepOutcome) -> None:
     """Write `STORE/sweeps/<name>-<hash>.json`: the sweep, its runs, every rate tried and the one
     chosen per strategy and cell. Raises DiskError."""
     text = sweep.model_dump_json()

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recast.strategies import parse_strategy
 from sim.evaluate import Snapshot
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
@@ -29,10 +28,12 @@ from sim.worlds.replay import load_replay
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
 from workbench.errors import UserError
+from workbench.spec.averaged import strategy_of, training_of
 from workbench.spec.experiment import Experiment, WorldSpec
 from workbench.spec.keys import folder_fingerprint
+from workbench.store.arithmetic import arithmetic
 
-Report = Callable[[int], None]
+ReportStep = Callable[[int], None]
 """Called often with the run-steps done since the last call; it may raise to stop the work."""
 
 
@@ -72,13 +73,15 @@ Task = StartTask | TrainTask
 @dataclass(frozen=True)
 class Trained:
     """What one run gave. world: numbers about its world and start; seconds: its share of the
-    task's wall time; evaluating: seconds of these that its evaluations took."""
+    task's wall time; evaluating: seconds of these that its evaluations took; arithmetic: of the
+    process that trained it."""
 
     rows: tuple[Mapping[str, Any], ...]
     world: Mapping[str, float | None]
     diverged_at: int | None
     seconds: float
     evaluating: float
+    arithmetic: Mapping[str, str]
 
 
 def build_world(spec: Experiment) -> World:
@@ -144,7 +147,7 @@ def world_of(spec: Experiment) -> World:
     return _WORLDS[key]
 
 
-def make_starts(task: StartTask, report: Report) -> list[Start]:
+def make_starts(task: StartTask, report: ReportStep) -> list[Start]:
     """The warm starts of a task's seeds. Raises UserError for a request out of reach."""
     spec, world = task.experiment, world_of(task.experiment)
     if spec.train.batch > len(world.train):
@@ -192,7 +195,7 @@ def abreast(starts: Sequence[Start], spec: Experiment) -> Params:
     }
 
 
-def make_runs(task: TrainTask, report: Report) -> list[Trained]:
+def make_runs(task: TrainTask, report: ReportStep) -> list[Trained]:
     """Train a task's runs in one tensor program. Raises UserError for what cannot be trained."""
     began = time.perf_counter()
     spec, world = task.experiment, world_of(task.experiment)
@@ -201,10 +204,10 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             build_policy(spec),
             world,
             abreast(task.starts, spec),
-            parse_strategy(task.strategy),
+            strategy_of(task.strategy),
             task.seeds,
             torch.tensor(task.rates, dtype=torch.float64),
-            spec.train,
+            training_of(task.strategy, spec.train),
             Hooks(report),
             opening=[start.opening for start in task.starts],
         )
@@ -220,6 +223,7 @@ def make_runs(task: TrainTask, report: Report) -> list[Trained]:
             result.diverged_at,
             seconds,
             result.evaluating,
+            arithmetic(),
         )
         for result, begun in zip(results, task.starts, strict=True)
     ]

@@ -1,1 +1,1 @@
-"""Work in processes of their own, watched by the app."""
+"""Work of the app in processes of its own: races, sweeps, look-alikes, reading of logs."""

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from workbench.jobs.process import Child
 
-State = Literal["running", "paused", "finished", "stopped", "refused", "lost"]
+JobState = Literal["running", "paused", "finished", "stopped", "refused", "lost"]
 
 
 @dataclass(kw_only=True)
@@ -20,7 +20,7 @@ class Standing:
     """How some work stands. text: one line for the reader; stopping: it was called off and is about
     to end."""
 
-    state: State = "running"
+    state: JobState = "running"
     text: str = "Starting"
     stopping: bool = False
 
@@ -40,7 +40,7 @@ class Standing:
             self.says("Stopping after the work in flight")
             self.stopping = True
 
-    def end(self, state: State, text: str) -> None:
+    def end(self, state: JobState, text: str) -> None:
         """It is over, unless it was before."""
         if not self.over:
             self.state, self.text = state, text

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from recast.ledger import RunRecord
-from workbench.jobs.job import Job, Standing, State
+from workbench.jobs.job import Job, JobState, Standing
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import run_config, run_key
 from workbench.store.runs import Store
@@ -147,7 +147,7 @@ class Worker(Job[Race | None]):
         """Go on."""
         self._steer("resume", "paused", "running")
 
-    def _steer(self, word: str, before: State, after: State) -> None:
+    def _steer(self, word: str, before: JobState, after: JobState) -> None:
         if self.told is not None and self.told.state == before:
             self._child.say(word)
             self.told.state = after

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from recast.strategies import parse_strategy
 from sim.memory import keep_freed_memory
 from sim.policies.protocol import Params
 from sim.training.trainer import Hooks, train
@@ -36,6 +35,7 @@ from workbench.execution.tasks import (
 from workbench.execution.warm_starts import Starts
 from workbench.jobs.process import Voice, listen
 from workbench.jobs.trees import SEED, Forest, plant
+from workbench.spec.averaged import strategy_of, training_of
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import start_key
 
@@ -179,10 +179,10 @@ def _train_one(
                 policy,
                 world,
                 abreast(starts, spec),
-                parse_strategy(name),
+                strategy_of(name),
                 seeds,
                 torch.full((len(seeds),), rate, dtype=torch.float64),
-                spec.train,
+                training_of(name, spec.train),
                 Hooks(progress, watch, look=look),
             )
     except Stopped:

@@ -22,7 +22,7 @@ from workbench.spec.sweep import Sweep
 from workbench.store.files import replace, sha256
 from workbench.store.runs import Store
 
-State = Literal["started", "stopped", "refused", "finished"]
+SweepState = Literal["started", "stopped", "refused", "finished"]
 FOLDER = "started"
 
 
@@ -53,7 +53,7 @@ class Note:
         """What its process says, one JSON object per line."""
         return self._with("jsonl")
 
-    def write(self, sweep: Sweep, state: State, reason: str = "", **facts: Any) -> None:
+    def write(self, sweep: Sweep, state: SweepState, reason: str = "", **facts: Any) -> None:
         """Write down how it stands; what was known and is not said anew stays. Raises DiskError."""
         content = self.read() or {
             "schema_version": 1,

@@ -2,8 +2,8 @@
 
 `python -m workbench.jobs.sweep_worker STORE NAME LOCK` does what the note of that name says; LOCK
 is a handle of its lock, held as long as the process lives. It says how it stands in the journal
-beside the note, and ends after the work in flight on SIGTERM. Whatever ends it, stored runs are
-complete and the same order goes on from them.
+beside the note, and ends after the work in flight on SIGTERM. However it ends, stored
+runs are complete, and the same command continues from them.
 """
 
 from __future__ import annotations

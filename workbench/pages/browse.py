@@ -13,7 +13,7 @@ from workbench.pages.address import Address
 from workbench.pages.figure import grid, plain
 from workbench.pages.notice import tell
 from workbench.pages.run_details import details
-from workbench.pages.stored import State, cached_by_store, store_folder
+from workbench.pages.stored import StoreState, cached_by_store, store_folder
 from workbench.store.bin import restore
 from workbench.store.files import sha256
 from workbench.store.runs import Store
@@ -57,7 +57,7 @@ def undo() -> None:
         tell(problem)
 
 
-def browse(view: Address, state: State, frame: pl.DataFrame, own: bool) -> None:
+def browse(view: Address, state: StoreState, frame: pl.DataFrame, own: bool) -> None:
     """Filter the stored runs and look at a page of them. own: they are the user's, not the
     packaged example."""
     runs = cached_by_store(state, "runs", lambda: run_table(frame))

@@ -15,6 +15,7 @@ from workbench.analysis.budget import (
     curve_table,
     final_value,
     reach_events,
+    spends_nothing,
     survival_table,
 )
 from workbench.analysis.cells import cell_labels
@@ -25,6 +26,7 @@ from workbench.pages.figure import answer, few_seeds, figure, grid, plain
 from workbench.pages.going_on import going_on
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.report.figures import PAPER_SHARE
+from workbench.spec.averaged import split_averaged
 from workbench.studies.evidence import with_setting
 from workbench.studies.phase_map import METRICS, phase_table
 
@@ -113,10 +115,18 @@ more = [
     f"targets are measured on {sampled_users(rows)} test users, the answer and the table of "
     "winners on all of them."
 ]
-if "train.iterate" not in rows.columns or "mean" not in set(rows["train.iterate"]):
+averaged = any(split_averaged(name)[1] for name in known)
+if not averaged and (
+    "train.iterate" not in rows.columns or "mean" not in set(rows["train.iterate"])
+):
     more.append(
         "No row here averages its weights, which alone can move supervision by more than a close "
         "margin: the command recast prove compares averaged rows."
+    )
+if "world.seed" in rows.columns and rows["world.seed"].n_unique() == 1:
+    more.append(
+        "All seeds share one world, and rows this close change places from world to world: the "
+        "command recast prove has four."
     )
 said = judged.filter(pl.col("metric") == metric)
 reading = (
@@ -132,20 +142,22 @@ curves = curve_table(rows, metric, axis)
 missing = [
     name for name in charts.in_order([*names, baseline]) if name not in set(curves["strategy"])
 ]
-if missing:
-    st.caption(f"Not drawn, nothing to show on this axis: {plain(', '.join(missing))}.")
+free = spends_nothing(rows, metric, axis)
+unknown = [name for name in missing if name not in free]
+if unknown:
+    st.caption(f"Not drawn, nothing to show on this axis: {plain(', '.join(unknown))}.")
 if curves.is_empty():
     st.info("No strategy spends anything on this axis.")
     st.stop()
 start = mean_of(rows.filter(pl.col("step") == 0), metric)
 ceiling = mean_of(rows, CEILINGS[metric]) if CEILINGS.get(metric) in rows.columns else None
 figure(
-    charts.learning_curves(curves, metric, axis, start=start, ceiling=ceiling),
+    charts.learning_curves(curves, metric, axis, start=start, ceiling=ceiling, free=free),
     curves,
     name="learning-curves",
     read="Left is cheaper, up is better. A line is the mean over seeds, its band a 95% bootstrap "
-    "interval, drawn from 5 seeds on. The rules are the start and, where one exists, the best that "
-    "any policy can reach in this world.",
+    "interval, drawn from 5 seeds on. Dashed rules: the start and, where one exists, the best that "
+    "any policy can reach in this world; dotted: where rows end that spend nothing on this axis.",
 )
 
 told = [

@@ -13,12 +13,12 @@ from workbench.analysis.export import csv_text
 from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, figure, plain
-from workbench.pages.stored import PACKAGED, State, cached_by_store, data_switch
+from workbench.pages.stored import PACKAGED, StoreState, cached_by_store, data_switch
 from workbench.report.figures import claim_figures
 from workbench.spec.sweep import sweep_names
 from workbench.store.runs import Store
 from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
-from workbench.studies.evidence import Evidence, gather
+from workbench.studies.evidence import SweepFrames, gather
 from workbench.studies.measures import BASELINE, METRIC
 from workbench.studies.packaged import packaged
 
@@ -55,37 +55,37 @@ SETTINGS = {
 }
 
 
-class Found(NamedTuple):
+class ShownClaims(NamedTuple):
     """Verdicts and settings as `recast claims` prints them; evidence: the runs behind them, None
     for results without their runs; source: where they come from."""
 
     verdicts: pl.DataFrame
     settings: pl.DataFrame
-    evidence: Evidence | None
+    evidence: SweepFrames | None
     source: str
     old: bool = False
 
 
-def measure(folder: Path) -> Found:
+def measure(folder: Path) -> ShownClaims:
     """Everything that a store says about the claims."""
     known = [name for name in SWEEPS if name in sweep_names()]
     evidence = gather(known, Store(folder), {})
     checked = [check(claim, evidence) for claim in CLAIMS]
     source = f"the runs of {folder}"
-    return Found(claims_table(checked), settings_table(checked), evidence, source)
+    return ShownClaims(claims_table(checked), settings_table(checked), evidence, source)
 
 
-def shipped() -> Found | None:
+def shipped() -> ShownClaims | None:
     """What the package ships of a whole run of `recast claims`; None where it ships nothing."""
     study = packaged("claims")
     if study is None:
         return None
     tables = study.tables
     source = f"the package: {study.source}"
-    return Found(tables["claims"], tables["settings"], None, source, not study.current)
+    return ShownClaims(tables["claims"], tables["settings"], None, source, not study.current)
 
 
-def results(state: State) -> Found:
+def results(state: StoreState) -> ShownClaims:
     """The results of the data that is chosen; stops the page where there are none."""
     if state[0] != PACKAGED:
         with st.spinner("Measuring the claims on the stored sweeps"):

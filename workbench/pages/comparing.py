@@ -13,10 +13,10 @@ from workbench.analysis.tuning import PRIMARY
 from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, few_seeds, figure, plain
-from workbench.pages.stored import State, cached_by_store
+from workbench.pages.stored import StoreState, cached_by_store
 
 
-def comparison(view: Address, state: State, frame: pl.DataFrame) -> None:
+def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Two strategies, in one cell or in two, paired by seed."""
     labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
     sides = []

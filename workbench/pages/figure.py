@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 
 from workbench.analysis.export import csv_text
-from workbench.charts.picture import AS_DRAWN, FONTS, Look, picture
+from workbench.charts.picture import AS_DRAWN, FONTS, PictureStyle, picture
 from workbench.charts.style import Chart, words_of
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def figure(
             )
 
 
-def look() -> Look:
+def look() -> PictureStyle:
     """What the sidebar asks of downloaded pictures."""
-    return Look(
+    return PictureStyle(
         **{name: st.session_state.get(f"look_{name}", getattr(AS_DRAWN, name)) for name in LOOKS}
     )
 
@@ -119,7 +119,7 @@ def answer(one: Answer, more: Sequence[str] = ()) -> None:
 
 def few_seeds(pairs: int) -> None:
     """Say so where so few pairs can never be significant, whatever they show."""
-    from workbench.stats.seeds import LEVEL, least_p
+    from workbench.stats.p_values import LEVEL, least_p
 
     if least_p(pairs) >= LEVEL:
         st.caption(

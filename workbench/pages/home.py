@@ -21,7 +21,7 @@ POINT = charts.PAPER_POINT
 
 
 @dataclass(frozen=True)
-class Step:
+class StoryStep:
     """One step: its heading, its sentence (Markdown of the project's own), its picture, and the
     page and address to try it in."""
 
@@ -33,10 +33,10 @@ class Step:
     note: str = ""
 
 
-def one_group() -> Step:
+def one_group() -> StoryStep:
     share, _ = story.all_zero_share(POINT["mean"], POINT["cv"])
     nodes, edges, _ = story.leaves()
-    return Step(
+    return StoryStep(
         "A policy tries 32 times and never finds the item",
         "A generative recommender writes an item as a few codes, level by level. For one prompt "
         f"it draws {story.WIDTH} rollouts; at the paper's point **{share:.1%} of all groups look "
@@ -50,10 +50,10 @@ def one_group() -> Step:
     )
 
 
-def grpo_is_silent() -> Step:
+def grpo_is_silent() -> StoryStep:
     _, price = story.all_zero_share(POINT["mean"], POINT["cv"])
     hit, here = story.pushes("grpo", story.with_one_hit()), story.pushes("grpo")
-    return Step(
+    return StoryStep(
         "GRPO learns nothing from it",
         "GRPO's weight is the reward minus the group's mean. One hit would give "
         f"{hit.pushed} rollouts a weight; without a hit **{here.pushed} of {story.WIDTH} rollouts "
@@ -64,11 +64,11 @@ def grpo_is_silent() -> Step:
     )
 
 
-def the_anchor() -> Step:
+def the_anchor() -> StoryStep:
     here, after = story.pushes("grpo"), story.pushes("repair_only")
     weights = after.bars.group_by("origin").agg(pl.col("weight").abs().max())
     most = dict(weights.iter_rows())
-    return Step(
+    return StoryStep(
         "Repair: the ground truth takes the worst slot",
         f"ReCast puts the known target, the anchor, into the slot of R{after.anchor}, the miss "
         f"that leaves the target's branch first. Now **{after.pushed} of {story.WIDTH} rollouts "
@@ -81,9 +81,9 @@ def the_anchor() -> Step:
     )
 
 
-def the_pair() -> Step:
+def the_pair() -> StoryStep:
     wide, pair = story.pushes("repair_only"), story.pushes("recast")
-    return Step(
+    return StoryStep(
         "Contrast: only the boundary pair reaches the actor",
         f"The anchor goes up and its hardest miss, R{pair.negative}, goes down: **{pair.pushed} of "
         f"{story.WIDTH} rows are updated, {wide.pushed / pair.pushed:.0f} times fewer.** That, "
@@ -95,14 +95,14 @@ def the_pair() -> Step:
     )
 
 
-def plain_sft() -> Step:
+def plain_sft() -> StoryStep:
     from workbench.theory.frames import weight_frame
 
     names, most = ["grpo", "recast", "sft"], 0.5
     curves = weight_frame(names, POINT["mean"], story.WIDTH)
     apart = story.pull_apart("recast", "sft", POINT["mean"], most)
     pair, target = story.pushes("recast"), story.pushes("sft")
-    return Step(
+    return StoryStep(
         "Plain supervised training does nearly the same",
         f"SFT pushes the target up without any rollout: {target.pushed} row instead of "
         f"{pair.pushed}. For every prompt with p up to {most:.0%} the pull towards the target is "
@@ -115,16 +115,16 @@ def plain_sft() -> Step:
     )
 
 
-def verdicts() -> Step:
+def verdicts() -> StoryStep:
     from workbench.analysis.answers import value, versus
     from workbench.pages.stored import packaged_runs
-    from workbench.stats.seeds import least_p
+    from workbench.stats.p_values import least_p
 
     frame, made = packaged_runs()
     rivals = [name for name in ("sft", "grpo") if name in set(frame["strategy"])]
     table = versus(frame, "recast", rivals)
     seeds = min(table["n"].to_list())
-    return Step(
+    return StoryStep(
         "Where does ReCast help, and where do SFT or GRPO win?",
         "In the packaged simulated runs **"
         + "; ".join(
@@ -149,13 +149,13 @@ def verdicts() -> Step:
     )
 
 
-def real_model() -> Step:
+def real_model() -> StoryStep:
     from workbench.analysis.answers import standing, value
     from workbench.real.saved import packaged
 
     found = next((one for one in packaged() if one.kind == "differences"), None)
     if found is None:
-        return Step("And on a real model?", "No packaged result.", None, "real_models")
+        return StoryStep("And on a real model?", "No packaged result.", None, "real_models")
     table = found.table.filter(
         (pl.col("strategy") == "recast") & pl.col("control").is_in(["sft", "grpo"])
     ).sort(pl.col("control") != "sft", maintain_order=True)
@@ -171,7 +171,7 @@ def real_model() -> Step:
     )
     tones = table["tone"].to_list()
     against = {rival: table.filter(rival=rival)["tone"].to_list() for rival in ("sft", "grpo")}
-    return Step(
+    return StoryStep(
         "And on a real language model?",
         f"A causal language model that writes semantic IDs, trained by the same strategies: "
         f"against "
@@ -241,7 +241,7 @@ def drawn(
     return charts.group_story(nodes, edges, DEPTH, bars, moved, lit)
 
 
-STEPS: tuple[Callable[[], Step], ...] = (
+STEPS: tuple[Callable[[], StoryStep], ...] = (
     one_group,
     grpo_is_silent,
     the_anchor,
@@ -253,7 +253,7 @@ STEPS: tuple[Callable[[], Step], ...] = (
 
 
 @st.cache_resource(max_entries=len(STEPS), show_spinner=False)
-def made(place: int) -> Step:
+def made(place: int) -> StoryStep:
     """A step of the story; the same for everybody."""
     return STEPS[place]()
 

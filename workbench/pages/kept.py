@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-Kept = TypeVar("Kept")
+Held = TypeVar("Held")
 WORD = 24
 """Letters of a word at the most."""
 
 
-class Shelf(Generic[Kept]):
+class Shelf(Generic[Held]):
     """A number of things by word, the longest unused dropped first; safe to call from any thread.
 
     most: sum of sizes that is kept; size: of a thing; drop: called with what is put away.
@@ -26,15 +26,15 @@ class Shelf(Generic[Kept]):
     def __init__(
         self,
         most: float,
-        size: Callable[[Kept], float] = lambda _: 1.0,
-        drop: Callable[[Kept], None] = lambda _: None,
+        size: Callable[[Held], float] = lambda _: 1.0,
+        drop: Callable[[Held], None] = lambda _: None,
     ) -> None:
         self._most, self._size, self._drop = most, size, drop
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, Held] = {}
         self._holders: dict[str, set[object]] = {}
         self._lock = threading.Lock()
 
-    def put(self, thing: Kept) -> str:
+    def put(self, thing: Held) -> str:
         """Keep it; returns its word."""
         word = secrets.token_urlsafe(9)
         with self._lock:
@@ -44,7 +44,7 @@ class Shelf(Generic[Kept]):
             self._drop(one)
         return word
 
-    def get(self, word: str) -> Kept | None:
+    def get(self, word: str) -> Held | None:
         """What a word stands for; None for a word that is not, or no longer, known."""
         with self._lock:
             thing = self._kept.pop(word, None)
@@ -83,7 +83,7 @@ class Shelf(Generic[Kept]):
         if thing is not None:
             self._drop(thing)
 
-    def _overflow(self) -> list[Kept]:
+    def _overflow(self) -> list[Held]:
         dropped = []
         while len(self._kept) > 1 and sum(map(self._size, self._kept.values())) > self._most:
             word = next(iter(self._kept))

@@ -38,6 +38,17 @@ def knowing(view: Address) -> None:
         "strategies and data sets.",
         width="content",
     )
+    stated = saved.reliabilities(metric)
+    if stated.height and st.toggle("Do the stated probabilities hold?", **view.flag("reliable")):
+        figure(
+            charts.do_probabilities_hold(stated),
+            stated,
+            name="do-probabilities-hold",
+            read="A mark below the dashed line is a rung that was too sure. The steepness of a "
+            "rung's probabilities comes from the other data sets alone; larger marks hold more "
+            "pairs, bars resample strategies and data sets.",
+            width="content",
+        )
     for rung in rows["cheap"].to_list():
         _, said = saved.worth(rung, metric) if metric != "all" else (False, "")
         if said:

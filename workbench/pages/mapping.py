@@ -11,7 +11,7 @@ from workbench import charts
 from workbench.analysis.cells import varying_fields
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
-from workbench.pages.stored import PACKAGED, State, cached_by_store
+from workbench.pages.stored import PACKAGED, StoreState, cached_by_store
 from workbench.studies.evidence import with_setting
 from workbench.studies.packaged import Packaged, packaged
 from workbench.studies.phase_map import METRICS, phase_table
@@ -25,7 +25,7 @@ def nothing(text: str) -> None:
     st.code(f"{COMMAND} --dry-run\n{COMMAND}", language=None, wrap_lines=True)
 
 
-def phase_map(view: Address, state: State, frame: pl.DataFrame) -> None:
+def phase_map(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Choose metric, axes, panels and what is held fixed, and draw the map."""
     if state[0] == PACKAGED and (study := packaged("phase-map")) is not None:
         shipped_map(view, study)

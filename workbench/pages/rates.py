@@ -9,13 +9,13 @@ from workbench import charts
 from workbench.analysis.cells import run_table, varying_fields
 from workbench.pages.address import Address
 from workbench.pages.figure import figure
-from workbench.pages.stored import State, cached_by_store
+from workbench.pages.stored import StoreState, cached_by_store
 
 MOST = 2000
 FIRST = ("strategy", "lr", "group", "start.all_zero")
 
 
-def rates(view: Address, state: State, frame: pl.DataFrame) -> None:
+def rates(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Choose the axes and draw every run."""
     runs = cached_by_store(state, "runs with settings", lambda: with_settings(frame))
     metrics = [name for name in charts.METRICS if name in runs.columns and runs[name].count()]

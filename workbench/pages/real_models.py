@@ -15,8 +15,8 @@ from workbench.pages.figure import answer, figure, grid, plain
 from workbench.pages.knowing import knowing
 from workbench.pages.stored import PACKAGED, data_switch, store_folder, stored_runs
 from workbench.real import gpu
-from workbench.real.saved import Found, metrics_of, packaged, saved_tables, stored_scores
-from workbench.stats.seeds import ENOUGH
+from workbench.real.saved import SavedTable, metrics_of, packaged, saved_tables, stored_scores
+from workbench.stats.estimates import ENOUGH
 
 SLICES = {
     "all": "All targets",
@@ -49,7 +49,7 @@ example = packaged()
 tables = own + [one for one in example if one.kind not in {mine.kind for mine in own}]
 
 
-def of_kind(kind: str, label: str) -> Found | None:
+def of_kind(kind: str, label: str) -> SavedTable | None:
     """The table of a kind to show; a box to choose where there are several."""
     known = [one for one in tables if one.kind == kind]
     if len(known) < 2:
@@ -59,7 +59,7 @@ def of_kind(kind: str, label: str) -> Found | None:
     return known[sources.index(chosen)]
 
 
-def headline(found: Found) -> None:
+def headline(found: SavedTable) -> None:
     """Who is ahead on the headline metric, in one sentence per control."""
     table = found.table
     known = table["metric"].unique(maintain_order=True).to_list()
@@ -78,7 +78,7 @@ def headline(found: Found) -> None:
         answer(said, [f"{scale}. Data: {found.source}." if scale else f"Data: {found.source}."])
 
 
-def origin(found: Found) -> None:
+def origin(found: SavedTable) -> None:
     """Where a table comes from, and how to get it again."""
     st.caption(f"Data: {plain(found.source)}.")
     if found.command:
@@ -86,7 +86,7 @@ def origin(found: Found) -> None:
             st.code(found.command, language=None, wrap_lines=True)
 
 
-def quality(found: Found) -> None:
+def quality(found: SavedTable) -> None:
     """Scores with intervals, of one slice and metric."""
     origin(found)
     table = found.table
@@ -127,7 +127,7 @@ def quality(found: Found) -> None:
     )
 
 
-def differences(found: Found) -> None:
+def differences(found: SavedTable) -> None:
     """Paired differences to a control."""
     origin(found)
     controls = found.table["control"].unique(maintain_order=True).to_list()
@@ -160,7 +160,7 @@ def differences(found: Found) -> None:
     )
 
 
-def efficiency(found: Found) -> None:
+def efficiency(found: SavedTable) -> None:
     """Update time of the baseline over a strategy, with the prompt encoded again and shared."""
     origin(found)
     names = found.table["strategy"].unique(maintain_order=True).to_list()

@@ -34,7 +34,7 @@ SHARES = {
 }
 
 
-class Desk:
+class TabSimulation:
     """The one simulation of a browser tab."""
 
     def __init__(self) -> None:
@@ -63,14 +63,14 @@ class Desk:
             self.running = None
 
 
-@st.cache_resource(scope="session", show_spinner=False, on_release=lambda desk: desk.close())
-def desk() -> Desk:
+@st.cache_resource(scope="session", show_spinner=False, on_release=lambda held: held.close())
+def simulation() -> TabSimulation:
     """Lives as long as the tab: closing it ends the process."""
-    return Desk()
+    return TabSimulation()
 
 
 def _moving() -> bool:
-    running = desk().running
+    running = simulation().running
     return running is not None and not running.look().told.over
 
 
@@ -90,21 +90,23 @@ def simulate(found: Diagnosis) -> None:
             st.button(
                 "Simulate my regime",
                 key="simulate",
-                on_click=desk().start,
+                on_click=simulation().start,
                 args=(found,),
                 disabled=moving,
                 icon=":material/play_arrow:",
             )
-            st.button("Cancel", key="cancel-simulation", on_click=desk().stop, disabled=not moving)
+            st.button(
+                "Cancel", key="cancel-simulation", on_click=simulation().stop, disabled=not moving
+            )
         _show()
 
     st.fragment(board, run_every=1.0 if moving else None)()
 
 
 def _show() -> None:
-    if desk().said:
-        st.error(plain(desk().said))
-    started = desk().running
+    if simulation().said:
+        st.error(plain(simulation().said))
+    started = simulation().running
     if started is None:
         return
     running = started.told

@@ -16,7 +16,7 @@ from workbench.analysis.example import load_or_example, packaged_example
 from workbench.errors import StoreError
 from workbench.pages.address import Address
 
-State = tuple[str, str]
+StoreState = tuple[str, str]
 
 
 PACKAGED = ""
@@ -29,14 +29,14 @@ def store_folder() -> Path:
     return Path(os.environ.get("RECAST_STORE", "runs"))
 
 
-def store_state(folder: Path | None = None) -> State:
+def store_state(folder: Path | None = None) -> StoreState:
     """A store's folder (default: the app's own), and a digest of its files' names, times and
     sizes: other content, other state."""
     folder = store_folder() if folder is None else folder
     return str(folder), _fingerprint(folder)
 
 
-def data_switch(view: Address, wanted: str = "") -> State:
+def data_switch(view: Address, wanted: str = "") -> StoreState:
     """A box that says whose runs the page shows, and the state of the choice, for `stored_runs`.
 
     Choices: the packaged example, the app's own store, and the stores in the folders beside it. It
@@ -78,7 +78,7 @@ def packaged_runs() -> tuple[pl.DataFrame, str]:
     return packaged_example()
 
 
-def stored_runs(state: State | None = None) -> tuple[pl.DataFrame, str]:
+def stored_runs(state: StoreState | None = None) -> tuple[pl.DataFrame, str]:
     """All runs and a label that says where they come from; treat the frame as read-only.
 
     Stops the page with a one-line message when the store is damaged.
@@ -112,7 +112,7 @@ def _load(folder: str, content: str) -> tuple[pl.DataFrame, str]:
 T = TypeVar("T")
 
 
-def cached_by_store(state: State, name: str, make: Callable[[], T]) -> T:
+def cached_by_store(state: StoreState, name: str, make: Callable[[], T]) -> T:
     """What `make` gives, made anew only when the store's files change; treat it as read-only.
 
     name: of what is made, unique in the app.

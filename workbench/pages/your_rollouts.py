@@ -13,7 +13,7 @@ import streamlit as st
 
 from recast import REGIMES, STRATEGIES
 from workbench import charts
-from workbench.diagnosis.answer import Answer, answer, answer_of_scalars
+from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import (
     DEFAULT,
     Logged,
@@ -55,11 +55,11 @@ class Upload(NamedTuple):
     content: Any
 
 
-class Found(NamedTuple):
+class ShownDiagnosis(NamedTuple):
     """A diagnosis and everything that the page shows of it."""
 
     diagnosis: Diagnosis
-    answer: Answer
+    answer: DiagnosisSummary
     training: pl.DataFrame
     regimes: pl.DataFrame
     predictions: pl.DataFrame
@@ -76,7 +76,7 @@ def kept_logs() -> Shelf[list[Upload]]:
 @st.cache_resource(max_entries=3, show_spinner="Reading the log", scope="session")
 def taken_apart(
     ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]
-) -> Found | Scalars | Unread:
+) -> ShownDiagnosis | Scalars | Unread:
     """Read and take apart."""
     with tempfile.TemporaryDirectory() as folder:
         paths = []
@@ -103,7 +103,7 @@ def taken_apart(
         return log
     found = diagnose(log, how.threshold)
     tensors = logged(found)
-    return Found(
+    return ShownDiagnosis(
         found,
         answer(found, DEFAULT, 0.5, tensors=tensors),
         over_training(found),
@@ -114,13 +114,13 @@ def taken_apart(
     )
 
 
-def show_answer(said: Answer) -> None:
+def show_answer(said: DiagnosisSummary) -> None:
     """All of an answer."""
     st.write("  \n".join(plain(line) for line in said.read))
     show_findings(said)
 
 
-def show_findings(said: Answer) -> None:
+def show_findings(said: DiagnosisSummary) -> None:
     """What is wrong, what it would buy, and what could not be checked."""
     st.header("What is wrong?")
     st.write(plain(said.verdict))

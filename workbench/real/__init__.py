@@ -1,1 +1,1 @@
-"""Runs on real language models, and what they came to."""
+"""Runs and studies on real language models, and their tables."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from recast.lm.checkpoint import Checkpoint
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
-    from recast.lm.update import Job, RLTraining
+    from recast.lm.pretrained import ModelReading
+    from recast.lm.update import RLSetup, RLTraining
 
 ENGINE = 3
 """Generation of this path's numbers; raised when the same configuration gives other numbers."""
@@ -34,7 +34,7 @@ def run_config(
     seed: int,
     eval_prompts: int,
     placement: Placement | None = None,
-    reading: Reading | None = None,
+    reading: ModelReading | None = None,
     lora: int = 0,
     similarity: str | None = None,
 ) -> dict[str, Any]:
@@ -85,15 +85,15 @@ def run_config(
     }
 
 
-def build_job(
+def build_setup(
     start: str | Path,
     data: LMData,
     eval_prompts: int | None,
     placement: Placement | None = None,
-    reading: Reading | None = None,
+    reading: ModelReading | None = None,
     lora: int = 0,
     reference: bool = True,
-) -> tuple[Job, Checkpoint]:
+) -> tuple[RLSetup, Checkpoint]:
     """The policy and its frozen reference, RL prompts, and what to evaluate on, on one device (by
     default the CPU); and the start as it was opened.
 
@@ -107,18 +107,18 @@ def build_job(
     from recast.lm.device import CPU
     from recast.lm.evaluate import evaluation_set
     from recast.lm.models import with_lora
-    from recast.lm.pretrained import Reading, open_model
+    from recast.lm.pretrained import ModelReading, open_model
     from recast.lm.trie import build_trie
-    from recast.lm.update import Job
+    from recast.lm.update import RLSetup
 
     placement = placement or CPU
     device = placement.device
-    policy = open_model(str(start), data, placement, reading or Reading())
+    policy = open_model(str(start), data, placement, reading or ModelReading())
     frozen = copy.deepcopy(policy.model).requires_grad_(False) if reference else policy.model
     model = with_lora(policy.model, policy.vocabulary, lora) if lora else policy.model
     trie = build_trie(data.sids).to(device)
     splits = {"test": data.test, "validation": data.tuning}
-    job = Job(
+    setup = RLSetup(
         model=model,
         reference=frozen,
         vocabulary=policy.vocabulary,
@@ -131,7 +131,7 @@ def build_job(
             for split, rows in splits.items()
         },
     )
-    return job, policy
+    return setup, policy
 
 
 def further_targets(rows: Sequence[Interaction], device: torch.device) -> Tensor | None:
@@ -153,7 +153,7 @@ def needs_reference(how: RLTraining, strategies: Sequence[str]) -> bool:
     return bool(how.kl_weight) or any("reference" in parse_strategy(s).needs for s in strategies)
 
 
-def world_values(job: Job) -> dict[str, float | None]:
+def world_values(setup: RLSetup) -> dict[str, float | None]:
     """Numbers of the world that every run of the store carries; a real log has no ceiling."""
-    parameters = float(sum(p.numel() for p in job.model.parameters()))
+    parameters = float(sum(p.numel() for p in setup.model.parameters()))
     return {"ceiling_pass_at_1": None, "ceiling_recall_at_10": None, "parameters": parameters}

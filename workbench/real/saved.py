@@ -18,8 +18,8 @@ import polars as pl
 from workbench.analysis.summary import QUALITY, summary
 from workbench.real.efficiency import EFFICIENCY
 
-Kind = Literal["scores", "differences", "efficiency"]
-COLUMNS: Mapping[Kind, frozenset[str]] = MappingProxyType(
+TableKind = Literal["scores", "differences", "efficiency"]
+COLUMNS: Mapping[TableKind, frozenset[str]] = MappingProxyType(
     {
         "scores": frozenset({"slice", "strategy", "seeds"}),
         "differences": frozenset(
@@ -47,11 +47,11 @@ _LARGEST = 5_000_000
 
 
 @dataclass(frozen=True)
-class Found:
+class SavedTable:
     """One table. source: where it comes from, in words; command: what prints it again, "" where
     only its owner knows."""
 
-    kind: Kind
+    kind: TableKind
     table: pl.DataFrame
     source: str
     command: str = ""
@@ -66,7 +66,7 @@ def metrics_of(table: pl.DataFrame) -> list[str]:
     ]
 
 
-def stored_scores(frame: pl.DataFrame) -> list[Found]:
+def stored_scores(frame: pl.DataFrame) -> list[SavedTable]:
     """A table of scores for each cell of real-model runs in a store's rows (`tuned` marked)."""
     if frame.is_empty():
         return []
@@ -75,26 +75,26 @@ def stored_scores(frame: pl.DataFrame) -> list[Found]:
     for (world, cell), rows in real.group_by("world", "cell", maintain_order=True):
         name = str(world).removeprefix("lm:")
         source = f"your store: {name}, G = {rows['group'][0]} ({cell})"
-        found.append(Found("scores", summary(rows), source))
+        found.append(SavedTable("scores", summary(rows), source))
     return found
 
 
-def saved_tables(folder: Path) -> tuple[list[Found], list[str]]:
+def saved_tables(folder: Path) -> tuple[list[SavedTable], list[str]]:
     """The tables saved in a folder, and one line for each file that is none."""
     found, faults = [], []
     for path in sorted([*folder.glob("*.csv"), *folder.glob("*.json")]):
         try:
             table = _read(path)
-            found.append(Found(_kind(table), table, f"your file {path}"))
+            found.append(SavedTable(_kind(table), table, f"your file {path}"))
         except ValueError as problem:
             faults.append(f"{path}: {problem}")
     return found, faults
 
 
-def packaged() -> list[Found]:
+def packaged() -> list[SavedTable]:
     """The packaged example's tables, for whoever has none yet."""
     return [
-        Found(_kind(table), table, "packaged example, not your data", command)
+        SavedTable(_kind(table), table, "packaged example, not your data", command)
         for name, command in EXAMPLE_COMMANDS.items()
         if (EXAMPLE / name).exists()
         for table in [_read(EXAMPLE / name)]
@@ -119,7 +119,7 @@ def _read(path: Path) -> pl.DataFrame:
         raise ValueError(f"cannot be read ({reason})") from None
 
 
-def _kind(table: pl.DataFrame) -> Kind:
+def _kind(table: pl.DataFrame) -> TableKind:
     for kind, columns in COLUMNS.items():
         if columns <= set(table.columns) and table.height:
             if kind == "scores" and not metrics_of(table):

@@ -19,7 +19,7 @@ import polars as pl
 
 from workbench.real.runs import (
     ENGINE,
-    build_job,
+    build_setup,
     needs_reference,
     run_config,
     world_values,
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from recast.ledger import RunRecord
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
+    from recast.lm.pretrained import ModelReading
     from recast.lm.study import Cost, Entry, Tuned
-    from recast.lm.update import Job, RLTraining
+    from recast.lm.update import RLSetup, RLTraining
 
 Progress = Callable[[int, int, str], None]
 TUNING_SEED = 1000
@@ -45,12 +45,12 @@ _TIMED_PROMPTS = 128
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What the comparison consists of.
 
     starts: SFT checkpoints; seed s starts from number s modulo their count. how: training without
     rate and seed. stops: checkpoints to choose among. tuning: how many tuning seeds. placement:
-    where to compute, None = on the CPU. reading, lora: as in `workbench.real.runs.build_job`.
+    where to compute, None = on the CPU. reading, lora: as in `workbench.real.runs.build_setup`.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Plan:
     metric: str
     eval_prompts: int | None
     placement: Placement | None = None
-    reading: Reading | None = None
+    reading: ModelReading | None = None
     lora: int = 0
 
     @property
@@ -74,7 +74,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Task:
+class StudyRun:
     """One run. stop: its checkpoint, None for a tuning run, which passes all of them."""
 
     entry: Entry
@@ -92,19 +92,19 @@ class Task:
 class Study:
     """A plan on a data folder, with its models loaded once."""
 
-    def __init__(self, plan: Plan, data: LMData) -> None:
+    def __init__(self, plan: StudyPlan, data: LMData) -> None:
         from recast.lm.pretrained import identity
 
         self.plan, self.data = plan, data
         self.weights = [identity(str(start)) for start in plan.starts]
-        self._jobs: dict[int, Job] = {}
+        self._setups: dict[int, RLSetup] = {}
         self._kept: dict[int, dict[str, Tensor]] = {}
 
-    def tuning_tasks(self) -> list[Task]:
+    def tuning_tasks(self) -> list[StudyRun]:
         """Every entry at every rate over the tuning seeds."""
         seeds = range(TUNING_SEED, TUNING_SEED + self.plan.tuning)
         return [
-            Task(entry, lr, seed, self._config(entry, lr, seed, None))
+            StudyRun(entry, lr, seed, self._config(entry, lr, seed, None))
             for seed in seeds
             for entry in self.plan.entries
             for lr in self.plan.rates
@@ -148,16 +148,16 @@ class Study:
             ]
         )
 
-    def report_tasks(self, chosen: dict[str, Tuned]) -> list[Task]:
+    def report_tasks(self, chosen: dict[str, Tuned]) -> list[StudyRun]:
         """The paired runs, seed by seed, so that a cut study has whole seeds."""
         found = []
         for seed in range(self.plan.seeds):
             for entry in self.plan.entries:
                 lr, stop = chosen[entry.label]
-                found.append(Task(entry, lr, seed, self._config(entry, lr, seed, stop), stop))
+                found.append(StudyRun(entry, lr, seed, self._config(entry, lr, seed, stop), stop))
         return found
 
-    def missing(self, tasks: Sequence[Task]) -> list[Task]:
+    def missing(self, tasks: Sequence[StudyRun]) -> list[StudyRun]:
         """Those that are not done."""
         return [
             task
@@ -166,24 +166,24 @@ class Study:
             or (task.stop is not None and not self.plan.store.has(task.key))
         ]
 
-    def tune(self, task: Task) -> None:
+    def tune(self, task: StudyRun) -> None:
         """One tuning run: every metric on the tuning users at every checkpoint."""
         from recast.lm.study import measure, run
         from recast.lm.update import Diverged
         from recast.strategies import parse_strategy
 
-        job, how = self._fresh(task)
+        setup, how = self._fresh(task)
         found: dict[str, dict[str, float]] = {}
         try:
             strategy = parse_strategy(task.entry.strategy)
-            for stop in run(job, strategy, how, self.plan.stops, task.entry.iterate):
-                table = measure(job, job.evaluation["validation"], how.group)
+            for stop in run(setup, strategy, how, self.plan.stops, task.entry.iterate):
+                table = measure(setup, setup.evaluation["validation"], how.group)
                 found[str(stop.step)] = {k: float(v.mean()) for k, v in table.items()}
         except Diverged:
             pass  # the checkpoints it did not reach count as failed
         write_whole(json.dumps(found).encode(), self._tuning_file(task))
 
-    def report(self, task: Task) -> None:
+    def report(self, task: StudyRun) -> None:
         """One paired run: the test split at its end, kept per prompt and in the store."""
         from recast.ledger import CostLedger, RunRecord
         from recast.lm.evaluate import summarise
@@ -192,13 +192,15 @@ class Study:
 
         assert task.stop is not None
         start, wanted = self.start(task.seed)
-        job, how = self._fresh(task)
-        stops = run(job, parse_strategy(task.entry.strategy), how, (task.stop,), task.entry.iterate)
+        setup, how = self._fresh(task)
+        stops = run(
+            setup, parse_strategy(task.entry.strategy), how, (task.stop,), task.entry.iterate
+        )
         last = next(stops)  # while it is held, a mean of weights is what the model holds
-        entropy, matched = policy_entropy(job, wanted)
+        entropy, matched = policy_entropy(setup, wanted)
         rows: list[dict[str, Any]] = []
-        for split, data in job.evaluation.items():
-            table = measure(job, data, how.group, matched, report=True)
+        for split, data in setup.evaluation.items():
+            table = measure(setup, data, how.group, matched, report=True)
             if split == "test":
                 self._write_prompts(self._prompts(task), table)
             ends = (
@@ -220,7 +222,7 @@ class Study:
                             **means,
                         }
                     )
-        record: RunRecord = RunRecord(task.config, tuple(rows), world_values(job))
+        record: RunRecord = RunRecord(task.config, tuple(rows), world_values(setup))
         self.plan.store.prepare().write(task.key, record)
 
     def start(self, seed: int) -> tuple[dict[str, dict[str, Tensor]], float]:
@@ -230,14 +232,14 @@ class Study:
         from recast.lm.study import measure, policy_entropy
 
         place = seed % len(self.plan.starts)
-        job = self.job(place)
-        files = {split: self._start_file(place, split) for split in job.evaluation}
+        setup = self.setup(place)
+        files = {split: self._start_file(place, split) for split in setup.evaluation}
         note = self._start_file(place, "entropy").with_suffix(".json")
         if not note.exists():
-            for split, data in job.evaluation.items():
-                table = measure(job, data, self.plan.how.group, report=True)
+            for split, data in setup.evaluation.items():
+                table = measure(setup, data, self.plan.how.group, report=True)
                 self._write_prompts(files[split], table)
-            write_whole(json.dumps(policy_entropy(job)[0]).encode(), note)
+            write_whole(json.dumps(policy_entropy(setup)[0]).encode(), note)
         tables = {
             split: {
                 name: torch.tensor(column.to_numpy()).double()
@@ -247,9 +249,9 @@ class Study:
         }
         return tables, float(json.loads(note.read_text()))
 
-    def values(self, task: Task | int) -> pl.DataFrame:
+    def values(self, task: StudyRun | int) -> pl.DataFrame:
         """Every metric of every test prompt of a reporting run, or of the start of a seed."""
-        if isinstance(task, Task):
+        if isinstance(task, StudyRun):
             return pl.read_parquet(self._prompts(task))
         return pl.read_parquet(self._start_file(task % len(self.plan.starts), "test"))
 
@@ -260,16 +262,16 @@ class Study:
 
         found = {}
         for entry in self.plan.entries:
-            task = Task(entry, 1e-6, 0, self._config(entry, 1e-6, 0, None))
+            task = StudyRun(entry, 1e-6, 0, self._config(entry, 1e-6, 0, None))
             path = self.plan.folder / "costs" / f"{task.key}.json"
             if not path.exists():
-                job, how = self._fresh(task)
-                measured = cost(job, parse_strategy(entry.strategy), how)
+                setup, how = self._fresh(task)
+                measured = cost(setup, parse_strategy(entry.strategy), how)
                 write_whole(json.dumps(asdict(measured)).encode(), path)
             found[entry.label] = Cost(**json.loads(path.read_text()))
         return found
 
-    def seconds(self, tuning: Sequence[Task], report: Sequence[Task] | int) -> float:
+    def seconds(self, tuning: Sequence[StudyRun], report: Sequence[StudyRun] | int) -> float:
         """Seconds of these runs (`recast.lm.device.clock`), from measured steps and evaluations.
 
         report: the runs themselves, or how many there will be, each with the longest checkpoint.
@@ -278,19 +280,19 @@ class Study:
         from recast.lm.study import measure
 
         costs, longest = self.costs(), max(self.plan.stops)
-        job = self.job(0)
-        data = job.evaluation["validation"]
+        setup = self.setup(0)
+        data = setup.evaluation["validation"]
         part = data.first(_TIMED_PROMPTS)
-        device = job.target.device
+        device = setup.target.device
         began = clock(device)
-        measure(job, part, self.plan.how.group)
+        measure(setup, part, self.plan.how.group)
         per_prompt = (clock(device) - began) / len(part)
         total = 0.0
         for task in tuning:
             step = costs[task.entry.label].step_cpu
             total += step * longest + per_prompt * len(data) * len(self.plan.stops)
         mean_step = sum(c.step_cpu for c in costs.values()) / len(costs)
-        both = 1.3 * per_prompt * (len(data) + len(job.evaluation["test"]))
+        both = 1.3 * per_prompt * (len(data) + len(setup.evaluation["test"]))
         if isinstance(report, int):
             return total + report * (mean_step * longest + both)
         return total + sum(costs[t.entry.label].step_cpu * (t.stop or 0) + both for t in report)
@@ -322,24 +324,24 @@ class Study:
         }
         return {**found, "strategy": entry.label, "cell": run_key({**cell, **how})[:8]}
 
-    def _fresh(self, task: Task) -> tuple[Job, RLTraining]:
+    def _fresh(self, task: StudyRun) -> tuple[RLSetup, RLTraining]:
         """The start of the task's seed with its own prompts, and how to train it."""
         import torch
 
-        job = self.job(task.seed % len(self.plan.starts))
+        setup = self.setup(task.seed % len(self.plan.starts))
         if task.entry.targets == "train":
             rows = self.data.sft
-            device = job.target.device
-            prompts = job.vocabulary.prompts([row.history for row in rows]).to(device)
+            device = setup.target.device
+            prompts = setup.vocabulary.prompts([row.history for row in rows]).to(device)
             target = torch.tensor([row.target for row in rows], device=device)
-            job = replace(job, prompts=prompts, target=target, more=None)
-        return job, replace(self.plan.how, lr=task.lr, seed=task.seed)
+            setup = replace(setup, prompts=prompts, target=target, more=None)
+        return setup, replace(self.plan.how, lr=task.lr, seed=task.seed)
 
-    def job(self, place: int) -> Job:
-        """The job of one start, its weights as they were."""
-        if place not in self._jobs:
+    def setup(self, place: int) -> RLSetup:
+        """The setup of one start, its weights as they were."""
+        if place not in self._setups:
             plan = self.plan
-            job, _ = build_job(
+            setup, _ = build_setup(
                 plan.starts[place],
                 self.data,
                 plan.eval_prompts,
@@ -348,25 +350,25 @@ class Study:
                 plan.lora,
                 needs_reference(plan.how, [entry.strategy for entry in plan.entries]),
             )
-            self._jobs[place] = job
-            self._kept[place] = {k: v.detach().clone() for k, v in job.model.named_parameters()}
-        job = self._jobs[place]
-        for name, value in job.model.named_parameters():
+            self._setups[place] = setup
+            self._kept[place] = {k: v.detach().clone() for k, v in setup.model.named_parameters()}
+        setup = self._setups[place]
+        for name, value in setup.model.named_parameters():
             value.data.copy_(self._kept[place][name])
             value.grad = None
-        return job
+        return setup
 
-    def _tuning_file(self, task: Task) -> Path:
+    def _tuning_file(self, task: StudyRun) -> Path:
         return self.plan.folder / "tuning" / f"{task.key}.json"
 
-    def _tuned(self, task: Task) -> dict[str, dict[str, float]] | None:
+    def _tuned(self, task: StudyRun) -> dict[str, dict[str, float]] | None:
         path = self._tuning_file(task)
         if not path.exists():
             return None
         found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
-    def _prompts(self, task: Task) -> Path:
+    def _prompts(self, task: StudyRun) -> Path:
         return self.plan.folder / "prompts" / f"{task.key}.parquet"
 
     def _start_file(self, place: int, split: str) -> Path:
@@ -381,7 +383,7 @@ class Study:
         write_whole(buffer.getvalue(), path)
 
 
-def run_missing(study: Study, tasks: Sequence[Task], progress: Progress) -> Iterator[Task]:
+def run_missing(study: Study, tasks: Sequence[StudyRun], progress: Progress) -> Iterator[StudyRun]:
     """Do what is missing, one run after the other, yielding each that is done."""
     todo = study.missing(tasks)
     for place, task in enumerate(todo):

@@ -15,12 +15,14 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.rows import last_rows
-from workbench.stats.seeds import ENOUGH, FEWEST, LEVEL, Floats
+from workbench.stats.estimates import ENOUGH, FEWEST
+from workbench.stats.p_values import LEVEL
+from workbench.stats.samples import Floats
 from workbench.stats.two_way import Draws, max_t_of_resamples, percentiles, rank_correlation
 
 if TYPE_CHECKING:
     from recast.lm.study import Cost, Tuned
-    from workbench.real.study import Study, Task
+    from workbench.real.study import Study, StudyRun
 
 METRICS = ("area", "hr_at_10", "c_at_1", "ndcg_at_10", "hr_at_1", "pass_at_1", "pass_at_32")
 CONTROLS = ("start", "sft", "grpo")
@@ -28,7 +30,7 @@ START = "start"
 
 
 @dataclass(frozen=True)
-class Measured:
+class StudyValues:
     """Values `[rows, metrics, seeds, prompts]` of the finished seeds, users and slices `[prompts]`
     of the test split. tempered: the temperature at which the last row was read."""
 
@@ -40,7 +42,7 @@ class Measured:
     tempered: float
 
 
-def collect(study: Study, chosen: Mapping[str, Tuned]) -> Measured | None:
+def collect(study: Study, chosen: Mapping[str, Tuned]) -> StudyValues | None:
     """Read what is finished: the seeds that every entry has. None before the first.
 
     The tempered row is `sft`, each code sampled at the temperature whose Pass@1 on the tuning users
@@ -51,7 +53,7 @@ def collect(study: Study, chosen: Mapping[str, Tuned]) -> Measured | None:
 
     tasks = study.report_tasks(dict(chosen))
     left = {task.seed for task in study.missing(tasks)}
-    by_seed: dict[int, list[Task]] = {}
+    by_seed: dict[int, list[StudyRun]] = {}
     for task in tasks:
         if task.seed not in left:
             by_seed.setdefault(task.seed, []).append(task)
@@ -70,7 +72,7 @@ def collect(study: Study, chosen: Mapping[str, Tuned]) -> Measured | None:
         found.append(rows)
     names = (START, *labels, *([] if temperature is None else ["sft_tempered"]))
     data = study.data
-    vocabulary = study.job(0).vocabulary
+    vocabulary = study.setup(0).vocabulary
     chosen_set = evaluation_set(
         vocabulary,
         build_trie(data.sids),
@@ -78,7 +80,7 @@ def collect(study: Study, chosen: Mapping[str, Tuned]) -> Measured | None:
         data.slices(data.test),
         study.plan.eval_prompts,
     )
-    return Measured(
+    return StudyValues(
         names,
         np.asarray(found).transpose(1, 2, 0, 3),
         chosen_set.users,
@@ -88,7 +90,7 @@ def collect(study: Study, chosen: Mapping[str, Tuned]) -> Measured | None:
     )
 
 
-def _tempered(study: Study, tasks: Sequence[Task]) -> tuple[float, str] | None:
+def _tempered(study: Study, tasks: Sequence[StudyRun]) -> tuple[float, str] | None:
     from recast.lm.study import TEMPERATURES, temperature_name
 
     keys = [task.key for task in tasks if task.entry.label == "sft"]
@@ -102,7 +104,7 @@ def _tempered(study: Study, tasks: Sequence[Task]) -> tuple[float, str] | None:
 
 
 def scores(
-    measured: Measured,
+    measured: StudyValues,
     chosen: Mapping[str, Tuned],
     slices: Sequence[str] = ("all",),
 ) -> pl.DataFrame:
@@ -129,7 +131,7 @@ def scores(
     return pl.DataFrame(found, infer_schema_length=None)
 
 
-def differences(measured: Measured) -> pl.DataFrame:
+def differences(measured: StudyValues) -> pl.DataFrame:
     """control, strategy, metric, difference (strategy minus control), difference_low,
     difference_high, p_corrected (max-T over all rows and metrics of a control), verdict: "above",
     "below", "not told apart", or "no claim" below ten seeds."""
@@ -222,7 +224,7 @@ def costs(found: Mapping[str, Cost], micro_rows: int) -> pl.DataFrame:
     )
 
 
-def against_simulator(measured: Measured, simulated: pl.DataFrame) -> pl.DataFrame:
+def against_simulator(measured: StudyValues, simulated: pl.DataFrame) -> pl.DataFrame:
     """metric, rho (Spearman, over strategies), rho_low, rho_high, p, strategies.
 
     simulated: rows of a store with `tuned` marked; each side's final test means over seeds. The

@@ -1,1 +1,1 @@
-"""Self-contained HTML files."""
+"""Reports as self-contained HTML files."""

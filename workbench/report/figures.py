@@ -16,14 +16,15 @@ from workbench.analysis.budget import (
     curve_table,
     final_value,
     reach_events,
+    spends_nothing,
     survival_table,
 )
 from workbench.charts.efficiency import update_ratio
-from workbench.stats.seeds import performance_profile
+from workbench.stats.estimates import performance_profile
 from workbench.studies import phase_map as phases
 from workbench.studies import questions, search
 from workbench.studies.claims import MAIN
-from workbench.studies.evidence import Evidence
+from workbench.studies.evidence import SweepFrames
 from workbench.studies.measures import BASELINE, CONTROL, METHOD, METRIC
 from workbench.theory.enumeration import exact_table
 
@@ -45,7 +46,7 @@ class Figure:
     part: str = ""
 
 
-def figures(evidence: Evidence) -> list[Figure]:
+def figures(evidence: SweepFrames) -> list[Figure]:
     """Every figure that the evidence carries, in the order of the report."""
     return [
         replace(figure, part=part)
@@ -55,7 +56,7 @@ def figures(evidence: Evidence) -> list[Figure]:
     ]
 
 
-def claim_figures(evidence: Evidence, sweeps: Collection[str] = ()) -> list[Figure]:
+def claim_figures(evidence: SweepFrames, sweeps: Collection[str] = ()) -> list[Figure]:
     """Curves, budgets, waiting times and profiles of the claims' sweeps; of all of them by
     default."""
     found = []
@@ -71,10 +72,12 @@ def claim_figures(evidence: Evidence, sweeps: Collection[str] = ()) -> list[Figu
             found.append(
                 Figure(
                     f"{name}-curves",
-                    charts.learning_curves(lines, METRIC, "rollouts"),
+                    charts.learning_curves(
+                        lines, METRIC, "rollouts", free=spends_nothing(here, METRIC, "rollouts")
+                    ),
                     lines,
                     command,
-                    f"{note} What rolls nothing out, such as sft, has no place on this axis.",
+                    f"{note} Dotted: where rows end that roll nothing out, such as sft.",
                 )
             )
             shares = budget_table(here, METRIC, "rollouts", BASELINE)
@@ -135,7 +138,7 @@ def profiles(last: pl.DataFrame, metric: str, levels: int = 25) -> pl.DataFrame:
     )
 
 
-def _questions(evidence: Evidence) -> list[Figure]:
+def _questions(evidence: SweepFrames) -> list[Figure]:
     settings = evidence.settings(questions.SWEEP)
     if not settings:
         return []
@@ -187,7 +190,7 @@ def _questions(evidence: Evidence) -> list[Figure]:
     return found
 
 
-def _gradients(evidence: Evidence) -> list[Figure]:
+def _gradients(evidence: SweepFrames) -> list[Figure]:
     """Question 4 needs no runs: every group of a small world is enumerated."""
     del evidence
     table = exact_table(
@@ -205,7 +208,7 @@ def _gradients(evidence: Evidence) -> list[Figure]:
     ]
 
 
-def _efficiency(evidence: Evidence) -> list[Figure]:
+def _efficiency(evidence: SweepFrames) -> list[Figure]:
     if evidence.efficiency.is_empty():
         return []
     return [
@@ -219,7 +222,7 @@ def _efficiency(evidence: Evidence) -> list[Figure]:
     ]
 
 
-def _phase_map(evidence: Evidence) -> list[Figure]:
+def _phase_map(evidence: SweepFrames) -> list[Figure]:
     table = phases.phase_table(evidence.of(phases.SWEEP))
     if table.is_empty():
         return []
@@ -238,7 +241,7 @@ def _phase_map(evidence: Evidence) -> list[Figure]:
     ]
 
 
-def _search(evidence: Evidence) -> list[Figure]:
+def _search(evidence: SweepFrames) -> list[Figure]:
     frame = evidence.of(search.SWEEP)
     if frame.is_empty():
         return []
@@ -277,7 +280,7 @@ def _search(evidence: Evidence) -> list[Figure]:
     return found
 
 
-PARTS: Mapping[str, tuple[Callable[[Evidence], list[Figure]], ...]] = MappingProxyType(
+PARTS: Mapping[str, tuple[Callable[[SweepFrames], list[Figure]], ...]] = MappingProxyType(
     {
         "Curves and budgets behind the claims": (claim_figures,),
         "Questions beyond the paper": (_questions, _efficiency, _gradients),

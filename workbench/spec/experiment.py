@@ -24,6 +24,7 @@ from recast.strategy import Strategy
 from sim.inputs import why_not
 from sim.settings import Kernel, Training
 from workbench.errors import UserError
+from workbench.spec.averaged import strategy_of, training_of
 from workbench.spec.limits import need_of, too_large, too_many
 from workbench.spec.messages import validated
 from workbench.spec.plain_data import parsed_toml
@@ -178,7 +179,7 @@ class StartSpec(_Strict):
 
 
 class TrainSpec(Training):
-    """How strategies are trained and measured; a run's bits do not depend on its company."""
+    """How strategies are trained and measured; no other run changes a run's bits."""
 
     decoding: Annotated[
         Literal["trie", "free"],
@@ -219,7 +220,8 @@ class Experiment(_Strict):
         Field(
             min_length=1,
             max_length=1000,
-            description="names of `recast strategies`, or compositions as text",
+            description="names of `recast strategies`, or compositions as text; `sft averaged` "
+            "measures the mean of the weights of its last half of steps",
         ),
     ]
     seeds: Annotated[
@@ -233,7 +235,8 @@ class Experiment(_Strict):
     @model_validator(mode="after")
     def _fitting(self) -> Experiment:
         for name in self.strategies:
-            reason = why_not(parse_strategy(name), self.train.rollouts, self.train.group)
+            training_of(name, self.train)
+            reason = why_not(strategy_of(name), self.train.rollouts, self.train.group)
             if reason:
                 raise ValueError(f"strategy {name!r}: {reason}")
         if self.train.updates == "expected":
@@ -251,7 +254,7 @@ class Experiment(_Strict):
             )
         how = self.train
         for name in self.strategies:
-            reason = why_not_expected(parse_strategy(name), how, DEPTH)
+            reason = why_not_expected(strategy_of(name), how, DEPTH)
             if reason:
                 raise ValueError(f"strategy {name!r}: no expected update: {reason}")
 
@@ -260,7 +263,7 @@ class Experiment(_Strict):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(plain_text(name) for name in names)
         for name in names:
-            parse_strategy(name)
+            strategy_of(name)
         if len(set(names)) != len(names):
             raise ValueError("a strategy is named twice")
         return names
@@ -278,8 +281,8 @@ def parsed(names: Iterable[str], option: str = "") -> dict[str, Strategy]:
 
 
 def plain_text(strategy: str) -> str:
-    """A strategy's text as it is stored: one space after each comma, none elsewhere around it."""
-    return ", ".join(part.strip() for part in strategy.split(","))
+    """A strategy's text as it is stored: one space after each comma and within."""
+    return ", ".join(" ".join(part.split()) for part in strategy.split(","))
 
 
 def preset_names() -> list[str]:

@@ -15,10 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 from sim.worlds.synthetic import SyntheticWorld
 from workbench.errors import UserError
+from workbench.spec.averaged import strategy_of
 from workbench.spec.experiment import Experiment
 from workbench.spec.later_fields import dumped
 
@@ -37,7 +37,7 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
     A data folder stands in it as a fingerprint of its content. Raises UserError when it cannot be
     read.
     """
-    chosen = parse_strategy(strategy)
+    chosen = strategy_of(strategy)
     left_out = {"lr", "tune_metric"} | (set() if _several_targets(spec) else {"targets"})
     cell = {
         "engine": ENGINE,

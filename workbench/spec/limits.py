@@ -1,8 +1,8 @@
 """What a plan asks of a machine, from its numbers alone, and where that is refused.
 
 Nothing is built for an estimate: runs and cells are counted by multiplication, memory and time come
-from sizes. The constants were measured on one core and mean an order of magnitude; those of the
-transformer are reckoned from its sizes and were not measured.
+from sizes. The constants of memory were fitted to what `python -m benchmarks.needs` measured, from
+above; those of time mean an order of magnitude.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ CORE_HOURS = 2_000.0
 
 ABREAST = 8
 """Runs of one worker at once."""
-_PROCESS = 450e6
+_PROCESS = 370e6
 _SOLVER_PROMPTS = 2048
+_SOLVING = 9 * _SOLVER_PROMPTS
+"""Numbers of each item at once while a start is sought."""
 _CODES = 16
 
 _LIFTED: ContextVar[bool] = ContextVar("limits lifted", default=False)
@@ -113,12 +115,13 @@ def need_of(spec: Experiment, runs: int) -> Need:
     together = 1 if spec.policy.kind == "transformer" else abreast
     distinct = min(train.group, world.items)
     rows = train.batch * (3 * train.group if spec.policy.kind == "transformer" else 3 * distinct)
+    wide = 15 * width if spec.policy.kind == "transformer" else min(node, 8 * width)
     parts = {
-        "world.test_prompts x world.items": 8.0 * 3.5 * world.test_prompts * world.items,
+        "world.test_prompts x world.items": 8.0 * world.items * (8 * world.test_prompts + _SOLVING),
         "world.validation_prompts": 8.0 * 80 * (world.validation_prompts + world.test_prompts),
         "policy.width": 8.0 * (together * _SOLVER_PROMPTS * node + 12 * abreast * parameters),
         "train.batch x train.group": 8.0
-        * (together * rows * min(node, 8 * width) + 40 * abreast * train.batch * train.group),
+        * (together * rows * wide + 40 * abreast * train.batch * train.group),
     }
     enumerated = (world.test_prompts + world.validation_prompts) * world.items * width / 64
     curve = (train.curve_prompts or world.test_prompts) * world.items * width / 64

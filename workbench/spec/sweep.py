@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from recast.quoting import nearest, quoted
-from recast.strategies import parse_strategy
 from workbench.errors import UserError
+from workbench.spec.averaged import strategy_of
 from workbench.spec.experiment import (
     PRESETS,
     WIDTHS,
@@ -143,7 +143,7 @@ class Sweep(Experiment):
         for i, rule in enumerate(self.include):
             _check(f"include.{i}", rule, [*grid_fields, "strategy"])
             for name in rule.get("strategy", ()):
-                parse_strategy(str(name))
+                strategy_of(str(name))
         for i, rule in enumerate(self.exclude):
             _check(f"exclude.{i}", rule, [*grid_fields, *_RUN_FIELDS])
             if not rule:

@@ -21,9 +21,9 @@ from scipy.special import betaincinv, chdtri, expit, gammaln, logit, stdtrit
 
 from recast import REGIMES
 
-Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
-LogLikelihood = Callable[[Array, Array], Array]
+LogLikelihood = Callable[[Floats, Floats], Floats]
 
 DROP = float(chdtri(1, 0.05)) / 2
 TOP = 1 - 1e-9
@@ -55,7 +55,7 @@ class BetaFit:
     rollouts: int
     hits: int
     loglik: float
-    region: Array
+    region: Floats
     known_spread: bool
     predicts: bool
     note: str
@@ -104,7 +104,7 @@ class BetaFit:
         pmf = self._pmf(group)
         return _range(np.clip(1 - pmf[:, 0] - pmf[:, -1], 0, 1) if group > 1 else 0 * pmf[:, 0])
 
-    def learnable_curves(self, widths: Sequence[int]) -> Array:
+    def learnable_curves(self, widths: Sequence[int]) -> Floats:
         """`learnable` at each of these G for every (mean, spread) of the region; `[M, W]`.
 
         Raises ValueError for a width below 2, or where the spread is unknown.
@@ -128,7 +128,7 @@ class BetaFit:
         constant = once[:, 0] + once[:, -1]
         return _range(np.divide(both, constant, out=np.zeros_like(both), where=constant > 0))
 
-    def _pmf(self, group: int) -> Array:
+    def _pmf(self, group: int) -> Floats:
         if group < 1:
             raise ValueError(f"group: expected at least 1 rollout, got {group}")
         if group > 1 and not self.predicts:
@@ -163,7 +163,7 @@ def fit_hit_counts(hits: Sequence[int], rollouts: int | Sequence[int]) -> BetaFi
     pairs, counts = np.unique(np.stack([k, n]), axis=1, return_counts=True)
     prompts, total, found = len(k), int(n.sum()), int(k.sum())
 
-    def loglik(mean: Array, spread: Array) -> Array:
+    def loglik(mean: Floats, spread: Floats) -> Floats:
         """Of parameters `[T]` -> `[T]`."""
         return np.asarray(_terms(mean, spread, pairs[0], pairs[1]) @ counts, dtype=np.float64)
 
@@ -193,7 +193,7 @@ def fit_hit_counts(hits: Sequence[int], rollouts: int | Sequence[int]) -> BetaFi
     return BetaFit(prompts, total, found, peak, region, True, True, note)
 
 
-def fit_shares(means: Array, constant: Array, group: int) -> BetaFit:
+def fit_shares(means: Floats, constant: Floats, group: int) -> BetaFit:
     """The Beta-binomial from two scalars per step: the mean reward (0 or 1 each) and the share of
     groups of G whose rewards are all equal; `[S]` each, S >= 3 steps.
 
@@ -226,7 +226,7 @@ def fit_shares(means: Array, constant: Array, group: int) -> BetaFit:
     return BetaFit(steps, 0, 0, 0.0, region, True, True, note)
 
 
-def _spread_of(mean: Array, constant: Array, group: int) -> Array:
+def _spread_of(mean: Floats, constant: Floats, group: int) -> Floats:
     """The spread at which that share of groups is all misses or all hits; `[T]`, by halving."""
     ends, size = np.array([0, group], np.int64), np.full(2, group, np.int64)
     low, high = np.zeros_like(mean), np.full_like(mean, 1 - 1e-6)
@@ -247,7 +247,7 @@ def binomial_share(found: int, total: int) -> Estimated:
     return Estimated(found / total, low, high)
 
 
-def _terms(mean: Array, spread: Array, k: Counts, n: Counts) -> Array:
+def _terms(mean: Floats, spread: Floats, k: Counts, n: Counts) -> Floats:
     """log P(K = k) less log C(n, k); parameters `[T]`, counts `[U]` -> `[T, U]`.
 
     Rising factorials in steps of r = 1 / (a + b): exact in the limit of no spread.
@@ -255,7 +255,7 @@ def _terms(mean: Array, spread: Array, k: Counts, n: Counts) -> Array:
     r = spread / (1 - np.minimum(spread, TOP))
     step = r[:, None] * np.arange(int(n.max()))
 
-    def rising(start: Array) -> Array:
+    def rising(start: Floats) -> Floats:
         with np.errstate(divide="ignore"):
             logs = np.log(start[:, None] + step)
         return np.concatenate([np.zeros((len(mean), 1)), np.cumsum(logs, axis=1)], axis=1)
@@ -271,7 +271,7 @@ def _maximum(loglik: LogLikelihood, naive: float) -> tuple[float, float]:
     values = loglik(expit(means.ravel()), roots.ravel() ** 2)
     start = int(np.argmax(values))
 
-    def loss(point: Array) -> float:
+    def loss(point: Floats) -> float:
         return -float(loglik(expit(point[:1]), point[1:] ** 2)[0])
 
     found = minimize(
@@ -287,7 +287,7 @@ def _maximum(loglik: LogLikelihood, naive: float) -> tuple[float, float]:
     return (naive, 0.0) if alike >= -float(found.fun) - 1e-7 else (mean, root**2)
 
 
-def _region(loglik: LogLikelihood, best: tuple[float, float], hits: int) -> Array:
+def _region(loglik: LogLikelihood, best: tuple[float, float], hits: int) -> Floats:
     """Points of the 95% region: along rays from the maximum to where the log-likelihood has
     dropped, or to no spread at all; (logit mean, sqrt spread) is where it is closest to a disc.
 
@@ -302,7 +302,7 @@ def _region(loglik: LogLikelihood, best: tuple[float, float], hits: int) -> Arra
     return np.stack([expit(cloud[:, 0]), np.clip(cloud[:, 1], 0, 1) ** 2], axis=1)
 
 
-def _edge(loglik: LogLikelihood, centre: Array, axes: Array, rays: int) -> Array:
+def _edge(loglik: LogLikelihood, centre: Floats, axes: Floats, rays: int) -> Floats:
     """Where each of the rays, evenly spaced on the ellipse of these axes, leaves the region."""
     angle = np.linspace(0, 2 * np.pi, rays, endpoint=False)
     way = np.stack([np.cos(angle), np.sin(angle)], 1) @ axes.T
@@ -312,7 +312,7 @@ def _edge(loglik: LogLikelihood, centre: Array, axes: Array, rays: int) -> Array
     wall[down] = centre[1] / -way[down, 1]
     wall[up] = (np.sqrt(TOP) - centre[1]) / way[up, 1]
 
-    def inside(radius: Array) -> npt.NDArray[np.bool_]:
+    def inside(radius: Floats) -> npt.NDArray[np.bool_]:
         point = centre + radius[:, None] * way
         return np.asarray(loglik(expit(point[:, 0]), np.clip(point[:, 1], 0, 1) ** 2) >= limit)
 
@@ -330,5 +330,5 @@ def _edge(loglik: LogLikelihood, centre: Array, axes: Array, rays: int) -> Array
     return np.asarray(centre + inner[:, None] * way, dtype=np.float64)
 
 
-def _range(values: Array) -> Estimated:
+def _range(values: Floats) -> Estimated:
     return Estimated(float(values[0]), float(values.min()), float(values.max()))

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from workbench.stats.seeds import Floats, holm
+from workbench.stats.p_values import holm
+from workbench.stats.samples import Floats
 
 _MANY = 1e4
 
 
 @dataclass(frozen=True)
-class Gap:
+class PairDifference:
     """Row i minus row j: mean difference, its standard error, and p, alone and after Holm over all
     pairs."""
 
@@ -36,7 +37,7 @@ class Gap:
     p_holm: float
 
 
-def gaps(values: Floats, users: Sequence[str]) -> list[Gap]:
+def gaps(values: Floats, users: Sequence[str]) -> list[PairDifference]:
     """Every pair of rows of `[A, S, n]`, i < j, over S seeds and n prompts; users `[n]`.
 
     With one seed the seed's variance is unknown: p is 1. Raises ValueError for other shapes.
@@ -51,7 +52,7 @@ def gaps(values: Floats, users: Sequence[str]) -> list[Gap]:
     by_user, count = _between_users(apart, users)
     if seeds < 2:
         return [
-            Gap(i, j, m, e, 1.0, 1.0)
+            PairDifference(i, j, m, e, 1.0, 1.0)
             for (i, j), m, e in zip(pairs, means.tolist(), np.sqrt(by_user).tolist(), strict=True)
         ]
     own = np.array([float(one.mean(1).var(ddof=1)) for one in apart])
@@ -64,7 +65,7 @@ def gaps(values: Floats, users: Sequence[str]) -> list[Gap]:
     p = np.where(error > 0, p, np.where(means == 0, 1.0, 0.0))
     adjusted = holm([min(1.0, float(x)) for x in p])
     return [
-        Gap(i, j, float(means[k]), float(error[k]), float(p[k]), adjusted[k])
+        PairDifference(i, j, float(means[k]), float(error[k]), float(p[k]), adjusted[k])
         for k, (i, j) in enumerate(pairs)
     ]
 

@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from workbench.stats.seeds import Floats
+from workbench.stats.samples import Floats
 
 Shape = Callable[[Floats], Floats]
 FEWEST_POINTS = 4
@@ -70,7 +70,7 @@ FORMS: Mapping[str, Callable[[float], list[Shape]]] = {
 
 
 @dataclass(frozen=True)
-class Curve:
+class BudgetCurve:
     """A finished run: budgets `[n]`, rising from 0, and values `[n]`. group: whose siblings are
     kept on one side when runs choose and judge."""
 
@@ -78,13 +78,13 @@ class Curve:
     values: Floats
     group: str = ""
 
-    def first(self, share: float) -> Curve:
+    def first(self, share: float) -> BudgetCurve:
         """Its beginning: the points up to this share of its budget."""
         kept = self.budgets <= share * self.budgets[-1] + 1e-9
-        return Curve(self.budgets[kept], self.values[kept], self.group)
+        return BudgetCurve(self.budgets[kept], self.values[kept], self.group)
 
 
-def extrapolate(seen: Curve, at: Floats, form: str, shrinkage: float) -> Floats:
+def extrapolate(seen: BudgetCurve, at: Floats, form: str, shrinkage: float) -> Floats:
     """Expected values at further budgets `[m]`; `at` lies beyond the last seen budget.
 
     Raises ValueError below `FEWEST_POINTS` points.
@@ -105,7 +105,7 @@ def extrapolate(seen: Curve, at: Floats, form: str, shrinkage: float) -> Floats:
     return found
 
 
-def scale_of(seen: Curve) -> float:
+def scale_of(seen: BudgetCurve) -> float:
     """What errors are measured in: the range of the seen values, at least their steps' noise."""
     steps = np.diff(seen.values)
     return max(float(np.ptp(seen.values)), float(steps.std()), 1e-9)
@@ -121,14 +121,14 @@ class Forecaster:
     errors: Floats
     share: float
 
-    def end(self, seen: Curve, budget: float) -> tuple[float, float, float]:
+    def end(self, seen: BudgetCurve, budget: float) -> tuple[float, float, float]:
         """Value at a budget with its 90% interval: forecast, low, high."""
         given = self._given(seen, budget)
         low, high = self._bounds()
         size = scale_of(seen)
         return given + self._median() * size, given + low * size, given + high * size
 
-    def chance(self, seen: Curve, budget: float, target: float) -> float:
+    def chance(self, seen: BudgetCurve, budget: float, target: float) -> float:
         """Probability that the value at a budget is at least a target: the share of the choosing
         runs' errors that would carry it there, never quite 0 or 1."""
         given = self._given(seen, budget)
@@ -136,7 +136,7 @@ class Forecaster:
         return (above + 0.5) / (len(self.errors) + 1)
 
     def budget_to(
-        self, seen: Curve, budget: float, target: float
+        self, seen: BudgetCurve, budget: float, target: float
     ) -> tuple[float | None, float | None, float | None]:
         """Budget at which a target is reached, and its 90% interval: expected, earliest, latest;
         None where it is not reached up to `budget`."""
@@ -159,7 +159,7 @@ class Forecaster:
             first(path + low * size * gone),
         )
 
-    def _given(self, seen: Curve, budget: float) -> float:
+    def _given(self, seen: BudgetCurve, budget: float) -> float:
         return float(extrapolate(seen, np.array([budget]), self.form, self.shrinkage)[0])
 
     def _median(self) -> float:
@@ -179,17 +179,17 @@ class Forecasters:
     rising: Forecaster
     falling: Forecaster
 
-    def of(self, seen: Curve) -> Forecaster:
+    def of(self, seen: BudgetCurve) -> Forecaster:
         """The one for a beginning."""
         return self.rising if rises(seen) else self.falling
 
 
-def rises(seen: Curve) -> bool:
+def rises(seen: BudgetCurve) -> bool:
     """Whether the last value seen is above the first."""
     return bool(seen.values[-1] > seen.values[0])
 
 
-def choose(runs: Sequence[Curve], share: float) -> Forecasters:
+def choose(runs: Sequence[BudgetCurve], share: float) -> Forecasters:
     """For rising and for other beginnings, the form and shrinkage with the least median error of
     the runs' ends, and its errors; where one kind has fewer than `FEW`, all runs choose.
 
@@ -199,7 +199,7 @@ def choose(runs: Sequence[Curve], share: float) -> Forecasters:
     return Forecasters(*(_chosen(mine if len(mine) >= FEW else runs, share) for mine in kinds))
 
 
-def _chosen(runs: Sequence[Curve], share: float) -> Forecaster:
+def _chosen(runs: Sequence[BudgetCurve], share: float) -> Forecaster:
     best: tuple[float, Forecaster] | None = None
     for form in FORMS:
         for shrinkage in SHRINKAGES:
@@ -212,7 +212,7 @@ def _chosen(runs: Sequence[Curve], share: float) -> Forecaster:
     return best[1]
 
 
-def error_of(run: Curve, share: float, form: str, shrinkage: float) -> float:
+def error_of(run: BudgetCurve, share: float, form: str, shrinkage: float) -> float:
     """Actual less forecast of a run's end, in units of `scale_of` its beginning."""
     seen = run.first(share)
     middle = extrapolate(seen, run.budgets[-1:], form, shrinkage)[0]
@@ -220,7 +220,7 @@ def error_of(run: Curve, share: float, form: str, shrinkage: float) -> float:
 
 
 @dataclass(frozen=True)
-class Record:
+class ForecastRecord:
     """runs judged; coverage of the 90% intervals; error: median of |forecast - actual| over the
     actual value; naive: the same of the last seen value; brier: of the chance that the run still
     gains a tenth of what it had gained."""
@@ -232,7 +232,7 @@ class Record:
     brier: float
 
 
-def judge(made: Forecasters, runs: Sequence[Curve]) -> Record:
+def judge(made: Forecasters, runs: Sequence[BudgetCurve]) -> ForecastRecord:
     """What forecasters are worth on runs that did not choose them."""
     inside, errors, naive, brier = [], [], [], []
     for run in runs:
@@ -247,15 +247,15 @@ def judge(made: Forecasters, runs: Sequence[Curve]) -> Record:
         chance = forecaster.chance(seen, float(budget), target)
         brier.append((chance - float(actual >= target)) ** 2)
     found = (float(np.mean(inside)), float(np.median(errors)), float(np.median(naive)))
-    return Record(len(runs), *found, float(np.mean(brier)))
+    return ForecastRecord(len(runs), *found, float(np.mean(brier)))
 
 
-def worthwhile(seen: Curve) -> float:
+def worthwhile(seen: BudgetCurve) -> float:
     """The value that makes going on worth it: the last one seen and a tenth of the range so far."""
     return float(seen.values[-1] + 0.1 * scale_of(seen))
 
 
-def halves(runs: Sequence[Curve]) -> tuple[list[Curve], list[Curve]]:
+def halves(runs: Sequence[BudgetCurve]) -> tuple[list[BudgetCurve], list[BudgetCurve]]:
     """Two halves of the runs; those of one group stay together, groups alternate in their order."""
     groups = list(dict.fromkeys(run.group for run in runs))
     chosen = set(groups[::2])

@@ -2,8 +2,8 @@
 
 A sample is `[2, ..., n]`: for each of n runs the budget at which it reached the target, or all it
 spent without reaching it, and 1.0 or 0.0 for reached or not. Budgets are in the axis's own unit.
-Kaplan-Meier curves come from `scipy.stats.ecdf`; medians and restricted means are restated here so
-that thousands of resamples are one array operation.
+Kaplan-Meier curves come from `scipy.stats.ecdf`; medians are restated here so that thousands of
+resamples are one array operation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import scipy  # scipy.stats loads at first use: it takes a second, which a page would wait for
 
-from workbench.stats.seeds import Floats
+from workbench.stats.samples import Floats
 
 _CLOSE = 1e-9
 
@@ -46,30 +46,6 @@ def median(runs: Floats) -> Floats:
     below = _first(times, left < 0.5 - _CLOSE)
     middle: Floats = (down_to + below) / 2
     return middle
-
-
-def restricted_mean(runs: Floats, horizon: float) -> Floats:
-    """Mean budget spent up to `horizon`, `[...]`: the area under the Kaplan-Meier curve there.
-
-    A run that never reaches counts with the whole horizon. Beyond the last run the curve is
-    carried forward.
-    """
-    times, left = _sorted_curve(runs)
-    stops = np.minimum(times, horizon)
-    widths = np.diff(stops, prepend=0.0, append=horizon, axis=-1)
-    before = np.concatenate([np.ones_like(left[..., :1]), left], axis=-1)
-    area: Floats = (widths * before).sum(axis=-1)
-    return area
-
-
-def log_rank_p(first: Floats, second: Floats) -> float | None:
-    """Two-sided log-rank p-value of two samples `[2, n]`; None when no run of either reaches."""
-    if not (first[1].any() or second[1].any()):
-        return None
-    a, b = (scipy.stats.CensoredData.right_censored(s[0], s[1] == 0) for s in (first, second))
-    if len({*first[0], *second[0]}) == 1:
-        return 1.0
-    return float(scipy.stats.logrank(a, b).pvalue)
 
 
 def _sorted_curve(runs: Floats) -> tuple[Floats, Floats]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from workbench.stats.seeds import CONFIDENCE, SEED, Floats, Ints
+from workbench.stats.estimates import CONFIDENCE
+from workbench.stats.samples import SEED, Floats, Ints
 
 RESAMPLES = 10_000
 
@@ -65,15 +66,6 @@ def percentiles(drawn: Floats, confidence: float = CONFIDENCE) -> tuple[Floats, 
     some = ~np.isnan(drawn).all(-1)
     ends[:, some] = np.nanquantile(drawn[some], [tail, 1 - tail], axis=-1)
     return ends[0], ends[1]
-
-
-def two_sided(drawn: Floats) -> Floats:
-    """p-value of "the difference is 0" from its resamples `[..., R]`: twice the smaller share
-    beyond 0."""
-    count = drawn.shape[-1]
-    below, above = ((1 + side.sum(-1)) / (count + 1) for side in (drawn <= 0, drawn >= 0))
-    found: Floats = np.minimum(1.0, 2 * np.minimum(below, above))
-    return found
 
 
 def max_t_of_resamples(observed: Floats, drawn: Floats) -> list[float]:

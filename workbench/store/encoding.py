@@ -13,6 +13,7 @@ import polars as pl
 import torch
 
 from recast.ledger import RunRecord
+from workbench.store.arithmetic import arithmetic
 from workbench.version import version
 
 
@@ -86,5 +87,5 @@ def versions() -> dict[str, str]:
         "polars": pl.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "vectors": torch.backends.cpu.get_cpu_capability(),
+        **arithmetic(),
     }

@@ -187,6 +187,18 @@ class WorkLock:
             return self._path.read_bytes()[:200].decode().strip()
         return ""
 
+    def owner_is_stopped(self) -> bool:
+        """Whether the process that holds it is on this machine and was stopped (SIGSTOP, Ctrl-Z),
+        as far as /proc says."""
+        found = re.fullmatch(r"process (\d+) on (.+)", self.owner())
+        if found is None or found[2] != platform.node():
+            return False
+        try:
+            said = Path(f"/proc/{found[1]}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        return said.rpartition(")")[2].split()[:1] == ["T"]
+
     @property
     def held(self) -> bool:
         """Whether it is ours."""

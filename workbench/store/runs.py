@@ -32,7 +32,7 @@ from recast.ledger import RunRecord
 from workbench.errors import DiskError, StoreError
 from workbench.spec.later_fields import completed
 from workbench.store.bin import throw_away
-from workbench.store.encoding import encoded, migrated, versions
+from workbench.store.encoding import config_of, encoded, migrated, versions
 from workbench.store.files import draft_in, publish, remove_abandoned, replace, set_aside, sha256
 from workbench.store.soundness import (
     LARGEST,
@@ -157,6 +157,16 @@ class Store:
             else:
                 good[path.parent.name] = (path, content)
         return Contents(good, tuple(damaged), tuple(old), tuple(foreign), tuple(unreadable))
+
+    def provenances(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        """What each of these runs says of the software and machine that made it; runs that cannot
+        be read say nothing."""
+        found = []
+        for folder in self._folders(sorted(set(keys))):
+            with contextlib.suppress(OSError, ValueError, KeyError, pl.exceptions.PolarsError):
+                said = config_of(next(Path(folder).glob("*.parquet")))[1]
+                found.append(said if isinstance(said, dict) else {})
+        return found
 
     def checked(self) -> Contents:
         """`contents`, with what a right checksum hides named as damage too."""

@@ -17,7 +17,7 @@ from types import MappingProxyType
 import polars as pl
 
 from workbench.studies import costs, measures, stability
-from workbench.studies.evidence import WHOLE, Evidence
+from workbench.studies.evidence import WHOLE, SweepFrames
 from workbench.studies.verdicts import Measured, Verdict, together
 
 IID = "i.i.d. GRPO"
@@ -32,7 +32,7 @@ STRICT_START, STRICT_WIDTH = "start.all_zero", "policy.width"
 SWEEPS = tuple(table[mode] for mode in (IID, OPENONEREC) for table in _TABLES if mode in table)
 """In the order in which they run: all of a baseline before the next, the cheap one first."""
 
-Measure = Callable[[Evidence, Mapping[str, str]], list[Measured]]
+Measure = Callable[[SweepFrames, Mapping[str, str]], list[Measured]]
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
-def check(claim: Claim, evidence: Evidence) -> Checked:
+def check(claim: Claim, evidence: SweepFrames) -> Checked:
     """Measure one claim and judge it; a cell that the store lacks is a setting not measured."""
     rows = claim.measure(evidence, claim.modes)
     if claim.judged:

@@ -13,8 +13,8 @@ from dataclasses import replace
 import polars as pl
 
 from workbench.real import gpu
-from workbench.stats.seeds import estimate
-from workbench.studies.evidence import Evidence, per_run
+from workbench.stats.estimates import estimate
+from workbench.studies.evidence import SweepFrames, per_run
 from workbench.studies.measures import BASELINE, METHOD, Modes, missing, shown
 from workbench.studies.verdicts import Measured
 
@@ -35,7 +35,7 @@ def width(curve: pl.DataFrame) -> float:
 
 
 def cost_ratio(
-    evidence: Evidence,
+    evidence: SweepFrames,
     modes: Modes,
     cost: Callable[[pl.DataFrame], float] | None,
     column: str,

@@ -14,7 +14,8 @@ from workbench.analysis.rows import curve_rows, last_rows
 from workbench.analysis.tuning import beyond_the_edge, mark_tuned
 from workbench.errors import UserError
 from workbench.spec.sweep import Run, Sweep, load_sweep, sweep_names
-from workbench.stats.seeds import Floats, pair_by_seed
+from workbench.stats.pairs import pair_by_seed
+from workbench.stats.samples import Floats
 from workbench.store.encoding import flat_config
 from workbench.store.runs import Store
 
@@ -33,7 +34,7 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SweepFrames:
     """Frames by sweep, each with `tuned` marked and a `setting` per cell; absent = not run.
 
     gaps: one line per sweep that is missing or incomplete in the store. absent: labels of the cells
@@ -86,7 +87,7 @@ def run_and_gather(
     progress: Callable[[int, int, str], None],
     executor: str,
     workers: int | None,
-) -> Evidence:
+) -> SweepFrames:
     """Run what is missing of packaged sweeps, then read them. changes: dotted fields to replace.
 
     A name that is not packaged is a gap. Raises UserError when a run cannot be done and DiskError
@@ -105,10 +106,10 @@ def run_and_gather(
         if outcome.failures:
             raise UserError(f"sweep {name}: {outcome.first_failure()}")
         frames[name] = _prepared(plan, store.load(outcome.keys))
-    return Evidence(frames, tuple(gaps))
+    return SweepFrames(frames, tuple(gaps))
 
 
-def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> Evidence:
+def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> SweepFrames:
     """Read what a store holds of packaged sweeps, cell by cell; nothing is run.
 
     A cell that lacks a run of the written grid is left out and named in `absent`.
@@ -131,7 +132,7 @@ def gather(names: Collection[str], store: Store, changes: Mapping[str, Any]) -> 
             lacking[name] = _labels(plan, list(cells.values()))
         if whole:
             frames[name] = _prepared(plan, _with_further_rates(plan, whole, store))
-    return Evidence(frames, tuple(gaps), absent=lacking)
+    return SweepFrames(frames, tuple(gaps), absent=lacking)
 
 
 def _labels(plan: Sweep, runs: Sequence[Run]) -> tuple[str, ...]:
@@ -169,7 +170,7 @@ def _prepared(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
     return with_setting(mark_tuned(frame, metric), plan.varying())
 
 
-def conditions(evidence: Evidence) -> pl.DataFrame:
+def conditions(evidence: SweepFrames) -> pl.DataFrame:
     """What stands behind the figures, one row per sweep: sweep, runs, settings, strategies, seeds,
     steps, prompts_per_step, group, rollouts, rates (lowest and highest tried), test_prompts,
     generation (of the simulator's numbers)."""

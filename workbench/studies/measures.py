@@ -17,20 +17,19 @@ import polars as pl
 from workbench.analysis.budget import cautions, final_value, reach_events
 from workbench.analysis.tuning import edge
 from workbench.stats import survival
-from workbench.stats.seeds import (
+from workbench.stats.estimates import (
     CONFIDENCE,
     FEWEST,
     Difference,
-    Floats,
     detectable,
     estimate,
-    finite,
-    holm,
     interval,
     paired_difference,
     relative_gain,
 )
-from workbench.studies.evidence import Evidence, pairs, per_run
+from workbench.stats.p_values import holm
+from workbench.stats.samples import Floats, finite
+from workbench.studies.evidence import SweepFrames, pairs, per_run
 from workbench.studies.verdicts import (
     Measured,
     Verdict,
@@ -54,7 +53,7 @@ Modes = Mapping[str, str]
 _NOTHING = "no pairs of seeds in the store"
 
 
-def gain(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[Measured]:
+def gain(evidence: SweepFrames, modes: Modes, paper: tuple[float, float]) -> list[Measured]:
     """C1: relative gain of the final metric over the baseline.
 
     Beside it: the same gain of the control (supervised training on the same targets), and in the
@@ -88,7 +87,7 @@ def gain(evidence: Evidence, modes: Modes, paper: tuple[float, float]) -> list[M
     return found
 
 
-def budget_share(evidence: Evidence, modes: Modes, paper: float) -> list[Measured]:
+def budget_share(evidence: SweepFrames, modes: Modes, paper: float) -> list[Measured]:
     """C2: rollouts to the baseline's mean final metric, over all rollouts of the baseline.
 
     Beside it: the share of the baseline's prompts that the control needs, which rolls nothing out.
@@ -131,7 +130,7 @@ def budget_share(evidence: Evidence, modes: Modes, paper: float) -> list[Measure
     return found
 
 
-def budget_trend(evidence: Evidence, modes: Modes, field: str) -> list[Measured]:
+def budget_trend(evidence: SweepFrames, modes: Modes, field: str) -> list[Measured]:
     """C3: log of the budget share at the least value of a field minus that at the greatest.
 
     Beside it: the share itself at every value.
@@ -177,7 +176,9 @@ def shown(
     return Measured(mode, setting, value, *ends, n, None, "shown, not judged")
 
 
-def stays_sparse(evidence: Evidence, modes: Modes, least: float, sparse: float) -> list[Measured]:
+def stays_sparse(
+    evidence: SweepFrames, modes: Modes, least: float, sparse: float
+) -> list[Measured]:
     """C9: the baseline's smallest all-zero + single-hit share at any evaluation after the start,
     minus that at the start.
 
@@ -230,7 +231,7 @@ def stays_sparse(evidence: Evidence, modes: Modes, least: float, sparse: float) 
     return found
 
 
-def repair_fades(evidence: Evidence, modes: Modes) -> list[Measured]:
+def repair_fades(evidence: SweepFrames, modes: Modes) -> list[Measured]:
     """C10: share of groups repaired up to the first evaluation minus that before the last."""
 
     def measure(sweep: str, setting: str, confidence: float) -> Difference:
@@ -244,7 +245,7 @@ def repair_fades(evidence: Evidence, modes: Modes) -> list[Measured]:
     return _by_setting(evidence, modes, measure, lambda d: judge_trend(d.low, d.high))
 
 
-def repair_hurts(evidence: Evidence, modes: Modes, field: str) -> list[Measured]:
+def repair_hurts(evidence: SweepFrames, modes: Modes, field: str) -> list[Measured]:
     """C12: GRPO minus repair without contrast; only the strongest start decides.
 
     The note says which difference the pairs would show in 80% of repeats, so that an inconclusive
@@ -274,7 +275,7 @@ def repair_hurts(evidence: Evidence, modes: Modes, field: str) -> list[Measured]
     ]
 
 
-def _power(evidence: Evidence, modes: Modes, row: Measured) -> str:
+def _power(evidence: SweepFrames, modes: Modes, row: Measured) -> str:
     """What the pairs of a C12 row could have shown, in words, after what the row says already."""
     last = evidence.final(modes[row.mode])
     first, second = pairs(last, METRIC, BASELINE, "repair_only", row.setting)
@@ -284,7 +285,7 @@ def _power(evidence: Evidence, modes: Modes, row: Measured) -> str:
 
 
 def _by_setting(
-    evidence: Evidence,
+    evidence: SweepFrames,
     modes: Modes,
     measure: Callable[[str, str, float], Difference],
     judge: Callable[[Difference], Verdict],
@@ -315,7 +316,7 @@ class _Reach:
 
 
 def _to_target(
-    evidence: Evidence, sweep: str, setting: str, strategy: str, axis: str
+    evidence: SweepFrames, sweep: str, setting: str, strategy: str, axis: str
 ) -> _Reach | None:
     """A strategy's way to the baseline's mean final metric; None without runs of both."""
     curves = evidence.curves(sweep).filter(pl.col("setting") == setting)
@@ -341,7 +342,7 @@ def _points(curves: pl.DataFrame, strategy: str) -> int:
     return steps.n_unique()
 
 
-def _unfair(evidence: Evidence, sweep: str, setting: str) -> str:
+def _unfair(evidence: SweepFrames, sweep: str, setting: str) -> str:
     """Why nothing follows from this comparison; empty when it is fair.
 
     The baseline ends below its own start or sits at an edge of its grid of rates, or the method
@@ -366,7 +367,7 @@ def _log_ratio(runs: Floats) -> Floats:
     return ratio
 
 
-def _corrected(evidence: Evidence, modes: Modes) -> float:
+def _corrected(evidence: SweepFrames, modes: Modes) -> float:
     """Confidence of each interval of a claim: corrected for its settings, over all modes."""
     family = sum(len(evidence.settings(sweep)) for sweep in modes.values())
     return 1 - (1 - CONFIDENCE) / max(family, 1)

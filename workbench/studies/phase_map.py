@@ -17,7 +17,8 @@ import polars as pl
 from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY, mark_tuned
 from workbench.spec.later_fields import ADDED
-from workbench.stats.seeds import LEVEL, detectable, holm, paired_difference
+from workbench.stats.estimates import detectable, paired_difference
+from workbench.stats.p_values import LEVEL, holm
 from workbench.studies.evidence import pairs
 
 SWEEP = "phase-map"

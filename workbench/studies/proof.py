@@ -23,16 +23,9 @@ from workbench.execution.runner import run_all, run_sweep
 from workbench.spec.experiment import Experiment, change
 from workbench.spec.messages import validated
 from workbench.spec.sweep import Run, Sweep, load_sweep
-from workbench.stats.seeds import (
-    LEVEL,
-    ONE_SIDED,
-    Floats,
-    aligned,
-    estimate,
-    holm,
-    max_t,
-    paired_difference,
-)
+from workbench.stats.estimates import ONE_SIDED, estimate, paired_difference
+from workbench.stats.p_values import LEVEL, aligned, holm, max_t
+from workbench.stats.samples import Floats
 from workbench.store.runs import Store
 
 SWEEP = "prove"

@@ -16,8 +16,10 @@ import polars as pl
 
 from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import PRIMARY
-from workbench.stats.seeds import Difference, Floats, aligned, estimate, max_t, paired_difference
-from workbench.studies.evidence import Evidence, pairs
+from workbench.stats.estimates import Difference, estimate, paired_difference
+from workbench.stats.p_values import aligned, max_t
+from workbench.stats.samples import Floats
+from workbench.studies.evidence import SweepFrames, pairs
 from workbench.studies.measures import METRIC
 
 SWEEP = "claims"
@@ -34,7 +36,7 @@ PROMPT_TOKENS = (1, 8, 32, 128, 512, 2048, 8192)
 
 
 def against_supervision(
-    evidence: Evidence, comparisons: Sequence[tuple[str, str]] = COMPARISONS
+    evidence: SweepFrames, comparisons: Sequence[tuple[str, str]] = COMPARISONS
 ) -> pl.DataFrame:
     """Is repair just supervised fine-tuning? label, setting, value, low, high, p, seeds.
 
@@ -54,7 +56,7 @@ def against_supervision(
     return _corrected(found, gaps)
 
 
-def by_rate(evidence: Evidence, setting: str, metric: str = METRIC) -> pl.DataFrame:
+def by_rate(evidence: SweepFrames, setting: str, metric: str = METRIC) -> pl.DataFrame:
     """Does the rate decide the order? strategy, lr, tuned, mean, low, high, seeds."""
     frame = evidence.of(SWEEP)
     if frame.is_empty():
@@ -63,7 +65,7 @@ def by_rate(evidence: Evidence, setting: str, metric: str = METRIC) -> pl.DataFr
     return _means(last, ["strategy", "lr", "tuned"], metric)
 
 
-def prompt_cost(evidence: Evidence, sid_tokens: int = SID_TOKENS) -> pl.DataFrame:
+def prompt_cost(evidence: SweepFrames, sid_tokens: int = SID_TOKENS) -> pl.DataFrame:
     """How much of the update is prompts encoded again? prompt_tokens, encoding, ratio.
 
     A count, not a time: tokens through the forward pass per group, GRPO's over ReCast's, from their
@@ -95,17 +97,17 @@ def prompt_cost(evidence: Evidence, sid_tokens: int = SID_TOKENS) -> pl.DataFram
     return pl.DataFrame(found)
 
 
-def by_temperature(evidence: Evidence, setting: str) -> pl.DataFrame:
+def by_temperature(evidence: SweepFrames, setting: str) -> pl.DataFrame:
     """Is a gain in Pass@1 more than sharpening? strategy, temperature, mean, low, high, seeds."""
     return _long(evidence, setting, r"pass_at_1_t(\d{3})", "temperature", 100.0, "pass_at_1", 1.0)
 
 
-def by_k(evidence: Evidence, setting: str) -> pl.DataFrame:
+def by_k(evidence: SweepFrames, setting: str) -> pl.DataFrame:
     """What happens to diversity? strategy, k, mean, low, high, seeds."""
     return _long(evidence, setting, r"pass_at_(\d+)", "k", 1.0, "pass_at_1", 1.0)
 
 
-def diversity(evidence: Evidence, setting: str) -> pl.DataFrame:
+def diversity(evidence: SweepFrames, setting: str) -> pl.DataFrame:
     """Entropy (nats) and coverage at the end: strategy, measure, mean, low, high, seeds."""
     last = evidence.final(SWEEP)
     if last.is_empty():
@@ -117,7 +119,7 @@ def diversity(evidence: Evidence, setting: str) -> pl.DataFrame:
     )
 
 
-def tempered(evidence: Evidence, setting: str) -> pl.DataFrame:
+def tempered(evidence: SweepFrames, setting: str) -> pl.DataFrame:
     """Does sharpened supervision beat them? label, setting, value, low, high, p, seeds.
 
     Pass@1 of the trained `sft` sampled at a temperature, which costs nothing, minus Pass@1 of
@@ -180,7 +182,7 @@ def _numbered(rows: pl.DataFrame, pattern: str, unit: float) -> dict[str, float]
 
 
 def _long(
-    evidence: Evidence, setting: str, pattern: str, name: str, unit: float, base: str, at: float
+    evidence: SweepFrames, setting: str, pattern: str, name: str, unit: float, base: str, at: float
 ) -> pl.DataFrame:
     """Metrics whose names carry a number, as a table over that number; `base` stands at `at`."""
     last = evidence.final(SWEEP)
@@ -215,7 +217,7 @@ def _means(rows: pl.DataFrame, keys: list[str], metric: str) -> pl.DataFrame:
     return pl.DataFrame(found, infer_schema_length=None)
 
 
-QUESTIONS: Mapping[str, tuple[str, Callable[[Evidence, str], pl.DataFrame]]] = MappingProxyType(
+QUESTIONS: Mapping[str, tuple[str, Callable[[SweepFrames, str], pl.DataFrame]]] = MappingProxyType(
     {
         "supervision": (
             "Is repair just supervised fine-tuning on the target?",

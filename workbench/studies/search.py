@@ -18,15 +18,9 @@ import polars as pl
 
 from workbench.analysis.rows import curve_rows, last_rows
 from workbench.analysis.tuning import PRIMARY
-from workbench.stats.seeds import (
-    LEVEL,
-    ONE_SIDED,
-    aligned,
-    estimate,
-    max_t,
-    pair_by_seed,
-    paired_difference,
-)
+from workbench.stats.estimates import ONE_SIDED, estimate, paired_difference
+from workbench.stats.p_values import LEVEL, aligned, max_t
+from workbench.stats.pairs import pair_by_seed
 
 SWEEP = "search"
 METRICS = (*PRIMARY, "c_at_32")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from workbench.stats.seeds import CONFIDENCE, Floats, finite, interval, mean, paired_difference
-from workbench.studies.evidence import Evidence, per_run
+from workbench.stats.estimates import CONFIDENCE, interval, paired_difference
+from workbench.stats.samples import Floats, finite, mean
+from workbench.studies.evidence import SweepFrames, per_run
 from workbench.studies.measures import BASELINE, METHOD, METRIC, Modes, missing
 from workbench.studies.verdicts import Measured, judge_all, judge_trend
 
 
-def steadier(evidence: Evidence, modes: Modes) -> list[Measured]:
+def steadier(evidence: SweepFrames, modes: Modes) -> list[Measured]:
     """C11: largest drawdown over the last half, baseline minus method; log ratio of seed SDs.
 
     One setting tells seed SDs apart only where they differ threefold (10 seeds), so all settings of

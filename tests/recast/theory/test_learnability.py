@@ -11,17 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recast import REGIMES, STRATEGIES, Strategy
-from recast.regimes import beta_regimes
+from recast.regimes import beta_regimes, shares_of
 from recast.theory.by_hits import sampled_width, why_undefined
 from recast.theory.learnability import (
     binomial_pmf,
-    empirical_pmf,
     expected_signal,
-    expected_signal_count,
     hit_count_pmf,
     hit_probability,
-    regime_probabilities,
-    regimes_of,
 )
 
 DRAWS = 200_000
@@ -62,13 +58,13 @@ def test_the_papers_point_is_85_13_2():
 @pytest.mark.parametrize("group", [1, 2, 3, 32])
 def test_no_spread_is_the_binomial_and_a_tiny_spread_is_its_limit(group):
     p = torch.tensor([0.0, 0.0054, 0.5, 1.0])
-    exact = regime_probabilities(p, group)
-    assert torch.allclose(sum(exact.values()), torch.ones(4, dtype=torch.float64), atol=1e-12)
+    exact = [shares_of(row) for row in binomial_pmf(p, group).tolist()]
+    assert [sum(one.values()) for one in exact] == pytest.approx([1] * 4, abs=1e-12)
     for i, mean in enumerate(p.tolist()):
         for cv in (0.0, 1e-7 if mean < 1 else 0.0):
             close = beta_regimes(mean, cv, group)
             for name in REGIMES:
-                assert close[name] == pytest.approx(float(exact[name][i]), abs=1e-9)
+                assert close[name] == pytest.approx(exact[i][name], abs=1e-9)
 
 
 def test_pmf_has_the_mean_that_was_asked_for():
@@ -78,29 +74,17 @@ def test_pmf_has_the_mean_that_was_asked_for():
     assert float(pmf @ k) == pytest.approx(1.6, abs=1e-9)
 
 
-def test_an_empirical_sample_of_p_gives_the_regimes_of_its_prompts():
-    rng = np.random.default_rng(11)
-    p = rng.beta(1.2, 20.0, 300)
-    exact = regimes_of(empirical_pmf(torch.from_numpy(p), 8))
-    drawn = shares(rng.binomial(8, rng.choice(p, DRAWS)), 8)
-    for name in REGIMES:
-        error = math.sqrt(exact[name] * (1 - exact[name]) / DRAWS)
-        assert abs(exact[name] - drawn[name]) <= 4 * error + 1e-9, name
-    alike = empirical_pmf(torch.full((5,), 0.3), 8)
-    assert torch.allclose(alike, hit_count_pmf(float(torch.tensor(0.3)), 0.0, 8), atol=1e-12)
-
-
 def test_several_targets_hit_with_the_sum_of_their_probabilities():
     targets = torch.tensor([[0.02, 0.03, 0.0], [0.5, 0.25, 0.25]])
     p = hit_probability(targets)
     assert p.tolist() == pytest.approx([0.05, 1.0], abs=1e-7)
-    regimes = regime_probabilities(p, 4)
+    regimes = [shares_of(row) for row in binomial_pmf(p, 4).tolist()]
     rng = np.random.default_rng(12)
     items = rng.choice(3, size=(DRAWS, 4), p=[0.02, 0.03, 0.95])
     drawn = shares((items < 2).sum(1), 4)
     for name in REGIMES:
-        assert abs(float(regimes[name][0]) - drawn[name]) <= 0.004, name
-    assert float(regimes["saturated"][1]) == pytest.approx(1)
+        assert abs(regimes[0][name] - drawn[name]) <= 0.004, name
+    assert regimes[1]["saturated"] == pytest.approx(1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,7 +110,7 @@ def test_sums_of_squared_advantages_at_the_papers_point(name, expected):
     [("grpo", 4.82), ("recast", 2.0), ("contrast_only", 0.30), ("repair_only", 32), ("sft", 1)],
 )
 def test_signal_counts_at_the_papers_point(name, expected):
-    count = expected_signal_count(name, hit_count_pmf(0.0054, 0.89, 32), 32)
+    count = expected_signal(name, hit_count_pmf(0.0054, 0.89, 32), 32).count
     assert count == pytest.approx(expected, abs=0.03)  # the fit's parameters are rounded
 
 
@@ -136,7 +120,7 @@ def test_every_strategy_has_a_count_or_a_reason_for_having_none():
         for name, strategy in STRATEGIES.items()
         if not why_undefined(strategy)
         and math.isnan(
-            expected_signal_count(strategy, hit_count_pmf(0.1, 0.5, sampled_width(strategy, 8)), 8)
+            expected_signal(strategy, hit_count_pmf(0.1, 0.5, sampled_width(strategy, 8)), 8).count
         )
     }
     assert missing == {
@@ -148,7 +132,7 @@ def test_every_strategy_has_a_count_or_a_reason_for_having_none():
         "rl_zvp", "rank_penalty", "recast_half_repair", "recast_prefix_mask", "lens", "sibling",
         "step_aligned", "gdpo", "gbpo", "prefix_hint", "reinforce_ada", "replay",
     }  # fmt: skip
-    assert expected_signal_count(Strategy(credit="rloo"), hit_count_pmf(0.1, 0.5, 8), 8) > 0
+    assert expected_signal(Strategy(credit="rloo"), hit_count_pmf(0.1, 0.5, 8), 8).count > 0
 
 
 @pytest.mark.parametrize(
@@ -157,10 +141,9 @@ def test_every_strategy_has_a_count_or_a_reason_for_having_none():
         (lambda: hit_count_pmf(0.5, 1.0, 4), "cv: at mean 0.5 expected 0 <= cv < 1"),
         (lambda: hit_count_pmf(1.5, 0.0, 4), "mean: expected"),
         (lambda: hit_count_pmf(0.5, 0.0, 0), "group: expected at least 1"),
-        (lambda: regime_probabilities(torch.tensor([2.0]), 4), "p: expected"),
-        (lambda: expected_signal_count("grpo", [1.0], 4), r"pmf: expected \[5\]"),
+        (lambda: binomial_pmf(torch.tensor([2.0]), 4), "p: expected"),
+        (lambda: expected_signal("grpo", [1.0], 4), r"pmf: expected \[5\]"),
         (lambda: expected_signal("minionerec_sampling", [1.0] * 5, 4), r"pmf: expected \[7\]"),
-        (lambda: empirical_pmf(torch.zeros(0), 4), "at least one prompt"),
         (lambda: hit_probability(torch.tensor([0.9, 0.2])), "sum of at most 1"),
     ],
 )

@@ -20,7 +20,7 @@ from sim.policies.mlp import MLP
 from sim.policies.protocol import Policy
 from sim.seeds import minibatch, normals, stream
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath, Update
+from sim.shortcuts.choose import FastPath, FastUpdate
 from sim.worlds.catalogue import Catalogue, build_catalogue
 from sim.worlds.world import Prompts, World
 
@@ -72,13 +72,13 @@ def judged(matched: torch.Tensor, depth: int, tie_key: torch.Tensor) -> RolloutG
     )
 
 
-def walked_items(update: Update, prompt: int) -> list[int]:
+def walked_items(update: FastUpdate, prompt: int) -> list[int]:
     mine = update.walked.prompt == prompt
     pairs = zip(update.walked.place[mine].tolist(), update.walked.count[mine].tolist(), strict=True)
     return [item for item, count in pairs for _ in range(count)]
 
 
-def rebuilt(update: Update, catalogue: Catalogue, target: torch.Tensor, group: int, pair: bool):
+def rebuilt(update: FastUpdate, catalogue: Catalogue, target: torch.Tensor, group: int, pair: bool):
     """The drawn groups, `[R, B, G]` items. Misses that nobody walked get an item that changes
     nothing: a miss no harder than those walked, and the first to give way to an anchor. A pair
     counts one hit of any number; with a hit and no miss its group is saturated."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from workbench.analysis.budget import cautions
+from workbench.analysis.budget import cautions, spends_nothing
 from workbench.analysis.compare import compare, parse_side
 from workbench.analysis.example import EXAMPLE
+from workbench.analysis.rows import curve_rows
 from workbench.analysis.summary import edge_warnings, start_warnings
 from workbench.analysis.tuning import PRIMARY, chosen_by, mark_tuned, tried
+from workbench.spec.averaged import split_averaged
 from workbench.spec.experiment import load_experiment, preset_names
 from workbench.spec.keys import ENGINE
 from workbench.spec.sweep import load_sweep, sweep_names
-from workbench.stats.seeds import LEVEL, least_p
+from workbench.stats.p_values import LEVEL, least_p
 from workbench.studies.proof import SEEDS as JUDGED
 from workbench.studies.proof import SWEEP
 
@@ -55,6 +57,13 @@ def test_the_packaged_example_is_what_quick_prints_today(example):
     assert chosen_by(mark_tuned(example)) == "area"
 
 
+def test_every_strategy_of_the_example_stands_beside_its_averaged_row(example):
+    rows = [split_averaged(name) for name in set(example["strategy"])]
+    assert {name for name, averaged in rows if averaged} == {name for name, _ in rows}
+    # A winner over all rows can survive Holm.
+    assert least_p(example["seed"].n_unique()) * (len(rows) - 1) < LEVEL
+
+
 @pytest.mark.parametrize("metric", ["area"])
 def test_every_rate_of_the_example_lies_inside_its_grid(example, metric):
     marked = mark_tuned(example, metric)
@@ -71,4 +80,13 @@ def test_the_example_tells_strategies_apart_after_correction(example):
         assert table["metric"].to_list() == list(PRIMARY)
         assert table["tuned_by"].to_list() == list(PRIMARY)
         assert (table["p_corrected"] < LEVEL).any()
-        assert (table["p_corrected"] >= least_p(8) - 1e-12).all()
+        assert (table["p_corrected"] >= least_p(example["seed"].n_unique()) - 1e-12).all()
+
+
+def test_rows_that_spend_nothing_on_an_axis_keep_a_level_there(example):
+    rows = curve_rows(mark_tuned(example))
+    levels = spends_nothing(rows, "area", "rollouts")
+    assert set(levels) == {"sft", "sft averaged"}
+    last = rows.filter(pl.col("strategy") == "sft", pl.col("step") == rows["step"].max())
+    assert levels["sft"] == pytest.approx(last["area"].cast(pl.Float64).to_numpy().mean())
+    assert spends_nothing(rows, "area", "updated_rows") == {}

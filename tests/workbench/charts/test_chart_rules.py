@@ -97,6 +97,16 @@ VERDICTS = pl.DataFrame(
         "p": [0.01, 0.5],
     }
 )
+STATED = pl.DataFrame(
+    {
+        "rung": ["theory", "theory", "replay_mlp"],
+        "stated": [0.6, 0.95, 0.8],
+        "right": [0.5, 0.9, 0.9],
+        "low": [0.3, 0.7, 0.6],
+        "high": [0.7, 1.0, 1.0],
+        "pairs": [20, 40, 60],
+    }
+)
 KNOWING = pl.DataFrame(
     {
         "cheap": ["look_alike", "replay_mlp"],
@@ -159,6 +169,7 @@ DRAWN = {
     ),
     "waiting_curves": charts.waiting_curves(over("budget", [0.0, 9.0], "waiting"), "rollouts", 0.2),
     "what_if": charts.what_if(WHAT_IF),
+    "do_probabilities_hold": charts.do_probabilities_hold(STATED),
     "what_knowing_costs": charts.what_knowing_costs(KNOWING, "area"),
     "weights": charts.weights(theory.weight_frame(KNOWN, 0.01, 8), 0.01, "shape"),
     "what_width_buys": charts.what_width_buys(theory.reach_frame(KNOWN, 0.01, 0.5, [2, 8])),

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from workbench import charts
-from workbench.charts.picture import AS_DRAWN, Look, picture, sized
+from workbench.charts.picture import AS_DRAWN, PictureStyle, picture, sized
 
 NAMES = ["grpo", "recast", "sft", "some=composition"]
 BANDS = {"low": [0.1, None], "high": [0.3, None]}
@@ -103,11 +103,13 @@ def test_a_picture_for_a_paper_has_its_size_and_type():
     chart = charts.learning_curves(over("x", [0.0, 9.0]), "greedy", "rollouts")
     plain = chart.to_dict()
     assert sized(plain, AS_DRAWN) == plain
-    made = sized(plain, Look(width=240, height=150, size=8, font="serif"))
+    made = sized(plain, PictureStyle(width=240, height=150, size=8, font="serif"))
     assert (made["width"], made["height"]) == (240, 150)
     assert made["config"]["font"] == "serif"
     assert made["config"]["axis"]["labelFontSize"] == 8
     pytest.importorskip("vl_convert")
-    drawn = picture(chart, "svg", look=Look(width=240, height=150, size=8, font="serif")).decode()
+    drawn = picture(
+        chart, "svg", look=PictureStyle(width=240, height=150, size=8, font="serif")
+    ).decode()
     assert "serif" in drawn
     assert picture(chart, "pdf").startswith(b"%PDF")

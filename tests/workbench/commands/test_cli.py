@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
@@ -11,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from command_line import recast
 
-from workbench.cli import main
 from workbench.store.runs import Store
 
 SPEC = """
@@ -33,22 +31,6 @@ group = 8
 evaluations = 2
 lr = [0.001, 0.01]
 """
-
-
-def recast(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in this process, as its entry point would, from another folder."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["recast", *arguments])
-        patch.chdir(cwd)
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as ended,
-        ):
-            main()
-    code = int(ended.value.code or 0)
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def test_the_entry_point_reports_a_failure_to_the_shell(tmp_path):
@@ -134,14 +116,14 @@ BAD_FLAGS = {
     "unknown stage": (["--strategy", "credit=gpro"], "did you mean 'grpo'"),
     "unknown option": (["--strategy", "credit=grpo(x=1)"], "takes eps"),
     "learns nothing": (["--strategy", "credit=none"], "learns nothing"),
-    "group of zero": (["--group", "0"], "train.group"),
-    "negative group": (["--group", "-3"], "train.group"),
-    "steps of zero": (["--steps", "0"], "train.steps"),
-    "no seeds": (["--seeds", "0"], "seeds"),
+    "group of zero": (["--group", "0"], "'--group': 0 is not in the range 1<=x<=4096"),
+    "negative group": (["--group", "-3"], "'--group': -3 is not in the range"),
+    "steps of zero": (["--steps", "0"], "'--steps': 0 is not in the range"),
+    "no seeds": (["--seeds", "0"], "'--seeds': 0 is not in the range"),
     "a seed that is text": (["--seeds", "many"], "many"),
     "a NaN rate": (["--lr", "nan"], "'--lr': nan is not a finite number"),
-    "a negative rate": (["--lr", "-1"], "train.lr"),
-    "share above one": (["--all-zero", "1.5"], "start.all_zero"),
+    "a negative rate": (["--lr", "-1"], "'--lr': -1.0 is not in the range"),
+    "share above one": (["--all-zero", "1.5"], "'--all-zero': 1.5 is not in the range"),
     "share NaN": (["--all-zero", "nan"], "'--all-zero': nan is not a finite number"),
     "unknown metric": (["--tune-metric", "accuracy"], "train.tune_metric"),
     "unknown world": (["--world", "mars"], "mars"),
@@ -155,7 +137,7 @@ BAD_FLAGS = {
     "a store that is a file": (["--store", "tiny.toml"], "not a writable folder"),
     "a store with a NUL": (["--store", "a\0b"], "no Unicode text"),
     "a preset that is a folder": (["--preset", "runs"], "not a packaged preset nor a file"),
-    "a width of many digits": (["--group", str(10**30)], "train.group"),
+    "a width of many digits": (["--group", str(10**30)], "is not in the range 1<=x<=4096"),
     "data for no world": (["--world", "replay", "--data", "tiny.toml"], "no such folder"),
     "an empty data folder": (["--world", "replay", "--data", "runs"], "runs"),
 }

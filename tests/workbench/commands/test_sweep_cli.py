@@ -11,13 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_line
 import numpy as np
 import polars as pl
 import pytest
 from sweeping import TOML, gone, payload, payload_bytes
 
 from workbench.analysis.compare import compare, parse_side
-from workbench.cli import main
 from workbench.errors import UserError
 from workbench.store.runs import Store
 
@@ -25,16 +25,12 @@ COMMAND = [sys.executable, "-c", "from workbench.cli import main; main()"]
 
 
 @pytest.fixture
-def recast(monkeypatch, capsys):
+def recast():
     """Run a command in this process: (exit code, stdout, stderr)."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recast", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
+        done = command_line.recast(*arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 

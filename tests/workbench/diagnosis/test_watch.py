@@ -7,13 +7,13 @@ import os
 import planted
 import pytest
 
-from workbench.commands.reading import Reading
+from workbench.commands.reading import LogOptions
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.watch import follow
 
 
-def reading() -> Reading:
-    return Reading("", Choice(), None, 1e-6, None)
+def reading() -> LogOptions:
+    return LogOptions("", Choice(), None, 1e-6, None)
 
 
 def grown(path, stages):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
+import platform
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +217,42 @@ def test_runs_that_another_process_has_claimed_are_left_to_it(tmp_path):
     assert max(times, key=times.__getitem__) == runs[0].key
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_waiting_behind_another_process_says_whose_claim_it_is_and_whether_it_is_stopped(
+    stopped, reference, tmp_path, monkeypatch, caplog
+):
+    """The claim is given up when the waiting process has said that it waits."""
+    store = copied(reference, tmp_path)
+    key = TINY.runs()[0].key
+    shutil.rmtree(tmp_path / "runs" / key)
+    monkeypatch.setattr(workbench.execution.runner, "_PATIENCE", 0.0)
+    claim = WorkLock(tmp_path / "claims" / key)
+    assert claim.take()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        if stopped:
+            other.send_signal(signal.SIGSTOP)
+            os.waitpid(other.pid, os.WUNTRACED)
+        (tmp_path / "claims" / key).write_text(f"process {other.pid} on {platform.node()}\n")
+
+        class GiveUp(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                claim.drop(done=False)
+
+        handler = GiveUp()
+        logging.getLogger("recast").addHandler(handler)
+        try:
+            outcome = run_sweep(TINY, store, executor="serial")
+        finally:
+            logging.getLogger("recast").removeHandler(handler)
+            other.kill()
+    assert not outcome.failures
+    how = "stopped; `kill -CONT` or end it" if stopped else "at work"
+    said = [one.getMessage() for one in caplog.records if "waiting" in one.getMessage()]
+    wanted = f"waiting for process {other.pid} on {platform.node()}, which has claimed {key}"
+    assert said == [f"{wanted} and is {how}"]
+    assert payload_bytes(tmp_path) == payload_bytes(reference)
+
+
 def test_a_run_that_another_process_ends_just_before_the_claim_is_not_done_twice(
     reference, tmp_path, monkeypatch
 ):
@@ -358,7 +398,7 @@ def test_an_unknown_executor_is_named():
 
 def test_ray_that_is_not_installed_is_one_line_with_the_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'recast-workbench\[ray\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[ray\]'"):
         open_executor("ray", lambda *_: None)
 
 

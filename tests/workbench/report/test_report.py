@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import get_args
 
+import command_line
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -80,8 +81,8 @@ def tiny(tmp_path_factory):
 
 
 def recast(*arguments: str, store: Path) -> str:
-    done = CliRunner().invoke(cli, [*arguments, "--store", str(store)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    done = command_line.recast(*arguments, "--store", str(store))
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

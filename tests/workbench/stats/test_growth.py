@@ -5,29 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.stats.growth import FORMS, Curve, choose, extrapolate, halves, judge
+from workbench.stats.growth import FORMS, BudgetCurve, choose, extrapolate, halves, judge
 
 BUDGETS = np.linspace(0.0, 120.0, 13)
 
 
-def sigmoid(seed: int, noise: float = 0.0) -> Curve:
+def sigmoid(seed: int, noise: float = 0.0) -> BudgetCurve:
     """A sigmoid of its own height and middle."""
     rng = np.random.default_rng(seed)
     top, middle = rng.uniform(0.1, 0.3), rng.uniform(20.0, 40.0)
     values = 0.05 + top / (1 + (middle / np.maximum(BUDGETS, 1e-9)) ** 2.0)
-    return Curve(BUDGETS, values + noise * rng.normal(size=13), f"group {seed % 20}")
+    return BudgetCurve(BUDGETS, values + noise * rng.normal(size=13), f"group {seed % 20}")
 
 
 def test_a_planted_curve_is_found_again_by_its_own_form():
     values = 0.05 + 0.2 / (1 + (40 * 10**-0.25 / np.maximum(BUDGETS, 1e-9)) ** 2.0)
-    seen = Curve(BUDGETS, values).first(1 / 3)
+    seen = BudgetCurve(BUDGETS, values).first(1 / 3)
     assert len(seen.budgets) == 5
     assert extrapolate(seen, BUDGETS[-1:], "sigmoid", 1.0)[0] == pytest.approx(values[-1], abs=1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_nothing_is_expected_of_a_curve_that_stands_still(form):
-    seen = Curve(BUDGETS[:5], np.full(5, 0.3))
+    seen = BudgetCurve(BUDGETS[:5], np.full(5, 0.3))
     assert extrapolate(seen, BUDGETS[5:], form, 1.0) == pytest.approx(np.full(8, 0.3))
 
 
@@ -60,4 +60,4 @@ def test_a_higher_target_is_less_likely_and_takes_longer():
 
 def test_a_beginning_of_three_points_is_refused():
     with pytest.raises(ValueError, match="3 points; expected 4"):
-        extrapolate(Curve(BUDGETS[:3], np.arange(3.0)), BUDGETS[3:], "power", 1.0)
+        extrapolate(BudgetCurve(BUDGETS[:3], np.arange(3.0)), BUDGETS[3:], "power", 1.0)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.stats.seeds import aligned, least_p, least_said, max_t, sign_flip_p
+from workbench.stats.p_values import aligned, least_p, least_said, max_t, sign_flip_p
 
 
 def by_loops(rows: list[list[float]]) -> list[float]:

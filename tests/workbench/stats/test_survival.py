@@ -16,11 +16,10 @@ from workbench.analysis.budget import (
     budget_table,
     cautions,
     reach_events,
-    restricted_table,
     survival_table,
 )
 from workbench.stats import survival
-from workbench.stats.seeds import interval
+from workbench.stats.estimates import interval
 
 SAMPLES = st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=12)
 
@@ -53,7 +52,7 @@ def test_a_median_worked_by_hand(pairs, median):
 
 
 @given(SAMPLES)
-def test_the_median_and_the_area_are_read_off_scipys_curve(pairs):
+def test_the_median_is_read_off_scipys_curve(pairs):
     runs = of(pairs)
     sf = scipy.stats.ecdf(scipy.stats.CensoredData.right_censored(runs[0], runs[1] == 0)).sf
     grid = np.arange(0, 10, 0.5)
@@ -61,18 +60,12 @@ def test_the_median_and_the_area_are_read_off_scipys_curve(pairs):
     down_to = grid[left <= 0.5 + 1e-9].min(initial=math.inf)
     below = grid[left < 0.5 - 1e-9].min(initial=math.inf)
     assert float(survival.median(runs)) == pytest.approx((down_to + below) / 2)
-    # Steps lie on whole numbers, so the left value of each half-unit cell is exact.
-    assert float(survival.restricted_mean(runs, 10.0)) == pytest.approx(left.sum() * 0.5)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9))
-def test_without_censoring_these_are_the_ordinary_median_and_mean(budgets):
+def test_without_censoring_it_is_the_ordinary_median(budgets):
     runs = of([(b, True) for b in budgets])
     assert float(survival.median(runs)) == pytest.approx(np.median(budgets))
-    assert float(survival.restricted_mean(runs, 20.0)) == pytest.approx(np.mean(budgets))
-    assert float(survival.restricted_mean(runs, 4.0)) == pytest.approx(
-        np.minimum(budgets, 4).mean()
-    )
 
 
 def test_a_bootstrap_of_medians_equals_one_median_per_resample():
@@ -89,16 +82,6 @@ def test_runs_that_never_reach_open_the_interval_and_are_never_dropped():
     assert high is None
     alone = of([(k, True) for k in range(1, 6)])
     assert float(survival.median(sample)) > float(survival.median(alone))
-
-
-def test_the_log_rank_test_is_scipys_and_needs_somebody_to_arrive():
-    early, late = of([(k, True) for k in range(1, 9)]), of([(k + 5, True) for k in range(1, 9)])
-    expected = scipy.stats.logrank(early[0], late[0]).pvalue
-    assert survival.log_rank_p(early, late) == pytest.approx(expected)
-    nobody = of([(9, False)] * 3)
-    assert survival.log_rank_p(nobody, nobody) is None
-    same = of([(9, True)] * 3)
-    assert survival.log_rank_p(same, same) == 1.0
 
 
 def arrivals(at: dict[str, list[int | None]], steps: int = 10) -> pl.DataFrame:
@@ -133,7 +116,7 @@ def test_a_baseline_that_rarely_arrives_leaves_the_ratio_open():
     assert (row["n_reached"], row["n_runs"]) == (7, 7)
 
 
-def test_events_curves_and_restricted_means_agree():
+def test_events_and_curves_agree():
     frame = arrivals({"grpo": [4, None, 6], "recast": [2, 2, None]})
     events = reach_events(frame, "greedy", "rollouts", 1.0)
     assert events["budget"].to_list() == pytest.approx([4, 10, 6, 2, 2, 10])
@@ -141,11 +124,6 @@ def test_events_curves_and_restricted_means_agree():
     steps = survival_table(events).filter(strategy="grpo")
     assert steps["budget"].to_list() == pytest.approx([0, 4, 6, 10])
     assert steps["waiting"].to_list() == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3])
-    table = restricted_table(events, "grpo")
-    assert table["restricted_mean"].to_list() == pytest.approx([20 / 3, 14 / 3])
-    assert table["n_reached"].to_list() == [2, 2]
-    assert table["log_rank_p"][0] is None
-    assert 0 < table["log_rank_p"][1] < 1
 
 
 def test_a_run_that_turns_into_nan_is_censored_at_all_it_spent():

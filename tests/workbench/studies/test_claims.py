@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from workbench.errors import UserError
 from workbench.real.efficiency import read_efficiency
-from workbench.stats.seeds import interval, mean
+from workbench.stats.estimates import interval
+from workbench.stats.samples import mean
 from workbench.studies import phase_map as phases
 from workbench.studies import questions, search
 from workbench.studies.claims import (
@@ -27,7 +28,7 @@ from workbench.studies.claims import (
     claims_table,
     settings_table,
 )
-from workbench.studies.evidence import Evidence, with_setting
+from workbench.studies.evidence import SweepFrames, with_setting
 from workbench.studies.measures import METRIC
 from workbench.studies.stability import drawdown
 from workbench.studies.verdicts import (
@@ -196,14 +197,14 @@ BETTER = {"greedy": [0.2, 0.29, 0.3, 0.3, 0.3], "updated_rows": [0, 20, 40, 60, 
           "update_width": 2.0, "repaired": [None, 0.8, 0.7, 0.6, 0.5]}  # fmt: skip
 
 
-def main(iid: pl.DataFrame, openonerec: pl.DataFrame | None = None) -> Evidence:
+def main(iid: pl.DataFrame, openonerec: pl.DataFrame | None = None) -> SweepFrames:
     found = {MAIN[IID]: iid}
     if openonerec is not None:
         found[MAIN[OPENONEREC]] = openonerec
-    return Evidence(found)
+    return SweepFrames(found)
 
 
-def judged(key: str, evidence: Evidence) -> Checked:
+def judged(key: str, evidence: SweepFrames) -> Checked:
     """A claim on the baselines that the evidence holds, as if there were no others."""
     claim = BY_KEY[key]
     present = {mode: sweep for mode, sweep in claim.modes.items() if sweep in evidence.sweeps}
@@ -274,7 +275,7 @@ def test_c3_asks_whether_the_share_shrinks_with_width(at_large, verdict):
         frame({"grpo": GRPO, "recast": arriving(place)}, {"policy.width": width}, tag=str(width))
         for width, place in ((16, 2), (64, 2), (256, at_large))
     ]
-    found = judged("C3", Evidence({scale: pl.concat(cells)}))
+    found = judged("C3", SweepFrames({scale: pl.concat(cells)}))
     assert found.verdict == verdict
     assert found.rows[0].setting == "width 16 against width 256"
 
@@ -294,7 +295,7 @@ def test_real_measurements_stand_beside_the_analogue_and_are_not_judged():
             {"strategy": "recast", **shape, "mfu": 0.3, "ratio": 12.0, "memory_ratio": 1.5},
         ]
     )
-    evidence = Evidence(main(frame({"grpo": GRPO, "recast": BETTER})).sweeps, (), table)
+    evidence = SweepFrames(main(frame({"grpo": GRPO, "recast": BETTER})).sweeps, (), table)
     for key, value in (("C4", 12.0), ("C7", 1.5), ("C8", 1.5)):
         found = judged(key, evidence)
         assert found.verdict == "shown, not judged"
@@ -407,7 +408,7 @@ def test_c12_is_decided_by_the_strongest_start_alone():
         frame({"grpo": GRPO, "repair_only": other}, {"start.all_zero": share}, tag=str(share))
         for share, other in ((0.5, worse), (0.85, BETTER), (0.95, BETTER))
     ]
-    found = judged("C12", Evidence({"claims-start": pl.concat(cells)}))
+    found = judged("C12", SweepFrames({"claims-start": pl.concat(cells)}))
     assert found.verdict == "reproduced"
     assert [r.counts for r in found.rows] == [True, False, False]
     assert [r.verdict for r in found.rows][1:] == ["not reproduced"] * 2
@@ -415,7 +416,7 @@ def test_c12_is_decided_by_the_strongest_start_alone():
 
 def test_without_runs_every_testable_claim_is_not_measured():
     for claim in CLAIMS:
-        found = check(claim, Evidence({}))
+        found = check(claim, SweepFrames({}))
         systems = claim.key in ("C4", "C5", "C6", "C7", "C8")
         expected = "shown, not judged" if systems else "not measured"
         assert found.verdict == expected, claim.key
@@ -691,7 +692,7 @@ def test_every_question_has_a_table_for_a_store_that_answers_it_and_none_without
     for name, (asks, table) in questions.QUESTIONS.items():
         assert asks.endswith("?")
         assert table(full, "the whole sweep").height, name
-        assert table(Evidence({}), "the whole sweep").is_empty(), name
+        assert table(SweepFrames({}), "the whole sweep").is_empty(), name
 
 
 def test_settings_are_named_after_the_fields_that_vary():

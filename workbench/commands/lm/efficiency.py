@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
-from workbench.commands.lm.session import on_device, one_line
-from workbench.commands.output import FORMAT, Finite, emit, progress_bar
+from workbench.commands.bounds import BATCH, CODES, FEW, KL, WHOLE
+from workbench.commands.lm.session import check_rollouts, on_device, one_line
+from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.spec.experiment import parsed
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--strategy", "strategies", multiple=True, default=("grpo", "recast"))
-@click.option("--group", "groups", multiple=True, type=click.IntRange(1), default=(8, 32, 128))
+@click.option("--group", "groups", multiple=True, type=BATCH, default=(8, 32, 128))
 @click.option(
     "--prompt-tokens", "prompts", multiple=True, type=click.IntRange(4, 32_768), default=(31,)
 )
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     "--micro-rows",
     "micros",
     multiple=True,
-    type=click.IntRange(0),
+    type=click.IntRange(0, WHOLE),
     default=(0, 64),
     help="Rollouts per micro-batch, 0 = the whole batch; repeatable.",
 )
 @click.option(
     "--micro-tokens",
-    type=click.IntRange(0),
+    type=click.IntRange(0, WHOLE),
     default=0,
     help="Tokens per micro-batch, instead of rows; a group is never split.",
 )
@@ -46,7 +47,11 @@ if TYPE_CHECKING:
     "with a config.json.",
 )
 @click.option(
-    "--codebook", type=click.IntRange(2), default=256, show_default=True, help="Codes per level."
+    "--codebook",
+    type=click.IntRange(2, CODES),
+    default=256,
+    show_default=True,
+    help="Codes per level.",
 )
 @click.option(
     "--optimizer",
@@ -55,9 +60,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="sgd keeps no state: where Adam does not fit.",
 )
-@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts.")
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--kl", type=Finite(0), default=0.0, show_default=True)
+@click.option("--batch", type=BATCH, default=16, show_default=True, help="Prompts.")
+@click.option("--repeats", type=click.IntRange(1, FEW), default=3, show_default=True)
+@click.option("--kl", type=KL, default=0.0, show_default=True)
 @click.option(
     "--engine",
     type=click.Choice(["own", "trl"]),
@@ -99,6 +104,7 @@ def efficiency(
     from recast.lm.efficiency import SMALL, Shapes, make_rig, measure
 
     parsed(strategies, "--strategy")
+    check_rollouts(batch, max(groups))
     if chart is not None and chart.suffix != ".html":
         raise UserError(f"--chart: {chart.name!r}; expected a file name ending in .html")
     if model == SMALL and max(prompts) > 500:

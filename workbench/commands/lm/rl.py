@@ -16,23 +16,24 @@ import polars as pl
 from recast.ledger import COST
 from workbench.analysis.summary import QUALITY, REGIME, SIGNAL, summary
 from workbench.analysis.tuning import mark_tuned
+from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
 from workbench.commands.lm.recipe import RECIPE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
     category,
+    check_rollouts,
     on_device,
     one_line,
     reads_models,
     show_start,
 )
-from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
+from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
-from workbench.errors import UserError
-from workbench.real.runs import build_job, needs_reference, run_config, world_values
+from workbench.real.runs import build_setup, needs_reference, run_config, world_values
 from workbench.spec.experiment import parsed
 from workbench.spec.keys import run_key
-from workbench.stats.seeds import ENOUGH
+from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
-    from recast.lm.signal import Collected
+    from recast.lm.pretrained import ModelReading
+    from recast.lm.signal import RolloutPhase
     from recast.lm.update import RLTraining
 
 
@@ -54,18 +55,18 @@ if TYPE_CHECKING:
     help="The checkpoint to start from, a folder or hub name; also the KL reference.",
 )
 @click.option(
-    "--lora", type=click.IntRange(1), default=None, help="Train LoRA adapters of this rank."
+    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
 )
-@click.option("--steps", type=click.IntRange(1), default=120, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--group", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--kl", type=Finite(0), default=0.001, show_default=True)
+@click.option("--steps", type=click.IntRange(1, WHOLE), default=120, show_default=True)
+@click.option("--batch", type=BATCH, default=32, show_default=True)
+@click.option("--group", type=BATCH, default=32, show_default=True)
+@click.option("--kl", type=KL, default=0.001, show_default=True)
 @click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
-@click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True)
-@click.option("--evaluations", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
+@click.option("--evaluations", type=click.IntRange(1, FEW), default=4, show_default=True)
 @click.option(
     "--eval-prompts",
-    type=click.IntRange(8),
+    type=click.IntRange(8, WHOLE),
     default=512,
     show_default=True,
     help="Test and tuning prompts per evaluation.",
@@ -74,8 +75,8 @@ if TYPE_CHECKING:
 @click.option("--store", "store_path", default="runs", show_default=True)
 @FORMAT
 @click.option("--strategy", "strategies", multiple=True, required=True, help="Repeatable.")
-@click.option("--lr", "rates", type=FINITE, multiple=True, default=(2e-4,), help="Repeatable.")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--lr", "rates", type=RATE, multiple=True, default=(2e-4,), help="Repeatable.")
+@click.option("--seeds", type=click.IntRange(1, FEW), default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Keep models here.")
 @click.option(
     "--report-to",
@@ -93,7 +94,7 @@ if TYPE_CHECKING:
 @click.option("--reencode", is_flag=True, help="Encode the prompt again for every rollout.")
 @click.option(
     "--micro-tokens",
-    type=click.IntRange(0),
+    type=click.IntRange(0, WHOLE),
     default=0,
     help="Tokens per micro-batch instead of --micro-rows; a group is never split.",
 )
@@ -140,7 +141,7 @@ def rl(
     logp: str,
     similarity: Path | None,
     placement: Placement,
-    reading: Reading,
+    reading: ModelReading,
 ) -> None:
     """Continue an SFT checkpoint with any strategy; runs go to the store like simulated ones.
 
@@ -151,9 +152,8 @@ def rl(
     from recast.lm.similarity import read_similarity
     from recast.lm.update import RLTraining
 
-    if any(rate <= 0 for rate in rates):
-        raise UserError(f"--lr: expected rates above 0, got {min(rates):g}")
     parsed(strategies)
+    check_rollouts(batch, group)
     with one_line("transformers", "safetensors"):
         data = load_data(folder, codebook, category=category())
         weights = identity(start)
@@ -192,7 +192,7 @@ def rl(
         how_read = replace(reading, lora=bool(lora))
         reference = needs_reference(how, strategies)
         source = Source(start, placement, how_read, lora or 0, reference, vectors)
-        kept = Kept(out, logs, report_to)
+        kept = Artefacts(out, logs, report_to)
         with progress_bar("steps") as show:
             for place, key in enumerate(missing):
                 turn = (place, len(missing))
@@ -229,13 +229,13 @@ class Source(NamedTuple):
 
     start: str
     placement: Placement
-    reading: Reading
+    reading: ModelReading
     lora: int
     reference: bool
     similarity: Tensor | None
 
 
-class Kept(NamedTuple):
+class Artefacts(NamedTuple):
     """Where to put what the store does not hold: models, rollouts, training curves."""
 
     models: Path | None
@@ -250,7 +250,7 @@ def _one_run(
     config: dict[str, Any],
     key: str,
     store: Store,
-    kept: Kept,
+    kept: Artefacts,
     turn: tuple[int, int],
     show: Callable[[int, int, str], None],
 ) -> None:
@@ -262,7 +262,7 @@ def _one_run(
     from recast.strategies import parse_strategy
 
     eval_prompts = config["train_spec"]["eval_prompts"]
-    job, opened = build_job(
+    setup, opened = build_setup(
         source.start,
         data,
         eval_prompts,
@@ -272,7 +272,7 @@ def _one_run(
         source.reference,
     )
     if source.similarity is not None:
-        job = replace(job, similarity=source.similarity.to(source.placement.device))
+        setup = replace(setup, similarity=source.similarity.to(source.placement.device))
     place, runs = turn
     if not place:
         show_start(opened, data)
@@ -283,13 +283,13 @@ def _one_run(
     rollouts = RolloutLog(kept.rollouts / name) if kept.rollouts is not None else None
     tracker = open_tracker(kept.tracker, label, store.root / "tracking") if kept.tracker else None
 
-    def record(step: int, collected: Collected) -> None:
+    def record(step: int, collected: RolloutPhase) -> None:
         if rollouts is not None:
-            rollouts.sampled(job.trie, step, collected)
+            rollouts.sampled(setup.trie, step, collected)
 
     try:
         rows = train(
-            job,
+            setup,
             parse_strategy(config["strategy"]),
             mine,
             progress,
@@ -303,6 +303,6 @@ def _one_run(
     if kept.models is not None:
         meta = {n: config[n] for n in ("strategy", "lr", "seed", "train_spec")}
         to, tokenizer = kept.models / name, opened.tokenizer
-        checkpoint.save_model(to, job.model, job.vocabulary, data.fingerprint, meta, tokenizer)
-    store.write(key, RunRecord(config, rows, world_values(job)))
+        checkpoint.save_model(to, setup.model, setup.vocabulary, data.fingerprint, meta, tokenizer)
+    store.write(key, RunRecord(config, rows, world_values(setup)))
     shutil.rmtree(progress, ignore_errors=True)

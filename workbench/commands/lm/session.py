@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recast.lm.extra import LMError
+from workbench.commands.bounds import CODES, FEW
 from workbench.errors import UserError
+from workbench.spec.limits import are_lifted
 
 if TYPE_CHECKING:
     from recast.lm.checkpoint import Checkpoint
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
 
 CODEBOOK = click.option(
     "--codebook",
-    type=click.IntRange(1),
+    type=click.IntRange(1, CODES),
     default=None,
     help="Codes per level. Default: 256 (RecIF: 8192).",
 )
+ROLLOUTS = 262_144
+"""Of a step, drawn together."""
 _CATEGORY = "recast.category"
 
 
@@ -133,7 +137,7 @@ def reads_models(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--chat", is_flag=True, help="Put the prompt into the model's chat template.")
     @click.option("--no-wrap", is_flag=True, help="Leave out tokens around items (<|sid_begin|>).")
-    @click.option("--recent", type=click.IntRange(1), default=10, help="Items of a history.")
+    @click.option("--recent", type=click.IntRange(1, FEW), default=10, help="Items of a history.")
     @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
     @functools.wraps(command)
     def wrapped(
@@ -146,15 +150,24 @@ def reads_models(command: Callable[..., None]) -> Callable[..., None]:
         **kwargs: Any,
     ) -> None:
         with one_line("transformers"):
-            from recast.lm.pretrained import Reading
+            from recast.lm.pretrained import ModelReading
             from recast.lm.vocabulary import Wording
 
             wording = Wording(prompt, chat, not no_wrap, recent)
             wording.parts()
-            reading = Reading(wording, trust_remote_code)
+            reading = ModelReading(wording, trust_remote_code)
         command(*args, reading=reading, **kwargs)
 
     return wrapped
+
+
+def check_rollouts(batch: int, group: int) -> None:
+    """Raise UserError, one line, for a step of too many rollouts, unless limits are lifted."""
+    if batch * group > ROLLOUTS and not are_lifted():
+        raise UserError(
+            f"--batch {batch} x --group {group}: {batch * group:,} rollouts per step; expected at "
+            f"most {ROLLOUTS:,}; `recast --no-limits ...` starts it all the same"
+        )
 
 
 def show_start(start: Checkpoint, data: LMData) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import polars as pl
 
+from workbench.commands.bounds import BATCH, RANK, RATE, SEED, WHOLE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
@@ -18,11 +19,11 @@ from workbench.commands.lm.session import (
     reads_models,
     show_start,
 )
-from workbench.commands.output import FORMAT, Finite, emit, progress_bar
+from workbench.commands.output import FORMAT, emit, progress_bar
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
+    from recast.lm.pretrained import ModelReading
 
 
 @click.command()
@@ -30,29 +31,31 @@ if TYPE_CHECKING:
 @CODEBOOK
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the model.")
 @click.option("--model", "name", default=None, help="Local folder or hub id. Default: small Qwen3.")
-@click.option("--lora", "rank", type=click.IntRange(1), default=None, help="LoRA of this rank.")
+@click.option(
+    "--lora", "rank", type=click.IntRange(1, RANK), default=None, help="LoRA of this rank."
+)
 @click.option("--gguf", default=None, help="GGUF file inside the --model folder.")
 @click.option(
     "--add-tokens", is_flag=True, help="Give the model a token for each code that it lacks."
 )
-@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--patience", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--lr", type=Finite(0, min_open=True), default=1e-3, show_default=True)
+@click.option("--epochs", type=click.IntRange(1, WHOLE), default=10, show_default=True)
+@click.option("--patience", type=click.IntRange(1, WHOLE), default=2, show_default=True)
+@click.option("--batch", type=BATCH, default=64, show_default=True)
+@click.option("--lr", type=RATE, default=1e-3, show_default=True)
 @click.option(
     "--stop-on", type=click.Choice(["ndcg_at_10", "nll"]), default="ndcg_at_10", show_default=True
 )
 @click.option("--history-loss", is_flag=True, help="Learn the codes of the history too.")
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=click.IntRange(1, WHOLE),
     default=None,
     help="Use so many train rows, and so many tuning rows.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option(
     "--micro-rows",
-    type=click.IntRange(0),
+    type=click.IntRange(0, WHOLE),
     default=0,
     help="Rows per forward pass (memory, not result). Default: the batch.",
 )
@@ -78,7 +81,7 @@ def sft(
     style: str,
     micro_rows: int,
     placement: Placement,
-    reading: Reading,
+    reading: ModelReading,
 ) -> None:
     """Fine-tune on next items; early-stopped on the tuning users; the model goes to OUT/model.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,26 +11,30 @@ import click
 import polars as pl
 
 from workbench.analysis.tuning import HEADLINE, edge, mark_tuned
+from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
     category,
+    check_rollouts,
     on_device,
     one_line,
     reads_models,
 )
-from workbench.commands.output import FINITE, FORMAT, Finite, emit, progress_bar
+from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
-from workbench.stats.seeds import ENOUGH
+from workbench.spec.averaged import split_averaged
+from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
-    from recast.lm.pretrained import Reading
-    from recast.lm.study import Entry
-    from workbench.real.study import Study
+    from recast.lm.pretrained import ModelReading
+    from recast.lm.study import Entry, Tuned
+    from workbench.real.study import Study, StudyPlan
+    from workbench.real.tables import StudyValues
 
 RATES = (3e-4, 1e-3, 3e-3)
 SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
@@ -39,7 +44,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @DATA
 @CODEBOOK
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="All of it goes here.")
-@click.option("--starts", "count", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--starts", "count", type=click.IntRange(1, FEW), default=5, show_default=True)
 @click.option(
     "--start",
     "starts",
@@ -47,27 +52,31 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     help="SFT checkpoint, a folder or hub name; repeatable (seed s starts from number s modulo "
     "their count). Default: trains --starts small ones.",
 )
-@click.option("--layers", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--width", type=click.IntRange(32), default=64, show_default=True)
+@click.option("--layers", type=click.IntRange(1, 128), default=2, show_default=True)
+@click.option("--width", type=click.IntRange(32, 8192), default=64, show_default=True)
 @click.option(
     "--strategy",
     "names",
     multiple=True,
-    help="Only these rows; repeatable. NAME@iterate=mean measures the mean of the weights of the "
-    "last half of the steps.",
+    help="Only these rows; repeatable. 'NAME averaged' measures the mean of the weights of "
+    "the last half of the steps.",
 )
 @click.option("--found", default=None, help="One more row: what a search found in the simulator.")
-@click.option("--lr", "rates", type=FINITE, multiple=True, default=RATES, help="Repeatable.")
-@click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--lr", "rates", type=RATE, multiple=True, default=RATES, help="Repeatable.")
+@click.option("--steps", type=click.IntRange(1, WHOLE), default=60, show_default=True)
 @click.option(
-    "--stops", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to choose."
+    "--stops",
+    type=click.IntRange(1, FEW),
+    default=3,
+    show_default=True,
+    help="Checkpoints to choose.",
 )
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--group", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--kl", type=Finite(0), default=0.0, show_default=True)
-@click.option("--micro-rows", type=click.IntRange(1), default=1024, show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--tuning-seeds", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--batch", type=BATCH, default=32, show_default=True)
+@click.option("--group", type=BATCH, default=32, show_default=True)
+@click.option("--kl", type=KL, default=0.0, show_default=True)
+@click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
+@click.option("--seeds", type=click.IntRange(1, FEW), default=10, show_default=True)
+@click.option("--tuning-seeds", type=click.IntRange(1, FEW), default=2, show_default=True)
 @click.option(
     "--tune-metric",
     type=click.Choice(
@@ -77,7 +86,10 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     show_default=True,
 )
 @click.option(
-    "--eval-prompts", type=click.IntRange(8), default=None, help="Default: every test prompt."
+    "--eval-prompts",
+    type=click.IntRange(8, WHOLE),
+    default=None,
+    help="Default: every test prompt.",
 )
 @click.option(
     "--simulated",
@@ -89,7 +101,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--read-only", is_flag=True, help="Print what is finished; run nothing.")
 @click.option("--show", type=click.Choice(SHOWS), default="scores", help="For csv and json.")
 @click.option(
-    "--lora", type=click.IntRange(1), default=None, help="Train LoRA adapters of this rank."
+    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
 )
 @click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
 @on_device
@@ -124,7 +136,7 @@ def study(
     lora: int | None,
     search: Any,
     placement: Placement,
-    reading: Reading,
+    reading: ModelReading,
 ) -> None:
     """The measured comparison: tuned on tuning users, paired seeds, the test split read once.
 
@@ -135,15 +147,14 @@ def study(
     from recast.lm.dataset import load_data
     from recast.lm.update import RLTraining
     from workbench.real.starts import train_starts
-    from workbench.real.study import Plan, Study, run_missing
+    from workbench.real.study import Study, StudyPlan, run_missing
 
-    if any(not 0 < rate < 10 for rate in rates):
-        raise UserError(f"--lr: expected rates above 0, below 10, got {min(rates):g}")
+    check_rollouts(batch, group)
     entries = _entries(names, found, search, group)
     with one_line("transformers", "safetensors"), progress_bar("parts") as progress:
         data = load_data(folder, codebook, category=category())
         made = starts or train_starts(data, out, count, layers, width, progress, placement)
-        plan = Plan(
+        plan = StudyPlan(
             folder=out,
             starts=made,
             how=RLTraining(
@@ -218,17 +229,11 @@ def _entries(
 
 
 def _entry(name: str) -> Entry:
-    """A row from `NAME` or `NAME@iterate=mean`. Raises UserError for another field after @."""
+    """A row from `NAME` or `NAME averaged`."""
     from recast.lm.study import Entry
 
-    strategy, at, field = (part.strip() for part in name.partition("@"))
-    if not at:
-        return Entry(strategy, strategy)
-    if field not in ("iterate=mean", "iterate=last"):
-        raise UserError(f"--strategy {name!r}: expected iterate=mean after @, got {field!r}")
-    if field == "iterate=last":
-        return Entry(strategy, strategy)
-    return Entry(f"{strategy} averaged", strategy, iterate="mean")
+    strategy, averaged = split_averaged(name)
+    return Entry(name, strategy, iterate="mean") if averaged else Entry(name, strategy)
 
 
 def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:
@@ -239,7 +244,6 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         differences,
         scores,
         sentences,
-        wide,
     )
 
     plan = whole.plan
@@ -269,11 +273,29 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
             raise UserError("--show simulator: give the store with --simulated")
         emit(tables[show], style, "")
         return
-    seeds = measured.seeds
+    _print_tables(tables, plan, measured, data.name, style)
+    for line in sentences(gaps, measured.seeds):
+        click.echo(line)
+    click.echo(
+        f"sft_tempered: sft sampled at T = {measured.tempered:g}, chosen on the tuning users. "
+        f"Rate and checkpoint: by {plan.metric} on {len(data.tuning)} tuning prompts, "
+        f"{plan.tuning} tuning seeds, rates {', '.join(f'{r:g}' for r in plan.rates)}, "
+        f"checkpoints {', '.join(map(str, plan.stops))}."
+    )
+    _print_notes(plan, chosen, measured.seeds)
+
+
+def _print_tables(
+    tables: dict[str, pl.DataFrame], plan: StudyPlan, measured: StudyValues, name: str, style: str
+) -> None:
+    """Scores, differences by control, costs and, where it was asked for, the simulator."""
+    from workbench.real.tables import wide
+
+    seeds, gaps = measured.seeds, tables["differences"]
     emit(
         tables["scores"].filter(slice="all").drop("slice"),
         style,
-        f"{data.name}: {len(measured.users)} test prompts, {seeds} seeds, mean [95% interval over "
+        f"{name}: {len(measured.users)} test prompts, {seeds} seeds, mean [95% interval over "
         "users and seeds together]",
     )
     apart = tables["scores"].filter(pl.col("slice") != "all").drop("lr", "step", "seeds")
@@ -286,16 +308,12 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         style,
         f"One step at the start, {plan.how.batch} prompts, G = {plan.how.group}, shared prefix",
     )
-    if simulated is not None:
+    if "simulator" in tables:
         emit(tables["simulator"], style, "Does the replay world rank the strategies alike?")
-    for line in sentences(gaps, seeds):
-        click.echo(line)
-    click.echo(
-        f"sft_tempered: sft sampled at T = {measured.tempered:g}, chosen on the tuning users. "
-        f"Rate and checkpoint: by {plan.metric} on {len(data.tuning)} tuning prompts, "
-        f"{plan.tuning} tuning seeds, rates {', '.join(f'{r:g}' for r in plan.rates)}, "
-        f"checkpoints {', '.join(map(str, plan.stops))}."
-    )
+
+
+def _print_notes(plan: StudyPlan, chosen: Mapping[str, Tuned], seeds: int) -> None:
+    """What limits a reading of the tables: a rate on the edge, few seeds, few starts."""
     there = [name for name, (lr, _) in chosen.items() if edge(plan.rates, lr)]
     if there:
         click.echo(f"note: chosen rate on the edge of the grid: {', '.join(there)}")

@@ -18,11 +18,11 @@ import torch
 from recast.stage import bind
 from recast.stages.credit import CREDITS
 from recast.strategies import STRATEGIES
-from workbench.diagnosis.counterfactual import Batch, Logged, logged, signals, slots
+from workbench.diagnosis.counterfactual import Logged, StepGroups, logged, signals, slots
 from workbench.diagnosis.diagnosis import Diagnosis
 
-Array = npt.NDArray[np.float64]
-Kind = Literal["", "formula", "stride", "foreign", "outside", "unknown"]
+Floats = npt.NDArray[np.float64]
+FaultKind = Literal["", "formula", "stride", "foreign", "outside", "unknown"]
 
 FEWEST = 5
 """Groups of different rewards below which nothing is said."""
@@ -60,7 +60,7 @@ class Audit:
     the share of groups beyond `ABSURD` of it."""
 
     found: Diagnosis
-    kind: Kind = ""
+    kind: FaultKind = ""
     formula: str = ""
     share: float = 0.0
     groups: int = 0
@@ -80,16 +80,16 @@ class Audit:
 
 
 @dataclass(frozen=True)
-class Step:
+class PaddedStep:
     """The groups of one step, padded. place: among the log's batches; order: of the rows in the
     log; valid: which slots hold one; reward, advantage; all `[B, G]`."""
 
     place: int
-    batch: Batch
+    batch: StepGroups
     order: npt.NDArray[np.int64]
     valid: npt.NDArray[np.bool_]
-    reward: Array
-    advantage: Array
+    reward: Floats
+    advantage: Floats
 
     @property
     def uneven(self) -> npt.NDArray[np.bool_]:
@@ -129,7 +129,7 @@ def _each(found: Diagnosis) -> tuple[str, float] | None:
     return "normalize_then_sum (each reward normalised in its group, then added)", solved.gives
 
 
-def _steps(tensors: Logged) -> list[Step]:
+def _steps(tensors: Logged) -> list[PaddedStep]:
     """The steps in which every rollout has an advantage."""
     steps = []
     parts = tensors.rows.group_by("step", maintain_order=True)
@@ -142,11 +142,11 @@ def _steps(tensors: Logged) -> list[Step]:
         order, advantage = np.zeros(valid.shape, np.int64), np.zeros(valid.shape)
         order[at], advantage[at] = named["order"].to_numpy(), named["advantage"].to_numpy()
         reward = np.where(valid, batch.groups.reward.numpy(), 0.0)
-        steps.append(Step(place, batch, order, valid, reward, advantage))
+        steps.append(PaddedStep(place, batch, order, valid, reward, advantage))
     return steps
 
 
-def _formula(steps: Sequence[Step], clip: float = np.inf) -> tuple[str, float] | None:
+def _formula(steps: Sequence[PaddedStep], clip: float = np.inf) -> tuple[str, float] | None:
     """The credit that reproduces the advantages of most groups, and of how many; clip: where the
     trainer may have cut them off, which the largest that is logged says."""
     best: tuple[float, float, str] | None = None
@@ -167,7 +167,7 @@ def _formula(steps: Sequence[Step], clip: float = np.inf) -> tuple[str, float] |
     return None if best is None else (best[2], best[1])
 
 
-def _scaled(steps: Sequence[Step]) -> tuple[str, float] | None:
+def _scaled(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
     """GRPO with another eps, or the centred reward times another factor."""
     scales, spreads = [], []
     for step in steps:
@@ -189,7 +189,7 @@ def _scaled(steps: Sequence[Step]) -> tuple[str, float] | None:
     return None
 
 
-def _batch_wide(steps: Sequence[Step]) -> tuple[str, float] | None:
+def _batch_wide(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
     """One line through the rewards of the whole step: a baseline and a scale of the batch."""
     near: list[npt.NDArray[np.bool_]] = []
     for step in steps:
@@ -205,7 +205,7 @@ def _batch_wide(steps: Sequence[Step]) -> tuple[str, float] | None:
     return BATCH, float(fits.mean())
 
 
-def _own_scale(step: Step) -> tuple[Array, Array]:
+def _own_scale(step: PaddedStep) -> tuple[Floats, Floats]:
     """What the centred rewards of each group of different rewards were divided by `[U]`, NaN where
     advantages are no multiple of them; and the group's deviations with ddof 0 and 1, `[U, 2]`."""
     valid = step.valid[step.uneven]
@@ -221,7 +221,7 @@ def _own_scale(step: Step) -> tuple[Array, Array]:
     return np.asarray(scale, np.float64), np.asarray(spread, np.float64)
 
 
-def _strategy(steps: Sequence[Step], tensors: Logged) -> tuple[str, float] | None:
+def _strategy(steps: Sequence[PaddedStep], tensors: Logged) -> tuple[str, float] | None:
     """The whole strategy, repair and selection included, that reproduces the advantages."""
     for name, strategy in STRATEGIES.items():
         try:
@@ -243,7 +243,7 @@ def _strategy(steps: Sequence[Step], tensors: Logged) -> tuple[str, float] | Non
     return None
 
 
-def _agreement(steps: Sequence[Step], said: Sequence[Array]) -> tuple[float, float]:
+def _agreement(steps: Sequence[PaddedStep], said: Sequence[Floats]) -> tuple[float, float]:
     """Share of the groups whose advantages are reproduced, and the mean error of all: groups of
     different rewards and, as one more vote, the others."""
     fits: list[npt.NDArray[np.bool_]] = []
@@ -263,7 +263,7 @@ def _agreement(steps: Sequence[Step], said: Sequence[Array]) -> tuple[float, flo
     return share, float(np.concatenate(errors).mean())
 
 
-def _fault(steps: Sequence[Step], group: int) -> tuple[Kind, float]:
+def _fault(steps: Sequence[PaddedStep], group: int) -> tuple[FaultKind, float]:
     """What is wrong with advantages that no formula gives, and in which share of the groups."""
     if _sliced(steps, group):
         return "stride", 1.0
@@ -278,7 +278,7 @@ def _fault(steps: Sequence[Step], group: int) -> tuple[Kind, float]:
     return "unknown", 1.0
 
 
-def _sliced(steps: Sequence[Step], group: int) -> bool:
+def _sliced(steps: Sequence[PaddedStep], group: int) -> bool:
     """Whether rows were cut into groups by their place in the batch: G in a row, whatever their
     prompts."""
     whole, rows = 0, 0
@@ -299,7 +299,7 @@ def _sliced(steps: Sequence[Step], group: int) -> bool:
     return rows >= FEWEST and whole >= FITS * rows
 
 
-def _against(step: Step) -> npt.NDArray[np.bool_]:
+def _against(step: PaddedStep) -> npt.NDArray[np.bool_]:
     """Groups of different rewards whose better half did not get the larger advantage, `[U]`."""
     keep = step.uneven
     r, a, valid = step.reward[keep], step.advantage[keep], step.valid[keep]
@@ -309,19 +309,19 @@ def _against(step: Step) -> npt.NDArray[np.bool_]:
     return np.asarray((centred * (a - mean)).sum(1) <= 0, np.bool_)
 
 
-def _both_signs(step: Step) -> npt.NDArray[np.bool_]:
+def _both_signs(step: PaddedStep) -> npt.NDArray[np.bool_]:
     """Groups of equal rewards that have advantages of both signs, `[D]`."""
     a = np.where(step.valid, step.advantage, 0.0)[~step.uneven]
     return np.asarray((a.min(1) < -1e-3) & (a.max(1) > 1e-3), np.bool_)
 
 
-def _off_centre(step: Step) -> npt.NDArray[np.bool_]:
+def _off_centre(step: PaddedStep) -> npt.NDArray[np.bool_]:
     """Groups of different rewards whose advantages do not add up to nothing, `[U]`."""
     a = np.where(step.valid, step.advantage, 0.0)[step.uneven]
     return np.asarray(np.abs(a.sum(1)) > 0.02 * np.abs(a).sum(1) + 1e-6, np.bool_)
 
 
-def _size(steps: Sequence[Step]) -> tuple[float, float]:
+def _size(steps: Sequence[PaddedStep]) -> tuple[float, float]:
     """The largest advantage over what normalising can give ((n - 1) / sqrt n, or the spread of the
     rewards where that is larger), and the share of groups beyond `ABSURD` of it."""
     ratios = []
@@ -334,7 +334,7 @@ def _size(steps: Sequence[Step]) -> tuple[float, float]:
     return float(ratio.max()), float((ratio > ABSURD).mean())
 
 
-def _spread(reward: Array, valid: npt.NDArray[np.bool_]) -> Array:
+def _spread(reward: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
     top = np.where(valid, reward, -np.inf).max(1)
     low = np.where(valid, reward, np.inf).min(1)
     return np.asarray(top - low, np.float64)

@@ -98,7 +98,7 @@ class Examined:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CheckInputs:
     """What checks look at, each made when the first of them asks."""
 
     found: Diagnosis
@@ -116,7 +116,7 @@ class Evidence:
 
 def examine(found: Diagnosis) -> Examined:
     """Run every check on a log of rollouts."""
-    evidence = Evidence(found)
+    evidence = CheckInputs(found)
     there = _there(found, evidence.curves)
     said = []
     for check in _runnable(there):

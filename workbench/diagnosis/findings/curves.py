@@ -18,7 +18,7 @@ from scipy.stats import theilslopes
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.cut import truncated, unended
 
-Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 TAIL = 0.1
 """Share of the steps, the last ones, that say how a run ends."""
@@ -28,17 +28,17 @@ TAIL = 0.1
 class Curve:
     """Values `[S]` at steps `[S]`, ascending; both finite."""
 
-    step: Array
-    value: Array
+    step: Floats
+    value: Floats
 
     def __len__(self) -> int:
         return len(self.step)
 
-    def first(self, share: float = 1 / 3) -> Array:
+    def first(self, share: float = 1 / 3) -> Floats:
         """The values of the first steps: three at least, if there are so many."""
         return self.value[: max(3, round(share * len(self)))]
 
-    def last(self, share: float = TAIL) -> Array:
+    def last(self, share: float = TAIL) -> Floats:
         """The values of the last steps: three at least, if there are so many."""
         return self.value[-max(3, round(share * len(self))) :]
 
@@ -122,7 +122,7 @@ def moved(one: Curve, tail: float = 1 / 3) -> Moved:
     return Moved(float(first.mean()), float(last.mean()), z)
 
 
-class Slope(NamedTuple):
+class Trend(NamedTuple):
     """A slope per step and its 95% interval."""
 
     value: float
@@ -130,11 +130,11 @@ class Slope(NamedTuple):
     high: float
 
 
-def slope(one: Curve) -> Slope:
+def slope(one: Curve) -> Trend:
     """Theil and Sen's slope: the median over pairs of steps, at most 500 steps evenly spaced."""
     every = -(-len(one) // 500)
     found = theilslopes(one.value[::every], one.step[::every], alpha=0.95)
-    return Slope(float(found.slope), float(found.low_slope), float(found.high_slope))
+    return Trend(float(found.slope), float(found.low_slope), float(found.high_slope))
 
 
 def arrival(one: Curve, level: float) -> tuple[float, float, float] | None:

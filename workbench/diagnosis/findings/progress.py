@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.diagnosis.findings.curves import Array, Curve, Curves, Moved, moved, slope
+from workbench.diagnosis.findings.curves import Curve, Curves, Floats, Moved, moved, slope
 from workbench.diagnosis.findings.finding import Finding, Z
 
 STILL = 0.12
@@ -35,7 +35,7 @@ def late_collapse(curves: Curves) -> Finding | None:
     means = np.convolve(score.value, np.ones(window) / window, "valid")
     best = int(np.argmax(means))
     last = score.last()
-    peak: Array = score.value[best : best + window]
+    peak: Floats = score.value[best : best + window]
     if best + window > len(score) - len(last):
         return None
     error = float(np.sqrt(peak.var(ddof=1) / len(peak) + last.var(ddof=1) / len(last)))

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from workbench.diagnosis.logs.rewards import Reading
+from workbench.diagnosis.logs.rewards import RewardRule
 
 Sure = Literal["known", "likely", "unknown"]
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Floats = NDArray[np.float64]
 
 APART = 0.5
 """Levels stand apart where the gap below them is more than this share of the outcome's range."""
@@ -60,7 +61,7 @@ class HitRule:
 
 
 def hit_rule(
-    rollouts: pl.DataFrame, reading: Reading, threshold: float | None, tolerance: float
+    rollouts: pl.DataFrame, reading: RewardRule, threshold: float | None, tolerance: float
 ) -> HitRule:
     """The rule for these rollouts; threshold: what the user said, None to find it."""
     outcome = rollouts["outcome"]
@@ -92,7 +93,7 @@ def _values(outcome: pl.Series) -> dict[float, int]:
 
 
 def _one_level(
-    value: float, reading: Reading, shown: tuple[float, ...], tolerance: float
+    value: float, reading: RewardRule, shown: tuple[float, ...], tolerance: float
 ) -> HitRule:
     name = reading.outcome_column
     if abs(value) <= tolerance:
@@ -107,9 +108,9 @@ def _one_level(
 
 
 def _two_levels(
-    levels: Array,
+    levels: Floats,
     rollouts: pl.DataFrame,
-    reading: Reading,
+    reading: RewardRule,
     shown: tuple[float, ...],
     tolerance: float,
 ) -> HitRule:
@@ -153,7 +154,7 @@ def _ranked(rollouts: pl.DataFrame, tolerance: float) -> bool:
 
 
 def _apart(
-    levels: Array, counts: Sequence[int], shown: tuple[float, ...], tolerance: float
+    levels: Floats, counts: Sequence[int], shown: tuple[float, ...], tolerance: float
 ) -> HitRule:
     """The levels above the widest gap, where they stand apart, are few, and are near
     each other or mostly one."""
@@ -187,7 +188,7 @@ def _apart(
     )
 
 
-def _around_zero(levels: Array, counts: Sequence[int], gaps: Array, place: int) -> str:
+def _around_zero(levels: Floats, counts: Sequence[int], gaps: Floats, place: int) -> str:
     """Whether two scales, one of each sign, have a band around 0 between them that is a quarter of
     the range and ten times as wide as any other gap (rewards of right and of wrong answers by their
     length)."""

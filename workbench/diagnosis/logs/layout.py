@@ -23,7 +23,7 @@ from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
 from workbench.diagnosis.logs.signs import signs
 from workbench.diagnosis.logs.values import numbers, texts
 
-Row = dict[str, Any]
+LogRow = dict[str, Any]
 
 SCHEMA: Mapping[str, Any] = {
     "order": pl.Int64,
@@ -117,7 +117,7 @@ class LogFormat:
     step_of_file: str = r"(?!)"
     file_first: bool = False
     outcomes: Sequence[str] = OUTCOMES
-    unpack: Callable[[Row], Iterator[Row]] | None = None
+    unpack: Callable[[LogRow], Iterator[LogRow]] | None = None
     versions: str = ""
 
     def fits(self, columns: Sequence[str]) -> bool:
@@ -203,7 +203,7 @@ class Reader:
             elif is_number is False:
                 self.functions.pop(name, None)
 
-    def foreign(self, first: Row) -> bool:
+    def foreign(self, first: LogRow) -> bool:
         """Whether rows like this one can be no rollouts: they have neither a prompt nor a group."""
         if self.form.unpack is not None:
             return False
@@ -392,4 +392,4 @@ def _tasks(column: pl.Series) -> pl.Series:
     return filled.replace_strict(names, return_dtype=pl.String)
 
 
-__all__ = ["FIELDS", "OUTCOMES", "REWARD", "SCHEMA", "Choice", "LogFormat", "Reader", "Row"]
+__all__ = ["FIELDS", "OUTCOMES", "REWARD", "SCHEMA", "Choice", "LogFormat", "LogRow", "Reader"]

@@ -21,12 +21,12 @@ from workbench.diagnosis.logs.layout import (
     SCHEMA,
     Choice,
     LogFormat,
+    LogRow,
     Reader,
-    Row,
 )
 from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.records import flat
-from workbench.diagnosis.logs.rewards import Reading, settle
+from workbench.diagnosis.logs.rewards import RewardRule, settle
 from workbench.diagnosis.logs.rows import blocks, first_row, kind_of
 from workbench.diagnosis.logs.walk import files_of
 from workbench.errors import LogError
@@ -53,7 +53,7 @@ class Log:
     problems: Problems
     kept: float
     total: int
-    reading: Reading
+    reading: RewardRule
 
     @property
     def words(self) -> str:
@@ -127,7 +127,7 @@ class _Reading:
     def _total(self) -> int:
         return max((reader.rollouts for reader in self.readers.values()), default=0)
 
-    def _form(self, row: Row) -> LogFormat:
+    def _form(self, row: LogRow) -> LogFormat:
         if self.form:
             return FORMATS[self.form]
         if self.choice.fields:
@@ -169,7 +169,7 @@ class _Reading:
             part=pl.lit(0, pl.Int64), task=pl.col("task").cast(pl.Categorical)
         )
         table = table.select(pl.exclude(functions), *functions)
-        said = Reading(**{**vars(reading), "notes": (*notes, *reading.notes)})
+        said = RewardRule(**{**vars(reading), "notes": (*notes, *reading.notes)})
         kept = self.limit / (1 << 64)
         return Log(table, used.form.name, self.files, self.problems, kept, total, said)
 

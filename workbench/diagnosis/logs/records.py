@@ -9,18 +9,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from workbench.diagnosis.logs.layout import Row
+from workbench.diagnosis.logs.layout import LogRow
 
 REWARDS = ("reward", "rewards", "score", "scores")
-TOKENS = ("token_ids", "tokens", "input_ids", "logprobs", "log_probs", "loss_mask", "position_ids")
 
 
-def is_table(row: Row) -> bool:
+def is_table(row: LogRow) -> bool:
     """Whether a record is a table: wandb's `{"columns", "data"}`."""
     return isinstance(row.get("columns"), list) and isinstance(row.get("data"), list)
 
 
-def flat(row: Row) -> Iterator[Row]:
+def flat(row: LogRow) -> Iterator[LogRow]:
     """The rows of a record: of a table its rows, of columns in a line one row per entry, of a row
     itself."""
     if is_table(row):
@@ -41,7 +40,7 @@ def flat(row: Row) -> Iterator[Row]:
         yield {**row, **{name: cells[place] for name, cells in lists.items()}}
 
 
-def entries(row: Row) -> int:
+def entries(row: LogRow) -> int:
     """How many rollouts a line of columns holds; 0 where it is one rollout."""
     for name, cells in row.items():
         if name.lower() not in REWARDS or not isinstance(cells, list):
@@ -55,7 +54,7 @@ def entries(row: Row) -> int:
     return 0
 
 
-def documents(whole: Any) -> Iterator[Row]:
+def documents(whole: Any) -> Iterator[LogRow]:
     """The records of a JSON document: an object, or the objects of an array."""
     if isinstance(whole, dict):
         yield whole
@@ -63,7 +62,7 @@ def documents(whole: Any) -> Iterator[Row]:
         yield from (one for one in whole if isinstance(one, dict))
 
 
-def trackio(path: Path) -> Iterator[Row]:
+def trackio(path: Path) -> Iterator[LogRow]:
     """The tables of a trackio database, opened to read only. Raises sqlite3.Error."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
         for step, metrics in database.execute("SELECT step, metrics FROM metrics ORDER BY id"):

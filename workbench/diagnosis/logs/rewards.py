@@ -34,7 +34,7 @@ SHAPE_WORDS = re.compile(
 
 
 @dataclass(frozen=True)
-class Reading:
+class RewardRule:
     """By which rule a log was read.
 
     reward, outcome: where they come from, in words; functions: the weight of each column that was
@@ -64,7 +64,7 @@ class Reading:
 
 def settle(
     table: pl.DataFrame, form: LogFormat, choice: Choice, named: str
-) -> tuple[pl.DataFrame, Reading]:
+) -> tuple[pl.DataFrame, RewardRule]:
     """The table with reward and outcome, and by which rule; rows of groups in which nothing judged
     the outcome are left out.
 
@@ -96,7 +96,7 @@ def settle(
     notes = [f"{lost:,} rollouts have no reward at all and are left out"] * bool(lost)
     both = [outcome, *standing] if outcome else []
     said = " or ".join(plain_line(name, 40) for name in both) or "the reward"
-    return table, Reading(
+    return table, RewardRule(
         words, said, functions, how, solved, outcome, tuple(standing), unjudged, tuple(notes)
     )
 
@@ -179,4 +179,4 @@ def _weighted(name: str, weight: float) -> str:
     return word if weight == 1 else f"{weight:g} {word}"
 
 
-__all__ = ["Reading", "settle"]
+__all__ = ["RewardRule", "settle"]

@@ -17,14 +17,14 @@ from typing import Any, Literal
 import polars as pl
 
 from workbench.diagnosis.logs import tensors
-from workbench.diagnosis.logs.layout import IMAGES, Reader, Row
+from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
 from workbench.diagnosis.logs.problems import Problems
 from workbench.diagnosis.logs.records import documents, entries, flat, is_table, trackio
 from workbench.diagnosis.logs.signs import compact, has_tokens
 from workbench.diagnosis.logs.values import frame_of
 
-Kind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch"]
-Numbered = tuple[int, Row]
+FileKind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch"]
+Numbered = tuple[int, LogRow]
 
 BATCH = 10_000
 BLOCK = 4_000_000
@@ -34,7 +34,7 @@ SAMPLE = 64
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "gzip-compressed", b"7z\xbc\xaf": "a 7z"}
 
 
-def kind_of(path: Path, name: str, problems: Problems) -> Kind | None:
+def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
     """What a file holds by its first bytes; None, with a problem noted, for what is no table."""
     try:
         with path.open("rb") as stream:
@@ -75,7 +75,7 @@ def _is_document(text: bytes) -> bool:
     )
 
 
-def first_row(path: Path, kind: Kind, problems: Problems) -> Row | None:
+def first_row(path: Path, kind: FileKind, problems: Problems) -> LogRow | None:
     """The first record of a file, to recognise it by; None where there is none."""
     quiet = Problems()
     if kind == "parquet":
@@ -88,7 +88,7 @@ def first_row(path: Path, kind: Kind, problems: Problems) -> Row | None:
 
 
 def blocks(
-    path: Path, name: str, kind: Kind, reader: Reader, first: Row, problems: Problems
+    path: Path, name: str, kind: FileKind, reader: Reader, first: LogRow, problems: Problems
 ) -> Iterator[pl.DataFrame]:
     """The rows of a file as tables of the columns that the reader wants, text or typed, with their
     numbers from 1 (a text file's line) as `row`."""
@@ -100,12 +100,12 @@ def blocks(
         yield from _tables(_records(path, name, kind, problems), reader, text=kind == "csv")
 
 
-def _whole_rows(first: Row) -> bool:
+def _whole_rows(first: LogRow) -> bool:
     """Whether rows must be looked at one by one: tables, and lists per token."""
     return is_table(first) or has_tokens(first)
 
 
-def _records(path: Path, name: str, kind: Kind, problems: Problems) -> Iterator[Numbered]:
+def _records(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterator[Numbered]:
     if kind == "jsonl":
         with path.open("rb") as stream:
             yield from _json_rows(
@@ -122,7 +122,7 @@ def _records(path: Path, name: str, kind: Kind, problems: Problems) -> Iterator[
         yield from enumerate(_whole(path, name, kind, problems), start=1)
 
 
-def _whole(path: Path, name: str, kind: Kind, problems: Problems) -> Iterator[Row]:
+def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterator[LogRow]:
     """The records of a file that can only be read at once."""
     try:
         if kind == "sqlite":
@@ -220,7 +220,7 @@ def _sample(block: bytes, lines: int, reader: Reader) -> None:
     meet(rows, reader)
 
 
-def meet(rows: Iterable[Row], reader: Reader, text: bool = False) -> None:
+def meet(rows: Iterable[LogRow], reader: Reader, text: bool = False) -> None:
     """Tell the reader which columns these rows have, and which of them hold numbers."""
     found: dict[str, bool | None] = {}
     for row in rows:
@@ -359,4 +359,4 @@ def _has_lists(frame: pl.DataFrame) -> bool:
     return bool(frame.height) and entries(frame.row(0, named=True)) > 1
 
 
-__all__ = ["Kind", "blocks", "first_row", "kind_of"]
+__all__ = ["FileKind", "blocks", "first_row", "kind_of"]

@@ -22,12 +22,12 @@ _TOKENS = re.compile(_TOKEN)
 _LETTERS = re.compile(r"^<([A-Za-z_]*)")
 _THOUGHT = re.compile(r"(?s)^.*</think>")
 MOST_TARGETS = 64
-Codes = tuple[str, ...]
+CodeTexts = tuple[str, ...]
 
 
-def ids(tokens: Sequence[str]) -> list[Codes]:
+def ids(tokens: Sequence[str]) -> list[CodeTexts]:
     """Codes in a row, taken apart into IDs."""
-    found: list[Codes] = []
+    found: list[CodeTexts] = []
     current: list[str] = []
     first, second = "", ""
     for token in tokens:
@@ -51,7 +51,7 @@ def ids(tokens: Sequence[str]) -> list[Codes]:
     return [one for one in found if len(one) > 1]
 
 
-def codes(written: str) -> Codes:
+def codes(written: str) -> CodeTexts:
     """The codes of the first ID of an answer; the whole text where it has none."""
     answer = _THOUGHT.sub("", written)
     there = ids(_TOKENS.findall(answer))
@@ -73,16 +73,16 @@ def targets(written: str | None) -> list[str]:
     return [written]
 
 
-def target_codes(wanted: Sequence[str]) -> list[Codes]:
+def target_codes(wanted: Sequence[str]) -> list[CodeTexts]:
     """Every ID of the ground truths, or their whole texts."""
-    found: list[Codes] = []
+    found: list[CodeTexts] = []
     for one in wanted[:MOST_TARGETS]:
         there = ids(_TOKENS.findall(one))
         found += there or [(one.strip(),)]
     return found[:MOST_TARGETS]
 
 
-def nearest(own: Codes, wanted: Sequence[Codes]) -> tuple[int, int]:
+def nearest(own: CodeTexts, wanted: Sequence[CodeTexts]) -> tuple[int, int]:
     """Leading codes of an ID that agree with the nearest target, and how many the target has."""
     best, depth = -1, 1
     for there in wanted:
@@ -112,7 +112,7 @@ def agreements(prediction: pl.Series, target: pl.Series) -> pl.DataFrame:
         return pl.DataFrame(
             {"matched": equal, "depth": one, "format": one.cast(pl.Float32).set(both, None)}
         )
-    known: dict[str, list[Codes]] = {}
+    known: dict[str, list[CodeTexts]] = {}
     answer = prediction.str.replace(r"(?s)^.*</think>", "")
     tokens = answer.str.extract_all(_TOKEN)
     matched: list[int | None] = []

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from workbench.diagnosis.logs.layout import REWARD
@@ -22,7 +23,7 @@ FITS = 0.98
 """Share of the advantages' variance that weights must explain to be believed."""
 
 EPSILON = 1e-4
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def solve(rollouts: pl.DataFrame, columns: list[str]) -> Weights | None:
     batch = frame["step"].rank("dense").to_numpy().astype(np.int64) - 1
     unit = spread[moving]
     whole = raw[:, moving] / unit
-    ways: list[tuple[Array, Array, Array, Any, str]] = [
+    ways: list[tuple[Floats, Floats, Floats, Any, str]] = [
         (features, whole, unit, None, "none"),
         (features, whole, unit, group, "group"),
         (features, whole, unit, batch, "batch"),
@@ -95,14 +96,14 @@ def solve(rollouts: pl.DataFrame, columns: list[str]) -> Weights | None:
     return Weights(of, scale, float(explained), _given(advantage, said, group))
 
 
-def _each(centred: Array, group: Any) -> Array:
+def _each(centred: Floats, group: Any) -> Floats:
     """Centred columns, each divided by its deviation in each group."""
     count = np.bincount(group).astype(float)
     columns = [column / _scale(column, group, count)[group] for column in centred.T]
     return np.asarray(np.stack(columns, 1), np.float64)
 
 
-def _given(advantage: Array, said: Array, group: Any) -> float:
+def _given(advantage: Floats, said: Floats, group: Any) -> float:
     """Share of the groups whose advantages are said to two in a thousand."""
     size = int(group.max()) + 1
     gap, top = np.zeros(size), np.zeros(size)
@@ -112,8 +113,8 @@ def _given(advantage: Array, said: Array, group: Any) -> float:
 
 
 def _fit(
-    features: Array, whole: Array, unit: Array, advantage: Array, divisor: Any
-) -> tuple[Array, float, Array]:
+    features: Floats, whole: Floats, unit: Floats, advantage: Floats, divisor: Any
+) -> tuple[Floats, float, Floats]:
     """Weights of the features, how much of the advantages they explain once the weighted sum is
     divided by its standard deviation in each group or batch, and what they say.
 
@@ -121,7 +122,7 @@ def _fit(
     The scale is that at which the largest weight of a column is 1, so that epsilon counts as it
     did.
     """
-    weights: Array = np.asarray(np.linalg.lstsq(features, advantage, rcond=None)[0], np.float64)
+    weights: Floats = np.asarray(np.linalg.lstsq(features, advantage, rcond=None)[0], np.float64)
     if divisor is None:
         said = features @ weights
         return weights, _explained(advantage, said), said
@@ -129,7 +130,7 @@ def _fit(
     for _ in range(60):
         scale = _scale(whole @ weights, divisor, count)
         found = np.linalg.lstsq(features, advantage * scale[divisor], rcond=None)[0]
-        new: Array = np.asarray(found, np.float64)
+        new: Floats = np.asarray(found, np.float64)
         size = np.abs(new / unit).max()
         if size <= 0:
             break
@@ -145,14 +146,14 @@ def _fit(
 
 
 def _refined(
-    weights: Array,
-    features: Array,
-    whole: Array,
-    unit: Array,
-    advantage: Array,
+    weights: Floats,
+    features: Floats,
+    whole: Floats,
+    unit: Floats,
+    advantage: Floats,
     divisor: Any,
-    count: Array,
-) -> Array:
+    count: Floats,
+) -> Floats:
     """The weights by Newton's way, the largest held at 1: where few groups say something about a
     weight, the fixed point is approached slowly."""
     held = int(np.argmax(np.abs(weights / unit)))
@@ -160,7 +161,7 @@ def _refined(
     if not free.any() or not weights[held]:
         return weights
 
-    def left(values: Array) -> Array:
+    def left(values: Floats) -> Floats:
         new = weights.copy()
         new[free] = values
         found = features @ new / _scale(whole @ new, divisor, count)[divisor]
@@ -173,13 +174,13 @@ def _refined(
     return refined
 
 
-def _scale(reward: Array, divisor: Any, count: Array) -> Array:
+def _scale(reward: Floats, divisor: Any, count: Floats) -> Floats:
     mean = np.bincount(divisor, reward) / count
     square = np.bincount(divisor, (reward - mean[divisor]) ** 2) / np.maximum(count - 1, 1)
     return np.asarray(np.sqrt(square) + EPSILON, dtype=np.float64)
 
 
-def _explained(advantage: Array, said: Array) -> float:
+def _explained(advantage: Floats, said: Floats) -> float:
     """1 less the share of the advantages' squares that is left, at the best factor (ddof differs
     between trainers)."""
     total = float(said @ said)

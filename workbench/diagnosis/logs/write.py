@@ -23,7 +23,7 @@ from sim.worlds.world import World
 from workbench.store import files
 
 if TYPE_CHECKING:
-    from recast.lm.signal import Collected as LMCollected
+    from recast.lm.signal import RolloutPhase as LMCollected
     from recast.lm.trie import Trie
 
 LETTERS = "abcdefghijklmnop"

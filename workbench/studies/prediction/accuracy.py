@@ -16,7 +16,8 @@ import polars as pl
 from scipy import optimize, stats
 
 from workbench.stats.crossed import gaps
-from workbench.stats.seeds import LEVEL, SEED, Floats
+from workbench.stats.p_values import LEVEL
+from workbench.stats.samples import SEED, Floats
 from workbench.studies.prediction.protocol import METRICS
 
 RESAMPLES = 2000
@@ -127,6 +128,44 @@ def decision_accuracy(
     if count < LEAST_PAIRS:
         return empty
     agrees = real["agrees"].to_numpy()
+    low, high = _interval(real, agrees)
+    return {**empty, "accuracy": float(agrees.mean()), "low": low, "high": high}
+
+
+def reliability(
+    pairs: pl.DataFrame, cheap: str, dear: str, metric: str | None = None
+) -> pl.DataFrame:
+    """Do stated probabilities hold? One row per tenth of them: stated (their mean, of the order
+    that is held likelier), right (the share of orders that hold on the dear rung), low, high (95%,
+    as in `decision_accuracy`), pairs. Empty below `LEAST_PAIRS` real pairs."""
+    real = judged(pairs, cheap, dear)
+    if metric is not None:
+        real = real.filter(metric=metric)
+    if real.height < LEAST_PAIRS:
+        return pl.DataFrame()
+    stated = stated_probabilities(real)
+    likelier = np.maximum(stated, 1 - stated)
+    right = np.where(stated == 0.5, 0.5, (stated > 0.5) == real["better"].to_numpy())
+    tenth = np.minimum((likelier * 10 + 1e-9).astype(int), 9)
+    found = []
+    for place in np.unique(tenth):
+        here = tenth == place
+        low, high = _interval(real.filter(pl.Series(here)), right[here])
+        found.append(
+            {
+                "stated": float(likelier[here].mean()),
+                "right": float(right[here].mean()),
+                "low": low,
+                "high": high,
+                "pairs": int(here.sum()),
+            }
+        )
+    return pl.DataFrame(found)
+
+
+def _interval(real: pl.DataFrame, agrees: Floats) -> tuple[float, float]:
+    """95% interval of the mean of `agrees`, strategies and data sets resampled together."""
+    count = real.height
     rng = np.random.default_rng(SEED)
     names, place = np.unique(
         np.concatenate([real["first"].to_numpy(), real["second"].to_numpy()]), return_inverse=True
@@ -139,7 +178,7 @@ def decision_accuracy(
     total = weight.sum(1)
     drawn = (weight @ agrees)[total > 0] / total[total > 0]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return {**empty, "accuracy": float(agrees.mean()), "low": float(low), "high": float(high)}
+    return float(low), float(high)
 
 
 def accuracy_table(pairs: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
@@ -195,22 +234,3 @@ def stated_probabilities(real: pl.DataFrame) -> Floats:
         b = slope(real.filter(pl.col("data") != folder))
         found[mine] = 1 / (1 + np.exp(-np.clip(b * real["x"].to_numpy()[mine], -50, 50)))
     return found
-
-
-def reliability(real: pl.DataFrame, bins: int = 5) -> pl.DataFrame:
-    """stated (mean), happened (share), pairs, by bins of the stated probability of the side that is
-    held to be better, .5 to 1."""
-    stated, better = stated_probabilities(real), real["better"].to_numpy()
-    sure = np.maximum(stated, 1 - stated)
-    right = np.where(stated == 0.5, 0.5, (stated > 0.5) == better)
-    place = np.minimum((2 * (sure - 0.5) * bins).astype(int), bins - 1)
-    found = [
-        {
-            "stated": float(sure[place == b].mean()),
-            "happened": float(right[place == b].mean()),
-            "pairs": int((place == b).sum()),
-        }
-        for b in range(bins)
-        if (place == b).any()
-    ]
-    return pl.DataFrame(found)

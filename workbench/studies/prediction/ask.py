@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 
 from workbench.stats.crossed import gaps
-from workbench.stats.seeds import Floats
+from workbench.stats.samples import Floats
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.protocol import METRICS
 
 
 @dataclass(frozen=True)
-class Answer:
+class PredictedRanking:
     """rung; metric; table: strategy and value, best first, with probability (that it beats the next
     one on a language model, None where nothing is stated); pairs: first, second, difference,
     p_holm (in the rung's own world), probability (that first is better on a language model);
@@ -32,7 +32,7 @@ class Answer:
 
 def answer(
     rung: str, metric: str, rows: Sequence[str], values: Floats, users: Sequence[str]
-) -> Answer:
+) -> PredictedRanking:
     """What a rung's runs say on a metric; values `[rows, metrics, seeds, prompts]`.
 
     Probabilities are stated by the packaged study's slope alone; where the rung's record on the
@@ -65,4 +65,4 @@ def answer(
         {"strategy": names, "value": means[order], "beats_next": [*chances, None]},
         schema_overrides={"beats_next": pl.Float64},
     )
-    return Answer(rung, metric, table, pairs, trusted, record)
+    return PredictedRanking(rung, metric, table, pairs, trusted, record)

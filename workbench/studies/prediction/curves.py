@@ -13,9 +13,9 @@ import polars as pl
 
 from workbench.stats.growth import (
     FEWEST_POINTS,
-    Curve,
+    BudgetCurve,
     Forecasters,
-    Record,
+    ForecastRecord,
     choose,
     halves,
     judge,
@@ -71,18 +71,18 @@ def read(folder: Path, rung: str, data: str) -> pl.DataFrame:
     return pl.DataFrame(found)
 
 
-def curves_of(frame: pl.DataFrame) -> list[Curve]:
+def curves_of(frame: pl.DataFrame) -> list[BudgetCurve]:
     """One curve per run; runs of one data set, strategy and rung are one group."""
     keys = ["rung", "data", "strategy", "lr", "seed"]
     found = []
     for key, rows in frame.sort(*keys, "step").group_by(keys, maintain_order=True):
         group = " ".join(map(str, key[:3]))
         steps, values = rows["step"].to_numpy(), rows["value"].to_numpy()
-        found.append(Curve(steps.astype(np.float64), values.astype(np.float64), group))
+        found.append(BudgetCurve(steps.astype(np.float64), values.astype(np.float64), group))
     return found
 
 
-def trial(frame: pl.DataFrame, share: float = SHARE) -> tuple[Forecasters, Record]:
+def trial(frame: pl.DataFrame, share: float = SHARE) -> tuple[Forecasters, ForecastRecord]:
     """Forecasters that one half of the runs chose, judged on the other."""
     chosen, judged = halves(curves_of(frame))
     made = choose(chosen, share)
@@ -129,7 +129,7 @@ def of_runs(rows: pl.DataFrame, metric: str, axis: str) -> pl.DataFrame:
         budgets = mean[axis].cast(pl.Float64).to_numpy()
         if len(budgets) < 2 or budgets[-1] <= 0 or mean[metric].null_count():
             continue
-        run, end = Curve(budgets, mean[metric].to_numpy()), float(budgets[-1])
+        run, end = BudgetCurve(budgets, mean[metric].to_numpy()), float(budgets[-1])
         seen = run.first(max(SHARE, float(budgets[min(FEWEST_POINTS, len(budgets)) - 1] / end)))
         if len(seen.budgets) < FEWEST_POINTS or 2 * seen.budgets[-1] > end:
             continue

@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from workbench.studies.prediction.protocol import METRICS, Case, Floats, Plan, Table, start_of
+from workbench.studies.prediction.protocol import (
+    METRICS,
+    Case,
+    Floats,
+    PredictionPlan,
+    Table,
+    start_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from recast.lm.update import Job
+    from recast.lm.update import RLSetup
 
 SHAPES = {"lm_0.15M": (2, 64), "lm_1M": (4, 128), "lm_4M": (6, 256)}
 """Layers and width by rung."""
@@ -39,15 +46,15 @@ class LanguageRung:
 
     name: str
     case: Case
-    plan: Plan
+    plan: PredictionPlan
     folder: Path
     rates: tuple[float, ...]
     given: Given | None = None
 
     def __post_init__(self) -> None:
-        self._jobs: dict[int, Job] = {}
+        self._setups: dict[int, RLSetup] = {}
         self._kept: dict[int, dict[str, Tensor]] = {}
-        self._now: Job | None = None
+        self._now: RLSetup | None = None
 
     def start(self, seed: int) -> dict[str, float]:
         """The start of the seed, warm-started to the case's share where it is not there yet; a
@@ -117,10 +124,10 @@ class LanguageRung:
         from recast.lm.sft import target_logp
         from recast.lm.warm_start import SOLVER_PROMPTS
 
-        job = self._now
-        assert job is not None
-        prompts, target = job.prompts[:SOLVER_PROMPTS], job.target[:SOLVER_PROMPTS]
-        logp = target_logp(job.model, job.vocabulary, job.trie, prompts, target)
+        setup = self._now
+        assert setup is not None
+        prompts, target = setup.prompts[:SOLVER_PROMPTS], setup.target[:SOLVER_PROMPTS]
+        logp = target_logp(setup.model, setup.vocabulary, setup.trie, prompts, target)
         return np.asarray(logp.exp().double().cpu().numpy())
 
     def tuned(self) -> float:
@@ -130,13 +137,15 @@ class LanguageRung:
         from recast.lm.study import measure
         from recast.metrics import pass_curve
 
-        job = self._now
-        assert job is not None
-        held = job.evaluation["validation"]
+        setup = self._now
+        assert setup is not None
+        held = setup.evaluation["validation"]
         if self.plan.metric != "area":
-            return float(measure(job, held, self.plan.group)[self.plan.metric].mean())
-        best = tuned_temperatures(job.model, job.vocabulary, job.trie, held)
-        logp = target_logps(job.model, job.vocabulary, job.trie, held.prompts, held.codes, best)
+            return float(measure(setup, held, self.plan.group)[self.plan.metric].mean())
+        best = tuned_temperatures(setup.model, setup.vocabulary, setup.trie, held)
+        logp = target_logps(
+            setup.model, setup.vocabulary, setup.trie, held.prompts, held.codes, best
+        )
         return float(pass_curve(logp.exp())["area"].mean())
 
     def measured(self) -> Table:
@@ -147,26 +156,26 @@ class LanguageRung:
         table = measure(self._now, self._now.evaluation["test"], self.plan.group)
         return {name: table[name].double().numpy() for name in METRICS}
 
-    def _fresh(self, place: int) -> Job:
+    def _fresh(self, place: int) -> RLSetup:
         from recast.lm.device import place as where
-        from recast.lm.pretrained import Reading
-        from workbench.real.runs import build_job
+        from recast.lm.pretrained import ModelReading
+        from workbench.real.runs import build_setup
 
-        if place not in self._jobs:
+        if place not in self._setups:
             given = self.given or Given(str(self.folder / f"start-{place}"))
-            job, _ = build_job(
+            setup, _ = build_setup(
                 given.start,
                 self.case.data,
                 None,
                 where(given.device),
-                Reading(lora=bool(given.lora)),
+                ModelReading(lora=bool(given.lora)),
                 given.lora,
                 reference=False,
             )
-            self._jobs[place] = job
-            self._kept[place] = {k: v.detach().clone() for k, v in job.model.named_parameters()}
-        job = self._jobs[place]
-        for name, value in job.model.named_parameters():
+            self._setups[place] = setup
+            self._kept[place] = {k: v.detach().clone() for k, v in setup.model.named_parameters()}
+        setup = self._setups[place]
+        for name, value in setup.model.named_parameters():
             value.data.copy_(self._kept[place][name])
             value.grad = None
-        return job
+        return setup

@@ -51,7 +51,7 @@ USUAL = 0.95
 
 
 @dataclass(frozen=True)
-class Plan:
+class PredictionPlan:
     """steps: RL steps; stops: checkpoints to choose among; batch: prompts per step; group: rollouts
     per prompt; metric: on the tuning users, by which rate and checkpoint are chosen; test, tuning:
     most prompts of those splits; seeds, tuning_seeds: paired runs, and those that choose."""
@@ -101,7 +101,9 @@ class Case:
         return tuple(row.user for row in self.data.test)
 
 
-def case_of(data: LMData, plan: Plan, all_zero: float, hit_rate: float | None = None) -> Case:
+def case_of(
+    data: LMData, plan: PredictionPlan, all_zero: float, hit_rate: float | None = None
+) -> Case:
     """The data with fixed random samples of its test and tuning rows."""
 
     def few(rows: Sequence[Any], most: int) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from workbench.studies.prediction.accuracy import GOAL, accuracy_table, judged, slope
+from workbench.studies.prediction.accuracy import GOAL, accuracy_table, judged, reliability, slope
 from workbench.studies.prediction.study import ORDER
 
 EXAMPLE = Path(__file__).parents[2] / "example"
@@ -51,6 +51,19 @@ def accuracies() -> pl.DataFrame:
     return table.join(mean.rename({"rung": "cheap"}), on="cheap", how="left").join(
         dear, on="dear", how="left"
     )
+
+
+@cache
+def reliabilities(metric: str) -> pl.DataFrame:
+    """`accuracy.reliability` of each rung against the dearest, with `rung`; metric: or "all"."""
+    rungs = [rung for rung in ORDER if rung in set(pairs()["rung"]) and rung != dearest()]
+    one = None if metric == "all" else metric
+    tables = [
+        table.with_columns(rung=pl.lit(rung))
+        for rung in rungs
+        if (table := reliability(pairs(), rung, dearest(), one)).height
+    ]
+    return pl.concat(tables) if tables else pl.DataFrame()
 
 
 @cache

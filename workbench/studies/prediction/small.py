@@ -28,7 +28,14 @@ from sim.worlds.replay import replay_world
 from sim.worlds.world import Prompts, World
 from workbench.execution.imitation import imitate
 from workbench.execution.tasks import build_world
-from workbench.studies.prediction.protocol import METRICS, Case, Floats, Plan, Table, start_of
+from workbench.studies.prediction.protocol import (
+    METRICS,
+    Case,
+    Floats,
+    PredictionPlan,
+    Table,
+    start_of,
+)
 
 CHUNK = 256
 MATCHED = "replay_mlp_matched"
@@ -60,7 +67,7 @@ class SmallRung:
     name: str
     world: World
     all_zero: float
-    plan: Plan
+    plan: PredictionPlan
     rates: tuple[float, ...]
     temperature: float = 1.0
     sharpness: float = 1.0
@@ -153,7 +160,9 @@ class SmallRung:
         return {name: value.detach().float() for name, value in self._now.items()}
 
 
-def look_alike(all_zero: float, several: float, plan: Plan, rates: tuple[float, ...]) -> SmallRung:
+def look_alike(
+    all_zero: float, several: float, plan: PredictionPlan, rates: tuple[float, ...]
+) -> SmallRung:
     """A made-up world whose start has these shares of all-zero groups and of groups with two hits
     or more. Raises UserError where there is none."""
     found, spec, _ = imitate(all_zero, several, plan.group, plan.strategies, 1)
@@ -170,14 +179,16 @@ def several_hits(hits: Floats, group: int) -> float:
     return float((shares["multi_hit"] + shares["saturated"]).mean())
 
 
-def sharpness_of(case: Case, plan: Plan) -> float:
+def sharpness_of(case: Case, plan: PredictionPlan) -> float:
     """The sharpness at which the matched rung's first start has the case's hit rate, by bisection.
 
     Of two starts with one share of all-zero groups, the sharper has more hits in fewer groups.
     Raises ValueError where the case has none, or SFT cannot get to the share.
     """
     if case.hit_rate is None:
-        raise ValueError("start: its hit rate is unknown; give it beside the all-zero share")
+        raise ValueError(
+            "the start's hit rate is unknown; give --hit-rate, or run a language model's rung first"
+        )
     world = world_of(case)
     low, high = 1 / HOTTEST, 1 / COLDEST
     middle = 1.0

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from workbench.store.files import replace as write_whole
 from workbench.studies.prediction import work
 from workbench.studies.prediction.accuracy import pairs_of
 from workbench.studies.prediction.language import PRETRAINED, SHAPES, Given, LanguageRung
-from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, Plan, Rung
+from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, PredictionPlan, Rung
 from workbench.studies.prediction.small import (
     MATCHED,
     SmallRung,
@@ -48,12 +48,12 @@ RATES: Mapping[str, tuple[float, ...]] = {
 
 
 @dataclass(frozen=True)
-class Study:
+class PredictionStudy:
     """Where everything lies, and on which cases. given: the start of the pre-trained rung."""
 
     folder: Path
     cases: tuple[Case, ...]
-    plan: Plan
+    plan: PredictionPlan
     given: Given | None = None
 
     def place(self, rung: str, case: Case) -> Path:
@@ -78,9 +78,12 @@ class Study:
         return SmallRung(name, world, case.all_zero, self.plan, RATES[name], sharpness=sharp)
 
     def _sharpness(self, case: Case) -> float:
-        """Solved once, and kept."""
+        """Solved once, and kept; without a hit rate of the case, for that of the dearest start."""
         path = self.place(MATCHED, case) / "sharpness.json"
         if not path.exists():
+            source, hits = self.hits(case)
+            if case.hit_rate is None and source in SHAPES:
+                case = replace(case, hit_rate=float(hits.mean()))
             write_whole(json.dumps(sharpness_of(case, self.plan)).encode(), path)
         return float(json.loads(path.read_text(encoding="utf-8")))
 

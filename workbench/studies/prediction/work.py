@@ -25,7 +25,7 @@ from workbench.studies.prediction.protocol import (
     START,
     TUNING_SEED,
     Floats,
-    Plan,
+    PredictionPlan,
     Rung,
     Table,
 )
@@ -41,13 +41,13 @@ class Chosen:
     stop: int
 
 
-def tuning_tasks(rung: Rung, plan: Plan) -> list[tuple[str, float, int]]:
+def tuning_tasks(rung: Rung, plan: PredictionPlan) -> list[tuple[str, float, int]]:
     """Strategy, rate and seed of every tuning run."""
     seeds = range(TUNING_SEED, TUNING_SEED + plan.tuning_seeds)
     return [(s, lr, seed) for seed in seeds for s in plan.strategies for lr in rung.rates]
 
 
-def tune(rung: Rung, plan: Plan, folder: Path, progress: Progress) -> dict[str, Chosen]:
+def tune(rung: Rung, plan: PredictionPlan, folder: Path, progress: Progress) -> dict[str, Chosen]:
     """Do the tuning runs that are missing, and choose."""
     found: dict[str, dict[Chosen, list[float]]] = {s: {} for s in plan.strategies}
     tasks = tuning_tasks(rung, plan)
@@ -72,7 +72,7 @@ def _best(values: dict[Chosen, list[float]]) -> Chosen:
 
 
 def report(
-    rung: Rung, plan: Plan, folder: Path, chosen: dict[str, Chosen], seeds: Sequence[int]
+    rung: Rung, plan: PredictionPlan, folder: Path, chosen: dict[str, Chosen], seeds: Sequence[int]
 ) -> Iterator[str]:
     """Do the paired runs that are missing, seed by seed, and name each that was done."""
     for seed in seeds:
@@ -114,7 +114,7 @@ def _plain(strategy: str) -> str:
     return strategy if strategy.isidentifier() else run_key({"strategy": strategy})[:16]
 
 
-def collected(folder: Path, plan: Plan) -> tuple[Floats, list[int]] | None:
+def collected(folder: Path, plan: PredictionPlan) -> tuple[Floats, list[int]] | None:
     """Values `[strategies + 1, metrics, seeds, prompts]` of the seeds that every row has, the start
     first, and those seeds; None before the first."""
     rows = (START, *plan.strategies)

@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from workbench.diagnosis.logs.layout import LogFormat, Row
+from workbench.diagnosis.logs.layout import LogFormat, LogRow
 
 
-def unpack(record: Row) -> Iterator[Row]:
+def unpack(record: LogRow) -> Iterator[LogRow]:
     """One row of a sample; its prompt are the tokens that are not trained on."""
     row = {name: _one(value) for name, value in record.items()}
     ids, mask = row.get("token_ids"), row.get("token_loss_mask")

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from workbench.diagnosis.logs.layout import LogFormat, Row
+from workbench.diagnosis.logs.layout import LogFormat, LogRow
 
 
-def unpack(record: Row) -> Iterator[Row]:
+def unpack(record: LogRow) -> Iterator[LogRow]:
     """The row, with the number of its tokens and the sum of their log-probabilities."""
     row = dict(record)
     said, logprobs = row.get("response_tokens"), row.pop("logprobs", None)

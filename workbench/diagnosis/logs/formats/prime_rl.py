@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from workbench.diagnosis.logs.layout import LogFormat, Row
+from workbench.diagnosis.logs.layout import LogFormat, LogRow
 from workbench.diagnosis.logs.signs import CUT
 
 
-def unpack(record: Row) -> Iterator[Row]:
+def unpack(record: LogRow) -> Iterator[LogRow]:
     """One row per trace of an episode; a trace alone is one row."""
     traces = record.get("traces")
     there = [one for one in (traces if isinstance(traces, list) else [record])
@@ -29,7 +29,7 @@ def unpack(record: Row) -> Iterator[Row]:
         yield _row(record, trace, several=len(names) > 1)
 
 
-def _row(record: Row, trace: Row, several: bool) -> Row:
+def _row(record: LogRow, trace: LogRow, several: bool) -> LogRow:
     """A trace as a row. several: agents of other names are trained beside it."""
     nodes = [one for one in trace.get("nodes") or [] if isinstance(one, dict)]
     calls = [one for one in trace.get("calls") or [] if isinstance(one, dict)]
@@ -37,7 +37,7 @@ def _row(record: Row, trace: Row, several: bool) -> Row:
     run = record.get("run") or {}
     group = _inside(record, "group", "id") or _task(record) or _task(trace)
     agent = _inside(trace, "agent", "name")
-    row: Row = {
+    row: LogRow = {
         "step": _first(_inside(run, "work", "step"), _inside(run, "step")),
         "split": _inside(run, "work", "type"),
         "group": f"{group}:{agent}" if several and group is not None else group,
@@ -65,7 +65,7 @@ def _first(*values: Any) -> Any:
     return next((one for one in values if one is not None), None)
 
 
-def _reason(trace: Row, calls: Sequence[Row]) -> Any:
+def _reason(trace: LogRow, calls: Sequence[LogRow]) -> Any:
     """Why it ended: the trace's own condition where it is a limit, else the last call's reason."""
     condition = trace.get("stop_condition")
     if condition in CUT or trace.get("is_truncated") is True:
@@ -73,7 +73,7 @@ def _reason(trace: Row, calls: Sequence[Row]) -> Any:
     return calls[-1].get("finish_reason") if calls else None
 
 
-def _tokenwise(nodes: Sequence[Row], name: str) -> list[float]:
+def _tokenwise(nodes: Sequence[LogRow], name: str) -> list[float]:
     """A stream of sampled tokens over all turns; empty where a turn has none."""
     streams = [one.get(name) for one in nodes]
     if not all(isinstance(one, list) for one in streams):
@@ -97,13 +97,13 @@ def _total(rewards: Mapping[str, Any]) -> float | None:
     return sum(parts) if parts else None
 
 
-def _tokens(calls: Sequence[Row]) -> float | None:
+def _tokens(calls: Sequence[LogRow]) -> float | None:
     counts = [_inside(call, "usage", "completion_tokens") for call in calls]
     known = [count for count in counts if isinstance(count, (int, float))]
     return sum(known) if known else None
 
 
-def _task(record: Row) -> Any:
+def _task(record: LogRow) -> Any:
     found = _inside(record, "task", "key") or _inside(record, "task", "hash")
     return found if found is not None else _inside(record, "task", "data", "idx")
 

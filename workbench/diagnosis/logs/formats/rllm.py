@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from workbench.diagnosis.logs.layout import LogFormat, Row
+from workbench.diagnosis.logs.layout import LogFormat, LogRow
 
 
-def unpack(record: Row) -> Iterator[Row]:
+def unpack(record: LogRow) -> Iterator[LogRow]:
     """One row per trajectory."""
     for trajectory in record.get("trajectories") or []:
         if not isinstance(trajectory, dict):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from workbench.diagnosis.logs.layout import LogFormat, Row
+from workbench.diagnosis.logs.layout import LogFormat, LogRow
 
 
-def unpack(record: Row) -> Iterator[Row]:
+def unpack(record: LogRow) -> Iterator[LogRow]:
     """The row, with the score of a rollout and the target that its environment knows."""
     row = dict(record)
     score = row.get("score")

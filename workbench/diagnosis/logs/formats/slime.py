@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from workbench.diagnosis.logs.layout import LogFormat, Row
+from workbench.diagnosis.logs.layout import LogFormat, LogRow
 
 
-def unpack(record: Row) -> Iterator[Row]:
+def unpack(record: LogRow) -> Iterator[LogRow]:
     """One row per sample of a rollout; lines of samples are rows already."""
     samples = record.get("samples")
     for sample in samples if isinstance(samples, list) else [record]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from workbench.diagnosis.logs.layout import OUTCOMES, LogFormat, Row
+from workbench.diagnosis.logs.layout import OUTCOMES, LogFormat, LogRow
 
 
-def unpack(record: Row) -> Iterator[Row]:
+def unpack(record: LogRow) -> Iterator[LogRow]:
     """The row, with the metrics of the trajectory and of its last step beside it."""
     steps = [one for one in record.get("steps") or [] if isinstance(one, dict)]
     row = {name: value for name, value in record.items() if name != "steps"}

@@ -1,37 +1,38 @@
-"""Statistics over seeds: means, intervals, paired differences, corrected p-values.
+"""Estimates over seeds with their intervals: means, paired differences, relative gains.
 
-The last axis is always the sample, one entry per seed (or per seed and stratum), [..., n].
 Intervals are 95% bootstraps that resample within each stratum, with the same draw for every
 strategy, so that pairs by seed stay together. A mean gets a bootstrap-t interval: resamples are
 studentised and jittered by half a standard error, so that few or equal values stay defined. Other
 statistics get percentiles, widened for small samples so that a normal mean would get its t interval
 (Hesterberg 2015, section 5.3). `python -m benchmarks.intervals` prints how often both cover.
-P-values are sign-flip permutations of paired differences. Every draw comes from a fixed seed: the
-same numbers give the same answer, whatever else has been drawn before.
-P-values of one table are corrected together by max-T over shared flips.
-Sources: Agarwal et al. 2021 (IQM, stratified intervals, performance profiles, probability of
-improvement); Hesterberg 2015, "What teachers should know about the bootstrap"; Holm 1979;
-Westfall and Young 1993 (max-T).
+Every draw comes from a fixed seed: the same numbers give the same answer, whatever else has been
+drawn before.
+Sources: Agarwal et al. 2021 (IQM, stratified intervals, performance profiles); Hesterberg 2015,
+"What teachers should know about the bootstrap".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import polars as pl
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
-Statistic: TypeAlias = Callable[[Floats], Floats]
-"""Maps samples `[..., n]` to `[...]`."""
+from workbench.stats.p_values import LEVEL, sign_flip_p
+from workbench.stats.samples import (
+    SEED,
+    STATISTICS,
+    Floats,
+    Ints,
+    Name,
+    Statistic,
+    finite,
+    mean,
+    one_per_seed,
+)
 
 CONFIDENCE = 0.95
 ONE_SIDED = 0.90
@@ -43,15 +44,9 @@ JITTER = 0.5
 value has a spread too."""
 
 FEWEST = 5
-LEVEL = 0.05
-"""A corrected p-value below it tells two strategies apart."""
-
 ENOUGH = 10
-SEED = 20_260_422
 _BEYOND = 4
 _MOST_RESAMPLES = 50_000
-_EXACT_UP_TO = 13
-_FLIPS = 9_999
 
 
 @dataclass(frozen=True)
@@ -74,23 +69,6 @@ class Difference(Estimate):
     """A paired difference, first minus second. p: two-sided sign-flip p-value, uncorrected."""
 
     p: float
-
-
-def mean(values: Floats) -> Floats:
-    """Mean over the last axis."""
-    found: Floats = np.mean(values, axis=-1)
-    return found
-
-
-def iqm(values: Floats) -> Floats:
-    """Interquartile mean over the last axis: `floor(n / 4)` values are cut from each end."""
-    cut = values.shape[-1] // 4
-    found: Floats = np.sort(values, axis=-1)[..., cut : values.shape[-1] - cut].mean(axis=-1)
-    return found
-
-
-Name: TypeAlias = Literal["mean", "iqm"]
-STATISTICS: Mapping[str, Statistic] = MappingProxyType({"mean": mean, "iqm": iqm})
 
 
 def small_sample_label(n: int) -> str:
@@ -179,7 +157,7 @@ def estimate(
     confidence: float = CONFIDENCE,
 ) -> Estimate:
     """Mean or interquartile mean of `[n]` values with its interval. Raises ValueError if empty."""
-    sample = _sample(values)
+    sample = one_per_seed(values)
     low, high = interval(sample, STATISTICS[statistic], strata, confidence)
     return Estimate(
         float(STATISTICS[statistic](sample)), low, high, len(sample), _label(len(sample), strata)
@@ -198,7 +176,7 @@ def paired_difference(
     The IQM is that of the differences, not the difference of two IQMs, so that estimate, interval
     and p-value speak of one quantity. Raises ValueError for empty, unequal or non-finite samples.
     """
-    a, b = _sample(first), _sample(second)
+    a, b = one_per_seed(first), one_per_seed(second)
     if a.shape != b.shape:
         raise ValueError(f"pairs: {len(a)} values against {len(b)}; both need the same seeds")
     found = estimate(a - b, statistic, strata, confidence)
@@ -212,24 +190,11 @@ def detectable(differences: ArrayLike, level: float = LEVEL, power: float = 0.8)
 
     Differences `[n]`. It says what a comparison could have found, whatever it found.
     """
-    d = _sample(differences)
+    d = one_per_seed(differences)
     if len(d) < 2:
         return None
     needed = special.stdtrit(len(d) - 1, 1 - level / 2) + special.stdtrit(len(d) - 1, power)
     return float(needed * d.std(ddof=1) / math.sqrt(len(d)))
-
-
-def least_p(pairs: int) -> float:
-    """The smallest p that `paired_difference` can give with few pairs: all signs agree."""
-    return min(1.0, 2.0 ** (1 - pairs))
-
-
-def least_said(pairs: int, rows: int) -> str:
-    """One line: how the p-values of a table are corrected, and the least that it can show."""
-    return (
-        f"p_corrected: sign flips, corrected (max-T) over the table; {rows} rows, {pairs} pairs: "
-        f"none can be below {least_p(pairs):.2g}."
-    )
 
 
 def relative_gain(
@@ -239,7 +204,7 @@ def relative_gain(
     confidence: float = CONFIDENCE,
 ) -> Difference:
     """mean(first) / mean(second) - 1, pairs by seed; p is that of the paired difference."""
-    a, b = _sample(first), _sample(second)
+    a, b = one_per_seed(first), one_per_seed(second)
     difference = paired_difference(a, b, "mean", strata, confidence)
 
     def gain(pair: Floats) -> Floats:
@@ -253,36 +218,11 @@ def relative_gain(
     return Difference(value, low, high, difference.n, difference.label, difference.p)
 
 
-def probability_of_improvement(
-    first: ArrayLike, second: ArrayLike, strata: Sequence[object] | None = None
-) -> Estimate:
-    """P(a run of first beats a run of second), ties count half; averaged over strata.
-
-    Seeds are resampled in pairs, as everywhere here. Raises ValueError as `paired_difference`.
-    """
-    a, b = _sample(first), _sample(second)
-    if a.shape != b.shape:
-        raise ValueError(f"pairs: {len(a)} values against {len(b)}; both need the same seeds")
-    groups = _members(strata, len(a)) if strata is not None else [np.arange(len(a))]
-
-    def chance(pair: Floats) -> Floats:
-        per_stratum = []
-        for members in groups:
-            gap = pair[0][..., members, None] - pair[1][..., None, members]
-            per_stratum.append(((gap > 0) + 0.5 * (gap == 0)).mean(axis=(-2, -1)))
-        found: Floats = np.mean(per_stratum, axis=0)
-        return found
-
-    pair = np.stack([a, b])
-    low, high = interval(pair, chance, strata)
-    return Estimate(float(chance(pair)), low, high, len(a), _label(len(a), strata))
-
-
 def performance_profile(
     values: ArrayLike, thresholds: Sequence[float], strata: Sequence[object] | None = None
 ) -> list[Estimate]:
     """Share of runs above each threshold, with pointwise intervals. Raises ValueError if empty."""
-    sample = _sample(values)
+    sample = one_per_seed(values)
     label = _label(len(sample), strata)
     found = []
     for threshold in thresholds:
@@ -293,131 +233,6 @@ def performance_profile(
         low, high = interval(sample, above, strata)
         found.append(Estimate(float(above(sample)), low, high, len(sample), label))
     return found
-
-
-def sign_flip_p(differences: ArrayLike, statistic: Name = "mean") -> float:
-    """Two-sided p-value of paired differences `[n]` under sign flips.
-
-    Null hypothesis: each difference is as likely as its negative. Exact, over all 2^n flips, up to
-    n = 13; above, 9,999 random flips and the observed one. So p is never below 2 / 2^n: with five
-    seeds nothing is below .0625.
-    """
-    d = _sample(differences)
-    rule = STATISTICS[statistic]
-    scale = float(np.abs(d).max())
-    if scale == 0:
-        return 1.0
-    d = d / scale
-    observed = abs(float(rule(d)))
-    if len(d) <= _EXACT_UP_TO:
-        as_extreme = np.abs(rule(_all_signs(len(d)) * d)) >= observed - 1e-12
-        return float(as_extreme.mean())
-    as_extreme = np.abs(rule(_random_signs(len(d)) * d)) >= observed - 1e-12
-    return float((1 + as_extreme.sum()) / (1 + _FLIPS))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values of one declared family, in the given order.
-
-    Raises ValueError for a value outside [0, 1].
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("p-values: each must lie in [0, 1]")
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in adjusted]
-
-
-def max_t(differences: ArrayLike) -> list[float]:
-    """Adjusted p-values `[m]` of m rows of paired differences `[m, n]`, one family; NaN = no pair.
-
-    Step-down max-T (Westfall and Young 1993) under sign flips that all rows share, seed by seed: a
-    row's statistic is its sum over the root of its sum of squares. Null hypothesis: the differences
-    of a seed, all rows together, are as likely as their negatives. Rows that move together cost
-    nothing, and the least p is `least_p(n)` however many rows there are.
-    Raises ValueError for anything but two axes with at least one seed.
-    """
-    d = np.asarray(differences, dtype=np.float64)
-    if d.ndim != 2 or not d.shape[1] or np.isinf(d).any():
-        raise ValueError(
-            "differences: expected rows by seeds, finite or NaN, with one seed or more"
-        )
-    d = np.nan_to_num(d)
-    scale = np.sqrt((d**2).sum(-1))
-    d = d / np.where(scale > 0, scale, 1.0)[:, None]
-    observed = np.abs(d.sum(-1))
-    exact = d.shape[1] <= _EXACT_UP_TO
-    flips = _all_signs(d.shape[1]) if exact else _random_signs(d.shape[1])
-    order = np.argsort(-observed, kind="stable")
-    largest = np.maximum.accumulate(np.abs(flips @ d[order[::-1]].T), axis=1)[:, ::-1]
-    as_extreme = (largest >= observed[order] - 1e-12).sum(0)
-    p = as_extreme / len(flips) if exact else (1 + as_extreme) / (1 + len(flips))
-    adjusted = np.empty(len(d))
-    adjusted[order] = np.maximum.accumulate(p)
-    return [float(value) for value in adjusted]
-
-
-def aligned(rows: Sequence[Mapping[Any, float]]) -> Floats:
-    """Differences by pair of several comparisons as `max_t` takes them: `[m, n]` over every pair
-    that occurs, NaN where a row has none."""
-    pairs = list(dict.fromkeys(pair for row in rows for pair in row))
-    return np.array([[row.get(pair, math.nan) for pair in pairs] for row in rows])
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Values of two strategies `[n]` by shared (stratum, seed). unpaired: runs without a twin."""
-
-    first: Floats
-    second: Floats
-    strata: tuple[str, ...]
-    unpaired: int
-    seeds: tuple[int, ...] = ()
-
-
-def pair_by_seed(
-    frame: pl.DataFrame, metric: str, first: str, second: str, stratum: str = "cell"
-) -> Pairs:
-    """Pair two strategies' rows by stratum and seed.
-
-    frame: one row per (strategy, stratum, seed), as after choosing the last evaluation. Rows
-    without a finite value have no pair. Raises ValueError when a strategy has two rows for one
-    seed or when nothing is shared.
-    """
-    keys = [stratum, "seed"]
-    usable = frame.filter(pl.col(metric).cast(pl.Float64).is_finite())
-    sides = [
-        usable.filter(pl.col("strategy") == name).select(*keys, pl.col(metric).cast(pl.Float64))
-        for name in (first, second)
-    ]
-    for name, side in zip((first, second), sides, strict=True):
-        if side.select(keys).is_duplicated().any():
-            raise ValueError(f"{name}: more than one row for the same {stratum} and seed")
-    both = sides[0].join(sides[1], on=keys, suffix="_second").sort(keys)
-    if both.is_empty():
-        raise ValueError(f"{first} and {second}: no seed in common with a value of {metric}")
-    return Pairs(
-        both[metric].to_numpy(),
-        both[f"{metric}_second"].to_numpy(),
-        tuple(str(value) for value in both[stratum]),
-        sides[0].height + sides[1].height - 2 * both.height,
-        tuple(both["seed"].to_list()),
-    )
-
-
-def finite(value: float | None) -> float | None:
-    """The value, or None where it is missing or infinite."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _sample(values: ArrayLike) -> Floats:
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
-        raise ValueError("sample: one finite value per seed is needed, and at least one seed")
-    return sample
 
 
 def _members(strata: Sequence[object], n: int) -> list[Ints]:
@@ -435,16 +250,3 @@ def _tail(smallest: int, freedom: int, confidence: float) -> float:
     """Tail of the percentile interval that gives a normal mean its t interval."""
     t = float(special.stdtrit(freedom, (1 + confidence) / 2))
     return float(special.ndtr(-t * math.sqrt(smallest / (smallest - 1))))
-
-
-@lru_cache(maxsize=_EXACT_UP_TO)
-def _all_signs(n: int) -> Floats:
-    """Half of all sign patterns `[2^(n-1), n]`; the other half mirrors them."""
-    bits = (np.arange(2 ** (n - 1))[:, None] >> np.arange(n)) & 1
-    return 1.0 - 2.0 * bits.astype(np.float64)
-
-
-@lru_cache(maxsize=8)
-def _random_signs(n: int) -> Floats:
-    rng = np.random.default_rng(SEED)
-    return 1.0 - 2.0 * rng.integers(0, 2, (_FLIPS, n)).astype(np.float64)

@@ -1,0 +1,117 @@
+"""A trainer that is missing, or lacks what an adapter hooks into, is one line: what to install."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import sys
+from types import ModuleType
+
+import pytest
+
+ADAPTERS = {
+    "recast.adapters.verl": "verl",
+    "recast.adapters.verl_trainer": "verl",
+    "recast.adapters.trl": "trl",
+}
+
+
+def stub(monkeypatch, name: str, **content: object) -> ModuleType:
+    """A module that is found under a name."""
+    made = ModuleType(name)
+    made.__path__ = []  # type: ignore[attr-defined]
+    vars(made).update(content)
+    monkeypatch.setitem(sys.modules, name, made)
+    return made
+
+
+@pytest.fixture
+def imported(monkeypatch):
+    """Import an adapter as a process would that has none of the trainers; what was raised."""
+    for name in list(sys.modules):
+        top = name.partition(".")[0]
+        if top in ("trl", "verl") or name in (*ADAPTERS, "recast.adapters.trl_hooks"):
+            monkeypatch.delitem(sys.modules, name)
+    real = builtins.__import__
+    blocked: set[str] = {"trl", "verl"}
+
+    def find(name, *rest, **more):
+        if name.partition(".")[0] in blocked and name not in sys.modules:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *rest, **more)
+
+    def load(name, package=None):
+        if name.partition(".")[0] in blocked and name not in sys.modules:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return original(name, package)
+
+    original = importlib.import_module
+    monkeypatch.setattr(builtins, "__import__", find)
+
+    def attempt(adapter: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib, "import_module", load)
+            with pytest.raises(ImportError) as caught:
+                original(adapter)
+        return str(caught.value)
+
+    return attempt
+
+
+def check(text: str, adapter: str) -> None:
+    assert text.startswith(adapter)
+    assert "\n" not in text
+    assert len(text) < 300
+    assert "pip install '" in text
+    assert "No module named" not in text
+    assert "cannot import name" not in text.partition("(")[0]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_missing_trainer_is_one_line_that_says_what_to_install(adapter, imported):
+    text = imported(adapter)
+    check(text, adapter)
+    assert f"needs the package {ADAPTERS[adapter]!r}" in text
+
+
+def test_a_trainer_that_lacks_a_package_of_its_own_names_it(imported, monkeypatch):
+    class Lazy(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise ModuleNotFoundError("No module named 'ray'", name="ray")
+
+    made = Lazy("trl")
+    made.__version__ = "1.3"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trl", made)
+    text = imported("recast.adapters.trl")
+    check(text, "recast.adapters.trl")
+    assert "there is no ray" in text
+    assert "trl 1.3 has no GRPOTrainer that imports here" in text
+
+
+@pytest.mark.parametrize(
+    ("adapter", "version", "message"),
+    [
+        ("recast.adapters.verl", "0.4.1", "works with verl 0.5 and later, found 0.4.1"),
+        ("recast.adapters.verl", "0.9.0", "has no register_adv_est in its core_algos"),
+        ("recast.adapters.verl_trainer", "0.7.0", "works with verl 0.9.x, found 0.7.0"),
+        ("recast.adapters.verl_trainer", "0.9.1", "has no register_trainer in verl.trainer.ppo.v1"),
+    ],
+)
+def test_a_release_without_a_hook_is_one_line(adapter, version, message, imported, monkeypatch):
+    stub(monkeypatch, "verl", __version__=version)
+    for name in ("verl.trainer.ppo.core_algos", "verl.trainer.ppo.v1"):
+        stub(monkeypatch, name)
+    for name in ("trainer_sync", "trainer_base"):
+        stub(monkeypatch, f"verl.trainer.ppo.v1.{name}")
+    text = imported(adapter)
+    check(text, adapter)
+    assert message in text
+
+
+def test_a_trainer_that_does_not_import_beside_what_is_installed_says_why(imported, monkeypatch):
+    stub(monkeypatch, "verl", __version__="0.9.0")
+    text = imported("recast.adapters.verl_trainer")
+    check(text, "recast.adapters.verl_trainer")
+    assert "the verl that is installed does not serve it" in text
