@@ -92,12 +92,8 @@ def _without_returning(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         .agg(steps=pl.col("step").sort(), many=pl.len())
     )
     back = visits.filter(pl.col("many") > 1)
-    if (
-        visits.height < ENOUGH
-        or back.is_empty()
-        or back.height > 0.5 * visits.height
-        or back["many"].min() < 3
-    ):  # type: ignore[operator]
+    often = back.height == back.filter(pl.col("many") > 2).height
+    if visits.height < ENOUGH or back.is_empty() or back.height > 0.5 * visits.height or not often:
         return table, []
     at = pl.Series(back["steps"][0])
     gaps = at.diff().drop_nulls()
