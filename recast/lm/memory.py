@@ -28,7 +28,10 @@ def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> N
 
 
 def check_room(what: str, weights: int, placement: Placement, *, lora: bool = False) -> None:
-    """`check_memory` for a model of so many weights, named `what` in the message."""
+    """`check_memory` for a model of so many weights, named `what` in the message.
+
+    Raises LMError where it does not fit.
+    """
     size = torch.empty((), dtype=placement.dtype).element_size()
     # Gradient and weight in the type itself; two moments, and a copy where the type is narrow.
     each = size if lora else 2 * size + 8 + (4 if size < 4 else 0)

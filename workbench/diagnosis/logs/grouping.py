@@ -16,9 +16,6 @@ ENOUGH = 20
 MOSTLY = 0.9
 """Share of the groups concerned whose size must come out right."""
 
-FEW_PROMPTS = 3
-"""Prompts from which on those that come back may be an evaluation's."""
-
 
 def group(
     table: pl.DataFrame, ordered: bool, folders: Sequence[int]
@@ -86,8 +83,8 @@ def _evaluations(table: pl.DataFrame) -> list[int]:
 
 
 def _without_returning(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Without an evaluation that stands in a part of some steps: `FEW_PROMPTS` or more that come
-    back together, three times or more at equal distance, where no other prompt comes back."""
+    """Without an evaluation that stands in a part of some steps: prompts that come back together,
+    three times or more at equal distance, where no other prompt comes back."""
     visits = (
         table.select("step", "prompt")
         .unique()
@@ -95,8 +92,8 @@ def _without_returning(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         .agg(steps=pl.col("step").sort(), many=pl.len())
     )
     back = visits.filter(pl.col("many") > 1)
-    few = back.height < FEW_PROMPTS or visits.height < 4 * FEW_PROMPTS
-    if few or back.height > 0.5 * visits.height or back["many"].min() < 3:  # type: ignore[operator]
+    often = back.height == back.filter(pl.col("many") > 2).height
+    if visits.height < ENOUGH or back.is_empty() or back.height > 0.5 * visits.height or not often:
         return table, []
     at = pl.Series(back["steps"][0])
     gaps = at.diff().drop_nulls()
@@ -198,7 +195,8 @@ def _by_attempt(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     )
     several = pieces.filter(pl.struct("key", "source").is_duplicated())
     usual = _usual(pieces["size"])
-    if several.is_empty() or usual < 2 or _share(several["size"] == usual) < MOSTLY:
+    few = pieces.height < ENOUGH or usual < 2
+    if few or several.is_empty() or _share(several["size"] == usual) < MOSTLY:
         return table.drop("attempt"), []
     key = pl.when(pl.col("attempt") > 0).then(pl.struct("key", "attempt").hash())
     return table.with_columns(key=key.otherwise("key")).drop("attempt"), [
