@@ -17,6 +17,7 @@ from test_data import word_tokenizer
 
 from recast.lm.vocabulary import code_name
 from workbench.cli import main
+from workbench.commands.bounds import RATE
 from workbench.store.runs import Store
 
 LM = ["lm"]
@@ -253,8 +254,9 @@ def test_a_model_of_another_catalogue_is_refused(started, data_folder, capsys):
 
 
 def test_a_loss_that_explodes_is_one_line_and_nothing_is_stored(
-    started, data_folder, tmp_path, capsys
+    started, data_folder, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setattr(RATE, "max", 1e31)
     words = ["rl", data_folder, "--start", started, "--strategy", "sft", "--lr", "1e30"]
     words += ["--batch", 8, "--steps", 6, "--eval-prompts", 8, "--store", tmp_path / "s"]
     assert recast(*words) == 2
