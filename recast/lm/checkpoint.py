@@ -126,6 +126,22 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     return state, manifest["meta"]
 
 
+def unfinished(
+    place: Path, wanted: Any, out: Path
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """`load_state(place)`, shapes kept, of an unfinished run of the settings `wanted`, or None.
+
+    out: the folder that a person named. Raises LMError for the run of other settings.
+    """
+    saved = load_state(place)
+    if saved is not None and saved[1]["wanted"] != wanted:
+        raise LMError(
+            f"{out}: an unfinished run with other settings lives here; finish it with its own "
+            "settings, delete the folder, or choose another --out"
+        )
+    return saved
+
+
 def read_manifest(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Where a complete, undamaged checkpoint lies, and its manifest. Raises LMError otherwise."""
     place = _published(folder)

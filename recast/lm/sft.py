@@ -216,15 +216,10 @@ def _resumed(
 
     Raises LMError for the progress of another configuration.
     """
-    saved = checkpoint.load_state(folder / "progress")
+    saved = checkpoint.unfinished(folder / "progress", wanted, folder)
     if saved is None:
         return []
     state, meta = saved
-    if meta["wanted"] != wanted:
-        raise LMError(
-            f"{folder}: an unfinished run with other settings lives here; finish it with its "
-            "own settings, delete the folder, or choose another --out"
-        )
     optimizer.load(state)
     for name in named:
         named[name].data.copy_(state[f"now.{name}"])

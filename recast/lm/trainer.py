@@ -220,15 +220,10 @@ def _keep(
 def _resume(
     folder: Path | None, wanted: Mapping[str, Any], named: Mapping[str, Tensor], optimizer: AdamW
 ) -> _State | None:
-    saved = checkpoint.load_state(folder) if folder is not None else None
+    saved = checkpoint.unfinished(folder, wanted, folder) if folder is not None else None
     if saved is None:
         return None
     tensors, meta = saved
-    if meta["wanted"] != wanted:
-        raise LMError(
-            f"{folder}: an unfinished run with other settings lives here; finish it with its own "
-            "settings, delete the folder, or choose another --out"
-        )
     optimizer.load(tensors)
     for name, value in named.items():
         value.data.copy_(tensors[f"now.{name}"])

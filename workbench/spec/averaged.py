@@ -12,7 +12,9 @@ from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 from sim.settings import Training
 
-_MARK = " averaged"
+AVERAGED = " averaged"
+"""What the name of such a row ends with."""
+
 How = TypeVar("How", bound=Training)
 
 
@@ -22,7 +24,7 @@ def split_averaged(row: str) -> tuple[str, bool]:
     >>> split_averaged("sft averaged")
     ('sft', True)
     """
-    return row.removesuffix(_MARK), row.endswith(_MARK)
+    return row.removesuffix(AVERAGED), row.endswith(AVERAGED)
 
 
 def strategy_of(row: str) -> Strategy:

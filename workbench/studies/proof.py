@@ -20,6 +20,7 @@ from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import tried
 from workbench.errors import UserError
 from workbench.execution.runner import run_all, run_sweep
+from workbench.spec.averaged import AVERAGED
 from workbench.spec.experiment import Experiment, change
 from workbench.spec.messages import validated
 from workbench.spec.sweep import Run, Sweep, load_sweep
@@ -36,7 +37,7 @@ CONTAMINATED = 0.2
 METRICS = ("hr_at_10", "area", "c_at_1", "c_at_32", "pass_at_1", "pass_at_32")
 GENTLE = "credit=none, supervised=power(end=0.1), denominator=prompts"
 LABELS = {GENTLE: "target_power to .1", "target_power": "target_power to .25"}
-CANDIDATES = tuple(f"{name} averaged" for name in LABELS.values())
+CANDIDATES = tuple(f"{name}{AVERAGED}" for name in LABELS.values())
 SUPERVISED = ("sft", "sft averaged")
 GRPO = ("grpo", "grpo averaged")
 _SHARE, _WORLD, _ITERATE = "world.unlearnable", "world.seed", "train.iterate"
@@ -148,7 +149,7 @@ def rows(plan: Sweep, store: Store, seeds: int) -> pl.DataFrame:
         .join(edges, on=keys, how="left")
         .select(
             row=pl.col("strategy").replace(LABELS)
-            + pl.when(pl.col(_ITERATE) == "mean").then(pl.lit(" averaged")).otherwise(pl.lit("")),
+            + pl.when(pl.col(_ITERATE) == "mean").then(pl.lit(AVERAGED)).otherwise(pl.lit("")),
             unlearnable=pl.col(_SHARE),
             world=pl.col(_WORLD),
             seed=pl.col("seed"),

@@ -18,6 +18,7 @@ import polars as pl
 
 from workbench.analysis.rows import curve_rows, last_rows
 from workbench.analysis.tuning import PRIMARY
+from workbench.spec.averaged import AVERAGED
 from workbench.stats.estimates import ONE_SIDED, estimate, paired_difference
 from workbench.stats.p_values import LEVEL, aligned, max_t
 from workbench.stats.pairs import pair_by_seed
@@ -56,7 +57,7 @@ def _averaged_apart(frame: pl.DataFrame) -> pl.DataFrame:
         return frame
     averaged = (pl.col("train.iterate") == "mean").fill_null(False)
     name = pl.col("strategy")
-    return frame.with_columns(strategy=pl.when(averaged).then(name + " averaged").otherwise(name))
+    return frame.with_columns(strategy=pl.when(averaged).then(name + AVERAGED).otherwise(name))
 
 
 def _at_rows(tuned: pl.DataFrame) -> pl.DataFrame:
