@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import stranger
+import stranger_agents
 import stranger_course
 import stranger_others
 import stranger_rewards
 import stranger_scalars
+import stranger_tables
 import stranger_trackers
 import stranger_trl
 import stranger_verl
@@ -35,6 +37,8 @@ MODULES = (
     stranger_rewards,
     stranger_course,
     stranger_trackers,
+    stranger_agents,
+    stranger_tables,
 )
 
 
