@@ -27,7 +27,8 @@ FORMAT = LogFormat(
     name="generic",
     names={
         "step": ("step", "global_step", "iteration", "training_step", "global_steps"),
-        "prompt": ("prompt", "prompt_id", "input", "query", "question", "prompts", "instruction"),
+        "prompt": ("prompt", "prompt_id", "input", "query", "question", "prompts", "instruction",
+                   "prompt_text", "question_text", "responses_create_params"),  # fmt: skip
         "group": (
             "group",
             "group_id",
@@ -36,6 +37,7 @@ FORMAT = LogFormat(
             "group_idx",
             "prompt_idx",
             "group_index",
+            "_ng_task_index",
         ),
         "prediction": (
             "prediction",
@@ -46,9 +48,13 @@ FORMAT = LogFormat(
             "outputs",
             "responses",
             "completions",
+            "completion_text",
+            "response_text",
+            "text",
         ),
         "target": ("target", "label", "answer", "ground_truth", "gts", "labels"),
-        "reward": ("reward", "score", "rewards", "scores", "total_reward"),
+        "reward": ("reward", "score", "rewards", "scores", "total_reward", "final_reward",
+                   "reward_score"),  # fmt: skip
         "task": ("task", "data_source", "datasource"),
         "logp": ("logp", "log_prob", "logprob"),
         "entropy": ("entropy",),
