@@ -192,7 +192,10 @@ def tensors_as_text(folder: Path) -> Truth:
     """verl's default=str: a score that is a tensor of one number, an accuracy that is numpy's."""
 
     def entry(_r: random.Random, _s: int, _p: int, _g: int, _a: int, hit: bool) -> Row:
-        return {"score": f"tensor({float(hit)}, device='cuda:0')", "acc": f"np.float64({float(hit)})"}
+        return {
+            "score": f"tensor({float(hit)}, device='cuda:0')",
+            "acc": f"np.float64({float(hit)})",
+        }
 
     truth = dump(folder, "tensors", entry, Truth(clean=True), mean=lambda t: 0.3 + 0.3 * t)
     truth.rows = [(group, hit, float(hit)) for group, hit, _ in truth.rows]
@@ -246,8 +249,10 @@ def nemo_rl_with_validation_beside(folder: Path) -> Truth:
                     "token_loss_mask": [[0] * 4 + [1] * 6], "idx": [place]}])  # fmt: skip
             truth.add((step, place), hit, float(hit))
         if step % 5 == 0 and place == 0:
-            jsonl(folder / "log" / "exp" / f"val_data_step{step}.jsonl",
-                  [{"content": [f"held out {n}"], "rewards": [1.0], "idx": [n]} for n in range(40)])
+            jsonl(
+                folder / "log" / "exp" / f"val_data_step{step}.jsonl",
+                [{"content": [f"held out {n}"], "rewards": [1.0], "idx": [n]} for n in range(40)],
+            )
     return truth
 
 

@@ -105,7 +105,9 @@ def right_answers_discounted_by_length(folder: Path) -> Truth:
 @case
 def out_of_a_hundred(folder: Path) -> Truth:
     """0 or 100."""
-    return dump(folder, "hundred", lambda *a: {"score": 100.0 * a[-1]}, Truth(clean=True), mean=rise)
+    return dump(
+        folder, "hundred", lambda *a: {"score": 100.0 * a[-1]}, Truth(clean=True), mean=rise
+    )
 
 
 @case

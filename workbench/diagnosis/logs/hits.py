@@ -35,13 +35,15 @@ BINARY = ((0.0, 1.0), (-1.0, 1.0), (-1.0, 0.0))
 class HitRule:
     """An outcome above the threshold is a hit; None where nobody can know. how: in words; values:
     of the outcome, at most `LEVELS`, the largest first; ranked: hits are 0 and misses of a group
-    with a hit are negative by rank (MiniOneRec's ranking reward)."""
+    with a hit are negative by rank (MiniOneRec's ranking reward); rescaled: outcomes became 1 and 0
+    by the scale of each task."""
 
     threshold: float | None
     sure: Sure
     how: str
     values: tuple[float, ...] = ()
     ranked: bool = False
+    rescaled: bool = False
 
     @property
     def known(self) -> bool:

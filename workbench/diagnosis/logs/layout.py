@@ -87,7 +87,17 @@ OUTCOMES = (
 
 NO_PROMPT = "no prompt: expected a column such as prompt, prompt_id or input"
 FORMATS = ("format", "format_reward", "format_ok", "well_formed", "strict_format_reward")
-SPLITS = ("split", "data_split", "dataset_split", "mode", "phase", "is_eval", "is_validate", "is_validation", "evaluation")
+SPLITS = (
+    "split",
+    "data_split",
+    "dataset_split",
+    "mode",
+    "phase",
+    "is_eval",
+    "is_validate",
+    "is_validation",
+    "evaluation",
+)
 IMAGES = ("image", "images", "image_path", "image_paths", "image_id", "image_url", "img")
 TURNS = ("turn", "turn_idx", "turn_id", "turn_index")
 ROLLOUTS = ("rollout_id", "rollout_idx", "rollout_index", "trajectory_id", "traj_id", "traj_idx",

@@ -27,8 +27,18 @@ FORMAT = LogFormat(
     name="generic",
     names={
         "step": ("step", "global_step", "iteration", "training_step", "global_steps"),
-        "prompt": ("prompt", "prompt_id", "input", "query", "question", "prompts", "instruction",
-                   "prompt_text", "question_text", "responses_create_params"),  # fmt: skip
+        "prompt": (
+            "prompt",
+            "prompt_id",
+            "input",
+            "query",
+            "question",
+            "prompts",
+            "instruction",
+            "prompt_text",
+            "question_text",
+            "responses_create_params",
+        ),  # fmt: skip
         "group": (
             "group",
             "group_id",
@@ -53,8 +63,15 @@ FORMAT = LogFormat(
             "text",
         ),
         "target": ("target", "label", "answer", "ground_truth", "gts", "labels"),
-        "reward": ("reward", "score", "rewards", "scores", "total_reward", "final_reward",
-                   "reward_score"),  # fmt: skip
+        "reward": (
+            "reward",
+            "score",
+            "rewards",
+            "scores",
+            "total_reward",
+            "final_reward",
+            "reward_score",
+        ),  # fmt: skip
         "task": ("task", "data_source", "datasource"),
         "logp": ("logp", "log_prob", "logprob"),
         "entropy": ("entropy",),
