@@ -19,8 +19,9 @@ def miles_trajectories_in_gzip(folder: Path) -> Truth:
     lines: dict[int, list[Row]] = {}
     for step, place, prompt, answer, hits in batches(r, mean=lambda t: 0.3 + 0.3 * t):
         for g, hit in enumerate(hits):
-            row = {"rollout_id": step, "sample_index": 8 * place + g, "group_index": 6 * step + place,
-                   "index_in_group": g, "label": str(answer), "reward": int(hit),
+            row = {"rollout_id": step, "sample_index": 8 * place + g,
+                   "group_index": 6 * step + place, "index_in_group": g,
+                   "label": str(answer), "reward": int(hit),
                    "status": "completed", "response_length": r.randint(40, 400),
                    "weight_versions": [str(step)], "rollout_time": 12.3, "metadata": {},
                    "prompt": prompt, "response": answer_of(r, answer, hit)}  # fmt: skip
@@ -80,8 +81,8 @@ def slime_train_data_as_samples(folder: Path) -> Truth:
     r, truth = rng("slime-samples"), Truth(clean=True)
     for step, rows in _trained(r, truth).items():
         whole = [row.pop("raw") for row in rows]
-        samples = [{**row, "rollout_position": row["partition"], "sample_index": row["sample_indices"]}
-                   for row in rows]  # fmt: skip
+        samples = [{**row, "rollout_position": row["partition"],
+                    "sample_index": row["sample_indices"]} for row in rows]  # fmt: skip
         here = folder / "log" / "train_data" / f"{step}.pt"
         here.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"format_version": 2, "rollout_id": step, "rank": 0, "samples": samples,
@@ -223,7 +224,7 @@ def steps_that_begin_again_each_epoch(folder: Path) -> Truth:
 
 @case
 def nemo_gym_collections(folder: Path) -> Truth:
-    """NeMo-Gym's rollouts: responses_create_params, response, reward, and the number of the task."""
+    """NeMo-Gym's rollouts: responses_create_params, response, reward, the number of the task."""
     r, truth = rng("gym"), Truth(clean=True)
     for step, place, prompt, answer, hits in batches(r, steps=1, batch=60, group=8):
         for g, hit in enumerate(hits):
@@ -307,7 +308,8 @@ def dumps_of_every_tenth_step(folder: Path) -> Truth:
     for step, place, prompt, answer, hits in batches(r, steps=40, mean=lambda t: 0.3 + 0.3 * t):
         at = steps[step - 1]
         jsonl(folder / "log" / f"part_{at // 100}" / "dump" / f"{at}.jsonl",
-              [{"input": prompt, "output": text, "gts": str(answer), "score": float(hit), "step": at}
+              [{"input": prompt, "output": text, "gts": str(answer), "score": float(hit),
+                "step": at}
                for hit, text in zip(hits, _told(r, answer, hits), strict=True)])  # fmt: skip
         for hit in hits:
             truth.add((step, place), hit, float(hit))

@@ -153,7 +153,8 @@ def held_out_rows_in_the_same_file(folder: Path) -> Truth:
     truth = Truth(clean=True, path="log.jsonl")
     rows = [{**row, "data_split": "train"} for row in rows_of("split", truth)]
     rows += [{"step": step, "prompt": f"held out {n}", "completion": f"{n}", "reward": 1.0,
-              "data_split": "validation"} for step in range(0, 30, 5) for n in range(30)]  # fmt: skip
+              "data_split": "validation"}
+             for step in range(0, 30, 5) for n in range(30)]  # fmt: skip
     jsonl(folder / "log.jsonl", rows)
     return truth
 

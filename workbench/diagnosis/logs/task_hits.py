@@ -1,4 +1,4 @@
-"""What a hit is where each task has a scale of its own: 0 and 1 here, -1 and 1 or 0 and 10 there."""
+"""What a hit is where each task has a scale of its own: 0 and 1 here, -1 and 1 there."""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _GAP = re.compile(r"[\s\-]+")
 
 
-_WRAPPED = r"^(?:tensor|array|(?:np|numpy)\.[a-z_0-9]+)\(\[? *(-?(?:[0-9.]+(?:e[+-]?[0-9]+)?|true|false))\b.*\)$"
+_WRAPPED = (
+    r"^(?:tensor|array|(?:np|numpy)\.[a-z_0-9]+)\(\[? *"
+    r"(-?(?:[0-9.]+(?:e[+-]?[0-9]+)?|true|false))\b.*\)$"
+)
 """A number in the words in which Python prints a tensor, or numpy's."""
 
 

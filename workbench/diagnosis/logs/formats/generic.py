@@ -38,7 +38,7 @@ FORMAT = LogFormat(
             "prompt_text",
             "question_text",
             "responses_create_params",
-        ),  # fmt: skip
+        ),
         "group": (
             "group",
             "group_id",
@@ -71,7 +71,7 @@ FORMAT = LogFormat(
             "total_reward",
             "final_reward",
             "reward_score",
-        ),  # fmt: skip
+        ),
         "task": ("task", "data_source", "datasource"),
         "logp": ("logp", "log_prob", "logprob"),
         "entropy": ("entropy",),
