@@ -233,7 +233,8 @@ def unreadable(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     files = {
         "empty.jsonl": (b"", "empty"),
         "blank.jsonl": (b"\n\n  \n", "empty"),
-        "gz.jsonl": (gzip.compress(b"{}"), "gzip"),
+        "gz.jsonl": (gzip.compress(b"{}"), "no prompt"),
+        "cut.jsonl.gz": (gzip.compress(bytes(range(250)))[:40], "gzip"),
         "array.json": (b'[{"step": 1}]', "no prompt"),
         "binary.parquet": (bytes(range(256)), "neither"),
         "prose.csv": (b"Dear reader\n", "neither"),
