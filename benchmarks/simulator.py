@@ -29,7 +29,7 @@ from sim.memory import keep_freed_memory
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath
+from sim.shortcuts.fast_path import FastPath
 from sim.training.trainer import train
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World

@@ -14,7 +14,7 @@ import stranger_trl
 import stranger_verl
 
 from recast import REGIMES
-from workbench.commands.reading import LogOptions
+from workbench.commands.log_options import LogOptions
 from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.diagnosis import Diagnosis, regime_table

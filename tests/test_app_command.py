@@ -39,7 +39,7 @@ def test_the_app_is_streamlit_on_the_packaged_pages_bound_to_loopback(started):
     ((path, *words),) = started
     assert path == words[0] == sys.executable
     assert words[1:4] == ["-m", "streamlit", "run"]
-    assert Path(words[4]) == Path(navigation.__file__).with_name("served.py")
+    assert Path(words[4]) == Path(navigation.__file__).with_name("asgi_app.py")
     options = dict(zip(words[5::2], words[6::2], strict=True))
     assert options["--server.address"] == "127.0.0.1"
     assert options["--server.port"] == str(port)

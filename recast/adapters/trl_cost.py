@@ -19,8 +19,8 @@ from trl import GRPOConfig
 from recast.adapters.trl import RecastGRPOTrainer
 from recast.lm.device import CPU, Placement, clock
 from recast.lm.efficiency import Shapes, TimingRow, made_up
-from recast.lm.extra import LMError
 from recast.lm.models import SmallModel, build_small
+from recast.lm.optional_extra import LMError
 from recast.lm.tokenizer import code_tokenizer, prompt_text
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
 

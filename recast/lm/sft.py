@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from recast.items import Interaction
 from recast.lm import checkpoint
 from recast.lm.decode import beams
-from recast.lm.extra import LMError
 from recast.lm.optimizer import AdamW, trainable
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import (
     CausalLM,
     chosen_logp,

@@ -12,7 +12,7 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 
 Codes = tuple[int, ...]
 WRAPPERS = (("<|sid_begin|>", "<|sid_end|>"), ("<|item_begin|>", "<|item_end|>"))

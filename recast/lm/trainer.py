@@ -30,8 +30,8 @@ from recast.lm.evaluate import (
     summarise,
     tuned_temperatures,
 )
-from recast.lm.extra import LMError
 from recast.lm.optimizer import AdamW, trainable
+from recast.lm.optional_extra import LMError
 from recast.lm.signal import RolloutPhase, RolloutSource, collect, why_not
 from recast.lm.update import Diverged, RLSetup, RLTraining, account, update
 from recast.stage import State

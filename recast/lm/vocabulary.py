@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.spelling import Spelling
 
 Codes = tuple[int, ...]

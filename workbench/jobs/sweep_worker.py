@@ -18,7 +18,7 @@ from pathlib import Path
 from workbench.errors import UserError
 from workbench.execution.runner import run_sweep
 from workbench.jobs.process import Voice
-from workbench.jobs.started import Note, now
+from workbench.jobs.started_sweeps import Note, now
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 

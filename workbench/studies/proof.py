@@ -20,7 +20,7 @@ from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import tried
 from workbench.errors import UserError
 from workbench.execution.runner import run_all, run_sweep
-from workbench.spec.averaged import AVERAGED
+from workbench.spec.averaged_rows import AVERAGED
 from workbench.spec.experiment import Experiment, change
 from workbench.spec.messages import validated
 from workbench.spec.sweep import Run, Sweep, load_sweep

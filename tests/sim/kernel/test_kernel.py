@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 from scipy.stats import binom, chisquare, kstest
-from test_choose import SEEDS, check_one_step, made_world, rough
+from test_fast_path import SEEDS, check_one_step, made_world, rough
 
 from recast import STRATEGIES
 from sim.general.optimizer import Adam
@@ -25,7 +25,7 @@ from sim.kernel.step import adam
 from sim.policies.mlp import MLP
 from sim.policies.transformer import Transformer
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath
+from sim.shortcuts.fast_path import FastPath
 from sim.training import learner
 from workbench.spec.experiment import load_experiment
 from workbench.spec.sweep import Sweep
@@ -354,8 +354,8 @@ def test_a_folder_that_cannot_be_written_or_is_not_ours_alone_is_passed_over(mon
 CHECKED = """
 import numpy as np, torch
 from recast import STRATEGIES
-from test_choose import SEEDS, made_world, rough
-from sim.shortcuts.choose import FastPath
+from test_fast_path import SEEDS, made_world, rough
+from sim.shortcuts.fast_path import FastPath
 from sim.policies.linear import LogLinear
 from sim.policies.linear import Tabular
 from sim.policies.mlp import MLP

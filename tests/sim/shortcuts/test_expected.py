@@ -18,9 +18,9 @@ from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.seeds import normals
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath
 from sim.shortcuts.expected import ExpectedPath
 from sim.shortcuts.expected_law import why_not_expected
+from sim.shortcuts.fast_path import FastPath
 from sim.training.trainer import train
 from sim.worlds.free_decoding import free_world
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic

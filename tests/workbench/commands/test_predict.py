@@ -12,8 +12,8 @@ from workbench.cli import cli
 from workbench.errors import UserError
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.accuracy import LEAST_PAIRS
-from workbench.studies.prediction.ask import answer
 from workbench.studies.prediction.protocol import METRICS
+from workbench.studies.prediction.question import answer
 
 
 def call(*arguments: str) -> str:

@@ -7,7 +7,7 @@ import os
 import planted
 import pytest
 
-from workbench.commands.reading import LogOptions
+from workbench.commands.log_options import LogOptions
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.watch import follow
 

@@ -19,7 +19,7 @@ from test_store import filled
 
 from workbench.cli import cli
 from workbench.execution.warm_starts import Starts
-from workbench.jobs.listing import recorded
+from workbench.jobs.sweep_listing import recorded
 from workbench.store import bin as bins
 from workbench.store.files import sha256
 from workbench.store.runs import Store
