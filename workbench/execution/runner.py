@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from recast.ledger import RunRecord
+from recast.progress import Progress
 from sim.worlds.world import World
 from workbench.analysis.tuning import beyond_the_edge, tried
 from workbench.errors import UserError
@@ -28,9 +29,6 @@ from workbench.spec.experiment import Experiment
 from workbench.spec.sweep import Run, Sweep, Tune
 from workbench.store.files import WorkLock, replace, sha256
 from workbench.store.runs import Store
-
-Progress = Callable[[int, int, str], None]
-"""Called with run-steps done, run-steps in all, and what is going on."""
 
 BATCH = 8
 """Most runs in one tensor program: more no longer fit the processor's cache."""
