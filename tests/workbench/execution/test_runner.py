@@ -18,7 +18,8 @@ import workbench.execution.runner
 from sim.evaluate import Snapshot
 from workbench.errors import DiskError, UserError
 from workbench.execution.executors import Event, Processes, Serial, open_executor
-from workbench.execution.runner import Interruption, batches, run_sweep
+from workbench.execution.interruption import Interruption
+from workbench.execution.runner import batches, run_sweep
 from workbench.execution.tasks import Start, StartTask
 from workbench.execution.warm_starts import Starts
 from workbench.spec.sweep import Sweep, Tune

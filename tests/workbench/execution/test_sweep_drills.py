@@ -25,7 +25,8 @@ from sweeping import TOML, gone, payload_bytes
 from test_store import damage
 
 from workbench.analysis.example import load_or_example
-from workbench.store.runs import Store, complaints
+from workbench.store.contents import complaints
+from workbench.store.runs import Store
 
 pytestmark = pytest.mark.drill
 
