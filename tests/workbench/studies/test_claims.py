@@ -94,6 +94,19 @@ def test_c3_asks_whether_the_share_shrinks_with_width(at_large, verdict):
     assert found.rows[0].setting == "width 16 against width 256"
 
 
+def test_c3_is_refuted_where_the_largest_policy_saves_nothing():
+    never = {**BETTER, "greedy": [0.2] * 5}
+    scale = BY_KEY["C3"].modes[IID]
+    cells = [
+        frame({"grpo": GRPO, "recast": never}, {"policy.width": width}, tag=str(width))
+        for width in (16, 256)
+    ]
+    found = judged("C3", SweepFrames({scale: pl.concat(cells)}))
+    assert found.verdict == "not reproduced"
+    assert found.rows[0].value == 0
+    assert "nothing is saved" in found.rows[0].note
+
+
 @pytest.mark.parametrize(("key", "value"), [("C4", 16.0), ("C6", 16.0), ("C7", 16.0)])
 def test_systems_claims_show_their_analogue_and_are_never_judged(key, value):
     found = judged(key, main(frame({"grpo": GRPO, "recast": BETTER})))
