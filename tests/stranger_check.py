@@ -6,6 +6,7 @@ from pathlib import Path
 
 import stranger
 import stranger_course
+import stranger_layouts
 import stranger_others
 import stranger_rewards
 import stranger_scalars
@@ -33,6 +34,7 @@ MODULES = (
     stranger_others,
     stranger_scalars,
     stranger_rewards,
+    stranger_layouts,
     stranger_course,
     stranger_trackers,
 )

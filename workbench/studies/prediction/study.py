@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from recast.progress import Progress
 from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction import missing_runs
@@ -107,9 +108,7 @@ class PredictionStudy:
             write_whole(json.dumps({"hits": [float(f"{p:.6g}") for p in hits]}).encode(), path)
         return np.asarray(json.loads(path.read_text(encoding="utf-8"))["hits"], dtype=np.float64)
 
-    def do(
-        self, name: str, case: Case, seeds: Sequence[int], progress: missing_runs.Progress
-    ) -> Iterator[str]:
+    def do(self, name: str, case: Case, seeds: Sequence[int], progress: Progress) -> Iterator[str]:
         """Whatever is missing of a rung on a case, for these paired seeds."""
         folder = self.place(name, case)
         if name == THEORY:
