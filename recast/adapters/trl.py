@@ -42,7 +42,7 @@ from recast.adapters.trl_hooks import (
 from recast.adapters.trl_targets import MARK, attended, reaches, share, term, with_targets
 from recast.adapters.trl_trie import rolled_down, scored_down
 from recast.groups import Origin, RolloutGroups
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Vocabulary

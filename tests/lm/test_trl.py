@@ -21,7 +21,7 @@ from recast import STRATEGIES, pack
 from recast.adapters import trl as adapter
 from recast.adapters.limits import why_not_trl
 from recast.adapters.trl import RecastGRPOTrainer, _leading
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import reencoded_logp
 from recast.lm.tokenizer import code_tokenizer
 from recast.lm.vocabulary import PromptTokens
