@@ -50,7 +50,7 @@ class Packaged:
 
 
 def packaged(study: str) -> Packaged | None:
-    """The shipped results of a study, by the name of its command; None where the package has none."""
+    """The shipped results of a study, named as its command; None where the package has none."""
     path = FOLDER / f"{study}.json"
     return read(path) if path.exists() else None
 
