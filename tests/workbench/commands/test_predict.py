@@ -8,10 +8,12 @@ import polars as pl
 import pytest
 from command_line import recast
 
+from workbench.commands import predict as command
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.accuracy import LEAST_PAIRS
 from workbench.studies.prediction.protocol import METRICS
 from workbench.studies.prediction.question import answer
+from workbench.studies.prediction.study import ORDER
 
 
 def call(*arguments: str) -> str:
@@ -26,6 +28,12 @@ def refused(*arguments: str) -> str:
     assert done.returncode == 2, done.stdout
     (line,) = done.stderr.splitlines()
     return line
+
+
+def test_the_command_offers_the_studys_rungs_and_metrics():
+    """They are written out there, so that its help needs no torch."""
+    assert command.RUNGS == ORDER
+    assert command.METRICS == METRICS
 
 
 def test_alone_it_prints_decision_accuracy_by_rung_and_metric():
