@@ -15,12 +15,13 @@ import tiny
 import torch
 import trl
 import trl_case
+from peft import LoraConfig
 from trl import GRPOTrainer
 
 from recast import STRATEGIES, pack
-from recast.adapters import trl as adapter
 from recast.adapters.limits import why_not_trl
 from recast.adapters.trl import RecastGRPOTrainer, _leading
+from recast.adapters.trl_refusals import LOSS_TYPES, refuse
 from recast.lm.extra import LMError
 from recast.lm.prefix import reencoded_logp
 from recast.lm.tokenizer import code_tokenizer
@@ -39,7 +40,7 @@ def grad_norms(trainer):
     return [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
 
 
-@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "cispo"])
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_grpo_by_name_takes_the_step_of_the_stock_trainer(loss_type, tmp_path):
     def hit(completion_ids, target_ids, **_):
         return [float(c == t) for c, t in zip(completion_ids, target_ids, strict=True)]
@@ -60,26 +61,35 @@ def test_grpo_by_name_takes_the_step_of_the_stock_trainer(loss_type, tmp_path):
     assert any(norm > 0 for norm in grad_norms(stock))
 
 
-@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "cispo"])
-@pytest.mark.parametrize("steps", [1, 4])
-def test_dropping_idle_rows_equals_masking_them(loss_type, steps, tmp_path):
+SEVERAL = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
+LORA = {"peft_config": LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"loss_type": name} for name in LOSS_TYPES),
+        *({"loss_type": name, **SEVERAL} for name in LOSS_TYPES),
+        {"num_iterations": 2, "max_steps": 2, **SEVERAL},
+        {"num_iterations": 2, "max_steps": 2, "loss_type": "grpo"},
+        {**LORA, **SEVERAL},
+        {**LORA, "gradient_checkpointing": True, "loss_type": "grpo"},
+    ],
+    ids=lambda changes: "-".join(f"{k}={v}" for k, v in changes.items() if k != "peft_config"),
+)
+def test_dropping_idle_rows_equals_masking_them(changes, tmp_path):
     """2 of the 4 rollouts of each group are idle: dropped, or sent along with an advantage of 0."""
     found = []
     for idle in ("dropped", "masked"):
-        it = trl_case.trainer(
-            tmp_path,
-            "recast",
-            loss_type=loss_type,
-            per_device_train_batch_size=16 // steps,
-            gradient_accumulation_steps=steps,
-        )
+        it = trl_case.trainer(tmp_path, "recast", **changes)
         if idle == "masked":
             build = it._build
             it._build = lambda m, n, build=build: everyone(build(m, n))
         it.train()
-        found.append((grad_norms(it)[0], trl_case.weights(it.model)))
+        found.append((grad_norms(it), trl_case.weights(it.model)))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
-    assert found[0][0] > 0
+    assert all(norm > 0 for norm in found[0][0])
+    assert (found[0][1] - found[1][1]).abs().max() < 1e-4
 
 
 def everyone(signal):
@@ -326,6 +336,18 @@ def test_a_resumed_run_ends_where_the_whole_run_ends(tmp_path):
         ("rl_zvp", {}, "needs `entropy`"),
         ("recast", {"use_liger_kernel": True}, "use_liger_kernel: a fused loss"),
         ("recast", {"loss_type": "bnpo"}, "loss_type: 'bnpo'; expected one of"),
+        ("recast", {"mask_truncated_completions": True}, "counts as truncated"),
+        ("grpo", {"top_entropy_quantile": 0.5}, "top_entropy_quantile: it would be of the rows"),
+        ("grpo", {"entropy_coef": 0.01}, "entropy_coef: it would be of the rows that are left"),
+        ("grpo", {"reward_weights": [0.5]}, "reward_weights: the outcome is the only reward"),
+        ("grpo", {"rollout_func": print}, "rollout_func: an answer of this adapter is one item"),
+        ("recast", {"beta": 0.1}, "beta: TRL loads the reference from the folder"),
+        ("grpo", {"divisor": "strategy", "loss_type": "grpo"}, "dapo, cispo or vespo, got grpo"),
+        (
+            "recast",
+            {"beta": 0.1, "sync_ref_model": True, **LORA},
+            "sync_ref_model: with LoRA the reference is the model without its adapter",
+        ),
     ],
 )
 def test_what_the_adapter_cannot_do_is_one_line(strategy, changes, message, tmp_path):
@@ -347,11 +369,12 @@ def test_a_trl_without_a_method_is_refused_in_one_line():
 
 
 def test_leading_tokens_by_hand():
-    assert _leading([1, 2, 3], [1, 2, 3]) == 3
-    assert _leading([1, 2, 4], [1, 2, 3]) == 2
-    assert _leading([2, 2, 3], [1, 2, 3]) == 0
-    assert _leading([1, 2], [1, 2, 3]) == 2
-    assert _leading([1, 2, 3, 4], [1, 2, 3]) == 2
+    assert _leading([1, 2, 3], [[1, 2, 3]]) == 3
+    assert _leading([1, 2, 4], [[1, 2, 3]]) == 2
+    assert _leading([2, 2, 3], [[1, 2, 3]]) == 0
+    assert _leading([1, 2], [[1, 2, 3]]) == 2
+    assert _leading([1, 2, 3, 4], [[1, 2, 3]]) == 2
+    assert _leading([2, 2, 3], [[1, 2, 3], [2, 2, 3]]) == 3
     assert RecastGRPOTrainer.__mro__[1] is GRPOTrainer
 
 
@@ -362,7 +385,7 @@ def test_the_adapter_refuses_what_its_why_not_says_and_nothing_else(name, tmp_pa
     )
     reason = why_not_trl(STRATEGIES[name], 16)
     if reason is None:
-        adapter._refuse(STRATEGIES[name], config, "trl", None, None)
+        refuse(STRATEGIES[name], config, "trl", None, None)
     else:
         with pytest.raises(LMError, match=re.escape(f"the TRL adapter: {reason}")):
-            adapter._refuse(STRATEGIES[name], config, "trl", None, None)
+            refuse(STRATEGIES[name], config, "trl", None, None)

@@ -70,6 +70,7 @@ def config(folder: Path, **changes: Any) -> GRPOConfig:
 def trainer(folder: Path, strategy: Any, free: bool = False, **changes: Any) -> Any:
     from recast.adapters.trl import RecastGRPOTrainer
 
+    more = {name: changes.pop(name) for name in ("peft_config", "rollout_func") if name in changes}
     divisor = changes.pop("divisor", "trl")
     where = {} if free else {"trie": TRIE, "vocabulary": VOCAB}
     return RecastGRPOTrainer(
@@ -80,6 +81,7 @@ def trainer(folder: Path, strategy: Any, free: bool = False, **changes: Any) -> 
         strategy=strategy,
         divisor=divisor,
         **where,
+        **more,
     )
 
 
