@@ -7,6 +7,7 @@ anew in every rollout phase, as `recast lm rl` does.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +23,8 @@ def right_answers(value: Any) -> list[Answer]:
     """
     several = [value] if all(not _many(entry) for entry in value) else list(value)
     try:
-        answers = [tuple(int(token) for token in answer) for answer in several]
-    except (TypeError, ValueError):
+        answers = [tuple(operator.index(token) for token in answer) for answer in several]
+    except TypeError:
         answers = []
     if not answers or not all(answers):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import re
 import subprocess
@@ -296,7 +296,7 @@ def test_trie_scores_are_those_of_the_engine(tmp_path):
     assert torch.allclose(logp, wanted[:, 0], atol=1e-5)
 
 
-def test_groups_split_across_two_gloo_ranks_give_one_model(tmp_path):
+def test_two_gloo_ranks_take_the_steps_of_one_process_with_the_same_batch(tmp_path):
     """6 rows per rank and groups of 4: the second group lies on both ranks."""
     here = Path(__file__).parent
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[1]), str(here)])}
@@ -305,12 +305,55 @@ def test_groups_split_across_two_gloo_ranks_give_one_model(tmp_path):
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
         str(here / "trl_case.py"), str(tmp_path),
     ]  # fmt: skip
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    ranks = [(tmp_path / f"rank{rank}.txt").read_text().split(" ", 1) for rank in (0, 1)]
-    assert ranks[0][0] == ranks[1][0]
-    before = trl_case.weights(tiny.model("qwen3", trl_case.VOCAB)).numpy().tobytes()
-    assert ranks[0][0] != hashlib.sha256(before).hexdigest()
+    ends = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert torch.equal(*ends)
+    alone = trl_case.ranked(tmp_path / "alone", 12)
+    alone.train()
+    norms = grad_norms(alone)
+    assert json.loads((tmp_path / "rank0.json").read_text()) == pytest.approx(norms, rel=1e-4)
+    assert all(norm > 0 for norm in norms)
+    assert (trl_case.weights(alone.model) - ends[0]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("strategy", ["recast", "sft"])
+def test_any_of_several_right_answers_is_a_hit_and_one_of_them_is_taught(strategy, tmp_path):
+    it = trl_case.trainer(tmp_path, strategy, rows=trl_case.several(), max_steps=4)
+    phases, build = [], it._build
+
+    def spy(matched, length):
+        signal = build(matched, length)
+        phases.append((matched, signal, list(it._targets), list(it._right)))
+        return signal
+
+    sampled, roll = [], it._down_the_trie
+    it._down_the_trie = lambda ids: sampled.append(roll(ids)) or sampled[-1]
+    it._build = spy
+    it.train()
+    taught = set()
+    for number, (matched, signal, targets, right) in enumerate(phases):
+        assert all(len(answers) == 3 for answers in right)
+        for row, (target, answers) in enumerate(zip(targets, right, strict=True)):
+            assert target in answers
+            assert target == targets[row // 4 * 4]  # one of them for the whole group
+            taught.add(answers.index(target))
+            if sampled:
+                rolled = sampled[number][row]
+                assert (matched[row] == 3) == (rolled in answers)
+                anchor = bool(signal.groups.origin[row // 4, row % 4] != 0)
+                assert it._buffered_inputs is not None
+                assert not (anchor and rolled in answers)
+    assert len(taught) > 1
+    assert bool(sampled) == (strategy == "recast")
+    assert all(norm > 0 for norm in grad_norms(it))
+
+
+def test_right_answers_of_two_lengths_are_one_line(tmp_path):
+    rows = trl_case.several(4).map(lambda row: {"target_ids": [*row["target_ids"][:2], [3]]})
+    it = trl_case.trainer(tmp_path, "recast", rows=rows)
+    with pytest.raises(LMError, match=r"one length in every row, got \[1, 3\]; pad or drop rows"):
+        it.train()
 
 
 def test_a_resumed_run_ends_where_the_whole_run_ends(tmp_path):

@@ -80,6 +80,17 @@ def one_line(*packages: str) -> Iterator[None]:
         raise UserError(str(problem)) from None
 
 
+def _one_process() -> None:
+    """Raise UserError, one line, where a launcher started several: each would train alone."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if "LOCAL_RANK" in os.environ and count != "1":
+        raise UserError(
+            f"started {count} times by torchrun or accelerate, and `recast lm` is one process; "
+            "start it by itself, or take the strategy to several processes inside TRL "
+            "(docs/adapters.md)"
+        )
+
+
 def on_device(command: Callable[..., None]) -> Callable[..., None]:
     """Options that say where a command computes; it gets them as one `placement`."""
 
@@ -112,6 +123,7 @@ def on_device(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(
         *args: Any, device: str, dtype: str, checkpointing: bool, attention: Any, **kwargs: Any
     ) -> None:
+        _one_process()
         with one_line("transformers"):
             from recast.lm.device import described, place
 
