@@ -145,7 +145,8 @@ def reads_models(command: Callable[..., None]) -> Callable[..., None]:
         "--prompt",
         default="plain",
         show_default=True,
-        help="plain, minionerec, or a text with {history} in it.",
+        help="plain, minionerec (as its RL asks), minionerec_sft, minionerec_eval, or a text with "
+        "{history} in it.",
     )
     @click.option("--chat", is_flag=True, help="Put the prompt into the model's chat template.")
     @click.option("--no-wrap", is_flag=True, help="Leave out tokens around items (<|sid_begin|>).")
