@@ -33,13 +33,13 @@ print(workbench.__file__)
 
 def steps(data: Path) -> dict[str, list[str]]:
     """The commands that a new user types, smallest sizes."""
-    folder = str(data)
+    folder, small = str(data), ("--codebook", "8")
     return {
         "data": ["data", folder],
-        "sft": ["sft", folder, "--out", "sft", "--epochs", "1", "--codebook", "8"],
-        "evaluate": ["evaluate", folder, "--model", "sft/model", "--limit", "8"],
+        "sft": ["sft", folder, "--out", "sft", "--epochs", "1", *small],
+        "evaluate": ["evaluate", folder, "--model", "sft/model", "--limit", "8", *small],
         "rl": ["rl", folder, "--start", "sft/model", "--strategy", "recast", "--store", "runs",
-               "--eval-prompts", "8", *TINY],
+               "--eval-prompts", "8", *small, *TINY],
     }  # fmt: skip
 
 
