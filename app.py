@@ -6,7 +6,7 @@ from starlette.middleware import Middleware
 from workbench.jobs.warm_up import warm_up
 from workbench.pages.hosts import OwnHostsOnly
 from workbench.pages.navigation import show
-from workbench.pages.ready import load
+from workbench.pages.preload import load
 
 if __name__ == "__main__":
     show()

@@ -16,7 +16,7 @@ from sim.general.step import collect, updates
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath
+from sim.shortcuts.fast_path import FastPath
 from sim.shortcuts.phases import Phases
 from sim.training.warm_start import warm_start
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic

@@ -27,7 +27,7 @@ import click
 import numpy as np
 import polars as pl
 
-from workbench.commands.reading import LogOptions, reading_options
+from workbench.commands.log_options import LogOptions, reading_options
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings import examine
 from workbench.diagnosis.findings.curves import curves_of

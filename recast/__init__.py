@@ -6,7 +6,7 @@ signal = build_signal(STRATEGIES["recast"], groups)
 
 from typing import TYPE_CHECKING
 
-from recast.lazy import lazily
+from recast.lazy_names import lazily
 
 if TYPE_CHECKING:
     from recast.groups import Origin, RolloutGroups, regime

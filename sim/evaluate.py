@@ -1,12 +1,12 @@
 """Exact evaluation: the catalogue is enumerated, so metrics carry no sampling noise.
 
 Pass@1 means the expected hit of one sample, E[p(a target)]. `c_at_k` is C(k): Pass@k at the
-temperature that is best for that k on validation users (`sim.paths`); `area` is its mean over
-k = 1, 2, 4, .. 64. Sharpening alone changes neither. `pass_at_1_matched` is Pass@1 at the
-temperature at which mean entropy on validation users equals the start's (`sim.matched`), None where
-no temperature does; `pass_at_1_t050` is Pass@1 at T = .5. `greedy` is the hit of greedy decoding
-(the T -> 0 limit of Pass@1), `hr_at_1` of the most probable item, `beam_pass_at_1` of the top beam
-of a beam search of width 32.
+temperature that is best for that k on validation users (`sim.target_paths`); `area` is its mean
+over k = 1, 2, 4, .. 64. Sharpening alone changes neither. `pass_at_1_matched` is Pass@1 at the
+temperature at which mean entropy on validation users equals the start's
+(`sim.matched_temperature`), None where no temperature does; `pass_at_1_t050` is Pass@1 at T = .5.
+`greedy` is the hit of greedy decoding (the T -> 0 limit of Pass@1), `hr_at_1` of the most probable
+item, `beam_pass_at_1` of the top beam of a beam search of width 32.
 Metrics are computed in float32 (relative error about 1e-6) unless told otherwise.
 
 With free decoding (`sim.worlds.free_decoding`) Pass@k, greedy and beams face the dead ends as well,
@@ -42,10 +42,10 @@ from recast.metrics import (
 )
 from sim.decoding.dead_ends import covered, invalid_share, valid_logp
 from sim.decoding.enumerate import Enumeration, enumerate_logits, item_logp, tree_entropy
-from sim.matched import MATCHING_USERS, matched, mean
-from sim.paths import target_paths, tuned_temperatures
+from sim.matched_temperature import MATCHING_USERS, matched, mean
 from sim.policies.protocol import Params, Policy
 from sim.seeds import stream
+from sim.target_paths import target_paths, tuned_temperatures
 from sim.worlds.catalogue import Catalogue
 from sim.worlds.world import Prompts, World
 

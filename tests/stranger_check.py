@@ -6,6 +6,7 @@ from pathlib import Path
 
 import stranger
 import stranger_course
+import stranger_layouts
 import stranger_others
 import stranger_rewards
 import stranger_scalars
@@ -14,7 +15,7 @@ import stranger_trl
 import stranger_verl
 
 from recast import REGIMES
-from workbench.commands.reading import LogOptions
+from workbench.commands.log_options import LogOptions
 from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.diagnosis import Diagnosis, regime_table
@@ -33,6 +34,7 @@ MODULES = (
     stranger_others,
     stranger_scalars,
     stranger_rewards,
+    stranger_layouts,
     stranger_course,
     stranger_trackers,
 )

@@ -11,7 +11,7 @@ import pytest
 
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
 from workbench.errors import LogError
-from workbench.jobs import reading
+from workbench.jobs import log_reading
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,17 +42,17 @@ def bomb(kind: str, path: Path, size: int) -> Path:
 
 @pytest.mark.parametrize(("kind", "size"), [("page", 400_000_000), ("rewards", 20_000_000)])
 def test_a_small_file_that_becomes_large_ends_its_reader_alone(kind, size, tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "GIBIBYTES", 0.7)
-    monkeypatch.setattr(reading, "SECONDS", 20)
+    monkeypatch.setattr(log_reading, "GIBIBYTES", 0.7)
+    monkeypatch.setattr(log_reading, "SECONDS", 20)
     path = bomb(kind, tmp_path / "log", size)
     assert path.stat().st_size < 100_000
     with pytest.raises(LogError, match=r"GiB of memory|seconds of processor time|nothing readable"):
-        reading.read_guarded([path])
+        log_reading.read_guarded([path])
 
 
 def test_what_is_read_under_guard_is_what_is_read_without():
     example = ROOT / "workbench" / "example" / "rollouts.parquet"
-    guarded, plain = reading.read_guarded([example]), reading.read_log([example])
+    guarded, plain = log_reading.read_guarded([example]), log_reading.read_log([example])
     assert guarded.rollouts.equals(plain.rollouts)
     assert guarded.words == plain.words
     assert (guarded.form, guarded.files, guarded.kept, guarded.total) == (
@@ -67,8 +67,8 @@ def test_what_is_read_under_guard_is_what_is_read_without():
 @pytest.mark.parametrize("what", ["history", "numbers"])
 def test_scalars_are_read_under_the_same_ceilings(what, tmp_path, monkeypatch):
     """A table of scalars of half a megabyte that holds forty million numbers; and an honest one."""
-    monkeypatch.setattr(reading, "GIBIBYTES", 0.7)
-    monkeypatch.setattr(reading, "SECONDS", 20)
+    monkeypatch.setattr(log_reading, "GIBIBYTES", 0.7)
+    monkeypatch.setattr(log_reading, "SECONDS", 20)
     rows = 40_000_000 if what == "numbers" else 300
     code = (
         "import sys, polars as pl; n = int(sys.argv[2]); "
@@ -79,9 +79,9 @@ def test_scalars_are_read_under_the_same_ceilings(what, tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-c", code, str(path), str(rows)], check=True)
     if what == "numbers":
         with pytest.raises(LogError):
-            reading.read_any_guarded([path])
+            log_reading.read_any_guarded([path])
         return
-    found = reading.read_any_guarded([path])
+    found = log_reading.read_any_guarded([path])
     assert isinstance(found, Scalars)
     assert found.frame.equals(read_scalars([path]).frame)
 
@@ -89,4 +89,4 @@ def test_scalars_are_read_under_the_same_ceilings(what, tmp_path, monkeypatch):
 def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "log.jsonl")
     with pytest.raises(LogError, match="no regular file"):
-        reading.read_guarded([tmp_path / "log.jsonl"])
+        log_reading.read_guarded([tmp_path / "log.jsonl"])

@@ -5,7 +5,7 @@ From Python: `results = workbench.run(workbench.experiment("quick"))`; docs/pyth
 
 from typing import TYPE_CHECKING
 
-from recast.lazy import lazily
+from recast.lazy_names import lazily
 
 if TYPE_CHECKING:
     from workbench.execution.results import Results, experiment, run

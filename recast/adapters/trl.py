@@ -44,7 +44,7 @@ from recast.adapters.trl_refusals import ROW_MEANS, refuse, refuse_given
 from recast.adapters.trl_targets import MARK, attended, reaches, share, term, with_targets
 from recast.adapters.trl_trie import items_of, rolled_down, scored_down
 from recast.groups import Origin, RolloutGroups
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Vocabulary

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,12 +18,11 @@ from trl import GRPOConfig
 from recast.adapters.trl import RecastGRPOTrainer
 from recast.lm.device import CPU, Placement, clock
 from recast.lm.efficiency import Shapes, TimingRow, made_up
-from recast.lm.extra import LMError
 from recast.lm.models import SmallModel, build_small
+from recast.lm.optional_extra import LMError
 from recast.lm.tokenizer import code_tokenizer, prompt_text
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
-
-Progress = Callable[[int, int, str], None]
+from recast.progress import Progress
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]  # transformers is optional and untyped

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recast.adapters.limits import why_not_trl as why_not
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.strategy import Strategy
 
 TOKEN_SUMS = ("dapo", "cispo", "vespo")

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from recast.lm.device import CPU, Placement
-from recast.lm.extra import LMError, require
 from recast.lm.models import recompute
+from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
 from recast.lm.vocabulary import BEGIN, Vocabulary, small_vocabulary
 

@@ -20,8 +20,8 @@ from typing import Any
 from torch import Tensor
 
 from recast.lm.device import CPU, Placement
-from recast.lm.extra import LMError, require
 from recast.lm.models import placed
+from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
 from recast.lm.vocabulary import Vocabulary, vocabulary_from
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recast.items import Codes, DataFolder, Interaction, read_folder
-from recast.lm.extra import LMError, require
+from recast.lm.optional_extra import LMError, require
 
 TUNING_SHARE = 0.2
 POPULAR_SHARE = 0.1

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.lm.extra import require
+from recast.lm.optional_extra import require
 from recast.lm.prefix import (
     CausalLM,
     allowed_logits,

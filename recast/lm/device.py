@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 
 Attention = Literal["sdpa", "eager"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

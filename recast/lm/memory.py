@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from recast.lm.device import Placement
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import CausalLM
 
 

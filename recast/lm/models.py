@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from recast.lm.device import CPU, Placement
-from recast.lm.extra import LMError, require
 from recast.lm.memory import check_room
+from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM, head, hidden_states, prompt_mask
 from recast.lm.vocabulary import Vocabulary
 

@@ -23,9 +23,9 @@ from recast.lm import checkpoint
 from recast.lm.checkpoint import Checkpoint
 from recast.lm.dataset import LMData
 from recast.lm.device import CPU, Placement
-from recast.lm.extra import LMError, require
 from recast.lm.memory import check_memory, embedding_rows
 from recast.lm.models import check_head, context, placed, zero_dropout
+from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
 from recast.lm.spelling import Spelling, find_spelling, plain
 from recast.lm.vocabulary import PLAIN, Vocabulary, Wording, tokenizer_vocabulary

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recast.items import read_sid
 from recast.lm.dataset import LMData
-from recast.lm.extra import LMError, require
+from recast.lm.optional_extra import LMError, require
 
 
 def read_similarity(file: Path, folder: Path, data: LMData, category: str | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recast.lm.extra import LMError, require
+from recast.lm.optional_extra import LMError, require
 from recast.lm.vocabulary import BEGIN, END, PAD, Vocabulary, code_name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recast.lm.extra import LMError, require
+from recast.lm.optional_extra import LMError, require
 
 
 def open_tracker(name: str, run: str, folder: Path) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recast import accounting
 from recast.lm.evaluate import EvaluationSet
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import CausalLM, packed_logp, path_codes, reencoded_logp
 from recast.lm.signal import RolloutPhase, Search, take
 from recast.lm.trie import Trie

@@ -12,8 +12,8 @@ import torch
 
 from recast.items import Interaction
 from recast.lm.evaluate import from_probability
-from recast.lm.extra import LMError
 from recast.lm.optimizer import AdamW, trainable
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import CausalLM
 from recast.lm.seeds import batch_indices
 from recast.lm.sft import sequence_loss, target_logp

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups, first_best, first_by, tie_order
 from recast.stage import WIDEST, Rounds, Stage
-from recast.stages.again import adaptive, dead_end, hinted, one_sided
 from recast.stages.replay import replay, replay_carry, replay_start
+from recast.stages.resample import adaptive, dead_end, hinted, one_sided
 
 
 def none(groups: RolloutGroups) -> RolloutGroups:

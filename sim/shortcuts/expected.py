@@ -10,8 +10,8 @@ from recast.strategy import Strategy
 from sim.kernel.buffers import serves
 from sim.policies.protocol import Params, Policy
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath, OneRun, share_of
 from sim.shortcuts.expected_law import law_of, path_weights, why_not_expected
+from sim.shortcuts.fast_path import FastPath, OneRun, share_of
 from sim.shortcuts.plan import plan_for
 from sim.worlds.world import World
 

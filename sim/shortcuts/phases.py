@@ -28,7 +28,7 @@ from sim.kernel.code import calling
 from sim.kernel.phase import Listed, LossTerms, Phase, phase_step
 from sim.kernel.shapes import Array
 from sim.policies.protocol import Policy
-from sim.shortcuts.choose import ESTIMATORS
+from sim.shortcuts.fast_path import ESTIMATORS
 
 
 class Phases(General):

@@ -55,7 +55,7 @@ def fast_path(
     """The kernel's learner, or None where the general path must do."""
     if kernel_here(how.kernel) == "general":
         return None
-    from sim.shortcuts.choose import FastPath
+    from sim.shortcuts.fast_path import FastPath
 
     return FastPath.of(policy, world, strategy, start, seeds, how)
 

@@ -13,8 +13,8 @@ import torch
 from recast.lm import checkpoint
 from recast.lm.dataset import load_data
 from recast.lm.device import Placement
-from recast.lm.extra import LMError
 from recast.lm.memory import check_memory
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import packed_logp
 from recast.lm.pretrained import open_model
 

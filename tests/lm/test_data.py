@@ -16,7 +16,7 @@ import transformers
 from recast.items import Interaction
 from recast.lm.datareport import describe, popularity_hit_rate
 from recast.lm.dataset import load_data, read_any, tunes
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.spelling import find_spelling, plain
 from recast.lm.tokenizer import code_tokenizer, prompt_text
 from recast.lm.vocabulary import (

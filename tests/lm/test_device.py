@@ -19,10 +19,10 @@ from recast.lm.architectures import random_model
 from recast.lm.decode import beams, enumerate_nodes, sample
 from recast.lm.device import Placement, card_peak, clock, matrix_rate, place
 from recast.lm.efficiency import Shapes, make_rig, measure
-from recast.lm.extra import LMError
 from recast.lm.flops import forward_flops, linear_weights, update_flops
 from recast.lm.models import placed
 from recast.lm.optimizer import AdamW, trainable
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import packed_logp, reencoded_logp
 from recast.lm.sft import Tuning, _gradient
 from recast.lm.update import RLSetup, RLTraining, groups_at_once, update

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recast.lm.dataset import load_data
-from workbench.studies.prediction.language import PRETRAINED, Given
+from workbench.studies.prediction.language_models import PRETRAINED, Given
 from workbench.studies.prediction.protocol import METRICS, Case, PredictionPlan
 from workbench.studies.prediction.study import PredictionStudy
 

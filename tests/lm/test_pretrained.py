@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_commands import recast as run
 
 from recast.lm.dataset import load_data
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import reencoded_logp
 from recast.lm.pretrained import ModelReading, add_codes, open_model
 from recast.lm.spelling import Spelling, find_spelling, plain

@@ -11,8 +11,8 @@ import torch
 from recast.groups import Origin, RolloutGroups
 from recast.lm import trainer
 from recast.lm import update as updating
-from recast.lm.extra import LMError
 from recast.lm.optimizer import AdamW
+from recast.lm.optional_extra import LMError
 from recast.lm.signal import RolloutPhase, collect, given, learn_from
 from recast.lm.trainer import train
 from recast.lm.update import RLTraining, update

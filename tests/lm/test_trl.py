@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,16 +12,14 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-import trl
 import trl_case
 from peft import LoraConfig
 from trl import GRPOTrainer
 
-from recast import STRATEGIES, pack
-from recast.adapters.limits import why_not_trl
+from recast import pack
 from recast.adapters.trl import RecastGRPOTrainer, _leading
-from recast.adapters.trl_refusals import LOSS_TYPES, refuse
-from recast.lm.extra import LMError
+from recast.adapters.trl_refusals import LOSS_TYPES
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import reencoded_logp
 from recast.lm.tokenizer import code_tokenizer
 from recast.lm.vocabulary import PromptTokens
@@ -369,48 +366,6 @@ def test_a_resumed_run_ends_where_the_whole_run_ends(tmp_path):
     assert gap.abs().max() < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("strategy", "changes", "message"),
-    [
-        ("s_dpo", {}, "supervised=s_dpo.* needs `reference`"),
-        ("visurf", {}, "repair=append"),
-        ("greso", {}, "gate=greso"),
-        ("luffy", {}, "anchor_ratio=shaped.*use `recast lm rl`"),
-        ("rl_zvp", {}, "needs `entropy`"),
-        ("recast", {"use_liger_kernel": True}, "use_liger_kernel: a fused loss"),
-        ("recast", {"loss_type": "bnpo"}, "loss_type: 'bnpo'; expected one of"),
-        ("recast", {"mask_truncated_completions": True}, "counts as truncated"),
-        ("grpo", {"top_entropy_quantile": 0.5}, "top_entropy_quantile: it would be of the rows"),
-        ("grpo", {"entropy_coef": 0.01}, "entropy_coef: it would be of the rows that are left"),
-        ("grpo", {"reward_weights": [0.5]}, "reward_weights: the outcome is the only reward"),
-        ("grpo", {"rollout_func": print}, "rollout_func: an answer of this adapter is one item"),
-        ("recast", {"beta": 0.1}, "beta: TRL loads the reference from the folder"),
-        ("grpo", {"divisor": "strategy", "loss_type": "grpo"}, "dapo, cispo or vespo, got grpo"),
-        (
-            "recast",
-            {"beta": 0.1, "sync_ref_model": True, **LORA},
-            "sync_ref_model: with LoRA the reference is the model without its adapter",
-        ),
-    ],
-)
-def test_what_the_adapter_cannot_do_is_one_line(strategy, changes, message, tmp_path):
-    with pytest.raises(LMError, match=message) as caught:
-        trl_case.trainer(tmp_path, strategy, **changes)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_trl_without_a_method_is_refused_in_one_line():
-    code = (
-        "from trl import GRPOTrainer\ndel GRPOTrainer._generate_single_turn\n"
-        "try:\n    import recast.adapters.trl\nexcept ImportError as problem:\n    print(problem)\n"
-    )
-    words = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert "has no _generate_single_turn in its GRPOTrainer" in done.stdout
-    assert "pip install 'trl>=0.24,<2'" in done.stdout
-    assert done.stdout.count("\n") == 1
-
-
 def test_leading_tokens_by_hand():
     assert _leading([1, 2, 3], [[1, 2, 3]]) == 3
     assert _leading([1, 2, 4], [[1, 2, 3]]) == 2
@@ -419,16 +374,3 @@ def test_leading_tokens_by_hand():
     assert _leading([1, 2, 3, 4], [[1, 2, 3]]) == 2
     assert _leading([2, 2, 3], [[1, 2, 3], [2, 2, 3]]) == 3
     assert RecastGRPOTrainer.__mro__[1] is GRPOTrainer
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_the_adapter_refuses_what_its_why_not_says_and_nothing_else(name, tmp_path):
-    config = trl.GRPOConfig(
-        str(tmp_path), num_generations=16, per_device_train_batch_size=16, use_cpu=True, bf16=False
-    )
-    reason = why_not_trl(STRATEGIES[name], 16)
-    if reason is None:
-        refuse(STRATEGIES[name], config, "trl", None, None)
-    else:
-        with pytest.raises(LMError, match=re.escape(f"the TRL adapter: {reason}")):
-            refuse(STRATEGIES[name], config, "trl", None, None)

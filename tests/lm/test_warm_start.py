@@ -9,7 +9,7 @@ import tiny
 
 from recast.items import Interaction
 from recast.lm.evaluate import from_probability
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.sft import target_logp
 from recast.lm.warm_start import warm_start
 

@@ -18,7 +18,7 @@ import transformers
 from test_commands import recast
 
 from recast.lm.dataset import load_data
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from recast.lm.prefix import packed_logp, reencoded_logp
 from recast.lm.pretrained import identity, open_model
 from recast.lm.spelling import Spelling, plain

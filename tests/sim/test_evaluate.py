@@ -32,7 +32,7 @@ from sim.decoding.enumerate import (
 )
 from sim.decoding.sample import path_logp
 from sim.evaluate import metrics, snapshot
-from sim.matched import matched
+from sim.matched_temperature import matched
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP, affine_tanh
 from sim.policies.protocol import Policy

@@ -16,9 +16,9 @@ from recast.metrics import CURVE, PASSES, best_temperatures, pass_at_k, pass_cur
 from sim.decoding.enumerate import enumerate_logits, item_logp, tree_entropy
 from sim.evaluate import metrics, snapshot
 from sim.general.optimizer import Adam
-from sim.matched import MATCHING_USERS
-from sim.paths import target_paths
+from sim.matched_temperature import MATCHING_USERS
 from sim.policies.mlp import MLP
+from sim.target_paths import target_paths
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
 from workbench.analysis.tuning import HEADLINE, mark_tuned, tried

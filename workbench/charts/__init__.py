@@ -6,7 +6,7 @@ without colour too. The description property carries the alt text.
 
 from typing import TYPE_CHECKING
 
-from recast.lazy import lazily
+from recast.lazy_names import lazily
 
 if TYPE_CHECKING:
     from workbench.charts.budget import (
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
         performance_profiles,
         waiting_curves,
     )
+    from workbench.charts.decision_accuracy import RUNGS, do_probabilities_hold, what_knowing_costs
     from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
-    from workbench.charts.knowing import RUNGS, do_probabilities_hold, what_knowing_costs
     from workbench.charts.learnability import signal_counts, weights, what_width_buys
     from workbench.charts.live import regimes_over_training, trade_off
     from workbench.charts.questions import (
@@ -62,7 +62,7 @@ else:
             "exact": ("exact_directions",),
             "trade_offs": ("pareto_front", "phase_map"),
             "learnability": ("signal_counts", "weights", "what_width_buys"),
-            "knowing": ("RUNGS", "do_probabilities_hold", "what_knowing_costs"),
+            "decision_accuracy": ("RUNGS", "do_probabilities_hold", "what_knowing_costs"),
             "live": ("regimes_over_training", "trade_off"),
             "story": ("group_story", "verdict_map"),
             "strategy_style": ("STYLE", "in_order"),

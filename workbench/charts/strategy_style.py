@@ -11,7 +11,7 @@ import altair as alt
 import polars as pl
 
 from recast import STRATEGIES, Strategy
-from workbench.spec.averaged import split_averaged
+from workbench.spec.averaged_rows import split_averaged
 
 
 class Style(NamedTuple):

@@ -12,7 +12,7 @@ import click
 from workbench.commands.output import STORE
 from workbench.errors import UserError
 
-SERVED = Path(__file__).parents[1] / "pages" / "served.py"
+SERVED = Path(__file__).parents[1] / "pages" / "asgi_app.py"
 LOOPBACK = "127.0.0.1"
 
 

@@ -11,8 +11,8 @@ import click
 import polars as pl
 
 from workbench.commands.bounds import Finite
+from workbench.commands.log_options import LogOptions, reading_options
 from workbench.commands.output import FORMAT, STORE, emit, progress_bar
-from workbench.commands.reading import LogOptions, reading_options
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual

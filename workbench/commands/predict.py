@@ -16,6 +16,7 @@ from workbench.execution.forecast import duration
 
 if TYPE_CHECKING:
     from workbench.studies.prediction.protocol import Case, PredictionPlan, Rung
+    from workbench.studies.prediction.question import PredictedRanking
     from workbench.studies.prediction.study import PredictionStudy
 
 RUNGS = (
@@ -182,7 +183,7 @@ def _case(
     folder: Path, plan: PredictionPlan, all_zero: float | None, hit_rate: float | None
 ) -> Case:
     from recast.lm.dataset import load_data
-    from recast.lm.extra import LMError
+    from recast.lm.optional_extra import LMError
     from workbench.studies.prediction.protocol import ALL_ZERO, USUAL, case_of
 
     try:
@@ -208,7 +209,7 @@ def _study(
 ) -> None:
     """Do every rung on every data set, state times first, write and print what came of it."""
     from workbench.studies.prediction.accuracy import accuracy_table
-    from workbench.studies.prediction.language import Given
+    from workbench.studies.prediction.language_models import Given
     from workbench.studies.prediction.study import ORDER, PredictionStudy
 
     if not folders:
@@ -265,10 +266,10 @@ def _ask(
     style: str,
 ) -> None:
     """Rank strategies for one case."""
-    from workbench.studies.prediction import work
-    from workbench.studies.prediction.ask import answer
+    from workbench.studies.prediction import missing_runs
     from workbench.studies.prediction.protocol import START
-    from workbench.studies.prediction.small import look_alike
+    from workbench.studies.prediction.question import answer
+    from workbench.studies.prediction.small_policies import look_alike
     from workbench.studies.prediction.study import RATES, PredictionStudy
 
     if logs:
@@ -293,18 +294,24 @@ def _ask(
         if not logs:
             made = whole.rung(rung, case)
         with progress_bar("runs") as progress:
-            chosen = work.tune(made, plan, place, progress)
-            for _ in work.report(made, plan, place, chosen, range(seeds)):
+            chosen = missing_runs.tune(made, plan, place, progress)
+            for _ in missing_runs.report(made, plan, place, chosen, range(seeds)):
                 pass
     except ValueError as problem:
         raise UserError(str(problem)) from None
-    held = work.collected(place, plan)
+    held = missing_runs.collected(place, plan)
     assert held is not None
     found = answer(rung, metric, (START, *plan.strategies), held[0], users)
     if style != "table":
         emit(found.pairs, style, "")
         return
     emit(found.table, style, f"{metric}, mean of {len(held[1])} seeds on {rung}")
+    _say(found, rung, metric)
+    click.echo(f"Cost: {duration(missing_runs.seconds(place))} of one core.")
+
+
+def _say(found: PredictedRanking, rung: str, metric: str) -> None:
+    """How many pairs differ, and what the rung's record is worth."""
     told = found.pairs.filter(pl.col("p_holm") < 0.05)
     click.echo(
         f"{told.height} of {found.pairs.height} pairs differ there for sure (p < .05, Holm)."
@@ -315,4 +322,3 @@ def _ask(
             "So it is not asked what a language model would do: the ranking above is that of the "
             "simulated world alone."
         )
-    click.echo(f"Cost: {duration(work.seconds(place))} of one core.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from workbench.commands.bounds import SECONDS, Finite
-from workbench.commands.reading import LogOptions, reading_options
+from workbench.commands.log_options import LogOptions, reading_options
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.findings import CHECKS
 from workbench.diagnosis.findings.scalars import SCALAR_CHECKS

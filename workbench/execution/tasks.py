@@ -28,7 +28,7 @@ from sim.worlds.replay import load_replay
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
 from workbench.errors import UserError
-from workbench.spec.averaged import strategy_of, training_of
+from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.experiment import Experiment, WorldSpec
 from workbench.spec.keys import folder_fingerprint
 from workbench.store.arithmetic import arithmetic

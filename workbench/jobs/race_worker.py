@@ -34,8 +34,8 @@ from workbench.execution.tasks import (
 )
 from workbench.execution.warm_starts import Starts
 from workbench.jobs.process import Voice, listen
-from workbench.jobs.trees import SEED, Forest, plant
-from workbench.spec.averaged import strategy_of, training_of
+from workbench.jobs.race_trees import SEED, Forest, plant
+from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import start_key
 

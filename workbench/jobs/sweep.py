@@ -18,7 +18,7 @@ from recast.quoting import nearest
 from workbench.errors import UserError
 from workbench.jobs.job import Standing
 from workbench.jobs.process import environment
-from workbench.jobs.started import Note, now
+from workbench.jobs.started_sweeps import Note, now
 from workbench.spec.experiment import PRESETS, preset_names
 from workbench.spec.plain_data import parsed_toml
 from workbench.spec.sweep import SWEEPS, Sweep, load_sweep, sweep_names

@@ -28,6 +28,6 @@ def compile_missing() -> bool:
 
     if is_compiled(PRECISION):
         return False
-    command = [sys.executable, "-m", "sim.shortcuts.warm", PRECISION]
+    command = [sys.executable, "-m", "sim.shortcuts.compile_ahead", PRECISION]
     subprocess.run(command, check=False, capture_output=True)
     return True

@@ -22,11 +22,11 @@ from workbench.analysis.cells import cell_labels
 from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.pages.address import Address
+from workbench.pages.end_forecasts import end_forecasts
 from workbench.pages.figure import answer, few_seeds, figure, grid, plain
-from workbench.pages.going_on import going_on
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.report.figures import PAPER_SHARE
-from workbench.spec.averaged import split_averaged
+from workbench.spec.averaged_rows import split_averaged
 from workbench.studies.evidence import with_setting
 from workbench.studies.phase_map import METRICS, phase_table
 
@@ -253,4 +253,4 @@ if st.toggle("How long runs need, and what other targets cost", **view.flag("mor
     )
 
 st.header("Is it worth going on?")
-going_on(rows, metric, axis)
+end_forecasts(rows, metric, axis)

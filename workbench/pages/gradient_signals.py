@@ -13,7 +13,7 @@ from workbench.analysis.budget import curve_table
 from workbench.analysis.rows import tuned_test_rows
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, grid, plain
-from workbench.pages.linked import linked
+from workbench.pages.group_picture import group_picture
 from workbench.pages.stored import data_switch, stored_runs
 from workbench.theory.group import (
     DEPTH,
@@ -165,7 +165,7 @@ shown = [name for name in names if name not in refused]
 lit = st.session_state[
     view.one_of("lit", shown, "recast" if "recast" in shown else shown[0])["key"]
 ]
-linked(
+group_picture(
     group,
     single_moves(write_group(group), tuple(names), draw, percent),
     lit,

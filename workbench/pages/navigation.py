@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from workbench.pages.figure import choose_look
-from workbench.pages.ready import load
+from workbench.pages.preload import load
 
 PAGES = {
     "home": "One prompt, 32 rollouts",

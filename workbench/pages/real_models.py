@@ -11,8 +11,8 @@ from workbench import charts
 from workbench.analysis.answers import of_pairs
 from workbench.charts.efficiency import PAPER_RATIO
 from workbench.pages.address import Address
+from workbench.pages.cheaper_experiments import cheaper_experiments
 from workbench.pages.figure import answer, figure, grid, plain
-from workbench.pages.knowing import knowing
 from workbench.pages.stored import PACKAGED, data_switch, store_folder, stored_runs
 from workbench.real import gpu
 from workbench.real.saved import SavedTable, metrics_of, packaged, saved_tables, stored_scores
@@ -235,7 +235,7 @@ with st.expander("The measured costs, GRPO's over each strategy's"):
     st.caption(f"{gpu.provenance()}; updates below half a second vary by a fifth between cases.")
 
 st.header("Does a cheaper experiment know it beforehand?")
-knowing(view)
+cheaper_experiments(view)
 
 with st.expander("Run it on your data"):
     st.write(

@@ -10,15 +10,15 @@ import polars as pl
 import streamlit as st
 
 from workbench.errors import UserError
-from workbench.jobs.labels import Labels, label
-from workbench.jobs.listing import listing
-from workbench.jobs.started import Note
+from workbench.jobs.started_sweeps import Note
 from workbench.jobs.sweep import Watch, missing
+from workbench.jobs.sweep_labels import Labels, label
+from workbench.jobs.sweep_listing import listing
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
 from workbench.pages.notice import tell
-from workbench.pages.starting import begin
 from workbench.pages.stored import store_folder
+from workbench.pages.sweep_start import begin
 from workbench.spec.messages import validated
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store

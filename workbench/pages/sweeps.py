@@ -6,14 +6,14 @@ import streamlit as st
 
 from workbench.pages.address import Address
 from workbench.pages.browse import browse
-from workbench.pages.comparing import comparison
+from workbench.pages.comparison import comparison
 from workbench.pages.figure import plain
-from workbench.pages.mapping import phase_map
 from workbench.pages.notice import show_notice
-from workbench.pages.rates import rates
-from workbench.pages.starting import launch
+from workbench.pages.parallel_coordinates import parallel_coordinates
+from workbench.pages.phase_map import phase_map
 from workbench.pages.stored import data_switch, store_folder, stored_runs
 from workbench.pages.sweep_list import sweep_list
+from workbench.pages.sweep_start import launch
 from workbench.store.runs import Store
 
 VIEWS = {
@@ -62,6 +62,6 @@ else:
     elif shown == "compare":
         comparison(view, state, frame)
     elif shown == "rates":
-        rates(view, state, frame)
+        parallel_coordinates(view, state, frame)
     else:
         phase_map(view, state, frame)

@@ -16,10 +16,10 @@ from workbench.jobs.race import Race
 from workbench.jobs.recorded import USUAL_RATE, recorded_race
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, figure, plain
-from workbench.pages.growing import growing
-from workbench.pages.kept import WORD
 from workbench.pages.notice import show_notice, tell
-from workbench.pages.seat import Seat, races, track, visitor
+from workbench.pages.race_seats import Seat, races, track, visitor
+from workbench.pages.race_trees import race_trees
+from workbench.pages.server_shelf import WORD
 from workbench.pages.stored import packaged_runs, store_folder
 from workbench.spec.experiment import Experiment
 from workbench.spec.messages import validated
@@ -241,7 +241,7 @@ def board() -> None:
                 "what the controls say."
             )
     if shown.trees:
-        growing(shown, st.session_state[word] or "recorded", plays=race is None)
+        race_trees(shown, st.session_state[word] or "recorded", plays=race is None)
 
 
 def results() -> None:

@@ -34,11 +34,11 @@ from workbench.diagnosis.logs.scalars import Scalars
 from workbench.diagnosis.savings import best_group, savings
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
 from workbench.errors import LogError, Refused
-from workbench.jobs.reading import read_any_guarded
+from workbench.jobs.log_reading import read_any_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, grid, plain
-from workbench.pages.kept import WORD, Shelf
 from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
+from workbench.pages.server_shelf import WORD, Shelf
 from workbench.pages.simulate import simulate
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"

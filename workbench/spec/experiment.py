@@ -24,7 +24,7 @@ from recast.strategy import Strategy
 from sim.inputs import why_not
 from sim.settings import Kernel, Training
 from workbench.errors import UserError
-from workbench.spec.averaged import strategy_of, training_of
+from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.limits import need_of, too_large, too_many
 from workbench.spec.messages import validated
 from workbench.spec.plain_data import parsed_toml

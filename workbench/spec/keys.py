@@ -18,7 +18,7 @@ from typing import Any
 from recast.strategy import Strategy
 from sim.worlds.synthetic import SyntheticWorld
 from workbench.errors import UserError
-from workbench.spec.averaged import strategy_of
+from workbench.spec.averaged_rows import strategy_of
 from workbench.spec.experiment import Experiment
 from workbench.spec.later_fields import dumped
 

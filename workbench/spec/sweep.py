@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recast.quoting import nearest, quoted
 from workbench.errors import UserError
-from workbench.spec.averaged import strategy_of
+from workbench.spec.averaged_rows import strategy_of
 from workbench.spec.experiment import (
     PRESETS,
     WIDTHS,

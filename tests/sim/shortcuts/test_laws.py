@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 from scipy.stats import chisquare
-from test_choose import (
+from test_fast_path import (
     check_one_step,
     judged,
     made_world,
@@ -30,8 +30,8 @@ from sim.kernel import draw
 from sim.policies.mlp import MLP
 from sim.seeds import uniforms
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath
 from sim.shortcuts.expected_law import pair_law
+from sim.shortcuts.fast_path import FastPath
 from sim.training.trainer import train
 from sim.worlds.catalogue import build_catalogue
 from sim.worlds.world import Prompts, World

@@ -16,7 +16,7 @@ from sim.policies.nodes import segment_outer, segment_products
 from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath
+from sim.shortcuts.fast_path import FastPath
 from sim.training.trainer import TrainedRun, train
 from sim.worlds.free_decoding import free_world
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic

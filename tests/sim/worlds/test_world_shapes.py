@@ -28,7 +28,7 @@ from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
 from sim.seeds import normals, stream, uniforms
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath
+from sim.shortcuts.fast_path import FastPath
 from sim.training.trainer import train
 from sim.worlds.catalogue import Catalogue, build_catalogue
 from sim.worlds.free_decoding import free_world

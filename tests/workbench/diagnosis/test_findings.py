@@ -18,7 +18,7 @@ from workbench.diagnosis.diagnosis import Diagnosis, diagnose
 from workbench.diagnosis.findings import CHECKS, examine
 from workbench.diagnosis.findings.audit import audit
 from workbench.diagnosis.findings.curves import Curve, arrival, curves_of
-from workbench.diagnosis.findings.cut import pile_up
+from workbench.diagnosis.findings.cut_off import pile_up
 from workbench.diagnosis.logs.read import read_log
 
 

@@ -14,7 +14,7 @@ def test_what_a_machine_has_is_not_compiled_again(monkeypatch, tmp_path):
     monkeypatch.setattr(warm_up.subprocess, "run", lambda command, **_: started.append(command))
     monkeypatch.setattr(code, "FOLDER", tmp_path)
     assert warm_up.compile_missing()
-    assert [command[-2:] for command in started] == [["sim.shortcuts.warm", "float64"]]
+    assert [command[-2:] for command in started] == [["sim.shortcuts.compile_ahead", "float64"]]
     with code.first_call("float64"):
         pass
     assert not warm_up.compile_missing()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from recast.lm.dataset import load_data
-from workbench.studies.prediction import work
+from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import (
     accuracy_table,
     decision_accuracy,
@@ -22,7 +22,7 @@ from workbench.studies.prediction.accuracy import (
     stated_probabilities,
 )
 from workbench.studies.prediction.protocol import METRICS, START, Case, PredictionPlan, case_of
-from workbench.studies.prediction.small import SmallRung, several_hits, world_of
+from workbench.studies.prediction.small_policies import SmallRung, several_hits, world_of
 from workbench.studies.prediction.study import PredictionStudy
 from workbench.studies.prediction.theory import climbs, score
 
@@ -190,8 +190,8 @@ def test_a_diverged_rate_is_never_chosen(case, tmp_path):
         def tuned(self):
             return 0.2
 
-    chosen = work.tune(Rung(), PLAN, tmp_path, lambda *_: None)
-    assert chosen["sft"] == work.Chosen(0.1, 2)
+    chosen = missing_runs.tune(Rung(), PLAN, tmp_path, lambda *_: None)
+    assert chosen["sft"] == missing_runs.Chosen(0.1, 2)
     note = json.loads((tmp_path / "tuning" / "sft-1-1000.json").read_text())
     assert note["areas"] == {}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recast.lm.extra import LMError
+from recast.lm.optional_extra import LMError
 from workbench.commands.bounds import CODES, FEW
 from workbench.errors import UserError
 from workbench.spec.limits import are_lifted
@@ -61,7 +61,7 @@ def one_line(*packages: str) -> Iterator[None]:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        from recast.lm.extra import require
+        from recast.lm.optional_extra import require
 
         for package in packages:
             require(package)

@@ -24,7 +24,7 @@ from workbench.commands.lm.session import (
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
-from workbench.spec.averaged import split_averaged
+from workbench.spec.averaged_rows import split_averaged
 from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
@@ -146,7 +146,7 @@ def study(
     """
     from recast.lm.dataset import load_data
     from recast.lm.update import RLTraining
-    from workbench.real.starts import train_starts
+    from workbench.real.sft_starts import train_starts
     from workbench.real.study import Study, StudyPlan, run_missing
 
     check_rollouts(batch, group)

@@ -16,7 +16,7 @@ import polars as pl
 from scipy.stats import theilslopes
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.diagnosis.findings.cut import truncated, unended
+from workbench.diagnosis.findings.cut_off import truncated, unended
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,12 +7,13 @@ whole groups, chosen by a hash of step and group, so that memory stays bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from recast.progress import Progress
 from workbench.diagnosis.logs.formats import FORMATS
 from workbench.diagnosis.logs.grouping import group
 from workbench.diagnosis.logs.layout import (
@@ -37,7 +38,6 @@ MOST = 1_000_000
 
 MOST_NAMED = 20
 HELPERS = ("source", "evaluation", "uid", "session", "sample", "turn", "named", "image")
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

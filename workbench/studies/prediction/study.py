@@ -19,13 +19,14 @@ import numpy as np
 import polars as pl
 import torch
 
+from recast.progress import Progress
 from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
-from workbench.studies.prediction import work
+from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import pairs_of
-from workbench.studies.prediction.language import PRETRAINED, SHAPES, Given, LanguageRung
+from workbench.studies.prediction.language_models import PRETRAINED, SHAPES, Given, LanguageRung
 from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, PredictionPlan, Rung
-from workbench.studies.prediction.small import (
+from workbench.studies.prediction.small_policies import (
     MATCHED,
     SmallRung,
     look_alike,
@@ -41,10 +42,10 @@ ORDER = (THEORY, *SMALL, *SHAPES, PRETRAINED)
 """Rungs from cheap to dear."""
 
 RATES: Mapping[str, tuple[float, ...]] = {
-    **dict.fromkeys(SMALL, (8e-5, 3e-4, 1.2e-3, 5e-3, 2e-2)),
+    **dict.fromkeys(SMALL, (2e-5, 8e-5, 3e-4, 1.2e-3, 5e-3, 2e-2, 8e-2)),
     **dict.fromkeys((*SHAPES, PRETRAINED), (1.25e-5, 5e-5, 2e-4, 8e-4, 3.2e-3)),
 }
-"""Learning rates to choose from: five on every rung that trains, a factor of about four apart."""
+"""Learning rates to choose from, a factor of about four apart: seven where cheap, else five."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +108,15 @@ class PredictionStudy:
             write_whole(json.dumps({"hits": [float(f"{p:.6g}") for p in hits]}).encode(), path)
         return np.asarray(json.loads(path.read_text(encoding="utf-8"))["hits"], dtype=np.float64)
 
-    def do(
-        self, name: str, case: Case, seeds: Sequence[int], progress: work.Progress
-    ) -> Iterator[str]:
+    def do(self, name: str, case: Case, seeds: Sequence[int], progress: Progress) -> Iterator[str]:
         """Whatever is missing of a rung on a case, for these paired seeds."""
         folder = self.place(name, case)
         if name == THEORY:
             self._theory(case)
             return
         rung = self.rung(name, case)
-        chosen = work.tune(rung, self.plan, folder, progress)
-        yield from work.report(rung, self.plan, folder, chosen, seeds)
+        chosen = missing_runs.tune(rung, self.plan, folder, progress)
+        yield from missing_runs.report(rung, self.plan, folder, chosen, seeds)
         if name != LOOK_ALIKE:
             self.keep_hits(name, case)
 
@@ -142,7 +141,7 @@ class PredictionStudy:
             if theory is not None:
                 found.append(theory)
             for name in ORDER[1:]:
-                held = work.collected(self.place(name, case), self.plan)
+                held = missing_runs.collected(self.place(name, case), self.plan)
                 if held is not None:
                     users = self._users(name, case, held[0])
                     found.append(pairs_of(name, case.data.name, rows, held[0], users))
@@ -165,10 +164,10 @@ class PredictionStudy:
                     spent = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
                     seeds = 0
                 else:
-                    held = work.collected(folder, self.plan)
+                    held = missing_runs.collected(folder, self.plan)
                     if held is None:
                         continue
-                    spent, seeds = work.seconds(folder), len(held[1])
+                    spent, seeds = missing_runs.seconds(folder), len(held[1])
                 found.append(
                     {"rung": name, "data": case.data.name, "seeds": seeds, "seconds": spent}
                 )
@@ -180,7 +179,7 @@ class PredictionStudy:
         found = []
         for case in self.cases:
             for name in ORDER[1:]:
-                held = work.collected(self.place(name, case), self.plan)
+                held = missing_runs.collected(self.place(name, case), self.plan)
                 if held is None:
                     continue
                 mean = held[0].mean((2, 3))

@@ -8,7 +8,7 @@ import pytest
 from browsing import PATIENCE, Server, Visit, press, write
 from sweeping import small_sweep
 
-from workbench.jobs.listing import listing
+from workbench.jobs.sweep_listing import listing
 from workbench.store.runs import Store
 
 pytestmark = pytest.mark.browser

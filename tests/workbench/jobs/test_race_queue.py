@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.jobs.track import PATIENCE, Track
+from workbench.jobs.race_queue import PATIENCE, Track
 
 
 class Fake:

@@ -1,4 +1,4 @@
-"""Compile ahead of time: `python -m sim.shortcuts.warm`, in both precisions unless one is named."""
+"""Compile ahead of time: `python -m sim.shortcuts.compile_ahead`, in both precisions by default."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from recast import STRATEGIES
 from sim.policies.mlp import MLP
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath
+from sim.shortcuts.fast_path import FastPath
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 import streamlit as st
 
 from workbench.jobs.race import Race, Worker
-from workbench.jobs.track import Track
-from workbench.pages.kept import Shelf
+from workbench.jobs.race_queue import Track
+from workbench.pages.server_shelf import Shelf
 from workbench.pages.stored import store_folder
 from workbench.spec.experiment import Experiment
 from workbench.store.runs import Store

@@ -15,10 +15,10 @@ from streamlit.testing.v1 import AppTest
 from sweeping import small_sweep
 
 from workbench.errors import UserError
-from workbench.jobs.labels import Labels, label, labels_of
-from workbench.jobs.listing import listing
-from workbench.jobs.started import Note
+from workbench.jobs.started_sweeps import Note
 from workbench.jobs.sweep import Sweeping, Watch, check_sweep
+from workbench.jobs.sweep_labels import Labels, label, labels_of
+from workbench.jobs.sweep_listing import listing
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 

@@ -19,7 +19,7 @@ from workbench.diagnosis.logs.layout import FIELDS, Choice
 from workbench.diagnosis.logs.mapping import choice_of
 from workbench.diagnosis.logs.read import FORMATS, Log
 from workbench.diagnosis.logs.scalars import Scalars
-from workbench.jobs.reading import read_any_guarded, read_guarded
+from workbench.jobs.log_reading import read_any_guarded, read_guarded
 
 OPTIONS = (
     click.option("--log-format", type=click.Choice(list(FORMATS)), default=None, help="Whose log."),

@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from workbench.jobs.labels import labels_of
-from workbench.jobs.started import Note, notes
+from workbench.jobs.started_sweeps import Note, notes
+from workbench.jobs.sweep_labels import labels_of
 from workbench.store.runs import Store
 from workbench.store.soundness import sweep_record
 

@@ -9,7 +9,7 @@ from workbench.pages.figure import grid
 from workbench.studies.prediction.curves import SHARE, of_runs, record
 
 
-def going_on(rows: pl.DataFrame, metric: str, axis: str) -> None:
+def end_forecasts(rows: pl.DataFrame, metric: str, axis: str) -> None:
     """Forecasts of the ends of the shown strategies from their first third, beside the ends."""
     table = of_runs(rows, metric, axis)
     if table.is_empty():

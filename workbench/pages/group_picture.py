@@ -21,12 +21,12 @@ HTML = '<div id="linked"></div><p id="linked-said" aria-live="polite"></p>'
 _DRAW = st.components.v2.component(
     "recast_linked",
     html=HTML,
-    css=(_HERE / "linked.css").read_text(encoding="utf-8"),
-    js=(_HERE / "linked.js").read_text(encoding="utf-8"),
+    css=(_HERE / "group_picture.css").read_text(encoding="utf-8"),
+    js=(_HERE / "group_picture.js").read_text(encoding="utf-8"),
 )
 
 
-def linked(
+def group_picture(
     group: pl.DataFrame,
     moves: dict[str, list[dict[str, Any]]],
     lit: str,

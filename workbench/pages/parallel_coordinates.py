@@ -15,7 +15,7 @@ MOST = 2000
 FIRST = ("strategy", "lr", "group", "start.all_zero")
 
 
-def rates(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
+def parallel_coordinates(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Choose the axes and draw every run."""
     runs = cached_by_store(state, "runs with settings", lambda: with_settings(frame))
     metrics = [name for name in charts.METRICS if name in runs.columns and runs[name].count()]

@@ -17,11 +17,11 @@ from recast.metrics import (
 )
 from recast.strategies import parse_strategy
 from sim.decoding.enumerate import enumerate_logits, item_logp
-from sim.paths import target_paths, tuned_temperatures
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
 from sim.policies.transformer import Transformer
 from sim.settings import Training
+from sim.target_paths import target_paths, tuned_temperatures
 from sim.training.learner import fast_path, general_path
 from sim.training.warm_start import hit_share, solver_prompts, warm_start
 from sim.worlds.replay import replay_world

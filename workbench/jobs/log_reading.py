@@ -4,7 +4,7 @@ A file says little about what it becomes: a kilobyte of parquet may hold gigabyt
 readers do, the process that shows a page or a table is not the one that runs out. The child gives
 back a folder with the table and everything else as JSON; nothing is unpickled.
 
-`python -m workbench.jobs.reading` is the child: an order on stdin, JSON lines on stdout.
+`python -m workbench.jobs.log_reading` is the child: an order on stdin, JSON lines on stdout.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recast.progress import Progress
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import plain_line
-from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
+from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, read_log
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
 from workbench.errors import LogError, Refused
+from workbench.jobs.dataclass_folder import built_from, load_record, plain_of, save_record
 from workbench.jobs.process import environment
-from workbench.jobs.record import built_from, load_record, plain_of, save_record
-from workbench.jobs.stuck import Guard
+from workbench.jobs.stuck_process import Guard
 from workbench.spec.limits import are_lifted
 
 GIBIBYTES = 2.0
@@ -155,7 +156,7 @@ def _too_much(name: str) -> str:
 def _child(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What the reading process says, and at last how it ended; it never outlives the caller."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "workbench.jobs.reading"],
+        [sys.executable, "-m", "workbench.jobs.log_reading"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -24,8 +24,8 @@ HTML = """
 _DRAW = st.components.v2.component(
     "recast_growing",
     html=HTML,
-    css=(_HERE / "growing.css").read_text(encoding="utf-8"),
-    js=(_HERE / "growing.js").read_text(encoding="utf-8"),
+    css=(_HERE / "race_trees.css").read_text(encoding="utf-8"),
+    js=(_HERE / "race_trees.js").read_text(encoding="utf-8"),
 )
 READ = (
     "The way to one prompt's target, left to right: at each level the children of its node, the "
@@ -36,7 +36,7 @@ READ = (
 )
 
 
-def growing(race: Race, name: str, *, plays: bool) -> None:
+def race_trees(race: Race, name: str, *, plays: bool) -> None:
     """Draw a race's trees. name: of the race; another name begins anew. plays: on arrival."""
     shown = [one for one in charts.in_order(list(race.spec.strategies)) if one in race.trees]
     _DRAW(

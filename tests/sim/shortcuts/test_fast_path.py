@@ -20,7 +20,7 @@ from sim.policies.mlp import MLP
 from sim.policies.protocol import Policy
 from sim.seeds import minibatch, normals, stream
 from sim.settings import Training
-from sim.shortcuts.choose import FastPath, FastUpdate
+from sim.shortcuts.fast_path import FastPath, FastUpdate
 from sim.worlds.catalogue import Catalogue, build_catalogue
 from sim.worlds.world import Prompts, World
 

@@ -18,25 +18,7 @@ from workbench.pages.stored import StoreState, cached_by_store
 
 def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Two strategies, in one cell or in two, paired by seed."""
-    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
-    sides = []
-    for place, (column, name) in enumerate(zip(st.columns(2), ("First", "Second"), strict=True)):
-        with column:
-            cell = st.selectbox(
-                f"{name} cell",
-                list(labels),
-                format_func=lambda one: labels[one],
-                **view.one_of(f"cell_{place}", list(labels)),
-            )
-            here = frame.filter(pl.col("cell") == cell)
-            known = charts.in_order(here["strategy"].unique().to_list())
-            strategy = st.selectbox(
-                f"{name} strategy",
-                known,
-                **view.one_of(f"strategy_{place}", known, known[min(1 - place, len(known) - 1)]),
-            )
-        sides.append((here, strategy))
-    (one, first), (two, second) = sides
+    (one, first), (two, second) = _sides(view, state, frame)
     both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
     differing = varying_fields(both)
     metrics = [name for name in PRIMARY if name in both.columns and both[name].count()]
@@ -84,3 +66,26 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
         "hollow mark is not significant at .05 after correction over these rows.",
     )
+
+
+def _sides(view: Address, state: StoreState, frame: pl.DataFrame) -> list[tuple[pl.DataFrame, str]]:
+    """Rows of the chosen cell and the chosen strategy, of the first and of the second."""
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
+    sides = []
+    for place, (column, name) in enumerate(zip(st.columns(2), ("First", "Second"), strict=True)):
+        with column:
+            cell = st.selectbox(
+                f"{name} cell",
+                list(labels),
+                format_func=lambda one: labels[one],
+                **view.one_of(f"cell_{place}", list(labels)),
+            )
+            here = frame.filter(pl.col("cell") == cell)
+            known = charts.in_order(here["strategy"].unique().to_list())
+            strategy = st.selectbox(
+                f"{name} strategy",
+                known,
+                **view.one_of(f"strategy_{place}", known, known[min(1 - place, len(known) - 1)]),
+            )
+        sides.append((here, strategy))
+    return sides

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.pages.kept import WORD, Shelf
+from workbench.pages.server_shelf import WORD, Shelf
 
 
 @given(sizes=st.lists(st.integers(1, 9), max_size=30), most=st.integers(1, 20))

@@ -12,7 +12,7 @@ from workbench.studies.prediction import saved
 from workbench.studies.prediction.protocol import METRICS
 
 
-def knowing(view: Address) -> None:
+def cheaper_experiments(view: Address) -> None:
     """The chart of decision accuracy by rung, for one metric, and its numbers."""
     dear = saved.dearest()
     name = charts.RUNGS.get(dear, dear)
