@@ -13,10 +13,10 @@ from typing import Any
 
 from recast.structure import leading
 
-Answer = list[int]
+TokenIds = list[int]
 
 
-def right_answers(value: Any) -> list[Answer]:
+def right_answers(value: Any) -> list[TokenIds]:
     """The distinct right answers of one row's `target_ids`, in their order.
 
     Raises ValueError, one line: nothing there, or something that is no token id.
@@ -51,7 +51,7 @@ def nearest(tokens: Sequence[int], answers: Sequence[Sequence[int]]) -> int:
     return max(leading(tokens, answer) for answer in answers)
 
 
-def drawn(answers: Sequence[Answer], draw: float) -> Answer:
+def drawn(answers: Sequence[TokenIds], draw: float) -> TokenIds:
     """The answer at a uniform draw in [0, 1)."""
     return answers[min(int(draw * len(answers)), len(answers) - 1)]
 

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from recast.adapters.microbatches import EMPTY, marked_first, packed
 from recast.adapters.sampled import described
-from recast.adapters.target_sets import Answer, drawn, nearest, one_length, right_answers
+from recast.adapters.target_sets import TokenIds, drawn, nearest, one_length, right_answers
 from recast.adapters.trl_hooks import (
     TAKES_IDS,
     GRPOTrainer,
@@ -93,8 +93,8 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         refuse_given(config, args[0] if args else kwargs.get("model"), kwargs)
         self._signal: Signal | None = None
         self._memory: State = {}
-        self._right: list[list[Answer]] = []
-        self._targets: list[Answer] = []  # one of the right answers of each row
+        self._right: list[list[TokenIds]] = []
+        self._targets: list[TokenIds] = []  # one of the right answers of each row
         self._outcome: list[float] = []
         self._rows: Tensor | None = None
         self._phase = (-1, 0)

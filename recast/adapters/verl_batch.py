@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recast.adapters.limits import why_not_verl as why_not
-from recast.adapters.target_sets import Answer, drawn, nearest, one_length, right_answers
+from recast.adapters.target_sets import TokenIds, drawn, nearest, one_length, right_answers
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
 from recast.signal import Signal, build_signal
@@ -56,7 +56,7 @@ class Shaped:
     keep: Tensor
     advantage: Tensor
     repaired: Tensor
-    target: list[Answer]
+    target: list[TokenIds]
     divisor: float
 
 
@@ -110,10 +110,10 @@ def shape_batch(
     )
 
 
-def _aimed(right: list[list[Answer]], group: list[int], aim: Tensor | None) -> list[Answer]:
+def _aimed(right: list[list[TokenIds]], group: list[int], aim: Tensor | None) -> list[TokenIds]:
     """One right answer per rollout, the same within a group."""
     draws = [0.0] * len(right) if aim is None else aim.tolist()
-    chosen: dict[int, Answer] = {}
+    chosen: dict[int, TokenIds] = {}
     for which, answers, draw in zip(group, right, draws, strict=True):
         chosen.setdefault(which, drawn(answers, draw))
     return [chosen[which] for which in group]
