@@ -183,6 +183,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     )
     known = shown.filter(pl.col("share_of_baseline").is_not_null())
     x = alt.X("share_of_baseline:Q", title=f"Share of all that {baseline} spends", scale=scale)
+    x = x.axis(format=".2~%", values=[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2])
     bars = (
         alt.Chart(shown.drop_nulls("end"))
         .mark_rule(strokeWidth=2)
@@ -200,7 +201,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
                 "strategy:N",
                 "reached:N",
                 *(
-                    alt.Tooltip(f"{name}:Q", format=".3f")
+                    alt.Tooltip(f"{name}:Q", format=".1%")
                     for name in ("share_of_baseline", "share_low", "share_high")
                 ),
             ],
@@ -222,7 +223,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
             bars,
             points,
             counts,
-        ),
+        ).properties(height=alt.Step(20)),
         "How much of the baseline's budget does each strategy need?",
         f"One row per strategy: median budget to the target over all that {baseline} spends, with "
         "the 95% bootstrap interval over seeds, and how many runs reach the target at all.",

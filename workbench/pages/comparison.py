@@ -16,6 +16,12 @@ from workbench.pages.figure import answer, few_seeds, figure, plain
 from workbench.pages.stored import StoreState, cached_by_store
 
 
+def first_choice(known: list[str], place: int) -> str:
+    """What a side opens with: ReCast, and SFT or else GRPO; without them the first two."""
+    wanted = ("recast",) if place == 0 else ("sft", "grpo")
+    return next((name for name in wanted if name in known), known[min(1 - place, len(known) - 1)])
+
+
 def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Two strategies, in one cell or in two, paired by seed."""
     labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
@@ -33,7 +39,7 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
             strategy = st.selectbox(
                 f"{name} strategy",
                 known,
-                **view.one_of(f"strategy_{place}", known, known[min(1 - place, len(known) - 1)]),
+                **view.one_of(f"strategy_{place}", known, first_choice(known, place)),
             )
         sides.append((here, strategy))
     (one, first), (two, second) = sides

@@ -6,15 +6,23 @@ import polars as pl
 import streamlit as st
 
 from workbench.pages.figure import grid
+from workbench.stats.growth import FEWEST_POINTS
 from workbench.studies.prediction.curves import SHARE, of_runs, record
 
 
 def end_forecasts(rows: pl.DataFrame, metric: str, axis: str) -> None:
-    """Forecasts of the ends of the shown strategies from their first third, beside the ends."""
+    """Forecasts of the ends of the shown strategies from their first third, beside the ends; one
+    line where these runs were evaluated too seldom for that."""
     table = of_runs(rows, metric, axis)
     if table.is_empty():
-        st.info("A forecast needs four evaluations in the first third of a run.")
+        looked = rows["step"].n_unique()
+        st.caption(
+            f"Evaluated {looked} times, these runs are too few points for a forecast of their end "
+            f"from their first part: it needs {FEWEST_POINTS} points, the start among them, in the "
+            "first half. A sweep with `evaluations = 12` under `[train]` has one here."
+        )
         return
+    st.header("Is it worth going on?")
     whole = record().row(0, named=True)
     number = st.column_config.NumberColumn
     grid(

@@ -111,13 +111,13 @@ def test_five_questions_lead_a_newcomer_to_the_view_that_answers_each(visit: Vis
 
 
 def test_a_page_that_one_comes_back_to_is_as_it_was_left(visit: Visit) -> None:
-    visit.open("learnability?group=8", 4)
+    visit.open("learnability?group=8", 2)
     links = visit.tab.locator('[data-testid="stSidebarNavLink"]')
     links.filter(has_text="One prompt").click()
     visit.tab.get_by_role("button", name="Next").wait_for()
     links.filter(has_text="Learnability").click()
     visit.tab.wait_for_url("**/learnability?group=8")
-    visit.settled(4)
+    visit.settled(2)
     visit.healthy()
 
 
