@@ -136,6 +136,7 @@ reading = (
     if said.height
     else Answer("nothing to compare", "Two strategies with the same seeds are needed.")
 )
+more = [" ".join(more)]
 if cost := target_sentence(rows, metric, axis, baseline):
     more.insert(0, cost)
 focus = "recast" if "recast" in (*names, baseline) else baseline

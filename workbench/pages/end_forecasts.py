@@ -17,9 +17,9 @@ def end_forecasts(rows: pl.DataFrame, metric: str, axis: str) -> None:
     if table.is_empty():
         looked = rows["step"].n_unique()
         st.caption(
-            f"Evaluated {looked} times, these runs are too few points for a forecast of their end "
-            f"from their first part: it needs {FEWEST_POINTS} points, the start among them, in the "
-            "first half. A sweep with `evaluations = 12` under `[train]` has one here."
+            f"No forecast of the end from the first part of these runs: it needs {FEWEST_POINTS} "
+            f"points in the first half, the start among them, and these have {looked} in all. A "
+            "sweep with `evaluations = 12` under `[train]` gets one here."
         )
         return
     st.header("Is it worth going on?")

@@ -145,7 +145,7 @@ def differences(found: SavedTable) -> None:
         charts.differences(
             rows.select(
                 label="strategy",
-                setting=pl.format("minus {}", "control"),
+                setting=pl.format("strategy minus {}", "control"),
                 value="difference",
                 low="difference_low",
                 high="difference_high",
