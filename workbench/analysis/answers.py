@@ -56,7 +56,7 @@ def value(number: float | None, digits: int = 4) -> str:
 def surely(low: float | None, high: float | None, p: float | None, seeds: int) -> str:
     """Interval, corrected p and seeds in words; says when so few seeds can show nothing."""
     parts = [] if low is None or high is None else [f"95% interval {value(low)} to {value(high)}"]
-    parts.append(f"{seeds} paired seeds")
+    parts.append(f"{seeds} paired {'seed' if seeds == 1 else 'seeds'}")
     if p is not None:
         parts.append(f"p {value(p, 3)}")
     if least_p(seeds) >= LEVEL:

@@ -28,7 +28,7 @@ def light_up(chart: Any) -> None:
     legend.params = [
         alt.SelectionParameter(
             name=_LIT,
-            select={"type": "point", "fields": [field]},
+            select={"type": "point", "fields": [field], "on": "click", "clear": "pointerout"},
             bind={"legend": "pointerover"},
         )
     ]

@@ -43,6 +43,9 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
             )
         sides.append((here, strategy))
     (one, first), (two, second) = sides
+    if first == second and one["cell"][0] == two["cell"][0]:
+        st.info("Both sides are the same: choose another strategy or another cell.")
+        return
     both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
     differing = varying_fields(both)
     metrics = [name for name in PRIMARY if name in both.columns and both[name].count()]

@@ -204,3 +204,38 @@ def test_the_keyboard_reaches_every_control_and_every_download(visit: Visit, nam
     if radios.count():
         radios.first.focus()
         assert visit.tab.evaluate("document.activeElement.type") == "radio"
+
+
+def test_the_name_under_the_pointer_in_a_legend_lights_up_alone(visit: Visit) -> None:
+    visit.open("learnability?strategies=grpo&strategies=sft", 2)
+    picture = visit.tab.locator('[data-testid="stVegaLiteChart"]').nth(1)
+
+    def faint() -> int:
+        return picture.evaluate(
+            """frame => [...frame.querySelectorAll('svg .mark-line path')].filter(
+                line => Number(line.getAttribute('opacity') ?? 1) < 0.5).length"""
+        )
+
+    assert faint() == 0
+    picture.locator(".role-legend-label text", has_text="sft").hover()
+    visit.tab.wait_for_function(
+        """() => [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')][1]
+            .querySelector('svg .mark-line path[opacity="0.12"]')"""
+    )
+    assert faint() == 2  # grpo, in both panels
+    visit.tab.mouse.move(5, 5)
+    visit.tab.wait_for_function(
+        """() => ![...document.querySelectorAll('[data-testid="stVegaLiteChart"]')][1]
+            .querySelector('svg .mark-line path[opacity="0.12"]')"""
+    )
+    visit.healthy()
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("name", EVERY_PAGE)
+def test_a_page_is_at_most_three_screens_long(visit: Visit, name: str) -> None:
+    visit.open(*EVERY_PAGE[name])
+    height = visit.tab.evaluate(
+        "document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight"
+    )
+    assert height <= 3 * 800
