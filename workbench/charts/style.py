@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import altair as alt
 
-from workbench.charts.legend_hover import light_up
+from workbench.charts.legend_light import light_up
 
 Chart: TypeAlias = alt.LayerChart | alt.FacetChart | alt.HConcatChart
 

@@ -1,4 +1,4 @@
-"""Hovering a legend: what else the picture shows fades until the pointer leaves."""
+"""Clicking a name in a legend: what else the picture shows fades until a click elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARKS = ("line", "point", "area", "rule", "bar")
 
 
 def light_up(chart: Any) -> None:
-    """Let the chart's legend of names light up what belongs to the name under the pointer.
+    """Let the chart's legend of names light up what belongs to the name that was clicked.
 
     Changes the chart in place. A chart without such a legend, or one of facets, stays as it is.
     """
@@ -28,14 +28,14 @@ def light_up(chart: Any) -> None:
     legend.params = [
         alt.SelectionParameter(
             name=_LIT,
-            select={"type": "point", "fields": [field], "on": "click", "clear": "pointerout"},
-            bind={"legend": "pointerover"},
+            select={"type": "point", "fields": [field]},
+            bind="legend",
         )
     ]
 
 
 def _fade(unit: Any) -> None:
-    """An opacity for a mark whose name is not the one under the pointer."""
+    """An opacity for a mark whose name is not the one that was clicked."""
     kind = unit.mark if isinstance(unit.mark, str) else unit.mark.type
     if kind not in _MARKS:
         return
