@@ -49,7 +49,6 @@ from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Vocabulary
 from recast.loss import denominator
-from recast.prefix import leading
 from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.strategies import parse_strategy

@@ -16,7 +16,6 @@ from recast.adapters.limits import why_not_verl as why_not
 from recast.adapters.target_sets import TokenIds, drawn, nearest, one_length, right_answers
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
-from recast.prefix import leading
 from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.stages.supervised import Evidence

@@ -10,7 +10,8 @@ gives the widget no default of its own:
 
 A value equal to its default is left out of the address. One that does not fit is replaced, and the
 page says so. Coming back to a page by the navigation finds its controls as they were left; an
-address with anything in it is taken as it is.
+address with anything in it is taken as it is. What a part of a page that is not drawn just now
+holds stays in the address too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import streamlit as st
 
 T = TypeVar("T", int, float)
 _HERE, _DEFAULTS, _ARRIVALS = "_address", "_address_defaults", "_address_arrivals"
-_KEPT, _TOLD = "_address_kept", "_address_told"
+_KEPT, _TOLD, _LINKED = "_address_kept", "_address_told", "_address_linked"
 _SHOWN = 40  # letters of a bad value
 
 
@@ -121,6 +122,9 @@ class Address:
             value = st.session_state.get(name, default)
             if value != default:
                 query[name] = _texts(value)
+        for name in self._linked() - set(self._defaults):
+            if texts := st.query_params.get_all(name):
+                query[name] = texts
         st.query_params.from_dict(query)
         st.session_state[_HERE] = self._here()
         st.session_state[_TOLD] = {}
@@ -130,6 +134,24 @@ class Address:
         with st.container(horizontal=True):
             for label, values in choices.items():
                 st.button(label, key=f"preset {label}", on_click=self.set, args=(dict(values),))
+
+    def part(self, name: str, parts: Mapping[str, str]) -> str:
+        """A row of buttons that says which part of a page is drawn; the first one at first."""
+        first = next(iter(parts))
+        chosen = st.segmented_control(
+            "Part of the page",
+            list(parts),
+            format_func=parts.__getitem__,
+            required=True,
+            label_visibility="collapsed",
+            **self.one_of(name, list(parts)),
+        )
+        return str(chosen or first)
+
+    def _linked(self) -> set[str]:
+        """Names of this page's controls that were drawn in this session."""
+        known: dict[str, set[str]] = st.session_state.setdefault(_LINKED, {})
+        return known.setdefault(self._page, set())
 
     def _here(self) -> tuple[Any, ...]:
         query = sorted((name, tuple(st.query_params.get_all(name))) for name in st.query_params)
@@ -143,6 +165,7 @@ class Address:
         fit: Callable[[Any], Any],
     ) -> dict[str, Any]:
         self._defaults[name] = default
+        self._linked().add(name)
         if self._arrived or name not in st.session_state:
             texts = st.query_params.get_all(name)
             value = read(texts) if texts else None
