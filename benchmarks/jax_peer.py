@@ -17,76 +17,82 @@ import numpy as np
 Tree = dict[str, Any]
 
 
-def make_steps(
-    catalogue: Any, context: np.ndarray, target: np.ndarray, strategy: str, group: int, mode: str
-) -> Callable[..., Any]:
-    """A jitted function (params, optimizer state, keys [R], prompts [S, R, B], rate) -> after S
-    steps. strategy: grpo or recast. mode: vmap or map, over runs."""
-    depth = catalogue.depth
-    levels = [
-        (level.offset, jnp.asarray(level.allowed.numpy()), jnp.asarray(level.next.numpy()))
-        for level in catalogue.levels
-    ]
-    path, codes = jnp.asarray(catalogue.path.numpy()), jnp.asarray(catalogue.codes.numpy())
-    context, target = jnp.asarray(context), jnp.asarray(target)
+class Peer:
+    """The world and one strategy as JAX arrays and functions. strategy: grpo or recast."""
 
-    def log_probs(params: Tree, encoded: Any, level: int, node: Any) -> Any:
-        offset, allowed, _ = levels[level]
+    def __init__(
+        self, catalogue: Any, context: np.ndarray, target: np.ndarray, strategy: str, group: int
+    ) -> None:
+        self.group, self.depth = group, catalogue.depth
+        self.levels = [
+            (level.offset, jnp.asarray(level.allowed.numpy()), jnp.asarray(level.next.numpy()))
+            for level in catalogue.levels
+        ]
+        self.path = jnp.asarray(catalogue.path.numpy())
+        self.codes = jnp.asarray(catalogue.codes.numpy())
+        self.context, self.target = jnp.asarray(context), jnp.asarray(target)
+        self.loss = {"grpo": self.grpo, "recast": self.recast}[strategy]
+
+    def log_probs(self, params: Tree, encoded: Any, level: int, node: Any) -> Any:
+        offset, allowed, _ = self.levels[level]
         hidden = jnp.tanh(encoded[:, None, :] + params["node"][node + offset])
         logits = hidden @ params["head"][level] + params["bias"][level]
         return jax.nn.log_softmax(jnp.where(allowed[node], logits, -jnp.inf))
 
-    def roll_out(params: Tree, encoded: Any, key: Any) -> tuple[Any, Any, Any]:
-        """Items [B, G], matched codes need the target, and log p of each rollout [B, G]."""
+    def roll_out(self, params: Tree, encoded: Any, key: Any) -> tuple[Any, Any, Any]:
+        """Items [B, G], their codes [B, G, L], and log p of each rollout [B, G]."""
         batch = encoded.shape[0]
-        uniform = jax.random.uniform(key, (depth, batch, group), dtype=encoded.dtype)
-        node = jnp.zeros((batch, group), dtype=jnp.int32)
-        total = jnp.zeros((batch, group), dtype=encoded.dtype)
+        uniform = jax.random.uniform(key, (self.depth, batch, self.group), dtype=encoded.dtype)
+        node = jnp.zeros((batch, self.group), dtype=jnp.int32)
+        total = jnp.zeros((batch, self.group), dtype=encoded.dtype)
         chosen = []
-        for level in range(depth):
+        for level in range(self.depth):
             at = node[:, :1] if level == 0 else node
-            logp = log_probs(params, encoded, level, at)
+            logp = self.log_probs(params, encoded, level, at)
             cdf = jnp.cumsum(jnp.exp(jax.lax.stop_gradient(logp)), -1)
             point = uniform[level][..., None] * cdf[..., -1:]
             code = jnp.minimum((cdf <= point).sum(-1), cdf.shape[-1] - 1)
             logp = jnp.broadcast_to(logp, (*code.shape, logp.shape[-1]))
             total = total + jnp.take_along_axis(logp, code[..., None], -1)[..., 0]
-            node = levels[level][2][node, code]
+            node = self.levels[level][2][node, code]
             chosen.append(code)
         return node, jnp.stack(chosen, -1), total
 
-    def score(params: Tree, encoded: Any, items: Any) -> Any:
+    def score(self, params: Tree, encoded: Any, items: Any) -> Any:
         """log p of given items [B, M]."""
         total = 0.0
-        for level in range(depth):
-            logp = log_probs(params, encoded, level, path[items, level])
-            total += jnp.take_along_axis(logp, codes[items, level][..., None], -1)[..., 0]
+        for level in range(self.depth):
+            logp = self.log_probs(params, encoded, level, self.path[items, level])
+            code = self.codes[items, level]
+            total += jnp.take_along_axis(logp, code[..., None], -1)[..., 0]
         return total
 
-    def grpo(params: Tree, x: Any, y: Any, key: Any) -> Any:
-        items, _, logp = roll_out(params, x @ params["input"], key)
+    def grpo(self, params: Tree, x: Any, y: Any, key: Any) -> Any:
+        items, _, logp = self.roll_out(params, x @ params["input"], key)
         reward = (items == y[:, None]).astype(x.dtype)
         centred = reward - reward.mean(-1, keepdims=True)
-        spread = jnp.sqrt((centred**2).sum(-1, keepdims=True) / (group - 1))
+        spread = jnp.sqrt((centred**2).sum(-1, keepdims=True) / (self.group - 1))
         return -(logp * centred / (spread + 1e-6)).mean()
 
-    def recast(params: Tree, x: Any, y: Any, key: Any) -> Any:
+    def recast(self, params: Tree, x: Any, y: Any, key: Any) -> Any:
         first, second = jax.random.split(key)
         frozen = jax.lax.stop_gradient(params)
-        items, chosen, _ = roll_out(frozen, x @ frozen["input"], first)
-        matched = jnp.cumprod(chosen == codes[y][:, None, :], -1).sum(-1)
+        items, chosen, _ = self.roll_out(frozen, x @ frozen["input"], first)
+        matched = jnp.cumprod(chosen == self.codes[y][:, None, :], -1).sum(-1)
         miss = items != y[:, None]
         ties = jax.random.uniform(second, items.shape)
         hardest = jnp.where(miss, matched + ties, -1.0).argmax(-1)
         negative = jnp.take_along_axis(items, hardest[:, None], -1)
-        pair = score(params, x @ params["input"], jnp.concatenate([y[:, None], negative], -1))
+        both = jnp.concatenate([y[:, None], negative], -1)
+        pair = self.score(params, x @ params["input"], both)
         usable = miss.any(-1)
         return -((pair[:, 0] - pair[:, 1]) * usable).mean()
 
-    loss = {"grpo": grpo, "recast": recast}[strategy]
-
-    def step(params: Tree, state: Tree, key: Any, prompts: Any, rate: Any) -> tuple[Tree, Tree]:
-        grads = jax.grad(loss)(params, context[prompts], target[prompts], key)
+    def step(
+        self, params: Tree, state: Tree, key: Any, prompts: Any, rate: Any
+    ) -> tuple[Tree, Tree]:
+        """One step of Adam on the loss of one batch."""
+        grads = jax.grad(self.loss)(params, self.context[prompts], self.target[prompts], key)
         count = state["count"] + 1
         mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state["mean"], grads)
         square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, state["square"], grads)
@@ -99,14 +105,26 @@ def make_steps(
         )
         return params, {"mean": mean, "square": square, "count": count}
 
-    def one_run(params: Tree, state: Tree, key: Any, prompts: Any, rate: Any) -> tuple[Tree, Tree]:
+    def one_run(
+        self, params: Tree, state: Tree, key: Any, prompts: Any, rate: Any
+    ) -> tuple[Tree, Tree]:
+        """All steps of one run; prompts [S, B]."""
+
         def body(carry: Any, now: Any) -> tuple[Any, None]:
             number, index = now
-            return step(*carry, jax.random.fold_in(key, number), index, rate), None
+            return self.step(*carry, jax.random.fold_in(key, number), index, rate), None
 
         numbers = jnp.arange(prompts.shape[0])
         carry, _ = jax.lax.scan(body, (params, state), (numbers, prompts))
         return carry
+
+
+def make_steps(
+    catalogue: Any, context: np.ndarray, target: np.ndarray, strategy: str, group: int, mode: str
+) -> Callable[..., Any]:
+    """A jitted function (params, optimizer state, keys [R], prompts [S, R, B], rate) -> after S
+    steps. strategy: grpo or recast. mode: vmap or map, over runs."""
+    one_run = Peer(catalogue, context, target, strategy, group).one_run
 
     def all_runs(params: Tree, state: Tree, keys: Any, prompts: Any, rate: Any) -> Any:
         if mode == "vmap":

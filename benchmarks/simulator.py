@@ -71,21 +71,35 @@ def peers(seconds: float) -> None:
 NODES = ("nodes, G = 32", "nodes, G = 1024")
 
 
+Lines = dict[str, list[float]]
+"""Milliseconds per run-step by strategy, along the values of one axis."""
+GROUPS = (32, 128, 512, 1024)
+
+
 def scaling(seconds: float, out: Path | None) -> None:
-    world, policy, dtype = world_of(), MLP(64), torch.float64
-    start = warm(world, policy, 8, dtype)
+    world, policy = world_of(), MLP(64)
+    start = warm(world, policy, 8, torch.float64)
+    by_group = against_group(world, policy, start, seconds)
+    others = against_sizes(world, policy, start, seconds)
+    with_terms(world, policy, start, seconds)
+    if out is not None:
+        panels = {"G, rollouts per prompt": (GROUPS, by_group), **others}
+        (out / "cost.svg").write_text(cost_chart(panels), encoding="utf-8")
+
+
+def against_group(world: World, policy: MLP, start: Params, seconds: float) -> Lines:
+    """Cost of several strategies and of the naive loop against G."""
     names = ("grpo", "repair_only", "reinforce", "recast", "sft")
-    by_group: dict[str, list[float]] = {}
-    groups = (32, 128, 512, 1024)
+    by_group: Lines = {}
     for name in names:
-        for group in groups:
+        for group in GROUPS:
             timed = {"ours": ours(world, policy, start, name, Training(steps=99, group=group), 1)}
             by_group.setdefault(name, []).append(least(timed, 8, seconds)["ours"])
-    for group in groups[:3]:
+    for group in GROUPS[:3]:
         how = Training(steps=99, group=group)
         timed = {"naive": general(world, policy, start, "grpo", how, 1, tree=False)}
         by_group.setdefault("grpo, naive loop", []).append(least(timed, 8, seconds)["naive"])
-    nodes: dict[str, list[float]] = {
+    nodes: Lines = {
         name: [scored_nodes(world, policy, start, name, group) for group in (32, 1024)]
         for name in names
     }
@@ -93,14 +107,21 @@ def scaling(seconds: float, out: Path | None) -> None:
         "Cost against G, ms per run-step (float64, R = 8), and nodes of the trie that it scores",
         [
             {"strategy": name}
-            | {f"G = {g}": v for g, v in zip(groups, [*cost, "-"], strict=False)}
+            | {f"G = {g}": v for g, v in zip(GROUPS, [*cost, "-"], strict=False)}
             | {"G = 1024 / G = 32": cost[3] / cost[0] if len(cost) == 4 else "-"}
             | dict(zip(NODES, nodes.get(name, ["-", "-"]), strict=True))
             for name, cost in by_group.items()
         ],
     )
+    return by_group
+
+
+def against_sizes(
+    world: World, policy: MLP, start: Params, seconds: float
+) -> dict[str, tuple[tuple[int, ...], Lines]]:
+    """Cost of GRPO and ReCast against runs, prompts, items and hidden units: values and lines."""
     rows = []
-    others: dict[str, tuple[tuple[int, ...], dict[str, list[float]]]] = {}
+    found: dict[str, tuple[tuple[int, ...], Lines]] = {}
     for what, values in {
         "R": (1, 2, 4, 8),
         "B": (8, 32, 128),
@@ -110,7 +131,7 @@ def scaling(seconds: float, out: Path | None) -> None:
         for value in values:
             here = world if what != "N" else world_of(value)
             sized = policy if what != "H" else MLP(value)
-            begin = start if what in "RB" else warm(here, sized, 8, dtype)
+            begin = start if what in "RB" else warm(here, sized, 8, torch.float64)
             begin = {k: v[: value if what == "R" else 8] for k, v in begin.items()}
             how = Training(steps=99, batch=value if what == "B" else 32)
             row: dict[str, Any] = {"axis": what, "value": value}
@@ -118,10 +139,15 @@ def scaling(seconds: float, out: Path | None) -> None:
                 timed = {"ours": ours(here, sized, begin, name, how, 1)}
                 runs = value if what == "R" else 8
                 cost = row[f"{name}, ms"] = least(timed, runs, seconds)["ours"]
-                _, lines = others.setdefault(AXES[what], (values, {}))
+                _, lines = found.setdefault(AXES[what], (values, {}))
                 lines.setdefault(name, []).append(cost)
             rows.append(row)
     table("Cost against R, B, N and H at G = 32, ms per run-step (float64)", rows)
+    return found
+
+
+def with_terms(world: World, policy: MLP, start: Params, seconds: float) -> None:
+    """Cost of GRPO with a KL term, and with several optimizer steps per rollout phase."""
     rows = []
     for label, how in {
         "KL 0, one step": Training(steps=99),
@@ -145,9 +171,6 @@ def scaling(seconds: float, out: Path | None) -> None:
             }
         )
     table("With KL, and with several steps per rollout phase (float64, R = 8)", rows)
-    if out is not None:
-        panels = {"G, rollouts per prompt": (groups, by_group), **others}
-        (out / "cost.svg").write_text(cost_chart(panels), encoding="utf-8")
 
 
 def profile() -> None:

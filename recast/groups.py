@@ -110,11 +110,7 @@ class RolloutGroups:
         Raises ValueError for a reward that is not floating point, a shape or type that differs, a
         NaN or infinite value on a valid rollout, a score outside [0, 1], or a length below 1.
         """
-        if reward.ndim < 2 or not reward.is_floating_point():
-            raise ValueError(
-                f"reward: expected a floating-point tensor [..., B, G], "
-                f"got {reward.dtype} {list(reward.shape)}"
-            )
+        _require_reward(reward)
         valid = torch.ones_like(reward, dtype=torch.bool) if valid is None else valid
         score = torch.zeros_like(reward) if score is None else score
         per_rollout = {
@@ -186,6 +182,14 @@ def _blank(
 ) -> Tensor | None:
     """The value with 0 on padding; None stays None."""
     return None if value is None else value.to(dtype or value.dtype).masked_fill(padding, 0.0)
+
+
+def _require_reward(reward: Tensor) -> None:
+    if reward.ndim < 2 or not reward.is_floating_point():
+        raise ValueError(
+            f"reward: expected a floating-point tensor [..., B, G], "
+            f"got {reward.dtype} {list(reward.shape)}"
+        )
 
 
 def _require_shapes(

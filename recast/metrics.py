@@ -16,9 +16,6 @@ from torch import Tensor
 PASSES = (1, 2, 4, 8, 16, 32, 64)
 """The k of C(k), Pass@k at the temperature that is best for that k on tuning users."""
 
-CURVE = (*(f"c_at_{k}" for k in PASSES), "area")
-"""C(k) by name, and the area: their mean over k."""
-
 _HALVES = 8
 _FARTHEST = 40
 _SAME = 1e-6
@@ -74,8 +71,9 @@ def _best(steps: Sequence[int], values: Tensor) -> int:
 
 
 def pass_curve(hits: Tensor) -> dict[str, Tensor]:
-    """`CURVE` of each prompt; hits `[len(PASSES), P]`: hit probabilities, row i at the temperature
-    of `PASSES[i]`."""
+    """`c_at_k` of each prompt for every k of `PASSES`, and `area`, their mean over k; each `[P]`.
+
+    hits `[len(PASSES), P]`: hit probabilities, row i at the temperature of `PASSES[i]`."""
     found = {f"c_at_{k}": pass_at_k(p, k) for k, p in zip(PASSES, hits, strict=True)}
     return {**found, "area": torch.stack(list(found.values())).mean(0)}
 

@@ -7,20 +7,8 @@ Source: arXiv 2604.22169, section 3; equals OpenOneRec's `partial_hit_reward` / 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-
-
-def leading(one: Sequence[object], other: Sequence[object]) -> int:
-    """Number of leading entries that agree; of sequences of any lengths."""
-    same = 0
-    for ours, theirs in zip(one, other, strict=False):
-        if ours != theirs:
-            break
-        same += 1
-    return same
 
 
 def matched_levels(path: Tensor, target: Tensor) -> Tensor:

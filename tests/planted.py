@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recast import REGIMES
+from workbench.diagnosis.diagnosis import diagnose, regime_table
+from workbench.diagnosis.logs.read import Log
+
 Rows = list[dict[str, Any]]
 
 
@@ -172,3 +176,9 @@ def risen(seed: int, start: float, end: float, steps: int = 40, **options: Any) 
             **options,
         )
     ]
+
+
+def shares(log: Log, threshold: float | None = None) -> dict[str, float]:
+    """Regime shares that the diagnosis of a log finds."""
+    table = regime_table(diagnose(log, threshold)).row(0, named=True)
+    return {name: table[name] for name in REGIMES}

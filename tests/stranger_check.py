@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import stranger
+import stranger_agents
 import stranger_course
+import stranger_layouts
 import stranger_others
 import stranger_rewards
 import stranger_scalars
+import stranger_tables
 import stranger_trackers
 import stranger_trl
 import stranger_verl
@@ -33,8 +36,11 @@ MODULES = (
     stranger_others,
     stranger_scalars,
     stranger_rewards,
+    stranger_layouts,
     stranger_course,
     stranger_trackers,
+    stranger_agents,
+    stranger_tables,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -91,3 +92,9 @@ def payload(store: Path) -> pl.DataFrame:
 def payload_bytes(store: Path) -> bytes:
     """The payload, bit for bit: NaN payloads and signs of zero count."""
     return payload(store).rechunk().write_ipc(None).getvalue()
+
+
+def copied(store: Path, place: Path) -> Store:
+    """A store like another, to be damaged or gone on with."""
+    shutil.copytree(store, place, dirs_exist_ok=True)
+    return Store(place)

@@ -9,11 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from command_line import recast
 
-from workbench.cli import cli
 from workbench.commands import app as command
-from workbench.errors import UserError
 from workbench.pages import navigation
 
 
@@ -34,8 +32,8 @@ def free_port() -> int:
 
 def test_the_app_is_streamlit_on_the_packaged_pages_bound_to_loopback(started):
     port = free_port()
-    done = CliRunner().invoke(cli, ["app", "--port", str(port), "--store", "elsewhere"])
-    assert done.exit_code == 0, done.output
+    done = recast("app", "--port", str(port), "--store", "elsewhere")
+    assert done.returncode == 0, done.stderr
     ((path, *words),) = started
     assert path == words[0] == sys.executable
     assert words[1:4] == ["-m", "streamlit", "run"]
@@ -51,9 +49,10 @@ def test_a_port_in_use_is_one_line(started):
         held.bind(("127.0.0.1", 0))
         held.listen()
         port = held.getsockname()[1]
-        done = CliRunner().invoke(cli, ["app", "--port", str(port)])
-    assert isinstance(done.exception, UserError)
-    assert str(done.exception).startswith(f"--port {port}: cannot be served on (")
+        done = recast("app", "--port", str(port))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: --port {port}: cannot be served on (")
     assert started == []
 
 

@@ -95,6 +95,33 @@ def test_a_strategy_is_two_files_and_trains(copy):
 
 
 @pytest.mark.drill
+def test_a_stateful_strategy_is_two_files_and_remembers_between_batches(copy):
+    assert len(apply(RECIPES["A stateful strategy"], copy)) == 2
+    program = (
+        "import torch\n"
+        "from recast import STRATEGIES, RolloutGroups, build_signal\n"
+        "groups = RolloutGroups.of(torch.tensor([[1.0, 0.0]]))\n"
+        "strategy = STRATEGIES['running_reinforce']\n"
+        "first = build_signal(strategy, groups)\n"
+        "second = build_signal(strategy, groups, first.state)\n"
+        "print(first.advantage.tolist(), second.advantage.tolist())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = [pytest.approx(float(x)) for x in re.findall(r"-?\d+\.\d+", done.stdout)]
+    assert told == [1.0, 0.0, 0.95, -0.05], done.stderr
+    printed = recast(copy, "run", "--preset=quick", "--strategy=running_reinforce", *TINY)
+    assert [row["strategy"] for row in json.loads(printed)] == ["start", "running_reinforce"]
+
+
+@pytest.mark.drill
 def test_a_page_is_two_files_and_shows(copy):
     assert len(apply(RECIPES["A page"], copy)) == 2
     program = (

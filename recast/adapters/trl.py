@@ -47,11 +47,12 @@ from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Vocabulary
 from recast.loss import denominator
+from recast.prefix import leading
 from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
-from recast.structure import leading, level_scores
+from recast.structure import level_scores
 
 PHASES = 1024
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")

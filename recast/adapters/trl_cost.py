@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,8 +22,7 @@ from recast.lm.models import SmallModel, build_small
 from recast.lm.optional_extra import LMError
 from recast.lm.tokenizer import code_tokenizer, prompt_text
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
-
-Progress = Callable[[int, int, str], None]
+from recast.progress import Progress
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]  # transformers is optional and untyped

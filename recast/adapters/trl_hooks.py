@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from recast.adapters.needed import lacking, needed
 
-OLDEST, NEWEST = "0.24", "1.16"
+OLDEST = "0.24"
 """The releases that this is tested with, first and last."""
 
 HOOKS = (

@@ -15,11 +15,12 @@ from torch import Tensor
 from recast.adapters.limits import why_not_verl as why_not
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
+from recast.prefix import leading
 from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.stages.supervised import Evidence
 from recast.strategy import Strategy
-from recast.structure import leading, level_scores
+from recast.structure import level_scores
 
 MODE = "recast_sync"
 """Name of the trainer, and of its options under `trainer.v1`."""

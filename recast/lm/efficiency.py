@@ -15,12 +15,13 @@ from __future__ import annotations
 import copy
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 
+from recast.items import Codes
 from recast.lm.architectures import random_model
 from recast.lm.device import CPU, Placement, card_peak, clock, matrix_rate
 from recast.lm.flops import token_counts, update_flops
@@ -30,16 +31,16 @@ from recast.lm.optimizer import AdamW, Sgd
 from recast.lm.prefix import CausalLM
 from recast.lm.signal import RolloutPhase, collect
 from recast.lm.trainer import roller
-from recast.lm.trie import Codes, Trie, build_trie
+from recast.lm.trie import Trie, build_trie
 from recast.lm.update import RLSetup, RLTraining, update
 from recast.lm.vocabulary import Vocabulary, small_vocabulary
+from recast.progress import Progress
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
 
 DEPTH, CODEBOOK, ITEMS = 3, 256, 3444
 SMALL = "small"
 TimingRow = dict[str, str | int | float]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recast.items import Interaction
+from recast.items import Codes, Interaction
 from recast.lm.decode import beams, entropy, enumerate_nodes, sample
 from recast.lm.prefix import CausalLM, head, hidden_states, last_state
 from recast.lm.seeds import generator, uniforms
 from recast.lm.sft import target_logps
-from recast.lm.trie import Codes, Trie
+from recast.lm.trie import Trie
 from recast.lm.vocabulary import PromptTokens, Vocabulary
 from recast.metrics import best_temperatures, pass_curve
 

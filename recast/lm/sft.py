@@ -9,7 +9,7 @@ of the two chooses the epoch that is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,8 +33,8 @@ from recast.lm.prefix import (
 from recast.lm.seeds import batch_indices
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import PromptTokens, Vocabulary
+from recast.progress import Progress
 
-Progress = Callable[[int, int, str], None]
 StopOn = Literal["ndcg_at_10", "nll"]
 
 
@@ -171,14 +171,9 @@ def fine_tune(
         total = 0.0
         for place in range(per_epoch):
             step = epoch * per_epoch + place
-            index = batch_indices(how.seed, "sft", step, batch, len(prompts))
-            index = index.to(device)
+            index = batch_indices(how.seed, "sft", step, batch, len(prompts)).to(device)
             loss = _gradient(model, vocabulary, prompts[index], target[index], how)
-            if not math.isfinite(loss):
-                raise LMError(
-                    f"SFT: the loss became {loss} at step {step + 1} (lr {how.lr:g}); "
-                    f"lower --lr; the last good state is kept in {folder}"
-                )
+            _check_finite(loss, step, how, folder)
             optimizer.step(_rate(step, how, per_epoch), how.clip_norm)
             total += loss
             progress(step + 1, how.epochs * per_epoch, f"epoch {epoch + 1}")
@@ -203,6 +198,14 @@ def fine_tune(
         value.data.copy_(best[name])
     model.eval()
     return FineTuned(tuple(history), _best(history, how))
+
+
+def _check_finite(loss: float, step: int, how: Tuning, folder: Path) -> None:
+    if not math.isfinite(loss):
+        raise LMError(
+            f"SFT: the loss became {loss} at step {step + 1} (lr {how.lr:g}); "
+            f"lower --lr; the last good state is kept in {folder}"
+        )
 
 
 def _resumed(

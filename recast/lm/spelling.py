@@ -12,9 +12,9 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from recast.items import Codes
 from recast.lm.optional_extra import LMError
 
-Codes = tuple[int, ...]
 WRAPPERS = (("<|sid_begin|>", "<|sid_end|>"), ("<|item_begin|>", "<|item_end|>"))
 """Tokens that open and close an item in published vocabularies; OneRec's first."""
 

@@ -34,10 +34,10 @@ from recast.lm.optimizer import AdamW, trainable
 from recast.lm.optional_extra import LMError
 from recast.lm.signal import RolloutPhase, RolloutSource, collect, why_not
 from recast.lm.update import Diverged, RLSetup, RLTraining, account, update
+from recast.progress import Progress
 from recast.stage import State
 from recast.strategy import Strategy
 
-Progress = Callable[[int, int, str], None]
 OnPhase = Callable[[int, RolloutPhase], None]
 OnMetrics = Callable[[int, Mapping[str, float]], None]
 

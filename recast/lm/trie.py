@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Codes = tuple[int, ...]
+from recast.items import Codes
 
 
 @dataclass(frozen=True)

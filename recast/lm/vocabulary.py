@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recast.items import Codes
 from recast.lm.optional_extra import LMError
 from recast.lm.spelling import Spelling
 
-Codes = tuple[int, ...]
 PAD, BEGIN, END = 0, 1, 2
 SPECIAL = 3
 RECENT = 10

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -74,6 +73,19 @@ def hit_share(
         return logp.sum(-1).exp().masked_fill(targets < 0, 0.0).sum(-1)
 
 
+@dataclass(frozen=True)
+class _Request:
+    """As `warm_start` takes them."""
+
+    all_zero: float
+    group: int
+    temperature: float
+    max_steps: int
+    lr: float
+    batch: int
+    dtype: torch.dtype
+
+
 def warm_start(
     policy: Policy,
     world: World,
@@ -94,76 +106,100 @@ def warm_start(
     Raises ValueError, saying what was reached, when `max_steps` do not suffice or when the
     untrained policy is already below the request.
     """
+    wanted = _Request(all_zero, group, temperature, max_steps, lr, batch, dtype)
+    # Products over several runs at once may differ in their last bits; see `sim.policies.nodes`.
     if len(seeds) > 1 and not isinstance(policy, NodePolicy):
-        # Products over several runs at once may differ in their last bits; see
-        # `sim.policies.nodes`.
-        alone = partial(
-            warm_start,
-            policy,
-            world,
-            all_zero=all_zero,
-            group=group,
-            temperature=temperature,
-            max_steps=max_steps,
-            lr=lr,
-            batch=batch,
-            dtype=dtype,
-            progress=progress,
-        )
-        return _together([alone((seed,)) for seed in seeds])
+        return _together([_train(policy, world, (one,), wanted, progress) for one in seeds])
+    return _train(policy, world, seeds, wanted, progress)
+
+
+def _train(
+    policy: Policy,
+    world: World,
+    seeds: tuple[int, ...],
+    wanted: _Request,
+    progress: Callable[[str], None],
+) -> WarmStart:
+    """The runs of `seeds`, trained together."""
     solver = solver_prompts(world)
 
     def share_of(params: Params) -> Tensor:
-        return all_zero_share(policy, params, world, solver, group, temperature)
+        return all_zero_share(policy, params, world, solver, wanted.group, wanted.temperature)
 
-    params = policy.init(world.catalogue, world.sft.context.shape[1], seeds, dtype)
-    share = share_of(params)
-    if bool((share < all_zero).any()):
-        raise ValueError(
-            f"start.all_zero: {all_zero:g} asked for, but an untrained policy already has "
-            f"{share.min():.3f} all-zero groups; ask for less"
-        )
-    best, before = share, {name: value.clone() for name, value in params.items()}
-    found = torch.zeros(len(seeds), dtype=torch.bool)
-    kept = {name: value.clone() for name, value in params.items()}
-    steps = torch.zeros(len(seeds), dtype=torch.int64)
+    params = policy.init(world.catalogue, world.sft.context.shape[1], seeds, wanted.dtype)
+    crossing = _Crossing(params, wanted, share_of)
     optimizer = Adam(params)
-    rate = torch.full((len(seeds),), lr, dtype=dtype)
-    batch = min(batch, len(world.sft))
-    for step in range(max_steps):
+    rate = torch.full((len(seeds),), wanted.lr, dtype=wanted.dtype)
+    batch = min(wanted.batch, len(world.sft))
+    for step in range(wanted.max_steps):
         index = minibatch(seeds, "sft", step, batch, len(world.sft))
         params = optimizer.step(params, _gradient(policy, params, world, index), rate)
-        # Each run is looked at on its own schedule: what it becomes never depends on its siblings.
-        due = (share <= all_zero + NEAR) | ((step + 1) % EVERY == 0) | (step + 1 == max_steps)
-        if not bool((due & ~found).any()):
-            continue
-        share = torch.where(due, share_of(params), share)
-        best = torch.minimum(best, share)
-        crossed = due & ~found & (share <= all_zero)
-        if bool(crossed.any()):
-            mixed = _interpolate(before, params, all_zero, share_of)
-            for name in kept:
-                kept[name][crossed] = mixed[name][crossed]
-            steps[crossed] = step + 1
-            found |= crossed
-            if bool(found.all()):
-                break
-        for name, value in params.items():
-            before[name][due] = value[due]
+        crossing.look(params, step)
+        if bool(crossing.found.all()):
+            break
         if step % 50 == 49:
-            progress(f"warm start: step {step + 1}, all-zero {share.mean():.3f}")
-    if not bool(found.all()):
-        raise ValueError(
-            f"start.all_zero: {all_zero:g} is out of reach; the best after {max_steps} SFT steps "
-            f"was {best.max():.3f}; ask for at least that, or widen the policy"
-        )
-    reached = share_of(kept)
-    if bool(((reached - all_zero).abs() > 0.01).any()):
-        raise ValueError(
-            f"start.all_zero: asked for {all_zero:g}, reached {reached.tolist()}; "
-            "more than one point off"
-        )
-    return WarmStart(kept, reached, steps)
+            progress(f"warm start: step {step + 1}, all-zero {crossing.share.mean():.3f}")
+    return crossing.starts()
+
+
+class _Crossing:
+    """Where the SFT of each run crosses the requested share.
+
+    share `[R]`, at the last look; found `[R]`: the runs that have crossed.
+    """
+
+    def __init__(
+        self, params: Params, wanted: _Request, share_of: Callable[[Params], Tensor]
+    ) -> None:
+        """params: untrained. Raises ValueError where those are below the request already."""
+        self._wanted, self._share_of = wanted, share_of
+        self.share = share_of(params)
+        if bool((self.share < wanted.all_zero).any()):
+            raise ValueError(
+                f"start.all_zero: {wanted.all_zero:g} asked for, but an untrained policy already "
+                f"has {self.share.min():.3f} all-zero groups; ask for less"
+            )
+        self._best = self.share
+        self._before = {name: value.clone() for name, value in params.items()}
+        self._kept = {name: value.clone() for name, value in params.items()}
+        self.found = torch.zeros(len(self.share), dtype=torch.bool)
+        self._steps = torch.zeros(len(self.share), dtype=torch.int64)
+
+    def look(self, params: Params, step: int) -> None:
+        """Look at the runs that are due after `step`; keep those that have just crossed."""
+        wanted, last = self._wanted, step + 1 == self._wanted.max_steps
+        # Each run is looked at on its own schedule: what it becomes never depends on its siblings.
+        due = (self.share <= wanted.all_zero + NEAR) | ((step + 1) % EVERY == 0) | last
+        if not bool((due & ~self.found).any()):
+            return
+        self.share = torch.where(due, self._share_of(params), self.share)
+        self._best = torch.minimum(self._best, self.share)
+        crossed = due & ~self.found & (self.share <= wanted.all_zero)
+        if bool(crossed.any()):
+            mixed = _interpolate(self._before, params, wanted.all_zero, self._share_of)
+            for name in self._kept:
+                self._kept[name][crossed] = mixed[name][crossed]
+            self._steps[crossed] = step + 1
+            self.found |= crossed
+        for name, value in params.items():
+            self._before[name][due] = value[due]
+
+    def starts(self) -> WarmStart:
+        """What was found. Raises ValueError where a run did not cross, or lies off the request."""
+        wanted = self._wanted
+        if not bool(self.found.all()):
+            raise ValueError(
+                f"start.all_zero: {wanted.all_zero:g} is out of reach; the best after "
+                f"{wanted.max_steps} SFT steps was {self._best.max():.3f}; ask for at least that, "
+                "or widen the policy"
+            )
+        reached = self._share_of(self._kept)
+        if bool(((reached - wanted.all_zero).abs() > 0.01).any()):
+            raise ValueError(
+                f"start.all_zero: asked for {wanted.all_zero:g}, reached {reached.tolist()}; "
+                "more than one point off"
+            )
+        return WarmStart(self._kept, reached, self._steps)
 
 
 def _together(each: Sequence[WarmStart]) -> WarmStart:

@@ -73,7 +73,40 @@ def build_synthetic(recipe: SyntheticWorld) -> World:
     A share `unlearnable` of targets is drawn from all items alike, in every split and in P*.
     Drift d turns the tastes: at age t of the split, z is replaced by sqrt(1 - (dt)^2) z + dt zQ
     with a fixed rotation Q in P*, not in x.
+
+    Raises ValueError for an unknown task.
     """
+    market = _market(recipe)
+    sft = _split(market, "sft", recipe.sft_prompts)
+    test = _split(market, "test", recipe.test_prompts, keep_preference=True)
+    return World(
+        name=recipe.task,
+        catalogue=build_catalogue(market.codes, recipe.codes),
+        sft=sft,
+        train=_split(market, "train", recipe.train_prompts),
+        validation=_split(market, "validation", recipe.validation_prompts),
+        test=with_popularity(test, sft),
+    )
+
+
+@dataclass(frozen=True)
+class _Market:
+    """What the users of all splits share. codes `[N, L]`; items `[N, D]`, their embeddings; prior
+    `[N]`, added to every preference; mixing `[D, F]` and bias `[F]`: what the policy sees of a
+    taste; label_of `[N]`; rotation `[D, D]`: where tastes drift to."""
+
+    recipe: SyntheticWorld
+    tasks: dict[str, RecommendationTask]
+    codes: np.ndarray
+    items: Tensor
+    prior: Tensor
+    mixing: Tensor
+    bias: Tensor
+    label_of: Tensor
+    rotation: Tensor
+
+
+def _market(recipe: SyntheticWorld) -> _Market:
     rng = stream(recipe.seed, "world")
     codes = synthetic_codes(rng, recipe.items, recipe.depth, recipe.codes, recipe.skew)
     vectors = rng.standard_normal((recipe.depth, recipe.codes, recipe.latent))
@@ -84,69 +117,104 @@ def build_synthetic(recipe: SyntheticWorld) -> World:
     mixing = torch.from_numpy(rng.standard_normal((recipe.latent, recipe.features)))
     mixing = mixing / recipe.latent**0.5
     bias = torch.from_numpy(0.3 * rng.standard_normal(recipe.features))
-    items = torch.as_tensor(embedding)
-    tasks = recipe.tasks()
     extra = stream(recipe.seed, "world/tasks")
     label_of = torch.from_numpy(extra.integers(0, LABELS, recipe.items))
-    rotation = torch.from_numpy(
-        np.linalg.qr(extra.standard_normal((recipe.latent, recipe.latent)))[0]
+    turn = np.linalg.qr(extra.standard_normal((recipe.latent, recipe.latent)))[0]
+    return _Market(
+        recipe=recipe,
+        tasks=recipe.tasks(),
+        codes=codes,
+        items=torch.as_tensor(embedding),
+        prior=prior,
+        mixing=mixing,
+        bias=bias,
+        label_of=label_of,
+        rotation=torch.from_numpy(turn),
     )
 
-    def draw(split: str, size: int, keep_preference: bool) -> Prompts:
-        users = stream(recipe.seed, f"users/{split}")
-        z = torch.from_numpy(users.standard_normal((size, recipe.latent)))
-        if recipe.heterogeneity:
-            z = z * strengths(z, recipe.heterogeneity, stream(recipe.seed, f"strengths/{split}"))
-        u = torch.from_numpy(users.random((size, 1)))
-        more = stream(recipe.seed, f"tasks/{split}")
-        share = np.array([task.share for task in tasks.values()])
-        kind = torch.from_numpy(more.choice(len(tasks), size, p=share / share.sum()))
-        label = torch.from_numpy(more.integers(0, LABELS, size))
-        turned = recipe.drift * AGE[split]
-        taste = (1 - turned**2) ** 0.5 * z + turned * (z @ rotation) if turned else z
-        noise = torch.tensor([task.noise for task in tasks.values()], dtype=z.dtype)
-        labelled = torch.tensor([task.labelled for task in tasks.values()])[kind]
-        draws = torch.tensor([task.draws for task in tasks.values()])[kind]
-        most = int(draws.max())
-        u = torch.cat([u, torch.from_numpy(more.random((size, most - 1)))], dim=-1)
 
-        def preferences(some: Tensor) -> Tensor:
-            logits = taste[some] @ items.T / noise[kind[some]].unsqueeze(-1) + prior
-            outside = labelled[some].unsqueeze(-1) & (label_of != label[some].unsqueeze(-1))
-            own = torch.softmax(logits.masked_fill(outside, -torch.inf), dim=-1)
-            apart = recipe.unlearnable
-            return (1 - apart) * own + apart / recipe.items if apart else own
+@dataclass(frozen=True)
+class _Users:
+    """The users of one split. z `[P, D]`, their taste at the time of the SFT log; taste `[P, D]`,
+    as it has become; kind `[P]`, each one's task; label `[P]`, what is asked for where the task
+    has labels; noise, labelled, draws `[P]`: those of the task; u `[P, M]`, uniform numbers that
+    the targets are drawn with."""
 
-        taken, kept = [], []
-        for some in blocks(size):
-            preference = preferences(some)
-            taken.append(_take(preference, u[some]))
-            if keep_preference:
-                kept.append(preference)
-        context = [torch.tanh(z @ mixing + bias)]
-        if len(tasks) > 1:
-            context.append(one_hot(kind, len(tasks)).to(z.dtype))
-        if bool(labelled.any()):
-            context.append(one_hot(label, LABELS).to(z.dtype) * labelled.unsqueeze(-1))
-        targets = torch.cat(taken)
-        return Prompts(
-            torch.cat(context, dim=-1),
-            targets[:, 0],
-            torch.cat(kept) if keep_preference else None,
-            {name: kind == i for i, name in enumerate(tasks)} if len(tasks) > 1 else {},
-            targets=_distinct(targets, draws) if most > 1 else None,
-            draws=draws,
-        )
+    z: Tensor
+    taste: Tensor
+    kind: Tensor
+    label: Tensor
+    noise: Tensor
+    labelled: Tensor
+    draws: Tensor
+    u: Tensor
 
-    sft = draw("sft", recipe.sft_prompts, keep_preference=False)
-    return World(
-        name=recipe.task,
-        catalogue=build_catalogue(codes, recipe.codes),
-        sft=sft,
-        train=draw("train", recipe.train_prompts, keep_preference=False),
-        validation=draw("validation", recipe.validation_prompts, keep_preference=False),
-        test=with_popularity(draw("test", recipe.test_prompts, keep_preference=True), sft),
+
+def _users(market: _Market, split: str, size: int) -> _Users:
+    recipe, tasks = market.recipe, market.tasks.values()
+    users = stream(recipe.seed, f"users/{split}")
+    z = torch.from_numpy(users.standard_normal((size, recipe.latent)))
+    if recipe.heterogeneity:
+        z = z * strengths(z, recipe.heterogeneity, stream(recipe.seed, f"strengths/{split}"))
+    u = torch.from_numpy(users.random((size, 1)))
+    more = stream(recipe.seed, f"tasks/{split}")
+    share = np.array([task.share for task in tasks])
+    kind = torch.from_numpy(more.choice(len(tasks), size, p=share / share.sum()))
+    label = torch.from_numpy(more.integers(0, LABELS, size))
+    turned = recipe.drift * AGE[split]
+    draws = torch.tensor([task.draws for task in tasks])[kind]
+    others = torch.from_numpy(more.random((size, int(draws.max()) - 1)))
+    return _Users(
+        z=z,
+        taste=(1 - turned**2) ** 0.5 * z + turned * (z @ market.rotation) if turned else z,
+        kind=kind,
+        label=label,
+        noise=torch.tensor([task.noise for task in tasks], dtype=z.dtype)[kind],
+        labelled=torch.tensor([task.labelled for task in tasks])[kind],
+        draws=draws,
+        u=torch.cat([u, others], dim=-1),
     )
+
+
+def _split(market: _Market, split: str, size: int, keep_preference: bool = False) -> Prompts:
+    """Prompts of one split, each stream of random numbers its own."""
+    users, tasks = _users(market, split, size), market.tasks
+    taken, kept = [], []
+    for some in blocks(size):
+        preference = _preferences(market, users, some)
+        taken.append(_take(preference, users.u[some]))
+        if keep_preference:
+            kept.append(preference)
+    targets = torch.cat(taken)
+    return Prompts(
+        _context(market, users),
+        targets[:, 0],
+        torch.cat(kept) if keep_preference else None,
+        {name: users.kind == i for i, name in enumerate(tasks)} if len(tasks) > 1 else {},
+        targets=_distinct(targets, users.draws) if targets.shape[1] > 1 else None,
+        draws=users.draws,
+    )
+
+
+def _preferences(market: _Market, users: _Users, some: Tensor) -> Tensor:
+    """P*(item | user) of some users; `[n, N]`."""
+    logits = users.taste[some] @ market.items.T / users.noise[some].unsqueeze(-1) + market.prior
+    labelled, label = users.labelled[some], users.label[some]
+    outside = labelled.unsqueeze(-1) & (market.label_of != label.unsqueeze(-1))
+    own = torch.softmax(logits.masked_fill(outside, -torch.inf), dim=-1)
+    apart = market.recipe.unlearnable
+    return (1 - apart) * own + apart / market.recipe.items if apart else own
+
+
+def _context(market: _Market, users: _Users) -> Tensor:
+    """What the policy sees of each user; `[P, X]`."""
+    seen = [torch.tanh(users.z @ market.mixing + market.bias)]
+    if len(market.tasks) > 1:
+        seen.append(one_hot(users.kind, len(market.tasks)).to(users.z.dtype))
+    if bool(users.labelled.any()):
+        asked = one_hot(users.label, LABELS).to(users.z.dtype)
+        seen.append(asked * users.labelled.unsqueeze(-1))
+    return torch.cat(seen, dim=-1)
 
 
 def blocks(size: int) -> tuple[Tensor, ...]:

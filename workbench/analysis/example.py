@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from workbench.analysis.tuning import mark_tuned
-from workbench.store.runs import Contents, Store, complaints
+from workbench.store.contents import Contents, complaints
+from workbench.store.runs import Store
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "quick.parquet"
 EXAMPLE_COMMAND = "recast run --preset quick --store example && recast store export example FILE"

@@ -59,13 +59,28 @@ def learning_curves(
         shape=shape,
         tooltip=[*tooltip("x", title=AXES.get(axis, axis)), "n_runs:Q"],
     )
-    layers = [band, lines, points]
+    layers: list[alt.Chart] = [band, lines, points]
     top = max((value for value in frame["mean"].to_list() if value is not None), default=0.0)
     if ceiling is not None and ceiling > _FAR * top > 0:
         said = pl.DataFrame({"label": [f"ceiling {ceiling:.3g}, above this picture"]})
         far = alt.Chart(said).mark_text(align="left", dx=4, color=INK)
         layers.append(far.encode(x=alt.value(0), y=alt.value(8), text="label:N"))
         ceiling = None
+    layers += _levels(free, start, ceiling)
+    return titled(
+        alt.layer(*layers),
+        "How good is each strategy after the same budget?",
+        f"{label} against {AXES.get(axis, axis).lower()}, one line per strategy "
+        f"({', '.join(order)}), band: 95% bootstrap interval over seeds. "
+        "Dashed rules: the start and the ceiling; dotted: what spends nothing on this axis.",
+    )
+
+
+def _levels(
+    free: Mapping[str, float], start: float | None, ceiling: float | None
+) -> list[alt.Chart]:
+    """Rules with their names: what spends nothing, the start, the ceiling."""
+    layers = []
     for i, (name, level) in enumerate(sorted(free.items(), key=lambda item: -item[1])):
         # They spend nothing, so they have no place along the axis; the highest is named above its
         # rule, the others below.
@@ -84,13 +99,7 @@ def learning_curves(
                 else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.value(0))
             )
             layers.append(text.encode(text="label:N"))
-    return titled(
-        alt.layer(*layers),
-        "How good is each strategy after the same budget?",
-        f"{label} against {AXES.get(axis, axis).lower()}, one line per strategy "
-        f"({', '.join(order)}), band: 95% bootstrap interval over seeds. "
-        "Dashed rules: the start and the ceiling; dotted: what spends nothing on this axis.",
-    )
+    return layers
 
 
 def round_top(frame: pl.DataFrame) -> float:

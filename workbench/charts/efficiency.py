@@ -61,6 +61,19 @@ def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
             tooltip=["group:Q", "prompt_tokens:Q", "micro:N", "ratio:Q", "token_ratio:Q"],
         )
     )
+    tokens = sorted(shown["prompt_tokens"].unique().to_list())
+    return titled(
+        alt.layer(lines, points, *_paper()),
+        f"How much cheaper is {strategy}'s update, and how much of it is prompt re-encoding?",
+        f"Update time of {baseline} over {strategy} against G at prompts of "
+        f"{', '.join(map(str, tokens))} tokens, measured (points) and by counting tokens (lines), "
+        "with the prompt re-encoded per rollout and shared by the group; the dotted rule is the "
+        "paper's 16.6.",
+    )
+
+
+def _paper() -> tuple[alt.Chart, alt.Chart]:
+    """The rule at the paper's ratio, and its name."""
     paper = pl.DataFrame({"ratio": [PAPER_RATIO], "label": ["paper: 16.6x at G = 32"]})
     rule = alt.Chart(paper).mark_rule(color=INK, strokeDash=[2, 2]).encode(y="ratio:Q")
     text = (
@@ -68,12 +81,4 @@ def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
         .mark_text(align="left", dx=4, dy=-6, color=INK)
         .encode(x=alt.value(0), y="ratio:Q", text="label:N")
     )
-    tokens = sorted(shown["prompt_tokens"].unique().to_list())
-    return titled(
-        alt.layer(lines, points, rule, text),
-        f"How much cheaper is {strategy}'s update, and how much of it is prompt re-encoding?",
-        f"Update time of {baseline} over {strategy} against G at prompts of "
-        f"{', '.join(map(str, tokens))} tokens, measured (points) and by counting tokens (lines), "
-        "with the prompt re-encoded per rollout and shared by the group; the dotted rule is the "
-        "paper's 16.6.",
-    )
+    return rule, text

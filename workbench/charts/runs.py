@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import polars as pl
@@ -69,22 +69,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
     """
     names = [*fields, metric]
     label = {name: FIELDS.get(name, METRICS.get(name, name)) for name in names}
-    places, ticks = [], []
-    for axis, name in enumerate(names):
-        height, marks = _axis(frame[name])
-        places.append(
-            frame.select(
-                "run",
-                "strategy",
-                axis=pl.lit(axis),
-                height=pl.Series(height),
-                value=pl.col(name).cast(pl.String),
-                reached=pl.col(metric).cast(pl.Float64),
-                field=pl.lit(label[name]),
-            )
-        )
-        ticks += [{"axis": axis, "height": at, "value": text} for at, text in marks]
-    points = pl.concat(places)
+    points, ticks = _on_axes(frame, label, metric)
     order, colour, dash, _ = scales(frame)
     x = alt.X("axis:Q", axis=None).scale(domain=[-0.25, len(names) - 0.55], nice=False)
     y = alt.Y("height:Q", axis=None).scale(domain=[-0.05, 1.12], nice=False)
@@ -120,9 +105,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
         .encode(x=x, y=y, text="name:N")
     )
     marks_ = (
-        alt.Chart(pl.DataFrame(ticks))
-        .mark_text(color=INK, align="left", dx=5)
-        .encode(x=x, y=y, text="value:N")
+        alt.Chart(ticks).mark_text(color=INK, align="left", dx=5).encode(x=x, y=y, text="value:N")
     )
     return titled(
         alt.layer(rules, lines, marks_, titles).properties(height=360),
@@ -130,6 +113,28 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
         f"Parallel coordinates over {', '.join(label.values())}: one line per run, coloured by "
         f"strategy ({', '.join(order)}).",
     )
+
+
+def _on_axes(
+    frame: pl.DataFrame, label: Mapping[str, str], metric: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Where each run meets each axis, and the ticks of the axes. label: column -> its name."""
+    places, ticks = [], []
+    for axis, name in enumerate(label):
+        height, marks = _axis(frame[name])
+        places.append(
+            frame.select(
+                "run",
+                "strategy",
+                axis=pl.lit(axis),
+                height=pl.Series(height),
+                value=pl.col(name).cast(pl.String),
+                reached=pl.col(metric).cast(pl.Float64),
+                field=pl.lit(label[name]),
+            )
+        )
+        ticks += [{"axis": axis, "height": at, "value": text} for at, text in marks]
+    return pl.concat(places), pl.DataFrame(ticks)
 
 
 def _axis(values: pl.Series) -> tuple[list[float], list[tuple[float, str]]]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import polars as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
+from recast.progress import Progress
 from workbench.analysis.export import csv_text
 from workbench.commands.text import as_text
 from workbench.errors import UserError
@@ -87,7 +89,7 @@ def existing_store(path: str) -> Store:
 
 
 @contextmanager
-def progress_bar(unit: str = "run-steps") -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar(unit: str = "run-steps") -> Iterator[Progress]:
     """A bar that moves with every step on a terminal, a plain line every tenth elsewhere; stderr.
 
     Yields what to call with units done, units in all, and what is going on. Raises
@@ -101,11 +103,11 @@ def progress_bar(unit: str = "run-steps") -> Iterator[Callable[[int, int, str], 
 
 
 @contextmanager
-def _shown(unit: str) -> Iterator[Callable[[int, int, str], None]]:
+def _shown(unit: str) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield _plain_lines(unit)
         return
-    bar = Progress(
+    bar = Bars(
         BarColumn(30),
         MofNCompleteColumn(),
         TextColumn(unit),
@@ -120,7 +122,7 @@ def _shown(unit: str) -> Iterator[Callable[[int, int, str], None]]:
         )
 
 
-def _plain_lines(unit: str) -> Callable[[int, int, str], None]:
+def _plain_lines(unit: str) -> Progress:
     began, last = time.monotonic(), -1
 
     def show(done: int, total: int, text: str) -> None:

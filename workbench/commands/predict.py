@@ -16,6 +16,7 @@ from workbench.execution.forecast import duration
 
 if TYPE_CHECKING:
     from workbench.studies.prediction.protocol import Case, PredictionPlan, Rung
+    from workbench.studies.prediction.question import PredictedRanking
     from workbench.studies.prediction.study import PredictionStudy
 
 RUNGS = (
@@ -305,6 +306,12 @@ def _ask(
         emit(found.pairs, style, "")
         return
     emit(found.table, style, f"{metric}, mean of {len(held[1])} seeds on {rung}")
+    _say(found, rung, metric)
+    click.echo(f"Cost: {duration(missing_runs.seconds(place))} of one core.")
+
+
+def _say(found: PredictedRanking, rung: str, metric: str) -> None:
+    """How many pairs differ, and what the rung's record is worth."""
     told = found.pairs.filter(pl.col("p_holm") < 0.05)
     click.echo(
         f"{told.height} of {found.pairs.height} pairs differ there for sure (p < .05, Holm)."
@@ -315,4 +322,3 @@ def _ask(
             "So it is not asked what a language model would do: the ranking above is that of the "
             "simulated world alone."
         )
-    click.echo(f"Cost: {duration(missing_runs.seconds(place))} of one core.")

@@ -12,8 +12,9 @@ from workbench.analysis.export import csv_text
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import DiskError, UserError
 from workbench.store.bin import binned, empty, restore
+from workbench.store.contents import complaints
 from workbench.store.files import replace
-from workbench.store.runs import Store, complaints
+from workbench.store.runs import Store
 
 
 def _kept(path: str) -> Store:

@@ -17,9 +17,10 @@ import polars as pl
 
 from recast import REGIMES
 from workbench.diagnosis.logs.groups import TOLERANCE, group_table, is_beam, without_repeats
-from workbench.diagnosis.logs.hits import HitRule, hit_rule
+from workbench.diagnosis.logs.hits import HitRule
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import Log
+from workbench.diagnosis.logs.task_hits import hits_of
 from workbench.stats.beta_binomial import BetaFit, fit_hit_counts
 
 WINDOWS = 40
@@ -66,6 +67,8 @@ class Diagnosis:
     @property
     def shaped(self) -> bool:
         """Whether the log has a raw outcome besides the reward that was used."""
+        if self.rule.rescaled and not self.log.reading.outcome_column:
+            return False
         return bool((self.rollouts["reward"] != self.rollouts["outcome"]).any())
 
     @cached_property
@@ -92,11 +95,7 @@ class Diagnosis:
 def diagnose(log: Log, threshold: float | None = None, tolerance: float = TOLERANCE) -> Diagnosis:
     """Take a log apart; an outcome above the threshold is a hit, None to find out what is one."""
     rollouts, repeats = without_repeats(log)
-    rule = hit_rule(rollouts, log.reading, threshold, tolerance)
-    if rule.ranked:
-        moving = pl.col("outcome").min().over("key") < -tolerance
-        hit = moving & (pl.col("outcome") >= -tolerance)
-        rollouts = rollouts.with_columns(outcome=hit.cast(pl.Float64))
+    rollouts, rule = hits_of(rollouts, log.reading, threshold, tolerance)
     groups = group_table(rollouts, rule.threshold, tolerance)
     usual = groups["size"].mode().max()
     assert isinstance(usual, int)

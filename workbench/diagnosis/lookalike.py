@@ -6,13 +6,14 @@ with two hits or more that the log's last third has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from recast.progress import Progress
 from recast.regimes import REGIMES
 from sim.training.calibrate import Calibration, several_hits
 from workbench.analysis.compare import Side, compare
@@ -39,7 +40,6 @@ WARNING = (
     "holds small policies in a made-up world whose groups are mixed like yours at the start, and "
     "trains them briefly. Take its ranking as a reason to try something, not as a result."
 )
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from typing import Any
 
 import polars as pl
 
+from recast.progress import Progress
 from sim.worlds.world import World
 from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import mark_tuned
 from workbench.errors import UserError
-from workbench.execution.runner import Progress, run_all, run_experiment
+from workbench.execution.runner import run_all, run_experiment
 from workbench.spec.experiment import Experiment, change
 from workbench.spec.messages import validated
 from workbench.spec.sweep import Run, Sweep

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from recast.progress import Progress
 from workbench.analysis.budget import curve_table
 from workbench.analysis.compare import compare, parse_side
 from workbench.analysis.summary import edge_warnings, over_time, start_warnings, summary
@@ -17,8 +18,6 @@ from workbench.analysis.tuning import mark_tuned
 from workbench.execution.runner import run_experiment
 from workbench.spec.experiment import Experiment, load_experiment
 from workbench.store.runs import Store
-
-Progress = Callable[[int, int, str], None]
 
 
 def experiment(

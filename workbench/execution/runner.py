@@ -9,28 +9,24 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 from recast.ledger import RunRecord
+from recast.progress import Progress
 from sim.worlds.world import World
 from workbench.analysis.tuning import beyond_the_edge, tried
 from workbench.errors import UserError
 from workbench.execution.executors import Event, Executor, open_executor
+from workbench.execution.interruption import Interruption
 from workbench.execution.tasks import StartTask, Task, Trained, TrainTask, build_world
 from workbench.execution.warm_starts import Starts
 from workbench.spec.experiment import Experiment
 from workbench.spec.sweep import Run, Sweep, Tune
 from workbench.store.files import WorkLock, replace, sha256
 from workbench.store.runs import Store
-
-Progress = Callable[[int, int, str], None]
-"""Called with run-steps done, run-steps in all, and what is going on."""
 
 BATCH = 8
 """Most runs in one tensor program: more no longer fit the processor's cache."""
@@ -150,36 +146,6 @@ def batches(runs: Iterable[Run], workers: int) -> list[list[Run]]:
         edges = [round(len(group) * part / parts) for part in range(parts + 1)]
         found += [group[low:high] for low, high in itertools.pairwise(edges)]
     return found
-
-
-class Interruption:
-    """Between `with` and its end, the first Ctrl-C or SIGTERM only asks to stop (`requested`), so
-    that nothing is cut off in mid-write; a second one raises KeyboardInterrupt at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt when a stop was asked for."""
-        if self.requested:
-            raise KeyboardInterrupt
 
 
 @dataclass

@@ -26,7 +26,8 @@ def save_record(record: Any, folder: Path) -> None:
     tables: list[pl.DataFrame] = []
     note = json.dumps(_plain(record, tables))
     for place, table in enumerate(tables):
-        table.write_ipc(folder / f"{place}.arrow")
+        # Packed: a reader that maps the file holds its pages beside the table.
+        table.write_ipc(folder / f"{place}.arrow", compression="lz4")
     (folder / NOTE).write_text(note, encoding="utf-8")
 
 

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recast.progress import Progress
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import plain_line
-from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, Progress, read_log
+from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, read_log
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
 from workbench.errors import LogError, Refused
 from workbench.jobs.dataclass_folder import built_from, load_record, plain_of, save_record

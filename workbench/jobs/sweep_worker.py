@@ -12,9 +12,9 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+from recast.progress import Progress
 from workbench.errors import UserError
 from workbench.execution.runner import run_sweep
 from workbench.jobs.process import Voice
@@ -65,7 +65,7 @@ def serve(sweep: Sweep, note: Note, voice: Voice) -> None:
         voice.say("stopped")
 
 
-def seldom(voice: Voice) -> Callable[[int, int, str], None]:
+def seldom(voice: Voice) -> Progress:
     """Progress for the journal, which stays small: a line now and then, and the last of a round."""
     last = -PAUSE
 

@@ -78,25 +78,7 @@ def browse(view: Address, state: StoreState, frame: pl.DataFrame, own: bool) -> 
     if order != runs.columns[0] or falling:
         kept = kept.sort(order, descending=falling, nulls_last=True, maintain_order=True)
     shown = kept.slice((place - 1) * ROWS, ROWS)
-    with st.container(key="runs"):
-        picked = grid(
-            shown,
-            hide_index=True,
-            width="stretch",
-            height=420,
-            # A selection belongs to the rows that were shown, not to their places.
-            key="runs-" + sha256("".join(shown["run"]).encode())[:16],
-            placeholder="-",
-            on_select="rerun",
-            selection_mode="multi-row",
-            column_config={
-                name: st.column_config.NumberColumn(label, format="%.4f")
-                for name, label in charts.METRICS.items()
-                if name in shown.columns
-            },
-            alt="One row per stored run, with its settings and its results after the last step",
-        )
-    keys = [shown["run"][row] for row in picked["selection"]["rows"] if row < shown.height]
+    keys = _pick(shown)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             f"CSV of these {kept.height:,} runs",
@@ -122,6 +104,29 @@ def browse(view: Address, state: StoreState, frame: pl.DataFrame, own: bool) -> 
         if st.session_state.get("undo"):
             st.button("Undo the last deletion", key="undo-delete", on_click=undo)
     details(view, frame, keys, own)
+
+
+def _pick(shown: pl.DataFrame) -> list[str]:
+    """A page of runs as a table; the keys of those that are ticked."""
+    with st.container(key="runs"):
+        picked = grid(
+            shown,
+            hide_index=True,
+            width="stretch",
+            height=420,
+            # A selection belongs to the rows that were shown, not to their places.
+            key="runs-" + sha256("".join(shown["run"]).encode())[:16],
+            placeholder="-",
+            on_select="rerun",
+            selection_mode="multi-row",
+            column_config={
+                name: st.column_config.NumberColumn(label, format="%.4f")
+                for name, label in charts.METRICS.items()
+                if name in shown.columns
+            },
+            alt="One row per stored run, with its settings and its results after the last step",
+        )
+    return [shown["run"][row] for row in picked["selection"]["rows"] if row < shown.height]
 
 
 def filtered(view: Address, runs: pl.DataFrame, labels: dict[str, str]) -> pl.DataFrame:

@@ -24,25 +24,7 @@ def first_choice(known: list[str], place: int) -> str:
 
 def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Two strategies, in one cell or in two, paired by seed."""
-    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
-    sides = []
-    for place, (column, name) in enumerate(zip(st.columns(2), ("First", "Second"), strict=True)):
-        with column:
-            cell = st.selectbox(
-                f"{name} cell",
-                list(labels),
-                format_func=lambda one: labels[one],
-                **view.one_of(f"cell_{place}", list(labels)),
-            )
-            here = frame.filter(pl.col("cell") == cell)
-            known = charts.in_order(here["strategy"].unique().to_list())
-            strategy = st.selectbox(
-                f"{name} strategy",
-                known,
-                **view.one_of(f"strategy_{place}", known, first_choice(known, place)),
-            )
-        sides.append((here, strategy))
-    (one, first), (two, second) = sides
+    (one, first), (two, second) = _sides(view, state, frame)
     if first == second and one["cell"][0] == two["cell"][0]:
         st.info("Both sides are the same: choose another strategy or another cell.")
         return
@@ -93,3 +75,26 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
         "hollow mark is not significant at .05 after correction over these rows.",
     )
+
+
+def _sides(view: Address, state: StoreState, frame: pl.DataFrame) -> list[tuple[pl.DataFrame, str]]:
+    """Rows of the chosen cell and the chosen strategy, of the first and of the second."""
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
+    sides = []
+    for place, (column, name) in enumerate(zip(st.columns(2), ("First", "Second"), strict=True)):
+        with column:
+            cell = st.selectbox(
+                f"{name} cell",
+                list(labels),
+                format_func=lambda one: labels[one],
+                **view.one_of(f"cell_{place}", list(labels)),
+            )
+            here = frame.filter(pl.col("cell") == cell)
+            known = charts.in_order(here["strategy"].unique().to_list())
+            strategy = st.selectbox(
+                f"{name} strategy",
+                known,
+                **view.one_of(f"strategy_{place}", known, first_choice(known, place)),
+            )
+        sides.append((here, strategy))
+    return sides

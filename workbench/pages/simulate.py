@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.diagnosis.lookalike import RIVALS, SEEDS, WARNING, wanted_of
+from workbench.diagnosis.lookalike import RIVALS, SEEDS, WARNING, Ranking, wanted_of
 from workbench.errors import UserError
 from workbench.jobs.lookalike import Lookalike
 from workbench.pages.figure import grid, plain
@@ -114,53 +114,55 @@ def _show() -> None:
         case "running":
             st.progress(min(running.share, 1.0), text=plain(running.text))
         case "finished" if running.ranking is not None:
-            ranking = running.ranking
-            grid(
-                ranking.table,
-                hide_index=True,
-                placeholder="-",
-                key="ranking",
-                column_order=[
-                    "strategy",
-                    *("area", "difference", "difference_low", "difference_high"),
-                    *("p_corrected", "label", "hr_at_10", "area_low", "area_high"),
-                    *("hr_at_10_low", "hr_at_10_high"),
-                    *("lr", "seeds"),
-                ],
-                column_config={
-                    name: st.column_config.NumberColumn(title, format=form)
-                    for name, title, form in COLUMNS
-                }
-                | {"label": "Mind"},
-                alt="Strategies by area in the simulated world, with intervals",
-            )
-            st.caption(
-                "The area is Pass@k at the temperature that is best for that k, averaged over "
-                "k = 1 to 64: sharpening alone does not raise it. The difference is to "
-                f"{RIVALS[0]}, paired by seed; where its interval holds zero, the two are not "
-                "told apart."
-            )
-            grid(
-                ranking.regimes,
-                hide_index=True,
-                placeholder="-",
-                key="lookalike",
-                column_config={
-                    name: st.column_config.NumberColumn(title, format="percent")
-                    for name, title in SHARES.items()
-                },
-                alt="Regime shares of the log and of the simulated start",
-            )
-            for note in ranking.notes:
-                st.caption(plain(f"Mind: {note}."))
-            trusted, record = saved.worth("look_alike", "area")
-            st.info(
-                f"Record of such a world against a language model, on this metric: it {record}. "
-                + ("" if trusted else "So no probability is stated for a language model. ")
-                + "`recast predict` prints the whole record, and ranks on your own data folder."
-            )
-            st.warning(WARNING)
+            _show_ranking(running.ranking)
         case "stopped":
             st.info(running.text)
         case _:
             st.error(plain(running.text))
+
+
+def _show_ranking(ranking: Ranking) -> None:
+    grid(
+        ranking.table,
+        hide_index=True,
+        placeholder="-",
+        key="ranking",
+        column_order=[
+            "strategy",
+            *("area", "difference", "difference_low", "difference_high"),
+            *("p_corrected", "label", "hr_at_10", "area_low", "area_high"),
+            *("hr_at_10_low", "hr_at_10_high"),
+            *("lr", "seeds"),
+        ],
+        column_config={
+            name: st.column_config.NumberColumn(title, format=form) for name, title, form in COLUMNS
+        }
+        | {"label": "Mind"},
+        alt="Strategies by area in the simulated world, with intervals",
+    )
+    st.caption(
+        "The area is Pass@k at the temperature that is best for that k, averaged over "
+        "k = 1 to 64: sharpening alone does not raise it. The difference is to "
+        f"{RIVALS[0]}, paired by seed; where its interval holds zero, the two are not "
+        "told apart."
+    )
+    grid(
+        ranking.regimes,
+        hide_index=True,
+        placeholder="-",
+        key="lookalike",
+        column_config={
+            name: st.column_config.NumberColumn(title, format="percent")
+            for name, title in SHARES.items()
+        },
+        alt="Regime shares of the log and of the simulated start",
+    )
+    for note in ranking.notes:
+        st.caption(plain(f"Mind: {note}."))
+    trusted, record = saved.worth("look_alike", "area")
+    st.info(
+        f"Record of such a world against a language model, on this metric: it {record}. "
+        + ("" if trusted else "So no probability is stated for a language model. ")
+        + "`recast predict` prints the whole record, and ranks on your own data folder."
+    )
+    st.warning(WARNING)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from recast.progress import Progress
 
 if TYPE_CHECKING:
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
 
-Progress = Callable[[int, int, str], None]
 START_RATE = 2e-3
 """Learning rate of the small models' SFT."""
 

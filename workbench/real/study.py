@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from recast.progress import Progress
 from workbench.real.runs import (
     ENGINE,
     build_setup,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from recast.lm.study import Cost, Entry, Tuned
     from recast.lm.update import RLSetup, RLTraining
 
-Progress = Callable[[int, int, str], None]
 TUNING_SEED = 1000
 """Seeds of tuning runs start here, so that no reporting run shares its draws with one."""
 _TIMED_PROMPTS = 128

@@ -151,7 +151,11 @@ def _fill(handle: int, content: bytes) -> None:
 
 
 class WorkLock:
-    """An exclusive lock on a name of work, which the system drops when its owner dies."""
+    """An exclusive lock on a name of work, which the system drops when its owner dies.
+
+    `filelock` locks the same way; here the file also names its owner, so that whoever waits can say
+    for whom and whether that process is stopped.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -6,22 +6,18 @@ a whole folder, so it exists entirely or not at all, and a second writer of the 
 race without harm. Configuration and provenance travel in the file's own metadata.
 
 Every reader verifies every checksum. A damaged file is named and left out, the rest is read.
-`STORE/parts` holds what earlier readers parsed, for speed only: a part is used for exactly those
-runs whose verified checksums it carries, so it can be deleted at any time and is never stale.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import io
-import json
 import logging
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
@@ -32,11 +28,12 @@ from recast.ledger import RunRecord
 from workbench.errors import DiskError, StoreError
 from workbench.spec.later_fields import completed
 from workbench.store.bin import throw_away
+from workbench.store.contents import Contents, Damage, complaints
 from workbench.store.encoding import config_of, encoded, migrated, versions
-from workbench.store.files import draft_in, publish, remove_abandoned, replace, set_aside, sha256
+from workbench.store.files import draft_in, publish, remove_abandoned, set_aside, sha256
+from workbench.store.parts import part_of, rows_of
 from workbench.store.soundness import (
     LARGEST,
-    fault_of_rows,
     fault_of_run,
     fault_of_start,
     sweep_record,
@@ -45,38 +42,7 @@ from workbench.store.soundness import (
 SCHEMA_VERSION = 2
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 _NAME = re.compile(r"(?P<sha>[0-9a-f]{64})(?:\.v(?P<version>\d+))?\.parquet")
-_WORTH_A_PART = 256
-_MOST_PARTS = 8
 _log = logging.getLogger("recast")
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A stored file that cannot be used. fault: one phrase; path: the file, or its folder."""
-
-    path: Path
-    fault: str
-
-    @property
-    def key(self) -> str:
-        """The run's key, or the name of any other file."""
-        return self.path.parent.name if self.path.suffix == ".parquet" else self.path.name
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.fault}"
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a store holds. good: key -> (file, verified bytes); damaged and old: what is left out,
-    by reason; foreign: written by a later version; unreadable: sound for all
-    we know, but not ours to read."""
-
-    good: Mapping[str, tuple[Path, bytes]] = field(default_factory=dict)
-    damaged: tuple[Damage, ...] = ()
-    old: tuple[Path, ...] = ()
-    foreign: tuple[Path, ...] = ()
-    unreadable: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -192,7 +158,7 @@ class Store:
             except (ValueError, OSError) as problem:
                 found.append(Damage(path, str(problem)))
         for path in sorted((self.root / "parts").glob("*.parquet")):
-            found.append(Damage(path, "" if _part_of(path) else "not the parsed runs it names"))
+            found.append(Damage(path, "" if part_of(path) else "not the parsed runs it names"))
         return [fault for fault in found if fault.fault]
 
     def damaged(self) -> list[Path]:
@@ -263,79 +229,7 @@ class Store:
         """The rows of what `contents` found, lazily; no columns when it found nothing."""
         if not held.good:
             return pl.LazyFrame()
-        return completed(self._rows(held))
-
-    def _rows(self, held: Contents) -> pl.LazyFrame:
-        sums = {key: _checksum(path) for key, (path, _) in held.good.items()}
-        frames: list[pl.LazyFrame] = []
-        used: list[Path] = []
-        for path, rows, manifest in self._parts():
-            known = [key for key in sums if manifest.get(key) == sums[key]]
-            for key in known:
-                del sums[key]
-            if known:
-                whole = len(known) == len(manifest)
-                frames.append(rows if whole else rows.filter(pl.col("run").is_in(known)))
-                used.append(path)
-        if sums:
-            rest = _together({key: held.good[key] for key in sums})
-            if len(sums) >= _WORTH_A_PART:
-                self._keep_part(rest.collect(), sums)
-            frames.append(rest)
-        frames = [frame for frame in frames if frame.collect_schema()]
-        if not frames:
-            return pl.LazyFrame()
-        whole_frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
-        if len(used) > _MOST_PARTS:
-            frame = whole_frame.collect()
-            everything = {key: _checksum(path) for key, (path, _) in held.good.items()}
-            if self._keep_part(frame, everything):
-                for path in used:
-                    path.unlink(missing_ok=True)
-            return frame.lazy()
-        return whole_frame
-
-    def _parts(self) -> Iterator[tuple[Path, pl.LazyFrame, dict[str, str]]]:
-        """Rows parsed earlier, verified, each with the checksums of the runs it stands for."""
-        for path in sorted((self.root / "parts").glob("*.parquet")):
-            part = _part_of(path)
-            if part is not None:
-                yield path, *part
-
-    def _keep_part(self, frame: pl.DataFrame, sums: Mapping[str, str]) -> bool:
-        """Best effort: a store that cannot be written is read all the same."""
-        buffer = io.BytesIO()
-        frame.write_parquet(buffer, compression="lz4", metadata={"runs": json.dumps(dict(sums))})
-        content = buffer.getvalue()
-        try:
-            replace(content, self.root / "parts" / f"{sha256(content)}.parquet")
-        except DiskError as problem:
-            _log.debug("parsed runs not kept: %s", problem)
-            return False
-        return True
-
-
-def complaints(root: Path, held: Contents) -> list[str]:
-    """One line for each kind of file that a reader leaves out, naming every damaged one."""
-    lines = [
-        f"{fault}; left out, `recast store check {root}` sets it aside" for fault in held.damaged
-    ]
-    if held.unreadable:
-        lines.append(
-            f"{root}: {len(held.unreadable)} runs are left out, this user may not read them, such "
-            f"as {held.unreadable[0]}; ask their owner for `chmod -R a+rX`"
-        )
-    if held.old:
-        lines.append(
-            f"{root}: {len(held.old)} runs in an older schema are left out; "
-            f"`recast store migrate {root}` rewrites them"
-        )
-    if held.foreign:
-        lines.append(
-            f"{root}: {len(held.foreign)} runs were written by a later recast and are left out; "
-            "upgrade recast-workbench to read them"
-        )
-    return lines
+        return completed(rows_of(self.root, held))
 
 
 def _listed(folder: str) -> list[str]:
@@ -353,10 +247,6 @@ def _holds_runs(folder: Path) -> bool:
         return False
 
 
-def _checksum(path: Path) -> str:
-    return path.name[:64]
-
-
 def _only_file(folder: Path) -> tuple[Path, bytes]:
     """The one file of a run's folder. Raises ValueError, one phrase, when there is no such file,
     and OSError."""
@@ -370,37 +260,3 @@ def _only_file(folder: Path) -> tuple[Path, bytes]:
     if found.st_size > LARGEST:
         raise ValueError(f"larger than {LARGEST:,} bytes")
     return path, path.read_bytes()
-
-
-def _part_of(path: Path) -> tuple[pl.LazyFrame, dict[str, str]] | None:
-    """Rows parsed earlier and the checksums of their runs; None for anything else."""
-    try:
-        content = path.read_bytes()
-        manifest = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["runs"])
-        fits = sha256(content) == path.stem and isinstance(manifest, dict)
-        if not fits or fault_of_rows(content):
-            return None
-        rows = pl.scan_parquet(content)
-        named = set(rows.select(pl.col("run").unique()).collect()["run"])
-    except (OSError, KeyError, ValueError, RecursionError, pl.exceptions.PolarsError):
-        return None
-    return (rows, manifest) if named <= set(manifest) else None
-
-
-def _together(held: Mapping[str, tuple[Path, bytes]]) -> pl.LazyFrame:
-    """Many files as one frame, without those that are no runs, which are named on the log."""
-    contents = [content for _, content in held.values()]
-    try:
-        frame = pl.scan_parquet(contents).collect()
-        if frame["run"].unique().sort().to_list() == sorted(held):
-            return frame.lazy()
-    except pl.exceptions.PolarsError:
-        pass  # columns that differ, or a file that is no run
-    frames = []
-    for key, (path, content) in held.items():
-        fault = fault_of_run(key, content)
-        if fault:
-            _log.warning("%s; left out, `recast store check` sets it aside", Damage(path, fault))
-        else:
-            frames.append(pl.read_parquet(io.BytesIO(content)))
-    return (pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()).lazy()

@@ -121,8 +121,9 @@ CLAIMS: tuple[Claim, ...] = (
         key="C3",
         says="the budget advantage widens with model scale",
         figure="trend over 1.7B, 8B, 14B",
-        statistic="log budget share (as C2) at the smallest policy minus that at the largest",
-        threshold="interval above 0",
+        statistic="share of GRPO's rollouts that is saved (one minus the budget share of C2, 0 "
+        "where the median run never gets there) at the largest policy minus that at the smallest",
+        threshold="interval above 0; nothing saved at the largest policy refutes",
         analogue="hidden width of the policy for model scale",
         modes=SCALE,
         measure=partial(measures.budget_trend, field=STRICT_WIDTH),

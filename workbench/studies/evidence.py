@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recast.progress import Progress
 from workbench.analysis.budget import cautions
 from workbench.analysis.rows import curve_rows, last_rows
 from workbench.analysis.tuning import beyond_the_edge, mark_tuned
@@ -84,7 +85,7 @@ def run_and_gather(
     names: Collection[str],
     store: Store,
     changes: Mapping[str, Any],
-    progress: Callable[[int, int, str], None],
+    progress: Progress,
     executor: str,
     workers: int | None,
 ) -> SweepFrames:

@@ -7,7 +7,6 @@ Every function takes the evidence and the sweeps by mode (which baseline), and r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -131,9 +130,10 @@ def budget_share(evidence: SweepFrames, modes: Modes, paper: float) -> list[Meas
 
 
 def budget_trend(evidence: SweepFrames, modes: Modes, field: str) -> list[Measured]:
-    """C3: log of the budget share at the least value of a field minus that at the greatest.
+    """C3: the share of the baseline's rollouts that is saved (`_saved`) at the greatest value of a
+    field minus that at the least. Where nothing is saved at the greatest, nothing has widened.
 
-    Beside it: the share itself at every value.
+    Beside it: the budget share itself at every value.
     """
     found, shares = [], []
     for mode, sweep in modes.items():
@@ -152,21 +152,43 @@ def budget_trend(evidence: SweepFrames, modes: Modes, field: str) -> list[Measur
         if small is None or large is None or small.runs.shape != large.runs.shape:
             found.append(missing(mode, label))
             continue
-        scale = math.log(small.total / large.total)
-        both = np.concatenate([small.runs, large.runs])
-        low, high = interval(both, lambda s, scale=scale: _log_ratio(s) - scale)  # type: ignore[misc]
-        value = float(_log_ratio(both)) - scale
-        note = "; ".join(
-            filter(None, (_unfair(evidence, sweep, name) for name in (cells[0], cells[-1])))
+        confidence = 1 - (1 - CONFIDENCE) / len(modes)
+        warning = next(
+            filter(None, (_unfair(evidence, sweep, n) for n in (cells[0], cells[-1]))), ""
         )
-        verdict: Verdict = "inconclusive" if note else judge_trend(low, high)
-        if finite(value) is None:
-            note = "; ".join(
-                filter(None, (note, "half of the runs or more never reach the target"))
-            )
-        n = both.shape[1]
-        found.append(Measured(mode, label, finite(value), low, high, n, None, verdict, note))
+        found.append(_widening(mode, label, small, large, confidence, warning))
     return found + _beside("budget share", shares)
+
+
+def _widening(
+    mode: str, setting: str, small: _Reach, large: _Reach, confidence: float, warning: str
+) -> Measured:
+    """How much more is saved at the larger policy than at the smaller one, and its verdict.
+
+    warning: why the setting decides nothing; empty where it does.
+    """
+    both = np.concatenate([small.runs, large.runs])
+
+    def more(runs: Floats) -> Floats:
+        saved: Floats = _saved(runs[2:], large.total) - _saved(runs[:2], small.total)
+        return saved
+
+    low, high = interval(both, more, confidence=confidence)
+    most = interval(large.runs, lambda runs: _saved(runs, large.total), confidence=confidence)[1]
+    verdict: Verdict = judge_trend(low, high)
+    note = warning
+    if warning:
+        verdict = "inconclusive"
+    elif most == 0:
+        verdict, note = "not reproduced", "nothing is saved at the largest policy"
+    return Measured(mode, setting, float(more(both)), low, high, both.shape[1], None, verdict, note)
+
+
+def _saved(runs: Floats, total: float) -> Floats:
+    """One minus the median budget share of samples `[2, ..., n]`, from 1 down to 0; 0 too where
+    half of the runs or more never get there: whoever has spent all has saved nothing."""
+    share: Floats = survival.median(runs) / total
+    return 1 - np.minimum(share, 1.0)
 
 
 def shown(
@@ -357,14 +379,6 @@ def _unfair(evidence: SweepFrames, sweep: str, setting: str) -> str:
         blocking.add((METHOD, "edge_of_grid"))
     told = cautions(here, METRIC, BASELINE)
     return "; ".join(c.text for c in told if (c.strategy, c.kind) in blocking)
-
-
-def _log_ratio(runs: Floats) -> Floats:
-    """Log of one median budget over another, of samples `[4, ..., n]`; NaN when neither is."""
-    first, second = survival.median(runs[:2]), survival.median(runs[2:])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: Floats = np.log(first) - np.log(second)
-    return ratio
 
 
 def _corrected(evidence: SweepFrames, modes: Modes) -> float:

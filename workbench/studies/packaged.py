@@ -24,7 +24,6 @@ from workbench.spec.keys import ENGINE
 from workbench.store.files import replace
 
 FOLDER = Path(__file__).parents[1] / "example"
-STUDIES = ("claims", "search", "phase-map", "prove")
 _LARGEST = 5_000_000
 
 
@@ -51,7 +50,7 @@ class Packaged:
 
 
 def packaged(study: str) -> Packaged | None:
-    """The shipped results of a study, a name of `STUDIES`; None where the package has none."""
+    """The shipped results of a study, named as its command; None where the package has none."""
     path = FOLDER / f"{study}.json"
     return read(path) if path.exists() else None
 

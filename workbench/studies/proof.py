@@ -9,13 +9,14 @@ and a statement that needs all of several bounds needs each of them (intersectio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from recast.progress import Progress
 from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import tried
 from workbench.errors import UserError
@@ -41,7 +42,6 @@ CANDIDATES = tuple(f"{name}{AVERAGED}" for name in LABELS.values())
 SUPERVISED = ("sft", "sft averaged")
 GRPO = ("grpo", "grpo averaged")
 _SHARE, _WORLD, _ITERATE = "world.unlearnable", "world.seed", "train.iterate"
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

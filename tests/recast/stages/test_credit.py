@@ -10,7 +10,7 @@ import oracles
 import pytest
 import torch
 from oracles import Rollout
-from test_strategy import REWARDS, Batch, assert_equals_oracle
+from rollout_batches import REWARDS, Batch, assert_equals_oracle
 
 from recast import STRATEGIES, RolloutGroups, Strategy, build_signal
 from recast.stage import bind

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import recast
 
 from recast import STRATEGIES
 from sim.decoding.sample import path_logp
@@ -22,7 +22,6 @@ from sim.training.warm_start import all_zero_share, warm_start
 from sim.worlds.catalogue import build_catalogue
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
-from workbench.cli import cli
 from workbench.errors import UserError
 from workbench.execution.tasks import build_policy
 from workbench.spec.experiment import assignments, load_experiment
@@ -199,11 +198,10 @@ def test_a_user_trains_another_policy_with_set(tmp_path, policy):
     }  # fmt: skip
     sets = [part for k, v in fields.items() for part in ("--set", f"{k}={v}")]
     base = ["run", "--preset", "quick", "--seeds", "1", "--lr", "0.01", "--strategy", "grpo"]
-    done = CliRunner().invoke(
-        cli, [*base, *sets, "--store", str(tmp_path / "runs"), "--executor", "serial",
-              "--format", "json"],
-    )  # fmt: skip
-    assert done.exit_code == 0, done.output
+    done = recast(
+        *base, *sets, "--store", str(tmp_path / "runs"), "--executor", "serial", "--format", "json"
+    )
+    assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [row["strategy"] for row in rows] == ["start", "grpo"]
     assert rows[0]["all_zero"] == pytest.approx(0.55, abs=0.2)

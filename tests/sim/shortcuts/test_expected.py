@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import command_line
 import pytest
 import torch
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +25,6 @@ from sim.training.trainer import train
 from sim.worlds.free_decoding import free_world
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import Prompts, World
-from workbench.cli import cli
 from workbench.errors import UserError
 from workbench.spec.experiment import load_experiment
 
@@ -207,8 +206,8 @@ def test_a_user_trains_without_sampling_noise(tmp_path):
     sets = [part for k, v in fields.items() for part in ("--set", f"{k}={v}")]
     base = ["run", "--preset", "quick", "--seeds", "1", "--lr", "0.01", "--strategy", "grpo"]
     base += ["--strategy", "recast", "--store", str(tmp_path), "--executor", "serial"]
-    done = CliRunner().invoke(cli, [*base, *sets, "--format", "json"])
-    assert done.exit_code == 0, done.output
+    done = command_line.recast(*base, *sets, "--format", "json")
+    assert done.returncode == 0, done.stderr
     _, grpo, recast = json.loads(done.stdout)
     assert grpo["rollouts"] == recast["rollouts"] == 4 * 8 * 8
     assert grpo["updated_rows"] == 4 * 8 * 8

@@ -6,10 +6,10 @@ import itertools
 import json
 from dataclasses import replace
 
+import command_line
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -31,7 +31,6 @@ from sim.worlds.catalogue import Catalogue, build_catalogue
 from sim.worlds.free_decoding import MOST_DEAD_ENDS, free_catalogue, free_world, places
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
-from workbench.cli import cli
 from workbench.spec.experiment import load_experiment
 from workbench.spec.later_fields import ADDED
 from workbench.spec.sweep import Run, Sweep
@@ -247,24 +246,23 @@ def test_a_user_sees_how_many_rollouts_are_no_item(tmp_path):
     store = str(tmp_path / "runs")
     base = ["run", "--preset", str(tmp_path / "free.toml"), "--store", store]
     base += ["--executor", "serial"]
-    done = CliRunner().invoke(cli, [*base, "--set", "train.decoding=free", "--format", "json"])
-    assert done.exit_code == 0, done.output
+    done = command_line.recast(*base, "--set", "train.decoding=free", "--format", "json")
+    assert done.returncode == 0, done.stderr
     _, grpo, sft = json.loads(done.stdout)
     assert 0 < grpo["invalid_share_start"] == sft["invalid_share_start"] < 1
     # Supervision teaches what is an item.
     assert sft["invalid_share"] < sft["invalid_share_training"] < sft["invalid_share_start"]
-    text = CliRunner().invoke(cli, [*base, "--set", "train.decoding=free"]).output
+    text = command_line.recast(*base, "--set", "train.decoding=free").stdout
     for words in ("How many rollouts are no item?", "dead ends; a rollout that"):
         assert words in text
-    plain = CliRunner().invoke(cli, base)
-    assert "no item" not in plain.output
+    plain = command_line.recast(*base)
+    assert "no item" not in plain.stdout
     frame = Store(tmp_path / "runs").load()
     assert set(frame["train.decoding"].unique()) == {"trie", "free"}
 
 
 def test_an_unknown_decoding_is_refused_in_one_line(tmp_path):
-    done = CliRunner().invoke(cli, ["run", "--set", "train.decoding=greedy"])
-    assert done.exit_code != 0
-    assert "train.decoding: got 'greedy'; expected one of 'trie', 'free'" in str(
-        done.output or done.exception
-    )
+    done = command_line.recast("run", "--set", "train.decoding=greedy")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "train.decoding: got 'greedy'; expected one of 'trie', 'free'" in line

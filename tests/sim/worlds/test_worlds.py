@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import recast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +25,6 @@ from sim.worlds.ceilings import ceilings, recall_share
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic, strengths
 from sim.worlds.tasks import TASKS
 from sim.worlds.world import Prompts, World, with_popularity
-from workbench.cli import cli
 from workbench.execution.tasks import build_world
 from workbench.spec.experiment import load_experiment, preset_names
 
@@ -321,11 +320,11 @@ def test_a_mixed_world_run_reports_per_task_with_ceilings(tmp_path):
         "[train]\nsteps = 2\nbatch = 8\ngroup = 8\nevaluations = 1\nlr = [0.01]\n"
     )
     base = ["run", "--preset", str(spec), "--store", str(tmp_path / "runs")]
-    done = CliRunner().invoke(cli, [*base, "--popularity", "--format", "json"])
-    assert done.exit_code == 0, done.output
+    done = recast(*base, "--popularity", "--format", "json")
+    assert done.returncode == 0, done.stderr
     slices = {row["slice"] for row in json.loads(done.stdout)}
     assert slices == {"all", "popular", "rare", *TASKS}
-    text = CliRunner().invoke(cli, base).output
+    text = recast(*base).stdout
     bounds = text[text.index("What no policy can exceed") :]
     assert "ceiling_recall_at_10" in bounds
     assert {line.split()[0] for line in bounds.splitlines() if line.split()} >= {"all", *TASKS}
@@ -338,10 +337,11 @@ def test_calibrate_prints_what_it_achieved_and_refuses_in_one_line(tmp_path):
         "[train]\ngroup = 8\n"
     )
     base = ["calibrate", "--preset", str(spec), "--all-zero", "0.6"]
-    done = CliRunner().invoke(cli, [*base, "--format", "json"])
-    assert done.exit_code == 0, done.output
+    done = recast(*base, "--format", "json")
+    assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [row["prompts"] for row in rows] == ["solver", "held_out"]
     assert rows[0]["all_zero"] == pytest.approx(0.6, abs=0.01)
-    refused = CliRunner().invoke(cli, [*base, "--two-or-more", "0.5"])
-    assert "no single-hit groups" in str(refused.exception)
+    refused = recast(*base, "--two-or-more", "0.5")
+    assert refused.returncode == 2
+    assert "no single-hit groups" in refused.stderr

@@ -5,9 +5,8 @@ from __future__ import annotations
 import planted
 import pytest
 import stranger_scalars
-from click.testing import CliRunner
+from command_line import recast
 
-from workbench.cli import cli
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.findings.scalars import take_apart as run_of
@@ -59,10 +58,8 @@ def test_the_interval_of_a_difference_leaves_zero_out_only_where_runs_differ(sam
 def test_the_command_shows_both_runs(tmp_path):
     for name, mean in (("a", 0.4), ("b", 0.02)):
         planted.as_jsonl(planted.log(mean=mean, batch=32), tmp_path / f"{name}.jsonl")
-    done = CliRunner().invoke(
-        cli, ["diagnose", str(tmp_path / "a.jsonl"), "--against", str(tmp_path / "b.jsonl")]
-    )
-    assert done.exit_code == 0
+    done = recast("diagnose", str(tmp_path / "a.jsonl"), "--against", str(tmp_path / "b.jsonl"))
+    assert done.returncode == 0
     for words in ("A: generic log", "B: generic log", "starved, B:", "pass_at_1"):
         assert words in done.stdout
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+import subprocess
 from collections import defaultdict
 
 import numpy as np
@@ -12,16 +12,14 @@ import planted
 import polars as pl
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import recast
 from scipy import integrate, stats
 
 from recast.groups import RolloutGroups
 from recast.regimes import REGIMES
 from recast.stages.gate import Visit, greso, greso_carry, greso_start
 from recast.theory.learnability import expected_signal
-from workbench import cli
 from workbench.commands.diagnose import TABLES
-from workbench.commands.diagnose import diagnose as command
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual, example_groups
 from workbench.diagnosis.diagnosis import (
     diagnose,
@@ -284,17 +282,8 @@ def test_distinct_predictions_are_counted_per_group(sparse):
 # The command.
 
 
-def run(*arguments: object):
-    return CliRunner().invoke(command, [str(a) for a in arguments])
-
-
-def spoken(arguments, capsys, monkeypatch) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the whole program."""
-    monkeypatch.setattr(sys, "argv", ["recast", "diagnose", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    said = capsys.readouterr()
-    return ended.value.code, said.out, said.err
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return recast("diagnose", *map(str, arguments))
 
 
 @pytest.fixture
@@ -304,7 +293,7 @@ def path(tmp_path):
 
 def test_the_command_says_what_is_wrong_and_what_to_do(path):
     done = run(path, "--learnable", 0.06, "--details")
-    assert done.exit_code == 0
+    assert done.returncode == 0
     for words in (
         "problem: starved",
         "Do: Read some answers of such groups first",
@@ -320,25 +309,25 @@ def test_the_command_says_what_is_wrong_and_what_to_do(path):
 @pytest.mark.parametrize("style", ["json", "csv"])
 def test_every_table_comes_as_json_and_csv(table, style, path):
     done = run(path, "--table", table, "--format", style)
-    assert done.exit_code == 0
+    assert done.returncode == 0
     if style == "json":
         assert json.loads(done.stdout)
     else:
         assert len(done.stdout.splitlines()) > 1
 
 
-def test_unreadable_parts_are_named_and_the_rest_is_diagnosed(path, capsys, monkeypatch):
+def test_unreadable_parts_are_named_and_the_rest_is_diagnosed(path):
     with path.open("a") as stream:
         stream.write("nonsense\n")
-    code, out, err = spoken([path], capsys, monkeypatch)
-    assert code == 0
-    assert "log.jsonl: row 3073: no valid JSON" in err
-    assert "1 of 3,073 rows (0.03%) could not be read; the rest is diagnosed" in err
+    done = run(path)
+    assert done.returncode == 0
+    assert "log.jsonl: row 3073: no valid JSON" in done.stderr
+    assert "1 of 3,073 rows (0.03%) could not be read; the rest is diagnosed" in done.stderr
     (path.parent / "empty.csv").write_bytes(b"")
     path.write_text(path.read_text().removesuffix("nonsense\n"))
-    err = spoken([path, path.parent / "empty.csv"], capsys, monkeypatch)[2]
-    assert "warning: 1 file could not be read; the rest is diagnosed" in err
-    assert "problem: starved" in out
+    beside = run(path, path.parent / "empty.csv")
+    assert "warning: 1 file could not be read; the rest is diagnosed" in beside.stderr
+    assert "problem: starved" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -353,16 +342,13 @@ def test_unreadable_parts_are_named_and_the_rest_is_diagnosed(path, capsys, monk
         (["{empty}"], "the file is empty"),
     ],
 )
-def test_a_user_error_is_one_line_and_exit_code_2(
-    arguments, said, path, tmp_path, capsys, monkeypatch
-):
+def test_a_user_error_is_one_line_and_exit_code_2(arguments, said, path, tmp_path):
     (tmp_path / "empty.jsonl").touch()
-    filled = [a.format(log=path, empty=tmp_path / "empty.jsonl") for a in arguments]
-    code, out, err = spoken(filled, capsys, monkeypatch)
-    assert code == 2
-    assert out == ""
-    assert len(err.splitlines()) == 1
-    assert said in err
+    done = run(*(a.format(log=path, empty=tmp_path / "empty.jsonl") for a in arguments))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
 
 
 def test_markup_in_a_task_is_printed_as_it_is(tmp_path):
@@ -376,7 +362,7 @@ def test_the_html_file_stands_alone_and_escapes(path, tmp_path):
     rows = [{**row, "task": "</script><b>x"} for row in planted.log(mean=0.02, batch=32)]
     target = tmp_path / "log.html"
     done = run(planted.as_jsonl(rows, path), "--html", target)
-    assert done.exit_code == 0
+    assert done.returncode == 0
     text = target.read_text(encoding="utf-8")
     assert "What is wrong with this run" in text
     assert "starved" in text

@@ -6,9 +6,8 @@ from dataclasses import asdict
 
 import planted
 import pytest
-from click.testing import CliRunner
+from command_line import recast
 
-from workbench.commands.diagnose import diagnose as command
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs.read import read_log
 from workbench.diagnosis.lookalike import RIVALS, SEEDS, WARNING, Wanted, rank, wanted_of
@@ -92,8 +91,8 @@ def test_what_the_process_says_becomes_a_ranking(tmp_path):
 def test_strategies_are_ranked_with_paired_differences(tmp_path):
     rows = planted.log(mean=0.02, group=8, batch=32, spread=0.02)
     path = planted.as_jsonl(rows, tmp_path / "log.jsonl")
-    done = CliRunner().invoke(command, [str(path), "--simulate", "--store", str(tmp_path / "s")])
-    assert done.exit_code == 0, done.output
+    done = recast("diagnose", str(path), "--simulate", "--store", str(tmp_path / "s"))
+    assert done.returncode == 0, done.stderr
     assert WARNING in done.stdout
     wanted = wanted_of(taken_apart(rows, tmp_path))
     ranking = rank(wanted, tmp_path / "s", executor="serial")  # every run is in the store

@@ -6,6 +6,7 @@ import os
 
 import planted
 import pytest
+from command_line import recast
 
 from workbench.commands.log_options import LogOptions
 from workbench.diagnosis.logs.layout import Choice
@@ -75,15 +76,8 @@ def test_an_unreadable_log_is_waited_out_and_said_once(tmp_path):
 
 @pytest.mark.parametrize("fails", [True, False])
 def test_a_watched_log_ends_with_one_on_the_finding_that_was_named(fails, tmp_path):
-    from click.testing import CliRunner
-
-    from workbench.cli import cli
-
     path = planted.as_jsonl(planted.log(mean=0.02, batch=32), tmp_path / "log.jsonl")
     name = "starved" if fails else "saturated"
-    done = CliRunner().invoke(
-        cli, ["watch", str(path), "--once", "--fail-on", name], standalone_mode=False
-    )
-    assert done.exception is None
-    assert done.return_value == int(fails)
+    done = recast("watch", str(path), "--once", "--fail-on", name)
+    assert done.returncode == int(fails)
     assert "begins: problem: starved" in done.stdout

@@ -128,7 +128,7 @@ def test_an_address_that_asks_for_what_is_not_there_is_told(name, query, kept):
 
 
 def test_the_packaged_data_stay_within_reach_of_a_store_with_runs(monkeypatch, tmp_path):
-    from test_app import made_up_runs
+    from opened import made_up_runs
 
     from workbench.store.runs import Store
 

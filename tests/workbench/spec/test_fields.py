@@ -8,9 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from command_line import recast
 
-from workbench.cli import cli
 from workbench.errors import UserError
 from workbench.spec.experiment import assignments, load_experiment
 from workbench.spec.fields import fields_page, spec_fields
@@ -76,18 +75,18 @@ def test_a_value_outside_the_stated_bounds_is_refused_in_the_stated_words(field)
 
 
 def test_the_page_in_docs_is_what_the_command_prints():
-    done = CliRunner().invoke(cli, ["fields", "--format", "markdown"])
-    assert done.output == fields_page()
+    done = recast("fields", "--format", "markdown")
+    assert done.stdout == fields_page()
     assert (DOCS / "fields.md").read_text(encoding="utf-8") == fields_page(), (
         "docs/fields.md: write it anew with `recast fields --format markdown > docs/fields.md`"
     )
 
 
 def test_the_command_prints_a_table_and_json():
-    assert "train.kl_estimator" in CliRunner().invoke(cli, ["fields"]).output
-    rows = json.loads(CliRunner().invoke(cli, ["fields", "--format", "json"]).output)
+    assert "train.kl_estimator" in recast("fields").stdout
+    rows = json.loads(recast("fields", "--format", "json").stdout)
     assert [row["name"] for row in rows] == [field.name for field in spec_fields()]
 
 
 def test_the_help_of_run_says_where_the_fields_are():
-    assert "recast fields" in " ".join(CliRunner().invoke(cli, ["run", "--help"]).output.split())
+    assert "recast fields" in " ".join(recast("run", "--help").stdout.split())

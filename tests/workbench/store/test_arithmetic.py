@@ -11,11 +11,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import recast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.cli import cli
 from workbench.store.arithmetic import NAMES, _rounding, apart, arithmetic
 from workbench.store.encoding import config_of
 from workbench.store.files import sha256
@@ -67,15 +66,13 @@ def test_runs_are_apart_exactly_where_two_of_them_say_different_things(said):
 @pytest.fixture
 def store(tmp_path) -> Path:
     """Two strategies, two seeds."""
-    made = CliRunner().invoke(
-        cli,
-        "run --preset quick --strategy grpo --strategy sft --seeds 2 --steps 2 --lr 0.01 --group 4 "
-        "--set train.evaluations=1 --set world.items=16 --set world.test_prompts=8 "
+    made = recast(
+        *"run --preset quick --strategy grpo --strategy sft --seeds 2 --steps 2 --lr 0.01 "
+        "--group 4 --set train.evaluations=1 --set world.items=16 --set world.test_prompts=8 "
         "--set world.validation_prompts=8 --set policy.width=4 --all-zero 0.6 --executor serial "
         f"--format csv --store {tmp_path / 'runs'}".split(),
-        catch_exceptions=False,
     )
-    assert made.exit_code == 0, made.output
+    assert made.returncode == 0, made.stderr
     return tmp_path / "runs"
 
 
@@ -94,8 +91,7 @@ def elsewhere(path: Path) -> None:
 
 def test_a_comparison_over_two_machines_says_so(store):
     def compared() -> str:
-        words = ["compare", "grpo", "sft", "--store", str(store)]
-        return CliRunner().invoke(cli, words, catch_exceptions=False).output
+        return recast("compare", "grpo", "sft", "--store", str(store)).stdout
 
     held = Store(store)
     keys = {name: [] for name in ("grpo", "sft", "start")}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from command_line import recast
 
-from workbench.commands.store import store as command
 from workbench.store.runs import Store
 
 
@@ -27,7 +26,7 @@ def held(folder: Path) -> list[str]:
 @pytest.mark.parametrize("words", [["check"], ["bin", "--empty"], ["migrate"], ["bin"]])
 def test_what_looks_after_a_store_leaves_what_is_not_the_stores(words, home):
     before = held(home)
-    CliRunner().invoke(command, [words[0], str(home), *words[1:]])
+    recast("store", words[0], str(home), *words[1:])
     assert held(home) == before
 
 

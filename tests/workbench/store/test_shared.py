@@ -12,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from command_line import recast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_store import filled
 
-from workbench.cli import cli
 from workbench.execution.warm_starts import Starts
 from workbench.jobs.sweep_listing import recorded
 from workbench.store import bin as bins
@@ -53,8 +52,8 @@ def test_a_run_that_may_not_be_read_is_not_damaged_and_never_moved(tmp_path, mon
     assert [fault.path for fault in held.unreadable] == [locked.parent]
     assert store.load()["run"].n_unique() == 5
     assert "may not read" in caplog.text
-    done = CliRunner().invoke(cli, ["store", "check", str(store.root)])
-    assert done.exit_code == 0, done.output
+    done = recast("store", "check", str(store.root))
+    assert done.returncode == 0, done.stderr
     assert locked.exists()
 
 
@@ -112,8 +111,8 @@ def test_damage_outside_the_runs_is_named_whatever_it_is(content, tmp_path_facto
     assert store.load()["run"].n_unique() == 1
     assert Starts(store.root).load("ab") is None
     assert recorded(store) == []
-    done = CliRunner().invoke(cli, ["store", "check", str(store.root)])
-    assert done.exit_code == 1
+    done = recast("store", "check", str(store.root))
+    assert done.returncode == 1
     assert not store.other_faults()
 
 

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench.store.files
-import workbench.store.runs
+import workbench.store.parts
 from recast.ledger import RunRecord
 from workbench.analysis.example import load_or_example
 from workbench.errors import DiskError
+from workbench.store.contents import Contents, complaints
 from workbench.store.encoding import config_of
 from workbench.store.files import WorkLock, sha256
-from workbench.store.runs import Contents, Store, complaints
+from workbench.store.runs import Store
 
 
 def record(seed: int, value: float = 0.5, rows: int = 2) -> RunRecord:
@@ -134,7 +135,7 @@ def test_an_empty_run_folder_and_a_foreign_name_are_damage_too(tmp_path):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(workbench.store.runs, "_WORTH_A_PART", 2)
+    monkeypatch.setattr(workbench.store.parts, "_WORTH_A_PART", 2)
 
 
 def test_parsed_parts_change_nothing_whatever_is_added_damaged_or_removed(tmp_path, small_parts):

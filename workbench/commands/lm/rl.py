@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +13,7 @@ import click
 import polars as pl
 
 from recast.ledger import COST
+from recast.progress import Progress
 from workbench.analysis.summary import QUALITY, REGIME, SIGNAL, summary
 from workbench.analysis.tuning import mark_tuned
 from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
@@ -39,11 +39,12 @@ from workbench.store.runs import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from recast.lm.checkpoint import Checkpoint
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
     from recast.lm.pretrained import ModelReading
     from recast.lm.signal import RolloutPhase
-    from recast.lm.update import RLTraining
+    from recast.lm.update import RLSetup, RLTraining
 
 
 @click.command()
@@ -174,7 +175,7 @@ def rl(
         near = file_digest(similarity) if similarity else None
         jobs = {}
         for name, rate, seed in itertools.product(strategies, rates, range(seeds)):
-            config = run_config(
+            made = run_config(
                 data,
                 weights,
                 how,
@@ -187,7 +188,7 @@ def rl(
                 lora or 0,
                 near,
             )
-            jobs[run_key(config)] = config
+            jobs[run_key(made)] = made
         missing = [key for key in jobs if not store.has(key)]
         how_read = replace(reading, lora=bool(lora))
         reference = needs_reference(how, strategies)
@@ -199,7 +200,16 @@ def rl(
                 _one_run(source, data, how, jobs[key], key, store, kept, turn, show)
     frame = mark_tuned(store.load(list(jobs)), tune_metric)
     frame = frame.sort(pl.col("strategy").replace_strict({s: i for i, s in enumerate(strategies)}))
-    table = summary(frame)
+    _show(summary(frame), style, f"{min(eval_prompts, len(data.test))} of {len(data.test)}", data)
+    if style != "table":
+        return
+    click.echo(f"runs: {len(jobs)} in {store.root}; rates chosen by {tune_metric} on tuning users")
+    if seeds < ENOUGH:
+        click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
+
+
+def _show(table: pl.DataFrame, style: str, prompts: str, data: LMData) -> None:
+    """The summary: whole for a program, for a reader as two tables. prompts: how many of which."""
     if style != "table":
         emit(table, style, "")
         return
@@ -207,14 +217,10 @@ def rl(
     emit(
         table.select("strategy", "slice", "lr", "seeds", "diverged", *columns),
         style,
-        f"{data.name}: {min(eval_prompts, len(data.test))} of {len(data.test)} test prompts, "
-        "mean [95% interval] over seeds",
+        f"{data.name}: {prompts} test prompts, mean [95% interval] over seeds",
     )
     everyone = table.filter((pl.col("slice") == "all") & (pl.col("strategy") != "start"))
     emit(everyone.select("strategy", *SIGNAL, *REGIME, *COST), style, "What taught, at what cost?")
-    click.echo(f"runs: {len(jobs)} in {store.root}; rates chosen by {tune_metric} on tuning users")
-    if seeds < ENOUGH:
-        click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
 
 
 def file_digest(path: Path) -> str:
@@ -234,6 +240,21 @@ class Source(NamedTuple):
     reference: bool
     similarity: Tensor | None
 
+    def open(self, data: LMData, eval_prompts: int) -> tuple[RLSetup, Checkpoint]:
+        """The start as a run begins from it, read anew."""
+        setup, opened = build_setup(
+            self.start,
+            data,
+            eval_prompts,
+            self.placement,
+            self.reading,
+            self.lora,
+            self.reference,
+        )
+        if self.similarity is not None:
+            setup = replace(setup, similarity=self.similarity.to(self.placement.device))
+        return setup, opened
+
 
 class Artefacts(NamedTuple):
     """Where to put what the store does not hold: models, rollouts, training curves."""
@@ -252,7 +273,7 @@ def _one_run(
     store: Store,
     kept: Artefacts,
     turn: tuple[int, int],
-    show: Callable[[int, int, str], None],
+    show: Progress,
 ) -> None:
     """Train one run, store it, and keep its model when asked to."""
     from recast.ledger import RunRecord
@@ -261,18 +282,7 @@ def _one_run(
     from recast.lm.trainer import train
     from recast.strategies import parse_strategy
 
-    eval_prompts = config["train_spec"]["eval_prompts"]
-    setup, opened = build_setup(
-        source.start,
-        data,
-        eval_prompts,
-        source.placement,
-        source.reading,
-        source.lora,
-        source.reference,
-    )
-    if source.similarity is not None:
-        setup = replace(setup, similarity=source.similarity.to(source.placement.device))
+    setup, opened = source.open(data, config["train_spec"]["eval_prompts"])
     place, runs = turn
     if not place:
         show_start(opened, data)

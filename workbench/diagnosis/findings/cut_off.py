@@ -59,11 +59,12 @@ def _at_one_length(found: Diagnosis) -> pl.Expr | None:
     do not pile up there, or answers of other lengths end no better."""
     rows = found.rollouts.drop_nulls("open")
     for unit, least in LONGEST.items():
-        limit = pile_up(rows[unit].to_numpy(), least)
+        counted = rows.drop_nulls(unit)
+        limit = pile_up(counted[unit].to_numpy(), least)
         if limit is None:
             continue
-        at = rows.filter(pl.col(unit) >= limit)
-        below = rows.filter(pl.col(unit) < limit)
+        at = counted.filter(pl.col(unit) >= limit)
+        below = counted.filter(pl.col(unit) < limit)
         if _share(at["open"]) < 0.6:
             continue
         alone = below.height < FEWEST

@@ -48,6 +48,8 @@ def late_collapse(curves: Curves) -> Finding | None:
     least = max(1.5 * Z * error, 0.05 if words == "Pass@1" else 0.0)
     gained = float(peak.mean() - score.first().mean())
     lost = fall >= 0.5 * height or (gained >= least and fall >= gained)
+    # A score without a bound below has no half: it must have fallen at once, not bit by bit.
+    lost = lost and (floor >= 0 or _at_once(means, window, fall))
     if fall <= 0 or fall < least or not lost:
         return None
     return Finding(
@@ -60,6 +62,12 @@ def late_collapse(curves: Curves) -> Finding | None:
         "just before the fall is the cause to look at: entropy, length, KL, log-prob differences, "
         "gradient norm.",
     )
+
+
+def _at_once(means: Floats, window: int, fall: float) -> bool:
+    """Whether most of a fall happened within a fifth of the run. means: over windows of a tenth."""
+    lag = min(2 * window, len(means) - 1)
+    return float((means[:-lag] - means[lag:]).max()) >= 0.6 * fall
 
 
 def plateau(curves: Curves) -> Finding | None:

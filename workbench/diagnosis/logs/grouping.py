@@ -187,8 +187,11 @@ def _by_attempt(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     a checkpoint), are batches of their own."""
     back = (pl.col("step").diff() < 0).fill_null(False).cum_sum().over("source")
     table = table.with_columns(attempt=back.cast(pl.Int32))
-    # Steps that go to and fro are those of workers, not of a run that began again.
-    if not 0 < int(table["attempt"].max() or 0) <= max(3, table["step"].n_unique() // 10):  # type: ignore[arg-type]
+    # Steps that go to and fro are those of workers, not of a run that began again; those that
+    # begin from the first one each time are counted within epochs.
+    many = int(table["attempt"].max() or 0)  # type: ignore[arg-type]
+    epochs = many > 0 and _from_the_first(table)
+    if not many or not (epochs or many <= max(3, table["step"].n_unique() // 10)):
         return table.drop("attempt"), []
     pieces = table.group_by("key", "source", "attempt").agg(
         size=pl.len(), step=pl.col("step").first()
@@ -199,10 +202,28 @@ def _by_attempt(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     if few or several.is_empty() or _share(several["size"] == usual) < MOSTLY:
         return table.drop("attempt"), []
     key = pl.when(pl.col("attempt") > 0).then(pl.struct("key", "attempt").hash())
-    return table.with_columns(key=key.otherwise("key")).drop("attempt"), [
+    table = table.with_columns(key=key.otherwise("key"))
+    if epochs and many > 1:
+        span = pl.col("step").max() - pl.col("step").min() + 1
+        table = table.with_columns(step=pl.col("step") + pl.col("attempt").cast(pl.Int64) * span)
+        words = f"steps begin again {many} times (epochs?): they are counted on"
+        return table.drop("attempt"), [words]
+    return table.drop("attempt"), [
         f"{several['step'].n_unique():,} steps come again in one file (a resumed run?): their "
         "groups are kept apart"
     ]
+
+
+def _from_the_first(table: pl.DataFrame) -> bool:
+    """Whether every attempt in one file begins at the first step and has nearly all of them."""
+    if table["source"].n_unique() > 1:
+        return False
+    each = table.group_by("attempt").agg(
+        least=pl.col("step").min(), most=pl.col("step").max(), many=pl.col("step").n_unique()
+    )
+    total = table["step"].n_unique()
+    whole = each.filter(pl.col("attempt") < pl.col("attempt").max())
+    return total > 1 and each["least"].n_unique() == 1 and bool((whole["many"] > 0.9 * total).all())
 
 
 def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame, list[str]]:

@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from workbench.diagnosis.logs.rewards import RewardRule
+from workbench.diagnosis.logs.values import plain_name
 
 Sure = Literal["known", "likely", "unknown"]
 Floats = NDArray[np.float64]
@@ -34,13 +35,15 @@ BINARY = ((0.0, 1.0), (-1.0, 1.0), (-1.0, 0.0))
 class HitRule:
     """An outcome above the threshold is a hit; None where nobody can know. how: in words; values:
     of the outcome, at most `LEVELS`, the largest first; ranked: hits are 0 and misses of a group
-    with a hit are negative by rank (MiniOneRec's ranking reward)."""
+    with a hit are negative by rank (MiniOneRec's ranking reward); rescaled: outcomes became 1 and 0
+    by the scale of each task."""
 
     threshold: float | None
     sure: Sure
     how: str
     values: tuple[float, ...] = ()
     ranked: bool = False
+    rescaled: bool = False
 
     @property
     def known(self) -> bool:
@@ -79,7 +82,7 @@ def hit_rule(
         return HitRule(
             0.5, "likely", "a 0 in a group whose other rewards are negative by rank", shown, True
         )
-    named = column.lower().removesuffix("_reward").removeprefix("is_")
+    named = plain_name(column).removesuffix("_reward").removeprefix("is_")
     if column and named in ANY_IS_HIT and levels[0] >= -tolerance:
         return HitRule(0.0, "likely", f"any {column} above 0", shown)
     counts = [values[float(one)] for one in levels]
@@ -168,6 +171,8 @@ def _apart(
     mode = 2 * max(above) >= sum(above)
     # A scale on both sides of the gap has levels all the same where most rollouts are at one each.
     level = len(above) <= LEVELS or (mode and 3 * max(below) >= sum(below))
+    # Rewards of right answers that vary a little (by length, say) above one value of wrong ones.
+    level = level or (10 * max(below) >= 9 * sum(below) and 2 * width <= gap)
     few = levels[-1] > 0 and level and (mode or 2 * width <= gap)
     if gap > APART * whole + tolerance and enough and few:
         middle = float(levels[place] + levels[place + 1]) / 2

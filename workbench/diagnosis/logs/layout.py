@@ -21,7 +21,7 @@ from workbench.diagnosis.logs.semantic_ids import agreements
 from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
 from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
 from workbench.diagnosis.logs.signs import signs
-from workbench.diagnosis.logs.values import numbers, texts
+from workbench.diagnosis.logs.values import numbers, plain_name, texts
 
 LogRow = dict[str, Any]
 
@@ -87,8 +87,21 @@ OUTCOMES = (
 
 NO_PROMPT = "no prompt: expected a column such as prompt, prompt_id or input"
 FORMATS = ("format", "format_reward", "format_ok", "well_formed", "strict_format_reward")
-SPLITS = ("split", "mode", "phase", "is_eval", "is_validate", "is_validation", "evaluation")
+SPLITS = (
+    "split",
+    "data_split",
+    "dataset_split",
+    "mode",
+    "phase",
+    "is_eval",
+    "is_validate",
+    "is_validation",
+    "evaluation",
+)
 IMAGES = ("image", "images", "image_path", "image_paths", "image_id", "image_url", "img")
+TURNS = ("turn", "turn_idx", "turn_id", "turn_index")
+ROLLOUTS = ("rollout_id", "rollout_idx", "rollout_index", "trajectory_id", "traj_id", "traj_idx",
+            "episode_id", "session_id", "sample_id", "sample_idx")  # fmt: skip
 EVALUATION = ("eval", "evaluation", "val", "valid", "validation", "test", "dev", "true", "1")
 NO_REWARD = ("completion_length", "num_tokens", "length", "index", "idx", "id", "epoch", "seed")
 _NUMBERS = ("logp", "entropy", "advantage", "kl")
@@ -181,21 +194,23 @@ class Reader:
         self.names.setdefault("format", FORMATS)
         self.names.setdefault("split", SPLITS)
         self.names.setdefault("image", IMAGES)
+        self.names.setdefault("turn", TURNS)
+        self.names.setdefault("rollout", ROLLOUTS)
         for name, columns in SIGN_NAMES.items():
             self.names[name] = (*self.names.get(name, ()), *columns)
         for name, column in chosen.items():
             if name not in ("reward", "outcome"):
-                self.names[name] = (column.lower(),)
+                self.names[name] = (plain_name(column),)
         self._fields = {column for columns in self.names.values() for column in columns}
         self._taken = self._fields - set(self.names["format"])
         self._outcomes = {*OUTCOMES, *self.form.outcomes}
-        self._chosen = {name.lower() for name in self.choice.columns}
+        self._chosen = {plain_name(name) for name in self.choice.columns}
 
     def learn(self, sample: Mapping[str, bool | None]) -> None:
         """Meet columns; the value says whether a column holds numbers, None: nothing so far."""
         for name, is_number in sample.items():
             self.seen.setdefault(name, None)
-            low = name.lower()
+            low = plain_name(name)
             chosen = name in self.choice.reward or name == self.choice.outcome
             free = low not in self._taken and low not in NO_REWARD
             if chosen or low in self._outcomes or (self.form.functions and free and is_number):
@@ -207,7 +222,7 @@ class Reader:
         """Whether rows like this one can be no rollouts: they have neither a prompt nor a group."""
         if self.form.unpack is not None:
             return False
-        there = {name.lower() for name in first}
+        there = {plain_name(name) for name in first}
         return not there & {*self.names.get("prompt", ()), *self.names.get("group", ())}
 
     def lacking(self, raw: pl.DataFrame) -> bool:
@@ -232,14 +247,14 @@ class Reader:
             name
             for name in self.seen
             if name in self.functions
-            or name.lower() in self._fields
-            or name.lower() in self._chosen
+            or plain_name(name) in self._fields
+            or plain_name(name) in self._chosen
         ]
 
     @property
     def missing(self) -> str:
         """What a log with these columns lacks, in one line; empty where it lacks nothing."""
-        there = {name.lower() for name in self.seen}
+        there = {plain_name(name) for name in self.seen}
         if not there & {*self.names.get("prompt", ()), *self.names.get("group", ())}:
             return NO_PROMPT
         if not self.functions and not there & set(self.names.get("reward", ())):
@@ -288,7 +303,7 @@ class Reader:
                 "source": pl.Series([source] * raw.height, dtype=pl.Int32),
                 "step": at.set(bad, 0.0).cast(pl.Int64),
                 "prompt": prompt.fill_null(group).hash(),
-                **self._ids(at, own, group),
+                **self._ids(at, own, self._with_turns(raw, group)),
             }
         ).with_columns(functions)
         self.rollouts += int(good.sum())
@@ -354,8 +369,19 @@ class Reader:
             "turn": frame["id"].str.extract(r"_(\d{1,9})$").cast(pl.Int32, strict=False),
         }
 
+    def _with_turns(self, raw: pl.DataFrame, group: pl.Series) -> pl.Series:
+        """Ids of groups; of outputs, `<group>_<rollout>_<turn>`, where a log has a row for each
+        turn of a rollout."""
+        turn, rollout = self._text(raw, "turn"), self._text(raw, "rollout")
+        known = ~(turn.is_null() | rollout.is_null() | group.is_null())
+        if self.form.name != "generic" or not known.all():
+            return group
+        number = turn.str.extract(r"^(\d{1,9})(?:\.0)?$")
+        plain = rollout.hash().cast(pl.String)
+        return (group + "_" + plain + "_" + number).set(number.is_null(), None).fill_null(group)
+
     def _there(self, raw: pl.DataFrame, name: str) -> list[str]:
-        present = {column.lower(): column for column in reversed(raw.columns)}
+        present = {plain_name(column): column for column in reversed(raw.columns)}
         return [present[one] for one in self.names.get(name, ()) if one in present]
 
     def _text(self, raw: pl.DataFrame, name: str) -> pl.Series:

@@ -7,12 +7,13 @@ whole groups, chosen by a hash of step and group, so that memory stays bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from recast.progress import Progress
 from workbench.diagnosis.logs.formats import FORMATS
 from workbench.diagnosis.logs.grouping import group
 from workbench.diagnosis.logs.layout import (
@@ -28,6 +29,7 @@ from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import RewardRule, settle
 from workbench.diagnosis.logs.rows import blocks, first_row, kind_of
+from workbench.diagnosis.logs.values import plain_name
 from workbench.diagnosis.logs.walk import files_of
 from workbench.errors import LogError
 
@@ -37,7 +39,6 @@ MOST = 1_000_000
 
 MOST_NAMED = 20
 HELPERS = ("source", "evaluation", "uid", "session", "sample", "turn", "named", "image")
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ class _Reading:
         if first is None or inner is None:
             # Whatever is wrong with it is noted while it is read.
             first = inner = {}
-        form = self._form(inner)
+        form = self._form(first)
+        form = self._form(inner) if form.name == "generic" else form
         reader = self.readers.setdefault(form.name, Reader(form, self.choice, self._total))
         reader.rollouts = self._total
         if inner and reader.foreign(inner):
@@ -224,15 +226,15 @@ def recognise(columns: Sequence[str]) -> LogFormat:
 
 
 def _low(names: dict[str, None]) -> dict[str, str]:
-    return {name.lower(): name for name in reversed(names)}
+    return {plain_name(name): name for name in reversed(names)}
 
 
 def _know(choice: Choice, there: Sequence[str]) -> None:
     """Raises LogError for a column that was asked for and that no row has."""
-    low = {name.lower() for name in there}
+    low = {plain_name(name) for name in there}
     for name in choice.columns:
         mapped = name in [column for _, column in choice.fields]
-        if there and name not in there and not (mapped and name.lower() in low):
+        if there and name not in there and not (mapped and plain_name(name) in low):
             raise LogError(
                 f"no column {plain_line(name, 40)}; the log has "
                 f"{', '.join(plain_line(column, 40) for column in there[:MOST_NAMED])}"
@@ -240,7 +242,8 @@ def _know(choice: Choice, there: Sequence[str]) -> None:
 
 
 def _step_of(form: LogFormat, path: Path) -> int | None:
-    found = re.search(form.step_of_file, "/".join(path.parts[-5:]))
+    called = "/".join(path.parts[-5:])
+    found = re.search(form.step_of_file, called.removesuffix(".gz"))
     return int(found[1]) if found and len(found[1]) < 16 else None
 
 

@@ -12,6 +12,10 @@ from typing import Any
 from workbench.diagnosis.logs.layout import LogRow
 
 REWARDS = ("reward", "rewards", "score", "scores")
+ANSWERS = ("completion", "response", "output", "prediction")
+NESTED = ("samples", "rollouts", "completions", "responses", "outputs", "generations",
+          "trajectories", "episodes", "results", "records", "rows", "data")  # fmt: skip
+"""Where a record keeps its rollouts one level down."""
 
 
 def is_table(row: LogRow) -> bool:
@@ -31,17 +35,46 @@ def flat(row: LogRow) -> Iterator[LogRow]:
     if isinstance(row.get("_value"), list) and "table" in str(row.get("_type", "")):
         yield from (one for one in row["_value"] if isinstance(one, dict))
         return
+    if inner := nested(row):
+        outer = {name: v for name, v in row.items() if not isinstance(v, (list, dict))}
+        for one in row[inner]:
+            yield {**outer, **one}
+        return
     many = entries(row)
     if not many:
-        yield row
+        yield {name: _total(name, value) for name, value in row.items()}
         return
     lists = {name: v for name, v in row.items() if isinstance(v, list) and len(v) == many}
     for place in range(many):
         yield {**row, **{name: cells[place] for name, cells in lists.items()}}
 
 
+def nested(row: LogRow) -> str:
+    """The name under which a record keeps its rollouts as objects, each with a reward; "" where it
+    keeps none."""
+    for name in NESTED:
+        cells = row.get(name)
+        if isinstance(cells, list) and cells and all(isinstance(cell, dict) for cell in cells):
+            low = {str(key).lower() for key in cells[0]}
+            if low & set(REWARDS):
+                return name
+    return ""
+
+
+def _total(name: str, value: Any) -> Any:
+    """The sum of a rollout's rewards, one for each of its turns or tokens; anything else as it
+    is."""
+    if name.lower() in REWARDS and isinstance(value, list) and value:
+        known = [one for one in value if isinstance(one, (bool, int, float))]
+        return sum(known) if len(known) == len(value) else value
+    return value
+
+
 def entries(row: LogRow) -> int:
-    """How many rollouts a line of columns holds; 0 where it is one rollout."""
+    """How many rollouts a line of columns holds; 0 where it is one rollout: an answer beside a list
+    of rewards has one for each of its turns."""
+    if any(isinstance(row.get(name), str) for name in ANSWERS):
+        return 0
     for name, cells in row.items():
         if name.lower() not in REWARDS or not isinstance(cells, list):
             continue
@@ -76,4 +109,4 @@ def trackio(path: Path) -> Iterator[LogRow]:
                         yield {"step": step, **row}
 
 
-__all__ = ["documents", "entries", "flat", "is_table", "trackio"]
+__all__ = ["documents", "entries", "flat", "is_table", "nested", "trackio"]

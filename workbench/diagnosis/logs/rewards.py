@@ -11,6 +11,7 @@ import polars as pl
 
 from workbench.diagnosis.logs.layout import OUTCOMES, REWARD, Choice, LogFormat
 from workbench.diagnosis.logs.problems import plain_line
+from workbench.diagnosis.logs.values import plain_name
 from workbench.diagnosis.logs.weights import Weights, solve
 from workbench.errors import LogError
 
@@ -112,12 +113,12 @@ def _functions(
     outcomes = {*OUTCOMES, *form.outcomes}
     free = [
         c for c in present
-        if form.functions and not (c.lower().startswith("raw_") and c.lower() in outcomes)
+        if form.functions and not (plain_name(c).startswith("raw_") and plain_name(c) in outcomes)
     ]  # fmt: skip
-    free = free or [c for c in present if c.lower() in outcomes][:1]
+    free = free or [c for c in present if plain_name(c) in outcomes][:1]
     solved = solve(table, free) if len(free) > 1 else None
-    named = [c for c in free if REWARD_WORDS.search(c.lower())]
-    other = [c for c in free if c not in named and OTHER_WORDS.search(c.lower())]
+    named = [c for c in free if REWARD_WORDS.search(plain_name(c))]
+    other = [c for c in free if c not in named and OTHER_WORDS.search(plain_name(c))]
     if solved is not None:
         kept = {c: w for c in free if (w := solved.of.get(c, 1.0 if c in named else 0.0))}
         if kept:
@@ -139,11 +140,11 @@ def _outcome(
         return choice.outcome if choice.outcome in present else ""
     if sampled:
         return ""
-    low = {name.lower(): name for name in reversed(present)}
+    low = {plain_name(name): name for name in reversed(present)}
     found = next((low[name] for name in form.outcomes if name in low), "")
     if not found and len(functions) > 1:
-        found = next((name for name in functions if OUTCOME_WORDS.search(name.lower())), "")
-        rest = [name for name in functions if not SHAPE_WORDS.search(name.lower())]
+        found = next((name for name in functions if OUTCOME_WORDS.search(plain_name(name))), "")
+        rest = [name for name in functions if not SHAPE_WORDS.search(plain_name(name))]
         found = found or (rest[0] if len(rest) == 1 else "")
     # A raw column that was solved to be the whole reward is the reward.
     return "" if functions and list(functions) == [found] else found

@@ -8,9 +8,11 @@ that whatever cannot be read is noted with its row and skipped, and what follows
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +20,17 @@ import polars as pl
 
 from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
+from workbench.diagnosis.logs.packed import DAMAGED, GZIP, unpacked
 from workbench.diagnosis.logs.problems import Problems
-from workbench.diagnosis.logs.records import documents, entries, flat, is_table, trackio
+from workbench.diagnosis.logs.records import (
+    REWARDS,
+    documents,
+    entries,
+    flat,
+    is_table,
+    nested,
+    trackio,
+)
 from workbench.diagnosis.logs.signs import compact, has_tokens
 from workbench.diagnosis.logs.values import frame_of
 
@@ -31,19 +42,33 @@ BLOCK = 4_000_000
 LONGEST_LINE = 32_000_000
 LARGEST_DOCUMENT = 1_000_000_000
 SAMPLE = 64
-_ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "gzip-compressed", b"7z\xbc\xaf": "a 7z"}
+_ARCHIVES = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"BZh": "bzip2-compressed",
+    b"\xfd7zXZ": "xz-compressed",
+}
+SEPARATORS = ",\t;|"
+_DECIMAL = re.compile(r"-?[0-9]+,[0-9]+")
 
 
 def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
     """What a file holds by its first bytes; None, with a problem noted, for what is no table."""
     try:
-        with path.open("rb") as stream:
+        with unpacked(path) as stream:
             head = stream.read(65536)
+    except DAMAGED:
+        problems.file(name, "damaged gzip")
+        return None
     except (OSError, ValueError) as problem:
         problems.file(name, f"cannot be opened ({getattr(problem, 'strerror', None) or problem})")
         return None
     if not head.strip():
         problems.file(name, "the file is empty")
+        return None
+    if _is_packed(path) and head[:4] in (b"PAR1", b"SQLi", b"PK\x03\x04"):
+        problems.file(name, "gzip-compressed; unpack it first")
         return None
     if head.startswith(b"PAR1"):
         return "parquet"
@@ -61,10 +86,15 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
     if text.startswith(b"{"):
         return "json" if _is_document(text) else "jsonl"
     line = text.split(b"\n", 1)[0]
-    if b"\x00" in head or b"," not in line:
+    if b"\x00" in head or not any(one in line for one in SEPARATORS.encode()):
         problems.file(name, "neither parquet, JSONL nor CSV with a header")
         return None
     return "csv"
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == GZIP
 
 
 def _is_document(text: bytes) -> bool:
@@ -101,25 +131,42 @@ def blocks(
 
 
 def _whole_rows(first: LogRow) -> bool:
-    """Whether rows must be looked at one by one: tables, and lists per token."""
-    return is_table(first) or has_tokens(first)
+    """Whether rows must be looked at one by one: tables, rollouts one level down, and lists per
+    token."""
+    return is_table(first) or bool(nested(first)) or has_tokens(first)
 
 
 def _records(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterator[Numbered]:
     if kind == "jsonl":
-        with path.open("rb") as stream:
-            yield from _json_rows(
-                iter(lambda: stream.readline(LONGEST_LINE), b""), 0, name, problems
-            )
+        with unpacked(path) as stream:
+            lines = _while_sound(lambda: stream.readline(LONGEST_LINE), name, problems)
+            yield from _json_rows(lines, 0, name, problems)
     elif kind == "csv":
         csv.field_size_limit(LONGEST_LINE)
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            yield from _csv_rows(csv.reader(stream), name, problems)
+        with unpacked(path) as stream:
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+            separator = _separator(text.readline(LONGEST_LINE))
+            text.seek(0)
+            yield from _csv_rows(csv.reader(text, delimiter=separator), name, problems)
     elif kind == "parquet":
         for place, row in enumerate(pl.read_parquet(path, glob=False).iter_rows(named=True)):
             yield place + 1, row
     else:
         yield from enumerate(_whole(path, name, kind, problems), start=1)
+
+
+def _while_sound(more: Callable[[], bytes], name: str, problems: Problems) -> Iterator[bytes]:
+    """Pieces of a file until it ends, or until its packing is damaged, which is noted."""
+    try:
+        while piece := more():
+            yield piece
+    except DAMAGED:
+        problems.file(name, "damaged gzip; what stands before is read")
+
+
+def _separator(header: str) -> str:
+    """What stands between the fields of a header: the most frequent of `SEPARATORS`."""
+    return max(SEPARATORS, key=header.count)
 
 
 def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterator[LogRow]:
@@ -129,10 +176,14 @@ def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterato
             yield from trackio(path)
         elif kind == "torch":
             yield from documents(tensors.load(path))
-        elif path.stat().st_size > LARGEST_DOCUMENT:
-            problems.file(name, f"a JSON document of more than {LARGEST_DOCUMENT:,} bytes")
         else:
-            found = json.loads(path.read_bytes().decode("utf-8-sig", "replace"))
+            with unpacked(path) as stream:
+                content = stream.read(LARGEST_DOCUMENT + 1)
+            if len(content) > LARGEST_DOCUMENT:
+                problems.file(name, f"a JSON document of more than {LARGEST_DOCUMENT:,} bytes")
+                return
+            found = json.loads(content.decode("utf-8-sig", "replace"))
+            del content
             rows = list(documents(found))
             if not rows:
                 problems.file(name, "a JSON array without objects")
@@ -141,16 +192,16 @@ def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterato
         problems.file(name, str(problem))
     except sqlite3.Error:
         problems.file(name, "a database that trackio did not write")
-    except (ValueError, RecursionError, OSError):
+    except (ValueError, RecursionError, OSError, *DAMAGED):
         problems.file(name, "no valid JSON")
 
 
 def _jsonl(path: Path, name: str, reader: Reader, problems: Problems) -> Iterator[pl.DataFrame]:
     number = 0
-    with path.open("rb") as stream:
-        rest = b""
+    with unpacked(path) as stream:
+        pieces, rest = _while_sound(lambda: stream.read(BLOCK), name, problems), b""
         while True:
-            more = stream.read(BLOCK)
+            more = next(pieces, b"")
             content = rest + more
             cut = content.rfind(b"\n") + 1 if more else len(content)
             if not cut and more:
@@ -158,7 +209,7 @@ def _jsonl(path: Path, name: str, reader: Reader, problems: Problems) -> Iterato
                 if len(rest) > LONGEST_LINE:
                     number += 1
                     problems.row(name, number, f"a line of more than {LONGEST_LINE:,} bytes")
-                    rest = _after_newline(stream)
+                    rest = _after_newline(pieces)
                 continue
             block, rest = content[:cut], content[cut:]
             if block:
@@ -171,13 +222,12 @@ def _jsonl(path: Path, name: str, reader: Reader, problems: Problems) -> Iterato
                 return
 
 
-def _after_newline(stream: Any) -> bytes:
+def _after_newline(pieces: Iterator[bytes]) -> bytes:
     """Skip to the end of a line; what was read beyond it."""
-    while more := stream.read(BLOCK):
+    for more in pieces:
         cut = more.find(b"\n")
         if cut >= 0:
-            found: bytes = more[cut + 1 :]
-            return found
+            return more[cut + 1 :]
     return b""
 
 
@@ -299,6 +349,7 @@ def _json_rows(
 
 def _csv_rows(reader: Any, name: str, problems: Problems) -> Iterator[Numbered]:
     header: list[str] = []
+    comma = reader.dialect.delimiter != ","
     while True:
         try:
             fields = next(reader, None)
@@ -315,6 +366,10 @@ def _csv_rows(reader: Any, name: str, problems: Problems) -> Iterator[Numbered]:
             what = f"{len(fields)} fields; the header has {len(header)}"
             problems.row(name, reader.line_num, what)
         else:
+            if comma:
+                fields = [
+                    one.replace(",", ".") if _DECIMAL.fullmatch(one) else one for one in fields
+                ]
             yield reader.line_num, dict(zip(header, fields, strict=True))
 
 
@@ -355,7 +410,10 @@ def _is_picture(column: str, kind: pl.DataType) -> bool:
 
 
 def _has_lists(frame: pl.DataFrame) -> bool:
-    """Whether rows are groups: lists of rewards."""
+    """Whether rows must be looked at one by one: their rewards are lists."""
+    lists = [c for c, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
+    if any(column.lower() in REWARDS for column in lists):
+        return True
     return bool(frame.height) and entries(frame.row(0, named=True)) > 1
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from recast.structure import leading
+from recast.prefix import leading
 
 CODE = r"<[A-Za-z_]{0,24}-?\d{1,12}>"
 _TOKEN = r"<\|sid_begin\|>|" + CODE
@@ -105,15 +105,17 @@ def agreements(prediction: pl.Series, target: pl.Series) -> pl.DataFrame:
     null where targets have no codes) of every row."""
     both = prediction.is_not_null() & target.is_not_null() & (target != "")
     coded = target.str.contains(CODE).fill_null(False)
+    answer = prediction
+    if prediction.str.contains("</think>", literal=True).any():
+        answer = prediction.str.replace(r"(?s)^.*</think>", "")
     if not coded.any() and not target.str.starts_with("[").any():
-        same = prediction.str.replace(r"(?s)^.*</think>", "").str.strip_chars()
+        same = answer.str.strip_chars()
         equal = (same == target.str.strip_chars()).cast(pl.Int16).set(~both, None)
         one = pl.Series([1] * len(target), dtype=pl.Int16).set(~both, None)
         return pl.DataFrame(
             {"matched": equal, "depth": one, "format": one.cast(pl.Float32).set(both, None)}
         )
     known: dict[str, list[CodeTexts]] = {}
-    answer = prediction.str.replace(r"(?s)^.*</think>", "")
     tokens = answer.str.extract_all(_TOKEN)
     matched: list[int | None] = []
     depths: list[int | None] = []

@@ -36,8 +36,10 @@ def load(path: Path) -> Any:
             "a PyTorch file that holds more than tensors and plain values, so it is not opened; "
             "write its samples as JSON lines with step, prompt and reward"
         ) from None
-    samples = found.get("samples") if isinstance(found, dict) else None
-    if not isinstance(samples, (list, tuple)) or not samples:
+    there = found if isinstance(found, dict) else {}
+    samples, columns = there.get("samples"), there.get("rollout_data")
+    rows = isinstance(samples, (list, tuple)) and bool(samples)
+    if not rows and not isinstance(columns, dict):
         raise NoTensors(
             'a PyTorch file without rollouts; expected {"rollout_id", "samples"}, as slime does'
         )

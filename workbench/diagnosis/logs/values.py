@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,14 +20,33 @@ VERDICTS = {
 }
 """Words that say whether an answer was right."""
 
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_GAP = re.compile(r"[\s\-]+")
+
+
+_WRAPPED = (
+    r"^(?:tensor|array|(?:np|numpy)\.[a-z_0-9]+)\(\[? *"
+    r"(-?(?:[0-9.]+(?:e[+-]?[0-9]+)?|true|false))\b.*\)$"
+)
+"""A number in the words in which Python prints a tensor, or numpy's."""
+
+
+def plain_name(column: str) -> str:
+    """A column's name as trainers write it: `Total Reward` and `totalReward` are `total_reward`."""
+    name = _HUMP.sub("_", column.strip())
+    return _GAP.sub("_", name).lower()
+
 
 def numbers(column: pl.Series) -> pl.Series:
-    """Float64: finite numbers, also as text, `VERDICTS` as 1 and 0; a list of one number is that
-    number. Null for all else."""
+    """Float64: finite numbers, also as text or as Python prints a tensor of one, `VERDICTS` as 1
+    and 0; a list of one number is that number. Null for all else."""
     if isinstance(column.dtype, pl.List | pl.Array):
         column = _only(column.cast(pl.List(column.dtype.inner)))
     if column.dtype == pl.String:
         said = column.str.strip_chars(' \t\r\n[]"').str.to_lowercase()
+        wrapped = said.str.ends_with(")")
+        if wrapped.any():
+            said = said.zip_with(~wrapped.fill_null(False), said.str.extract(_WRAPPED))
         said = said.replace(VERDICTS)
         found = said.cast(pl.Float64, strict=False)
     elif column.dtype.is_numeric() or column.dtype == pl.Boolean:
@@ -105,4 +125,4 @@ def _clean(written: str | None) -> str | None:
     return written.encode("utf-8", "replace").decode()
 
 
-__all__ = ["as_text", "frame_of", "number", "numbers", "texts"]
+__all__ = ["as_text", "frame_of", "number", "numbers", "plain_name", "texts"]

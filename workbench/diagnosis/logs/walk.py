@@ -7,10 +7,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from workbench.diagnosis.logs.packed import plain_suffix
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import LogError
 
-SUFFIXES = (".parquet", ".jsonl", ".csv", ".json", ".ndjson", ".pt", ".db")
+SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv", ".json", ".ndjson", ".pt", ".db", ".zst")
 MOST_FILES = 200_000
 EVALUATIONS = ("eval", "evals", "evaluation", "validation", "val", "valid", "test")
 NO_ROLLOUTS = re.compile(
@@ -22,11 +23,14 @@ NO_ROLLOUTS = re.compile(
 )
 """Files beside rollouts that trainers write and that hold none."""
 
+COPIES = (("all", "effective"), ("rollout_data", "train_data"))
+"""Folders whose second holds rollouts of the first again: prime-rl's, and slime's tokens."""
+
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """Named files, and below a named folder (below its `completions`, where it has one) every file
     with a known suffix, numbers in their natural order. Hidden folders, evaluations beside
-    training, and copies of `all` under `effective` are passed over.
+    training, and copies (`COPIES`) are passed over.
 
     Raises LogError for a path that does not exist and a folder without such files.
     """
@@ -41,7 +45,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
             if not inside:
                 raise LogError(
                     f"{plain_line(path)}: no log in this folder or below it; expected files that "
-                    f"end in {', '.join(SUFFIXES)}"
+                    f"end in {', '.join(SUFFIXES)}, or such a name and .gz"
                 )
             found += inside
         elif is_file:
@@ -59,7 +63,7 @@ def _below(folder: Path) -> list[Path]:
         folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural)
         for name in names:
             path = Path(here) / name
-            if path.suffix.lower() in SUFFIXES and not NO_ROLLOUTS.match(name.lower()):
+            if plain_suffix(name) in SUFFIXES and not NO_ROLLOUTS.match(name.lower()):
                 found.append(path)
         if len(found) > MOST_FILES:
             break
@@ -68,8 +72,9 @@ def _below(folder: Path) -> list[Path]:
     training = [path for path in found if not _evaluation(path, folder)]
     found = training or found
     parts = [set(path.relative_to(folder).parts) for path in found]
-    if any("all" in part for part in parts) and any("effective" in part for part in parts):
-        found = [p for p, part in zip(found, parts, strict=True) if "effective" not in part]
+    for whole, copy in COPIES:
+        if any(whole in part for part in parts) and any(copy in part for part in parts):
+            found = [p for p in found if copy not in p.relative_to(folder).parts]
     return sorted(found, key=lambda path: [natural(one) for one in path.relative_to(folder).parts])
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from workbench.diagnosis.logs.layout import REWARD
 
@@ -160,6 +159,9 @@ def _refined(
     free = np.arange(len(weights)) != held
     if not free.any() or not weights[held]:
         return weights
+
+    # Loaded by those logs alone that need it: a second of processor time.
+    from scipy.optimize import least_squares
 
     def left(values: Floats) -> Floats:
         new = weights.copy()

@@ -8,8 +8,7 @@ half. Source of the measure: DataDecide, arXiv 2504.11393.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -57,37 +56,6 @@ def pairs_of(
                 }
             )
     return pl.DataFrame(found)
-
-
-def pairs_of_differences(
-    table: pl.DataFrame, rung: str, data: str, rows: Sequence[str], names: Mapping[str, str]
-) -> pl.DataFrame:
-    """The pairs that a table of `recast lm study --show differences` holds, each strategy against
-    its controls, in the order of `rows`; its p-values are corrected over strategies and metrics.
-
-    names: rows of the table by what they are called here; others, and metrics that are not of the
-    study, are left out. error and spread are unknown (NaN).
-    """
-    found: dict[tuple[str, str, str], dict[str, object]] = {}
-    for row in table.iter_rows(named=True):
-        one, other = (names.get(row[side], row[side]) for side in ("strategy", "control"))
-        if row["metric"] not in METRICS or not {one, other} <= set(rows):
-            continue
-        first, second = sorted((one, other), key=list(rows).index)
-        sign = 1.0 if first == one else -1.0
-        found[row["metric"], first, second] = {
-            "rung": rung,
-            "data": data,
-            "metric": row["metric"],
-            "first": first,
-            "second": second,
-            "difference": sign * row["difference"],
-            "error": math.nan,
-            "p_holm": row["p_holm"],
-            "spread": math.nan,
-            "seeds": 0,
-        }
-    return pl.DataFrame(list(found.values()), infer_schema_length=None)
 
 
 def judged(pairs: pl.DataFrame, cheap: str, dear: str) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recast.progress import Progress
 from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction.protocol import (
@@ -29,8 +30,6 @@ from workbench.studies.prediction.protocol import (
     Rung,
     Table,
 )
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from recast.progress import Progress
 from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction import missing_runs
@@ -41,10 +42,10 @@ ORDER = (THEORY, *SMALL, *SHAPES, PRETRAINED)
 """Rungs from cheap to dear."""
 
 RATES: Mapping[str, tuple[float, ...]] = {
-    **dict.fromkeys(SMALL, (8e-5, 3e-4, 1.2e-3, 5e-3, 2e-2)),
+    **dict.fromkeys(SMALL, (2e-5, 8e-5, 3e-4, 1.2e-3, 5e-3, 2e-2, 8e-2)),
     **dict.fromkeys((*SHAPES, PRETRAINED), (1.25e-5, 5e-5, 2e-4, 8e-4, 3.2e-3)),
 }
-"""Learning rates to choose from: five on every rung that trains, a factor of about four apart."""
+"""Learning rates to choose from, a factor of about four apart: seven where cheap, else five."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,7 @@ class PredictionStudy:
             write_whole(json.dumps({"hits": [float(f"{p:.6g}") for p in hits]}).encode(), path)
         return np.asarray(json.loads(path.read_text(encoding="utf-8"))["hits"], dtype=np.float64)
 
-    def do(
-        self, name: str, case: Case, seeds: Sequence[int], progress: missing_runs.Progress
-    ) -> Iterator[str]:
+    def do(self, name: str, case: Case, seeds: Sequence[int], progress: Progress) -> Iterator[str]:
         """Whatever is missing of a rung on a case, for these paired seeds."""
         folder = self.place(name, case)
         if name == THEORY:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zipfile
 from pathlib import Path
 
 import planted
@@ -13,28 +11,17 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from planted import shares
 
-from recast import REGIMES
-from workbench.diagnosis.diagnosis import diagnose, over_training, regime_table
+from workbench.diagnosis.diagnosis import diagnose, over_training
 from workbench.diagnosis.logs import rows as log_rows
 from workbench.diagnosis.logs.layout import Choice
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import FORMATS, files_of, read_log, recognise
 from workbench.diagnosis.logs.semantic_ids import agreement, codes
 from workbench.diagnosis.logs.values import number
 from workbench.errors import LogError
 
 ROOT = Path(__file__).parents[4]
-
-
-def shares(log, threshold: float | None = None) -> dict[str, float]:
-    table = regime_table(diagnose(log, threshold)).row(0, named=True)
-    return {name: table[name] for name in REGIMES}
-
-
-@pytest.fixture(scope="module")
-def rows() -> planted.Rows:
-    return planted.log(3, steps=6)
 
 
 @pytest.mark.parametrize("write", ["jsonl", "csv", "parquet", "trl", "verl", "lists"])
@@ -146,60 +133,6 @@ def test_a_step_comes_from_the_file_where_rows_have_none(rows, tmp_path):
     assert diagnose(read_log(files)).steps == [2, 10]
 
 
-BAD = {
-    "truncated": b'{"step": 1, "prompt": "p", "rew',
-    "no object": b"[1, 2]\n",
-    "no JSON": b"nonsense\n",
-    "no UTF-8": b'{"step": 1, "prompt": "\xff\xfe", "reward": 1}\n',
-    "NaN": b'{"step": 1, "prompt": "p", "reward": NaN}\n',
-    "infinite": b'{"step": 1, "prompt": "p", "reward": 1e999}\n',
-    "a text as reward": b'{"step": 1, "prompt": "p", "reward": "good"}\n',
-    "no reward": b'{"step": 1, "prompt": "p"}\n',
-    "no prompt": b'{"step": 1, "reward": 1}\n',
-    "half a step": b'{"step": 1.5, "prompt": "p", "reward": 1}\n',
-    "a huge step": b'{"step": 1e300, "prompt": "p", "reward": 1}\n',
-    "deep": b"[" * 100_000 + b"\n",
-    "null": b"null\n",
-}
-
-
-@pytest.mark.parametrize("what", BAD)
-def test_a_bad_row_costs_one_line_and_the_rest_is_diagnosed(what, rows, tmp_path):
-    path = planted.as_jsonl(rows, tmp_path / "log.jsonl")
-    content = path.read_bytes().splitlines(keepends=True)
-    place = len(content) if what == "truncated" else 100
-    content.insert(place, BAD[what])
-    path.write_bytes(b"".join(content))
-    log = read_log([path])
-    assert log.problems.unreadable == 1
-    (line,) = log.problems.lines()
-    assert line.startswith(f"log.jsonl: row {place + 1}: ")
-    assert line.count("\n") == 0
-    assert log.problems.share == pytest.approx(1 / (len(rows) + 1))
-    assert shares(log) == pytest.approx(planted.regimes_of(rows))
-
-
-def test_many_bad_rows_are_counted_and_only_the_first_are_listed(rows, tmp_path):
-    path = planted.as_jsonl(rows, tmp_path / "log.jsonl")
-    with path.open("ab") as stream:
-        stream.write(b"nonsense\n" * 500)
-    log = read_log([path])
-    assert log.problems.unreadable == 500
-    assert len(log.problems.lines()) == 21
-    assert log.problems.lines()[-1] == "and 480 more: no valid JSON"
-
-
-def test_a_line_without_end_is_skipped_and_the_next_is_read(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(log_rows, "LONGEST_LINE", 1000)
-    path = planted.as_jsonl(rows, tmp_path / "log.jsonl")
-    lines = path.read_bytes().splitlines(keepends=True)
-    lines.insert(5, b'{"prompt": "' + b"x" * 5000 + b'"}\n')
-    path.write_bytes(b"".join(lines))
-    log = read_log([path])
-    assert log.problems.lines() == ["log.jsonl: row 6: a line of more than 1,000 bytes"]
-    assert log.total == len(rows)
-
-
 def test_schemas_may_change_between_steps(rows, tmp_path):
     mixed = [
         {("reward" if row["step"] % 2 else "score") if k == "reward" else k: v
@@ -214,102 +147,6 @@ def test_schemas_may_change_between_steps(rows, tmp_path):
     first = [row for row in rows if row["step"] > 1]
     assert log.problems.unreadable == len(rows) - len(first)
     assert shares(log) == pytest.approx(planted.regimes_of(first))
-
-
-def test_csv_rows_with_other_fields_are_named(rows, tmp_path):
-    path = tmp_path / "log.csv"
-    pl.DataFrame(rows).write_csv(path)
-    with path.open("a") as stream:
-        stream.write("1,2,3\n")
-    log = read_log([path])
-    fields = len(rows[0])
-    assert log.problems.lines() == [
-        f"log.csv: row {len(rows) + 2}: 3 fields; the header has {fields}"
-    ]
-
-
-def unreadable(tmp_path: Path) -> dict[str, tuple[Path, str]]:
-    """Files of which nothing can be read, and what is said of each."""
-    files = {
-        "empty.jsonl": (b"", "empty"),
-        "blank.jsonl": (b"\n\n  \n", "empty"),
-        "gz.jsonl": (gzip.compress(b"{}"), "gzip"),
-        "array.json": (b'[{"step": 1}]', "no prompt"),
-        "binary.parquet": (bytes(range(256)), "neither"),
-        "prose.csv": (b"Dear reader\n", "neither"),
-        "damaged.parquet": (b"PAR1" + b"\x00" * 100, "damaged parquet"),
-        "header.csv": (b"step,prompt,reward\n", "no file"),
-        "other.jsonl": (b'{"loss": 1}\n', "no prompt"),
-    }
-    found = {}
-    for name, (content, said) in files.items():
-        (tmp_path / name).write_bytes(content)
-        found[name] = (tmp_path / name, said)
-    with zipfile.ZipFile(tmp_path / "log.zip", "w") as archive:
-        archive.writestr("log.jsonl", "{}")
-    found["log.zip"] = (tmp_path / "log.zip", "zip archive")
-    return found
-
-
-def test_a_file_of_which_nothing_is_readable_is_one_line(tmp_path):
-    for name, (path, said) in unreadable(tmp_path).items():
-        with pytest.raises(LogError, match="nothing readable") as caught:
-            read_log([path])
-        assert "\n" not in str(caught.value)
-        assert said in str(caught.value), name
-
-
-def test_readable_files_beside_unreadable_ones_are_diagnosed(rows, tmp_path):
-    bad = unreadable(tmp_path)
-    good = planted.as_jsonl(rows, tmp_path / "good.jsonl")
-    log = read_log([*(path for path, _ in bad.values()), good])
-    assert log.files == 1
-    assert shares(log) == pytest.approx(planted.regimes_of(rows))
-    assert sum("log.zip" in line for line in log.problems.lines()) == 1
-
-
-def test_a_parquet_that_breaks_off_is_one_line(rows, tmp_path):
-    path = tmp_path / "log.parquet"
-    pl.DataFrame(rows).write_parquet(path)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(LogError, match="damaged parquet"):
-        read_log([path])
-
-
-def test_a_path_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(LogError, match="no such file"):
-        files_of([tmp_path / "nowhere"])
-    with pytest.raises(LogError, match="no such file"):
-        files_of([Path("a\0b")])
-    with pytest.raises(LogError, match="no log in this folder"):
-        files_of([tmp_path])
-
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "../../etc/passwd",
-    "[red]bold[/red]",
-    "\x1b[31mred\x1b[0m",
-    "a\nb",
-    "\u202eevil",
-    "=HYPERLINK(1)",
-    "\ud83d",
-    "x" * 10_000,
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_stays_text(text, tmp_path):
-    rows = [
-        {**row, "prompt": text + row["prompt"], "task": text, "prediction": text, text: text}
-        for row in planted.log(steps=2)
-    ]
-    log = read_log([planted.as_jsonl(rows, tmp_path / "log.jsonl")])
-    (task,) = set(diagnose(log).groups["task"])
-    assert task.isprintable()
-    assert len(task) <= 60
-    assert plain_line(text).isprintable()
 
 
 @settings(
@@ -343,22 +180,6 @@ def test_any_groups_in_any_order_are_counted_right(groups, order, tmp_path):
     assert found.groups["hits"].sum() == sum(row["reward"] > 0 for row in rows)
     flat = found.groups.filter("constant").height
     assert flat == sum(max(r) - min(r) <= 1e-6 for _, _, r in groups)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=400))
-def test_any_bytes_are_read_or_refused_in_one_line(content):
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "log"
-        path.write_bytes(content)
-        said = ""
-        try:
-            read_log([path])
-        except LogError as problem:
-            said = str(problem)
-        assert said.isprintable()
 
 
 def test_a_log_beyond_the_limit_is_sampled_by_whole_groups(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import recast
 
 from recast.strategies import parse_strategy
 from sim.general.step import account
@@ -12,7 +12,6 @@ from sim.policies.mlp import MLP
 from sim.settings import Training
 from sim.training.trainer import Hooks, train
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
-from workbench.commands.rollouts import rollouts
 from workbench.diagnosis.counterfactual import counterfactual
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs.read import files_of, read_log
@@ -100,8 +99,8 @@ def test_the_command_writes_a_log_that_diagnose_reads(tmp_path):
         "start = {all_zero = 0.6, lr = 0.01}\ntrain = {batch = 8, group = 4, evaluations = 1}"
     )
     options = ["--preset", str(tmp_path / "small.toml"), "--steps", "2"]
-    done = CliRunner().invoke(rollouts, [str(tmp_path / "log"), *options])
-    assert done.exit_code == 0, done.output
+    done = recast("rollouts", str(tmp_path / "log"), *options)
+    assert done.returncode == 0, done.stderr
     found = diagnose(read_log(files_of([tmp_path / "log"])))
     assert found.groups.height == 16
     assert found.group == 4
