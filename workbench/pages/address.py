@@ -109,7 +109,7 @@ class Address:
         """Key and callback of a text field, or of a text that only the page itself writes."""
         return self._link(name, default, lambda texts: texts[-1][:longest], str)
 
-    def set(self, values: Mapping[str, Any]) -> None:
+    def put(self, values: Mapping[str, Any]) -> None:
         """Give controls new values, as one step of the history; only inside a callback."""
         for name, value in values.items():
             st.session_state[name] = value
@@ -133,7 +133,7 @@ class Address:
         """One button per named view."""
         with st.container(horizontal=True):
             for label, values in choices.items():
-                st.button(label, key=f"preset {label}", on_click=self.set, args=(dict(values),))
+                st.button(label, key=f"preset {label}", on_click=self.put, args=(dict(values),))
 
     def part(self, name: str, parts: Mapping[str, str]) -> str:
         """A row of buttons that says which part of a page is drawn; the first one at first."""

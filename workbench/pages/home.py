@@ -261,7 +261,7 @@ def made(place: int) -> StoryStep:
 
 def go(places: int) -> None:
     """A step on or back."""
-    view.set({"step": st.session_state["step"] + places})
+    view.put({"step": st.session_state["step"] + places})
 
 
 view = Address("home")

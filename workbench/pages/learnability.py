@@ -31,7 +31,7 @@ view = Address("learnability")
 
 def use(fit: BetaFit) -> None:
     """Put a fit into the sliders, as far as they reach."""
-    view.set(
+    view.put(
         {
             "hit_probability": min(max(round(100 * fit.mean.value, 2), LOWEST), HIGHEST),
             "cv": min(round(fit.cv.value, 2), WIDEST),
