@@ -68,9 +68,10 @@ def figure(
 def fitted(chart: Chart) -> Chart:
     """The chart told to fit its place where it can: panels side by side, and rows or columns of a
     fixed size, have a size of their own, which Vega would else complain of."""
-    if chart._get("autosize") is not alt.Undefined:
+    if getattr(chart, "autosize", alt.Undefined) is not alt.Undefined:
         return chart
-    wide, high = (isinstance(chart._get(side), alt.Step) for side in ("width", "height"))
+    wide, high = (isinstance(getattr(chart, side, None), alt.Step) for side in ("width", "height"))
+    kind: Literal["pad", "fit-x", "fit-y"]
     if isinstance(chart, (alt.HConcatChart, alt.FacetChart)) or (wide and high):
         kind = "pad"
     elif wide or high:

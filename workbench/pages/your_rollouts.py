@@ -214,14 +214,15 @@ if isinstance(said, Scalars):
     used = st.number_input("Rollouts per prompt (G) of this run", 0, 1024, 0, key="scalar group")
     show_answer(answer_of_scalars(scalar_run(said, used if used > 1 else None), 0.5))
     st.stop()
-found, problems = said.diagnosis, said.diagnosis.log.problems
-st.write("  \n".join(plain(line) for line in said.answer.read))
+shown: ShownDiagnosis = said
+found, problems = shown.diagnosis, shown.diagnosis.log.problems
+st.write("  \n".join(plain(line) for line in shown.answer.read))
 if problems.summary():
     st.warning(plain(f"{problems.summary()}."))
     with st.expander("What could not be read"):
         st.code("\n".join(problems.lines()), language=None, wrap_lines=True)
 
-whole, late = said.regimes.row(0, named=True), found.late()
+whole, late = shown.regimes.row(0, named=True), found.late()
 teaching = late.filter(TEACHES).height / late.height
 zero = late.filter(pl.col("regime") == "all_zero").height / late.height
 numbers = {"Groups of equal rewards, whole log": f"{whole['constant']:.0%}"}
@@ -235,7 +236,7 @@ if found.known:
 for column, (label, value) in zip(st.columns(4), numbers.items(), strict=False):
     column.metric(label, value)
 
-show_findings(said.answer)
+show_findings(shown.answer)
 
 
 def chosen() -> list[str]:
@@ -256,15 +257,15 @@ def teaching_groups() -> None:
     st.header("How many groups can teach anything?")
     if found.known:
         figure(
-            charts.logged_regimes(said.training),
-            said.training,
+            charts.logged_regimes(shown.training),
+            shown.training,
             name="logged-regimes",
             read="Only single-hit and multi-hit groups hold hits and misses both, which is what a "
             "group-relative signal such as GRPO compares. Grey teaches it nothing.",
             width="content",
         )
     grid(
-        said.regimes.select(name for name in said.regimes.columns if said.regimes[name].count()),
+        shown.regimes.select(name for name in shown.regimes.columns if shown.regimes[name].count()),
         hide_index=True,
         column_config={
             **{
@@ -290,12 +291,12 @@ def other_groups() -> None:
         "Learnable groups wanted (%)", 5, 95, **view.number("learnable", 50, low=5, high=95)
     )
     st.write(plain(best_group(found, share / 100)))
-    if not said.predictions.is_empty():
-        tasks = said.predictions["task"].unique(maintain_order=True).to_list()
+    if not shown.predictions.is_empty():
+        tasks = shown.predictions["task"].unique(maintain_order=True).to_list()
         task = tasks[0]
         if len(tasks) > 1:
             task = st.selectbox("Task", tasks, **view.one_of("task", tasks))
-        mine = said.predictions.filter(pl.col("task") == task)
+        mine = shown.predictions.filter(pl.col("task") == task)
         part = late if task == "all" else late.filter(pl.col("task") == task)
         teaches = part.filter(TEACHES).height / part.height
         figure(
@@ -307,7 +308,7 @@ def other_groups() -> None:
             width="content",
         )
     grid(
-        said.savings,
+        shown.savings,
         hide_index=True,
         placeholder="-",
         column_config={
@@ -332,7 +333,7 @@ def other_strategies() -> None:
     """What each strategy would have made of the logged groups."""
     st.header("What would each strategy change?")
     names = chosen()
-    table = counterfactual(found, names, said.tensors)
+    table = counterfactual(found, names, shown.tensors)
     if "learnable" in table.columns and table["learnable"].count():
         figure(
             charts.what_if(table),
@@ -350,7 +351,7 @@ def one_logged_group() -> None:
     """What each strategy would have given each rollout of one logged group."""
     st.header("Which rollouts of one group would be pushed?")
     names = chosen()
-    groups = example_groups(found, names, said.tensors)
+    groups = example_groups(found, names, shown.tensors)
     if not groups.is_empty():
         there = [name for name in REGIMES if name in set(groups["regime"])]
         kind = st.segmented_control(
