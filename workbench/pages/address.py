@@ -16,6 +16,7 @@ holds stays in the address too.
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -122,7 +123,7 @@ class Address:
             value = st.session_state.get(name, default)
             if value != default:
                 query[name] = _texts(value)
-        for name in self._linked() - set(self._defaults):
+        for name in self._linked().difference(self._defaults):
             if texts := st.query_params.get_all(name):
                 query[name] = texts
         st.query_params.from_dict(query)
@@ -148,10 +149,10 @@ class Address:
         )
         return str(chosen or first)
 
-    def _linked(self) -> set[str]:
+    def _linked(self) -> builtins.set[str]:
         """Names of this page's controls that were drawn in this session."""
-        known: dict[str, set[str]] = st.session_state.setdefault(_LINKED, {})
-        return known.setdefault(self._page, set())
+        known: dict[str, builtins.set[str]] = st.session_state.setdefault(_LINKED, {})
+        return known.setdefault(self._page, builtins.set())
 
     def _here(self) -> tuple[Any, ...]:
         query = sorted((name, tuple(st.query_params.get_all(name))) for name in st.query_params)
