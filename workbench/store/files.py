@@ -213,6 +213,8 @@ class WorkLock:
         try:
             return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         except PermissionError:
+            if not self._path.exists():
+                raise
             return os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
 
     def owner(self) -> str:
