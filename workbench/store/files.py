@@ -37,13 +37,16 @@ def read_regular(path: Path, most: int = LARGEST) -> bytes:
     OSError.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as stream:
+    try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("no regular file")
         if found.st_size > most:
             raise ValueError(f"larger than {most:,} bytes")
-        return stream.read(most + 1)
+        with os.fdopen(handle, "rb", closefd=False) as stream:
+            return stream.read(most + 1)
+    finally:
+        os.close(handle)
 
 
 def publish(content: bytes, folder: Path, suffix: str, scratch: Path) -> Path:

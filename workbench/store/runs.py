@@ -152,12 +152,12 @@ class Store:
     def quarantine(self, faults: Iterable[Damage]) -> dict[Path, Path]:
         """Move damaged files out of the readers' way, to `STORE/quarantine`; the next sweep redoes
         the runs. Returns where each path went, without those that another process moved and folders
-        with files of another kind, which may be somebody else's. Raises DiskError."""
+        that have no name of a run and hold other files, which may be somebody else's. Raises DiskError."""
         moved = {}
         for fault in faults:
             run = self._runs / fault.key
             where = run if run.exists() and run in (fault.path, fault.path.parent) else fault.path
-            if where == run and not _holds_runs(run):
+            if where == run and KEY.fullmatch(run.name) is None and not _holds_runs(run):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 moved[fault.path] = set_aside(where, self.root / "quarantine")

@@ -64,6 +64,8 @@ def only_file(folder: Path) -> tuple[Path, bytes]:
     if len(names) != 1 or RUN_FILE.fullmatch(names[0]) is None:
         raise ValueError(f"expected one run file, found {', '.join(names[:3]) or 'none'}")
     path = folder / names[0]
+    if path.is_symlink() and not path.exists():
+        raise ValueError("expected one run file, found a link to nothing")
     return path, read_regular(path)
 
 
