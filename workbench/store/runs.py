@@ -151,8 +151,9 @@ class Store:
 
     def quarantine(self, faults: Iterable[Damage]) -> dict[Path, Path]:
         """Move damaged files out of the readers' way, to `STORE/quarantine`; the next sweep redoes
-        the runs. Returns where each path went, without those that another process moved and folders
-        that have no name of a run and hold other files, which may be somebody else's. Raises DiskError."""
+        the runs. Returns where each path went, without those that another process moved and
+        folders without a run's name that hold other files, which may be somebody else's. Raises
+        DiskError."""
         moved = {}
         for fault in faults:
             run = self._runs / fault.key

@@ -153,6 +153,7 @@ DAMAGES: dict[str, Callable[[Path, Path], None]] = {
 
 ANY_TEXT = {"claim", "journal", "lock"}
 """Kinds whose text says nothing that is relied on: only what is no file there is damage."""
+UNVERSIONED = ANY_TEXT | {"warm start", "part", "run in the bin"}
 TEXT = {"truncated", "flipped", "emptied", "another kind", "a file"}
 SOUND_FOR_ALL_WE_KNOW = {"unreadable", "another schema"}
 CASES = [

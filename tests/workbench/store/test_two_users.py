@@ -17,7 +17,10 @@ from test_damage import plain_user
 from workbench.jobs.sweep_listing import listing
 from workbench.store.runs import Store
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+pytestmark = [
+    pytest.mark.drill,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others"),
+]
 OTHER = 54_321
 
 
