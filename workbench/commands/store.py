@@ -63,14 +63,16 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
     """
     there = _kept(store_path)
     held = there.checked()
-    faults = (*held.damaged, *there.other_faults())
-    moved, refused = {}, ""
+    beside = there.beside()
+    faults = (*held.damaged, *beside.damaged)
+    moved: dict[Path, Path] = {}
+    refused = ""
     if quarantine:
         try:
             moved = there.quarantine(faults)
         except DiskError as problem:
             refused = str(problem)
-    places = [str(moved.get(fault.key, "")) for fault in faults]
+    places = [str(moved.get(fault.path, "")) for fault in faults]
     if style != "table":
         rows = [
             {"run": fault.key, "file": str(fault.path), "fault": fault.fault, "moved_to": place}
@@ -83,6 +85,8 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
             click.echo(f"{fault}" + (f"; moved to {place}" if place else ""))
         for line in complaints(Path(store_path), held)[len(held.damaged) :]:
             click.echo(line)
+        for fault in beside.left:
+            click.echo(f"{fault}; left as it is")
         click.echo(f"{len(held.good)} runs sound, {len(faults)} files damaged")
     if refused:
         click.echo(f"note: not set aside: {refused}", err=True)

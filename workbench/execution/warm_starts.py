@@ -20,7 +20,7 @@ from sim.evaluate import Snapshot
 from workbench.errors import StoreError
 from workbench.execution.tasks import Start
 from workbench.store.files import publish, set_aside
-from workbench.store.soundness import fault_of_start
+from workbench.store.soundness import start_content
 
 _PARAMETER = "param/"
 _log = logging.getLogger("recast")
@@ -56,18 +56,20 @@ class Starts:
         folder = self.root / "starts" / key
         if not folder.is_dir():
             return None
-        fault = fault_of_start(folder)
         try:
-            if not fault:
-                (path,) = folder.iterdir()
-                return _start_of(path.read_bytes())
+            content = start_content(folder)
         except PermissionError as problem:
             raise StoreError(
                 f"{folder}: this user may not read it ({problem.strerror}); ask its owner for "
                 "`chmod -R a+rX`"
             ) from None
-        except (OSError, KeyError, ValueError, TypeError, RecursionError):
-            fault = "not a warm start"
+        except (OSError, ValueError) as problem:
+            fault = str(problem)
+        else:
+            try:
+                return _start_of(content)
+            except (OSError, KeyError, ValueError, TypeError, RecursionError):
+                fault = "not a warm start"
         _log.warning("%s: %s; set aside, it is made again", folder, fault)
         with contextlib.suppress(FileNotFoundError):
             set_aside(folder, self.root / "quarantine")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import signal
 import time
@@ -19,11 +20,13 @@ from typing import Any, Literal
 
 from workbench.errors import UserError
 from workbench.spec.sweep import Sweep
-from workbench.store.files import replace, sha256
+from workbench.store.files import read_regular, replace, sha256
+from workbench.store.records import sweep_note
 from workbench.store.runs import Store
 
 SweepState = Literal["started", "stopped", "refused", "finished"]
 FOLDER = "started"
+_log = logging.getLogger("recast")
 
 
 def name_of(sweep: Sweep) -> str:
@@ -66,12 +69,9 @@ class Note:
     def read(self) -> dict[str, Any] | None:
         """The note; None where there is none, or none that can be read."""
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            known = isinstance(found, dict) and isinstance(found["sweep"], dict)
-            plain = known and isinstance(found["runs"], list) and isinstance(found["state"], str)
-        except (OSError, ValueError, KeyError, RecursionError):
+            return sweep_note(self.path)
+        except (OSError, ValueError):
             return None
-        return found if plain else None
 
     def lock(self) -> int:
         """Claim the sweep for a process to come: a handle to hand on to it.
@@ -94,7 +94,7 @@ class Note:
     def alive(self) -> bool:
         """Whether its process still runs."""
         try:
-            handle = os.open(self._with("lock"), os.O_RDONLY)
+            handle = os.open(self._with("lock"), os.O_RDONLY | os.O_NONBLOCK)
         except OSError:
             return False
         try:
@@ -116,7 +116,7 @@ class Note:
     def pid(self) -> int | None:
         """Of its process, as its lock says; None where none was ever started."""
         try:
-            return int(self._with("lock").read_text(encoding="ascii"))
+            return int(read_regular(self._with("lock"), 100))
         except (OSError, ValueError):
             return None
 
@@ -131,9 +131,17 @@ class Note:
 
 
 def notes(store: Store) -> list[Note]:
-    """The notes of a store that can be read, by name."""
-    found = sorted((store.root / FOLDER).glob("*.json"))
-    return [note for path in found if (note := Note(store.root, path.stem)).read() is not None]
+    """The notes of a store that can be read, by name; the others are named on the log."""
+    found = []
+    for path in sorted((store.root / FOLDER).glob("*.json")):
+        try:
+            sweep_note(path)
+        except (OSError, ValueError) as problem:
+            said = problem.strerror if isinstance(problem, OSError) else problem
+            _log.warning("%s: %s; left out, `recast store check` names it", path, said)
+        else:
+            found.append(Note(store.root, path.stem))
+    return found
 
 
 def now() -> float:

@@ -103,7 +103,7 @@ class Sweeping(Standing):
             case "end":
                 text = f"{event['trained']} runs trained, {event['reused']} were there before."
                 if event["failures"]:
-                    text += f" Failed: {'; '.join(event['failures'][:3])}"
+                    text += f" Failed: {'; '.join(map(str, event['failures'][:3]))}"
                 self.end("finished", text)
             case _:
                 super().take_in(event)
@@ -156,11 +156,33 @@ class Watch:
 
     def _news(self) -> list[dict[str, Any]]:
         try:
-            with self.note.journal.open("rb") as stream:
+            handle = os.open(self.note.journal, os.O_RDONLY | os.O_NONBLOCK)
+            with os.fdopen(handle, "rb") as stream:
                 stream.seek(self._read)
                 text = stream.read()
         except OSError:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._read += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        return [event for line in whole.splitlines() if (event := _event(line))]
+
+
+_EVENTS: Mapping[str, Mapping[str, type]] = {
+    "phase": {"text": str},
+    "progress": {"done": int, "total": int, "text": str},
+    "end": {"trained": int, "reused": int, "failures": list},
+    "refused": {"text": str},
+    "stopped": {},
+}
+"""What the process of a sweep says, and the kinds of its parts."""
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """One line of a journal; empty for what no process of ours says."""
+    try:
+        said = json.loads(line)
+        parts = _EVENTS[said["kind"]]
+        fits = all(isinstance(said[name], kind) for name, kind in parts.items())
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return said if fits else {}

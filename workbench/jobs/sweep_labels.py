@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from workbench.store.files import replace
+from workbench.store.records import label_record
 from workbench.store.runs import Store
 
 FOLDER = "labels"
@@ -30,17 +30,15 @@ class Labels:
 def labels_of(store: Store, name: str) -> Labels:
     """The labels of a sweep; none where nothing readable is written."""
     try:
-        found: dict[str, Any] = json.loads(
-            (store.root / FOLDER / f"{name}.json").read_text(encoding="utf-8")
-        )
-        return Labels(
-            str(found["title"])[:LONGEST],
-            tuple(str(tag)[:LONGEST] for tag in found["tags"])[:50],
-            str(found["text"])[:LONGEST],
-            bool(found["archived"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = label_record(store.root / FOLDER / f"{name}.json")
+    except (OSError, ValueError):
         return Labels()
+    return Labels(
+        found["title"][:LONGEST],
+        tuple(str(tag)[:LONGEST] for tag in found["tags"])[:50],
+        found["text"][:LONGEST],
+        found["archived"],
+    )
 
 
 def label(store: Store, name: str, labels: Labels) -> None:

@@ -11,8 +11,8 @@ import polars as pl
 
 from workbench.jobs.started_sweeps import Note, notes
 from workbench.jobs.sweep_labels import labels_of
+from workbench.store.records import sweep_record
 from workbench.store.runs import Store
-from workbench.store.soundness import sweep_record
 
 _log = logging.getLogger("recast")
 _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -41,8 +41,9 @@ def recorded(store: Store) -> list[dict[str, Any]]:
     for path in sorted((store.root / "sweeps").glob("*.json")):
         try:
             rows.append({"name": path.stem, **sweep_record(path)})
-        except (OSError, ValueError, KeyError, TypeError) as problem:
-            _log.warning("%s: %s; left out, `recast store check` sets it aside", path, problem)
+        except (OSError, ValueError) as problem:
+            said = problem.strerror if isinstance(problem, OSError) else problem
+            _log.warning("%s: %s; left out, `recast store check` names it", path, said)
     return rows
 
 

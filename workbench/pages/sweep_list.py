@@ -21,6 +21,7 @@ from workbench.pages.stored import store_folder
 from workbench.pages.sweep_start import begin
 from workbench.spec.messages import validated
 from workbench.spec.sweep import Sweep
+from workbench.store.files import read_regular
 from workbench.store.runs import Store
 
 EDITABLE = {"title": "title", "tags": "tags", "text": "text", "archived": "archived"}
@@ -220,7 +221,7 @@ def progress(watch: Watch, plan: Sweep) -> str:
 def tail(note: Note, lines: int = 40) -> str:
     """The last lines of a journal."""
     try:
-        text = note.journal.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        text = read_regular(note.journal).decode("utf-8", "replace")
+    except (OSError, ValueError):
         return ""
     return "\n".join(text.splitlines()[-lines:])

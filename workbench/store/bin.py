@@ -37,15 +37,17 @@ def throw_away(root: Path, keys: Iterable[str]) -> str:
 
 
 def binned(root: Path) -> dict[str, list[str]]:
-    """What lies in the bin: the keys of each batch, the oldest first."""
-    try:
-        batches = sorted(path for path in (root / "bin").iterdir() if _is_batch(path))
-        return {path.name: sorted(one.name for one in path.iterdir()) for path in batches}
-    except OSError:
-        return {}
+    """What lies in the bin: the keys of each batch that may be read, the oldest first."""
+    found: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError):
+        for path in sorted(path for path in (root / "bin").iterdir() if is_batch(path)):
+            with contextlib.suppress(OSError):
+                found[path.name] = sorted(one.name for one in path.iterdir())
+    return found
 
 
-def _is_batch(path: Path) -> bool:
+def is_batch(path: Path) -> bool:
+    """Whether this is what was thrown away together."""
     return bool(_BATCH.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
 
 

@@ -13,11 +13,14 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from workbench.errors import DiskError
 
+LARGEST = 64_000_000
+"""Bytes of a run, a warm start or a sweep's record."""
 _DRAFT = ".tmp-"
 _OURS = re.compile(r"\.tmp-[0-9a-f]{16}")
 
@@ -27,14 +30,37 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def read_regular(path: Path, most: int = LARGEST) -> bytes:
+    """The bytes of a regular file. A pipe or device is never waited for.
+
+    Raises ValueError, one phrase, for what is no regular file or larger than `most` bytes, and
+    OSError.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("no regular file")
+        if found.st_size > most:
+            raise ValueError(f"larger than {most:,} bytes")
+        with os.fdopen(handle, "rb", closefd=False) as stream:
+            return stream.read(most + 1)
+    finally:
+        os.close(handle)
+
+
 def publish(content: bytes, folder: Path, suffix: str, scratch: Path) -> Path:
     """Write `folder/<sha256><suffix>` by renaming a finished folder into place.
 
     scratch: an existing folder on the same file system for the draft. A `folder` that is already
-    there is kept: the first writer wins. Raises DiskError; nothing half-written stays visible.
+    there is kept: the first writer wins; a file in its place is set aside. Raises DiskError;
+    nothing half-written stays visible.
     """
     try:
         folder.parent.mkdir(exist_ok=True)
+        if os.path.lexists(folder) and not folder.is_dir():
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                set_aside(folder, scratch / "quarantine")
         with draft_in(scratch) as draft:
             _write(draft / f"{sha256(content)}{suffix}", content)
             sync_folder(draft)
@@ -116,7 +142,7 @@ def remove_abandoned(*scratch: Path) -> None:
         if not _OURS.fullmatch(draft.name):
             continue
         with contextlib.suppress(OSError):
-            handle = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW)
+            handle = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
@@ -169,7 +195,7 @@ class WorkLock:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._handle = self._opened()
         except OSError as problem:
             raise DiskError(f"{self._path}: cannot write ({problem.strerror})") from None
         try:
@@ -185,10 +211,19 @@ class WorkLock:
             os.write(self._handle, f"process {os.getpid()} on {platform.node()}\n".encode())
         return True
 
+    def _opened(self) -> int:
+        """The lock file, made where it is not; another user's may be ours to read alone."""
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:
+            if not self._path.exists():
+                raise
+            return os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
+
     def owner(self) -> str:
         """Who wrote that it holds it; empty when nobody did."""
         with contextlib.suppress(OSError, ValueError):
-            return self._path.read_bytes()[:200].decode().strip()
+            return read_regular(self._path, 10_000)[:200].decode().strip()
         return ""
 
     def owner_is_stopped(self) -> bool:

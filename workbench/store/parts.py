@@ -6,6 +6,7 @@ any time and is never stale.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -16,11 +17,12 @@ import polars as pl
 
 from workbench.errors import DiskError
 from workbench.store.contents import Contents, Damage
-from workbench.store.files import replace, sha256
+from workbench.store.files import read_regular, replace, sha256
 from workbench.store.soundness import fault_of_rows, fault_of_run
 
 _WORTH_A_PART = 256
 _MOST_PARTS = 8
+MOST_BYTES = 2_000_000_000
 _log = logging.getLogger("recast")
 
 
@@ -59,9 +61,8 @@ def rows_of(root: Path, held: Contents) -> pl.LazyFrame:
 def _parts(root: Path) -> Iterator[tuple[Path, pl.LazyFrame, dict[str, str]]]:
     """Rows parsed earlier, verified, each with the checksums of the runs it stands for."""
     for path in sorted((root / "parts").glob("*.parquet")):
-        part = part_of(path)
-        if part is not None:
-            yield path, *part
+        with contextlib.suppress(OSError, ValueError):
+            yield path, *part_content(path)
 
 
 def _keep_part(root: Path, frame: pl.DataFrame, sums: Mapping[str, str]) -> bool:
@@ -81,19 +82,20 @@ def _checksum(path: Path) -> str:
     return path.name[:64]
 
 
-def part_of(path: Path) -> tuple[pl.LazyFrame, dict[str, str]] | None:
-    """Rows parsed earlier and the checksums of their runs; None for anything else."""
+def part_content(path: Path) -> tuple[pl.LazyFrame, dict[str, str]]:
+    """Rows parsed earlier and the checksums of their runs. Raises ValueError, one phrase, for
+    anything else, and OSError."""
+    content = read_regular(path, MOST_BYTES)
     try:
-        content = path.read_bytes()
         manifest = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["runs"])
         fits = sha256(content) == path.stem and isinstance(manifest, dict)
-        if not fits or fault_of_rows(content):
-            return None
-        rows = pl.scan_parquet(content)
-        named = set(rows.select(pl.col("run").unique()).collect()["run"])
-    except (OSError, KeyError, ValueError, RecursionError, pl.exceptions.PolarsError):
-        return None
-    return (rows, manifest) if named <= set(manifest) else None
+        if fits and not fault_of_rows(content):
+            rows = pl.scan_parquet(content)
+            if set(rows.select(pl.col("run").unique()).collect()["run"]) <= set(manifest):
+                return rows, manifest
+    except (KeyError, ValueError, RecursionError, pl.exceptions.PolarsError):
+        pass
+    raise ValueError("not the parsed runs it names")
 
 
 def _together(held: Mapping[str, tuple[Path, bytes]]) -> pl.LazyFrame:

@@ -14,8 +14,6 @@ import contextlib
 import errno
 import logging
 import os
-import re
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
@@ -27,21 +25,16 @@ import polars as pl
 from recast.ledger import RunRecord
 from workbench.errors import DiskError, StoreError
 from workbench.spec.later_fields import completed
+from workbench.store.beside import Beside, beside_runs
 from workbench.store.bin import throw_away
 from workbench.store.contents import Contents, Damage, complaints
 from workbench.store.encoding import config_of, encoded, migrated, versions
 from workbench.store.files import draft_in, publish, remove_abandoned, set_aside, sha256
-from workbench.store.parts import part_of, rows_of
-from workbench.store.soundness import (
-    LARGEST,
-    fault_of_run,
-    fault_of_start,
-    sweep_record,
-)
+from workbench.store.parts import rows_of
+from workbench.store.soundness import KEY, RUN_FILE, fault_of_run, listed, only_file
 
 SCHEMA_VERSION = 2
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
-_NAME = re.compile(r"(?P<sha>[0-9a-f]{64})(?:\.v(?P<version>\d+))?\.parquet")
 _log = logging.getLogger("recast")
 
 
@@ -101,17 +94,22 @@ class Store:
         foreign: list[Path] = []
         for folder in self._folders(keys):
             try:
-                path, content = _only_file(Path(folder))
+                path, content = only_file(Path(folder))
             except FileNotFoundError:
+                if Path(folder).is_symlink():
+                    damaged.append(Damage(Path(folder), "a link to nothing"))
                 continue  # another process took it away
             except OSError as problem:
                 fault = Damage(Path(folder), f"cannot be read ({problem.strerror})")
                 unreadable.append(fault)
                 continue
             except ValueError as problem:
+                where = Path(folder)
+                if not where.is_dir() and KEY.fullmatch(where.name) is None:
+                    continue  # a file among the runs that is none of ours
                 damaged.append(Damage(Path(folder), str(problem)))
                 continue
-            name = _NAME.fullmatch(path.name)
+            name = RUN_FILE.fullmatch(path.name)
             assert name is not None
             schema = int(name["version"] or 1)
             if sha256(content) != name["sha"]:
@@ -142,41 +140,28 @@ class Store:
         forged = [Damage(held.good[key][0], fault) for key, fault in faults.items() if fault]
         return replace_fields(held, good=good, damaged=(*held.damaged, *forged))
 
-    def other_faults(self) -> list[Damage]:
-        """Damage outside the runs: warm starts, records of sweeps, parsed parts.
-
-        Each is made again when it is needed; a sweep's record by the sweep.
-        """
-        found = []
-        for folder in sorted((self.root / "starts").glob("*")):
-            found.append(Damage(folder, fault_of_start(folder)))
-        for path in sorted((self.root / "sweeps").glob("*.json")):
-            try:
-                sweep_record(path)
-            except PermissionError:
-                continue
-            except (ValueError, OSError) as problem:
-                found.append(Damage(path, str(problem)))
-        for path in sorted((self.root / "parts").glob("*.parquet")):
-            found.append(Damage(path, "" if part_of(path) else "not the parsed runs it names"))
-        return [fault for fault in found if fault.fault]
+    def beside(self) -> Beside:
+        """What is damaged, or left out, beside the runs: warm starts, records, notes, labels,
+        parts, claims, the bin."""
+        return beside_runs(self.root)
 
     def damaged(self) -> list[Path]:
         """Files (or folders) that cannot be used."""
         return [fault.path for fault in self.contents().damaged]
 
-    def quarantine(self, faults: Iterable[Damage]) -> dict[str, Path]:
+    def quarantine(self, faults: Iterable[Damage]) -> dict[Path, Path]:
         """Move damaged files out of the readers' way, to `STORE/quarantine`; the next sweep redoes
-        the runs. Returns where each key went, without those that another process moved and folders
-        with files of another kind, which may be somebody else's. Raises DiskError."""
+        the runs. Returns where each path went, without those that another process moved and
+        folders without a run's name that hold other files, which may be somebody else's. Raises
+        DiskError."""
         moved = {}
         for fault in faults:
             run = self._runs / fault.key
             where = run if run.exists() and run in (fault.path, fault.path.parent) else fault.path
-            if where == run and not _holds_runs(run):
+            if where == run and KEY.fullmatch(run.name) is None and not _holds_runs(run):
                 continue
             with contextlib.suppress(FileNotFoundError):
-                moved[fault.key] = set_aside(where, self.root / "quarantine")
+                moved[fault.path] = set_aside(where, self.root / "quarantine")
         return moved
 
     def delete(self, keys: Iterable[str]) -> str:
@@ -217,11 +202,11 @@ class Store:
     def _folders(self, keys: Iterable[str] | None) -> list[str]:
         runs = str(self._runs)
         if keys is not None:
-            return [f"{runs}/{key}" for key in keys if self.has(key)]
+            return [f"{runs}/{key}" for key in keys if os.path.lexists(f"{runs}/{key}")]
         if not self._runs.is_dir():
             return []
         try:
-            return sorted(f"{runs}/{name}" for name in _listed(runs) if name[0] != ".")
+            return sorted(f"{runs}/{name}" for name in listed(runs) if name[0] != ".")
         except OSError as problem:
             raise StoreError(f"store {self.root}: cannot be read ({problem.strerror})") from None
 
@@ -232,31 +217,11 @@ class Store:
         return completed(rows_of(self.root, held))
 
 
-def _listed(folder: str) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
-
-
 def _holds_runs(folder: Path) -> bool:
     """Whether a folder may be set aside: an empty one, a file, or one of tables alone."""
     try:
-        return all(name.endswith(".parquet") for name in _listed(str(folder)))
-    except NotADirectoryError:
+        return all(name.endswith(".parquet") for name in listed(folder))
+    except (ValueError, FileNotFoundError):
         return True
     except OSError:
         return False
-
-
-def _only_file(folder: Path) -> tuple[Path, bytes]:
-    """The one file of a run's folder. Raises ValueError, one phrase, when there is no such file,
-    and OSError."""
-    names = _listed(str(folder))
-    if len(names) != 1 or _NAME.fullmatch(names[0]) is None:
-        raise ValueError(f"expected one run file, found {', '.join(names[:3]) or 'none'}")
-    path = folder / names[0]
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise ValueError("expected one run file, found no regular file")
-    if found.st_size > LARGEST:
-        raise ValueError(f"larger than {LARGEST:,} bytes")
-    return path, path.read_bytes()

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from workbench.store.files import sha256
+from workbench.store.files import LARGEST, read_regular, sha256
 
-LARGEST = 64_000_000
-"""Bytes of a run, a warm start or a sweep's record."""
+RUN_FILE = re.compile(r"(?P<sha>[0-9a-f]{64})(?:\.v(?P<version>\d+))?\.parquet")
+KEY = re.compile(r"[0-9a-f]{20}")
+"""The name of a run or a warm start."""
 MOST_ROWS = 1_000_000
 MOST_COLUMNS = 1_000
 _NEEDED = {"run", "strategy", "seed", "step", "split", "slice"}
@@ -55,22 +57,39 @@ def fault_of_rows(content: bytes) -> str:
     return "" if rows <= MOST_ROWS else f"not a run: {rows:,} rows"
 
 
-def fault_of_start(folder: Path) -> str:
-    """Why a folder holds no warm start, in a phrase; empty when it does."""
+def only_file(folder: Path) -> tuple[Path, bytes]:
+    """The one file of a run's folder. Raises ValueError, one phrase, when there is no such file,
+    and OSError."""
+    names = listed(folder)
+    if len(names) != 1 or RUN_FILE.fullmatch(names[0]) is None:
+        raise ValueError(f"expected one run file, found {', '.join(names[:3]) or 'none'}")
+    path = folder / names[0]
+    if path.is_symlink() and not path.exists():
+        raise ValueError("expected one run file, found a link to nothing")
+    return path, read_regular(path)
+
+
+def start_content(folder: Path) -> bytes:
+    """The verified bytes of a warm start. Raises ValueError, one phrase, for what is none, and
+    OSError."""
+    names = listed(folder)
+    if len(names) != 1:
+        raise ValueError(f"expected one file, found {len(names)}")
+    content = read_regular(folder / names[0])
+    if sha256(content) != names[0].removesuffix(".npz"):
+        raise ValueError(f"checksum differs ({len(content)} bytes)")
+    if fault := fault_of_archive(content):
+        raise ValueError(fault)
+    return content
+
+
+def listed(folder: Path | str) -> list[str]:
+    """What a folder holds. Raises ValueError for what is no folder, and OSError."""
     try:
-        files = list(folder.iterdir())
-        if len(files) != 1:
-            return f"expected one file, found {len(files)}"
-        if files[0].stat().st_size > LARGEST:
-            return f"larger than {LARGEST:,} bytes"
-        content = files[0].read_bytes()
-    except PermissionError:
-        return ""
-    except OSError as problem:
-        return f"cannot be read ({problem.strerror})"
-    if sha256(content) != files[0].stem:
-        return f"checksum differs ({len(content)} bytes)"
-    return fault_of_archive(content)
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except NotADirectoryError:
+        raise ValueError("no folder") from None
 
 
 def fault_of_archive(content: bytes) -> str:
@@ -84,21 +103,3 @@ def fault_of_archive(content: bytes) -> str:
     if not {"all_zero.npy", "steps.npy", "opening.npy"} <= names:
         return "not a warm start: it lacks arrays of one"
     return "" if size <= 4 * LARGEST else f"not a warm start: {size:,} bytes unpacked"
-
-
-def sweep_record(path: Path) -> dict[str, Any]:
-    """The record of a sweep. Raises ValueError with a phrase for what is none, and OSError."""
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"larger than {LARGEST:,} bytes")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise ValueError("not a sweep's record: no JSON") from None
-    kinds = {"sweep": dict, "runs": list, "failures": dict}
-    if not isinstance(found, dict) or any(
-        not isinstance(found.get(name), kind) for name, kind in kinds.items()
-    ):
-        raise ValueError("not a sweep's record: it lacks the sweep, its runs or its failures")
-    if not all(isinstance(key, str) and len(key) < 100 for key in found["runs"]):
-        raise ValueError("not a sweep's record: its runs are no names")
-    return found

@@ -20,6 +20,7 @@ from test_store import filled
 from workbench.execution.warm_starts import Starts
 from workbench.jobs.sweep_listing import recorded
 from workbench.store import bin as bins
+from workbench.store import soundness
 from workbench.store.files import sha256
 from workbench.store.runs import Store
 
@@ -39,14 +40,14 @@ def test_what_is_written_has_the_mode_that_the_umask_asks_for(mask, tmp_path):
 def test_a_run_that_may_not_be_read_is_not_damaged_and_never_moved(tmp_path, monkeypatch, caplog):
     store = filled(tmp_path / "s")
     locked = store.files()[2]
-    real = Path.read_bytes
+    real = soundness.read_regular
 
     def refused(path: Path) -> bytes:
         if path == locked:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(soundness, "read_regular", refused)
     held = store.contents()
     assert held.damaged == ()
     assert [fault.path for fault in held.unreadable] == [locked.parent]
@@ -107,13 +108,13 @@ def test_damage_outside_the_runs_is_named_whatever_it_is(content, tmp_path_facto
     for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
-    assert len(store.other_faults()) == 3
+    assert len(store.beside().damaged) == 3
     assert store.load()["run"].n_unique() == 1
     assert Starts(store.root).load("ab") is None
     assert recorded(store) == []
     done = recast("store", "check", str(store.root))
     assert done.returncode == 1
-    assert not store.other_faults()
+    assert not store.beside().damaged
 
 
 def test_litter_is_collected_when_its_owner_is_gone_and_never_before(tmp_path):

@@ -184,7 +184,7 @@ class _Reading:
 
     def _reason(self) -> str:
         """Why nothing is readable, and for a format that nobody knows how it could be read."""
-        first = self.problems.lines()[0] if self.problems.first else "no file"
+        first = (self.problems.lines() or ["it holds no rows"])[0]
         columns = self._unknown()
         return f"{first}; {mapping_words(columns)}" if columns else first
 

@@ -41,6 +41,7 @@ BATCH = 10_000
 BLOCK = 4_000_000
 LONGEST_LINE = 32_000_000
 LARGEST_DOCUMENT = 1_000_000_000
+MOST_COLUMNS = 10_000
 SAMPLE = 64
 _DECIMAL = re.compile(r"-?[0-9]+,[0-9]+")
 
@@ -95,6 +96,16 @@ def _records(path: Path, name: str, kind: FileKind, problems: Problems) -> Itera
         yield from enumerate(_whole(path, name, kind, problems), start=1)
 
 
+def _width(row: LogRow) -> int:
+    """Columns of a record, or of the table that it is."""
+    return max(len(row), len(row["columns"]) if is_table(row) else 0)
+
+
+def too_wide(columns: int) -> str:
+    """What is said of a file with so many columns, none of which is read."""
+    return f"{columns:,} columns; expected at most {MOST_COLUMNS:,}"
+
+
 def _while_sound(more: Callable[[], bytes], name: str, problems: Problems) -> Iterator[bytes]:
     """Pieces of a file until it ends, or until its packing is damaged, which is noted."""
     try:
@@ -127,6 +138,9 @@ def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterato
             rows = list(documents(found))
             if not rows:
                 problems.file(name, "a JSON array without objects")
+            if (wide := max(map(_width, rows), default=0)) > MOST_COLUMNS:
+                problems.file(name, too_wide(wide))
+                return
             yield from rows
     except tensors.NoTensors as problem:
         problems.file(name, str(problem))
@@ -200,7 +214,7 @@ def _sample(block: bytes, lines: int, reader: Reader) -> None:
             row = json.loads(block[at:end])
         except (ValueError, RecursionError):
             row = None
-        if isinstance(row, dict):
+        if isinstance(row, dict) and _width(row) <= MOST_COLUMNS:
             rows.append(row)
         at = max(end, at + step)
         found = block.find(b"\n", at - 1)
@@ -284,6 +298,9 @@ def _json_rows(
         if not isinstance(row, dict):
             problems.row(name, number, "no JSON object")
             continue
+        if _width(row) > MOST_COLUMNS:
+            problems.row(name, number, too_wide(_width(row)))
+            continue
         yield number, row
 
 
@@ -299,6 +316,9 @@ def _csv_rows(reader: Any, name: str, problems: Problems) -> Iterator[Numbered]:
         if fields is None:
             return
         if not header:
+            if len(fields) > MOST_COLUMNS:
+                problems.file(name, too_wide(len(fields)))
+                return
             header = [field.strip() for field in fields]
         elif not fields:
             continue
@@ -318,6 +338,9 @@ def _parquet(path: Path, name: str, reader: Reader, problems: Problems) -> Itera
     try:
         lazy = pl.scan_parquet(path, glob=False)
         schema = lazy.collect_schema()
+        if len(schema) > MOST_COLUMNS:
+            problems.file(name, too_wide(len(schema)))
+            return
         reader.learn(
             {
                 column: kind.is_numeric()

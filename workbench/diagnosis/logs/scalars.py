@@ -22,6 +22,7 @@ import polars as pl
 
 from workbench.diagnosis.logs.events import is_events, scalars_of
 from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.rows import MOST_COLUMNS, too_wide
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
 from workbench.diagnosis.logs.token_exports import Exports
 from workbench.errors import LogError
@@ -156,7 +157,10 @@ def _file(path: Path) -> tuple[str, list[Point]] | None:
     if b"\x00" in head or b"," not in line:
         return None
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        return _table(csv.DictReader(stream))
+        reader = csv.DictReader(stream)
+        if len(reader.fieldnames or ()) > MOST_COLUMNS:
+            raise ValueError(too_wide(len(reader.fieldnames or ())))
+        return _table(reader)
 
 
 def _json(path: Path) -> tuple[str, list[Point]] | None:

@@ -96,7 +96,7 @@ def unreadable(tmp_path: Path) -> dict[str, tuple[Path, str]]:
         "binary.parquet": (bytes(range(256)), "neither"),
         "prose.csv": (b"Dear reader\n", "neither"),
         "damaged.parquet": (b"PAR1" + b"\x00" * 100, "damaged parquet"),
-        "header.csv": (b"step,prompt,reward\n", "no file"),
+        "header.csv": (b"step,prompt,reward\n", "it holds no rows"),
         "other.jsonl": (b'{"loss": 1}\n', "no prompt"),
     }
     found = {}
