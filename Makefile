@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: findings app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers trainer-logs bench ray-drill screenshots studies
+.PHONY: findings app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers trainer-logs bench ray-drill screenshots studies wheel-lm
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -63,6 +63,12 @@ ray-drill: .venv-ray/.installed
 # The real-model path has its own environment: the optional extra [lm].
 lm-test: .venv-lm/.installed
 	OMP_NUM_THREADS=1 .venv-lm/bin/pytest -n 2 tests/lm
+
+# The wheel with its extra [lm], installed into clean environments below build/ and walked through
+# outside the checkout; WHEEL_PYTHONS names interpreters, WHEEL=--newest leaves out the constraints.
+WHEEL_PYTHONS ?= $(PYTHON)
+wheel-lm: $(STAMP)
+	$(BIN)/python -m benchmarks.wheel_lm $(WHEEL) $(WHEEL_PYTHONS)
 
 # The TRL adapter inside several releases, an environment each; docs/adapters.md shows the table.
 TRL_RELEASES := 0.24.0 0.29.0 1.4.0 1.15.0

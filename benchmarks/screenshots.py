@@ -11,17 +11,15 @@ from tempfile import TemporaryDirectory
 
 from browser import DRAWN, ROOT, app, tab
 
-from workbench.real.saved import packaged
-
 PAGES = {
     "home": ("?step=3", 1),
-    "learnability": ("learnability", 4),
+    "learnability": ("learnability", 2),
     "gradient-signals": ("gradient_signals?group=0*0_0*1_0*0_0*2_0*0_0*0_0*1_0*0", 1),
     "train-live": ("train_live", 1),
     "budget": ("budget", 2),
     "sweeps": ("sweeps?view=compare&strategy_0=recast&strategy_1=sft", 1),
-    "real-models": ("real_models", len(packaged()) + 1),
-    "your-rollouts": ("your_rollouts?example=yes", 4),
+    "real-models": ("real_models", 2),
+    "your-rollouts": ("your_rollouts?example=yes", 1),
     "claims": ("claims", 0),
 }
 

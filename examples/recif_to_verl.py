@@ -3,9 +3,9 @@
     python examples/recif_to_verl.py IN.parquet OUT.parquet TOKENIZER [--think] [--most 10240]
 
 IN has uuid and messages, the last of which is the assistant's. OUT has prompt (the other messages),
-reward_model.ground_truth (the assistant's text with every target), data_source and target_ids: the
-tokens of the first target with its <|sid_begin|> and <|sid_end|>, and the end. A row whose
-prompt is longer than `--most` tokens, less ten, is left out, as by OpenOneRec's data set.
+reward_model.ground_truth (the assistant's text with every target), data_source and target_ids: for
+each target its tokens with <|sid_begin|> and <|sid_end|>, and the end. A row whose prompt is longer
+than `--most` tokens, less ten, is left out, as by OpenOneRec's data set.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def row_of(row: dict[str, Any], where: str, tokenizer: Any, think: bool, most: i
     text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
     if len(tokenizer(text, add_special_tokens=False)["input_ids"]) > most - 10:
         return None
-    target = tokenizer(items[0], add_special_tokens=False)["input_ids"]
+    targets = [tokenizer(item, add_special_tokens=False)["input_ids"] for item in items]
     return {
         "prompt": prompt,
         "reward_model": {"ground_truth": said[-1][1], "style": "rule"},
         "data_source": str(row.get("source") or "recif"),
-        "target_ids": [*target, tokenizer.eos_token_id],
+        "target_ids": [[*target, tokenizer.eos_token_id] for target in targets],
     }
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from workbench.real.saved import packaged
 from workbench.studies.packaged import packaged as study
 
 ROOT = Path(__file__).parent.parent
@@ -168,7 +167,7 @@ class Page:
 PAGES = {
     "One prompt, 32 rollouts": Page("", 1, lambda visit: press(visit, "next")),
     "Learnability": Page(
-        "learnability", 4, lambda visit: nudge(visit, "Spread over prompts", "PageUp")
+        "learnability", 2, lambda visit: nudge(visit, "Spread over prompts", "PageUp")
     ),
     "Gradient signals": Page(
         "gradient_signals", 1, lambda visit: choose(visit, "Count", "Share of groups repaired")
@@ -178,7 +177,7 @@ PAGES = {
         "sweeps?view=compare", 1, lambda visit: choose(visit, "First strategy", "repair_only")
     ),
 }
-OPENS_WITH = {"Train live": 1, "Sweeps": 0, "Real models": len(packaged()) + 1, "Claims": 0}
+OPENS_WITH = {"Train live": 1, "Sweeps": 0, "Real models": 2, "Claims": 0}
 OPENS_WITH["Your rollouts"] = 0
 MAPS = int(study("phase-map") is not None)
 
@@ -226,7 +225,15 @@ EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()}
     "Settings and results": ("sweeps?view=rates", 1),
     "Phase map": ("sweeps?view=map", MAPS),
     "Real models": ("real_models", OPENS_WITH["Real models"]),
-    "Your rollouts": ("your_rollouts?example=yes", 4),
+    "Learnability of a group": ("learnability?part=group", 3),
+    "Costs": ("real_models?part=costs", 1),
+    "Cheaper experiments": ("real_models?part=cheaper", 1),
+    "Your rollouts": ("your_rollouts?example=yes", 1),
+    "Another G": ("your_rollouts?example=yes&part=width", 1),
+    "Other strategies": ("your_rollouts?example=yes&part=strategies", 1),
+    "One group": ("your_rollouts?example=yes&part=group", 1),
+    "A similar world": ("your_rollouts?example=yes&part=world", 0),
+    "Plug it in": ("your_rollouts?example=yes&part=plug", 0),
     "Claims": ("claims", 0),
 }
 

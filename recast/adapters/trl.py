@@ -22,14 +22,15 @@ completions log says what was sampled: `sampled_completion` and `sampled_outcome
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from recast.adapters.limits import why_not_trl as why_not
 from recast.adapters.microbatches import EMPTY, marked_first, packed
 from recast.adapters.sampled import described
+from recast.adapters.target_sets import TokenIds, drawn, nearest, one_length, right_answers
 from recast.adapters.trl_hooks import (
     TAKES_IDS,
     GRPOTrainer,
@@ -39,15 +40,15 @@ from recast.adapters.trl_hooks import (
     tokenised,
     whole_model,
 )
+from recast.adapters.trl_refusals import ROW_MEANS, refuse, refuse_given
 from recast.adapters.trl_targets import MARK, attended, reaches, share, term, with_targets
-from recast.adapters.trl_trie import rolled_down, scored_down
+from recast.adapters.trl_trie import items_of, rolled_down, scored_down
 from recast.groups import Origin, RolloutGroups
 from recast.lm.optional_extra import LMError
 from recast.lm.seeds import uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import Vocabulary
 from recast.loss import denominator
-from recast.prefix import leading
 from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.strategies import parse_strategy
@@ -55,18 +56,18 @@ from recast.strategy import Strategy
 from recast.structure import level_scores
 
 PHASES = 1024
-LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo")
 
 
 class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional and untyped
     """GRPOTrainer whose learning signal is a strategy of this library.
 
     strategy: a name or a composition. The dataset has `prompt` and `target_ids`, the token ids of
-    the ground truth (all of one length L, and `max_completion_length` is L). trie and vocabulary:
-    sample down the catalogue's trie and score that policy (on-policy); without them TRL generates
-    freely. divisor: "trl" keeps TRL's loss normalisation over all rollouts, so that dropping idle
-    rows equals masking them (beta = 0); "strategy" divides by the strategy's own denominator
-    (loss_type "dapo" or "cispo"). Rewards come from the targets; `reward_funcs` is not accepted.
+    the ground truth or a list of several right answers (`recast.adapters.target_sets`), all of one
+    length L, and `max_completion_length` is L. trie and vocabulary: sample down the catalogue's
+    trie and score that policy (on-policy); without them TRL generates freely. divisor: "trl" keeps
+    TRL's loss normalisation over all rollouts, so that dropping idle rows equals masking them
+    (beta = 0); "strategy" divides by the strategy's own denominator (loss_type "dapo" or "cispo").
+    Rewards come from the targets; `reward_funcs` is not accepted.
     A supervised term is the mean over the prompts of an optimizer step; with divisor "trl" it is
     divided as TRL divides the policy term. A strategy without rollouts samples none.
 
@@ -88,10 +89,12 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         if kwargs.pop("reward_funcs", None) is not None:
             raise LMError("reward_funcs: the outcome comes from target_ids; leave it out")
         config = kwargs.get("args")
-        _refuse(self.strategy, config, divisor, trie, vocabulary)
+        refuse(self.strategy, config, divisor, trie, vocabulary)
+        refuse_given(config, args[0] if args else kwargs.get("model"), kwargs)
         self._signal: Signal | None = None
         self._memory: State = {}
-        self._targets: list[list[int]] = []
+        self._right: list[list[TokenIds]] = []
+        self._targets: list[TokenIds] = []  # one of the right answers of each row
         self._outcome: list[float] = []
         self._rows: Tensor | None = None
         self._phase = (-1, 0)
@@ -99,11 +102,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         self._marked: Tensor | None = None  # rows of the micro-batch at hand that carry a target
         self._target_logp: Tensor | None = None
         self._buffered_inputs: Any = None  # TRL's
-        self._items: set[tuple[int, ...]] | None = None
-        if trie is not None and vocabulary is not None:
-            table = vocabulary.table()
-            tokens = [table[lv][trie.codes[:, lv].cpu()] for lv in range(trie.depth)]
-            self._items = {tuple(row) for row in torch.stack(tokens, 1).tolist()}
+        self._items = items_of(vocabulary, trie) if vocabulary and trie else None
         super().__init__(*args, reward_funcs=self._reward, **kwargs)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -117,14 +116,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
     _reward.__name__ = "outcome"
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._targets = [list(row["target_ids"]) for row in inputs]
-        if self._items is not None:
-            for target in self._targets:
-                if tuple(target) not in self._items:
-                    raise LMError(
-                        f"target_ids: {target} is not an item of the trie; build the trie from the "
-                        "data folder that the rows come from"
-                    )
+        self._read_targets(inputs)
         training = self.model.training
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not training or self._signal is None or self._rows is None:
@@ -150,6 +142,32 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         more = torch.ones(len(local), dtype=torch.bool, device=self._rows.device)
         return self._keep(output, torch.cat([self._rows, more]))
 
+    def _read_targets(self, inputs: list[dict[str, Any]]) -> None:
+        try:
+            self._right = [right_answers(row["target_ids"]) for row in inputs]
+            one_length(self._right)
+        except ValueError as problem:
+            raise LMError(str(problem)) from None
+        self._targets = [answers[0] for answers in self._right]
+        for answer in (one for answers in self._right for one in answers):
+            if self._items is not None and tuple(answer) not in self._items:
+                raise LMError(
+                    f"target_ids: {answer} is not an item of the trie; build the trie from the "
+                    "data folder that the rows come from"
+                )
+
+    def _draw_targets(self) -> None:
+        """One of the right answers for each prompt; the same for all rollouts of a group."""
+        if all(len(answers) == 1 for answers in self._right):
+            return
+        here, group = self._slice(len(self._right)), self.num_generations
+        prompts = -(-len(self._right) * self.accelerator.num_processes // group)
+        draw = uniforms(self.args.seed, "targets", self._counter, (prompts,)).tolist()
+        self._targets = [
+            drawn(answers, draw[(here.start + row) // group])
+            for row, answers in enumerate(self._right)
+        ]
+
     def _keep(self, output: dict[str, Any], rows: Tensor) -> dict[str, Any]:
         """Drop idle rows; every rank keeps the same number, a multiple of steps_per_generation.
 
@@ -169,7 +187,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         output["completion_mask"] = output["completion_mask"].masked_fill(filler.unsqueeze(-1), 0)
         if MARK in output:
             output[MARK] = output[MARK].masked_fill(filler, 0.0)
-        if self.loss_type in ("grpo", "dr_grpo"):
+        if self.loss_type in ROW_MEANS:
             # These take a mean over rows: fewer rows, so smaller advantages give the same sum.
             output["advantages"] = output["advantages"] * (size / sampled)
         self._unpacked = True
@@ -188,7 +206,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
                 self._buffered_inputs,
                 most=max(1, int(self.accelerator.gather(mine).max())),
                 size=self.args.per_device_train_batch_size,
-                row_means=self.loss_type in ("grpo", "dr_grpo"),
+                row_means=self.loss_type in ROW_MEANS,
             )
         filled: dict[str, Any] = self._buffered_inputs[self._step % steps]
         return filled
@@ -219,13 +237,18 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         assert self._signal is not None
         window = self.current_gradient_accumulation_steps / self.args.steps_per_generation
         prompts = len(self._signal.rows) * window
-        each = share(self.strategy, self._signal, len(self._targets[0]), self.divisor)
+        length = len(self._targets[0])
+        each = share(self.strategy, self._signal, length, self.divisor)
+        if self.loss_type == "luspo" and each != 1.0:
+            each /= length  # its rows are sums over tokens
         return float(self.accelerator.num_processes / (prompts * each))
 
     def _generate_single_turn(self, prompts: list[Any], *args: Any, **kwargs: Any) -> Any:
         step, count = self.state.global_step, self._phase[1] + 1
         self._phase = (step, count if step == self._phase[0] else 0)
         training = self.model.training
+        if training:
+            self._draw_targets()
         extra: dict[str, Any]
         if training and not self.strategy.needs_rollouts:
             ids, completions, logprobs, extra = tokenised(self, prompts), self._targets, None, {}
@@ -236,14 +259,12 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
             said = super()._generate_single_turn(prompts, *args, **kwargs)
             ids, completions, logprobs, extra = (None, *said, None) if TAKES_IDS else said
         length = len(self._targets[0])
-        if any(len(target) != length for target in self._targets):
-            raise LMError("target_ids: expected the same number of tokens in every row")
         matched = torch.tensor(
-            [_leading(c, t) for c, t in zip(completions, self._targets, strict=True)],
+            [_leading(c, answers) for c, answers in zip(completions, self._right, strict=True)],
             device=self.accelerator.device,
         )
         self._log_sampled("sampled_completion", completions)
-        self._log_sampled("target", self._targets)
+        self._log_sampled("target", [list(chain(*answers)) for answers in self._right])
         log_column(self, "sampled_outcome", (matched == length).float().tolist())
         if not training:
             log_column(self, "repaired", [False] * len(completions))
@@ -290,10 +311,10 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         """One constrained rollout per local row, from a generator of our own."""
         assert self.trie is not None
         assert self.vocabulary is not None
-        device = self.accelerator.device
-        name = f"rollouts/{self.accelerator.process_index}"
-        shape = (len(prompt_ids), 1, self.trie.depth)
-        draws = uniforms(self.args.seed, name, self._counter, shape)
+        device, here = self.accelerator.device, self._slice(len(prompt_ids))
+        shape = (len(prompt_ids) * self.accelerator.num_processes, 1, self.trie.depth)
+        # Drawn for all ranks: the rollouts of a batch do not depend on how many share it.
+        draws = uniforms(self.args.seed, "rollouts/0", self._counter, shape)[here]
         # As TRL generates: sharded parameters are gathered, checkpointing pauses.
         with whole_model(self) as model:
             training = model.training
@@ -369,33 +390,8 @@ def _flat(value: Tensor) -> Tensor:
     return value.flatten(0, 1)
 
 
-def _leading(completion: Sequence[int], target: Sequence[int]) -> int:
-    """Leading tokens that agree; a completion of another length never reaches the target's."""
-    matched = leading(completion, target)
-    return matched if len(completion) == len(target) else min(matched, len(target) - 1)
-
-
-def _refuse(
-    strategy: Strategy,
-    config: Any,
-    divisor: str,
-    trie: Trie | None,
-    vocabulary: Vocabulary | None,
-) -> None:
-    reason = why_not(strategy)
-    if reason:
-        raise LMError(f"the TRL adapter: {reason}")
-    if (trie is None) != (vocabulary is None):
-        raise LMError("trie and vocabulary: give both or neither")
-    if config is None:
-        raise LMError("args: expected a GRPOConfig")
-    if config.loss_type not in LOSS_TYPES:
-        raise LMError(f"loss_type: {config.loss_type!r}; expected one of {', '.join(LOSS_TYPES)}")
-    for name in ("use_liger_kernel", "use_liger_loss"):
-        if getattr(config, name, False):
-            raise LMError(f"{name}: a fused loss scores no row by itself; leave it out")
-    if divisor == "strategy" and config.loss_type not in ("dapo", "cispo"):
-        raise LMError(f"divisor='strategy' needs loss_type dapo or cispo, got {config.loss_type}")
-    reason = why_not(strategy, config.num_generations or 8)
-    if reason:
-        raise LMError(f"the TRL adapter: {reason}")
+def _leading(completion: Sequence[int], answers: Sequence[Sequence[int]]) -> int:
+    """Leading tokens that agree with the nearest of the right answers; a completion of another
+    length never reaches theirs."""
+    matched, length = nearest(completion, answers), len(answers[0])
+    return matched if len(completion) == length else min(matched, length - 1)

@@ -13,6 +13,13 @@ from recast.lm.trie import Trie
 from recast.lm.vocabulary import PromptTokens, Vocabulary
 
 
+def items_of(vocabulary: Vocabulary, trie: Trie) -> set[tuple[int, ...]]:
+    """The items of a catalogue, each as the token ids of its codes."""
+    table = vocabulary.table()
+    tokens = [table[level][trie.codes[:, level].cpu()] for level in range(trie.depth)]
+    return {tuple(row) for row in torch.stack(tokens, 1).tolist()}
+
+
 def rolled_down(
     model: CausalLM,
     vocabulary: Vocabulary,

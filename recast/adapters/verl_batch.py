@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from recast.adapters.limits import why_not_verl as why_not
+from recast.adapters.target_sets import TokenIds, drawn, nearest, one_length, right_answers
 from recast.groups import Origin, RolloutGroups
 from recast.loss import denominator
-from recast.prefix import leading
 from recast.signal import Signal, build_signal
 from recast.stage import State
 from recast.stages.supervised import Evidence
@@ -47,7 +47,8 @@ class Shaped:
     """What a strategy makes of a sampled batch of N rollouts, in the order of its keys.
 
     signal: its groups; keep: bool `[N]`, reaches the actor; advantage `[N]` or `[N, L]`; repaired:
-    bool `[N]`, to be overwritten by the ground truth; divisor: what the strategy itself divides
+    bool `[N]`, to be overwritten by the ground truth; target: of each rollout, the right answer
+    that repair and supervised terms take, one per group; divisor: what the strategy itself divides
     the summed loss by.
     """
 
@@ -55,6 +56,7 @@ class Shaped:
     keep: Tensor
     advantage: Tensor
     repaired: Tensor
+    target: list[TokenIds]
     divisor: float
 
 
@@ -62,21 +64,20 @@ def shape_batch(
     strategy: Strategy,
     uid: Sequence[str],
     responses: Sequence[Tensor],
-    targets: Sequence[Sequence[int]],
+    targets: Sequence[Any],
     outcome: Tensor,
     tie_key: Tensor,
+    aim: Tensor | None = None,
     state: State | None = None,
 ) -> Shaped:
     """The signal of N rollouts; outcome, tie_key `[N]`, responses and targets token ids of each.
 
+    targets: of each row one right answer or several (`recast.adapters.target_sets`); aim `[N]`:
+    uniform draws in [0, 1), of which a group's first chooses among several.
     Raises ValueError, one line, for targets of several lengths.
     """
-    lengths = {len(target) for target in targets}
-    if len(lengths) != 1:
-        raise ValueError(
-            f"target_ids: expected one length in every row, got {sorted(lengths)}; pad or drop rows"
-        )
-    (depth,) = lengths
+    right = [right_answers(target) for target in targets]
+    depth = one_length(right)
     group, place = places(uid)
     where, shape = (group, place), (int(group.max()) + 1, int(place.max()) + 1)
 
@@ -84,7 +85,7 @@ def shape_batch(
         return flat.new_zeros(shape).index_put(where, flat)
 
     matched = torch.tensor(
-        [leading(r.tolist(), t) for r, t in zip(responses, targets, strict=True)]
+        [nearest(r.tolist(), answers) for r, answers in zip(responses, right, strict=True)]
     )
     length = torch.tensor([max(len(response), 1) for response in responses])
     groups = RolloutGroups.of(
@@ -104,8 +105,18 @@ def shape_batch(
         keep=signal.rows[where],
         advantage=(advantage * alive)[where],
         repaired=(signal.groups.origin == int(Origin.ANCHOR))[where],
+        target=_aimed(right, group.tolist(), aim),
         divisor=float(denominator(signal, strategy.denominator, depth)),
     )
+
+
+def _aimed(right: list[list[TokenIds]], group: list[int], aim: Tensor | None) -> list[TokenIds]:
+    """One right answer per rollout, the same within a group."""
+    draws = [0.0] * len(right) if aim is None else aim.tolist()
+    chosen: dict[int, TokenIds] = {}
+    for which, answers, draw in zip(group, right, draws, strict=True):
+        chosen.setdefault(which, drawn(answers, draw))
+    return [chosen[which] for which in group]
 
 
 def slopes(

@@ -19,7 +19,9 @@ ones, as for rollouts.
 The outcome is verl's own reward (`rm_scores`, summed over a response). Structure, for the repair
 slot and the hardest negative, is the number of leading tokens that a response shares with the
 ground truth, in the column `target_ids` of the data set: token ids as the policy would emit them,
-end of sequence included, all of one length L.
+end of sequence included, all of one length L; or a list of several right answers
+(`recast.adapters.target_sets`), of which the nearest counts and one, drawn anew in every phase, is
+written into a repaired slot. Give verl a reward that is 1 for any of them.
 """
 
 from __future__ import annotations
@@ -127,18 +129,19 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
             keys=batch.keys, partition_id=batch.partition_id, select_fields=[*FIELDS, self.target]
         )
         responses, prompts = _rows(data["responses"]), _rows(data["prompts"])
-        targets = [[int(token) for token in target] for target in _plain(data[self.target])]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_steps)
         uid = [str(label) for label in _plain(data["uid"])]
         shaped = shape_batch(
             self.strategy,
             uid,
             responses,
-            targets,
+            _plain(data[self.target]),
             torch.stack([scores.float().sum() for scores in _rows(data["rm_scores"])]),
-            torch.rand(len(batch), generator=generator),
-            self._memory,
+            tie_key=torch.rand(len(batch), generator=generator),
+            aim=torch.rand(len(batch), generator=generator),
+            state=self._memory,
         )
+        targets = shaped.target
         self._memory = shaped.signal.state
         self._write_targets(batch, shaped.repaired, prompts, targets)
         metrics.update(described(shaped.signal))

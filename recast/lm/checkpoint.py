@@ -65,6 +65,10 @@ def save_model(
     _publish(folder, write, head)
 
 
+def _codes(manifest: Any) -> int:
+    return len(vocabulary_from(manifest["vocabulary"]).tokens[0])
+
+
 def load_model(
     folder: Path, fingerprint: str | None = None, placement: Placement = CPU
 ) -> Checkpoint:
@@ -76,7 +80,8 @@ def load_model(
     if fingerprint is not None and manifest["fingerprint"] != fingerprint:
         raise LMError(
             f"{folder}: trained on another catalogue (index {manifest['fingerprint']}, the data's "
-            f"is {fingerprint}); use the data folder that the model was trained on"
+            f"is {fingerprint}); use the data folder that the model was trained on, with the same "
+            f"--codebook ({_codes(manifest)})"
         )
     transformers = require("transformers")
     try:

@@ -119,15 +119,27 @@ def code_name(level: int, code: int) -> str:
 
 
 HISTORY = "{history}"
+_TASK = (
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request. \n\n### Instruction:\n"
+    "Can you predict the next possible item that the user may expect?\n\n"
+)
+_ASKED = (
+    "### User Input: \nThe user has interacted with items {history} in chronological order. "
+    "Can you predict the next possible item that the user may expect?\n\n### Response:\n"
+)
+_EVALUATED = (
+    "### User Input: \nCan you predict the next possible item the user may expect, given the "
+    "following chronological interaction history: {history}\n\n### Response:\n"
+)
 PROMPTS = {
     "plain": ("The user bought, oldest first: {history}\nNext item: ", ""),
-    "minionerec": (
-        "### User Input: \nThe user has interacted with items {history} in chronological order. "
-        "Can you predict the next possible item that the user may expect?\n\n### Response:\n",
-        ", ",
-    ),
+    "minionerec": (_ASKED, ", "),
+    "minionerec_sft": (_TASK + _ASKED, ", "),
+    "minionerec_eval": (_TASK + _EVALUATED, ", "),
 }
-"""Prompts by name, and the text between two items: ours, and the one that MiniOneRec's RL uses."""
+"""Prompts by name, and the text between two items: ours, and those of MiniOneRec's RL, of its
+supervised training and of its evaluation, which ask in three ways."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +159,8 @@ class Wording:
         before, place, after = text.partition(HISTORY)
         if not place:
             raise LMError(
-                f"--prompt: {self.prompt[:40]!r} is neither {' nor '.join(PROMPTS)} nor a text "
-                "with {history} in it"
+                f"--prompt: {self.prompt[:40]!r} is none of {', '.join(PROMPTS)}, nor a text with "
+                "{history} in it"
             )
         return before, between, after
 

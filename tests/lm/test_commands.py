@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -251,6 +252,8 @@ def test_a_model_of_another_catalogue_is_refused(started, data_folder, capsys):
     index.write_text(json.dumps(listed))
     assert recast("evaluate", data_folder, "--model", started) == 2
     assert "trained on another catalogue" in capsys.readouterr().err
+    assert recast("evaluate", data_folder, "--model", started, "--codebook", 8) == 2
+    assert re.search(r"with the same --codebook \(\d+\)\n$", capsys.readouterr().err)
 
 
 def test_a_loss_that_explodes_is_one_line_and_nothing_is_stored(

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from test_commands import recast
 
 from recast.lm import trainer
 from recast.lm.architectures import random_model
@@ -283,6 +284,16 @@ def test_a_device_that_is_not_there_is_one_line(options, message):
         place(**options)
     assert message in str(problem.value)
     assert "\n" not in str(problem.value)
+
+
+def test_a_command_that_torchrun_started_several_times_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert recast("efficiency") == 2
+    said = capsys.readouterr()
+    assert "started 2 times by torchrun or accelerate" in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
 
 
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):

@@ -122,18 +122,37 @@ def test_a_foreign_checkpoint_scores_items_as_its_own_tokenizer_and_forward_call
     assert torch.allclose(found, wanted, atol=1e-4)
 
 
-def test_minionerecs_prompt_has_its_words_and_commas(tmp_path, data_folder):
+ITEMS = "<a_0><b_0><c_0>, <a_1><b_2><c_0>"
+ASKED = (
+    f"### User Input: \nThe user has interacted with items {ITEMS} in chronological order. Can you "
+    "predict the next possible item that the user may expect?\n\n### Response:\n"
+)
+TASK = (
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request. \n\n### Instruction:\n"
+    "Can you predict the next possible item that the user may expect?\n\n"
+)
+EVALUATED = (
+    "### User Input: \nCan you predict the next possible item the user may expect, given the "
+    f"following chronological interaction history: {ITEMS}\n\n### Response:\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("minionerec", ASKED),
+        ("minionerec_sft", TASK + ASKED),
+        ("minionerec_eval", TASK + EVALUATED),
+    ],
+)
+def test_minionerecs_prompts_have_its_words_and_commas(name, text, tmp_path, data_folder):
     _, tokenizer = checkpoint_of(tmp_path / "m", plain(3))
-    how = ModelReading(Wording("minionerec"))
+    how = ModelReading(Wording(name))
     start = open_model(str(tmp_path / "m"), load_data(data_folder, 3), how=how)
-    text = (
-        "### User Input: \nThe user has interacted with items <a_0><b_0><c_0>, <a_1><b_2><c_0> in "
-        "chronological order. Can you predict the next possible item that the user may expect?"
-        "\n\n### Response:\n"
-    )
     ids = start.vocabulary.prompts([[(0, 0, 0), (1, 2, 0)]]).ids[0].tolist()
     assert ids == tokenizer.encode(text, add_special_tokens=False)
-    with pytest.raises(LMError, match="neither plain nor minionerec nor a text with"):
+    with pytest.raises(LMError, match=r"none of plain, minionerec, .* nor a text with"):
         Wording("no place").parts()
 
 

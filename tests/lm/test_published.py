@@ -108,9 +108,9 @@ def test_a_reader_with_onerecs_checkpoint_gets_to_a_comparison(tmp_path, capsys)
     rows = pq.read_table(tmp_path / "verl.parquet").to_pylist()
     assert len(rows) == 12
     known = tokenizer.get_vocab()
-    assert rows[0]["target_ids"] == [
-        known[t] for t in ("<|sid_begin|>", "<s_a_0>", "<s_b_2>", "<s_c_0>", "<|sid_end|>")
-    ] + [known["<|im_end|>"]]
+    codes = ("<|sid_begin|>", "<s_a_0>", "<s_b_2>", "<s_c_0>", "<|sid_end|>", "<|im_end|>")
+    assert rows[0]["target_ids"] == [[known[token] for token in codes]]
+    assert len(rows[1]["target_ids"]) == 2
     assert rows[1]["reward_model"]["ground_truth"].count("<|sid_begin|>") == 2
     assert rows[0]["prompt"][0]["content"].endswith("/think")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -45,6 +45,18 @@ def easy_dataset(count: int = 16) -> Dataset:
     return Dataset.from_list(rows)
 
 
+def several(count: int = 16) -> Dataset:
+    """Rows whose right answers are the target and the next two items of the catalogue."""
+    table, sids = VOCAB.tokens, TRIE.codes.tolist()
+    items = [[table[lv][code] for lv, code in enumerate(sid)] for sid in sids]
+    rows = []
+    for row in dataset(count):
+        place = items.index(row["target_ids"])
+        right = [items[(place + k) % len(items)] for k in range(3)]
+        rows.append({**row, "target_ids": right})
+    return Dataset.from_list(rows)
+
+
 def config(folder: Path, **changes: Any) -> GRPOConfig:
     settings = {
         "output_dir": str(folder),
@@ -70,16 +82,18 @@ def config(folder: Path, **changes: Any) -> GRPOConfig:
 def trainer(folder: Path, strategy: Any, free: bool = False, **changes: Any) -> Any:
     from recast.adapters.trl import RecastGRPOTrainer
 
-    divisor = changes.pop("divisor", "trl")
+    more = {name: changes.pop(name) for name in ("peft_config", "rollout_func") if name in changes}
+    divisor, rows = changes.pop("divisor", "trl"), changes.pop("rows", None)
     where = {} if free else {"trie": TRIE, "vocabulary": VOCAB}
     return RecastGRPOTrainer(
         model=tiny.model("qwen3", VOCAB),
         args=config(folder, **changes),
-        train_dataset=easy_dataset() if free else dataset(),
+        train_dataset=rows or (easy_dataset() if free else dataset()),
         processing_class=code_tokenizer(VOCAB),
         strategy=strategy,
         divisor=divisor,
         **where,
+        **more,
     )
 
 
@@ -91,14 +105,21 @@ BOTH = "repair=anchor, select=pair, credit=sign, supervised=sft(0.1)"
 """Two active rows and a target per group."""
 
 
+def ranked(folder: Path, rows: int) -> Any:
+    """Two optimizer steps over so many rows per rank, in two micro-batches."""
+    return trainer(
+        folder, BOTH, per_device_train_batch_size=rows, gradient_accumulation_steps=2, max_steps=2
+    )
+
+
 def main(folder: Path) -> None:
     """One rank: train, and write what this rank ended with."""
-    it = trainer(folder, BOTH, per_device_train_batch_size=6, num_generations=4, max_steps=2)
+    it = ranked(folder, 6)
     it.train()
-    digest = hashlib.sha256(weights(it.accelerator.unwrap_model(it.model)).numpy().tobytes())
-    rank = it.accelerator.process_index
-    repaired = [row["recast/repaired"] for row in it.state.log_history if "recast/repaired" in row]
-    (folder / f"rank{rank}.txt").write_text(f"{digest.hexdigest()} {repaired}")
+    rank, ended = it.accelerator.process_index, weights(it.accelerator.unwrap_model(it.model))
+    torch.save(ended, folder / f"rank{rank}.pt")
+    norms = [row["grad_norm"] for row in it.state.log_history if "grad_norm" in row]
+    (folder / f"rank{rank}.json").write_text(json.dumps(norms))
     it.accelerator.end_training()
 
 

@@ -106,7 +106,7 @@ def trainer_of(*overrides):
     return trainer
 
 
-def sampled(store):
+def sampled(store, answers=TARGET):
     """The batch that verl's replay buffer would hand over: one key per rollout."""
     keys, rows, tags = [], [], []
     for b, group in enumerate(MATCHED):
@@ -127,7 +127,7 @@ def sampled(store):
                     "response_mask": torch.ones_like(response),
                     "loss_mask": torch.ones_like(response),
                     "rm_scores": scores,
-                    "target_ids": TARGET,
+                    "target_ids": answers,
                 }
             )
             tags.append({"prompt_len": 2, "response_len": 3, "seq_len": 5, "status": "success"})
@@ -173,6 +173,22 @@ def test_recast_repairs_the_dead_group_and_sends_a_pair_of_each_learnable_one(st
     assert metrics["recast/all_zero"] == pytest.approx(1 / 3)
     assert metrics["recast/raw_reward"] == pytest.approx(5 / 12)
     assert metrics["recast/repaired"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("strategy", ["recast", "sft"])
+def test_one_of_several_right_answers_is_written_or_taught(store, strategy):
+    """The rollouts that match TARGET are no more than a code away from the other answer."""
+    answers, seen = [TARGET, [5, 6, 8]], set()
+    for step in range(1, 9):
+        store.rows.clear()
+        trainer = trainer_of(f"+trainer.v1.recast_sync.strategy={strategy}")
+        trainer.global_steps = step
+        batch = trainer._balance_batch(sampled(store, answers), {})
+        mine = [key for key in batch.keys if key.startswith("uid0")]
+        given = [store.rows[key]["responses"].tolist() for key in mine]
+        (taught,) = [response for response in given if response in answers]
+        seen.add(tuple(taught))
+    assert seen == set(map(tuple, answers))
 
 
 @pytest.mark.parametrize("mini_batch", [3, 1])

@@ -6,6 +6,7 @@ map, saved tables of a real model), so a page and a command never say different 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,8 @@ import polars as pl
 
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.summary import QUALITY
-from workbench.analysis.tuning import UNORDERED
+from workbench.analysis.tuning import PRIMARY, UNORDERED
+from workbench.errors import UserError
 from workbench.stats.p_values import LEVEL, least_p
 
 SCORES = tuple(name for name in QUALITY if name not in UNORDERED)
@@ -54,7 +56,7 @@ def value(number: float | None, digits: int = 4) -> str:
 def surely(low: float | None, high: float | None, p: float | None, seeds: int) -> str:
     """Interval, corrected p and seeds in words; says when so few seeds can show nothing."""
     parts = [] if low is None or high is None else [f"95% interval {value(low)} to {value(high)}"]
-    parts.append(f"{seeds} paired seeds")
+    parts.append(f"{seeds} paired {'seed' if seeds == 1 else 'seeds'}")
     if p is not None:
         parts.append(f"p {value(p, 3)}")
     if least_p(seeds) >= LEVEL:
@@ -103,10 +105,16 @@ def compared(table: pl.DataFrame, first: str, second: str, metric: str, label: s
     )
 
 
-def of_pairs(table: pl.DataFrame, first: str, metric: str, label: str) -> Answer | None:
-    """What a saved table of paired differences says of one strategy against each control; None
-    where it has none. table: control, strategy, metric, difference, difference_low,
-    difference_high, p_corrected."""
+def of_pairs(
+    table: pl.DataFrame,
+    first: str,
+    metric: str,
+    label: str,
+    corrected: str = "over all strategies and metrics",
+) -> Answer | None:
+    """What a table of paired differences says of one strategy against each control; None where it
+    has none. table: control, strategy, metric, difference, difference_low, difference_high,
+    p_corrected; corrected: over what its p is."""
     order = {"sft": 0, "grpo": 1}
     rows = table.filter((pl.col("strategy") == first) & (pl.col("metric") == metric)).sort(
         pl.col("control").replace_strict(order, default=len(order)), maintain_order=True
@@ -122,16 +130,50 @@ def of_pairs(table: pl.DataFrame, first: str, metric: str, label: str) -> Answer
             if tone == "open"
             else f"{'ahead of' if tone == 'first' else 'behind'} {row['control']}"
         )
-        parts.append(
-            f"{_signed(row['difference'])} against {row['control']} (95% interval "
-            f"{value(row['difference_low'])} to {value(row['difference_high'])}, "
-            f"p {value(row['p_corrected'], 3)})"
-        )
+        known = None not in (row["difference_low"], row["difference_high"])
+        how = [
+            f"95% interval {value(row['difference_low'])} to {value(row['difference_high'])}"
+            if known
+            else "no interval"
+        ]
+        if row["p_corrected"] is not None:
+            how.append(f"p {value(row['p_corrected'], 3)}")
+        parts.append(f"{_signed(row['difference'])} against {row['control']} ({', '.join(how)})")
     return Answer(
         f"{first} {', '.join(verdicts)}",
-        f"{first} on {label}: {', '.join(parts)}; p corrected over all strategies and metrics.",
+        f"{first} on {label}: {', '.join(parts)}; p corrected {corrected}.",
         tones[0] if len(set(tones)) == 1 else "open",
     )
+
+
+def against(
+    frame: pl.DataFrame, first: str, rivals: Sequence[str], metric: str, label: str
+) -> Answer | None:
+    """Where one strategy stands against each rival on a metric, with the numbers of `compare`; None
+    where it has no pair. frame: runs of one cell."""
+    names = [*PRIMARY, *([] if metric in PRIMARY else [metric])]
+    known = [name for name in names if name in frame.columns and frame[name].count()]
+    there = set(frame["strategy"])
+    tables = []
+    for rival in rivals:
+        if rival == first or not {first, rival} <= there:
+            continue
+        with contextlib.suppress(UserError):
+            tables.append(
+                compare(frame, Side(first, {}), Side(rival, {}), known).select(
+                    "metric",
+                    "difference",
+                    "p_corrected",
+                    strategy=pl.lit(first),
+                    control=pl.lit(rival),
+                    difference_low="low",
+                    difference_high="high",
+                )
+            )
+    if not tables:
+        return None
+    whole = pl.concat(tables, how="vertical_relaxed")
+    return of_pairs(whole, first, metric, label, "over the metrics of a pair")
 
 
 def leads(row: Mapping[str, Any], label: str) -> Answer:

@@ -185,13 +185,16 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     least = min(
         [paper or 1.0, *frame["share_low"].drop_nulls(), *frame["share_of_baseline"].drop_nulls()]
     )
-    scale = alt.Scale(type="log", domain=[min(0.02, max(least, 0.001) / 1.5), 2.0], clamp=True)
+    lowest = min(0.02, max(least, 0.001) / 1.5)
+    scale = alt.Scale(type="log", domain=[lowest, 2.0], clamp=True)
+    ticks = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]
     shown = frame.with_columns(
         reached=pl.format("{} of {} reach it", "n_reached", "n_runs"),
         end=pl.when(pl.col("share_low").is_not_null()).then(pl.col("share_high").fill_null(2.0)),
     )
     known = shown.filter(pl.col("share_of_baseline").is_not_null())
     x = alt.X("share_of_baseline:Q", title=f"Share of all that {baseline} spends", scale=scale)
+    x = x.axis(format=".2~%", values=[tick for tick in ticks if tick >= lowest])
     bars = (
         alt.Chart(shown.drop_nulls("end"))
         .mark_rule(strokeWidth=2)
@@ -209,7 +212,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
                 "strategy:N",
                 "reached:N",
                 *(
-                    alt.Tooltip(f"{name}:Q", format=".3f")
+                    alt.Tooltip(f"{name}:Q", format=".1%")
                     for name in ("share_of_baseline", "share_low", "share_high")
                 ),
             ],
@@ -231,7 +234,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
             bars,
             points,
             counts,
-        ),
+        ).properties(height=alt.Step(20)),
         "How much of the baseline's budget does each strategy need?",
         f"One row per strategy: median budget to the target over all that {baseline} spends, with "
         "the 95% bootstrap interval over seeds, and how many runs reach the target at all.",

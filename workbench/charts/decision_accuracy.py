@@ -19,6 +19,10 @@ RUNGS = {
     "pretrained": "pre-trained language model",
 }
 GOAL, COIN = 0.9, 0.5
+_COLOURS = (
+    *("#006AB1", "#D24D00", "#A13DA1", "#007652", "#C93A30"),
+    *("#836200", "#676767", "#028FC8", "#8A5C22"),
+)
 
 
 def do_probabilities_hold(frame: pl.DataFrame) -> Chart:
@@ -65,7 +69,7 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
     shown = shown.with_columns(rung=pl.col("cheap").replace(RUNGS))
     dear = RUNGS.get(str(frame["dear"][0]), str(frame["dear"][0]))
     spent = [s for s in shown["seconds"].to_list() if s and s > 0] or [1.0]
-    low, high = min(spent) / 3, max(spent) * 40
+    low, high = min(spent) / 3, max(spent) * 10
     x = (
         alt.X("seconds:Q", title="Processor seconds per data set")
         .scale(type="log", domain=[low, high], nice=False)
@@ -79,11 +83,15 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
         alt.Tooltip("pairs:Q", title="Pairs"),
         alt.Tooltip("seconds:Q", title="Seconds", format=",.3~g"),
     ]
-    bars = base.mark_rule(strokeWidth=2, color="#0072B2").encode(y="low:Q", y2="high:Q")
-    points = base.mark_point(filled=True, size=110, opacity=1, color="#0072B2").encode(
-        y=y, tooltip=tips
+    order = [name for name in RUNGS.values() if name in shown["rung"].to_list()]
+    order += sorted(set(shown["rung"]) - set(order))
+    colour = alt.Color("rung:N", title="Rung", sort=order)
+    colour = colour.scale(domain=order, range=[_COLOURS[i % 9] for i in range(len(order))])
+    colour = colour.legend(labelLimit=280, symbolSize=90, symbolOpacity=1)
+    bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q", color=colour)
+    points = base.mark_point(filled=True, size=110, opacity=1).encode(
+        y=y, tooltip=tips, color=colour, shape=alt.Shape("rung:N", title="Rung", sort=order)
     )
-    names = base.mark_text(align="left", dx=9, color=INK).encode(y=y, text="rung:N")
     marks = pl.DataFrame({"accuracy": [GOAL, COIN], "label": ["goal: 90%", "a coin"]})
     rule = alt.Chart(marks).mark_rule(color=INK, strokeDash=[3, 3]).encode(y="accuracy:Q")
     said = (
@@ -96,7 +104,7 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
         for row in shown.iter_rows(named=True)
     )
     return titled(
-        alt.layer(rule, said, bars, points, names).properties(height=280),
+        alt.layer(rule, said, bars, points).properties(height=280),
         "What does knowing cost?",
         f"Share of pairs of strategies, different for sure on {dear}, that a cheaper experiment "
         f"orders alike ({label}), against its processor seconds, with 95% intervals that resample "

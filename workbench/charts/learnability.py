@@ -19,6 +19,7 @@ def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
         columns=4,
         symbolOpacity=1,
         symbolSize=90,
+        symbolStrokeWidth=0,
         symbolLimit=0,
         labelLimit=160,
     )
@@ -127,7 +128,7 @@ def signal_counts(frame: pl.DataFrame) -> Chart:
         text=alt.Text("signal_count:Q", format=".2f")
     )
     return titled(
-        bars + text,
+        (bars + text).properties(height=alt.Step(20)),
         "How many rollouts of a group does each strategy learn from?",
         "One bar per strategy: the expected number of rollouts with a non-zero advantage, plus one "
         "for a supervised target, per group.",

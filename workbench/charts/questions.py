@@ -19,9 +19,14 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     y = y.axis(labelLimit=280)
     names = frame["setting"].unique(maintain_order=True).to_list()
     offset = alt.YOffset("setting:N", sort=names)
-    legend = alt.Color("setting:N", title="Setting").legend(labelLimit=280)
-    settings = legend.scale(domain=names, scheme="dark2")
+    colour = alt.Color("setting:N", title="Setting").scale(domain=names, scheme="dark2")
     shape = alt.Shape("setting:N", title="Setting").scale(domain=names)
+    stroke = alt.Stroke("setting:N", title="Setting").scale(domain=names, scheme="dark2")
+    if len(names) > 1:
+        settings = colour.legend(labelLimit=280)
+    else:  # the axis says it
+        settings, shape, stroke = colour.legend(None), shape.legend(None), stroke.legend(None)
+    axis = "Difference" if len(names) > 1 else f"Difference: {names[0]}" if names else "Difference"
     base = alt.Chart(shown).encode(y=y, yOffset=offset, color=settings)
     bars = (
         base.transform_filter("isValid(datum.low) && isValid(datum.high)")
@@ -34,9 +39,9 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
         *(alt.Tooltip(f"{c}:Q", format=".4f") for c in ("value", "low", "high", "p")),
     ]
     points = base.mark_point(filled=True, size=60, opacity=1, strokeWidth=1.5).encode(
-        x=alt.X("value:Q", title="Difference"),
+        x=alt.X("value:Q", title=axis),
         shape=shape,
-        stroke=alt.Stroke("setting:N", title="Setting").scale(domain=names, scheme="dark2"),
+        stroke=stroke,
         fillOpacity=alt.condition("datum.significant", alt.value(1), alt.value(0)),
         tooltip=told,
     )

@@ -20,7 +20,7 @@ FIELDS = {
     "seed": "Seed",
 }
 """Settings that parallel coordinates show by a name of their own."""
-MOST_TICKS = 8
+MOST_TICKS = 12
 
 
 def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> Chart:
@@ -73,7 +73,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
     order, colour, dash, _ = scales(frame)
     x = alt.X("axis:Q", axis=None).scale(domain=[-0.25, len(names) - 0.55], nice=False)
     y = alt.Y("height:Q", axis=None).scale(domain=[-0.05, 1.12], nice=False)
-    picked = alt.selection_point(fields=["strategy"], bind="legend")
+    picked = alt.selection_point(name="lit", fields=["strategy"], bind="legend")
     lines = (
         alt.Chart(points)
         .mark_line(strokeWidth=1.3)
@@ -82,7 +82,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
             y=y,
             detail="run:N",
             order="axis:Q",
-            color=colour,
+            color=colour.legend(symbolLimit=0, labelLimit=240, symbolStrokeWidth=3),
             strokeDash=dash,
             opacity=alt.condition(picked, alt.value(0.75), alt.value(0.06)),
             tooltip=[

@@ -151,7 +151,7 @@ def scales(frame: pl.DataFrame) -> tuple[list[str], alt.Color, alt.StrokeDash, a
         order,
         alt.Color("strategy:N", title="Strategy")
         .scale(domain=order, range=[style.colour for style in chosen])
-        .legend(symbolOpacity=1, symbolSize=90, symbolLimit=0, labelLimit=240),
+        .legend(symbolOpacity=1, symbolSize=90, symbolStrokeWidth=0, symbolLimit=0, labelLimit=240),
         # The other spelling of the field keeps the dash out of the legend of colour and mark.
         alt.StrokeDash("['strategy']:N")
         .scale(domain=order, range=[style.dash for style in chosen])

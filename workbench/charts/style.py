@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import altair as alt
 
+from workbench.charts.legend_light import light_up
+
 Chart: TypeAlias = alt.LayerChart | alt.FacetChart | alt.HConcatChart
 
 METRICS: Mapping[str, str] = MappingProxyType(
@@ -101,8 +103,9 @@ def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[al
 
 def titled(chart: Any, question: str, description: str) -> Chart:
     """A chart with the question it answers as its title, and a text for those who cannot see it;
-    every line of a tooltip gets a name in words, and a number few digits."""
+    every line of a tooltip gets a name in words, and a number few digits; its legend lights up."""
     _name_tooltips(chart)
+    light_up(chart)
     shown: Chart = chart.properties(title=question, description=description)
     return shown
 
@@ -116,6 +119,10 @@ FIELD_WORDS: Mapping[str, str] = MappingProxyType(
         "p": "p, corrected",
         "lr": "Learning rate",
         "x": "Budget",
+        "start.all_zero": "All-zero share at the start",
+        "train.group": "Group size, G",
+        "world.noise": "Noise of the world",
+        "world.unlearnable": "Share of unlearnable targets",
         "code": "Semantic ID",
         "edge": "Semantic ID",
         "micro": "Micro-batch",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import INK, METRICS, Chart, titled
+from workbench.charts.style import INK, METRICS, Chart, titled, words_of
 
 
 def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
@@ -74,20 +76,25 @@ def phase_map(frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row
     )
     order, colour, _, _ = scales(shown)
     base = alt.Chart(shown).encode(
-        x=alt.X("at_x:O", title=x, sort=_sorted(frame, x)).axis(labelAngle=0),
-        y=alt.Y("at_y:O", title=y, sort=_sorted(frame, y)),
+        x=alt.X("at_x:O", title=words_of(x), sort=_sorted(frame, x)).axis(labelAngle=0),
+        y=alt.Y("at_y:O", title=words_of(y), sort=_sorted(frame, y)),
     )
     tiles = base.mark_rect(stroke="white").encode(
         color=colour.title("Winner"),
-        tooltip=["winner:N", alt.Tooltip("margin:Q", format=".4f"), "at_x:N", "at_y:N"],
+        tooltip=[
+            "winner:N",
+            alt.Tooltip("margin:Q", format=".4f"),
+            alt.Tooltip("at_x:N", title=words_of(x)),
+            alt.Tooltip("at_y:N", title=words_of(y)),
+        ],
     )
     names = base.mark_text(fontSize=11, fontWeight="bold", color="white").encode(text="winner:N")
     chart = (
         (tiles + names)
         .properties(width=200, height=150)
         .facet(
-            column=alt.Column("at_column:O", title=column),
-            row=alt.Row("at_row:O", title=row),
+            column=_panels(alt.Column("at_column:O"), column),
+            row=_panels(alt.Row("at_row:O"), row),
         )
     )
     return titled(
@@ -97,6 +104,13 @@ def phase_map(frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row
         "that is best there with a corrected p-value below .05 against the runner-up, or none. "
         f"Winners that occur: {', '.join(order)}.",
     )
+
+
+def _panels(channel: Any, field: str) -> Any:
+    """A row or column of panels with its field in words; one without a field has no head."""
+    if field.startswith("_"):
+        return channel.title(None).header(labels=False)
+    return channel.title(words_of(field))
 
 
 def _sorted(frame: pl.DataFrame, name: str) -> list[str]:

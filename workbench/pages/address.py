@@ -10,11 +10,13 @@ gives the widget no default of its own:
 
 A value equal to its default is left out of the address. One that does not fit is replaced, and the
 page says so. Coming back to a page by the navigation finds its controls as they were left; an
-address with anything in it is taken as it is.
+address with anything in it is taken as it is. What a part of a page that is not drawn just now
+holds stays in the address too.
 """
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -23,7 +25,7 @@ import streamlit as st
 
 T = TypeVar("T", int, float)
 _HERE, _DEFAULTS, _ARRIVALS = "_address", "_address_defaults", "_address_arrivals"
-_KEPT, _TOLD = "_address_kept", "_address_told"
+_KEPT, _TOLD, _LINKED = "_address_kept", "_address_told", "_address_linked"
 _SHOWN = 40  # letters of a bad value
 
 
@@ -108,7 +110,7 @@ class Address:
         """Key and callback of a text field, or of a text that only the page itself writes."""
         return self._link(name, default, lambda texts: texts[-1][:longest], str)
 
-    def set(self, values: Mapping[str, Any]) -> None:
+    def put(self, values: Mapping[str, Any]) -> None:
         """Give controls new values, as one step of the history; only inside a callback."""
         for name, value in values.items():
             st.session_state[name] = value
@@ -121,6 +123,9 @@ class Address:
             value = st.session_state.get(name, default)
             if value != default:
                 query[name] = _texts(value)
+        for name in self._linked().difference(self._defaults):
+            if texts := st.query_params.get_all(name):
+                query[name] = texts
         st.query_params.from_dict(query)
         st.session_state[_HERE] = self._here()
         st.session_state[_TOLD] = {}
@@ -129,7 +134,25 @@ class Address:
         """One button per named view."""
         with st.container(horizontal=True):
             for label, values in choices.items():
-                st.button(label, key=f"preset {label}", on_click=self.set, args=(dict(values),))
+                st.button(label, key=f"preset {label}", on_click=self.put, args=(dict(values),))
+
+    def part(self, name: str, parts: Mapping[str, str]) -> str:
+        """A row of buttons that says which part of a page is drawn; the first one at first."""
+        first = next(iter(parts))
+        chosen = st.segmented_control(
+            "Part of the page",
+            list(parts),
+            format_func=parts.__getitem__,
+            required=True,
+            label_visibility="collapsed",
+            **self.one_of(name, list(parts)),
+        )
+        return str(chosen or first)
+
+    def _linked(self) -> builtins.set[str]:
+        """Names of this page's controls that were drawn in this session."""
+        known: dict[str, builtins.set[str]] = st.session_state.setdefault(_LINKED, {})
+        return known.setdefault(self._page, builtins.set())
 
     def _here(self) -> tuple[Any, ...]:
         query = sorted((name, tuple(st.query_params.get_all(name))) for name in st.query_params)
@@ -143,6 +166,7 @@ class Address:
         fit: Callable[[Any], Any],
     ) -> dict[str, Any]:
         self._defaults[name] = default
+        self._linked().add(name)
         if self._arrived or name not in st.session_state:
             texts = st.query_params.get_all(name)
             value = read(texts) if texts else None

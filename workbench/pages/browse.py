@@ -70,7 +70,8 @@ def browse(view: Address, state: StoreState, frame: pl.DataFrame, own: bool) -> 
     place = boxes[2].number_input(
         f"Page, of {pages:,}", 1, pages, **view.number("page", 1, low=1, high=pages)
     )
-    st.caption(f"{kept.height:,} of {runs.height:,} runs in {len(labels):,} cells.")
+    cells = f"{len(labels):,} {'cell' if len(labels) == 1 else 'cells'}"
+    st.caption(f"{kept.height:,} of {runs.height:,} runs in {cells}.")
     if kept.is_empty():
         st.info("No run fits these filters.")
         return

@@ -7,7 +7,7 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.analysis.answers import Answer, cheapest, leads
+from workbench.analysis.answers import Answer, against, cheapest, leads
 from workbench.analysis.budget import (
     AXES,
     budget_table,
@@ -60,7 +60,9 @@ def target_sentence(rows: pl.DataFrame, metric: str, axis: str, baseline: str) -
 
 view = Address("budget")
 st.title("Who gets further for the same budget?")
-state = data_switch(view)
+whose, where = st.columns(2)
+with whose:
+    state = data_switch(view)
 frame, source = stored_runs(state)
 st.caption(f"Data: {plain(source)}.")
 rows = tuned_test_rows(frame)
@@ -79,7 +81,7 @@ view.presets(
         "Quality for labels": {"metric": sharp, "axis": "labels"},
     }
 )
-choices = st.columns([5, 3, 4, 3])
+choices = st.columns([5, 3, 2])
 metric = choices[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
 )
@@ -90,7 +92,7 @@ axis = choices[1].selectbox(
     "Budget", axes, format_func=AXES.__getitem__, **view.one_of("axis", axes)
 )
 labels = cell_labels(rows)
-cell = choices[2].selectbox(
+cell = where.selectbox(
     "World and start",
     list(labels),
     format_func=labels.__getitem__,
@@ -98,7 +100,7 @@ cell = choices[2].selectbox(
 )
 rows = rows.filter(pl.col("cell") == cell)
 known = charts.in_order(rows["strategy"].to_list())
-baseline = choices[3].selectbox("Baseline", known, **view.one_of("baseline", known))
+baseline = choices[2].selectbox("Baseline", known, **view.one_of("baseline", known))
 names = st.multiselect("Strategies", known, **view.some_of("strategies", known, known[:MOST_LINES]))
 rows = rows.filter(pl.col("strategy").is_in([*names, baseline]))
 whole_cell = frame.filter((pl.col("cell") == cell) & pl.col("strategy").is_in([*names, baseline]))
@@ -134,9 +136,17 @@ reading = (
     if said.height
     else Answer("nothing to compare", "Two strategies with the same seeds are needed.")
 )
+more = [" ".join(more)]
 if cost := target_sentence(rows, metric, axis, baseline):
     more.insert(0, cost)
-answer(reading, more)
+focus = "recast" if "recast" in (*names, baseline) else baseline
+asked = [name for name in ("sft", "grpo", baseline) if name in (*names, baseline)]
+also = cached_by_store(
+    state,
+    f"standing {cell} {metric} {focus} {sorted(set(asked))}",
+    lambda: against(whole_cell, focus, list(dict.fromkeys(asked)), metric, charts.METRICS[metric]),
+)
+answer(reading, more, also)
 
 curves = curve_table(rows, metric, axis)
 missing = [
@@ -222,7 +232,8 @@ figure(
     name="budget-shares",
     read=f"Left is cheaper. {never} of {runs} runs never reach the target; they count as infinite, "
     "and a row without a mark means that half of its runs or more never do. Reached: the "
-    "never falling curve through a run's evaluations is at or above the target.",
+    "never falling curve through a run's evaluations is at or above the target, and not in its "
+    "last evaluation alone: few of the baseline's own runs reach the baseline's end.",
     columns={
         "median": number(f"{AXES[axis]}, median", format="%.0f"),
         "low": number("95% low", format="%.0f"),
@@ -252,5 +263,4 @@ if st.toggle("How long runs need, and what other targets cost", **view.flag("mor
         "target. A line ends where half of the runs or more never do.",
     )
 
-st.header("Is it worth going on?")
 end_forecasts(rows, metric, axis)

@@ -116,7 +116,7 @@ if found.old:
     more.insert(
         1,
         "These were printed by an earlier generation of the simulator, with other rules: read them "
-        "for what was asked, and run `recast claims` for verdicts by today's rules.",
+        "for what was asked, and run recast claims for verdicts by today's rules.",
     )
 answer(counted(verdicts["verdict"].to_list()), more)
 if evidence is not None and not evidence.sweeps:

@@ -16,9 +16,18 @@ from workbench.pages.figure import answer, few_seeds, figure, plain
 from workbench.pages.stored import StoreState, cached_by_store
 
 
+def first_choice(known: list[str], place: int) -> str:
+    """What a side opens with: ReCast, and SFT or else GRPO; without them the first two."""
+    wanted = ("recast",) if place == 0 else ("sft", "grpo")
+    return next((name for name in wanted if name in known), known[min(1 - place, len(known) - 1)])
+
+
 def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Two strategies, in one cell or in two, paired by seed."""
     (one, first), (two, second) = _sides(view, state, frame)
+    if first == second and one["cell"][0] == two["cell"][0]:
+        st.info("Both sides are the same: choose another strategy or another cell.")
+        return
     both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
     differing = varying_fields(both)
     metrics = [name for name in PRIMARY if name in both.columns and both[name].count()]
@@ -85,7 +94,7 @@ def _sides(view: Address, state: StoreState, frame: pl.DataFrame) -> list[tuple[
             strategy = st.selectbox(
                 f"{name} strategy",
                 known,
-                **view.one_of(f"strategy_{place}", known, known[min(1 - place, len(known) - 1)]),
+                **view.one_of(f"strategy_{place}", known, first_choice(known, place)),
             )
         sides.append((here, strategy))
     return sides

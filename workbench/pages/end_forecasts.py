@@ -6,15 +6,23 @@ import polars as pl
 import streamlit as st
 
 from workbench.pages.figure import grid
+from workbench.stats.growth import FEWEST_POINTS
 from workbench.studies.prediction.curves import SHARE, of_runs, record
 
 
 def end_forecasts(rows: pl.DataFrame, metric: str, axis: str) -> None:
-    """Forecasts of the ends of the shown strategies from their first third, beside the ends."""
+    """Forecasts of the ends of the shown strategies from their first third, beside the ends; one
+    line where these runs were evaluated too seldom for that."""
     table = of_runs(rows, metric, axis)
     if table.is_empty():
-        st.info("A forecast needs four evaluations in the first third of a run.")
+        looked = rows["step"].n_unique()
+        st.caption(
+            f"No forecast of the end from the first part of these runs: it needs {FEWEST_POINTS} "
+            f"points in the first half, the start among them, and these have {looked} in all. A "
+            "sweep with `evaluations = 12` under `[train]` gets one here."
+        )
         return
+    st.header("Is it worth going on?")
     whole = record().row(0, named=True)
     number = st.column_config.NumberColumn
     grid(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import altair as alt
 import polars as pl
 import streamlit as st
 
@@ -30,7 +31,7 @@ def figure(
     name: of the downloaded files and of the widgets, unique on the page. read: Markdown of the
     project's own, never text of a user. columns: `column_config` of the table.
     """
-    st.altair_chart(chart, width=width, key=f"chart-{name}")
+    st.altair_chart(fitted(chart), width=width, key=f"chart-{name}")
     st.caption(f"**How to read this.** {read}")
     with st.container(horizontal=True, vertical_alignment="center"):
         for label, kind, data in (
@@ -62,6 +63,22 @@ def figure(
                 placeholder="-",
                 alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
             )
+
+
+def fitted(chart: Chart) -> Chart:
+    """The chart told to fit its place where it can: panels side by side, and rows or columns of a
+    fixed size, have a size of their own, which Vega would else complain of."""
+    if getattr(chart, "autosize", alt.Undefined) is not alt.Undefined:
+        return chart
+    wide, high = (isinstance(getattr(chart, side, None), alt.Step) for side in ("width", "height"))
+    if isinstance(chart, (alt.HConcatChart, alt.FacetChart)) or (wide and high):
+        kind: Literal["pad", "fit-x", "fit-y"] = "pad"
+    elif wide or high:
+        kind = "fit-x" if high else "fit-y"
+    else:
+        return chart
+    told: Chart = chart.properties(autosize=alt.AutoSizeParams(type=kind, contains="padding"))
+    return told
 
 
 def look() -> PictureStyle:
@@ -109,10 +126,14 @@ CHIPS = {
 }
 
 
-def answer(one: Answer, more: Sequence[str] = ()) -> None:
-    """The answer of a page before its pictures: a verdict, a sentence, and what goes with it."""
+def answer(one: Answer, more: Sequence[str] = (), also: Answer | None = None) -> None:
+    """The answer of a page before its pictures: a verdict, a sentence, and what goes with it.
+
+    also: a second answer, to the question that the first leaves open."""
     with st.container(border=True, key="answer"):
-        st.markdown(f"{CHIPS[one.tone]} **{plain(one.verdict)}.** {plain(one.sentence)}")
+        for each in (one, also):
+            if each is not None:
+                st.markdown(f"{CHIPS[each.tone]} **{plain(each.verdict)}.** {plain(each.sentence)}")
         for line in more:
             st.caption(plain(line))
 

@@ -53,7 +53,7 @@ def keep_edit(before: pl.DataFrame, editor: str) -> None:
     for place, cells in st.session_state[editor]["edited_rows"].items():
         changed[int(place)] |= cells
     if all(None not in row.values() for row in changed):
-        view.set({"group": write_group(pl.DataFrame(changed, schema=before.schema))})
+        view.put({"group": write_group(pl.DataFrame(changed, schema=before.schema))})
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -169,8 +169,8 @@ group_picture(
     group,
     single_moves(write_group(group), tuple(names), draw, percent),
     lit,
-    on_lit=lambda name: view.set({"lit": name}),
-    on_moved=lambda rollout, level: view.set({"group": write_group(moved(group, rollout, level))}),
+    on_lit=lambda name: view.put({"lit": name}),
+    on_moved=lambda rollout, level: view.put({"group": write_group(moved(group, rollout, level))}),
 )
 st.caption(
     "**How to read this.** The thick line is the target's branch; each rollout leaves it at the "

@@ -13,6 +13,7 @@ import streamlit as st
 
 from workbench import charts
 from workbench.pages.address import Address
+from workbench.pages.figure import fitted
 from workbench.pages.navigation import page_of
 from workbench.theory import story
 from workbench.theory.group import DEPTH, write_group
@@ -260,7 +261,7 @@ def made(place: int) -> StoryStep:
 
 def go(places: int) -> None:
     """A step on or back."""
-    view.set({"step": st.session_state["step"] + places})
+    view.put({"step": st.session_state["step"] + places})
 
 
 view = Address("home")
@@ -289,10 +290,10 @@ forward.button(
     width="stretch",
 )
 where.caption(f"Step {place} of {len(STEPS)}")
-st.subheader(step.title)
+st.header(step.title)
 st.markdown(step.sentence)
 if step.chart is not None:
-    st.altair_chart(step.chart, width="content", key=f"story-{place}")
+    st.altair_chart(fitted(step.chart), width="content", key=f"story-{place}")
 if step.note:
     st.caption(step.note)
 st.page_link(

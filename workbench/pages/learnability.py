@@ -31,7 +31,7 @@ view = Address("learnability")
 
 def use(fit: BetaFit) -> None:
     """Put a fit into the sliders, as far as they reach."""
-    view.set(
+    view.put(
         {
             "hit_probability": min(max(round(100 * fit.mean.value, 2), LOWEST), HIGHEST),
             "cv": min(round(fit.cv.value, 2), WIDEST),
@@ -40,16 +40,22 @@ def use(fit: BetaFit) -> None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def frames(
+def pushes(names: tuple[str, ...], mean: float, group: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Weights and their summary; computed once per setting."""
+    from workbench.theory import frames as theory
+
+    return theory.weight_frame(names, mean, group), theory.summary_frame(names, mean, group)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def teaching_groups(
     names: tuple[str, ...], mean: float, cv: float, group: int
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """What width buys, weights, their summary, counts; computed once per setting."""
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What width buys, and counts; computed once per setting."""
     from workbench.theory import frames as theory
 
     return (
         theory.reach_frame(names, mean, cv, WIDTHS),
-        theory.weight_frame(names, mean, group),
-        theory.summary_frame(names, mean, group),
         theory.count_frame(names, mean, cv, group),
     )
 
@@ -141,86 +147,94 @@ if not names:
     st.stop()
 for name, reason in theory.left_out(names, group).items():
     st.caption(f"`{name}` is not drawn: {plain(reason)}.")
-reach, curves, summary, counts = frames(tuple(names), mean, cv, group)
-if curves.is_empty():
-    st.info("None of these strategies has a weight at this G; choose another one.")
-    st.stop()
 
-st.header("Which prompts does it push?")
-scale = st.segmented_control(
-    "Scale",
-    list(SCALES),
-    format_func=SCALES.__getitem__,
-    required=True,
-    **view.one_of("scale", list(SCALES)),
-)
-figure(
-    charts.weights(curves, mean, scale or "shape"),
-    curves,
-    name="weights",
-    read="The expected update of a prompt is w(p) grad log p, so the strategy climbs the f with "
-    "slope w / p. Flat w: every prompt counts alike, as in supervised training (f = log p). w "
-    "rising with p: easy prompts count most, as in the policy gradient (f = p).",
-)
-for line in theory.same_lines(curves):
-    st.markdown(f"**{' and '.join(f'`{name}`' for name in line)} lie on one line.**")
-if any({"recast", "sft"} <= set(line) for line in theory.same_lines(curves)):
-    st.write(
-        "That is the insight of this picture: in expectation ReCast pulls a prompt towards its "
-        "target as supervised training does, whatever its hit rate; GRPO all but leaves rare hits "
-        "alone. What ReCast adds is a push against one miss, which no w(p) shows."
+
+def which_prompts() -> None:
+    """What each strategy pushes and climbs, over the hit probability of a prompt."""
+    curves, summary = pushes(tuple(names), mean, group)
+    if curves.is_empty():
+        st.info("None of these strategies has a weight at this G; choose another one.")
+        return
+    scale = st.segmented_control(
+        "Scale",
+        list(SCALES),
+        format_func=SCALES.__getitem__,
+        required=True,
+        **view.one_of("scale", list(SCALES)),
     )
-grid(
-    summary,
-    hide_index=True,
-    width="stretch",
-    placeholder="-",
-    column_config={
-        "strategy": "Strategy",
-        "w": st.column_config.NumberColumn("w at your p", format="%.4g"),
-        "divided_by": "Denominator: the sum is divided by",
-        "w_closed_form": "w(p)",
-        "climbs": "f(p), up to a constant",
-        "apart": st.column_config.NumberColumn(
-            "Credit apart",
-            format="%.4g",
-            help="Summed advantage on misses that are picked by their structure, such as a hard "
-            "negative. It pushes against those items, along no multiple of grad log p.",
-        ),
-        "snr": st.column_config.NumberColumn(
-            "Signal to noise",
-            format="%.3g",
-            help="Mean over standard deviation of one group's update along the logit of p.",
-        ),
-        "note": "Holds for",
-    },
-    alt="Per strategy: weight at your p, denominator, closed forms, credit apart, signal to noise",
-)
+    figure(
+        charts.weights(curves, mean, scale or "shape"),
+        curves,
+        name="weights",
+        read="The expected update of a prompt is w(p) grad log p, so the strategy climbs the f "
+        "with slope w / p. Flat w: every prompt counts alike, as in supervised training (f = log "
+        "p). w rising with p: easy prompts count most, as in the policy gradient (f = p).",
+    )
+    for line in theory.same_lines(curves):
+        st.markdown(f"**{' and '.join(f'`{name}`' for name in line)} lie on one line.**")
+    if any({"recast", "sft"} <= set(line) for line in theory.same_lines(curves)):
+        st.write(
+            "That is the insight of this picture: in expectation ReCast pulls a prompt towards its "
+            "target as supervised training does, whatever its hit rate; GRPO all but leaves rare "
+            "hits alone. What ReCast adds is a push against one miss, which no w(p) shows."
+        )
+    with st.expander("The formulas, and what each sum is divided by"):
+        grid(
+            summary,
+            hide_index=True,
+            width="stretch",
+            placeholder="-",
+            column_config={
+                "strategy": "Strategy",
+                "w": st.column_config.NumberColumn("w at your p", format="%.4g"),
+                "divided_by": "Denominator: the sum is divided by",
+                "w_closed_form": "w(p)",
+                "climbs": "f(p), up to a constant",
+                "apart": st.column_config.NumberColumn(
+                    "Credit apart",
+                    format="%.4g",
+                    help="Summed advantage on misses that are picked by their structure, such as a "
+                    "hard negative. It pushes against them, along no multiple of grad log p.",
+                ),
+                "snr": st.column_config.NumberColumn(
+                    "Signal to noise",
+                    format="%.3g",
+                    help="Mean over standard deviation of one group's update along the logit of p.",
+                ),
+                "note": "Holds for",
+            },
+            alt="Per strategy: weight at your p, denominator, closed forms, signal to noise",
+        )
 
-st.header("How much does one group teach?")
-if reach.is_empty():
-    st.info("The chosen strategies look at the whole batch; none has a count per group.")
-    st.stop()
-figure(
-    charts.what_width_buys(reach),
-    reach,
-    name="what-width-buys",
-    read="Wider groups find more hits, so more of them teach; the right-hand line is the price of "
-    "one that does. With repair every group teaches, from G = 2 on. Strategies that share a line "
-    "cover each other.",
-)
-figure(
-    charts.signal_counts(counts),
-    counts,
-    name="signal-counts",
-    read=f"Rollouts of a group of {group} with a non-zero advantage, averaged over prompts; a "
-    "supervised target counts as one.",
-)
-batch = sorted(set(names) - set(counts["strategy"]) - set(theory.left_out(names, group)))
-if batch:
-    st.caption(f"Without a value per group, as they look at the batch: {', '.join(batch)}.")
 
-with st.expander("Have you counted hits already? Fit them"):
+def one_group() -> None:
+    """How much one group teaches, over its width."""
+    reach, counts = teaching_groups(tuple(names), mean, cv, group)
+    if reach.is_empty():
+        st.info("The chosen strategies look at the whole batch; none has a count per group.")
+        return
+    figure(
+        charts.what_width_buys(reach),
+        reach,
+        name="what-width-buys",
+        read="Wider groups find more hits, so more of them teach; the right-hand line is the price "
+        "of one that does. With repair every group teaches, from G = 2 on. Strategies that share a "
+        "line cover each other.",
+    )
+    figure(
+        charts.signal_counts(counts),
+        counts,
+        name="signal-counts",
+        read=f"Rollouts of a group of {group} with a non-zero advantage, averaged over prompts; a "
+        "supervised target counts as one.",
+    )
+    batch = sorted(set(names) - set(counts["strategy"]) - set(theory.left_out(names, group)))
+    if batch:
+        st.caption(f"Without a value per group, as they look at the batch: {', '.join(batch)}.")
+
+
+def fitted() -> None:
+    """The sliders' values for hits that somebody has counted."""
     st.write(
         "Paste the number of hits of each prompt's group. The Beta-binomial fit gives the two "
         "sliders their values, with 95% profile-likelihood intervals."
@@ -258,3 +272,9 @@ with st.expander("Have you counted hits already? Fit them"):
             if fit.note:
                 st.caption(f"Mind: {fit.note}.")
             st.button("Use this fit above", key="use_fit", on_click=use, args=(fit,))
+
+
+PARTS = {"push": "Which prompts does it push?", "group": "How much does one group teach?"}
+{"push": which_prompts, "group": one_group}[view.part("part", PARTS)]()
+with st.expander("Have you counted hits already? Fit them"):
+    fitted()

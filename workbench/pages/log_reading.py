@@ -87,7 +87,7 @@ def columns_by_hand(view: Address, columns: Sequence[str]) -> None:
         )
     words = ",".join(f"{name}={column}" for name, column in said.items() if column != NONE)
     missing = said["reward"] == NONE or (said["prompt"] == NONE and said["group"] == NONE)
-    st.button("Read it so", on_click=view.set, args=({"map": words},), disabled=missing)
+    st.button("Read it so", on_click=view.put, args=({"map": words},), disabled=missing)
     st.code(f"recast diagnose PATH --map {words}", language=None, wrap_lines=True)
 
 

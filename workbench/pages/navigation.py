@@ -41,11 +41,15 @@ LOOK = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 3.2rem; padding-bottom: 3rem; }
 [data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0; }
 [data-testid="stMain"] h2 { font-size: 1.5rem; }
+[data-testid="stMain"] h3 { font-size: 1.2rem; }
+[data-testid="stMain"] [data-testid="stBaseButton-segmented_controlActive"] { color: inherit; }
+[data-testid="stMain"] [data-testid="stCode"] .token.comment { color: inherit; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a { background: transparent; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a * { font-weight: 400; }
 </style>"""
 """Less empty space than by default: what answers should be on the first screen. A question is not
-marked as the current page: other views of its page are not its answer."""
+marked as the current page: other views of its page are not its answer. A chosen part of a page, and
+a comment in code, are as dark as the text around them."""
 
 
 def page_of(name: str) -> StreamlitPage:

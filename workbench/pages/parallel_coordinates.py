@@ -27,7 +27,9 @@ def parallel_coordinates(view: Address, state: StoreState, frame: pl.DataFrame) 
         fields,
         format_func=lambda name: charts.FIELDS.get(name, name),
         **view.some_of(
-            "axes", fields, [name for name in FIRST if name in fields and runs[name].n_unique() > 1]
+            "axes",
+            fields,
+            [name for name in FIRST if name in fields and runs[name].n_unique() > 1] or fields[:2],
         ),
     )
     metric = boxes[1].selectbox(

@@ -63,6 +63,7 @@ def phase_map(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     if table.is_empty():
         nothing("No cell holds two strategies with the same seeds, so nobody can win one.")
         return
+    tally(table)
     drawn = table.with_columns(_column=pl.lit(""), _row=pl.lit(""))
     places = [*panels, *["_column", "_row"][len(panels) :]]
     figure(
@@ -74,12 +75,15 @@ def phase_map(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         "strategy does, which is a finding too.",
         width="content",
     )
-    wins = table.group_by("winner", maintain_order=True).len("cells").rows()
-    st.write(
-        f"Of {table.height} cells: "
-        + plain(", ".join(f"{name} {count}" for name, count in sorted(wins, key=lambda w: -w[1])))
-        + "."
-    )
+
+
+def tally(table: pl.DataFrame) -> None:
+    """How many tiles each strategy wins, in one line."""
+    wins = dict(table.group_by("winner", maintain_order=True).len().rows())
+    alone = wins.pop("none", 0)
+    most = sorted(wins.items(), key=lambda one: -one[1])
+    said = [f"{name} beats every rival in {count}" for name, count in most]
+    st.markdown(plain(f"Of {table.height} cells: {', '.join([*said, f'nobody does in {alone}'])}."))
 
 
 def shipped_map(view: Address, study: Packaged) -> None:
@@ -94,6 +98,7 @@ def shipped_map(view: Address, study: Packaged) -> None:
     )
     here = table.filter(pl.col("metric") == metric)
     fields = [name for name in table.columns if "." in name]
+    tally(here)
     drawn = here.with_columns(_column=pl.lit(""), _row=pl.lit(""))
     across, up, *rest = [*fields, "_column", "_row"]
     figure(

@@ -145,7 +145,7 @@ def differences(found: SavedTable) -> None:
         charts.differences(
             rows.select(
                 label="strategy",
-                setting=pl.format("minus {}", "control"),
+                setting=pl.format("strategy minus {}", "control"),
                 value="difference",
                 low="difference_low",
                 high="difference_high",
@@ -201,41 +201,58 @@ def efficiency(found: SavedTable) -> None:
     )
 
 
-scores = of_kind("scores", "Results")
-gaps = of_kind("differences", "Differences")
-if gaps is not None:
-    headline(gaps)
-st.header("Is the model better?")
-if scores is None:
-    st.info("No result of a real model yet. The commands below make one.")
-else:
-    quality(scores)
-if gaps is not None:
-    differences(gaps)
+def better() -> None:
+    """Scores, and differences to a control."""
+    st.header("Is the model better?")
+    if scores is None:
+        st.info("No result of a real model yet. The commands below make one.")
+    else:
+        quality(scores)
+    if gaps is not None:
+        differences(gaps)
 
-st.header("What does an update cost?")
-costs = of_kind("efficiency", "Measurements")
-if costs is None:
-    st.info("No measurement yet. The last of the commands below makes one; it needs no data.")
-else:
-    efficiency(costs)
 
-st.subheader("On a GPU, at the size of published models")
-measured = gpu.costs().select(
-    "model", "prompt_tokens", "prefix", "strategy", "rows", "tokens", "update_seconds",
-    "step_seconds", "peak_mib", "mfu", "ratio", "step_ratio", "memory_ratio",
-)  # fmt: skip
-with st.expander("The measured costs, GRPO's over each strategy's"):
+def update_costs() -> None:
+    """What an update costs here, and on a GPU."""
+    st.header("What does an update cost?")
+    costs = of_kind("efficiency", "Measurements")
+    if costs is None:
+        st.info("No measurement yet. The last of the commands below makes one; it needs no data.")
+    else:
+        efficiency(costs)
+    st.subheader("On a GPU, at the size of published models")
+    measured = gpu.costs().select(
+        "model", "prompt_tokens", "prefix", "strategy", "rows", "tokens", "update_seconds",
+        "step_seconds", "peak_mib", "mfu", "ratio", "step_ratio", "memory_ratio",
+    )  # fmt: skip
     st.write(
         "Architectures of Qwen3 with random weights, G = 32, groups without a hit: what GRPO's "
         "update costs over each strategy's (`ratio`), and the same of the whole step, of tokens "
         "and of memory."
     )
-    grid(measured, hide_index=True)
-    st.caption(f"{gpu.provenance()}; updates below half a second vary by a fifth between cases.")
+    with st.expander("The measured costs, GRPO's over each strategy's"):
+        grid(measured, hide_index=True)
+        st.caption(
+            f"{gpu.provenance()}; updates below half a second vary by a fifth between cases."
+        )
 
-st.header("Does a cheaper experiment know it beforehand?")
-cheaper_experiments(view)
+
+def beforehand() -> None:
+    """What a cheaper experiment knows."""
+    st.header("Does a cheaper experiment know it beforehand?")
+    cheaper_experiments(view)
+
+
+PARTS = {
+    "better": ("Is the model better?", better),
+    "costs": ("What does an update cost?", update_costs),
+    "cheaper": ("Does a cheaper experiment know it?", beforehand),
+}
+scores = of_kind("scores", "Results")
+gaps = of_kind("differences", "Differences")
+if gaps is not None:
+    headline(gaps)
+PARTS[view.part("part", {name: label for name, (label, _) in PARTS.items()})][1]()
 
 with st.expander("Run it on your data"):
     st.write(

@@ -49,7 +49,7 @@ def details(view: Address, frame: pl.DataFrame, picked: Sequence[str], own: bool
             key="pin",
             icon=":material/keep:",
             disabled=not fresh,
-            on_click=view.set,
+            on_click=view.put,
             args=({"pins": ",".join([*pins, *fresh][:MOST])},),
         )
         st.button(
@@ -57,7 +57,7 @@ def details(view: Address, frame: pl.DataFrame, picked: Sequence[str], own: bool
             key="unpin",
             icon=":material/keep_off:",
             disabled=not pins,
-            on_click=view.set,
+            on_click=view.put,
             args=({"pins": ""},),
         )
         take_away(frame, keys, own)

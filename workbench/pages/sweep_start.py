@@ -21,7 +21,7 @@ def begin(view: Address, plan: Sweep) -> None:
     except UserError as problem:
         tell(problem)
         return
-    view.set({"view": "sweeps", "sweep": watch.note.name})
+    view.put({"view": "sweeps", "sweep": watch.note.name})
 
 
 def launch(view: Address) -> None:

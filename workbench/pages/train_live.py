@@ -124,7 +124,7 @@ def start() -> None:
         tell(problem)
         return
     races().hold(name, visitor())
-    view.set({"race": name})
+    view.put({"race": name})
 
 
 def keep() -> None:

@@ -11,18 +11,12 @@ from typing import Any, NamedTuple
 import polars as pl
 import streamlit as st
 
-from recast import REGIMES, STRATEGIES
-from workbench import charts
 from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import (
     DEFAULT,
-    Logged,
-    counterfactual,
-    example_groups,
     logged,
 )
 from workbench.diagnosis.diagnosis import (
-    Diagnosis,
     diagnose,
     over_training,
     predictions,
@@ -31,15 +25,14 @@ from workbench.diagnosis.diagnosis import (
 from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.scalars import Scalars
-from workbench.diagnosis.savings import best_group, savings
-from workbench.diagnosis.snippets import TRAINERS, mind, snippet
+from workbench.diagnosis.savings import savings
 from workbench.errors import LogError, Refused
 from workbench.jobs.log_reading import read_any_guarded
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, grid, plain
+from workbench.pages.figure import plain
+from workbench.pages.log_questions import PARTS, ShownDiagnosis, teaching_groups
 from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
 from workbench.pages.server_shelf import WORD, Shelf
-from workbench.pages.simulate import simulate
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
 LARGEST_MB = 50
@@ -53,18 +46,6 @@ class Upload(NamedTuple):
     file_id: str
     name: str
     content: Any
-
-
-class ShownDiagnosis(NamedTuple):
-    """A diagnosis and everything that the page shows of it."""
-
-    diagnosis: Diagnosis
-    answer: DiagnosisSummary
-    training: pl.DataFrame
-    regimes: pl.DataFrame
-    predictions: pl.DataFrame
-    savings: pl.DataFrame
-    tensors: Logged
 
 
 @st.cache_resource(show_spinner=False)
@@ -160,13 +141,13 @@ def keep_upload() -> None:
     dropped = st.session_state["upload"]
     small = sum(file.size for file in dropped) <= TOTAL
     log = [Upload(file.file_id, file.name, io.BytesIO(file.getvalue())) for file in dropped]
-    view.set({"log": kept_logs().put(log) if log and small else ""})
+    view.put({"log": kept_logs().put(log) if log and small else ""})
 
 
 def forget_upload() -> None:
     """Take it out of the server's memory."""
     kept_logs().forget(st.session_state[word])
-    view.set({"log": ""})
+    view.put({"log": ""})
 
 
 files = st.file_uploader(
@@ -214,14 +195,15 @@ if isinstance(said, Scalars):
     used = st.number_input("Rollouts per prompt (G) of this run", 0, 1024, 0, key="scalar group")
     show_answer(answer_of_scalars(scalar_run(said, used if used > 1 else None), 0.5))
     st.stop()
-found, problems = said.diagnosis, said.diagnosis.log.problems
-st.write("  \n".join(plain(line) for line in said.answer.read))
+shown: ShownDiagnosis = said
+found, problems = shown.diagnosis, shown.diagnosis.log.problems
+st.write("  \n".join(plain(line) for line in shown.answer.read))
 if problems.summary():
     st.warning(plain(f"{problems.summary()}."))
     with st.expander("What could not be read"):
         st.code("\n".join(problems.lines()), language=None, wrap_lines=True)
 
-whole, late = said.regimes.row(0, named=True), found.late()
+whole, late = shown.regimes.row(0, named=True), found.late()
 teaching = late.filter(TEACHES).height / late.height
 zero = late.filter(pl.col("regime") == "all_zero").height / late.height
 numbers = {"Groups of equal rewards, whole log": f"{whole['constant']:.0%}"}
@@ -235,137 +217,11 @@ if found.known:
 for column, (label, value) in zip(st.columns(4), numbers.items(), strict=False):
     column.metric(label, value)
 
-show_findings(said.answer)
+show_findings(shown.answer)
 
-st.header("How many groups can teach anything?")
-if found.known:
-    figure(
-        charts.logged_regimes(said.training),
-        said.training,
-        name="logged-regimes",
-        read="Only single-hit and multi-hit groups hold hits and misses both, which is what a "
-        "group-relative signal such as GRPO compares. Grey teaches it nothing.",
-        width="content",
-    )
-grid(
-    said.regimes.select(name for name in said.regimes.columns if said.regimes[name].count()),
-    hide_index=True,
-    column_config={
-        **{
-            name: st.column_config.NumberColumn(charts.REGIME_LABELS[name], format="percent")
-            for name in REGIMES
-        },
-        "learnable": st.column_config.NumberColumn("learnable", format="percent"),
-        "constant": st.column_config.NumberColumn("equal rewards", format="percent"),
-        "pass_at_1": st.column_config.NumberColumn("Pass@1", format="percent"),
-        "pass_at_g": st.column_config.NumberColumn("Pass@G", format="percent"),
-        "distinct": st.column_config.NumberColumn("distinct per group", format="%.1f"),
-        "entropy": st.column_config.NumberColumn("entropy (nats)", format="%.3f"),
-        "logp": st.column_config.NumberColumn("log-probability (nats)", format="%.3f"),
-    },
-    alt="Regime shares of the whole log, overall and per task",
-)
 
 if not found.known:
+    teaching_groups(view, said)
     st.info(plain(f"{found.rule.words[:1].upper()}{found.rule.words[1:]}."))
     st.stop()
-
-st.header("What G is worth paying for?")
-share = st.slider(
-    "Learnable groups wanted (%)", 5, 95, **view.number("learnable", 50, low=5, high=95)
-)
-st.write(plain(best_group(found, share / 100)))
-if not said.predictions.is_empty():
-    tasks = said.predictions["task"].unique(maintain_order=True).to_list()
-    task = tasks[0]
-    if len(tasks) > 1:
-        task = st.selectbox("Task", tasks, **view.one_of("task", tasks))
-    mine = said.predictions.filter(pl.col("task") == task)
-    part = late if task == "all" else late.filter(pl.col("task") == task)
-    teaches = part.filter(TEACHES).height / part.height
-    figure(
-        charts.other_widths(mine, found.group, teaches),
-        mine,
-        name="other-widths",
-        read="A Beta-binomial fit to the hits of the last third of the steps; bands are 95%. More "
-        "rollouts make more groups learnable and each learnable group dearer.",
-        width="content",
-    )
-grid(
-    said.savings,
-    hide_index=True,
-    placeholder="-",
-    column_config={
-        "how": "Way to run",
-        "cost": st.column_config.NumberColumn("Rollouts per learnable group", format="%.1f"),
-        "cost_low": st.column_config.NumberColumn("95% low", format="%.1f"),
-        "cost_high": st.column_config.NumberColumn("95% high", format="%.1f"),
-        "updated": st.column_config.NumberColumn("Rows updated for it", format="%.1f"),
-        "updated_low": None,
-        "updated_high": None,
-        "labelled": st.column_config.NumberColumn("Ground truths used", format="%.2f"),
-        "rollouts_per_step": st.column_config.NumberColumn("Rollouts per step, x", format="%.2f"),
-        "note": "Mind",
-    },
-    alt="What one learnable group costs under each way to run, with 95% intervals",
-)
-
-st.header("What would each strategy change?")
-names = charts.in_order(
-    st.multiselect(
-        "Strategies", list(STRATEGIES), **view.some_of("strategies", list(STRATEGIES), DEFAULT)
-    )
-)
-if not names:
-    st.info("Choose at least one strategy.")
-    st.stop()
-table = counterfactual(found, names, said.tensors)
-if "learnable" in table.columns and table["learnable"].count():
-    figure(
-        charts.what_if(table),
-        table,
-        name="what-if",
-        read="The strategies' own code on the groups of the whole log, raw outcomes as rewards. It "
-        "says what one step would have seen, not where training would lead.",
-        width="content",
-    )
-for row in table.filter(pl.col("note") != "").iter_rows(named=True):
-    st.caption(plain(f"{row['strategy']}: {row['note']}."))
-groups = example_groups(found, names, said.tensors)
-if not groups.is_empty():
-    there = [name for name in REGIMES if name in set(groups["regime"])]
-    kind = st.segmented_control(
-        "One logged group",
-        there,
-        format_func=charts.REGIME_LABELS.__getitem__,
-        required=True,
-        **view.one_of("regime", there),
-    )
-    one = groups.filter(pl.col("regime") == (kind or there[0]))
-    figure(
-        charts.advantages(one),
-        one,
-        name="one-group",
-        read="The last group of that kind in the log: what each rollout would have been given.",
-        width="content",
-    )
-
-st.header("Which strategy learns most in a world like this?")
-simulate(found)
-
-st.header("How do I plug it in?")
-left, right = st.columns(2)
-strategy = left.selectbox(
-    "Strategy", list(STRATEGIES), **view.one_of("strategy", list(STRATEGIES), "recast")
-)
-trainer = right.selectbox(
-    "Trainer", list(TRAINERS), format_func=TRAINERS.__getitem__,
-    **view.one_of("trainer", list(TRAINERS)),
-)  # fmt: skip
-st.code(
-    snippet(trainer, strategy, found.group, zero),
-    language="bash" if trainer in ("run", "verl") else "python",
-    wrap_lines=True,
-)
-if reason := mind(trainer, strategy, found.group):
-    st.info(plain(reason))
+PARTS[view.part("part", {name: label for name, (label, _) in PARTS.items()})][1](view, said)

@@ -165,6 +165,29 @@ def test_targets_of_several_lengths_are_refused_in_one_line():
         )
 
 
+def test_one_right_answer_of_a_group_is_written_where_any_is_a_hit():
+    """Of two prompts the second has two right answers, one of which was sampled."""
+    answers = [[5, 6, 7], [8, 6, 7], [8, 6, 9]]
+    responses = [torch.tensor(r) for r in ([5, 1, 1], [8, 6, 1], [1, 1, 1], [8, 6, 9], [8, 1, 1])]
+    written = set()
+    for draw in (0.0, 0.4, 0.9):
+        found = shape_batch(
+            STRATEGIES["recast"],
+            ["a", "a", "a", "b", "b"],
+            responses,
+            [answers] * 3 + [answers[1:]] * 2,
+            torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0]),
+            tie_key=torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]),
+            aim=torch.tensor([draw, 0.99, 0.99, draw, 0.99]),
+        )
+        assert found.signal.sampled.matched.tolist() == [[1, 2, 0], [3, 1, 0]]
+        assert found.repaired.sum() == 1
+        assert len({tuple(answer) for answer in found.target[:3]}) == 1
+        assert found.target[3] == found.target[4] in answers[1:]
+        written.add(tuple(found.target[int(found.repaired.nonzero())]))
+    assert written == set(map(tuple, answers))
+
+
 class Section(SimpleNamespace):
     def get(self, name, default=None):
         return getattr(self, name, default)

@@ -226,7 +226,7 @@ def test_every_chart_function_is_looked_at() -> None:
     assert set(DRAWN) == functions
     modules = {path.stem for path in Path(charts.__file__).parent.glob("*.py")}
     homes = {getattr(charts, name).__module__.rpartition(".")[2] for name in functions}
-    assert modules - homes == {"__init__", "strategy_style", "picture", "style"}
+    assert modules - homes == {"__init__", "legend_light", "picture", "strategy_style", "style"}
 
 
 @pytest.mark.parametrize("name", DRAWN)

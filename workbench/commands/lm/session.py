@@ -80,6 +80,17 @@ def one_line(*packages: str) -> Iterator[None]:
         raise UserError(str(problem)) from None
 
 
+def _one_process() -> None:
+    """Raise UserError, one line, where a launcher started several: each would train alone."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if "LOCAL_RANK" in os.environ and count != "1":
+        raise UserError(
+            f"started {count} times by torchrun or accelerate, and `recast lm` is one process; "
+            "start it by itself, or take the strategy to several processes inside TRL "
+            "(docs/adapters.md)"
+        )
+
+
 def on_device(command: Callable[..., None]) -> Callable[..., None]:
     """Options that say where a command computes; it gets them as one `placement`."""
 
@@ -112,6 +123,7 @@ def on_device(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(
         *args: Any, device: str, dtype: str, checkpointing: bool, attention: Any, **kwargs: Any
     ) -> None:
+        _one_process()
         with one_line("transformers"):
             from recast.lm.device import described, place
 
@@ -133,7 +145,8 @@ def reads_models(command: Callable[..., None]) -> Callable[..., None]:
         "--prompt",
         default="plain",
         show_default=True,
-        help="plain, minionerec, or a text with {history} in it.",
+        help="plain, minionerec (as its RL asks), minionerec_sft, minionerec_eval, or a text with "
+        "{history} in it.",
     )
     @click.option("--chat", is_flag=True, help="Put the prompt into the model's chat template.")
     @click.option("--no-wrap", is_flag=True, help="Leave out tokens around items (<|sid_begin|>).")

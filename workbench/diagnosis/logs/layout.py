@@ -16,12 +16,19 @@ from typing import Any
 
 import polars as pl
 
-from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.problems import Problems
 from workbench.diagnosis.logs.semantic_ids import agreements
 from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
 from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
 from workbench.diagnosis.logs.signs import signs
-from workbench.diagnosis.logs.values import numbers, plain_name, texts
+from workbench.diagnosis.logs.values import (
+    first_there,
+    null_false,
+    numbers,
+    plain_name,
+    task_names,
+    texts,
+)
 
 LogRow = dict[str, Any]
 
@@ -268,10 +275,10 @@ class Reader:
         if lacks := self.missing:
             for row in raw["row"]:
                 problems.row(name, row, lacks)
-            return self._empty()
+            return pl.DataFrame(schema=dict(SCHEMA))
         said_step = self._text(raw, "step")
         at = self._number(raw, "step")
-        bad = _null_false(said_step.is_not_null() & (said_step != "")) & (
+        bad = null_false(said_step.is_not_null() & (said_step != "")) & (
             at.is_null() | (at != at.floor()).fill_null(True) | (at.abs() > 2**53).fill_null(True)
         )
         at = at.fill_null(float(step or 0))
@@ -325,7 +332,7 @@ class Reader:
             usable = ((value >= 0) & (value < 2**31)).fill_null(False)
             found[one] = value.set(~usable, None).floor()
         task, image = self._text(raw, "task"), self._text(raw, "image")
-        repaired = _null_false(self._text(raw, "repaired").str.to_lowercase() == "true")
+        repaired = null_false(self._text(raw, "repaired").str.to_lowercase() == "true")
         said = {one: [raw[c] for c in self._there(raw, one)] for one in SIGN_NAMES}
         return {
             **found,
@@ -337,7 +344,7 @@ class Reader:
             "matched": near["matched"],
             "depth": near["depth"],
             "format": formed,
-            "task": _tasks(task),
+            "task": task_names(task),
             **signs(said, prediction, step, self.rollouts),
             "evaluation": self._evaluation(raw),
             "image": image.hash().set(image.is_null() | (image == ""), None),
@@ -351,7 +358,7 @@ class Reader:
 
     def _evaluation(self, raw: pl.DataFrame) -> pl.Series:
         split = self._text(raw, "split").str.to_lowercase()
-        return _null_false(split.is_in(list(EVALUATION)))
+        return null_false(split.is_in(list(EVALUATION)))
 
     def _ids(self, step: pl.Series, own: pl.Series, group: pl.Series) -> dict[str, pl.Series]:
         """Hashes of the group's id, and of the id without its last and its last two numbers."""
@@ -385,37 +392,8 @@ class Reader:
         return [present[one] for one in self.names.get(name, ()) if one in present]
 
     def _text(self, raw: pl.DataFrame, name: str) -> pl.Series:
-        return _coalesced([texts(raw[c]) for c in self._there(raw, name)], raw.height, pl.String)
+        return first_there([texts(raw[c]) for c in self._there(raw, name)], raw.height, pl.String)
 
     def _number(self, raw: pl.DataFrame, name: str) -> pl.Series:
         found = [numbers(raw[c]) for c in self._there(raw, name)]
-        return _coalesced(found, raw.height, pl.Float64)
-
-    def _empty(self) -> pl.DataFrame:
-        return pl.DataFrame(schema=dict(SCHEMA))
-
-
-def _coalesced(found: Sequence[pl.Series], height: int, kind: Any) -> pl.Series:
-    """In each row the first value that is there."""
-    if not found:
-        return pl.Series([None] * height, dtype=kind)
-    first = found[0]
-    for other in found[1:]:
-        if not first.null_count():
-            break
-        first = first.zip_with(first.is_not_null(), other)
-    return first
-
-
-def _null_false(column: pl.Series) -> pl.Series:
-    return column.fill_null(False)
-
-
-def _tasks(column: pl.Series) -> pl.Series:
-    """Names of tasks as printable lines, "all" where none is logged."""
-    filled = column.set(column == "", None).fill_null("all")
-    names = {name: plain_line(name, 60) for name in filled.unique()}
-    return filled.replace_strict(names, return_dtype=pl.String)
-
-
-__all__ = ["FIELDS", "OUTCOMES", "REWARD", "SCHEMA", "Choice", "LogFormat", "LogRow", "Reader"]
+        return first_there(found, raw.height, pl.Float64)

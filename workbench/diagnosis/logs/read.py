@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from recast.progress import Progress
+from workbench.diagnosis.logs.file_kinds import kind_of
 from workbench.diagnosis.logs.formats import FORMATS
 from workbench.diagnosis.logs.grouping import group
 from workbench.diagnosis.logs.layout import (
@@ -28,7 +29,7 @@ from workbench.diagnosis.logs.layout import (
 from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import RewardRule, settle
-from workbench.diagnosis.logs.rows import blocks, first_row, kind_of
+from workbench.diagnosis.logs.rows import blocks, first_row
 from workbench.diagnosis.logs.values import plain_name
 from workbench.diagnosis.logs.walk import files_of
 from workbench.errors import LogError

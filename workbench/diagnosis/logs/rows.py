@@ -1,8 +1,8 @@
 """The rows of a file as blocks of a table, without ever holding the whole file.
 
-Files are told apart by their first bytes, not by their name. JSON lines are parsed a block at a
-time, only the columns that are wanted; a block with anything odd in it is read line by line, so
-that whatever cannot be read is noted with its row and skipped, and what follows is still read.
+JSON lines are parsed a block at a time, only the columns that are wanted; a block with anything odd
+in it is read line by line, so that whatever cannot be read is noted with its row and skipped, and
+what follows is still read.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from workbench.diagnosis.logs import tensors
+from workbench.diagnosis.logs.file_kinds import SEPARATORS, FileKind
 from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
-from workbench.diagnosis.logs.packed import DAMAGED, GZIP, unpacked
+from workbench.diagnosis.logs.packed import DAMAGED, unpacked
 from workbench.diagnosis.logs.problems import Problems
 from workbench.diagnosis.logs.records import (
     REWARDS,
@@ -34,7 +35,6 @@ from workbench.diagnosis.logs.records import (
 from workbench.diagnosis.logs.signs import compact, has_tokens
 from workbench.diagnosis.logs.values import frame_of
 
-FileKind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch"]
 Numbered = tuple[int, LogRow]
 
 BATCH = 10_000
@@ -42,67 +42,7 @@ BLOCK = 4_000_000
 LONGEST_LINE = 32_000_000
 LARGEST_DOCUMENT = 1_000_000_000
 SAMPLE = 64
-_ARCHIVES = {
-    b"PK\x03\x04": "a zip archive",
-    b"\x28\xb5\x2f\xfd": "zstd-compressed",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"BZh": "bzip2-compressed",
-    b"\xfd7zXZ": "xz-compressed",
-}
-SEPARATORS = ",\t;|"
 _DECIMAL = re.compile(r"-?[0-9]+,[0-9]+")
-
-
-def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
-    """What a file holds by its first bytes; None, with a problem noted, for what is no table."""
-    try:
-        with unpacked(path) as stream:
-            head = stream.read(65536)
-    except DAMAGED:
-        problems.file(name, "damaged gzip")
-        return None
-    except (OSError, ValueError) as problem:
-        problems.file(name, f"cannot be opened ({getattr(problem, 'strerror', None) or problem})")
-        return None
-    if not head.strip():
-        problems.file(name, "the file is empty")
-        return None
-    if _is_packed(path) and head[:4] in (b"PAR1", b"SQLi", b"PK\x03\x04"):
-        problems.file(name, "gzip-compressed; unpack it first")
-        return None
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.startswith(b"SQLite format 3\x00"):
-        return "sqlite"
-    if head.startswith(b"PK\x03\x04") and tensors.is_torch(path):
-        return "torch"
-    for magic, words in _ARCHIVES.items():
-        if head.startswith(magic):
-            problems.file(name, f"{words}; unpack it first")
-            return None
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"["):
-        return "json"
-    if text.startswith(b"{"):
-        return "json" if _is_document(text) else "jsonl"
-    line = text.split(b"\n", 1)[0]
-    if b"\x00" in head or not any(one in line for one in SEPARATORS.encode()):
-        problems.file(name, "neither parquet, JSONL nor CSV with a header")
-        return None
-    return "csv"
-
-
-def _is_packed(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(2) == GZIP
-
-
-def _is_document(text: bytes) -> bool:
-    """Whether a JSON object goes on over several lines: its first line is no whole object."""
-    line = text.split(b"\n", 1)[0].strip()
-    return (len(line) < len(text.strip()) and line in (b"{", b"{}")) or line.endswith(
-        (b"{", b"[", b",")
-    )
 
 
 def first_row(path: Path, kind: FileKind, problems: Problems) -> LogRow | None:
@@ -415,6 +355,3 @@ def _has_lists(frame: pl.DataFrame) -> bool:
     if any(column.lower() in REWARDS for column in lists):
         return True
     return bool(frame.height) and entries(frame.row(0, named=True)) > 1
-
-
-__all__ = ["FileKind", "blocks", "first_row", "kind_of"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from workbench.diagnosis.logs.hits import BINARY, HitRule, hit_rule
+from workbench.diagnosis.logs.hits import BINARY, HitRule, Sure, hit_rule
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.rewards import RewardRule
 
@@ -47,7 +47,7 @@ def hits_of(
         )
     words = "; ".join(f"{plain_line(t, 20)}: {said.how}" for t, said in list(own.items())[:SHOWN])
     more = f"; and {len(own) - SHOWN} more" if len(own) > SHOWN else ""
-    sure = "known" if all(one.sure == "known" for one in own.values()) else "likely"
+    sure: Sure = "known" if all(one.sure == "known" for one in own.values()) else "likely"
     by_task = replace(rule, threshold=0.5, sure=sure, how=f"judged task by task ({words}{more})",
                       rescaled=True)  # fmt: skip
     return rollouts.with_columns(outcome=hit.cast(pl.Float64)), by_task

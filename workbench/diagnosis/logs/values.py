@@ -14,6 +14,8 @@ from typing import Any
 
 import polars as pl
 
+from workbench.diagnosis.logs.problems import plain_line
+
 VERDICTS = {
     **dict.fromkeys(("true", "yes", "correct", "right", "pass", "passed", "success"), "1"),
     **dict.fromkeys(("false", "no", "incorrect", "wrong", "fail", "failed", "failure"), "0"),
@@ -108,6 +110,30 @@ def number(value: Any) -> float | None:
     except OverflowError:
         return None
     return found if math.isfinite(found) else None
+
+
+def first_there(found: Sequence[pl.Series], height: int, kind: Any) -> pl.Series:
+    """In each row the first value that is there."""
+    if not found:
+        return pl.Series([None] * height, dtype=kind)
+    first = found[0]
+    for other in found[1:]:
+        if not first.null_count():
+            break
+        first = first.zip_with(first.is_not_null(), other)
+    return first
+
+
+def null_false(column: pl.Series) -> pl.Series:
+    """The truth of each row, False where nothing is said."""
+    return column.fill_null(False)
+
+
+def task_names(column: pl.Series) -> pl.Series:
+    """Names of tasks as printable lines, "all" where none is logged."""
+    filled = column.set(column == "", None).fill_null("all")
+    names = {name: plain_line(name, 60) for name in filled.unique()}
+    return filled.replace_strict(names, return_dtype=pl.String)
 
 
 def frame_of(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pl.DataFrame:

@@ -111,13 +111,13 @@ def test_five_questions_lead_a_newcomer_to_the_view_that_answers_each(visit: Vis
 
 
 def test_a_page_that_one_comes_back_to_is_as_it_was_left(visit: Visit) -> None:
-    visit.open("learnability?group=8", 4)
+    visit.open("learnability?group=8", 2)
     links = visit.tab.locator('[data-testid="stSidebarNavLink"]')
     links.filter(has_text="One prompt").click()
     visit.tab.get_by_role("button", name="Next").wait_for()
     links.filter(has_text="Learnability").click()
     visit.tab.wait_for_url("**/learnability?group=8")
-    visit.settled(4)
+    visit.settled(2)
     visit.healthy()
 
 
@@ -204,3 +204,33 @@ def test_the_keyboard_reaches_every_control_and_every_download(visit: Visit, nam
     if radios.count():
         radios.first.focus()
         assert visit.tab.evaluate("document.activeElement.type") == "radio"
+
+
+def test_a_name_clicked_in_a_legend_lights_up_alone(visit: Visit) -> None:
+    visit.open("learnability?strategies=grpo&strategies=sft", 2)
+    picture = visit.tab.locator('[data-testid="stVegaLiteChart"]').nth(1)
+
+    def faint() -> int:
+        return picture.evaluate(
+            """frame => [...frame.querySelectorAll('svg .mark-line path')].filter(
+                line => Number(line.getAttribute('opacity') ?? 1) < 0.5).length"""
+        )
+
+    assert faint() == 0
+    picture.locator(".role-legend-label text", has_text="sft").click()
+    visit.tab.wait_for_function(
+        """() => [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')][1]
+            .querySelector('svg .mark-line path[opacity="0.12"]')"""
+    )
+    assert faint() == 2  # grpo, in both panels
+    visit.healthy()
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("name", EVERY_PAGE)
+def test_a_page_is_at_most_three_screens_long(visit: Visit, name: str) -> None:
+    visit.open(*EVERY_PAGE[name])
+    height = visit.tab.evaluate(
+        "document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight"
+    )
+    assert height <= 3 * 800

@@ -1,0 +1,76 @@
+"""Clicking a name in a legend: what else the picture shows fades until a click elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+
+_LIT = "lit"
+_FADED = 0.12
+_MARKS = ("line", "point", "area", "rule", "bar")
+
+
+def light_up(chart: Any) -> None:
+    """Let the chart's legend of names light up what belongs to the name that was clicked.
+
+    Changes the chart in place. A chart without such a legend, or one of facets, stays as it is.
+    """
+    units = list(_units(chart))
+    legend = next((unit for unit in units if _field(unit) and _has_legend(unit)), None)
+    if legend is None or any(_names(one, "params") for one in (chart, *units)):
+        return
+    field = _field(legend)
+    for unit in units:
+        if _field(unit) == field and not _names(unit.encoding, "opacity"):
+            _fade(unit)
+    legend.params = [
+        alt.SelectionParameter(
+            name=_LIT,
+            select={"type": "point", "fields": [field]},
+            bind="legend",
+        )
+    ]
+
+
+def _fade(unit: Any) -> None:
+    """An opacity for a mark whose name is not the one that was clicked."""
+    kind = unit.mark if isinstance(unit.mark, str) else unit.mark.type
+    if kind not in _MARKS:
+        return
+    told = None if isinstance(unit.mark, str) else unit.mark._get("opacity")
+    full = float(told) if isinstance(told, (int, float)) else 1.0
+    unit.encoding.opacity = alt.OpacityValue(
+        value=_FADED * full,
+        condition={"param": _LIT, "value": full, "empty": True},
+    )
+
+
+def _units(chart: Any) -> Iterator[Any]:
+    """The single views of a chart, those of facets left out."""
+    parts = [one for kind in ("layer", "hconcat", "vconcat") for one in _names(chart, kind)]
+    if parts:
+        for part in parts:
+            yield from _units(part)
+    elif getattr(chart, "encoding", None) is not None and getattr(chart, "mark", None) is not None:
+        yield chart
+
+
+def _names(chart: Any, attribute: str) -> Any:
+    """An attribute of a chart, () where it has none."""
+    found = getattr(chart, attribute, None)
+    return () if found is None or found is alt.Undefined else found
+
+
+def _field(unit: Any) -> str:
+    """The nominal field that colours a unit; empty without one."""
+    colour = getattr(unit.encoding, "color", None)
+    if not isinstance(colour, alt.Color):
+        return ""
+    field, _, kind = str(colour.shorthand).rpartition(":")
+    return field if kind == "N" and field.isidentifier() else ""
+
+
+def _has_legend(unit: Any) -> bool:
+    return unit.encoding.color._get("legend") is not None

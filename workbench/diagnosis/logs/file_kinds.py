@@ -1,0 +1,75 @@
+"""What a log file holds, told by its first bytes and not by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from workbench.diagnosis.logs import tensors
+from workbench.diagnosis.logs.packed import DAMAGED, GZIP, unpacked
+from workbench.diagnosis.logs.problems import Problems
+
+FileKind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch"]
+
+SEPARATORS = ",\t;|"
+"""What may stand between the fields of a line."""
+
+_ARCHIVES = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"BZh": "bzip2-compressed",
+    b"\xfd7zXZ": "xz-compressed",
+}
+
+
+def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
+    """What a file holds by its first bytes; None, with a problem noted, for what is no table."""
+    try:
+        with unpacked(path) as stream:
+            head = stream.read(65536)
+    except DAMAGED:
+        problems.file(name, "damaged gzip")
+        return None
+    except (OSError, ValueError) as problem:
+        problems.file(name, f"cannot be opened ({getattr(problem, 'strerror', None) or problem})")
+        return None
+    if not head.strip():
+        problems.file(name, "the file is empty")
+        return None
+    if _is_packed(path) and head[:4] in (b"PAR1", b"SQLi", b"PK\x03\x04"):
+        problems.file(name, "gzip-compressed; unpack it first")
+        return None
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"SQLite format 3\x00"):
+        return "sqlite"
+    if head.startswith(b"PK\x03\x04") and tensors.is_torch(path):
+        return "torch"
+    for magic, words in _ARCHIVES.items():
+        if head.startswith(magic):
+            problems.file(name, f"{words}; unpack it first")
+            return None
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"["):
+        return "json"
+    if text.startswith(b"{"):
+        return "json" if _is_document(text) else "jsonl"
+    line = text.split(b"\n", 1)[0]
+    if b"\x00" in head or not any(one in line for one in SEPARATORS.encode()):
+        problems.file(name, "neither parquet, JSONL nor CSV with a header")
+        return None
+    return "csv"
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == GZIP
+
+
+def _is_document(text: bytes) -> bool:
+    """Whether a JSON object goes on over several lines: its first line is no whole object."""
+    line = text.split(b"\n", 1)[0].strip()
+    return (len(line) < len(text.strip()) and line in (b"{", b"{}")) or line.endswith(
+        (b"{", b"[", b",")
+    )
