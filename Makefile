@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: findings wheel-lm app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers bench ray-drill screenshots studies
+.PHONY: findings app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers trainer-logs bench ray-drill screenshots studies wheel-lm
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -72,6 +72,8 @@ wheel-lm: $(STAMP)
 
 # The TRL adapter inside several releases, an environment each; docs/adapters.md shows the table.
 TRL_RELEASES := 0.24.0 0.29.0 1.4.0 1.15.0
+# From 0.28 on TRL writes completions to files.
+TRL_LOGGED := 0.29.0 1.4.0 1.15.0
 trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed)
 	OMP_NUM_THREADS=1 .venv-lm/bin/python -m benchmarks.trainers \
 		$(TRL_RELEASES:%=.venv-trl-%/bin/python) .venv-lm/bin/python
@@ -141,6 +143,16 @@ browser:
 # Precision and recall of every finding of `recast diagnose`; docs/diagnose.md shows the table.
 findings:
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/findings.py
+
+# Logs that TRL, verl and verifiers write here, with a planted fault each; docs/diagnose.md shows the table.
+trainer-logs: $(STAMP) .venv-parity/.installed .venv-verifiers/.installed $(TRL_LOGGED:%=.venv-trl-%/.installed)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.trainer_logs .venv-parity/bin/python \
+		.venv-verifiers/bin/python $(TRL_LOGGED:%=.venv-trl-%/bin/python)
+
+.venv-verifiers/.installed: constraints.txt
+	test -x .venv-verifiers/bin/python || $(PYTHON) -m venv .venv-verifiers
+	.venv-verifiers/bin/python -m pip install verifiers==0.4.0
+	touch $@
 
 # The simulator's speed beside JAX, in an environment of its own; docs/performance.md shows the tables.
 bench: .venv-bench/.installed

@@ -38,8 +38,10 @@ def found_in(rows: planted.Rows, folder: Path) -> dict[str, str]:
     return {one.name: one.level for one in examine(diagnose(read_log([path]))).findings}
 
 
-def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int]:
-    """The table, the number of clean logs, and how many of them were accused of a problem."""
+def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int, list[str]]:
+    """The table, the number of clean logs, how many of them were accused of a problem, and which
+    planted faults were missed."""
+    missed: list[str] = []
     planted_in, hit, right, wrong, clean_alarms = (Counter[str]() for _ in range(5))
     clean = accused = 0
     for seed in range(seeds):
@@ -47,6 +49,8 @@ def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int]:
             said = found_in(fault(seed), folder)
             planted_in[name] += 1
             hit[name] += name in said
+            if name not in said:
+                missed.append(f"{name} in {fault.__name__}({seed})")
             follows = faults.FOLLOWS.get(name, frozenset()) | faults.FLAT | {name}
             right.update(one for one in said if one in follows)
             wrong.update(one for one in said if one not in follows)
@@ -72,6 +76,8 @@ def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int]:
             planted_in[met or names[0]] += 1
             hit[met or names[0]] += bool(met)
             right[met] += bool(met)
+            if not met:
+                missed.append(f"{names[0]} in {name}")
         barred = problems if truth.clean else problems & set(truth.never)
         wrong.update(barred)
         if truth.clean:
@@ -90,7 +96,7 @@ def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int]:
         }
         for name in CHECKS
     ]
-    return pl.DataFrame(rows), clean, accused
+    return pl.DataFrame(rows), clean, accused, missed
 
 
 def main() -> None:
@@ -100,7 +106,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=None)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        table, clean, accused = measured(given.seeds, Path(folder))
+        table, clean, accused, missed = measured(given.seeds, Path(folder))
     print("| finding | planted | found | recall | fired | precision | on clean logs |")
     print("|---|---|---|---|---|---|---|")
     for row in table.iter_rows(named=True):
@@ -110,6 +116,7 @@ def main() -> None:
             f"| {row['fired']} | {precision} | {row['on_clean']} |"
         )
     print(f"\n{accused} of {clean} clean logs were accused of a problem.")
+    print(f"Missed: {', '.join(missed) or 'none'}.")
     if given.csv is not None:
         table.write_csv(given.csv)
 

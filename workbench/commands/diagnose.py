@@ -12,7 +12,7 @@ import polars as pl
 
 from workbench.commands.bounds import Finite
 from workbench.commands.log_options import LogOptions, reading_options
-from workbench.commands.output import FORMAT, STORE, emit, progress_bar
+from workbench.commands.output import FORMAT, STORE, emit, html_target, progress_bar
 from workbench.diagnosis.against import findings_apart, shares_apart
 from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
 from workbench.diagnosis.counterfactual import DEFAULT, counterfactual
@@ -25,16 +25,10 @@ from workbench.diagnosis.diagnosis import (
     summary_line,
 )
 from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
+from workbench.diagnosis.findings.table import findings_table, table_of
 from workbench.diagnosis.logs.read import files_of
 from workbench.diagnosis.savings import again, savings
 from workbench.errors import UserError
-from workbench.report.log import (
-    findings_table,
-    html_target,
-    table_of,
-    write_log_report,
-    write_scalar_report,
-)
 from workbench.spec.experiment import parsed
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
@@ -112,6 +106,8 @@ def diagnose(
         "strategies": lambda: counterfactual(found, names),
     }
     if target is not None:
+        from workbench.report.log import write_log_report
+
         write_log_report(found, names, share, target)
         click.echo(f"report: {target}", err=True)
     if style != "table":
@@ -166,6 +162,8 @@ def _scalars(
             "predictions can be had"
         )
     if target is not None:
+        from workbench.report.log import write_scalar_report
+
         write_scalar_report(run, share, target)
         click.echo(f"report: {target}", err=True)
     if style == "table":

@@ -17,6 +17,7 @@ from rich.progress import Progress as Bars
 from recast.progress import Progress
 from workbench.analysis.export import csv_text
 from workbench.commands.text import as_text
+from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import UserError
 from workbench.execution.executors import NAMES
 from workbench.execution.forecast import duration
@@ -135,3 +136,13 @@ def _plain_lines(unit: str) -> Progress:
             click.echo(f"{done / max(total, 1):4.0%} of {total} {unit}{left}: {text}", err=True)
 
     return show
+
+
+def html_target(target: Path) -> None:
+    """Raises UserError, one line, where no report can be written."""
+    known = target.suffix.lower() in (".html", ".htm")
+    if not known or target.is_dir() or not target.parent.is_dir():
+        raise UserError(
+            f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
+            "exists"
+        )

@@ -9,12 +9,12 @@ import click
 
 from workbench.commands.bounds import SECONDS, Finite
 from workbench.commands.log_options import LogOptions, reading_options
+from workbench.commands.output import html_target
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.findings import CHECKS
 from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
 from workbench.diagnosis.watch import Seen, follow
 from workbench.errors import UserError
-from workbench.report.log import html_target, write_log_report, write_scalar_report
 
 NAMES = (*CHECKS, *(check.name for check in SCALAR_CHECKS if check.name not in CHECKS))
 
@@ -68,14 +68,22 @@ def watch(
     for seen in follow(paths, reading.look, wait):
         quiet = 0.0
         _say(seen)
-        if target is not None and reading.found is not None:
-            write_log_report(reading.found, DEFAULT, 0.5, target)
-        elif target is not None and reading.scalars is not None:
-            write_scalar_report(reading.scalars, 0.5, target)
+        if target is not None:
+            _report(reading, target)
         if hit := [one.name for one in seen.began if _fails(one.name, one.level, failing)]:
             click.echo(f"failing on {', '.join(hit)}", err=True)
             return 1
     return 0
+
+
+def _report(reading: LogOptions, target: Path) -> None:
+    """Write the log's HTML file; the charts are imported only here."""
+    from workbench.report.log import write_log_report, write_scalar_report
+
+    if reading.found is not None:
+        write_log_report(reading.found, DEFAULT, 0.5, target)
+    elif reading.scalars is not None:
+        write_scalar_report(reading.scalars, 0.5, target)
 
 
 def _fails(name: str, level: str, failing: tuple[str, ...]) -> bool:

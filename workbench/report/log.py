@@ -17,39 +17,14 @@ from workbench.diagnosis.diagnosis import (
     predictions,
     regime_table,
 )
-from workbench.diagnosis.findings import Finding, examine
 from workbench.diagnosis.findings.scalars import ScalarRun, prediction_table
+from workbench.diagnosis.findings.table import table_of
 from workbench.diagnosis.logs.groups import TEACHES
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.savings import again, savings
-from workbench.errors import UserError
 from workbench.report.figures import Figure
 from workbench.report.html import Report, write_report
 
 COMMAND = "recast diagnose PATH"
-
-
-def findings_table(found: Diagnosis) -> pl.DataFrame:
-    """One row per finding: name, level, says, do."""
-    return table_of(examine(found).findings)
-
-
-def table_of(findings: Sequence[Finding]) -> pl.DataFrame:
-    """These findings as rows: name, level, says, do."""
-    return pl.DataFrame(
-        [vars(one) for one in findings],
-        schema={"name": pl.String, "level": pl.String, "says": pl.String, "do": pl.String},
-    )
-
-
-def html_target(target: Path) -> None:
-    """Raises UserError, one line, where no report can be written."""
-    known = target.suffix.lower() in (".html", ".htm")
-    if not known or target.is_dir() or not target.parent.is_dir():
-        raise UserError(
-            f"--html {plain_line(target)}: expected a file that ends in .html in a folder that "
-            "exists"
-        )
 
 
 def write_log_report(
