@@ -72,6 +72,7 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     """
     order, colour, _, _ = scales(frame)
     slots = frame.sort("place")["slot"].unique(maintain_order=True).to_list()
+    high, gap = (52, 8) if len(order) <= 6 else (24, 4)
     weights = frame["weight"].cast(pl.Float64).to_numpy()
     ticks = few_ticks(float(weights.min()), float(weights.max()))
     base = alt.Chart(frame).encode(
@@ -95,12 +96,12 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     zero = alt.Chart(frame).mark_rule(color=INK, aria=False).encode(y=alt.datum(0))
     chart = (
         (bars + zero + given)
-        .properties(width=width, height=52)
+        .properties(width=width, height=high)
         .facet(
             row=alt.Row(
                 "strategy:N", title="Advantage, or weight of a supervised target", sort=order
             ).header(labelAngle=0, labelAlign="left", labelLimit=160),
-            spacing=8,
+            spacing=gap,
         )
     )
     return titled(
