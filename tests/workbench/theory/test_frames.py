@@ -113,6 +113,9 @@ def test_strategies_that_look_at_the_batch_have_weights_but_no_counts():
     app.multiselect(key="strategies").set_value(["reinforce"]).run()
     assert not app.exception
     assert summary(app)["strategy"].to_list() == ["reinforce"]
+    app.session_state["part"] = "group"
+    app.run()
+    assert not app.exception
     assert any("whole batch" in info.value for info in app.info)
 
 

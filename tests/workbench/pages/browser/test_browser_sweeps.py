@@ -33,7 +33,7 @@ def test_a_sweep_is_checked_started_left_alone_browsed_taken_away_and_deleted(
     visit.open("sweeps?view=sweeps", 0)
     visit.tab.get_by_text("4 runs trained").wait_for()
     visit.open("sweeps", 0)
-    visit.tab.get_by_text("4 of 4 runs in 1 cells").wait_for()
+    visit.tab.get_by_text("4 of 4 runs in 1 cell.").wait_for()
     table = visit.tab.locator(".st-key-runs .dvn-scroller").first
     table.click(position={"x": 15, "y": 15})  # the box that selects every row
     visit.tab.get_by_role("heading", name="How did these 4 runs go?").wait_for()

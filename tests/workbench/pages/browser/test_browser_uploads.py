@@ -18,7 +18,7 @@ def test_a_log_is_uploaded_and_diagnosed_and_hostile_files_stay_text(
     visit.open("your_rollouts", 0)
     visit.tab.get_by_role("button", name="Show me an example").click()
     visit.tab.get_by_text("Starved.").wait_for()
-    visit.settled(4)
+    visit.settled(1)
     visit.tab.wait_for_url("**/your_rollouts?example=yes")
     text = "<img src=x onerror=alert(1)>"
     log = planted.as_jsonl(
@@ -31,7 +31,10 @@ def test_a_log_is_uploaded_and_diagnosed_and_hostile_files_stay_text(
     drop.set_input_files(str(log))
     visit.tab.get_by_text("Nothing that is looked for is wrong").wait_for()
     visit.tab.get_by_text("1 of 513 rows").wait_for()
-    visit.settled(4)
+    visit.settled(1)
+    visit.tab.get_by_text("Which G pays", exact=True).click()
+    visit.tab.get_by_role("heading", name="What G is worth paying for?").wait_for()
+    visit.settled(1)
     nudge(visit, "Learnable groups wanted", "PageUp")
     visit.tab.wait_for_url("**learnable=*")
     assert visit.tab.locator('img[src="x"]').count() == 0
