@@ -42,7 +42,8 @@ LOOK = """<style>
 [data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0; }
 [data-testid="stMain"] h2 { font-size: 1.5rem; }
 [data-testid="stMain"] h3 { font-size: 1.2rem; }
-[data-testid="stMain"] [data-testid="stBaseButton-segmented_controlActive"] { color: inherit; }
+[data-testid="stMain"] [data-variant="segmented_control"] * { color: inherit; }
+[data-testid="stMain"] [data-variant="segmented_control"][data-selected] { color: inherit; }
 [data-testid="stMain"] [data-testid="stCode"] .token.comment { color: inherit; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a { background: transparent; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a * { font-weight: 400; }
