@@ -25,6 +25,18 @@ _COLOURS = (
 )
 
 
+def _marks_of(shown: pl.DataFrame) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape of each rung, the same on every chart, with one legend for both."""
+    known = list(RUNGS.values())
+    order = [name for name in known if name in shown["rung"].to_list()]
+    order += sorted(set(shown["rung"]) - set(order))
+    colours = [_COLOURS[(known.index(n) if n in known else i) % 9] for i, n in enumerate(order)]
+    look = alt.Legend(labelLimit=280, symbolSize=90, symbolOpacity=1, titleOpacity=1)
+    colour = alt.Color("rung:N", title="Rung", sort=order, legend=look)
+    shape = alt.Shape("rung:N", title="Rung", sort=order, legend=look)
+    return colour.scale(domain=order, range=colours), shape.scale(domain=order)
+
+
 def do_probabilities_hold(frame: pl.DataFrame) -> Chart:
     """How often the likelier order held, against the probability that was stated for it.
 
@@ -34,7 +46,7 @@ def do_probabilities_hold(frame: pl.DataFrame) -> Chart:
     x = alt.X("stated:Q", title="Stated probability of the likelier order")
     x = x.scale(domain=[0.5, 1]).axis(format=".0%")
     y = alt.Y("right:Q", title="How often it held").scale(domain=[0, 1]).axis(format=".0%")
-    colour = alt.Color("rung:N", title="Rung").scale(scheme="dark2").legend(labelLimit=280)
+    colour, shape = _marks_of(shown)
     base = alt.Chart(shown).encode(x=x, color=colour)
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y="low:Q", y2="high:Q")
     tips = [
@@ -44,7 +56,7 @@ def do_probabilities_hold(frame: pl.DataFrame) -> Chart:
     ]
     points = base.mark_point(filled=True, opacity=1).encode(
         y=y,
-        shape=alt.Shape("rung:N", title="Rung"),
+        shape=shape,
         size=alt.Size("pairs:Q", title="Pairs").scale(range=[40, 260]).legend(None),
         tooltip=tips,
     )
@@ -83,14 +95,10 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
         alt.Tooltip("pairs:Q", title="Pairs"),
         alt.Tooltip("seconds:Q", title="Seconds", format=",.3~g"),
     ]
-    order = [name for name in RUNGS.values() if name in shown["rung"].to_list()]
-    order += sorted(set(shown["rung"]) - set(order))
-    colour = alt.Color("rung:N", title="Rung", sort=order)
-    colour = colour.scale(domain=order, range=[_COLOURS[i % 9] for i in range(len(order))])
-    colour = colour.legend(labelLimit=280, symbolSize=90, symbolOpacity=1)
+    colour, shape = _marks_of(shown)
     bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q", color=colour)
     points = base.mark_point(filled=True, size=110, opacity=1).encode(
-        y=y, tooltip=tips, color=colour, shape=alt.Shape("rung:N", title="Rung", sort=order)
+        y=y, tooltip=tips, color=colour, shape=shape
     )
     marks = pl.DataFrame({"accuracy": [GOAL, COIN], "label": ["goal: 90%", "a coin"]})
     rule = alt.Chart(marks).mark_rule(color=INK, strokeDash=[3, 3]).encode(y="accuracy:Q")
