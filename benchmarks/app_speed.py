@@ -58,7 +58,7 @@ def opening(page: Any, address: str, which: str) -> None:
     say(f"start page, {which}: first picture", time.perf_counter() - began)
     began = time.perf_counter()
     page.goto(f"{address}/learnability", wait_until="commit")
-    page.wait_for_function(DRAWN, arg=4)
+    page.wait_for_function(DRAWN, arg=2)
     say(f"Learnability, {which}: all of it", time.perf_counter() - began)
 
 
@@ -146,7 +146,7 @@ def main() -> None:
             opening(page, address, "next visit")
             say("a step of the story", next_step(page, address))
             page.goto(f"{address}/learnability")
-            page.wait_for_function(DRAWN, arg=4)
+            page.wait_for_function(DRAWN, arg=2)
             say("slider on Learnability, median", slider(page))
             page.goto(f"{address}/gradient_signals")
             page.wait_for_function(DRAWN, arg=1)
