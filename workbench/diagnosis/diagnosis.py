@@ -91,6 +91,11 @@ class Diagnosis:
         first = steps[len(steps) - max(1, round(LATE * len(steps)))]
         return self.groups.filter(pl.col("step") >= first)
 
+    def late_share(self, holds: pl.Expr) -> float:
+        """The share of `late`'s groups of which something holds."""
+        late = self.late()
+        return late.filter(holds).height / late.height
+
 
 def diagnose(log: Log, threshold: float | None = None, tolerance: float = TOLERANCE) -> Diagnosis:
     """Take a log apart; an outcome above the threshold is a hit, None to find out what is one."""

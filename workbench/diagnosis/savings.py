@@ -120,7 +120,7 @@ def savings(found: Diagnosis) -> pl.DataFrame:
     late = found.late()
     teaches = late.filter(TEACHES).height
     share, group = binomial_share(teaches, late.height), found.group
-    all_zero = late.filter(pl.col("regime") == "all_zero").height / late.height
+    all_zero = found.late_share(pl.col("regime") == "all_zero")
     each = [group / s if s > 0 else None for s in (share.value, share.high, share.low)]
     cost = dict(zip(("cost", "cost_low", "cost_high"), each, strict=True))
     rows: list[dict[str, Any]] = [

@@ -188,8 +188,7 @@ def plug_in(view: Address, said: ShownDiagnosis) -> None:
         "Trainer", list(TRAINERS), format_func=TRAINERS.__getitem__,
         **view.one_of("trainer", list(TRAINERS)),
     )  # fmt: skip
-    late = found.late()
-    zero = late.filter(pl.col("regime") == "all_zero").height / late.height
+    zero = found.late_share(pl.col("regime") == "all_zero")
     st.code(
         snippet(trainer, strategy, found.group, zero),
         language="bash" if trainer in ("run", "verl") else "python",

@@ -195,17 +195,16 @@ if isinstance(said, Scalars):
     used = st.number_input("Rollouts per prompt (G) of this run", 0, 1024, 0, key="scalar group")
     show_answer(answer_of_scalars(scalar_run(said, used if used > 1 else None), 0.5))
     st.stop()
-shown: ShownDiagnosis = said
-found, problems = shown.diagnosis, shown.diagnosis.log.problems
-st.write("  \n".join(plain(line) for line in shown.answer.read))
+found, problems = said.diagnosis, said.diagnosis.log.problems
+st.write("  \n".join(plain(line) for line in said.answer.read))
 if problems.summary():
     st.warning(plain(f"{problems.summary()}."))
     with st.expander("What could not be read"):
         st.code("\n".join(problems.lines()), language=None, wrap_lines=True)
 
-whole, late = shown.regimes.row(0, named=True), found.late()
-teaching = late.filter(TEACHES).height / late.height
-zero = late.filter(pl.col("regime") == "all_zero").height / late.height
+whole = said.regimes.row(0, named=True)
+teaching = found.late_share(TEACHES)
+zero = found.late_share(pl.col("regime") == "all_zero")
 numbers = {"Groups of equal rewards, whole log": f"{whole['constant']:.0%}"}
 if found.known:
     numbers = {
@@ -217,7 +216,7 @@ if found.known:
 for column, (label, value) in zip(st.columns(4), numbers.items(), strict=False):
     column.metric(label, value)
 
-show_findings(shown.answer)
+show_findings(said.answer)
 
 
 if not found.known:
