@@ -113,14 +113,15 @@ def test_two_sweepers_on_one_store_lose_nothing_and_share_the_work(uninterrupted
 
 def test_a_sweeper_takes_over_from_one_that_is_killed_beside_it(uninterrupted, tmp_path):
     (tmp_path / "long.toml").write_text(LONGER)
-    victim, heir = start(tmp_path), start(tmp_path)
-    assert victim.stderr is not None
-    for line in victim.stderr:
-        if int(line[:3]) >= 10:
-            break
-    victim.kill()
-    victim.communicate()
-    out, err = heir.communicate()
+    with start(tmp_path) as victim, start(tmp_path) as heir:
+        assert victim.stderr is not None
+        for line in victim.stderr:  # its progress, or that it waits for the heir
+            share = re.match(r" *(\d+)% of", line)
+            if share and int(share[1]) >= 10:
+                break
+        victim.kill()
+        victim.communicate()
+        out, err = heir.communicate()
     assert heir.returncode == 0, err
     assert "runs: 96" in out
     assert payload_bytes(tmp_path / "runs") == payload_bytes(uninterrupted / "runs")
