@@ -146,6 +146,35 @@ def of_pairs(
     )
 
 
+def ranking(scores: pl.DataFrame, metric: str, label: str, first: str) -> list[str]:
+    """What a table of scores says in words: who has the highest means and where `first` and the
+    start stand; and whose tuned rate is the last of its grid, so that a further one may do better.
+
+    scores: rows of one slice: strategy, the metric with _low and _high, and edge where it is known.
+    """
+    rows = scores.drop_nulls(metric).sort(metric, descending=True, maintain_order=True)
+    if rows.is_empty():
+        return []
+    names = rows["strategy"].to_list()
+    named = [*names[:3], *(name for name in ("sft", "grpo", first, "start") if name in names)]
+    said = []
+    for name in dict.fromkeys(named):
+        row = rows.row(names.index(name), named=True)
+        known = None not in (row[f"{metric}_low"], row[f"{metric}_high"])
+        part = f"{'the start' if name == 'start' else name} {value(row[metric])}"
+        if known:
+            part += f" ({value(row[f'{metric}_low'])} to {value(row[f'{metric}_high'])})"
+        said.append(part)
+    told = [f"Highest on {label}, mean and 95% interval: {', '.join(said)}."]
+    sides = dict(rows.select("strategy", "edge").iter_rows()) if "edge" in rows.columns else {}
+    there = ", ".join(f"{name} ({side})" for name, side in sides.items() if side)
+    if there:
+        told.append(
+            f"Tuned rate on an edge of the grid, where a rate beyond it may do better: {there}."
+        )
+    return told
+
+
 def against(
     frame: pl.DataFrame, first: str, rivals: Sequence[str], metric: str, label: str
 ) -> Answer | None:

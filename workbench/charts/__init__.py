@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
-    from workbench.charts.runs import FIELDS, parallel, run_curves
+    from workbench.charts.runs import parallel, run_curves
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
     from workbench.charts.story import group_story, verdict_map
     from workbench.charts.strategy_style import STYLE, in_order
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         PAPER_SHARES,
         REGIME_LABELS,
         Chart,
+        words_of,
     )
     from workbench.charts.trade_offs import pareto_front, phase_map
 else:
@@ -76,7 +77,7 @@ else:
             ),
             "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
-            "runs": ("FIELDS", "parallel", "run_curves"),
+            "runs": ("parallel", "run_curves"),
             "signals": ("advantages", "counts_over_training", "sid_tree"),
             "style": (
                 "COUNTS",
@@ -86,13 +87,13 @@ else:
                 "PAPER_POINT",
                 "PAPER_SHARES",
                 "REGIME_LABELS",
+                "words_of",
             ),
         },
     )
 
 __all__ = [
     "COUNTS",
-    "FIELDS",
     "INK",
     "METRICS",
     "PAPER_POINT",
@@ -136,4 +137,5 @@ __all__ = [
     "what_if",
     "what_knowing_costs",
     "what_width_buys",
+    "words_of",
 ]

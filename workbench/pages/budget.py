@@ -91,7 +91,7 @@ axes = list(AXES)
 axis = choices[1].selectbox(
     "Budget", axes, format_func=AXES.__getitem__, **view.one_of("axis", axes)
 )
-labels = cell_labels(rows)
+labels = cell_labels(rows, charts.words_of)
 cell = where.selectbox(
     "World and start",
     list(labels),

@@ -79,7 +79,7 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
 
 def _sides(view: Address, state: StoreState, frame: pl.DataFrame) -> list[tuple[pl.DataFrame, str]]:
     """Rows of the chosen cell and the chosen strategy, of the first and of the second."""
-    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame, charts.words_of))
     sides = []
     for place, (column, name) in enumerate(zip(st.columns(2), ("First", "Second"), strict=True)):
         with column:

@@ -25,7 +25,7 @@ def parallel_coordinates(view: Address, state: StoreState, frame: pl.DataFrame) 
     chosen = boxes[0].multiselect(
         "Settings",
         fields,
-        format_func=lambda name: charts.FIELDS.get(name, name),
+        format_func=charts.words_of,
         **view.some_of(
             "axes",
             fields,
