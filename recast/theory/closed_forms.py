@@ -136,7 +136,8 @@ SYMBOLS = (
     r"$p$: chance that one rollout of the prompt hits; $G$: rollouts per group; $E$: mean over "
     r"$k \sim \text{Binomial}(G, p)$, the hits of a group, or over "
     r"$j \sim \text{Binomial}(G-1, p)$, those of a rollout's companions; "
-    r"$A_{+}$, $A_{-}$: advantages of a hit and of a miss when a group has $k$ hits; $\varepsilon$: what is added to a standard deviation."
+    r"$A_{+}$, $A_{-}$: advantages of a hit and of a miss when a group "
+    r"has $k$ hits; $\varepsilon$: what is added to a standard deviation."
 )
 """What the letters of `CLOSED_FORMS` stand for, as Markdown."""
 _ARCSIN = r"$\to 2\arcsin\sqrt{p}$ as $G$ grows"

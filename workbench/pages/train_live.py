@@ -212,7 +212,11 @@ def judge(race: Race, frame: pl.DataFrame) -> None:
     """The verdict of a race that is over, and whether the packaged runs agree."""
     said = verdict(frame, metric, charts.METRICS[metric])
     if said is not None:
-        whose = "The packaged runs" if state[0] == PACKAGED else f"The runs of {state[0]}"
+        whose = (
+            "The packaged runs of Budget to target"
+            if state[0] == PACKAGED
+            else f"The runs of {state[0]}"
+        )
         more = [compared_with(frame, stored, metric, whose)]
         rated = ", ".join(f"{name} {rate:g}" for name, rate in race.rates.items())
         answer(said, [line for line in (*more, f"Rates: {rated}.") if line])
