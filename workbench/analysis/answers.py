@@ -53,12 +53,17 @@ def value(number: float | None, digits: int = 4) -> str:
     return text.replace("0.", ".", 1) if abs(number) < 1 else text
 
 
+def chance(p: float) -> str:
+    """A p-value in words, never as nothing: p .004, p below .001."""
+    return f"p {value(p, 3)}" if p >= 0.001 else "p below .001"
+
+
 def surely(low: float | None, high: float | None, p: float | None, seeds: int) -> str:
     """Interval, corrected p and seeds in words; says when so few seeds can show nothing."""
     parts = [] if low is None or high is None else [f"95% interval {value(low)} to {value(high)}"]
     parts.append(f"{seeds} paired {'seed' if seeds == 1 else 'seeds'}")
     if p is not None:
-        parts.append(f"p {value(p, 3)}")
+        parts.append(chance(p))
     if least_p(seeds) >= LEVEL:
         parts.append(f"so few seeds give no p below {value(least_p(seeds), 3)}")
     return ", ".join(parts)
@@ -137,7 +142,7 @@ def of_pairs(
             else "no interval"
         ]
         if row["p_corrected"] is not None:
-            how.append(f"p {value(row['p_corrected'], 3)}")
+            how.append(chance(row["p_corrected"]))
         parts.append(f"{_signed(row['difference'])} against {row['control']} ({', '.join(how)})")
     return Answer(
         f"{first} {', '.join(verdicts)}",

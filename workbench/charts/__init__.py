@@ -44,7 +44,6 @@ if TYPE_CHECKING:
         PAPER_SHARES,
         REGIME_LABELS,
         Chart,
-        words_of,
     )
     from workbench.charts.trade_offs import pareto_front, phase_map
 else:
@@ -87,7 +86,6 @@ else:
                 "PAPER_POINT",
                 "PAPER_SHARES",
                 "REGIME_LABELS",
-                "words_of",
             ),
         },
     )
@@ -137,5 +135,4 @@ __all__ = [
     "what_if",
     "what_knowing_costs",
     "what_width_buys",
-    "words_of",
 ]

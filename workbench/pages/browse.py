@@ -8,6 +8,7 @@ import streamlit as st
 from workbench import charts
 from workbench.analysis.cells import cell_labels, run_table
 from workbench.analysis.export import csv_text
+from workbench.charts.style import words_of
 from workbench.errors import StoreError
 from workbench.pages.address import Address
 from workbench.pages.figure import grid, plain
@@ -66,13 +67,13 @@ def browse(view: Address, state: StoreState, frame: pl.DataFrame, own: bool) -> 
     """Filter the stored runs and look at a page of them. own: they are the user's, not the
     packaged example."""
     runs = cached_by_store(state, "runs", lambda: run_table(frame))
-    labels = cached_by_store(state, "labels", lambda: cell_labels(frame, charts.words_of))
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame, words_of))
     kept = filtered(view, runs, labels)
     boxes = st.columns([2, 1, 1], vertical_alignment="bottom")
     order = boxes[0].selectbox(
         "Order by",
         runs.columns,
-        format_func=charts.words_of,
+        format_func=words_of,
         **view.one_of("order", runs.columns),
     )
     falling = boxes[1].toggle("Largest first", **view.flag("falling"))

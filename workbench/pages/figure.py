@@ -82,16 +82,17 @@ def fitted(chart: Chart) -> Chart:
     return told
 
 
-def _rows(chart: Chart) -> int:
-    """How many rows a chart has, by the orders that its vertical channels list."""
-    listed = {"y": 1, "yOffset": 1}
+def _rows(chart: Chart) -> float:
+    """How many rows a chart has, by the orders that its vertical channels list; where a row holds
+    several, Vega leaves a fifth of it free."""
+    listed = {"y": 1, "yOffset": 0}
     for unit in getattr(chart, "layer", (chart,)):
         for name in listed:
             channel = getattr(unit.encoding, name, None)
             order = channel._get("sort") if isinstance(channel, alt.SchemaBase) else None
             if isinstance(order, list):
                 listed[name] = max(listed[name], len(order))
-    return listed["y"] * listed["yOffset"]
+    return listed["y"] * (listed["yOffset"] / 0.8 if listed["yOffset"] else 1)
 
 
 def look() -> PictureStyle:
