@@ -29,7 +29,7 @@ from workbench.diagnosis.findings.table import findings_table, table_of
 from workbench.diagnosis.logs.read import files_of
 from workbench.diagnosis.savings import again, savings
 from workbench.errors import UserError
-from workbench.spec.experiment import parsed
+from workbench.spec.strategy_texts import parsed
 
 TABLES = ("findings", "regimes", "training", "predictions", "savings", "again", "strategies")
 

@@ -269,17 +269,6 @@ class Experiment(_Strict):
         return names
 
 
-def parsed(names: Iterable[str], option: str = "") -> dict[str, Strategy]:
-    """Strategies by their texts. option: where a user wrote them, for the message.
-
-    Raises UserError, one line, for the first text that is none.
-    """
-    try:
-        return {name: parse_strategy(name) for name in names}
-    except ValueError as problem:
-        raise UserError(f"{option}: {problem}" if option else str(problem)) from None
-
-
 def plain_text(strategy: str) -> str:
     """A strategy's text as it is stored: one space after each comma and within."""
     return ", ".join(" ".join(part.split()) for part in strategy.split(","))
