@@ -19,8 +19,6 @@ from pydantic import (
 )
 
 from recast.quoting import nearest, quoted
-from recast.strategies import parse_strategy
-from recast.strategy import Strategy
 from sim.inputs import why_not
 from sim.settings import Kernel, Training
 from workbench.errors import UserError

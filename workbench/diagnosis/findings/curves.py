@@ -145,7 +145,8 @@ def slope(one: Curve) -> Trend:
     if not pairs:
         return Trend(np.nan, np.nan, np.nan)
     variance = (_orders(np.array([count])) - _orders(_ties(step)) - _orders(_ties(value))) / 18
-    reach = Z * np.sqrt(max(variance, 0.0))
+    # Below nothing where steps and values are tied both: then the interval is all slopes.
+    reach = Z * np.sqrt(variance) if variance >= 0 else pairs
     low = max(round((pairs - reach) / 2) - 1, 0)
     high = min(round((pairs + reach) / 2), pairs - 1)
     return Trend(float(np.median(slopes)), float(slopes[low]), float(slopes[high]))

@@ -115,17 +115,28 @@ def without_repeats(log: Log) -> tuple[pl.DataFrame, list[int]]:
     rollouts = log.rollouts
     if log.kept < 1 or rollouts["prediction"].null_count():
         return rollouts, []
-    content = pl.struct("prompt", "prediction", "reward").hash()
+    said = ("prompt", "prediction", "reward")
     steps = (
-        rollouts.group_by("step", maintain_order=True)
-        .agg(content=content, groups=pl.col("key").n_unique())
+        rollouts.group_by("step")
+        .agg(pl.len(), *(pl.col(name).first() for name in said), groups=pl.col("key").n_unique())
         .sort("step")
     )
+    # What whole steps hold is compared only where they begin alike.
+    alike = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in ("len", *said))
+    steps = steps.select("step", again=alike.fill_null(value=False) & (pl.col("groups") > 1))
+    near = steps.filter(pl.col("again") | pl.col("again").shift(-1))["step"]
+    again = set(steps.filter("again")["step"])
     repeats, before = [], None
-    for step, said, groups in steps.iter_rows():
-        if before is not None and groups > 1 and said == before:
+    for (step,), part in (
+        rollouts.filter(pl.col("step").is_in(near.implode()))
+        .select("step", content=pl.struct(said).hash())
+        .sort("step", maintain_order=True)
+        .group_by("step", maintain_order=True)
+    ):
+        content = part["content"]
+        if before is not None and step in again and content.equals(before):
             repeats.append(step)
-        before = said
+        before = content
     return rollouts.filter(~pl.col("step").is_in(repeats)) if repeats else rollouts, repeats
 
 
