@@ -17,6 +17,7 @@ import click
 from workbench.commands.bounds import VALUE, Finite
 from workbench.diagnosis.logs.layout import FIELDS, Choice
 from workbench.diagnosis.logs.mapping import choice_of
+from workbench.diagnosis.logs.problems import CUT_LINE
 from workbench.diagnosis.logs.read import FORMATS, Log
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.jobs.log_reading import read_any_guarded, read_guarded
@@ -44,7 +45,8 @@ OPTIONS = (
 
 @dataclass
 class LogOptions:
-    """The options as given. found, scalars: the last log of each kind that was taken apart."""
+    """The options as given. found, scalars: the log that was taken apart last, of either kind;
+    grows: its files are still written, so a last line without an end is no fault."""
 
     form: str
     choice: Choice
@@ -53,6 +55,8 @@ class LogOptions:
     group: int | None
     found: Diagnosis | None = field(default=None)
     scalars: ScalarRun | None = field(default=None)
+    grows: bool = False
+    warned: set[str] = field(default_factory=set)
 
     def rollouts(self, files: Sequence[Path]) -> Diagnosis:
         """Read and take apart a log of rollouts, warnings on stderr. Raises LogError."""
@@ -66,6 +70,7 @@ class LogOptions:
         """What a log says, warnings on stderr."""
         from workbench.diagnosis.findings.scalars import take_apart
 
+        self.found = self.scalars = None
         if isinstance(read, Log):
             return self._rollouts(read)
         self.scalars = take_apart(read, self.group)
@@ -74,12 +79,23 @@ class LogOptions:
     def _rollouts(self, log: Log) -> Diagnosis:
         from workbench.diagnosis.diagnosis import diagnose
 
-        for line in log.problems.lines():
-            click.echo(f"warning: {line}", err=True)
-        if log.problems.summary():
-            click.echo(f"warning: {log.problems.summary()}", err=True)
+        self._warn(log)
         self.found = diagnose(log, self.threshold, self.tolerance)
         return self.found
+
+    def _warn(self, log: Log) -> None:
+        """What could not be read, each line once however often a log is read."""
+        lines = [
+            line
+            for line in log.problems.lines()
+            if line not in self.warned and not (self.grows and line.endswith(CUT_LINE))
+        ]
+        if not lines:
+            return
+        self.warned.update(lines)
+        for line in (*lines, log.problems.summary()):
+            if line:
+                click.echo(f"warning: {line}", err=True)
 
     def any(self, files: Sequence[Path]) -> Diagnosis | ScalarRun:
         """Read and take apart. Raises LogError."""

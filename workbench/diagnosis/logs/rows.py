@@ -22,7 +22,7 @@ from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.file_kinds import SEPARATORS, FileKind
 from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
-from workbench.diagnosis.logs.problems import Problems
+from workbench.diagnosis.logs.problems import CUT_LINE, Problems
 from workbench.diagnosis.logs.records import (
     REWARDS,
     documents,
@@ -292,7 +292,7 @@ def _json_rows(
         except (ValueError, RecursionError) as problem:
             cut = not line.endswith(b"\n")
             bad = isinstance(problem, UnicodeDecodeError)
-            what = "no UTF-8 text" if bad else "a truncated line" if cut else "no valid JSON"
+            what = "no UTF-8 text" if bad else CUT_LINE if cut else "no valid JSON"
             problems.row(name, number, what)
             continue
         if not isinstance(row, dict):
