@@ -19,8 +19,8 @@ from workbench.errors import UserError
 
 NAMES = (*CHECKS, *(check.name for check in SCALAR_CHECKS if check.name not in CHECKS))
 
-REST = 9.0
-"""A pause takes so many times what the look before it took: a tenth of a core at most."""
+REST = 3.0
+"""A pause takes so many times what the look before it took: a quarter of a core at most."""
 
 
 @click.command()
@@ -52,7 +52,7 @@ def watch(
     """Follow a growing log: print each finding when it begins, and when it is over.
 
     PATHS: as `recast diagnose` takes them. Ends with Ctrl-C, --idle, --once or --fail-on; with exit
-    code 2 where nothing was readable until then. After a look it pauses nine times as long as that
+    code 2 where nothing was readable until then. After a look it pauses three times as long as that
     took, --every at least.
     """
     unknown = [name for name in failing if name not in (*NAMES, "problem")]

@@ -103,13 +103,13 @@ def test_a_line_that_is_still_written_is_no_fault_and_any_other_is_said_once(tmp
     assert said[0].endswith("no valid JSON")
 
 
-def test_a_pause_takes_nine_times_what_the_look_took_but_not_beyond_the_idle_time(monkeypatch):
+def test_a_pause_takes_three_times_what_the_look_took_but_not_beyond_the_idle_time(monkeypatch):
     now, slept = [0.0], []
     monkeypatch.setattr("workbench.commands.watch.time.monotonic", lambda: now[0])
     monkeypatch.setattr("workbench.commands.watch.time.sleep", slept.append)
     for idle in (0.0, 50.0):
         pace = Pace(10.0, idle, once=False, awake=now[0])
-        for look in (0.1, 8.0):
+        for look in (0.1, 24.0):
             now[0] += look
             assert pace.wait() is (idle == 0.0 or look < 1)
             pace.awake = now[0]
