@@ -143,7 +143,10 @@ def show_apart(
     click.echo(f"A: {_line(found)}")
     click.echo(f"B: {_line(other)}\n")
     apart = findings_apart(found, other)
-    emit(apart.select("finding", "a", "b"), style, "Which findings does each run have?")
+    if apart.is_empty():
+        click.echo("Nothing that is looked for is wrong with either run.")
+    else:
+        emit(apart.select("finding", "a", "b"), style, "Which findings does each run have?")
     for row in apart.iter_rows(named=True):
         for letter in "ab":
             if row[f"{letter}_says"]:
