@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from workbench.diagnosis.logs import tensors
+from workbench.diagnosis.logs.beside import with_training
 from workbench.diagnosis.logs.file_kinds import SEPARATORS, FileKind
 from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
@@ -126,7 +127,7 @@ def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterato
         if kind == "sqlite":
             yield from trackio(path)
         elif kind == "torch":
-            yield from documents(tensors.load(path))
+            yield from documents(with_training(path, problems))
         else:
             with unpacked(path) as stream:
                 content = stream.read(LARGEST_DOCUMENT + 1)
