@@ -16,6 +16,7 @@ import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.cut_off import truncated, unended
+from workbench.diagnosis.logs.groups import aggregated
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,16 +68,14 @@ def curves_of(found: Diagnosis) -> dict[str, Curve]:
     """The means per step of what a log of rollouts holds."""
     rows = found.rollouts
     named = [name for name in COLUMNS if name in rows.columns and rows[name].count()]
-    steps = (
-        rows.group_by("step")
-        .agg(
-            *(pl.col(name).cast(pl.Float64).mean() for name in named),
-            length=_length(rows).mean(),
-            truncated=truncated(found).mean(),
-            unended=unended(found).mean(),
-        )
-        .sort("step")
-    )
+    steps = aggregated(
+        rows,
+        ("step",),
+        **{name: pl.col(name).cast(pl.Float64).mean() for name in named},
+        length=_length(rows).mean(),
+        truncated=truncated(found).mean(),
+        unended=unended(found).mean(),
+    ).sort("step")
     groups = (
         found.groups.filter(pl.col("size") > 1)
         .group_by("step")
