@@ -76,13 +76,13 @@ def diagnose(
     found = reading.read(files_of(paths))
     other = reading.read(files_of(against)) if against else None
     # Only now: see log_options.
-    from workbench.commands.diagnosis_shown import Asked, show, show_apart
+    from workbench.commands.diagnosis_shown import DiagnosisRequest, show, show_apart
 
     if other is not None:
         show_apart(reading.taken_apart(found), reading.taken_apart(other), table, style)
         return
     store = Path(store_path) if simulate else None
-    asked = Asked(strategies, share, table, style, target, details, store)
+    asked = DiagnosisRequest(strategies, share, table, style, target, details, store)
     show(reading.taken_apart(found), asked)
 
 

@@ -30,7 +30,7 @@ from workbench.errors import UserError
 
 
 @dataclass(frozen=True)
-class Asked:
+class DiagnosisRequest:
     """What a user wants to see. strategies: () for the usual ones; share: of learnable groups that
     G should reach; table, style: one table as JSON or CSV, or the answer as text; target: of an
     HTML file as well; store: of the runs that simulate the log's regimes, None to simulate
@@ -45,7 +45,7 @@ class Asked:
     store: Path | None
 
 
-def show(found: Diagnosis | ScalarRun, asked: Asked) -> None:
+def show(found: Diagnosis | ScalarRun, asked: DiagnosisRequest) -> None:
     """Print the answer to one log, or the table of it that was asked for."""
     if isinstance(found, ScalarRun):
         _scalars(found, asked)
@@ -106,7 +106,7 @@ def _details(tables: Mapping[str, Callable[[], pl.DataFrame]]) -> None:
             emit(_known(_few(table) if name == "training" else table), "table", title)
 
 
-def _scalars(run: ScalarRun, asked: Asked) -> None:
+def _scalars(run: ScalarRun, asked: DiagnosisRequest) -> None:
     """Show a tracker's scalars, of which only findings and predictions can be had."""
     alone = asked.style != "table" and asked.store is None
     if alone and asked.table not in ("findings", "predictions"):
