@@ -19,7 +19,7 @@ from workbench.diagnosis.logs.layout import FIELDS, Choice
 from workbench.diagnosis.logs.mapping import choice_of
 from workbench.diagnosis.logs.read import FORMATS, Log
 from workbench.diagnosis.logs.scalars import Scalars
-from workbench.jobs.log_reading import read_any_guarded, read_guarded
+from workbench.jobs.log_reading import HowToRead, read_guarded
 
 OPTIONS = (
     click.option("--log-format", type=click.Choice(list(FORMATS)), default=None, help="Whose log."),
@@ -51,7 +51,9 @@ class LogOptions:
 
     def rollouts(self, files: Sequence[Path]) -> Diagnosis:
         """Read and take apart a log of rollouts, warnings on stderr. Raises LogError."""
-        return self._taken(read_guarded(files, form=self.form, choice=self.choice))
+        found = read_guarded(files, HowToRead(self.form, self.choice))
+        assert isinstance(found, Log)
+        return self._taken(found)
 
     def _taken(self, log: Log) -> Diagnosis:
         for line in log.problems.lines():
@@ -63,7 +65,7 @@ class LogOptions:
 
     def any(self, files: Sequence[Path]) -> Diagnosis | ScalarRun:
         """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
-        found = read_any_guarded(files, form=self.form, choice=self.choice)
+        found = read_guarded(files, HowToRead(self.form, self.choice, scalars=True))
         if isinstance(found, Scalars):
             self.scalars = take_apart(found, self.group)
             return self.scalars

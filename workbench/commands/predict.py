@@ -13,25 +13,15 @@ from workbench.commands.bounds import RANK, Finite
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
+from workbench.spec.metrics import LM_METRICS
+from workbench.spec.rungs import RUNGS
 
 if TYPE_CHECKING:
     from workbench.studies.prediction.protocol import Case, PredictionPlan, Rung
     from workbench.studies.prediction.question import PredictedRanking
     from workbench.studies.prediction.study import PredictionStudy
 
-RUNGS = (
-    "theory",
-    "look_alike",
-    "replay_mlp",
-    "replay_mlp_matched",
-    "replay_transformer",
-    "lm_0.15M",
-    "lm_1M",
-    "lm_4M",
-    "pretrained",
-)
 DEFAULT = ("theory", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M")
-METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "pass_at_32")
 
 
 @click.command()
@@ -49,8 +39,10 @@ METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "
     type=click.Path(path_type=Path),
     help="A training log instead: ranks strategies in a world with its groups.",
 )
-@click.option("--rung", "rungs", multiple=True, type=click.Choice(RUNGS), help="Which experiment.")
-@click.option("--metric", type=click.Choice(METRICS), default="hr_at_10", show_default=True)
+@click.option(
+    "--rung", "rungs", multiple=True, type=click.Choice(tuple(RUNGS)), help="Which experiment."
+)
+@click.option("--metric", type=click.Choice(LM_METRICS), default="hr_at_10", show_default=True)
 @click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option(
     "--all-zero",
@@ -210,7 +202,7 @@ def _study(
     """Do every rung on every data set, state times first, write and print what came of it."""
     from workbench.studies.prediction.accuracy import accuracy_table
     from workbench.studies.prediction.language_models import Given
-    from workbench.studies.prediction.study import ORDER, PredictionStudy
+    from workbench.studies.prediction.study import PredictionStudy
 
     if not folders:
         raise UserError("--study: give its data with --data DIR, repeatable")
@@ -219,7 +211,8 @@ def _study(
     whole = PredictionStudy(out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
     asked = rungs or DEFAULT
-    wanted = [rung for rung in (*ORDER[2:][::-1], *ORDER[:2]) if rung in asked]
+    order = list(RUNGS)
+    wanted = [rung for rung in (*order[2:][::-1], *order[:2]) if rung in asked]
     for rung in wanted:
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
     if time_only:
@@ -237,7 +230,7 @@ def _study(
         ("values", whole.values()),
     ):
         table.write_parquet(out / f"prediction-{name}.parquet")
-    emit(accuracy_table(whole.pairs(), ORDER), style, "Decision accuracy of each rung")
+    emit(accuracy_table(whole.pairs()), style, "Decision accuracy of each rung")
 
 
 def _time(whole: PredictionStudy, rung: str) -> str:

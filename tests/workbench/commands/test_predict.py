@@ -8,12 +8,10 @@ import polars as pl
 import pytest
 from command_line import recast
 
-from workbench.commands import predict as command
+from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.accuracy import LEAST_PAIRS
-from workbench.studies.prediction.protocol import METRICS
 from workbench.studies.prediction.question import answer
-from workbench.studies.prediction.study import ORDER
 
 
 def call(*arguments: str) -> str:
@@ -28,12 +26,6 @@ def refused(*arguments: str) -> str:
     assert done.returncode == 2, done.stdout
     (line,) = done.stderr.splitlines()
     return line
-
-
-def test_the_command_offers_the_studys_rungs_and_metrics():
-    """They are written out there, so that its help needs no torch."""
-    assert command.RUNGS == ORDER
-    assert command.METRICS == METRICS
 
 
 def test_alone_it_prints_decision_accuracy_by_rung_and_metric():
@@ -81,7 +73,7 @@ def test_it_ranks_a_made_up_folder_and_says_what_its_word_is_worth(data_folder, 
 def test_probabilities_are_kept_back_where_the_record_is_poor(monkeypatch):
     import numpy as np
 
-    values = np.random.default_rng(0).normal(size=(3, len(METRICS), 4, 20))
+    values = np.random.default_rng(0).normal(size=(3, len(LM_METRICS), 4, 20))
     users = [str(i) for i in range(20)]
     monkeypatch.setattr(saved, "worth", lambda *_: (False, "ordered few alike"))
     poor = answer("replay_mlp", "area", ("a", "b", "c"), values, users)

@@ -14,10 +14,11 @@ import numpy as np
 import polars as pl
 from scipy import optimize, stats
 
+from workbench.spec.metrics import LM_METRICS
+from workbench.spec.rungs import RUNGS
 from workbench.stats.crossed import gaps
 from workbench.stats.p_values import LEVEL
 from workbench.stats.samples import SEED, Floats
-from workbench.studies.prediction.protocol import METRICS
 
 RESAMPLES = 2000
 LEAST_PAIRS = 10
@@ -37,7 +38,7 @@ def pairs_of(
     """rung, data, metric, first, second, difference (first minus second), error, p_holm, spread
     (standard deviation of the rows' means), seeds; of values `[rows, metrics, seeds, prompts]`."""
     found = []
-    for place, metric in enumerate(METRICS):
+    for place, metric in enumerate(LM_METRICS):
         mine = values[:, place]
         spread = float(mine.mean((1, 2)).std(ddof=1))
         for one in gaps(mine, users):
@@ -149,13 +150,13 @@ def _interval(real: pl.DataFrame, agrees: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def accuracy_table(pairs: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
+def accuracy_table(pairs: pl.DataFrame) -> pl.DataFrame:
     """cheap, dear, metric ("all" first), accuracy, low, high, pairs, data_sets, brier, slope; rungs
-    from cheap to dear in `order`."""
-    known = [rung for rung in order if rung in set(pairs["rung"])]
+    from cheap to dear."""
+    known = [rung for rung in RUNGS if rung in set(pairs["rung"])]
     found = []
     for cheap, dear in itertools.combinations(known, 2):
-        for metric in (None, *METRICS):
+        for metric in (None, *LM_METRICS):
             said = decision_accuracy(pairs, cheap, dear, metric)
             real = judged(pairs, cheap, dear)
             real = real if metric is None else real.filter(metric=metric)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from workbench.spec.metrics import LM_METRICS
 from workbench.stats.crossed import gaps
 from workbench.stats.samples import Floats
 from workbench.studies.prediction import saved
-from workbench.studies.prediction.protocol import METRICS
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def answer(
     Probabilities are stated by the packaged study's slope alone; where the rung's record on the
     metric is too poor, none is.
     """
-    mine = values[:, METRICS.index(metric)]
+    mine = values[:, LM_METRICS.index(metric)]
     means = mine.mean((1, 2))
     order = np.argsort(-means, kind="stable")
     mine, names = mine[order], [rows[i] for i in order]

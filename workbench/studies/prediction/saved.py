@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
+from workbench.spec.rungs import RUNGS
 from workbench.studies.prediction.accuracy import GOAL, accuracy_table, judged, reliability, slope
-from workbench.studies.prediction.study import ORDER
 
 EXAMPLE = Path(__file__).parents[2] / "example"
 PAIRS, COSTS, VALUES = (
@@ -38,14 +38,14 @@ def values() -> pl.DataFrame:
 def dearest() -> str:
     """The dearest rung of the packaged study."""
     known = set(pairs()["rung"])
-    return next(rung for rung in reversed(ORDER) if rung in known)
+    return next(rung for rung in reversed(RUNGS) if rung in known)
 
 
 @cache
 def accuracies() -> pl.DataFrame:
     """`accuracy.accuracy_table` of the packaged study, with seconds and seconds_dear: mean cost of
     either rung on one data set."""
-    table = accuracy_table(pairs(), ORDER)
+    table = accuracy_table(pairs())
     mean = costs().group_by("rung").agg(pl.col("seconds").mean())
     dear = mean.rename({"rung": "dear", "seconds": "seconds_dear"})
     return table.join(mean.rename({"rung": "cheap"}), on="cheap", how="left").join(
@@ -56,7 +56,7 @@ def accuracies() -> pl.DataFrame:
 @cache
 def reliabilities(metric: str) -> pl.DataFrame:
     """`accuracy.reliability` of each rung against the dearest, with `rung`; metric: or "all"."""
-    rungs = [rung for rung in ORDER if rung in set(pairs()["rung"]) and rung != dearest()]
+    rungs = [rung for rung in RUNGS if rung in set(pairs()["rung"]) and rung != dearest()]
     one = None if metric == "all" else metric
     tables = [
         table.with_columns(rung=pl.lit(rung))

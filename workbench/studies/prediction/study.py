@@ -21,11 +21,13 @@ import torch
 
 from recast.progress import Progress
 from workbench.spec.keys import run_key
+from workbench.spec.metrics import LM_METRICS
+from workbench.spec.rungs import RUNGS
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import pairs_of
 from workbench.studies.prediction.language_models import PRETRAINED, SHAPES, Given, LanguageRung
-from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, PredictionPlan, Rung
+from workbench.studies.prediction.protocol import START, Case, Floats, PredictionPlan, Rung
 from workbench.studies.prediction.small_policies import (
     MATCHED,
     SmallRung,
@@ -38,8 +40,6 @@ from workbench.studies.prediction.theory import scores
 
 THEORY, LOOK_ALIKE = "theory", "look_alike"
 SMALL = (LOOK_ALIKE, "replay_mlp", MATCHED, "replay_transformer")
-ORDER = (THEORY, *SMALL, *SHAPES, PRETRAINED)
-"""Rungs from cheap to dear."""
 
 RATES: Mapping[str, tuple[float, ...]] = {
     **dict.fromkeys(SMALL, (2e-5, 8e-5, 3e-4, 1.2e-3, 5e-3, 2e-2, 8e-2)),
@@ -91,7 +91,7 @@ class PredictionStudy:
     def hits(self, case: Case) -> tuple[str, Floats]:
         """The dearest rung that has a start on this case, and its hit probabilities `[P]`; those of
         the replay world's MLP are made where there are none."""
-        for name in reversed(ORDER):
+        for name in reversed(RUNGS):
             path = self.place(name, case) / "hits.json"
             if path.exists():
                 found = json.loads(path.read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ class PredictionStudy:
             theory = self._theory_pairs(case)
             if theory is not None:
                 found.append(theory)
-            for name in ORDER[1:]:
+            for name in list(RUNGS)[1:]:
                 held = missing_runs.collected(self.place(name, case), self.plan)
                 if held is not None:
                     users = self._users(name, case, held[0])
@@ -155,7 +155,7 @@ class PredictionStudy:
         """rung, data, seeds, seconds (processor time: starts, tuning and paired runs)."""
         found = []
         for case in self.cases:
-            for name in ORDER:
+            for name in RUNGS:
                 folder = self.place(name, case)
                 if name == THEORY:
                     path = folder / "scores.json"
@@ -178,7 +178,7 @@ class PredictionStudy:
         rows = (START, *self.plan.strategies)
         found = []
         for case in self.cases:
-            for name in ORDER[1:]:
+            for name in list(RUNGS)[1:]:
                 held = missing_runs.collected(self.place(name, case), self.plan)
                 if held is None:
                     continue
@@ -192,7 +192,7 @@ class PredictionStudy:
                         "value": float(mean[i, j]),
                     }
                     for i, row in enumerate(rows)
-                    for j, metric in enumerate(METRICS)
+                    for j, metric in enumerate(LM_METRICS)
                 ]
         return pl.DataFrame(found)
 
@@ -202,9 +202,11 @@ class PredictionStudy:
             return None
         note = json.loads(path.read_text(encoding="utf-8"))
         known = {(row, metric): value for row, metric, value in note["scores"]}
-        rows = [r for r in (START, *self.plan.strategies) if known.get((r, METRICS[0])) is not None]
+        rows = [
+            r for r in (START, *self.plan.strategies) if known.get((r, LM_METRICS[0])) is not None
+        ]
         found = []
-        for metric in METRICS:
+        for metric in LM_METRICS:
             spread = float(np.std([known[row, metric] for row in rows], ddof=1))
             found += [
                 {

@@ -20,7 +20,8 @@ from recast.strategies import parse_strategy
 from recast.theory.by_hits import by_hits
 from recast.theory.learnability import binomial_pmf
 from recast.theory.objective import weight
-from workbench.studies.prediction.protocol import METRICS, START
+from workbench.spec.metrics import LM_METRICS
+from workbench.studies.prediction.protocol import START
 
 
 def climbs(metric: str, p: Tensor) -> Tensor:
@@ -61,4 +62,4 @@ def score(strategy: str, p: Tensor, group: int, metric: str) -> float | None:
 
 def scores(rows: Sequence[str], p: Tensor, group: int) -> dict[tuple[str, str], float | None]:
     """`score` by (strategy, metric), at hit probabilities p `[P]`."""
-    return {(row, metric): score(row, p, group, metric) for row in rows for metric in METRICS}
+    return {(row, metric): score(row, p, group, metric) for row in rows for metric in LM_METRICS}
