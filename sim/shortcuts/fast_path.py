@@ -135,7 +135,7 @@ class FastPath:
         return [run.diverged_at for run in self._runs]
 
     def counted(self, run: int) -> Counted:
-        """As `sim.general.counts.Learner`."""
+        """As `sim.general.runs.Learner`."""
         one = self._runs[run]
         spent, taught = account(self._strategy, self._how, one.tally[None], np.array([one.taken]))
         groups = float(one.taken * self._how.batch)

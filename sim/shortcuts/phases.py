@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
-from sim.general.run import General
+from sim.general.general_path import General
 from sim.general.step import Collected, splits
 from sim.kernel.buffers import (
     PIECE,

@@ -6,9 +6,8 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 
-from sim.general.counts import Learner
-from sim.general.run import General
-from sim.general.runs import Runs
+from sim.general.general_path import General
+from sim.general.runs import Learner, Runs
 from sim.general.step import Collected
 from sim.settings import Kernel
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
-from sim.general.counts import Counted, Learner
-from sim.general.runs import Runs, params_of_one
+from sim.general.counts import Counted
+from sim.general.runs import Learner, Runs, params_of_one
 from sim.general.step import Collected
 from sim.policies.protocol import Params, Policy
 from sim.settings import Training

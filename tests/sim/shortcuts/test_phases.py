@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recast import STRATEGIES
-from sim.general.run import General
+from sim.general.general_path import General
 from sim.general.runs import Runs
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP

@@ -35,12 +35,12 @@ class General:
         self.diverged_at: list[int | None] = [None]
 
     def counted(self, run: int) -> Counted:
-        """As `sim.general.counts.Learner`."""
+        """As `sim.general.runs.Learner`."""
         del run
         return self._counted
 
     def advance(self, rates: Tensor, first: int, steps: int) -> int:
-        """As `sim.general.counts.Learner`; one step at a time."""
+        """As `sim.general.runs.Learner`; one step at a time."""
         del steps
         if self.diverged_at[0] is not None:
             return 1
