@@ -236,8 +236,19 @@ def names_a_stage(source: str) -> list[str]:
     """Places where a source looks a row up by its name, or compares a strategy's stage with one."""
     kinds = set(STAGES)
     found = []
+    tree = ast.parse(source)
+    rows = {
+        name.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.comprehension | ast.For)
+        and any(isinstance(n, ast.Name) and n.id in TABLES for n in ast.walk(node.iter))
+        for name in ast.walk(node.target)
+        if isinstance(name, ast.Name)
+    }
 
     def a_stage(node: ast.expr) -> bool:
+        if isinstance(node, ast.Name):
+            return node.id in rows
         if isinstance(node, ast.Attribute):
             return node.attr in kinds
         if isinstance(node, ast.Call):
@@ -257,7 +268,7 @@ def names_a_stage(source: str) -> list[str]:
             for part in ast.walk(node)
         )
 
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         where = ast.unparse(node) if isinstance(node, ast.expr) else ""
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             table = node.value.value if isinstance(node.value, ast.Subscript) else node.value
@@ -303,6 +314,7 @@ def test_nothing_outside_the_tables_compares_with_a_named_stage():
         "x = getattr(strategy, 'gate', 'none') != 'none'",
         "x = a and strategy.stage('repair').stage is REPAIRS['append']",
         "if strategy.clip == 'none': pass",
+        "x = [n for n, s in CREDITS.items() if n not in ('none', 'grpo')]",
     ],
 )
 def test_a_comparison_by_name_is_found(source):
@@ -319,6 +331,7 @@ def test_a_comparison_by_name_is_found(source):
         "x = strategy.has_gate and stage.injects == 'miss'",
         "x = strategy.coupling == 'group'",
         "x = REPAIRS[name]",
+        "x = [n for n, s in CREDITS.items() if 'prompt' not in s.needs]",
     ],
 )
 def test_what_is_no_comparison_by_name_passes(source):
