@@ -234,15 +234,18 @@ def load_sweep(source: str, changes: Mapping[str, Any] | None = None) -> Sweep:
 
     `base = "quick"` in the file starts from a preset's fields. Raises UserError, one line.
     """
-    raw = read_toml(source, SWEEPS, "sweep")
-    base = raw.pop("base", None)
+    return sweep_of({"name": Path(source).stem, **read_toml(source, SWEEPS, "sweep")}, changes)
+
+
+def sweep_of(raw: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Sweep:
+    """A sweep from nested tables, as `load_sweep` makes one from a file."""
+    base = raw.get("base")
+    own = {name: value for name, value in raw.items() if name != "base"}
     if base is not None:
         if not isinstance(base, str):
             raise UserError(f"base: expected the name of a preset, got {quoted(base)}")
-        raw = _merged(read_toml(base, PRESETS, "preset"), raw)
-    if "name" not in raw:
-        raw["name"] = Path(source).stem
-    plan = validated(Sweep, change(raw, changes or {}))
+        own = _merged(read_toml(base, PRESETS, "preset"), own)
+    plan = validated(Sweep, change(own, changes or {}))
     plan.require_in_limits()
     return plan
 
