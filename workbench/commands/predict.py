@@ -14,7 +14,7 @@ from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
 from workbench.spec.metrics import LM_METRICS
-from workbench.spec.rungs import RUNGS
+from workbench.spec.rungs import ORDER
 
 if TYPE_CHECKING:
     from workbench.studies.prediction.protocol import Case, PredictionPlan, Rung
@@ -39,9 +39,7 @@ DEFAULT = ("theory", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M
     type=click.Path(path_type=Path),
     help="A training log instead: ranks strategies in a world with its groups.",
 )
-@click.option(
-    "--rung", "rungs", multiple=True, type=click.Choice(tuple(RUNGS)), help="Which experiment."
-)
+@click.option("--rung", "rungs", multiple=True, type=click.Choice(ORDER), help="Which experiment.")
 @click.option("--metric", type=click.Choice(LM_METRICS), default="hr_at_10", show_default=True)
 @click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option(
@@ -211,8 +209,7 @@ def _study(
     whole = PredictionStudy(out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
     asked = rungs or DEFAULT
-    order = list(RUNGS)
-    wanted = [rung for rung in (*order[2:][::-1], *order[:2]) if rung in asked]
+    wanted = [rung for rung in (*ORDER[2:][::-1], *ORDER[:2]) if rung in asked]
     for rung in wanted:
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
     if time_only:

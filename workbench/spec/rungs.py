@@ -22,3 +22,6 @@ RUNGS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What a reader calls each."""
+
+ORDER = tuple(RUNGS)
+"""From cheap to dear."""

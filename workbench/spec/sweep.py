@@ -24,7 +24,6 @@ from workbench.spec.experiment import (
     WIDTHS,
     Experiment,
     Rate,
-    TuneMetric,
     _Strict,
     change,
     plain_text,
@@ -33,6 +32,7 @@ from workbench.spec.experiment import (
 from workbench.spec.keys import run_config, run_key, start_key
 from workbench.spec.limits import Need, count_of, need_of, too_large, too_many
 from workbench.spec.messages import validated
+from workbench.spec.metrics import TuneMetric
 
 SWEEPS = Path(__file__).parent / "sweeps"
 Scalar = bool | int | float | str

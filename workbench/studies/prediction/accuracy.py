@@ -15,7 +15,7 @@ import polars as pl
 from scipy import optimize, stats
 
 from workbench.spec.metrics import LM_METRICS
-from workbench.spec.rungs import RUNGS
+from workbench.spec.rungs import ORDER
 from workbench.stats.crossed import gaps
 from workbench.stats.p_values import LEVEL
 from workbench.stats.samples import SEED, Floats
@@ -153,7 +153,7 @@ def _interval(real: pl.DataFrame, agrees: Floats) -> tuple[float, float]:
 def accuracy_table(pairs: pl.DataFrame) -> pl.DataFrame:
     """cheap, dear, metric ("all" first), accuracy, low, high, pairs, data_sets, brier, slope; rungs
     from cheap to dear."""
-    known = [rung for rung in RUNGS if rung in set(pairs["rung"])]
+    known = [rung for rung in ORDER if rung in set(pairs["rung"])]
     found = []
     for cheap, dear in itertools.combinations(known, 2):
         for metric in (None, *LM_METRICS):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from workbench.spec.rungs import RUNGS
+from workbench.spec.rungs import ORDER
 from workbench.studies.prediction.accuracy import GOAL, accuracy_table, judged, reliability, slope
 
 EXAMPLE = Path(__file__).parents[2] / "example"
@@ -38,7 +38,7 @@ def values() -> pl.DataFrame:
 def dearest() -> str:
     """The dearest rung of the packaged study."""
     known = set(pairs()["rung"])
-    return next(rung for rung in reversed(RUNGS) if rung in known)
+    return next(rung for rung in reversed(ORDER) if rung in known)
 
 
 @cache
@@ -56,7 +56,7 @@ def accuracies() -> pl.DataFrame:
 @cache
 def reliabilities(metric: str) -> pl.DataFrame:
     """`accuracy.reliability` of each rung against the dearest, with `rung`; metric: or "all"."""
-    rungs = [rung for rung in RUNGS if rung in set(pairs()["rung"]) and rung != dearest()]
+    rungs = [rung for rung in ORDER if rung in set(pairs()["rung"]) and rung != dearest()]
     one = None if metric == "all" else metric
     tables = [
         table.with_columns(rung=pl.lit(rung))

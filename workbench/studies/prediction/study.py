@@ -22,7 +22,7 @@ import torch
 from recast.progress import Progress
 from workbench.spec.keys import run_key
 from workbench.spec.metrics import LM_METRICS
-from workbench.spec.rungs import RUNGS
+from workbench.spec.rungs import ORDER
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import pairs_of
@@ -91,7 +91,7 @@ class PredictionStudy:
     def hits(self, case: Case) -> tuple[str, Floats]:
         """The dearest rung that has a start on this case, and its hit probabilities `[P]`; those of
         the replay world's MLP are made where there are none."""
-        for name in reversed(RUNGS):
+        for name in reversed(ORDER):
             path = self.place(name, case) / "hits.json"
             if path.exists():
                 found = json.loads(path.read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ class PredictionStudy:
             theory = self._theory_pairs(case)
             if theory is not None:
                 found.append(theory)
-            for name in list(RUNGS)[1:]:
+            for name in ORDER[1:]:
                 held = missing_runs.collected(self.place(name, case), self.plan)
                 if held is not None:
                     users = self._users(name, case, held[0])
@@ -155,7 +155,7 @@ class PredictionStudy:
         """rung, data, seeds, seconds (processor time: starts, tuning and paired runs)."""
         found = []
         for case in self.cases:
-            for name in RUNGS:
+            for name in ORDER:
                 folder = self.place(name, case)
                 if name == THEORY:
                     path = folder / "scores.json"
@@ -178,7 +178,7 @@ class PredictionStudy:
         rows = (START, *self.plan.strategies)
         found = []
         for case in self.cases:
-            for name in list(RUNGS)[1:]:
+            for name in ORDER[1:]:
                 held = missing_runs.collected(self.place(name, case), self.plan)
                 if held is None:
                     continue
