@@ -238,7 +238,10 @@ def load_sweep(source: str, changes: Mapping[str, Any] | None = None) -> Sweep:
 
 
 def sweep_of(raw: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Sweep:
-    """A sweep from nested tables, as `load_sweep` makes one from a file."""
+    """A sweep from nested tables, as `load_sweep` makes one from a file.
+
+    Raises UserError, one line.
+    """
     base = raw.get("base")
     own = {name: value for name, value in raw.items() if name != "base"}
     if base is not None:
