@@ -131,7 +131,7 @@ class Tab:
                 case "button":
                     self.buttons[element.button.label] = element.button.id
                 case "progress":
-                    self.progress = element.progress.text
+                    self.progress = element.progress.text.replace("\\", "")
 
     def close(self) -> None:
         """The tab is gone."""
