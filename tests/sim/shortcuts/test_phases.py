@@ -42,7 +42,7 @@ def both(world, name, how, policy=MLP(9), dtype=torch.float64, rate=0.05, steps=
     start = policy.init(world.catalogue, 7, (3,), dtype)
     found = []
     for kind in (Phases, General):
-        run = kind(policy, world, STRATEGIES[name], start, 3, how)
+        run = kind(Runs(policy, world, STRATEGIES[name], start, (3,), how))
         for step in range(steps):
             run.advance(torch.tensor([rate], dtype=torch.float64), step, 1)
         found.append((run.params, run.counted(0), run.diverged_at))
