@@ -1,4 +1,4 @@
-"""Stages are closed: nothing outside their tables looks a row up by its name or compares with it."""
+"""Stages are closed: no source outside their tables looks a row up or compares by its name."""
 
 from __future__ import annotations
 

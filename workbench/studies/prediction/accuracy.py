@@ -150,10 +150,10 @@ def _interval(real: pl.DataFrame, agrees: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def accuracy_table(pairs: pl.DataFrame) -> pl.DataFrame:
+def accuracy_table(pairs: pl.DataFrame, order: Sequence[str] = ORDER) -> pl.DataFrame:
     """cheap, dear, metric ("all" first), accuracy, low, high, pairs, data_sets, brier, slope; rungs
-    from cheap to dear."""
-    known = [rung for rung in ORDER if rung in set(pairs["rung"])]
+    from cheap to dear in `order`."""
+    known = [rung for rung in order if rung in set(pairs["rung"])]
     found = []
     for cheap, dear in itertools.combinations(known, 2):
         for metric in (None, *LM_METRICS):
