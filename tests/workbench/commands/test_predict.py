@@ -11,12 +11,10 @@ import polars as pl
 import pytest
 from command_line import recast
 
-from workbench.commands import predict as command
+from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.accuracy import LEAST_PAIRS
-from workbench.studies.prediction.protocol import METRICS
 from workbench.studies.prediction.question import answer
-from workbench.studies.prediction.study import ORDER
 
 
 def call(*arguments: str) -> str:
@@ -31,12 +29,6 @@ def refused(*arguments: str) -> str:
     assert done.returncode == 2, done.stdout
     (line,) = done.stderr.splitlines()
     return line
-
-
-def test_the_command_offers_the_studys_rungs_and_metrics():
-    """They are written out there, so that its help needs no torch."""
-    assert command.RUNGS == ORDER
-    assert command.METRICS == METRICS
 
 
 def test_alone_it_prints_decision_accuracy_by_rung_and_metric():
@@ -126,7 +118,7 @@ def test_a_log_without_a_hit_ranks_nothing(tmp_path):
 
 
 def test_probabilities_are_kept_back_where_the_record_is_poor(monkeypatch):
-    values = np.random.default_rng(0).normal(size=(3, len(METRICS), 4, 20))
+    values = np.random.default_rng(0).normal(size=(3, len(LM_METRICS), 4, 20))
     users = [str(i) for i in range(20)]
     monkeypatch.setattr(saved, "worth", lambda *_: (False, "ordered few alike"))
     poor = answer("replay_mlp", "area", ("a", "b", "c"), values, users)

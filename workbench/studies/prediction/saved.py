@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
+from workbench.spec.rungs import ORDER
 from workbench.studies.prediction.accuracy import GOAL, accuracy_table, compared, reliability, slope
-from workbench.studies.prediction.study import ORDER
 
 EXAMPLE = Path(__file__).parents[2] / "example"
 PAIRS, COSTS, VALUES = (
@@ -45,7 +45,7 @@ def dearest() -> str:
 def accuracies() -> pl.DataFrame:
     """`accuracy.accuracy_table` of the packaged study, with seconds and seconds_dear: mean cost of
     either rung on one data set."""
-    table = accuracy_table(pairs(), ORDER)
+    table = accuracy_table(pairs())
     mean = costs().group_by("rung").agg(pl.col("seconds").mean())
     dear = mean.rename({"rung": "dear", "seconds": "seconds_dear"})
     return table.join(mean.rename({"rung": "cheap"}), on="cheap", how="left").join(
