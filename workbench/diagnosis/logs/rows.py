@@ -295,13 +295,15 @@ def _json_rows(
             what = "no UTF-8 text" if bad else "a truncated line" if cut else "no valid JSON"
             problems.row(name, number, what)
             continue
-        if not isinstance(row, dict):
+        rows = row if isinstance(row, list) else [row]
+        if not rows or not all(isinstance(one, dict) for one in rows):
             problems.row(name, number, "no JSON object")
             continue
-        if _width(row) > MOST_COLUMNS:
-            problems.row(name, number, too_wide(_width(row)))
+        if (wide := max(map(_width, rows))) > MOST_COLUMNS:
+            problems.row(name, number, too_wide(wide))
             continue
-        yield number, row
+        for one in rows:
+            yield number, one
 
 
 def _csv_rows(reader: Any, name: str, problems: Problems) -> Iterator[Numbered]:

@@ -3,7 +3,8 @@
 Read are Hugging Face's `trainer_state.json` (transformers 4.40 to 5), verl's file logger
 (`{"step", "data"}` lines, verl 0.6 to main), TensorBoard's event files, the exports of wandb
 (history as JSON lines, CSV or parquet, and the chart's CSV `Step, <run> - <name>`) and trackio
-(`<project>.db` and its parquet), and any CSV, JSON lines or parquet with a step and numbers.
+(`<project>.db` and its parquet), what trainers print (`printed`), and any CSV, JSON lines or
+parquet with a step and numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import csv
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,28 @@ from typing import Any
 import polars as pl
 
 from workbench.diagnosis.logs.events import is_events, scalars_of
+from workbench.diagnosis.logs.printed import points_of
 from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.records import ANSWERS
 from workbench.diagnosis.logs.rows import MOST_COLUMNS, too_wide
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
 from workbench.diagnosis.logs.token_exports import Exports
 from workbench.errors import LogError
 
 SCHEMA = {"run": pl.String, "step": pl.Int64, "name": pl.String, "value": pl.Float64}
-STEPS = ("train/global_step", "global_step", "training/global_step", "step", "_step", "iteration")
+STEPS = (
+    "train/global_step",
+    "global_step",
+    "training/global_step",
+    "rollout/step",
+    "train/step",
+    "training_step",
+    "step",
+    "_step",
+    "iteration",
+    "current_steps",
+    "global_step/max_steps",
+)
 """Columns that hold the step, the surer first: a tracker's own `_step` counts its log calls."""
 
 NO_SCALARS = frozenset(("epoch", "_runtime", "_timestamp", "timestamp", "_step", "time"))
@@ -154,7 +169,11 @@ def _file(path: Path) -> tuple[str, list[Point]] | None:
     if text.startswith((b"{", b"[")):
         return _json(path)
     line = text.split(b"\n", 1)[0]
-    if b"\x00" in head or b"," not in line:
+    if b"\x00" in head:
+        return None
+    if printed := points_of(path):
+        return "what the trainer printed", [("", *one) for one in printed]
+    if b"," not in line:
         return None
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         reader = csv.DictReader(stream)
@@ -277,15 +296,21 @@ def _points(row: dict[str, Any], run: str) -> Iterator[Point]:
     found = ((name, _number(low.get(name))) for name in STEPS)
     at, step = next(((name, value) for name, value in found if value is not None), ("", None))
     if step is None:
-        swift = str(low.get("global_step/max_steps", "")).partition("/")[0]
-        step = _number(swift)
-    if step is None or abs(step) > 2**53:
+        # ms-swift writes `5/100`.
+        of = (str(low[name]).partition("/")[0] for name in STEPS if "/" in str(low.get(name)))
+        step = next((value for value in map(_number, of) if value is not None), None)
+    if step is None or abs(step) > 2**53 or _is_rollout(low):
         return
     for name, cell in row.items():
         value = _number(cell)
         key = str(name)
         if value is not None and key.lower() not in (at, *NO_SCALARS, *STEPS):
             yield run, int(step), key, value
+
+
+def _is_rollout(row: Mapping[str, Any]) -> bool:
+    """Whether a row, its names in lower case, holds a text that was sampled: it is no scalar's."""
+    return any(isinstance(row.get(name), (str, list)) for name in (*ANSWERS, "prompt", "messages"))
 
 
 def _number(value: Any) -> float | None:
