@@ -130,6 +130,9 @@ def examine_curves(curves: Curves, more: Sequence[Check] = ()) -> Examined:
     there = frozenset(curves) | ({"pace"} if max(map(len, curves.values())) >= 20 else set())
     there |= {"shaped"} if {"outcome", "reward"} <= there else set()
     checks = [*more, *(check for check in CHECKS.values() if check.reads == "curves")]
+    weight = list(CHECKS)
+    # What only scalars tell comes first: it names a cause. The sort is stable.
+    checks.sort(key=lambda one: weight.index(one.name) if one.name in CHECKS else -1)
     said = [(check, check.function(curves)) for check in _runnable(there, checks)]
     known = {check.name for check in checks}
     rest = Unchecked(

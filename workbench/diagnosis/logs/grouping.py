@@ -41,6 +41,9 @@ def group(
         notes += said
     if ordered:
         table = _in_a_row(table)
+    else:
+        table, said = _apart(table)
+        notes += said
     table, said = _beams(table)
     return table, notes + said
 
@@ -174,12 +177,17 @@ def _by_sight(table: pl.DataFrame, name: str, what: str) -> tuple[pl.DataFrame, 
 def _compared(table: pl.DataFrame, keys: pl.Series, name: str) -> bool:
     """Whether the logged advantages sum to 0 over these groups, but not over their parts of one
     target: the trainer did compare them."""
-    mine = table.filter(pl.col("key").is_in(keys.unique().to_list())).drop_nulls("advantage")
+    return _sums_to_nothing(table.filter(pl.col("key").is_in(keys.unique().to_list())), name)
+
+
+def _sums_to_nothing(mine: pl.DataFrame, part: str) -> bool:
+    """Whether logged advantages sum to 0 over groups, but not over their parts."""
+    mine = mine.drop_nulls("advantage")
     if mine.is_empty():
         return False
     level = pl.col("advantage").mean().abs() < 1e-3
     whole = _share(mine.group_by("key").agg(zero=level)["zero"])
-    return whole > MOSTLY > 2 * _share(mine.group_by("key", name).agg(zero=level)["zero"])
+    return whole > MOSTLY > 2 * _share(mine.group_by("key", part).agg(zero=level)["zero"])
 
 
 def _by_attempt(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -306,6 +314,29 @@ def _beams(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     return table.with_columns(beam_rank=pl.lit(None, pl.Int32)), [
         "ranks repeat inside groups, so they are not read as those of beams"
     ]
+
+
+def _apart(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Without ids, a prompt that comes in several runs of rows, each of the usual size, with other
+    prompts between them, is that many groups, where the rollouts of the others stand together."""
+    if table["uid"].count():
+        return table, []
+    runs = table.with_columns(
+        run=(pl.col("key") != pl.col("key").shift()).fill_null(True).cum_sum()
+    )
+    pieces = runs.group_by("key", "run", maintain_order=True).agg(size=pl.len())
+    several = pieces.filter(pl.col("key").is_duplicated())
+    usual = _usual(pieces["size"])
+    groups = pieces["key"].n_unique()
+    few = usual < 2 or groups < ENOUGH or several["key"].n_unique() > 0.1 * groups
+    if few or several.is_empty() or _share(several["size"] == usual) < MOSTLY:
+        return table, []
+    keys = several["key"].unique().to_list()
+    if _sums_to_nothing(runs.filter(pl.col("key").is_in(keys)), "run"):
+        return table, []
+    key = pl.when(pl.col("key").is_in(keys)).then(pl.struct("key", "run").hash())
+    words = f"{len(keys):,} prompts come twice in a step, rollouts standing together: each time is "
+    return runs.with_columns(key=key.otherwise("key")).drop("run"), [words + "a group"]
 
 
 def _in_a_row(table: pl.DataFrame) -> pl.DataFrame:

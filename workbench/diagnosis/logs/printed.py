@@ -7,7 +7,6 @@ ray's prefix, OpenRLHF `Global step 12: {...}`, slime `step 12: {...}` and `roll
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,8 @@ _DICT = re.compile(r"\{[\"'][^{}]*\}")
 
 
 def points_of(path: Path) -> list[Printed]:
-    """Step, name and value of every scalar that was printed; none where it is no such file."""
+    """Step, name and value (NaN and infinite ones too) of every scalar that was printed; none where
+    it is no such file."""
     found: list[Printed] = []
     counted = 0
     try:
@@ -62,7 +62,7 @@ def _dashed(line: str) -> tuple[int | None, dict[str, float]] | None:
     if start is None or " - " not in line:
         return None
     values = {name: float(value) for name, value in _DASHED.findall(line[start.end() :])}
-    return (int(start[1]), _finite(values)) if len(values) >= LEAST else None
+    return (int(start[1]), values) if len(values) >= LEAST else None
 
 
 def _dict(line: str) -> tuple[int | None, dict[str, float]] | None:
@@ -74,11 +74,7 @@ def _dict(line: str) -> tuple[int | None, dict[str, float]] | None:
     if len(values) < LEAST:
         return None
     start = _STEP.search(line[: said.start()])
-    return (int(start[1]) if start else None), _finite(values)
-
-
-def _finite(values: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+    return (int(start[1]) if start else None), values
 
 
 __all__ = ["points_of"]

@@ -29,6 +29,7 @@ from workbench.diagnosis.logs.records import (
     entries,
     flat,
     is_table,
+    is_whole,
     nested,
     trackio,
 )
@@ -72,9 +73,9 @@ def blocks(
 
 
 def _whole_rows(first: LogRow) -> bool:
-    """Whether rows must be looked at one by one: tables, rollouts one level down, and lists per
-    token."""
-    return is_table(first) or bool(nested(first)) or has_tokens(first)
+    """Whether rows must be looked at one by one: tables, rollouts one level down, conversations,
+    rewards in parts, and lists per token."""
+    return is_table(first) or bool(nested(first)) or has_tokens(first) or is_whole(first)
 
 
 def _records(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterator[Numbered]:

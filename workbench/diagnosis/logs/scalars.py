@@ -58,7 +58,8 @@ class Scalars:
     """Scalars of one run. frame: step, name (as logged), value, meaning (a key of
     `scalar_names.MEANINGS`, with `eval_` before it where it was measured in evaluation; null where
     nobody knows), sorted by name and step; one value a step. form: where they come from; run: its
-    name, "" where files do not say; others: names of runs that were left out; problems."""
+    name, "" where files do not say; others: names of runs that were left out; problems; broken:
+    step and name of values that were logged as NaN or infinite."""
 
     frame: pl.DataFrame
     form: str
@@ -66,6 +67,7 @@ class Scalars:
     run: str
     others: tuple[str, ...]
     problems: Problems
+    broken: pl.DataFrame
 
     def of(self, what: str) -> pl.DataFrame:
         """step and value of one meaning, by its surest name; empty where it is not logged."""
@@ -118,7 +120,13 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
         first = problems.lines()[0] if problems.first else "no file"
         raise LogError(f"nothing readable: {first}")
     frame = pl.DataFrame(points, schema=SCHEMA, orient="row")
+    finite = pl.col("value").is_finite()
+    broken, frame = frame.filter(~finite), frame.filter(finite)
+    if frame.is_empty():
+        raise LogError("nothing readable: no scalar is a finite number")
     run, others = _run(frame)
+    broken = broken.filter(pl.col("run") == run).select("step", "name")
+    broken = broken.join(frame, on=["step", "name"], how="anti").unique().sort("step", "name")
     mine = (
         frame.filter(pl.col("run") == run)
         .unique(["step", "name"], keep="last", maintain_order=True)
@@ -128,7 +136,7 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
     mine = mine.with_columns(
         meaning=pl.col("name").replace_strict(known, default=None, return_dtype=pl.String)
     ).sort("name", "step")
-    return Scalars(mine, form, used, run, others, problems)
+    return Scalars(mine, form, used, run, others, problems, broken)
 
 
 def is_scalars(path: Path) -> bool:
@@ -166,8 +174,8 @@ def _file(path: Path) -> tuple[str, list[Point]] | None:
     if path.stat().st_size > LARGEST:
         return None
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith((b"{", b"[")):
-        return _json(path)
+    if text.startswith((b"{", b"[")) and (found := _json(path)):
+        return found
     line = text.split(b"\n", 1)[0]
     if b"\x00" in head:
         return None
@@ -302,10 +310,17 @@ def _points(row: dict[str, Any], run: str) -> Iterator[Point]:
     if step is None or abs(step) > 2**53 or _is_rollout(low):
         return
     for name, cell in row.items():
-        value = _number(cell)
+        value = math.nan if _is_broken(cell) else _number(cell)
         key = str(name)
         if value is not None and key.lower() not in (at, *NO_SCALARS, *STEPS):
             yield run, int(step), key, value
+
+
+def _is_broken(value: Any) -> bool:
+    """Whether a number was logged that is NaN or infinite, also as text."""
+    if isinstance(value, str):
+        return value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _is_rollout(row: Mapping[str, Any]) -> bool:
