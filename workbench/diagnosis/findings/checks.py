@@ -41,6 +41,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
                     {"saturated", "diluted_denominator", "plateau", "no_raw_outcome"}
                 ),
             ),
+            Check(reward.silent_task),
             Check(reward.format_guard, needs=("format", "shaped")),
             Check(groups.groups_mixed, "audit"),
             Check(advantages.rows_outside_mean, "audit", ("advantage",)),

@@ -317,25 +317,27 @@ def _beams(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
 
 
 def _apart(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Without ids, a prompt that comes in several runs of rows, each of the usual size, with other
-    prompts between them, is that many groups, where the rollouts of the others stand together."""
+    """Without ids, a prompt whose rows come in runs of the usual size, or of a multiple of it, is
+    that many groups, where the rollouts of nearly all others stand together."""
     if table["uid"].count():
         return table, []
-    runs = table.with_columns(
-        run=(pl.col("key") != pl.col("key").shift()).fill_null(True).cum_sum()
-    )
-    pieces = runs.group_by("key", "run", maintain_order=True).agg(size=pl.len())
-    several = pieces.filter(pl.col("key").is_duplicated())
-    usual = _usual(pieces["size"])
-    groups = pieces["key"].n_unique()
-    few = usual < 2 or groups < ENOUGH or several["key"].n_unique() > 0.1 * groups
-    if few or several.is_empty() or _share(several["size"] == usual) < MOSTLY:
+    new = (pl.col("key") != pl.col("key").shift()).fill_null(True)
+    runs = table.with_columns(run=new.cum_sum())
+    usual = _usual(runs.group_by("run").len()["len"])
+    if usual < 2:
         return table, []
-    keys = several["key"].unique().to_list()
+    runs = runs.with_columns(run=pl.struct("run", pl.int_range(pl.len()).over("run") // usual))
+    pieces = runs.group_by("key", "run").agg(size=pl.len())
+    several = pieces.filter(pl.col("key").is_duplicated())
+    groups, keys = pieces["key"].n_unique(), several["key"].unique().to_list()
+    if groups < ENOUGH or not keys or len(keys) > 0.1 * groups:
+        return table, []
+    if _share(several["size"] == usual) < MOSTLY:
+        return table, []
     if _sums_to_nothing(runs.filter(pl.col("key").is_in(keys)), "run"):
         return table, []
     key = pl.when(pl.col("key").is_in(keys)).then(pl.struct("key", "run").hash())
-    words = f"{len(keys):,} prompts come twice in a step, rollouts standing together: each time is "
+    words = f"{len(keys):,} prompts come again in a step, rollouts standing together: each time is "
     return runs.with_columns(key=key.otherwise("key")).drop("run"), [words + "a group"]
 
 
@@ -344,7 +346,7 @@ def _in_a_row(table: pl.DataFrame) -> pl.DataFrame:
     prompt."""
     size = pl.len().over("key")
     usual = _usual(table.group_by("key").len()["len"])
-    if usual < 2:
+    if usual < 2 or table["uid"].count():
         return table
     place = pl.int_range(pl.len()).over("key")
     several = (size % usual == 0) & (size > usual)

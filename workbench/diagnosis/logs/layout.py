@@ -10,6 +10,7 @@ ground truth took the slot), format (1: well-formed), truncated (a flag or a rea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,6 +92,9 @@ OUTCOMES = (
     "pass",
 )
 """Columns that hold a raw outcome, in order of preference."""
+
+OUTCOME_WORDS = re.compile(r"correct|accura|exact_match|solved|success")
+"""In the name of a column of flags, or of a reward function: it judges the answer."""
 
 NO_PROMPT = "no prompt: expected a column such as prompt, prompt_id or input"
 FORMATS = ("format", "format_reward", "format_ok", "well_formed", "strict_format_reward")
@@ -220,7 +224,9 @@ class Reader:
             low = plain_name(name)
             chosen = name in self.choice.reward or name == self.choice.outcome
             free = low not in self._taken and low not in NO_REWARD
-            if chosen or low in self._outcomes or (self.form.functions and free and is_number):
+            judges = free and is_number and OUTCOME_WORDS.search(low)
+            known = low in self._outcomes or judges
+            if chosen or known or (self.form.functions and free and is_number):
                 self.functions.setdefault(name, None)
             elif is_number is False:
                 self.functions.pop(name, None)

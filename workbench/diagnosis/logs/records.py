@@ -130,7 +130,8 @@ def entries(row: LogRow) -> int:
             return len(cells)
     for name in ("prompt", "completion", "prompts", "completions", "responses"):
         cells = row.get(name)
-        if isinstance(cells, list) and len(cells) > 1 and isinstance(row.get("step"), list):
+        steps = any(isinstance(row.get(step), list) for step in ("step", "gen_step"))
+        if isinstance(cells, list) and len(cells) > 1 and steps:
             return len(cells)
     return 0
 

@@ -10,6 +10,7 @@ parquet with a step and numbers.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import sqlite3
@@ -22,6 +23,7 @@ from typing import Any
 import polars as pl
 
 from workbench.diagnosis.logs.events import is_events, scalars_of
+from workbench.diagnosis.logs.packed import DAMAGED, unpacked
 from workbench.diagnosis.logs.printed import points_of
 from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.records import ANSWERS
@@ -107,7 +109,7 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
         name = plain_line(names[place] if names else path.name)
         try:
             found = _file(path)
-        except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError) as problem:
+        except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError, *DAMAGED) as problem:
             problems.file(name, f"no scalars ({plain_line(problem, 60)})")
             continue
         if found is None:
@@ -143,7 +145,7 @@ def is_scalars(path: Path) -> bool:
     """Whether a file holds scalars with at least one known meaning, and no rollouts."""
     try:
         found = _file(path)
-    except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError):
+    except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError, *DAMAGED):
         return False
     return found is not None and any(meaning(name) for name in {point[2] for point in found[1]})
 
@@ -162,7 +164,7 @@ def _run(frame: pl.DataFrame) -> tuple[str, tuple[str, ...]]:
 
 def _file(path: Path) -> tuple[str, list[Point]] | None:
     """Where a file's scalars come from, and they; None where it holds none."""
-    with path.open("rb") as stream:
+    with unpacked(path) as stream:
         head = stream.read(4096)
     if is_events(head):
         return "TensorBoard events", [("", *one) for one in scalars_of(path)]
@@ -183,7 +185,8 @@ def _file(path: Path) -> tuple[str, list[Point]] | None:
         return "what the trainer printed", [("", *one) for one in printed]
     if b"," not in line:
         return None
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+    with unpacked(path) as packed:
+        stream = io.TextIOWrapper(packed, encoding="utf-8-sig", errors="replace", newline="")
         reader = csv.DictReader(stream)
         if len(reader.fieldnames or ()) > MOST_COLUMNS:
             raise ValueError(too_wide(len(reader.fieldnames or ())))
@@ -193,7 +196,8 @@ def _file(path: Path) -> tuple[str, list[Point]] | None:
 def _json(path: Path) -> tuple[str, list[Point]] | None:
     if said := _exports(path):
         return said
-    content = path.read_bytes().decode("utf-8-sig", "replace")
+    with unpacked(path) as stream:
+        content = stream.read(LARGEST).decode("utf-8-sig", "replace")
     try:
         whole = json.loads(content)
     except (ValueError, RecursionError):
@@ -209,7 +213,7 @@ def _json(path: Path) -> tuple[str, list[Point]] | None:
 def _exports(path: Path) -> tuple[str, list[Point]] | None:
     """prime-rl's token exports, a line at a time; None of any other file."""
     found = Exports()
-    with path.open("rb") as stream:
+    with unpacked(path) as stream:
         for place, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), b"")):
             try:
                 row = json.loads(line)
