@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from workbench.diagnosis.logs.layout import OUTCOME_WORDS, OUTCOMES, REWARD, Choice, LogFormat
+from workbench.diagnosis.logs.layout import OUTCOMES, REWARD, Choice, LogFormat
 from workbench.diagnosis.logs.problems import plain_line
-from workbench.diagnosis.logs.values import plain_name
+from workbench.diagnosis.logs.values import OUTCOME_WORDS, plain_name
 from workbench.diagnosis.logs.weights import Weights, solve
 from workbench.errors import LogError
 
