@@ -40,7 +40,7 @@ def points_of(path: Path) -> list[Printed]:
                 continue
             step, values = said
             if step is None:
-                counted += not all(name.startswith(("eval", "train_")) for name in values)
+                counted += not any(name.startswith(("eval", "train_runtime")) for name in values)
                 step = counted
             found += [(step, name, value) for name, value in values.items()]
     except (OSError, *DAMAGED):

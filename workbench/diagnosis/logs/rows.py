@@ -52,7 +52,13 @@ def first_row(path: Path, kind: FileKind, problems: Problems) -> LogRow | None:
     quiet = Problems()
     if kind == "parquet":
         try:
-            return dict.fromkeys(pl.scan_parquet(path, glob=False).collect_schema().names())
+            lazy = pl.scan_parquet(path, glob=False)
+            schema = lazy.collect_schema()
+            if any(kind.is_nested() for kind in schema.values()):
+                row = next(lazy.head(1).collect().iter_rows(named=True), {})
+                if is_whole(row):
+                    return row
+            return dict.fromkeys(schema.names())
         except (pl.exceptions.PolarsError, OSError):
             return {}
     found = next(iter(_records(path, "", kind, quiet)), None)
@@ -64,7 +70,7 @@ def blocks(
 ) -> Iterator[pl.DataFrame]:
     """The rows of a file as tables of the columns that the reader wants, text or typed, with their
     numbers from 1 (a text file's line) as `row`."""
-    if kind == "parquet" and reader.form.unpack is None:
+    if kind == "parquet" and reader.form.unpack is None and not is_whole(first):
         yield from _parquet(path, name, reader, problems)
     elif kind == "jsonl" and reader.form.unpack is None and not _whole_rows(first):
         yield from _jsonl(path, name, reader, problems)

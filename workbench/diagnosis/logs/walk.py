@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -34,6 +35,11 @@ SCALARS = (
 """Files that hold a tracker's scalars at most, the better first: taken where a folder holds no
 other log. What a trainer printed comes last."""
 
+SMALL = 100_000
+"""Bytes of a file of settings at most."""
+
+ASKED = frozenset(("prompt", "prompt_id", "input", "question", "query", "task", "group"))
+
 COPIES = (("all", "effective"), ("rollout_data", "train_data"))
 """Folders whose second holds rollouts of the first again: prime-rl's, and slime's tokens."""
 
@@ -53,7 +59,9 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
         except (OSError, ValueError):
             is_folder = is_file = False
         if is_folder:
-            inside = _below(path / "completions") or _below(path) or _scalars(path)
+            inside = _below(path / "completions") or _below(path)
+            if all(map(_settings, inside)):
+                inside = _scalars(path) or inside
             if not inside:
                 raise LogError(
                     f"{plain_line(path)}: no log in this folder or below it; expected files that "
@@ -79,6 +87,18 @@ def _below(folder: Path) -> list[Path]:
         if any(whole in part for part in parts) and any(copy in part for part in parts):
             found = [p for p in found if copy not in p.relative_to(folder).parts]
     return sorted(found, key=lambda path: [natural(one) for one in path.relative_to(folder).parts])
+
+
+def _settings(path: Path) -> bool:
+    """Whether a file is a small JSON object that can be no rollouts: settings of some program."""
+    if path.suffix.lower() != ".json" or path.stat().st_size > SMALL:
+        return False
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    lists = isinstance(said, dict) and any(isinstance(one, list) for one in said.values())
+    return isinstance(said, dict) and not lists and not ASKED & set(said)
 
 
 def _scalars(folder: Path) -> list[Path]:
