@@ -61,7 +61,7 @@ def _fallen(words: str, score: Curve, tail: float) -> Finding | None:
     back = tail == min(ENDS) and gained >= least and fall >= gained
     lost = fall >= 0.5 * height or back
     # A score without a bound below has no half: it must have fallen at once, not bit by bit.
-    lost = lost and (floor >= 0 or _at_once(means, window, fall))
+    lost = lost and (floor >= 0 or (tail == min(ENDS) and _at_once(means, window, fall)))
     if fall <= 0 or fall < least or not lost:
         return None
     return Finding(

@@ -186,8 +186,8 @@ def _file(path: Path) -> tuple[str, list[Point]] | None:
     if b"," not in line:
         return None
     with unpacked(path) as packed:
-        stream = io.TextIOWrapper(packed, encoding="utf-8-sig", errors="replace", newline="")
-        reader = csv.DictReader(stream)
+        table = io.TextIOWrapper(packed, encoding="utf-8-sig", errors="replace", newline="")
+        reader = csv.DictReader(table)
         if len(reader.fieldnames or ()) > MOST_COLUMNS:
             raise ValueError(too_wide(len(reader.fieldnames or ())))
         return _table(reader)

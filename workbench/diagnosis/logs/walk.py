@@ -104,8 +104,7 @@ def _settings(path: Path) -> bool:
 def _scalars(folder: Path) -> list[Path]:
     """Files of a tracker's scalars below a folder: the first of `SCALARS` that are there."""
     for names in SCALARS:
-        found = _walked(folder, lambda name, wanted=names: bool(wanted.search(name)))
-        if found:
+        if found := _walked(folder, names.search):
             return sorted(found, key=lambda path: [natural(part) for part in path.parts])
     return []
 
@@ -114,7 +113,7 @@ def _may_hold_rollouts(name: str) -> bool:
     return plain_suffix(name) in SUFFIXES and not NO_ROLLOUTS.match(name)
 
 
-def _walked(folder: Path, wanted: Callable[[str], bool], hidden: bool = False) -> list[Path]:
+def _walked(folder: Path, wanted: Callable[[str], object], hidden: bool = False) -> list[Path]:
     """Files below a folder whose name, in lower case, is wanted. hidden: also in hidden folders,
     but not in those of version control and caches."""
     found: list[Path] = []
