@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import polars as pl
 import streamlit as st
 
 from workbench.diagnosis.diagnosis import Diagnosis
@@ -9,6 +10,8 @@ from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import grid, plain
 from workbench.spec.metrics import LM_METRICS, METRICS
+from workbench.spec.rungs import RUNGS
+from workbench.studies.prediction import saved
 from workbench.studies.prediction.protocol import STRATEGIES
 from workbench.studies.prediction.question import CONTROL, PredictedRanking, answer_of_hits
 
@@ -29,7 +32,7 @@ def ranked_by_theory(view: Address, found: Diagnosis) -> None:
         return
     st.markdown(plain(in_words(ranking, len(hits), found.group)))
     grid(
-        ranking.table.drop("beats_next"),
+        ranking.table.select("strategy", "value", pl.col("beats_sft").round(2)),
         hide_index=True,
         placeholder="-",
         key="ranked-by-theory",
@@ -59,8 +62,9 @@ def in_words(ranking: PredictedRanking, groups: int, group: int) -> str:
         f"From the hits of your last {groups} groups of {group}, theory puts {names[0]}, "
         f"{names[1]} and {names[2]} first; nothing is trained for this."
     )
+    dear = RUNGS[saved.dearest()].replace("language model,", "a language model of")
     chances = dict(ranking.table.select("strategy", "beats_sft").iter_rows())
     told = [f"{name} {chances[name]:.0%}" for name in ("grpo", "recast") if chances.get(name)]
     if not ranking.trusted or not told:
         return f"{said} No probability is stated for a language model."
-    return f"{said} Chance to be better than {CONTROL} on a language model: {', '.join(told)}."
+    return f"{said} Chance to be better than {CONTROL} on {dear}: {', '.join(told)}."
