@@ -45,8 +45,8 @@ def cheaper_experiments(view: Address) -> None:
             stated,
             name="do-probabilities-hold",
             read="All pairs, also those that hardly differ. A mark below the dashed line is a rung "
-            "that was too sure. The steepness of a rung's probabilities comes from the other data sets alone; larger marks hold more "
-            "pairs, bars resample strategies and data sets.",
+            "that was too sure. The steepness of a rung's probabilities comes from the other data "
+            "sets alone; larger marks hold more pairs, bars resample strategies and data sets.",
             width="content",
         )
     for rung in rows["cheap"].to_list():
