@@ -1,8 +1,9 @@
-"""How long a store of many runs takes to load: python benchmarks/store.py [RUNS].
+"""How long a store of many runs takes: python benchmarks/store.py [RUNS].
 
 Prints the seconds of the first load (every file verified and parsed) and of the next ones (every
-file verified, rows taken from the verified part), for runs shaped like a default experiment's. On
-a busy machine read the processor time.
+file verified, rows taken from the verified part), then of `recast compare` and
+`recast store check`, for runs shaped like a default experiment's: ten strategies at five rates.
+On a busy machine read the processor time.
 """
 
 from __future__ import annotations
@@ -11,30 +12,39 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
+
+from click.testing import CliRunner
 
 import workbench.store.files
 from recast.ledger import COST, RunRecord
 from workbench.analysis.summary import QUALITY, REGIME, SIGNAL
+from workbench.cli import cli
 from workbench.spec.experiment import load_experiment
 from workbench.spec.keys import run_config, run_key
 from workbench.store.runs import Store
 
 EVALUATIONS = 12
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
-def made_up(seed: int) -> RunRecord:
+def made_up(number: int) -> RunRecord:
     """A run with random numbers in every column."""
-    rng = random.Random(seed)
+    rng = random.Random(number)
     spec = load_experiment("default", {})
+    strategy = spec.strategies[number % len(spec.strategies)]
+    rate = RATES[number // len(spec.strategies) % len(RATES)]
+    seed = number // (len(spec.strategies) * len(RATES))
     names = (*QUALITY, *REGIME, *SIGNAL, *COST, "temperature_matched")
     steps = [("test", step) for step in range(EVALUATIONS + 1)]
     rows = tuple(
         {"split": split, "slice": "all", "step": step, **{name: rng.random() for name in names}}
         for split, step in [*steps, ("validation", 0), ("validation", EVALUATIONS)]
     )
-    config = run_config(spec, "grpo", 0.01, seed)
+    config = run_config(spec, strategy, rate, seed)
     return RunRecord(config, rows, {"ceiling_pass_at_1": 0.3, "ceiling_recall_at_10": 0.7})
 
 
@@ -49,16 +59,25 @@ def main(runs: int) -> None:
                 store.write(run_key(record.config), record)
             print(f"{runs} runs written in {time.perf_counter() - began:.1f} s without fsync")
         for name in ("first load", "second load", "third load"):
-            began, spent = time.perf_counter(), time.process_time()
-            frame = store.load()
-            seconds, spent = time.perf_counter() - began, time.process_time() - spent
-            print(
-                f"{name}: {seconds:.2f} s ({spent:.2f} s of processor time), "
-                f"{frame.height} rows, {frame['run'].n_unique()} runs"
-            )
-        began = time.perf_counter()
-        store.scan().select("run", "strategy", "greedy").collect()
-        print(f"lazy scan of three columns: {time.perf_counter() - began:.2f} s")
+            with timed(name):
+                frame = store.load()
+        print(f"{frame.height} rows, {frame['run'].n_unique()} runs")
+        with timed("lazy scan of three columns"):
+            store.scan().select("run", "strategy", "greedy").collect()
+        for words in (["compare", "recast", "grpo", "--store"], ["store", "check"]):
+            with timed(f"recast {words[0]}"):
+                found = CliRunner().invoke(cli, [*words, folder])
+            if found.exit_code:
+                raise SystemExit(f"{words}: {found.output[-300:]} {found.exception!r}")
+
+
+@contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Print what the body took, wall and processor time."""
+    began, spent = time.perf_counter(), time.process_time()
+    yield
+    seconds, spent = time.perf_counter() - began, time.process_time() - spent
+    print(f"{name}: {seconds:.2f} s ({spent:.2f} s of processor time)")
 
 
 if __name__ == "__main__":

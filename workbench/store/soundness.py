@@ -34,13 +34,17 @@ def fault_of_run(key: str, content: bytes) -> str:
         config, provenance = (json.loads(metadata[name]) for name in ("config", "provenance"))
         if not isinstance(config, dict) or not isinstance(provenance, dict):
             return "not a run: its configuration is no table"
-        fault = fault_of_rows(content)
+        fault = _fault_of_columns(content)
         if fault:
             return fault
-        names = pl.scan_parquet(content).select(pl.col("run").unique()).collect()["run"].to_list()
+        names = pl.scan_parquet(content).select("run").head(MOST_ROWS + 1).collect()["run"]
+        if len(names) > MOST_ROWS:
+            return fault_of_rows(content)
     except (KeyError, ValueError, TypeError, RecursionError, pl.exceptions.PolarsError, OSError):
         return "not a run: its content cannot be read"
-    return "" if names == [key] else "not a run of this name: it holds another one"
+    return (
+        "" if names.unique().to_list() == [key] else "not a run of this name: it holds another one"
+    )
 
 
 def fault_of_rows(content: bytes) -> str:
@@ -48,13 +52,20 @@ def fault_of_rows(content: bytes) -> str:
 
     Raises PolarsError for what is no parquet.
     """
+    fault = _fault_of_columns(content)
+    if fault:
+        return fault
+    rows = pl.scan_parquet(content).select(pl.len()).collect().item()
+    return "" if rows <= MOST_ROWS else f"not a run: {rows:,} rows"
+
+
+def _fault_of_columns(content: bytes) -> str:
     schema = pl.read_parquet_schema(io.BytesIO(content))
     if not set(schema) >= _NEEDED or schema["run"] != pl.String:
         return "not a run: it lacks columns of one"
     if len(schema) > MOST_COLUMNS or any(isinstance(t, _NESTED) for t in schema.values()):
         return "not a run: its columns are none that a run has"
-    rows = pl.scan_parquet(content).select(pl.len()).collect().item()
-    return "" if rows <= MOST_ROWS else f"not a run: {rows:,} rows"
+    return ""
 
 
 def only_file(folder: Path) -> tuple[Path, bytes]:
