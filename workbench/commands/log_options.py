@@ -64,13 +64,13 @@ class LogOptions:
 
     def read(self, files: Sequence[Path]) -> Log | Scalars:
         """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
+        self.found = self.scalars = None  # two logs at once take twice the memory
         return read_any_guarded(files, form=self.form, choice=self.choice)
 
     def taken_apart(self, read: Log | Scalars) -> Diagnosis | ScalarRun:
         """What a log says, warnings on stderr."""
         from workbench.diagnosis.findings.scalars import take_apart
 
-        self.found = self.scalars = None
         if isinstance(read, Log):
             return self._rollouts(read)
         self.scalars = take_apart(read, self.group)
