@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 
 from workbench.analysis.rows import at_the_end
-from workbench.analysis.summary import QUALITY
+from workbench.spec.metrics import METRICS
 
 _NOT_SETTINGS = ("engine",)
 
@@ -16,17 +18,17 @@ def varying_fields(frame: pl.DataFrame) -> list[str]:
     return [name for name in fields if frame[name].n_unique() > 1]
 
 
-def cell_labels(frame: pl.DataFrame) -> dict[str, str]:
+def cell_labels(frame: pl.DataFrame, words: Callable[[str], str] = str) -> dict[str, str]:
     """Cell -> what sets it apart from the other cells of the frame, in order of appearance.
 
-    A frame of one cell says its world and group width.
+    A frame of one cell says its world and group width. words: what a field is called.
     """
     if frame.is_empty():
         return {}
     fields = varying_fields(frame)
     labels = {}
     for row in frame.unique("cell", maintain_order=True).iter_rows(named=True):
-        parts = [f"{name} = {row[name]}" for name in fields]
+        parts = [f"{words(name)} = {row[name]}" for name in fields]
         if "engine" in frame.columns and frame["engine"].n_unique() > 1:
             parts.append(f"generation {row['engine']}")
         if not parts:
@@ -51,7 +53,7 @@ def run_table(frame: pl.DataFrame) -> pl.DataFrame:
         for name in (
             *("strategy", "lr", "seed", "tuned"),
             *varying_fields(frame),
-            *(name for name in QUALITY if name in frame.columns and last[name].count()),
+            *(name for name in METRICS if name in frame.columns and last[name].count()),
             *("step", "rollouts", "diverged_at", "cell", "run"),
         )
         if name in last.columns

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         performance_profiles,
         waiting_curves,
     )
-    from workbench.charts.decision_accuracy import RUNGS, do_probabilities_hold, what_knowing_costs
+    from workbench.charts.decision_accuracy import do_probabilities_hold, what_knowing_costs
     from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
@@ -32,20 +32,21 @@ if TYPE_CHECKING:
     )
     from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
-    from workbench.charts.runs import FIELDS, parallel, run_curves
+    from workbench.charts.runs import parallel, run_curves
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
     from workbench.charts.story import group_story, verdict_map
     from workbench.charts.strategy_style import STYLE, in_order
     from workbench.charts.style import (
         COUNTS,
         INK,
-        METRICS,
         PAPER_POINT,
         PAPER_SHARES,
         REGIME_LABELS,
         Chart,
     )
     from workbench.charts.trade_offs import pareto_front, phase_map
+    from workbench.spec.metrics import METRICS
+    from workbench.spec.rungs import RUNGS
 else:
     __getattr__ = lazily(
         __name__,
@@ -76,7 +77,7 @@ else:
             ),
             "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
-            "runs": ("FIELDS", "parallel", "run_curves"),
+            "runs": ("parallel", "run_curves"),
             "signals": ("advantages", "counts_over_training", "sid_tree"),
             "style": (
                 "COUNTS",
@@ -92,7 +93,6 @@ else:
 
 __all__ = [
     "COUNTS",
-    "FIELDS",
     "INK",
     "METRICS",
     "PAPER_POINT",

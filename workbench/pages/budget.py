@@ -21,14 +21,16 @@ from workbench.analysis.budget import (
 from workbench.analysis.cells import cell_labels
 from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import chosen_by, mark_tuned
+from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.end_forecasts import end_forecasts
 from workbench.pages.figure import answer, few_seeds, figure, grid, plain
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.report.figures import PAPER_SHARE
 from workbench.spec.averaged_rows import split_averaged
+from workbench.spec.metrics import COMPARED
 from workbench.studies.evidence import with_setting
-from workbench.studies.phase_map import METRICS, phase_table
+from workbench.studies.phase_map import phase_table
 
 CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10
@@ -91,7 +93,7 @@ axes = list(AXES)
 axis = choices[1].selectbox(
     "Budget", axes, format_func=AXES.__getitem__, **view.one_of("axis", axes)
 )
-labels = cell_labels(rows)
+labels = cell_labels(rows, words_of)
 cell = where.selectbox(
     "World and start",
     list(labels),
@@ -105,7 +107,7 @@ names = st.multiselect("Strategies", known, **view.some_of("strategies", known, 
 rows = rows.filter(pl.col("strategy").is_in([*names, baseline]))
 whole_cell = frame.filter((pl.col("cell") == cell) & pl.col("strategy").is_in([*names, baseline]))
 
-compared = [name for name in METRICS if name in whole_cell.columns]
+compared = [name for name in COMPARED if name in whole_cell.columns]
 judged = cached_by_store(
     state,
     f"winners {cell} {metric} {sorted({*names, baseline})}",

@@ -9,12 +9,14 @@ import streamlit as st
 
 from workbench import charts
 from workbench.analysis.cells import varying_fields
+from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import PACKAGED, StoreState, cached_by_store
+from workbench.spec.metrics import COMPARED
 from workbench.studies.evidence import with_setting
 from workbench.studies.packaged import Packaged, packaged
-from workbench.studies.phase_map import METRICS, phase_table
+from workbench.studies.phase_map import phase_table
 
 COMMAND = "recast sweep phase-map"
 
@@ -31,7 +33,7 @@ def phase_map(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         shipped_map(view, study)
         return
     fields = varying_fields(frame)
-    metrics = [name for name in METRICS if name in frame.columns and frame[name].count()]
+    metrics = [name for name in COMPARED if name in frame.columns and frame[name].count()]
     if len(fields) < 2 or not metrics:
         nothing(
             "A phase map needs runs whose cells differ in two fields or more. This sweep fills one "
@@ -46,12 +48,18 @@ def phase_map(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         format_func=charts.METRICS.__getitem__,
         **view.one_of("map_metric", metrics),
     )
-    across = boxes[1].selectbox("Across", fields, **view.one_of("across", fields))
+    across = boxes[1].selectbox(
+        "Across", fields, format_func=words_of, **view.one_of("across", fields)
+    )
     left = [name for name in fields if name != across]
-    up = boxes[2].selectbox("Up", left, **view.one_of("up", left))
+    up = boxes[2].selectbox("Up", left, format_func=words_of, **view.one_of("up", left))
     rest = [name for name in left if name != up]
     panels = boxes[3].multiselect(
-        "A panel for each", rest, max_selections=2, **view.some_of("panels", rest, rest[:2])
+        "A panel for each",
+        rest,
+        max_selections=2,
+        format_func=words_of,
+        **view.some_of("panels", rest, rest[:2]),
     )
     here = pinned(view, frame, [name for name in rest if name not in panels])
     shown = [across, up, *panels]
@@ -89,7 +97,7 @@ def tally(table: pl.DataFrame) -> None:
 def shipped_map(view: Address, study: Packaged) -> None:
     """The map that the package ships: every cell of the packaged sweep."""
     table = study.tables["cells"]
-    known = [name for name in METRICS if name in table["metric"].to_list()]
+    known = [name for name in COMPARED if name in table["metric"].to_list()]
     metric = st.selectbox(
         "Metric",
         known,
@@ -122,6 +130,8 @@ def pinned(view: Address, frame: pl.DataFrame, fields: list[str]) -> pl.DataFram
             boxes = st.columns(4)
         values: list[Any] = frame[name].unique().sort(nulls_last=True).to_list()
         usual = frame[name].value_counts(sort=True)[name][0]
-        value = boxes[place % 4].selectbox(name, values, **view.one_of(f"at_{name}", values, usual))
+        value = boxes[place % 4].selectbox(
+            words_of(name), values, **view.one_of(f"at_{name}", values, usual)
+        )
         frame = frame.filter(pl.col(name).eq_missing(pl.lit(value)))
     return frame

@@ -19,31 +19,18 @@ from pydantic import (
 )
 
 from recast.quoting import nearest, quoted
-from recast.strategies import parse_strategy
-from recast.strategy import Strategy
 from sim.inputs import why_not
 from sim.settings import Kernel, Training
 from workbench.errors import UserError
 from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.limits import need_of, too_large, too_many
 from workbench.spec.messages import validated
+from workbench.spec.metrics import TuneMetric
 from workbench.spec.plain_data import parsed_toml
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(ge=1e-12, le=10)]
-TuneMetric = Literal[
-    "area",
-    "c_at_1",
-    "c_at_32",
-    "hr_at_10",
-    "recall_at_10",
-    "ndcg_at_10",
-    "greedy",
-    "pass_at_1",
-    "pass_at_1_matched",
-    "pass_at_32",
-]
 
 
 DEPTH = 3
@@ -267,17 +254,6 @@ class Experiment(_Strict):
         if len(set(names)) != len(names):
             raise ValueError("a strategy is named twice")
         return names
-
-
-def parsed(names: Iterable[str], option: str = "") -> dict[str, Strategy]:
-    """Strategies by their texts. option: where a user wrote them, for the message.
-
-    Raises UserError, one line, for the first text that is none.
-    """
-    try:
-        return {name: parse_strategy(name) for name in names}
-    except ValueError as problem:
-        raise UserError(f"{option}: {problem}" if option else str(problem)) from None
 
 
 def plain_text(strategy: str) -> str:

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from recast.ledger import COST, RunRecord
-from workbench.analysis.summary import QUALITY, REGIME, SIGNAL
+from recast import REGIMES
+from recast.ledger import COST, TAUGHT, RunRecord
 from workbench.analysis.tuning import mark_tuned
 from workbench.real import saved as realmodels
 from workbench.real.efficiency import EFFICIENCY
+from workbench.spec.metrics import METRICS
 from workbench.store.runs import Store
 
 PAGE = Path(__file__).parents[3] / "workbench" / "pages" / "real_models.py"
@@ -135,6 +136,15 @@ def test_scores_of_a_slice_come_with_their_intervals(folder: Path) -> None:
     assert set(app.dataframe[1].value["control"]) == {"sft"}
 
 
+def test_a_rate_on_an_edge_of_its_grid_is_said_beside_who_leads(folder: Path) -> None:
+    sides = pl.col("strategy").replace_strict({"recast": "lower"}, default=None)
+    SCORES.with_columns(edge=sides).write_csv(folder / "a.csv")
+    GAPS.write_csv(folder / "b.csv")
+    told = " ".join(one.value.replace("\\", "") for one in page().caption)
+    assert "on an edge of the grid, where a rate beyond it may do better: recast (lower)" in told
+    assert "recast .4000 (.3000 to .5000), grpo .3000" in told
+
+
 def test_few_seeds_are_said(folder: Path) -> None:
     SCORES.with_columns(seeds=pl.lit(5)).write_csv(folder / "a.csv")
     assert "5 seeds" in page().warning[0].value
@@ -146,7 +156,7 @@ def test_runs_of_a_real_model_in_the_store_are_scored_and_simulated_ones_are_not
     store = Store(folder.parent).prepare()
     for world, name in (("lm:office", "grpo"), ("lm:office", "recast"), ("synthetic", "sft")):
         for seed in range(3):
-            row = dict.fromkeys((*QUALITY, *REGIME, *SIGNAL, *COST), 0.1 + seed / 100)
+            row = dict.fromkeys((*METRICS, *REGIMES, *TAUGHT, *COST), 0.1 + seed / 100)
             rows = [
                 row | {"split": split, "slice": "all", "step": step}
                 for split in ("test", "validation")

@@ -25,6 +25,7 @@ from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
 from workbench.spec.averaged_rows import split_averaged
+from workbench.spec.metrics import LM_METRICS
 from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
@@ -79,9 +80,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--tuning-seeds", type=click.IntRange(1, FEW), default=2, show_default=True)
 @click.option(
     "--tune-metric",
-    type=click.Choice(
-        ["area", "c_at_1", "ndcg_at_10", "hr_at_1", "hr_at_10", "pass_at_1", "pass_at_32"]
-    ),
+    type=click.Choice(LM_METRICS),
     default=HEADLINE,
     show_default=True,
 )
@@ -257,7 +256,7 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         raise UserError(f"{plan.folder}: no seed is finished; give the command without --read-only")
     gaps = differences(measured)
     tables = {
-        "scores": scores(measured, chosen, ("all", "seen", "new")),
+        "scores": scores(measured, chosen, ("all", "seen", "new"), plan.rates),
         "differences": gaps,
         "costs": costs(whole.costs(), plan.how.micro_rows),
         "tuning": whole.tuning_table(),
@@ -298,7 +297,7 @@ def _print_tables(
         f"{name}: {len(measured.users)} test prompts, {seeds} seeds, mean [95% interval over "
         "users and seeds together]",
     )
-    apart = tables["scores"].filter(pl.col("slice") != "all").drop("lr", "step", "seeds")
+    apart = tables["scores"].filter(pl.col("slice") != "all").drop("lr", "edge", "step", "seeds")
     emit(apart, style, "Seen and newly introduced targets")
     for control in gaps["control"].unique(maintain_order=True):
         title = f"Minus {control}; * real: corrected p < .05 over this table, {seeds} seeds"
