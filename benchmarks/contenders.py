@@ -12,6 +12,7 @@ from benchmarks.measure import Timed
 from recast import STRATEGIES
 from sim.decoding.sample import path_logp, path_logp_each, sample, sample_each
 from sim.general.optimizer import Adam
+from sim.general.runs import Runs
 from sim.general.step import collect, updates
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params
@@ -41,7 +42,7 @@ def warm(world: World, policy: MLP, runs: int, dtype: torch.dtype, share: float 
 def ours(world: World, policy: MLP, start: Params, name: str, how: Training, steps: int) -> Timed:
     runs = len(next(iter(start.values())))
     dtype = next(iter(start.values())).dtype
-    fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(runs)), how)
+    fast = FastPath.of(Runs(policy, world, STRATEGIES[name], start, tuple(range(runs)), how))
     assert fast is not None
     rate, first = torch.full((runs,), RATE, dtype=dtype), 0
 
@@ -60,7 +61,7 @@ def phases(world: World, policy: MLP, start: Params, name: str, how: Training) -
     count = len(next(iter(start.values())))
     each = [{key: value[i : i + 1] for key, value in start.items()} for i in range(count)]
     strategy = STRATEGIES[name]
-    runs = [Phases(policy, world, strategy, one, i, how) for i, one in enumerate(each)]
+    runs = [Phases(Runs(policy, world, strategy, one, (i,), how)) for i, one in enumerate(each)]
     rate = torch.full((1,), RATE, dtype=torch.float64)
 
     def go() -> None:

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 
 from benchmarks.bombs import BOMBS
 from benchmarks.hostile_commands import COMMAND_LINES, DATA_FOLDERS
+from benchmarks.hostile_crowd import crowd
 from benchmarks.hostile_inputs import INPUTS, Input
-from benchmarks.visitors import PAGES, at_once, look, resident, server
+from benchmarks.hostile_stores import stores
 
 ROOT = Path(__file__).parents[1]
 MOST_SECONDS, MOST_BYTES, MOST_CHARACTERS = 10.0, 2e9, 300
@@ -33,6 +34,7 @@ PER_WORKER = 50
 ALL = st.integers(0, 9).flatmap(
     lambda place: {7: COMMAND_LINES, 8: COMMAND_LINES, 9: DATA_FOLDERS}.get(place, INPUTS)
 )
+DRILLS = ("inputs", "bombs", "crowd", "stores")
 PATIENCE = 120.0
 """Seconds by the clock after which an input is taken to hang."""
 
@@ -154,7 +156,7 @@ def measured(words: list[str]) -> tuple[subprocess.CompletedProcess[str], float,
         "capture_output=True, text=True)\n"
         "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "print(json.dumps([done.returncode, done.stdout[-2000:], done.stderr[-2000:], "
-        "used.ru_utime, used.ru_maxrss * 1024]))"
+        "used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))"
     )
     said = subprocess.run(
         [sys.executable, "-c", code, *words],
@@ -190,32 +192,9 @@ def bombs() -> tuple[list[tuple[str, str]], list[str]]:
                 broken.append(f"{name}: exit code {done.returncode}: {done.stderr[-300:]}")
             if largest > 2.2 * 2**30:
                 broken.append(f"{name}: {largest / 1e9:.2f} GB")
+            if done.returncode and seconds > MOST_SECONDS:
+                broken.append(f"{name}: refused after {seconds:.0f} s")
             path.unlink()
-    return rows, broken
-
-
-def crowd(sessions: int, racers: int) -> tuple[list[tuple[str, str]], list[str]]:
-    """Sessions that open every page of a cold server at once, then tabs of Train live."""
-    rows, broken = [], []
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder) / "runs") as (port, pid):
-        visits = at_once(port, [PAGES[k % len(PAGES)] for k in range(sessions)])
-        failed = [visit for visit in visits if visit.errors or not visit.finished]
-        rows.append((f"{sessions} sessions from cold", f"{len(failed)} with an error page"))
-        broken += [f"{visit.page}: {visit.errors or 'not drawn'}" for visit in failed]
-        before = resident(pid)
-        open_tabs = [look(port, "train_live") for _ in range(racers)]
-        held = resident(pid)
-        rows.append(
-            (
-                f"{racers} idle tabs of Train live",
-                f"server and children {held / 1e9:.2f} GB, {before / 1e9:.2f} GB before",
-            )
-        )
-        if held > 2e9:
-            broken.append(f"{racers} tabs hold {held / 1e9:.2f} GB")
-        broken += [str(visit) for visit, _ in open_tabs if visit.errors or not visit.finished]
-        for _, session in open_tabs:
-            session.close()
     return rows, broken
 
 
@@ -226,9 +205,9 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--sessions", type=int, default=10)
     options.add_argument("--tabs", type=int, default=20)
-    options.add_argument("--only", choices=["inputs", "bombs", "crowd"], action="append")
+    options.add_argument("--only", choices=DRILLS, action="append")
     chosen = options.parse_args()
-    wanted = chosen.only or ["inputs", "bombs", "crowd"]
+    wanted = chosen.only or DRILLS
     rows: list[tuple[str, str]] = []
     broken: list[str] = []
     if "inputs" in wanted:
@@ -238,6 +217,7 @@ def main() -> None:
     for name, drill in (
         ("bombs", bombs),
         ("crowd", lambda: crowd(chosen.sessions, chosen.tabs)),
+        ("stores", stores),
     ):
         if name in wanted:
             found, breaches = drill()

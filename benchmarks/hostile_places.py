@@ -10,6 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
+from benchmarks.made_up_data import write_data
+
 LONG = "n" * 300
 PLACES = (
     "log.jsonl",
@@ -68,7 +70,6 @@ LOG = "".join(
     json.dumps({"step": k // 8, "prompt": f"p{k // 4}", "reward": float(k % 5 == 0)}) + "\n"
     for k in range(16)
 )
-_ROW = "u{0},\"['<a_{0}><b_0>', '<a_1><b_1>']\",<a_{0}><b_1>\n"
 
 
 def lay(folder: Path) -> None:
@@ -88,18 +89,7 @@ def lay(folder: Path) -> None:
     (folder / "store" / "runs" / "x").mkdir(parents=True)
     (folder / "store" / "bin").mkdir()
     (folder / "store" / "bin" / "loop").symlink_to("loop")
-    lay_data(folder / "data")
-
-
-def lay_data(folder: Path) -> None:
-    """A data folder in MiniOneRec's layout: eight items, eight rows a split."""
-    for name in DATA_FILES:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    index = {str(k): [f"<a_{k % 4}>", f"<b_{k // 4}>"] for k in range(8)}
-    (folder / DATA_FILES[0]).write_text(json.dumps(index), encoding="utf-8")
-    rows = "user_id,history_item_sid,item_sid\n" + "".join(_ROW.format(k % 4) for k in range(8))
-    for name in DATA_FILES[1:]:
-        (folder / name).write_text(rows, encoding="utf-8")
+    write_data(folder / "data")
 
 
 def damage(path: Path, how: str) -> None:
@@ -127,10 +117,10 @@ def damage(path: Path, how: str) -> None:
             "digits": content.replace(b"1", b"1" * 5_000),
             "code": content.replace(b"_1>", b"_999999999999999999999>"),
             "half a letter": content.replace(b"a", b"\xed\xa0\x80"),
-            "one long line": content.replace(b"u1", b"u" * 1_000_000),
+            "one long line": content.replace(b"U1", b"U" * 1_000_000),
             "no columns": b"\n".join(content.splitlines()[1:]),
             "negative": content.replace(b"_1>", b"_-1>"),
             "numbers": content.replace(b"<", b"").replace(b">", b""),
-            "secret": content.replace(b"u", b"=cmd()\x00\x1b[31m"),
+            "secret": content.replace(b"U", b"=cmd()\x00\x1b[31m"),
         }.get(how, content)
     )

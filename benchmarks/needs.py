@@ -1,7 +1,7 @@
 """What plans are estimated to need, beside what they took: the memory limit of one worker.
 
-`python -m benchmarks.needs` trains two runs of a few steps for each case, each in a process of its
-own, and prints a table; about five minutes of one core.
+`python -m benchmarks.needs` trains two runs of a few steps for each case, eight where it says so,
+each in a process of its own, and prints a table; about ten minutes of one core.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ SMALL = {
     "train.steps": 3,
     "train.evaluations": 1,
 }
+EIGHT = {"strategies": ("grpo",), "seeds": 8}
 CASES: tuple[dict[str, Any], ...] = (
     {"policy.kind": "transformer"},
     {"policy.kind": "transformer", "policy.width": 256, "start.all_zero": 0.955},
@@ -29,6 +30,16 @@ CASES: tuple[dict[str, Any], ...] = (
     {"policy.kind": "transformer", "train.batch": 512, "train.group": 128, "start.all_zero": 0.6},
     {"policy.kind": "transformer", "world.items": 4096, "start.all_zero": 0.955},
     {"policy.width": 1024, "start.all_zero": 0.955},
+    {"policy.width": 1024, "start.all_zero": 0.955, **EIGHT},
+    {
+        "policy.width": 512,
+        "train.batch": 128,
+        "train.group": 128,
+        "train.kernel": "general",
+        "start.all_zero": 0.8,
+        **EIGHT,
+    },
+    {"policy.kind": "tabular", "start.all_zero": 0.955, **EIGHT},
     {"world.items": 4096, "world.test_prompts": 512, "start.all_zero": 0.955},
     {"world.items": 4096, "world.test_prompts": 4096, "start.all_zero": 0.955},
     {"world.items": 4096, "world.test_prompts": 8000, "start.all_zero": 0.955},
@@ -38,7 +49,7 @@ CASES: tuple[dict[str, Any], ...] = (
 
 
 def one(changes: dict[str, Any]) -> tuple[float, float]:
-    """GiB estimated and taken, of this process, by two runs."""
+    """GiB estimated and taken, of this process."""
     from workbench.execution.runner import run_experiment
     from workbench.spec.experiment import load_experiment
     from workbench.spec.limits import lifted, need_of
@@ -48,7 +59,8 @@ def one(changes: dict[str, Any]) -> tuple[float, float]:
         spec = load_experiment("quick", {**SMALL, **changes})
         run_experiment(spec, Store(Path(folder)).prepare(), executor="serial")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return need_of(spec, 2).gibibytes, peak
+    runs = len(spec.strategies) * len(spec.train.lr) * spec.seeds
+    return need_of(spec, runs).gibibytes, peak
 
 
 def main() -> None:

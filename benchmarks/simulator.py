@@ -25,6 +25,7 @@ from benchmarks.contenders import RATE, general, jax_peer, ours, phases, warm, w
 from benchmarks.cost_chart import cost_chart
 from benchmarks.measure import least, table
 from recast import STRATEGIES
+from sim.general.runs import Runs
 from sim.memory import keep_freed_memory
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params
@@ -235,7 +236,7 @@ def scored_nodes(world: World, policy: MLP, start: Params, name: str, group: int
     """Nodes whose logits a run-step computes, those of targets included."""
     runs = len(next(iter(start.values())))
     how = Training(steps=99, group=group)
-    fast = FastPath.of(policy, world, STRATEGIES[name], start, tuple(range(runs)), how)
+    fast = FastPath.of(Runs(policy, world, STRATEGIES[name], start, tuple(range(runs)), how))
     assert fast is not None
     step = 0
     while step < 8:

@@ -11,12 +11,11 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -68,76 +67,130 @@ def server(store: Path) -> Iterator[tuple[int, int]]:
         process.wait()
 
 
-@dataclass
-class Visit:
-    """One session: whether its page was drawn to the end, and the errors that it showed."""
+class Tab:
+    """A tab of a browser, without the browser. finished: whether its page was drawn to the end;
+    errors: those that it showed; progress: the text of its bar; buttons: their identities by
+    label."""
 
-    page: str
-    finished: bool = False
-    errors: list[str] = field(default_factory=list)
+    def __init__(self, port: int, page: str) -> None:
+        host = f"127.0.0.1:{port}"
+        self.page, self.finished, self.progress = page, False, ""
+        self.errors: list[str] = []
+        self.buttons: dict[str, str] = {}
+        self._query = ""
+        self._session = connect(
+            f"ws://{host}/_stcore/stream",
+            additional_headers={"Origin": f"http://{host}"},
+            subprotocols=["streamlit"],  # type: ignore[list-item]
+            max_size=None,
+            open_timeout=60,
+            ping_interval=None,
+        )
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the page was drawn to its end, without an error."""
+        return self.finished and not self.errors
 
-def look(port: int, page: str, patience: float = 300.0) -> tuple[Visit, ClientConnection]:
-    """Open a page as a browser does and read until it is drawn; the session stays open."""
-    visit = Visit(page)
-    host = f"127.0.0.1:{port}"
-    session = connect(
-        f"ws://{host}/_stcore/stream",
-        additional_headers={"Origin": f"http://{host}"},
-        subprotocols=["streamlit"],  # type: ignore[list-item]
-        max_size=None,
-        open_timeout=60,
-        ping_interval=None,
-    )
-    ask = BackMsg()
-    ask.rerun_script.query_string = ""
-    ask.rerun_script.page_name = page
-    session.send(ask.SerializeToString())
-    end = time.monotonic() + patience
-    while not visit.finished and time.monotonic() < end:
-        try:
-            raw = session.recv(timeout=max(0.1, end - time.monotonic()))
-        except TimeoutError:
-            break
-        said = ForwardMsg()
-        said.ParseFromString(raw if isinstance(raw, bytes) else raw.encode())
+    def ask(self, press: str = "") -> None:
+        """Have the page drawn; press: the label of a button, as it stood when it was last drawn."""
+        ask = BackMsg()
+        ask.rerun_script.query_string = self._query
+        ask.rerun_script.page_name = self.page
+        if press:
+            pressed = ask.rerun_script.widget_states.widgets.add()
+            pressed.id, pressed.trigger_value = self.buttons[press], True
+        self.finished, self.progress = False, ""
+        self._session.send(ask.SerializeToString())
+
+    def read(self, patience: float = 300.0) -> None:
+        """Read until the page is drawn; the session stays open."""
+        end = time.monotonic() + patience
+        while not self.finished and time.monotonic() < end:
+            try:
+                raw = self._session.recv(timeout=max(0.1, end - time.monotonic()))
+            except TimeoutError:
+                break
+            said = ForwardMsg()
+            said.ParseFromString(raw if isinstance(raw, bytes) else raw.encode())
+            self._take(said)
+
+    def _take(self, said: ForwardMsg) -> None:
         kind = said.WhichOneof("type")
         if kind == "script_finished":
-            visit.finished = True
-        elif kind == "delta" and said.delta.new_element.WhichOneof("type") == "exception":
-            found = said.delta.new_element.exception
-            visit.errors.append(f"{found.type}: {found.message}"[:300])
-    return visit, session
+            # A page that asks to be drawn anew ends early first.
+            self.finished = said.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN
+        elif kind == "page_info_changed":
+            self._query = said.page_info_changed.query_string
+        elif kind == "delta":
+            element = said.delta.new_element
+            match element.WhichOneof("type"):
+                case "exception":
+                    found = element.exception
+                    self.errors.append(f"{found.type}: {found.message}"[:300])
+                case "button":
+                    self.buttons[element.button.label] = element.button.id
+                case "progress":
+                    self.progress = element.progress.text.replace("\\", "")
+
+    def close(self) -> None:
+        """The tab is gone."""
+        self._session.close()
 
 
-def at_once(port: int, pages: list[str]) -> list[Visit]:
-    """So many sessions that start together; each page is drawn to its end."""
+def look(port: int, page: str) -> Tab:
+    """Open a page as a browser does, and read until it is drawn."""
+    tab = Tab(port, page)
+    tab.ask()
+    tab.read()
+    return tab
+
+
+def at_once(port: int, pages: list[str]) -> list[Tab]:
+    """So many tabs that start together; each page is drawn to its end, and the tab closed."""
     gate = threading.Barrier(len(pages))
-    visits: list[Visit] = []
+    tabs: list[Tab] = []
 
     def one(page: str) -> None:
         gate.wait()
-        visit, session = look(port, page)
-        visits.append(visit)
-        session.close()
+        tab = look(port, page)
+        tabs.append(tab)
+        tab.close()
 
     threads = [threading.Thread(target=one, args=(page,)) for page in pages]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return visits
+    return tabs
+
+
+def children(pid: int) -> list[int]:
+    """The process ids of what a process has started and what goes on."""
+    return [one for one, parent in _parents().items() if parent == pid]
 
 
 def resident(pid: int) -> int:
     """Bytes of a process and its children, shared pages counted once in each."""
-    total = 0
+    return sum(_bytes_of(one) for one in (pid, *children(pid)))
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process that has not ended."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            stat = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(folder.name) == pid or int(stat[1]) == pid:
-                status = (folder / "status").read_text()
-                total += 1024 * int(status.split("VmRSS:")[1].split()[0])
-        except (OSError, IndexError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
             continue
-    return total
+        if fields[0] != "Z":
+            found[int(folder.name)] = int(fields[1])
+    return found
+
+
+def _bytes_of(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return 1024 * int(status.split("VmRSS:")[1].split()[0])
+    except (OSError, IndexError):
+        return 0

@@ -10,8 +10,6 @@ docs/real-models.md shows it. `make wheel-lm` runs it; an environment that is th
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import shutil
 import subprocess
@@ -19,10 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.made_up_data import write_data
 from benchmarks.measure import table
 
 ROOT = Path(__file__).parents[1]
-SIDS = [(a, b, c) for a in range(3) for b in range(3) for c in range(2)]
 TINY = ("--steps", "1", "--batch", "4", "--group", "4")
 SHOWN = """
 import importlib.metadata as m, platform, workbench
@@ -41,23 +39,6 @@ def steps(data: Path) -> dict[str, list[str]]:
         "rl": ["rl", folder, "--start", "sft/model", "--strategy", "recast", "--store", "runs",
                "--eval-prompts", "8", *small, *TINY],
     }  # fmt: skip
-
-
-def write_data(folder: Path) -> None:
-    """A made-up catalogue of 18 items and 60 users in MiniOneRec's layout."""
-    spelled = [[f"<{x}_{v}>" for x, v in zip("abc", sid, strict=True)] for sid in SIDS]
-    text = ["".join(codes) for codes in spelled]
-    (folder / "index").mkdir(parents=True)
-    index = {str(item): codes for item, codes in enumerate(spelled)}
-    (folder / "index" / "tiny.index.json").write_text(json.dumps(index))
-    for shift, split in enumerate(("train", "valid", "test")):
-        (folder / split).mkdir()
-        with (folder / split / "tiny.csv").open("w", newline="") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(["user_id", "history_item_sid", "item_sid"])
-            for user in range(60):
-                past = str([text[(user + k) % 12] for k in range(3)])
-                writer.writerow([f"U{user}", past, text[(user + 3 + 2 * shift) % 18]])
 
 
 def run(*words: object, cwd: Path) -> str:

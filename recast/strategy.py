@@ -113,6 +113,11 @@ class Strategy:
             if f.name not in LABELS and (f.name == "credit" or getattr(self, f.name) != f.default)
         )
 
+    @property
+    def composition(self) -> dict[str, object]:
+        """Everything that determines what it does: its fields without `LABELS`."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LABELS}
+
     @cached_property
     def needs(self) -> frozenset[str]:
         """Inputs without which the strategy cannot work: fields of `RolloutGroups`, "target" (the

@@ -3,8 +3,6 @@ are searched: the same examples in every run; `--hypothesis-profile=default` sea
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from benchmarks.made_up_data import write_data
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -29,28 +29,7 @@ def _main_stays() -> Iterator[None]:
 @pytest.fixture
 def data_folder(tmp_path: Path) -> Path:
     root = tmp_path / "data"
-    sids = [(a, b, c) for a in range(3) for b in range(3) for c in range(2)]
-    text = ["".join(f"<{x}_{v}>" for x, v in zip("abc", sid, strict=True)) for sid in sids]
-    (root / "index").mkdir(parents=True)
-    index = {
-        str(i): [f"<{x}_{v}>" for x, v in zip("abc", s, strict=True)]
-        for i, s in enumerate([*sids, sids[0]])
-    }
-    (root / "index" / "tiny.index.json").write_text(json.dumps(index))
-    for shift, split in enumerate(("train", "valid", "test")):
-        (root / split).mkdir()
-        with (root / split / "tiny.csv").open("w", newline="") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(["user_id", "history_item_sid", "item_sid"])
-            for user in range(60):
-                past = [text[(user + k) % 12] for k in range(3)]
-                writer.writerow(
-                    [
-                        f"U{user}",
-                        str(past),
-                        text[(user + 3 + 2 * shift) % (len(text) if shift else 12)],
-                    ]
-                )
+    write_data(root)
     return root
 
 

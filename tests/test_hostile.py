@@ -79,9 +79,9 @@ def test_scalars_are_read_under_the_same_ceilings(what, tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-c", code, str(path), str(rows)], check=True)
     if what == "numbers":
         with pytest.raises(LogError):
-            log_reading.read_any_guarded([path])
+            log_reading.read_guarded([path], log_reading.HowToRead(scalars=True))
         return
-    found = log_reading.read_any_guarded([path])
+    found = log_reading.read_guarded([path], log_reading.HowToRead(scalars=True))
     assert isinstance(found, Scalars)
     assert found.frame.equals(read_scalars([path]).frame)
 

@@ -1,9 +1,9 @@
 """What an actor update costs: time, memory, tokens, FLOPs, for chosen strategies and shapes.
 
 Every case runs the real `collect` and `update` on prompts of one length and a made-up catalogue.
-Cases of one shape take turns on one model in one process, so that their ratios share the machine's
-mood. The update is forward, backward and optimizer step; the KL reference is scored when kl_weight
-is set.
+Cases of one shape take turns on one model in one process: whatever slows the machine down for a
+while slows all of them, and their ratios stay. The update is forward, backward and optimizer step;
+the KL reference is scored when kl_weight is set.
 
 tokens: what goes through the actor's forward pass. Re-encoded, U rows of a prompt of P tokens and L
 codes cost U (P + L - 1); with a shared prefix they cost P + (L - 1) U, which gives the token model

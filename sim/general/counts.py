@@ -1,18 +1,11 @@
-"""What training counts: the cost ledger of a run, and how much its groups taught.
-
-A learner trains runs of one strategy; the loop of `sim.training.trainer` asks nothing else of it.
-"""
+"""What training counts: the cost ledger of a run, and how much its groups taught."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from torch import Tensor
 
 from recast.ledger import COST, TAUGHT, CostLedger
-from sim.policies.protocol import Params
 
 
 @dataclass(frozen=True)
@@ -44,21 +37,3 @@ class Counted:
             name: (value - before.taught[name]) / over if over else None
             for name, value in self.taught.items()
         }
-
-
-class Learner(Protocol):
-    """Runs of one strategy in training."""
-
-    @property
-    def params(self) -> Params:
-        """Parameters `[R, ...]`; of a run that has diverged, the last healthy ones."""
-
-    @property
-    def diverged_at(self) -> list[int | None]:
-        """The step, from 1, at which a run stopped being sound; None for a healthy one."""
-
-    def counted(self, run: int) -> Counted:
-        """What the steps of one run counted so far."""
-
-    def advance(self, rates: Tensor, first: int, steps: int) -> int:
-        """Train all runs from step `first` on, for at most so many steps; how many it were."""

@@ -7,6 +7,7 @@ import sys
 import torch
 
 from recast import STRATEGIES
+from sim.general.runs import Runs
 from sim.policies.mlp import MLP
 from sim.settings import Training
 from sim.shortcuts.fast_path import FastPath
@@ -20,7 +21,7 @@ def warm(precision: str) -> None:
     )
     world, how = build_synthetic(recipe), Training(steps=1, batch=2, group=2)
     start = MLP(2).init(world.catalogue, recipe.features, (0,), getattr(torch, precision))
-    fast = FastPath.of(MLP(2), world, STRATEGIES["grpo"], start, (0,), how)
+    fast = FastPath.of(Runs(MLP(2), world, STRATEGIES["grpo"], start, (0,), how))
     if fast is not None:
         fast.advance(torch.full((1,), 0.001), 0, 1)
 

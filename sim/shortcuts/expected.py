@@ -6,32 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from recast.strategy import Strategy
+from sim.general.runs import Runs
 from sim.kernel.buffers import serves
-from sim.policies.protocol import Params, Policy
-from sim.settings import Training
 from sim.shortcuts.expected_law import law_of, path_weights, why_not_expected
 from sim.shortcuts.fast_path import FastPath, OneRun, share_of
 from sim.shortcuts.plan import plan_for
-from sim.worlds.world import World
 
 
 class ExpectedPath(FastPath):
     """Steps of R runs of one strategy without sampling noise. Nothing is drawn but prompts."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        world: World,
-        strategy: Strategy,
-        start: Params,
-        seeds: tuple[int, ...],
-        how: Training,
-    ) -> None:
+    def __init__(self, runs: Runs) -> None:
         """Raises ValueError, one line, where there is no expected update."""
-        if not serves(policy):
+        world, strategy, how = runs.world, runs.strategy, runs.how
+        if not serves(runs.policy):
             raise ValueError(
-                f"train.updates: no expected update: a {type(policy).__name__} policy has no "
+                f"train.updates: no expected update: a {type(runs.policy).__name__} policy has no "
                 "hand-written node passes"
             )
         reason = why_not_expected(strategy, how, world.catalogue.depth)
@@ -40,7 +30,7 @@ class ExpectedPath(FastPath):
         plan = plan_for(strategy, how.group, world.catalogue.depth, how.loss)
         if reason or plan is None:
             raise ValueError(f"train.updates: no expected update: {reason}")
-        super().__init__(replace(plan, name="levels"), policy, world, strategy, start, seeds, how)
+        super().__init__(replace(plan, name="levels"), runs)
 
     def _ask(self, run: OneRun, step: int) -> None:
         """Fill in the demand with expectations."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
 from sim.general.counts import Counted
+from sim.general.runs import Runs
 from sim.kernel import draw
 from sim.kernel.buffers import (
     Buffers,
@@ -31,12 +32,11 @@ from sim.kernel.code import calling
 from sim.kernel.draw import TALLIES
 from sim.kernel.shapes import Array, Flat, Net, PromptArrays, Rules
 from sim.kernel.step import GIVEN_GRADIENT, GIVEN_TRAIN, GRADIENT, SCORE, TRAIN, run_steps
-from sim.policies.protocol import Params, Policy
+from sim.policies.protocol import Params
 from sim.seeds import key_of, permutation, stream
 from sim.settings import Training
 from sim.shortcuts.levels import ask_by_level
 from sim.shortcuts.plan import Plan, divisor, plan_for
-from sim.worlds.world import World
 
 KINDS = {"target": draw.TARGET, "hits": draw.HITS, "pair": draw.PAIR, "levels": draw.GIVEN}
 ESTIMATORS = {"k1": 1, "k2": 2, "k3": 3}
@@ -85,25 +85,17 @@ class OneRun:
 class FastPath:
     """R runs of one strategy. Build them with `FastPath.of`."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        policy: Policy,
-        world: World,
-        strategy: Strategy,
-        start: Params,
-        seeds: tuple[int, ...],
-        how: Training,
-    ) -> None:
-        self.plan, self._policy, self._strategy = plan, policy, strategy
-        self._start, self._seeds, self._how = start, seeds, how
+    def __init__(self, plan: Plan, runs: Runs) -> None:
+        world, strategy, start, how = runs.world, runs.strategy, runs.start, runs.how
+        self.plan, self._policy, self._strategy = plan, runs.policy, strategy
+        self._start, self._seeds, self._how = start, runs.seeds, how
         self._dtype = next(iter(start.values())).dtype
         catalogue = world.catalogue
         self._depth = catalogue.depth
         self._trie = trie_of(catalogue)
         self._context = world.train.context.to(self._dtype).contiguous().numpy()
         self._target = world.train.target.contiguous().numpy()
-        self._runs = [self._run(start, run, seed) for run, seed in enumerate(seeds)]
+        self._runs = [self._run(start, run, seed) for run, seed in enumerate(runs.seeds)]
         fixed, per_row, per_active, per_live = divisor(strategy, how.batch, plan.width, self._depth)
         self._rules = Rules(
             KINDS[plan.name], how.batch, how.group, plan.displaces, float(how.temperature),
@@ -115,28 +107,22 @@ class FastPath:
         )
 
     @staticmethod
-    def of(
-        policy: Policy,
-        world: World,
-        strategy: Strategy,
-        start: Params,
-        seeds: tuple[int, ...],
-        how: Training,
-    ) -> FastPath | None:
+    def of(runs: Runs) -> FastPath | None:
         """The fast path of these runs, or None where the general path must do.
 
         It needs a policy that the kernel knows, one target per prompt, i.i.d. rollouts, one
         optimizer step per rollout phase, and a plan for the strategy.
         """
+        world, strategy, how = runs.world, runs.strategy, runs.how
         several = world.train.targets is not None
         if how.kernel != "compiled" or how.mini_batch or how.rollouts != "sample" or several:
             return None
-        if not serves(policy) or slope_of(strategy.stage("supervised"), 0.0, 1) is None:
+        if not serves(runs.policy) or slope_of(strategy.stage("supervised"), 0.0, 1) is None:
             return None
         plan = plan_for(strategy, how.group, world.catalogue.depth, how.loss)
         if plan is None:
             return None
-        return FastPath(plan, policy, world, strategy, start, seeds, how)
+        return FastPath(plan, runs)
 
     @property
     def params(self) -> Params:
@@ -149,7 +135,7 @@ class FastPath:
         return [run.diverged_at for run in self._runs]
 
     def counted(self, run: int) -> Counted:
-        """As `sim.general.counts.Learner`."""
+        """As `sim.general.runs.Learner`."""
         one = self._runs[run]
         spent, taught = account(self._strategy, self._how, one.tally[None], np.array([one.taken]))
         groups = float(one.taken * self._how.batch)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
-from sim.general.run import General
+from sim.general.general_path import General
 from sim.general.step import Collected, splits
 from sim.kernel.buffers import (
     PIECE,
@@ -56,12 +56,13 @@ class Phases(General):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        policy, start, how, catalogue = self.policy, self.start, self.how, self.world.catalogue
+        runs = self.runs
+        policy, start, how, catalogue = runs.policy, runs.start, runs.how, runs.world.catalogue
         self._flat = flat_run(policy, start, 0)
         arrays = (self._flat.value, self._flat.grad, flat_of(start, 0))
         net, grad, reference = (net_of(policy, x, start, self._flat.reached) for x in arrays)
         self._trie, self._taken = trie_of(catalogue), 0
-        self._depth, width = catalogue.depth, self.strategy.width(how.group)
+        self._depth, width = catalogue.depth, self.runs.strategy.width(how.group)
         batch = max(1, min(how.batch, PIECE // (width + 1)))
         items, kl = batch * (width + 1), how.kl_weight > 0
         # Rows of a batch of one prompt per item, which is what they are to a policy.
@@ -80,11 +81,11 @@ class Phases(General):
     def _optimize(self, phase: Collected, rates: Tensor, step: int) -> int:
         """Take the optimizer steps of one phase; how many it has."""
         prompts = phase.batch.prompt.shape[1]
-        parts = splits(self.strategy, self.how, prompts)
+        parts = splits(self.runs.strategy, self.runs.how, prompts)
         known = self._phase(phase)
         if len(parts) > 1 and known.items.shape[1]:
             self._call(False, known, self._terms(phase, slice(0, prompts), 0.0), 0, prompts, 0.0)
-        progress = step / max(1, self.how.steps - 1)
+        progress = step / max(1, self.runs.how.steps - 1)
         for part in parts:
             terms = self._terms(phase, part, progress)
             stop = min(part.stop, prompts)
@@ -94,7 +95,7 @@ class Phases(General):
                 if not sound:
                     self.diverged_at[0] = step + 1
         if self.diverged_at[0] is None:
-            self.params = params_of([self._flat.value], self.start)
+            self.params = params_of([self._flat.value], self.runs.start)
         return len(parts)
 
     def _call(
@@ -120,7 +121,7 @@ class Phases(General):
         advantage = phase.rows.advantage[0].double()
         if advantage.ndim == 2:
             advantage = advantage.unsqueeze(-1).expand(*advantage.shape, depth)
-        if not self.strategy.has_credit:
+        if not self.runs.strategy.has_credit:
             advantage = torch.zeros_like(advantage)
         hits, valid = (x[0].double().numpy() for x in (phase.signal.hits, phase.signal.valid))
         return Phase(
@@ -134,7 +135,7 @@ class Phases(General):
         )
 
     def _terms(self, phase: Collected, part: slice, progress: float) -> LossTerms:
-        how, strategy = self.how, self.strategy
+        how, strategy = self.runs.how, self.runs.strategy
         size = min(part.stop, phase.batch.prompt.shape[1]) - part.start
         slope = slope_of(strategy.stage("supervised"), progress, self._depth)
         assert slope is not None
@@ -173,7 +174,7 @@ class Phases(General):
                 "prompts": prompts,
                 "constant": prompts * width * self._depth,
                 "live_groups": rollouts * max(1, int((active > 0).sum())) / filled,
-            }[self.strategy.denominator]
+            }[self.runs.strategy.denominator]
         )
 
     _counts: tuple[Collected, Array, int] | None = None

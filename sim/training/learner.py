@@ -6,13 +6,10 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 
-from recast.strategy import Strategy
-from sim.general.counts import Learner
-from sim.general.run import General
+from sim.general.general_path import General
+from sim.general.runs import Learner, Runs
 from sim.general.step import Collected
-from sim.policies.protocol import Params, Policy
-from sim.settings import Kernel, Training
-from sim.worlds.world import World
+from sim.settings import Kernel
 
 
 @cache
@@ -44,53 +41,31 @@ def _say(reason: str) -> None:
     )
 
 
-def fast_path(
-    policy: Policy,
-    world: World,
-    strategy: Strategy,
-    start: Params,
-    seeds: tuple[int, ...],
-    how: Training,
-) -> Learner | None:
+def fast_path(runs: Runs) -> Learner | None:
     """The kernel's learner, or None where the general path must do."""
-    if kernel_here(how.kernel) == "general":
+    if kernel_here(runs.how.kernel) == "general":
         return None
     from sim.shortcuts.fast_path import FastPath
 
-    return FastPath.of(policy, world, strategy, start, seeds, how)
+    return FastPath.of(runs)
 
 
-def general_path(
-    policy: Policy,
-    world: World,
-    strategy: Strategy,
-    start: Params,
-    seed: int,
-    how: Training,
-    record: Callable[[int, Collected], None] | None = None,
-) -> Learner:
-    """The general path of one run, whose optimizer steps the kernel takes where it can."""
-    if kernel_here(how.kernel) == "compiled":
+def general_path(run: Runs, record: Callable[[int, Collected], None] | None = None) -> Learner:
+    """The general path of a single run, whose optimizer steps the kernel takes where it can."""
+    if kernel_here(run.how.kernel) == "compiled":
         from sim.shortcuts.phases import Phases
 
-        several = world.train.targets is not None and how.targets == "all"
-        if Phases.why_not(policy, strategy, several) is None:
-            return Phases(policy, world, strategy, start, seed, how, record)
-    return General(policy, world, strategy, start, seed, how, record)
+        several = run.world.train.targets is not None and run.how.targets == "all"
+        if Phases.why_not(run.policy, run.strategy, several) is None:
+            return Phases(run, record)
+    return General(run, record)
 
 
-def expected_path(
-    policy: Policy,
-    world: World,
-    strategy: Strategy,
-    start: Params,
-    seeds: tuple[int, ...],
-    how: Training,
-) -> Learner:
+def expected_path(runs: Runs) -> Learner:
     """The learner of expected updates. Raises ValueError, one line, where there is none."""
     reason = why_not_compiled()
     if reason is not None:
         raise ValueError(f"train.updates: expected updates need numba ({reason})")
     from sim.shortcuts.expected import ExpectedPath
 
-    return ExpectedPath(policy, world, strategy, start, seeds, how)
+    return ExpectedPath(runs)

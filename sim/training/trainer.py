@@ -15,7 +15,8 @@ from torch import Tensor
 
 from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
-from sim.general.counts import Counted, Learner
+from sim.general.counts import Counted
+from sim.general.runs import Learner, Runs, params_of_one
 from sim.general.step import Collected
 from sim.policies.protocol import Params, Policy
 from sim.settings import Training
@@ -83,34 +84,29 @@ def train(
     _check_targets(world)
     if hooks.record is not None and len(seeds) > 1:
         raise ValueError(f"record: expected a single run, got {len(seeds)}")
-    learner = _together(policy, world, strategy, start, seeds, how, hooks)
+    runs = Runs(policy, world, strategy, start, seeds, how)
+    learner = _together(runs, hooks)
     if opening is None:
-        opening = [open_run(policy, _one(start, run), world, how) for run in range(len(seeds))]
+        opening = [
+            open_run(policy, params_of_one(start, run), world, how) for run in range(len(seeds))
+        ]
     if learner is not None:
-        return _trained(_Record(policy, world, how, learner, opening, hooks), rates)
+        return _trained(_Record(runs, learner, opening, hooks), rates)
     found = []
-    for run, seed in enumerate(seeds):
-        alone = general_path(policy, world, strategy, _one(start, run), seed, how, hooks.record)
-        mine = _Record(policy, world, how, alone, opening[run : run + 1], hooks.of(run))
+    for run in range(len(seeds)):
+        alone = general_path(runs.one(run), hooks.record)
+        mine = _Record(runs, alone, opening[run : run + 1], hooks.of(run))
         found += _trained(mine, rates[run : run + 1])
     return found
 
 
-def _together(
-    policy: Policy,
-    world: World,
-    strategy: Strategy,
-    start: Params,
-    seeds: tuple[int, ...],
-    how: Training,
-    hooks: Hooks,
-) -> Learner | None:
+def _together(runs: Runs, hooks: Hooks) -> Learner | None:
     """What trains all runs in one go; None where each must take the general path."""
-    if how.updates == "expected":
+    if runs.how.updates == "expected":
         if hooks.record is not None:
             raise ValueError("record: expected updates roll nothing out")
-        return expected_path(policy, world, strategy, start, seeds, how)
-    return None if hooks.record else fast_path(policy, world, strategy, start, seeds, how)
+        return expected_path(runs)
+    return None if hooks.record else fast_path(runs)
 
 
 def _trained(record: _Record, rates: Tensor) -> list[TrainedRun]:
@@ -138,17 +134,15 @@ class _Record:
 
     def __init__(
         self,
-        policy: Policy,
-        world: World,
-        how: Training,
+        runs: Runs,
         learner: Learner,
         opening: Sequence[Snapshot],
         hooks: Hooks,
     ) -> None:
-        self.how, self.learner, self.hooks = how, learner, hooks
+        self.how, self.learner, self.hooks = runs.how, learner, hooks
         self.rows: list[list[Row]] = [[] for _ in opening]
         self.evaluating = [0.0] * len(opening)
-        self._policy, self._world, self._opening = policy, world, opening
+        self._policy, self._world, self._opening = runs.policy, runs.world, opening
         self._before = [now.temperature for now in opening]
         self._marks = [Counted()] * len(opening)
 
@@ -176,7 +170,7 @@ class _Record:
         for run, rows in enumerate(self.rows):
             self.hooks.watch(run, [row for row in rows if row["step"] == step])
             if self.hooks.look is not None:
-                self.hooks.look(run, step, _one(params, run))
+                self.hooks.look(run, step, params_of_one(params, run))
 
     def _snapshot(self, run: int, step: int, params: Params) -> Snapshot:
         """One run as it stands; the start has been evaluated already."""
@@ -185,7 +179,7 @@ class _Record:
             return opening
         now = snapshot(
             self._policy,
-            _one(params, run),
+            params_of_one(params, run),
             self._world,
             how.group,
             curve_prompts=how.curve_prompts,
@@ -234,8 +228,3 @@ def _check_targets(world: World) -> None:
             raise ValueError(
                 f"target {int(stray[0])} is not in the catalogue; expected an item in 0..{last}"
             )
-
-
-def _one(params: Params, run: int) -> Params:
-    """The parameters of one run in memory of their own: products depend on alignment."""
-    return {name: value[run : run + 1].clone() for name, value in params.items()}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from recast.lm.dataset import load_data
+from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction.language_models import PRETRAINED, Given
-from workbench.studies.prediction.protocol import METRICS, Case, PredictionPlan
+from workbench.studies.prediction.protocol import Case, PredictionPlan
 from workbench.studies.prediction.study import PredictionStudy
 
 PLAN = PredictionPlan(steps=2, stops=(1, 2), batch=8, group=8, seeds=1, strategies=("sft", "grpo"))
@@ -25,12 +26,12 @@ def test_a_model_from_scratch_starts_at_the_share_and_is_trained_and_measured(ca
     rung = whole.rung("lm_0.15M", case)
     assert rung.start(0)["all_zero"] == pytest.approx(0.62, abs=0.01)
     before = rung.measured()
-    assert set(before) == set(METRICS)
+    assert set(before) == set(LM_METRICS)
     assert list(rung.run("sft", 1e-2, 0, (2,))) == [2]
-    assert any(not np.array_equal(before[m], rung.measured()[m]) for m in METRICS)
+    assert any(not np.array_equal(before[m], rung.measured()[m]) for m in LM_METRICS)
     rung.start(0)
     again = rung.measured()
-    assert all(np.array_equal(before[m], again[m]) for m in METRICS)
+    assert all(np.array_equal(before[m], again[m]) for m in LM_METRICS)
     hits = whole.hits(case)
     assert hits[0] == "lm_0.15M"
     assert hits[1].shape == (len(case.data.learning),)
@@ -40,4 +41,4 @@ def test_a_model_from_scratch_starts_at_the_share_and_is_trained_and_measured(ca
     assert given.place(PRETRAINED, case) != whole.place(PRETRAINED, case)
     made = given.rung(PRETRAINED, case)
     assert made.start(0)["all_zero"] == pytest.approx(rung.start(0)["all_zero"], abs=1e-6)
-    assert all(np.array_equal(made.measured()[m], before[m]) for m in METRICS)
+    assert all(np.array_equal(made.measured()[m], before[m]) for m in LM_METRICS)

@@ -14,13 +14,10 @@ from typing import Any, Literal
 import polars as pl
 
 from workbench.analysis.compare import Side, compare
-from workbench.analysis.summary import QUALITY
-from workbench.analysis.tuning import PRIMARY, UNORDERED
 from workbench.errors import UserError
+from workbench.spec.metrics import PRIMARY, SCORES
 from workbench.stats.p_values import LEVEL, least_p
 
-SCORES = tuple(name for name in QUALITY if name not in UNORDERED)
-"""The metrics on which more is better."""
 Tone = Literal["first", "second", "open"]
 
 

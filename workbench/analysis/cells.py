@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 
 from workbench.analysis.rows import at_the_end
-from workbench.analysis.summary import QUALITY
+from workbench.spec.metrics import METRICS
 
 _NOT_SETTINGS = ("engine",)
 
@@ -53,7 +53,7 @@ def run_table(frame: pl.DataFrame) -> pl.DataFrame:
         for name in (
             *("strategy", "lr", "seed", "tuned"),
             *varying_fields(frame),
-            *(name for name in QUALITY if name in frame.columns and last[name].count()),
+            *(name for name in METRICS if name in frame.columns and last[name].count()),
             *("step", "rollouts", "diverged_at", "cell", "run"),
         )
         if name in last.columns

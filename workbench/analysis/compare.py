@@ -16,9 +16,10 @@ import polars as pl
 from recast.ledger import COST
 from recast.quoting import nearest
 from workbench.analysis.rows import last_rows
-from workbench.analysis.tuning import PRIMARY, mark_tuned
+from workbench.analysis.tuning import mark_tuned
 from workbench.errors import UserError
 from workbench.spec.experiment import plain_text
+from workbench.spec.metrics import PRIMARY
 from workbench.stats.estimates import paired_difference
 from workbench.stats.p_values import aligned, max_t
 

@@ -5,27 +5,14 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from recast import REGIMES
 from recast.ledger import COST, TAUGHT
 from workbench.analysis.rows import at_the_end, curve_rows, reported
 from workbench.analysis.tuning import edge
+from workbench.spec.metrics import METRICS
 from workbench.stats.estimates import interval
 from workbench.stats.samples import mean
 
-QUALITY = (
-    "area",
-    "c_at_1",
-    "c_at_32",
-    "pass_at_1",
-    "pass_at_1_matched",
-    "greedy",
-    "hr_at_1",
-    "hr_at_5",
-    "hr_at_10",
-    "recall_at_10",
-    "ndcg_at_10",
-    "pass_at_32",
-    "entropy",
-)
 TEMPERATURES = tuple(
     f"pass_at_1_t{hundredths:03d}" for hundredths in (10, 20, 30, 50, 70, 85, 120, 150, 200)
 )
@@ -42,8 +29,6 @@ DETAIL = (
     "total_variation",
 )
 """Metrics of all test prompts that come as a mean alone; null where a run did not measure them."""
-REGIME = ("all_zero", "single_hit", "multi_hit", "saturated")
-SIGNAL = TAUGHT
 
 
 BY_POPULARITY = ("popular", "rare")
@@ -73,7 +58,7 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
         if order[strategy] == 0:
             found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
         taught = curve.filter(pl.col("strategy") == strategy, pl.col("step") > 0)
-        measured = [name for name in SIGNAL if name in taught.columns]
+        measured = [name for name in TAUGHT if name in taught.columns]
         shares = taught.select(pl.col(measured).mean()).row(0, named=True) if measured else {}
         free = invalid(curve.filter(pl.col("strategy") == strategy), first, last)
         found.append(
@@ -82,7 +67,7 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
                 "slice": label,
                 "lr": last["lr"][0],
                 **_means(last),
-                **{f"{n}_start": first[n].mean() for n in REGIME if n in first.columns},
+                **{f"{n}_start": first[n].mean() for n in REGIMES if n in first.columns},
                 **shares,
                 **free,
             }
@@ -113,7 +98,7 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
         "seeds": rows.height,
         "diverged": rows["diverged_at"].count(),
     }
-    for name in QUALITY:
+    for name in METRICS:
         if name not in rows.columns:
             continue
         if rows[name].null_count():
@@ -122,7 +107,7 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
         column = rows[name].to_numpy()
         low, high = interval(column, mean)
         values |= {name: float(column.mean()), f"{name}_low": low, f"{name}_high": high}
-    for name in (*REGIME, *COST):
+    for name in (*REGIMES, *COST):
         if name in rows.columns:
             values[name] = float(rows[name].to_numpy().mean())
     for name in DETAIL:
@@ -142,7 +127,7 @@ def over_time(frame: pl.DataFrame) -> pl.DataFrame:
     """
     rows = curve_rows(frame)
     free = ["invalid_share"] if "invalid_share" in rows.columns else []
-    names = ["rollouts", "updated_rows", *REGIME, "repaired", "learnable", "signal_count", *free]
+    names = ["rollouts", "updated_rows", *REGIMES, "repaired", "learnable", "signal_count", *free]
     order = {name: i for i, name in enumerate(frame["strategy"].unique(maintain_order=True))}
     return (
         rows.group_by("strategy", "step")

@@ -8,21 +8,15 @@ from typing import Literal
 import polars as pl
 
 from workbench.analysis.rows import at_the_end
+from workbench.spec.metrics import UNORDERED
 from workbench.spec.sweep import Run, Tune
 
 HEADLINE = "area"
 """What rates are chosen by unless asked otherwise: the mean over k of C(k), Pass@k at the
 temperature that is best for that k."""
 
-PRIMARY = ("area", "hr_at_10", "c_at_1")
-"""The metrics that comparisons are made on; all others are shown beside them."""
-
-
 OLDER = "pass_at_1_matched"
 """What chose the rates of runs that did not measure the headline."""
-
-UNORDERED = ("entropy",)
-"""Metrics of which more is not better."""
 
 
 def tried(frame: pl.DataFrame, metric: str, split: str = "validation") -> pl.DataFrame:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         performance_profiles,
         waiting_curves,
     )
-    from workbench.charts.decision_accuracy import RUNGS, do_probabilities_hold, what_knowing_costs
+    from workbench.charts.decision_accuracy import do_probabilities_hold, what_knowing_costs
     from workbench.charts.diagnose import logged_regimes, other_widths, what_if
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
@@ -39,13 +39,14 @@ if TYPE_CHECKING:
     from workbench.charts.style import (
         COUNTS,
         INK,
-        METRICS,
         PAPER_POINT,
         PAPER_SHARES,
         REGIME_LABELS,
         Chart,
     )
     from workbench.charts.trade_offs import pareto_front, phase_map
+    from workbench.spec.metrics import METRICS
+    from workbench.spec.rungs import RUNGS
 else:
     __getattr__ = lazily(
         __name__,

@@ -12,7 +12,8 @@ import polars as pl
 
 from workbench.analysis.budget import AXES
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import INK, METRICS, Chart, titled, tooltip
+from workbench.charts.style import INK, Chart, titled, tooltip
+from workbench.spec.metrics import METRICS
 
 _FAR = 2.5
 

@@ -5,24 +5,14 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from workbench.charts.style import INK, METRICS, Chart, log_ticks, titled
+from workbench.charts.style import INK, Chart, log_ticks, titled
+from workbench.spec.metrics import METRICS
+from workbench.spec.rungs import RUNGS
 
-RUNGS = {
-    "theory": "theory alone",
-    "theory_counted": "theory, hits counted in a log",
-    "look_alike": "look-alike world",
-    "replay_mlp": "replay world, MLP",
-    "replay_mlp_matched": "replay world, MLP, matched hit rate",
-    "replay_transformer": "replay world, transformer",
-    "lm_0.15M": "language model, 0.15M",
-    "lm_1M": "language model, 1M",
-    "lm_4M": "language model, 4M",
-    "pretrained": "pre-trained language model",
-}
 GOAL, COIN = 0.9, 0.5
 _COLOURS = (
     *("#006AB1", "#D24D00", "#A13DA1", "#007652", "#C93A30"),
-    *("#836200", "#676767", "#028FC8", "#8A5C22", "#C2407F"),
+    *("#836200", "#676767", "#028FC8", "#8A5C22", "#C2407F", "#4B6B1F"),
 )
 
 

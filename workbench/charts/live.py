@@ -7,7 +7,8 @@ import polars as pl
 
 from recast import REGIMES
 from workbench.charts.strategy_style import in_order, scales
-from workbench.charts.style import INK, METRICS, REGIME_LABELS, REGIME_STYLE, Chart, titled
+from workbench.charts.style import INK, REGIME_LABELS, REGIME_STYLE, Chart, titled
+from workbench.spec.metrics import METRICS
 from workbench.stats.estimates import interval
 from workbench.stats.samples import mean as average
 

@@ -6,7 +6,8 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import INK, METRICS, Chart, titled, tooltip
+from workbench.charts.style import INK, Chart, titled, tooltip
+from workbench.spec.metrics import METRICS
 
 
 def differences(frame: pl.DataFrame, title: str) -> Chart:

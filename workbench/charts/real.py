@@ -6,7 +6,8 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import INK, METRICS, Chart, titled
+from workbench.charts.style import INK, Chart, titled
+from workbench.spec.metrics import METRICS
 
 START = "start"
 

@@ -10,7 +10,8 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import INK, METRICS, Chart, titled, words_of
+from workbench.charts.style import INK, Chart, titled, words_of
+from workbench.spec.metrics import METRICS
 
 MOST_TICKS = 12
 MOST_PLAIN = 100

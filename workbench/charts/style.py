@@ -11,26 +11,9 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.legend_light import light_up
+from workbench.spec.metrics import METRICS
 
 Chart: TypeAlias = alt.LayerChart | alt.FacetChart | alt.HConcatChart
-
-METRICS: Mapping[str, str] = MappingProxyType(
-    {
-        "area": "Area: Pass@k at its best temperature, mean over k",
-        "c_at_1": "C(1): Pass@1 at its best temperature",
-        "c_at_32": "C(32): Pass@32 at its best temperature",
-        "hr_at_10": "HR@10, beam search",
-        "pass_at_1": "Pass@1, sampled at T = 1",
-        "pass_at_1_matched": "Pass@1, sampled at matched entropy",
-        "greedy": "Greedy hit rate",
-        "hr_at_1": "HR@1, beam search",
-        "hr_at_5": "HR@5, beam search",
-        "recall_at_10": "Recall@10",
-        "ndcg_at_10": "NDCG@10",
-        "pass_at_32": "Pass@32, sampled",
-        "entropy": "Policy entropy (nats)",
-    }
-)
 
 REGIME_LABELS: Mapping[str, str] = MappingProxyType(
     {

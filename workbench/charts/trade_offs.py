@@ -8,7 +8,8 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import INK, METRICS, Chart, titled, words_of
+from workbench.charts.style import INK, Chart, titled, words_of
+from workbench.spec.metrics import METRICS
 
 
 def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:

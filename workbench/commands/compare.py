@@ -8,10 +8,9 @@ import polars as pl
 from recast.ledger import COST
 from workbench.analysis.compare import compare as compared
 from workbench.analysis.compare import parse_side, runs_behind
-from workbench.analysis.summary import QUALITY
-from workbench.analysis.tuning import PRIMARY
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import UserError
+from workbench.spec.metrics import METRICS, PRIMARY
 from workbench.stats.p_values import least_said
 from workbench.store.arithmetic import apart
 
@@ -26,7 +25,7 @@ from workbench.store.arithmetic import apart
     "--metric",
     "metrics",
     multiple=True,
-    type=click.Choice(QUALITY),
+    type=click.Choice(tuple(METRICS)),
     help="Repeatable. Default: the primary ones.",
 )
 @click.option("--slice", "label", default="all", show_default=True, help="Slice of the test split.")

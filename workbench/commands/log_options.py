@@ -20,7 +20,7 @@ from workbench.diagnosis.logs.mapping import choice_of
 from workbench.diagnosis.logs.problems import CUT_LINE
 from workbench.diagnosis.logs.read import FORMATS, Log
 from workbench.diagnosis.logs.scalars import Scalars
-from workbench.jobs.log_reading import read_any_guarded, read_guarded
+from workbench.jobs.log_reading import HowToRead, read_guarded
 
 if TYPE_CHECKING:
     from workbench.diagnosis.answer import DiagnosisSummary
@@ -60,11 +60,13 @@ class LogOptions:
 
     def rollouts(self, files: Sequence[Path]) -> Diagnosis:
         """Read and take apart a log of rollouts, warnings on stderr. Raises LogError."""
-        return self._rollouts(read_guarded(files, form=self.form, choice=self.choice))
+        found = read_guarded(files, HowToRead(self.form, self.choice))
+        assert isinstance(found, Log)
+        return self._rollouts(found)
 
     def read(self, files: Sequence[Path]) -> Log | Scalars:
         """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
-        return read_any_guarded(files, form=self.form, choice=self.choice)
+        return read_guarded(files, HowToRead(self.form, self.choice, scalars=True))
 
     def taken_apart(self, read: Log | Scalars) -> Diagnosis | ScalarRun:
         """What a log says, warnings on stderr."""

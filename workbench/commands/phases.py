@@ -6,12 +6,13 @@ import click
 
 from workbench.commands.output import FORMAT, emit
 from workbench.commands.packaged import PackagedOptions, packaged_options
+from workbench.spec.metrics import COMPARED
 from workbench.stats.p_values import least_p
-from workbench.studies.phase_map import FIELDS, METRICS, SWEEP, phase_table
+from workbench.studies.phase_map import FIELDS, SWEEP, phase_table
 
 
 @click.command("phase-map")
-@click.option("--metric", "metrics", multiple=True, type=click.Choice(METRICS), help="Repeatable.")
+@click.option("--metric", "metrics", multiple=True, type=click.Choice(COMPARED), help="Repeatable.")
 @packaged_options
 @FORMAT
 def phase_map(
@@ -26,7 +27,7 @@ def phase_map(
     evidence = packaged.evidence([SWEEP])
     if evidence is None:
         return
-    table = phase_table(evidence.of(SWEEP), metrics or METRICS)
+    table = phase_table(evidence.of(SWEEP), metrics or COMPARED)
     packaged.keep({"cells": table}, evidence)
     if style != "table":
         emit(table, style, "")

@@ -15,6 +15,8 @@ from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.read import files_of
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
+from workbench.spec.metrics import LM_METRICS
+from workbench.spec.rungs import ORDER
 
 if TYPE_CHECKING:
     from workbench.diagnosis.diagnosis import Diagnosis
@@ -22,20 +24,10 @@ if TYPE_CHECKING:
     from workbench.studies.prediction.question import PredictedRanking
     from workbench.studies.prediction.study import PredictionStudy
 
-RUNGS = (
-    "theory",
-    "theory_counted",
-    "look_alike",
-    "replay_mlp",
-    "replay_mlp_matched",
-    "replay_transformer",
-    "lm_0.15M",
-    "lm_1M",
-    "lm_4M",
-    "pretrained",
+DEFAULT = (
+    *("theory_even", "theory", "theory_counted", "look_alike"),
+    *("replay_mlp", "replay_transformer", "lm_0.15M"),
 )
-DEFAULT = ("theory", "theory_counted", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M")
-METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "pass_at_32")
 WIDEST = 128
 
 
@@ -54,8 +46,8 @@ WIDEST = 128
     type=click.Path(path_type=Path),
     help="A training log instead: ranks strategies by theory, from the hits of its groups.",
 )
-@click.option("--rung", "rungs", multiple=True, type=click.Choice(RUNGS), help="Which experiment.")
-@click.option("--metric", type=click.Choice(METRICS), default="area", show_default=True)
+@click.option("--rung", "rungs", multiple=True, type=click.Choice(ORDER), help="Which experiment.")
+@click.option("--metric", type=click.Choice(LM_METRICS), default="area", show_default=True)
 @click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option(
     "--all-zero",
@@ -136,7 +128,7 @@ def predict(
         raise UserError(
             f"--rung {rung}: a log has no catalogue; expected theory_counted or look_alike"
         )
-    if rung in ("theory", "theory_counted"):
+    if rung.startswith("theory"):
         if not logs:
             raise UserError(
                 f"--rung {rung}: it needs the hits of your own model; give its log with --log"
@@ -224,7 +216,7 @@ def _study(
     """Do every rung on every data set, state times first, write and print what came of it."""
     from workbench.studies.prediction.accuracy import accuracy_table
     from workbench.studies.prediction.language_models import Given
-    from workbench.studies.prediction.study import ORDER, PredictionStudy
+    from workbench.studies.prediction.study import PredictionStudy
 
     if not folders:
         raise UserError("--study: give its data with --data DIR, repeatable")
@@ -233,7 +225,7 @@ def _study(
     whole = PredictionStudy(out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
     asked = rungs or DEFAULT
-    wanted = [rung for rung in (*ORDER[3:][::-1], *ORDER[:3]) if rung in asked]
+    wanted = [rung for rung in (*ORDER[4:][::-1], *ORDER[:4]) if rung in asked]
     for rung in wanted:
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
     if time_only:
@@ -251,7 +243,7 @@ def _study(
         ("values", whole.values()),
     ):
         table.write_parquet(out / f"prediction-{name}.parquet")
-    emit(accuracy_table(whole.pairs(), ORDER), style, "Decision accuracy of each rung")
+    emit(accuracy_table(whole.pairs()), style, "Decision accuracy of each rung")
 
 
 def _time(whole: PredictionStudy, rung: str) -> str:

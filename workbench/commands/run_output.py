@@ -7,11 +7,13 @@ from collections.abc import Mapping
 import click
 import polars as pl
 
-from recast.ledger import COST
+from recast import REGIMES
+from recast.ledger import COST, TAUGHT
 from recast.metrics import PASSES
-from workbench.analysis.summary import REGIME, SIGNAL, TEMPERATURES
+from workbench.analysis.summary import TEMPERATURES
 from workbench.commands.output import emit
 from workbench.spec.experiment import Experiment
+from workbench.spec.metrics import COMPARED, SAMPLED, UNORDERED
 
 DEFINITIONS = """\
 c_at_k: Pass@k at the temperature that is best for that k on validation users; area: its mean over
@@ -28,7 +30,7 @@ def print_results(table: pl.DataFrame, history: pl.DataFrame, spec: Experiment, 
     labels = ["strategy", "slice"] if table["slice"].n_unique() > 1 else ["strategy"]
     tuned = [*labels, "lr", "seeds", *(["diverged"] if table["diverged"].sum() else [])]
     _show(
-        table.select(*tuned, *_with_interval("area", "hr_at_10", "c_at_1", "c_at_32", "entropy")),
+        table.select(*tuned, *_with_interval(*COMPARED, *UNORDERED)),
         f"Who is ahead? Mean [95% interval] over seeds, G = {spec.train.group}, {mode}",
     )
     _show(
@@ -36,9 +38,7 @@ def print_results(table: pl.DataFrame, history: pl.DataFrame, spec: Experiment, 
         "C(k): Pass@k at the temperature that is best for that k on validation users",
     )
     _show(
-        table.select(
-            *labels, *_with_interval("pass_at_1", "pass_at_32", "pass_at_1_matched", "greedy")
-        ),
+        table.select(*labels, *_with_interval(*SAMPLED, "pass_at_1_matched", "greedy")),
         "How sharp? At T = 1, where a sharper policy gains in Pass@1 and loses in Pass@32",
     )
     several = not table["recall_at_10"].equals(table["hr_at_10"])
@@ -60,9 +60,9 @@ def print_results(table: pl.DataFrame, history: pl.DataFrame, spec: Experiment, 
     beams = ["beam_pass_at_1", "beam_hit_at_32", "coverage_at_10"]
     _show(everyone.select("strategy", *lists, *beams, *far), "Lists, beams, coverage, distance")
     trained = everyone.filter(pl.col("strategy") != "start")
-    start = [f"{name}_start" for name in REGIME]
+    start = [f"{name}_start" for name in REGIMES]
     _show(
-        trained.select("strategy", *start, *REGIME),
+        trained.select("strategy", *start, *REGIMES),
         f"Group regimes at G = {spec.train.group}: at the start, then at the end",
     )
     _show(history, "Over training: regimes at that step, and what groups taught since the last one")
@@ -71,7 +71,7 @@ def print_results(table: pl.DataFrame, history: pl.DataFrame, spec: Experiment, 
             "Regimes are those of independent samples; the groups here are beam sets of distinct "
             "items,\nwhich hit more often: repaired is the share of beam sets without a hit."
         )
-    _show(trained.select("strategy", *SIGNAL, *COST), "What taught, and what did it cost?")
+    _show(trained.select("strategy", *TAUGHT, *COST), "What taught, and what did it cost?")
     if "invalid_share" in trained.columns:
         shares = ("invalid_share_start", "invalid_share_training", "invalid_share")
         _show(

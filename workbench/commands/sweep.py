@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import polars as pl
 
-from workbench.analysis.summary import QUALITY, summary
+from workbench.analysis.summary import summary
 from workbench.analysis.tuning import edge, mark_tuned, tried
 from workbench.commands.bounds import of_field
 from workbench.commands.forecast import forecast, slots
@@ -22,10 +22,9 @@ from workbench.commands.output import (
 )
 from workbench.errors import UserError
 from workbench.spec.experiment import assignments
+from workbench.spec.metrics import COMPARED, UNORDERED
 from workbench.spec.sweep import Sweep, Tune, load_sweep, sweep_names
 from workbench.store.runs import Store
-
-SHOWN = ("area", "hr_at_10", "c_at_1", "c_at_32", "entropy")
 
 
 @click.command()
@@ -147,7 +146,7 @@ def _print(plan: Sweep, frame: pl.DataFrame, show: str, style: str) -> None:
         "lr",
         "seeds",
         "diverged",
-        *(c for q in QUALITY if q in SHOWN for c in (q, f"{q}_low", f"{q}_high")),
+        *(c for q in (*COMPARED, *UNORDERED) for c in (q, f"{q}_low", f"{q}_high")),
     )
     emit(wide, style, f"{plan.name}: test split, mean [95% interval] over seeds")
     if plan.tune:

@@ -9,6 +9,7 @@ back a folder with the table and everything else as JSON; nothing is unpickled.
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import signal
@@ -42,61 +43,37 @@ HARMLESS = 256_000
 """Bytes of text files that are read in this process: they cannot become large."""
 
 
+@dataclass(frozen=True)
+class HowToRead:
+    """The arguments of `read_log` but for the files. scalars: whether a tracker's scalars will do
+    where there are no rollouts and nobody named a format or a column."""
+
+    form: str = ""
+    choice: Choice = AS_LOGGED
+    most: int = MOST
+    names: Sequence[str] | None = None
+    scalars: bool = False
+
+
 def read_guarded(
     paths: Sequence[Path],
-    *,
-    form: str = "",
-    choice: Choice = AS_LOGGED,
-    most: int = MOST,
-    names: Sequence[str] | None = None,
+    how: HowToRead = HowToRead(),
     progress: Progress = lambda *_: None,
-) -> Log:
-    """`read_log` under ceilings of memory and processor time; see there for the arguments.
+) -> Log | Scalars:
+    """`read_log` under ceilings of memory and processor time.
 
     Raises LogError for what cannot be read; Refused for what is no regular file and beyond a
     ceiling.
     """
-    found = _guarded(paths, Order(form, choice, most, names, scalars=False), progress)
-    assert isinstance(found, Log)
-    return found
-
-
-def read_any_guarded(
-    paths: Sequence[Path],
-    *,
-    form: str = "",
-    choice: Choice = AS_LOGGED,
-    most: int = MOST,
-    names: Sequence[str] | None = None,
-    progress: Progress = lambda *_: None,
-) -> Log | Scalars:
-    """As `read_guarded`; where there are no rollouts, and nobody named a format or a column, a
-    tracker's scalars, below the same ceilings."""
-    named = bool(form or choice.columns)
-    return _guarded(paths, Order(form, choice, most, names, scalars=not named), progress)
-
-
-@dataclass(frozen=True)
-class Order:
-    """How to read: the arguments of `read_log`, and whether scalars will do."""
-
-    form: str
-    choice: Choice
-    most: int
-    names: Sequence[str] | None
-    scalars: bool
-
-
-def _guarded(paths: Sequence[Path], order: Order, progress: Progress) -> Log | Scalars:
     sizes = [_size(path) for path in paths]
     if are_lifted() or (sum(sizes) <= HARMLESS and not any(_is_parquet(path) for path in paths)):
-        return _read(paths, order, progress)
+        return _read(paths, how, progress)
     seconds = int(SECONDS + PER_MEGABYTE * sum(sizes) / 1e6)
-    last = (order.names[0] if order.names else paths[0].name) if paths else ""
+    last = (how.names[0] if how.names else paths[0].name) if paths else ""
     with tempfile.TemporaryDirectory(prefix="recast-log-") as folder:
         said = {
             "paths": [str(path.absolute()) for path in paths],
-            "order": plain_of(order),
+            "how": plain_of(how),
             "folder": folder,
             "seconds": seconds,
             "ceiling": int(GIBIBYTES * 2**30),
@@ -122,23 +99,23 @@ def _guarded(paths: Sequence[Path], order: Order, progress: Progress) -> Log | S
         return load_record(kind, Path(folder))
 
 
-def _read(paths: Sequence[Path], order: Order, progress: Progress) -> Log | Scalars:
+def _read(paths: Sequence[Path], how: HowToRead, progress: Progress) -> Log | Scalars:
     """Read in this process. Raises LogError: what is wrong with the rollouts, where scalars will
     not do either."""
     try:
         return read_log(
             paths,
-            form=order.form,
-            choice=order.choice,
-            most=order.most,
-            names=order.names,
+            form=how.form,
+            choice=how.choice,
+            most=how.most,
+            names=how.names,
             progress=progress,
         )
     except LogError as problem:
-        if not order.scalars:
+        if not how.scalars or how.form or how.choice.columns:
             raise
         try:
-            found = read_scalars(paths, order.names)
+            found = read_scalars(paths, how.names)
         except LogError:
             raise problem from None
         if not found.meanings:
@@ -206,13 +183,16 @@ def _say(kind: str, **content: Any) -> None:
 def main() -> None:
     """Read one log as ordered, below the ceilings."""
     order = json.loads(sys.stdin.readline())
+    # What is read holds no circles, and looking for them among millions of values takes most of
+    # the time of parsing them.
+    gc.disable()
     resource.setrlimit(resource.RLIMIT_DATA, (order["ceiling"], order["ceiling"]))
     resource.setrlimit(resource.RLIMIT_CPU, (order["seconds"], order["seconds"] + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         found = _read(
             [Path(path) for path in order["paths"]],
-            built_from(Order, order["order"]),
+            built_from(HowToRead, order["how"]),
             lambda done, total, name: _say("progress", done=done, total=total, name=name),
         )
         if isinstance(found, Scalars):

@@ -6,12 +6,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from recast.quoting import nearest
@@ -21,7 +19,7 @@ from workbench.jobs.process import environment
 from workbench.jobs.started_sweeps import Note, now
 from workbench.spec.experiment import PRESETS, preset_names
 from workbench.spec.plain_data import parsed_toml
-from workbench.spec.sweep import SWEEPS, Sweep, load_sweep, sweep_names
+from workbench.spec.sweep import SWEEPS, Sweep, sweep_names, sweep_of
 from workbench.store.runs import Store
 
 LONGEST = 20_000
@@ -52,13 +50,7 @@ def check_sweep(text: str) -> Sweep:
         raise UserError(
             f"base: {base!r}: not a packaged preset; {nearest(str(base), preset_names())}"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sweep.toml"
-        path.write_bytes(text.encode("utf-8", "replace"))
-        try:
-            plan = load_sweep(str(path))
-        except UserError as problem:
-            raise UserError(str(problem).replace(str(path), "sweep")) from None
+    plan = sweep_of(raw)
     folders = {plan.world.data, *plan.grid.get("world.data", ())}
     folders |= {folder for rule in plan.include for folder in rule.get("world.data", ())}
     allowed = os.environ.get("RECAST_DATA")

@@ -136,18 +136,21 @@ class Address:
             for label, values in choices.items():
                 st.button(label, key=f"preset {label}", on_click=self.put, args=(dict(values),))
 
-    def part(self, name: str, parts: Mapping[str, str]) -> str:
-        """A row of buttons that says which part of a page is drawn; the first one at first."""
-        first = next(iter(parts))
+    def draw_part(
+        self, parts: Mapping[str, tuple[str, Callable[..., None]]], *given: object
+    ) -> None:
+        """A row of buttons and the part of the page that it says, the first one at first: each with
+        its label and what draws it, which is called with `given`."""
         chosen = st.segmented_control(
             "Part of the page",
             list(parts),
-            format_func=parts.__getitem__,
+            format_func=lambda name: parts[name][0],
             required=True,
             label_visibility="collapsed",
-            **self.one_of(name, list(parts)),
+            **self.one_of("part", list(parts)),
         )
-        return str(chosen or first)
+        _, draw = parts[str(chosen or next(iter(parts)))]
+        draw(*given)
 
     def _linked(self) -> builtins.set[str]:
         """Names of this page's controls that were drawn in this session."""

@@ -28,8 +28,9 @@ from workbench.pages.figure import answer, few_seeds, figure, grid, plain
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.report.figures import PAPER_SHARE
 from workbench.spec.averaged_rows import split_averaged
+from workbench.spec.metrics import COMPARED
 from workbench.studies.evidence import with_setting
-from workbench.studies.phase_map import METRICS, phase_table
+from workbench.studies.phase_map import phase_table
 
 CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10
@@ -106,7 +107,7 @@ names = st.multiselect("Strategies", known, **view.some_of("strategies", known, 
 rows = rows.filter(pl.col("strategy").is_in([*names, baseline]))
 whole_cell = frame.filter((pl.col("cell") == cell) & pl.col("strategy").is_in([*names, baseline]))
 
-compared = [name for name in METRICS if name in whole_cell.columns]
+compared = [name for name in COMPARED if name in whole_cell.columns]
 judged = cached_by_store(
     state,
     f"winners {cell} {metric} {sorted({*names, baseline})}",

@@ -8,8 +8,8 @@ import streamlit as st
 from workbench import charts
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
+from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction import saved
-from workbench.studies.prediction.protocol import METRICS
 
 
 def cheaper_experiments(view: Address) -> None:
@@ -21,7 +21,7 @@ def cheaper_experiments(view: Address) -> None:
         f"Two strategies that differ for sure on the dearest rung measured ({name}): does a "
         f"cheaper experiment order them alike? Data: {folders}."
     )
-    choices = ["all", *METRICS]
+    choices = ["all", *LM_METRICS]
     metric = st.selectbox(
         "Metric that is predicted",
         choices,

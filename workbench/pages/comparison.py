@@ -9,12 +9,12 @@ from workbench import charts
 from workbench.analysis.answers import compared
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
-from workbench.analysis.tuning import PRIMARY
 from workbench.charts.style import words_of
 from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, few_seeds, figure, plain
 from workbench.pages.stored import StoreState, cached_by_store
+from workbench.spec.metrics import PRIMARY
 
 
 def first_choice(known: list[str], place: int) -> str:

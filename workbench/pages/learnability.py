@@ -287,7 +287,11 @@ def fitted() -> None:
             st.button("Use this fit above", key="use_fit", on_click=use, args=(fit,))
 
 
-PARTS = {"push": "Which prompts does it push?", "group": "How much does one group teach?"}
-{"push": which_prompts, "group": one_group}[view.part("part", PARTS)]()
+view.draw_part(
+    {
+        "push": ("Which prompts does it push?", which_prompts),
+        "group": ("How much does one group teach?", one_group),
+    }
+)
 with st.expander("Have you counted hits already? Fit them"):
     fitted()

@@ -13,9 +13,10 @@ from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import PACKAGED, StoreState, cached_by_store
+from workbench.spec.metrics import COMPARED
 from workbench.studies.evidence import with_setting
 from workbench.studies.packaged import Packaged, packaged
-from workbench.studies.phase_map import METRICS, phase_table
+from workbench.studies.phase_map import phase_table
 
 COMMAND = "recast sweep phase-map"
 
@@ -32,7 +33,7 @@ def phase_map(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         shipped_map(view, study)
         return
     fields = varying_fields(frame)
-    metrics = [name for name in METRICS if name in frame.columns and frame[name].count()]
+    metrics = [name for name in COMPARED if name in frame.columns and frame[name].count()]
     if len(fields) < 2 or not metrics:
         nothing(
             "A phase map needs runs whose cells differ in two fields or more. This sweep fills one "
@@ -96,7 +97,7 @@ def tally(table: pl.DataFrame) -> None:
 def shipped_map(view: Address, study: Packaged) -> None:
     """The map that the package ships: every cell of the packaged sweep."""
     table = study.tables["cells"]
-    known = [name for name in METRICS if name in table["metric"].to_list()]
+    known = [name for name in COMPARED if name in table["metric"].to_list()]
     metric = st.selectbox(
         "Metric",
         known,

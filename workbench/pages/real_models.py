@@ -260,7 +260,7 @@ scores = of_kind("scores", "Results")
 gaps = of_kind("differences", "Differences")
 if gaps is not None:
     headline(gaps)
-PARTS[view.part("part", {name: label for name, (label, _) in PARTS.items()})][1]()
+view.draw_part(PARTS)
 
 with st.expander("Run it on your data"):
     st.write(

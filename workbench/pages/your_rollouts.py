@@ -27,7 +27,7 @@ from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.diagnosis.savings import savings
 from workbench.errors import LogError, Refused
-from workbench.jobs.log_reading import read_any_guarded
+from workbench.jobs.log_reading import HowToRead, read_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
 from workbench.pages.log_questions import PARTS, ShownDiagnosis, teaching_groups
@@ -69,13 +69,7 @@ def taken_apart(
         if not _uploads:
             paths, names = [EXAMPLE], ["the packaged example"]
         try:
-            log = read_any_guarded(
-                paths,
-                form=how.form,
-                choice=how.choice,
-                most=MOST,
-                names=names,
-            )
+            log = read_guarded(paths, HowToRead(how.form, how.choice, MOST, names, scalars=True))
         except Refused as problem:
             return Unread(str(problem), ())
         except LogError as problem:
@@ -223,4 +217,4 @@ if not found.known:
     teaching_groups(view, said)
     st.info(plain(f"{found.rule.words[:1].upper()}{found.rule.words[1:]}."))
     st.stop()
-PARTS[view.part("part", {name: label for name, (label, _) in PARTS.items()})][1](view, said)
+view.draw_part(PARTS, view, said)

@@ -58,7 +58,6 @@ def run_config(
     start: dict[str, Any] = {"weights": tensors or dict(weights)}
     if reading is not None and reading.wording != type(reading.wording)():
         start["wording"] = asdict(reading.wording)
-    chosen = asdict(parse_strategy(strategy))
     cell = {
         "lm_engine": ENGINE,
         "world_spec": {
@@ -74,9 +73,7 @@ def run_config(
     return {
         **cell,
         "strategy": plain_text(strategy),
-        "composition": {
-            k: v for k, v in chosen.items() if k not in ("meaning", "source", "all_zero")
-        },
+        "composition": parse_strategy(strategy).composition,
         "lr": lr,
         "seed": seed,
         "cell": run_key(cell)[:8],

@@ -15,9 +15,10 @@ from typing import Literal
 
 import polars as pl
 
-from workbench.analysis.summary import QUALITY, summary
+from workbench.analysis.summary import summary
 from workbench.analysis.tuning import edge
 from workbench.real.efficiency import EFFICIENCY
+from workbench.spec.metrics import METRICS
 
 TableKind = Literal["scores", "differences", "efficiency"]
 COLUMNS: Mapping[TableKind, frozenset[str]] = MappingProxyType(
@@ -73,7 +74,7 @@ def metrics_of(table: pl.DataFrame) -> list[str]:
     """The quality metrics that a table of scores carries, each with an interval's two columns."""
     return [
         name
-        for name in QUALITY
+        for name in METRICS
         if {name, f"{name}_low", f"{name}_high"} <= set(table.columns) and table[name].count()
     ]
 

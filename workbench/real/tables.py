@@ -16,6 +16,7 @@ import polars as pl
 
 from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import edge
+from workbench.spec.metrics import LM_METRICS, SAMPLED
 from workbench.stats.estimates import ENOUGH, FEWEST
 from workbench.stats.p_values import LEVEL
 from workbench.stats.samples import Floats
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from recast.lm.study import Cost, Tuned
     from workbench.real.study import Study, StudyRun
 
-METRICS = ("area", "hr_at_10", "c_at_1", "ndcg_at_10", "hr_at_1", "pass_at_1", "pass_at_32")
 CONTROLS = ("start", "sft", "grpo")
 START = "start"
 
@@ -65,11 +65,11 @@ def collect(study: Study, chosen: Mapping[str, Tuned]) -> StudyValues | None:
     found = []
     for seed, mine in by_seed.items():
         tables = [study.values(seed), *(study.values(task) for task in mine)]
-        rows = [[frame[m].to_numpy() for m in METRICS] for frame in tables]
+        rows = [[frame[m].to_numpy() for m in LM_METRICS] for frame in tables]
         if temperature is not None:
             frame = tables[1 + labels.index("sft")]
-            ends = {m: f"{m}_{temperature[1]}" for m in ("pass_at_1", "pass_at_32")}
-            rows.append([frame[ends.get(m, m)].to_numpy() for m in METRICS])
+            ends = {m: f"{m}_{temperature[1]}" for m in SAMPLED}
+            rows.append([frame[ends.get(m, m)].to_numpy() for m in LM_METRICS])
         found.append(rows)
     names = (START, *labels, *([] if temperature is None else ["sft_tempered"]))
     data = study.data
@@ -126,7 +126,7 @@ def scores(
             row |= {"edge": "" if lr is None else edge(rates, lr)}
             row |= {"step": step, "seeds": measured.seeds}
             row |= {"prompts": len(measured.users) if keep is None else int(keep.sum())}
-            for j, metric in enumerate(METRICS):
+            for j, metric in enumerate(LM_METRICS):
                 enough = measured.seeds >= FEWEST
                 row |= {
                     metric: float(mean[i, j]),
@@ -154,7 +154,7 @@ def differences(measured: StudyValues) -> pl.DataFrame:
         for i, name in enumerate(measured.rows):
             if i == base or name == START:
                 continue
-            for j, metric in enumerate(METRICS):
+            for j, metric in enumerate(LM_METRICS):
                 gap = drawn[i, j] - drawn[base, j]
                 low, high = percentiles(gap)
                 family.append(
@@ -242,14 +242,14 @@ def against_simulator(measured: StudyValues, simulated: pl.DataFrame) -> pl.Data
     draws = Draws.of(measured.users, measured.seeds)
     mean, drawn = draws.means(measured.values[[measured.rows.index(n) for n in shared]])
     table = [
-        last.filter(strategy=name).sort("seed").select(METRICS).to_numpy().T for name in shared
+        last.filter(strategy=name).sort("seed").select(LM_METRICS).to_numpy().T for name in shared
     ]
     seeds = min(t.shape[1] for t in table)
     other = np.stack([t[:, :seeds] for t in table])
     weights = Draws.of([str(s) for s in range(seeds)], 1, drawn.shape[-1]).users
     other_drawn = other @ weights.T / seeds
     found = []
-    for j, metric in enumerate(METRICS):
+    for j, metric in enumerate(LM_METRICS):
         fit = rank_correlation(mean[:, j], other[:, j].mean(-1), drawn[:, j], other_drawn[:, j])
         found.append(
             {

@@ -13,15 +13,16 @@ from workbench import charts
 from workbench.analysis.runs import labelled, ledger, settings
 from workbench.report.figures import Figure
 from workbench.report.html import Report, page
-
-METRICS = ("area", "c_at_1", "hr_at_10", "pass_at_32", "entropy")
+from workbench.spec.metrics import COMPARED, UNORDERED
 
 
 def selection_report(frame: pl.DataFrame, keys: Sequence[str], source: str) -> str:
     """HTML of these runs' curves, settings and ledger. Raises UserError without
     vl-convert-python."""
     rows = labelled(frame, keys)
-    known = [name for name in METRICS if name in rows.columns and rows[name].count()]
+    known = [
+        name for name in (*COMPARED, *UNORDERED) if name in rows.columns and rows[name].count()
+    ]
     figures = [
         Figure(
             f"curves-{metric}",

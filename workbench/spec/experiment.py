@@ -25,23 +25,12 @@ from workbench.errors import UserError
 from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.limits import need_of, too_large, too_many
 from workbench.spec.messages import validated
+from workbench.spec.metrics import TuneMetric
 from workbench.spec.plain_data import parsed_toml
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(ge=1e-12, le=10)]
-TuneMetric = Literal[
-    "area",
-    "c_at_1",
-    "c_at_32",
-    "hr_at_10",
-    "recall_at_10",
-    "ndcg_at_10",
-    "greedy",
-    "pass_at_1",
-    "pass_at_1_matched",
-    "pass_at_32",
-]
 
 
 DEPTH = 3

@@ -10,12 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from recast.strategy import Strategy
 from sim.worlds.synthetic import SyntheticWorld
 from workbench.errors import UserError
 from workbench.spec.averaged_rows import strategy_of
@@ -27,7 +25,6 @@ ENGINE = 6
 numbers than before (other draws, another formula), so that old and new runs are never mixed."""
 
 _DERIVED = ("cell", "world", "group")
-_LABELS = ("meaning", "source", "all_zero")
 
 
 def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[str, Any]:
@@ -47,9 +44,7 @@ def run_config(spec: Experiment, strategy: str, lr: float, seed: int) -> dict[st
     return {
         **cell,
         "strategy": strategy,
-        "composition": {
-            f.name: getattr(chosen, f.name) for f in fields(Strategy) if f.name not in _LABELS
-        },
+        "composition": chosen.composition,
         "lr": lr,
         "seed": seed,
         "cell": _digest(cell)[:8],

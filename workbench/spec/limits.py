@@ -101,7 +101,7 @@ def need_of(spec: Experiment, runs: int) -> Need:
     abreast = min(ABREAST, runs)
     nodes = 1 + sum(min(world.items, _CODES**level) for level in (1, 2))
     node = {
-        "mlp": 7 * width,
+        "mlp": 4 * width,
         "tabular": 2 * nodes * _CODES,
         "loglinear": 3 * _CODES,
         "transformer": 24 * width,
@@ -112,16 +112,17 @@ def need_of(spec: Experiment, runs: int) -> Need:
         "loglinear": 40 * _CODES * 3,
         "transformer": 9 * width * width + 128 * width,
     }[spec.policy.kind]
-    together = 1 if spec.policy.kind == "transformer" else abreast
-    distinct = min(train.group, world.items)
-    rows = train.batch * (3 * train.group if spec.policy.kind == "transformer" else 3 * distinct)
-    wide = 15 * width if spec.policy.kind == "transformer" else min(node, 8 * width)
+    alone = spec.policy.kind == "transformer"
+    # Starts of the others are sought together; every run is trained alone, over distinct nodes.
+    together = 1 if alone else abreast
+    nodes_met = sum(min(train.group, _CODES**level) for level in range(3))
+    rows = train.batch * (3 * train.group if alone else nodes_met)
+    wide = 15 * width if alone else min(node, 8 * width)
     parts = {
         "world.test_prompts x world.items": 8.0 * world.items * (8 * world.test_prompts + _SOLVING),
         "world.validation_prompts": 8.0 * 80 * (world.validation_prompts + world.test_prompts),
         "policy.width": 8.0 * (together * _SOLVER_PROMPTS * node + 12 * abreast * parameters),
-        "train.batch x train.group": 8.0
-        * (together * rows * wide + 40 * abreast * train.batch * train.group),
+        "train.batch x train.group": 8.0 * (rows * wide + 40 * abreast * train.batch * train.group),
     }
     enumerated = (world.test_prompts + world.validation_prompts) * world.items * width / 64
     curve = (train.curve_prompts or world.test_prompts) * world.items * width / 64

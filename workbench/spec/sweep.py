@@ -24,7 +24,6 @@ from workbench.spec.experiment import (
     WIDTHS,
     Experiment,
     Rate,
-    TuneMetric,
     _Strict,
     change,
     plain_text,
@@ -33,6 +32,7 @@ from workbench.spec.experiment import (
 from workbench.spec.keys import run_config, run_key, start_key
 from workbench.spec.limits import Need, count_of, need_of, too_large, too_many
 from workbench.spec.messages import validated
+from workbench.spec.metrics import TuneMetric
 
 SWEEPS = Path(__file__).parent / "sweeps"
 Scalar = bool | int | float | str
@@ -234,15 +234,21 @@ def load_sweep(source: str, changes: Mapping[str, Any] | None = None) -> Sweep:
 
     `base = "quick"` in the file starts from a preset's fields. Raises UserError, one line.
     """
-    raw = read_toml(source, SWEEPS, "sweep")
-    base = raw.pop("base", None)
+    return sweep_of({"name": Path(source).stem, **read_toml(source, SWEEPS, "sweep")}, changes)
+
+
+def sweep_of(raw: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Sweep:
+    """A sweep from nested tables, as `load_sweep` makes one from a file.
+
+    Raises UserError, one line.
+    """
+    base = raw.get("base")
+    own = {name: value for name, value in raw.items() if name != "base"}
     if base is not None:
         if not isinstance(base, str):
             raise UserError(f"base: expected the name of a preset, got {quoted(base)}")
-        raw = _merged(read_toml(base, PRESETS, "preset"), raw)
-    if "name" not in raw:
-        raw["name"] = Path(source).stem
-    plan = validated(Sweep, change(raw, changes or {}))
+        own = _merged(read_toml(base, PRESETS, "preset"), own)
+    plan = validated(Sweep, change(own, changes or {}))
     plan.require_in_limits()
     return plan
 

@@ -15,20 +15,20 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.rows import last_rows
-from workbench.analysis.tuning import PRIMARY, mark_tuned
+from workbench.analysis.tuning import mark_tuned
 from workbench.spec.later_fields import ADDED
+from workbench.spec.metrics import COMPARED
 from workbench.stats.estimates import detectable, paired_difference
 from workbench.stats.p_values import LEVEL, holm
 from workbench.studies.evidence import pairs
 
 SWEEP = "phase-map"
 FIELDS = ("start.all_zero", "world.noise", "train.group", "world.unlearnable")
-METRICS = (*PRIMARY, "c_at_32")
 NOBODY = "none"
 
 
 def phase_table(
-    frame: pl.DataFrame, metrics: Sequence[str] = METRICS, fields: Sequence[str] = FIELDS
+    frame: pl.DataFrame, metrics: Sequence[str] = COMPARED, fields: Sequence[str] = FIELDS
 ) -> pl.DataFrame:
     """One row per cell and metric: the fields, metric, winner ("none" without a significant one),
     best, runner_up, value (of the best), margin, low, high (95%, uncorrected), p, seen (the margin

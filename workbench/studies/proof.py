@@ -24,6 +24,7 @@ from workbench.execution.runner import run_all, run_sweep
 from workbench.spec.averaged_rows import AVERAGED
 from workbench.spec.experiment import Experiment, change
 from workbench.spec.messages import validated
+from workbench.spec.metrics import COMPARED, PRIMARY, SAMPLED
 from workbench.spec.sweep import Run, Sweep, load_sweep
 from workbench.stats.estimates import ONE_SIDED, estimate, paired_difference
 from workbench.stats.p_values import LEVEL, aligned, holm, max_t
@@ -35,7 +36,7 @@ SEEDS, TEST_PROMPTS, MARGIN = 10, 2048, 0.005
 CONTAMINATED = 0.2
 """From this share of unlearnable targets on, a candidate has to be better in area."""
 
-METRICS = ("hr_at_10", "area", "c_at_1", "c_at_32", "pass_at_1", "pass_at_32")
+METRICS = (*COMPARED, *SAMPLED)
 GENTLE = "credit=none, supervised=power(end=0.1), denominator=prompts"
 LABELS = {GENTLE: "target_power to .1", "target_power": "target_power to .25"}
 CANDIDATES = tuple(f"{name}{AVERAGED}" for name in LABELS.values())
@@ -262,7 +263,7 @@ def gaps_table(judged: pl.DataFrame, control: str = SUPERVISED[-1]) -> pl.DataFr
     differences = []
     for share, row in judged.select("unlearnable", "row").unique(maintain_order=True).iter_rows():
         here = judged.filter(pl.col("unlearnable") == share)
-        for metric in METRICS[:2] if row != control else ():
+        for metric in PRIMARY[:2] if row != control else ():
             gap, pairs = _gaps(here, row, control, metric)
             if not len(gap):
                 continue

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.rows import last_rows
-from workbench.analysis.tuning import PRIMARY
+from workbench.spec.metrics import COMPARED
 from workbench.stats.estimates import Difference, estimate, paired_difference
 from workbench.stats.p_values import aligned, max_t
 from workbench.stats.samples import Floats
@@ -23,7 +23,6 @@ from workbench.studies.evidence import SweepFrames, pairs
 from workbench.studies.measures import METRIC
 
 SWEEP = "claims"
-METRICS = (*PRIMARY, "c_at_32")
 COMPARISONS = (
     ("recast", "sft"),
     ("recast", "grpo_sft"),
@@ -44,10 +43,10 @@ def against_supervision(
     over the whole table.
     """
     found, gaps = [], list[Floats]()
-    last = {metric: evidence.final(SWEEP, metric) for metric in METRICS}
+    last = {metric: evidence.final(SWEEP, metric) for metric in COMPARED}
     for setting in evidence.settings(SWEEP):
         for first, second in comparisons:
-            for metric in METRICS:
+            for metric in COMPARED:
                 ours, theirs = pairs(last[metric], metric, first, second, setting)
                 if len(ours):
                     d = paired_difference(ours, theirs)

@@ -17,19 +17,18 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.rows import curve_rows, last_rows
-from workbench.analysis.tuning import PRIMARY
 from workbench.spec.averaged_rows import AVERAGED
+from workbench.spec.metrics import COMPARED, SAMPLED
 from workbench.stats.estimates import ONE_SIDED, estimate, paired_difference
 from workbench.stats.p_values import LEVEL, aligned, max_t
 from workbench.stats.pairs import pair_by_seed
 
 SWEEP = "search"
-METRICS = (*PRIMARY, "c_at_32")
-SHOWN = (*METRICS, "pass_at_1", "pass_at_32")
+SHOWN = (*COMPARED, *SAMPLED)
 MARGIN = 0.005
 """Half a point of hits: a difference smaller than this is not worth the name."""
 
-FRONTS = (("c_at_1", "hr_at_10"), ("c_at_1", "c_at_32"), ("pass_at_1", "pass_at_32"))
+FRONTS = (("c_at_1", "hr_at_10"), ("c_at_1", "c_at_32"), SAMPLED)
 CONTROLS = ("sft", "grpo", "sft averaged", "grpo averaged")
 """What a candidate has to beat, as far as it was run: averaged weights cost nothing."""
 
@@ -109,13 +108,13 @@ def chosen(runs: pl.DataFrame, most: int = 3) -> list[str]:
     """Candidates picked on the worlds that choose: those whose worst standing against the controls
     is best. Standing: the smallest mean difference over controls and metrics, each in units of the
     spread between all strategies on that metric; no test is made here."""
-    here = runs.filter(pl.col(_WORLD) % 2 == 0).drop_nulls(list(METRICS))
-    means = here.group_by("strategy").agg(pl.col(m).mean() for m in METRICS)
+    here = runs.filter(pl.col(_WORLD) % 2 == 0).drop_nulls(list(COMPARED))
+    means = here.group_by("strategy").agg(pl.col(m).mean() for m in COMPARED)
     known = {row["strategy"]: row for row in means.iter_rows(named=True)}
     controls = [known[c] for c in CONTROLS if c in known]
-    scale = {m: float(np.std(means[m].to_numpy())) or 1.0 for m in METRICS}
+    scale = {m: float(np.std(means[m].to_numpy())) or 1.0 for m in COMPARED}
     standing = {
-        name: min((row[m] - c[m]) / scale[m] for c in controls for m in METRICS)
+        name: min((row[m] - c[m]) / scale[m] for c in controls for m in COMPARED)
         for name, row in known.items()
         if name not in CONTROLS and controls
     }
@@ -136,7 +135,7 @@ def dominance(runs: pl.DataFrame, candidates: Sequence[str]) -> pl.DataFrame:
     gaps: list[dict[tuple[str, int], float]] = []
     for candidate in candidates if here.height else ():
         for control in _present(here):
-            for metric in METRICS:
+            for metric in COMPARED:
                 both = pair_by_seed(here.drop_nulls(metric), metric, candidate, control, _WORLD)
                 d = paired_difference(both.first, both.second, strata=both.strata)
                 bound = estimate(

@@ -15,6 +15,7 @@ from test_fast_path import SEEDS, check_one_step, made_world, rough
 
 from recast import STRATEGIES
 from sim.general.optimizer import Adam
+from sim.general.runs import Runs
 from sim.kernel import code
 from sim.kernel.shapes import Flat
 from sim.kernel.step import adam
@@ -93,7 +94,7 @@ def test_steps_in_one_call_are_the_steps_of_many(name):
     start, how = rough(policy, world.catalogue, SEEDS), Training(steps=6, batch=5, group=9)
     rates, found = torch.tensor([0.01, 0.02]), []
     for most in (6, 1, 4):
-        fast, step = FastPath.of(policy, world, strategy, start, SEEDS, how), 0
+        fast, step = FastPath.of(Runs(policy, world, strategy, start, SEEDS, how)), 0
         while step < 6:
             step += fast.advance(rates, step, min(most, 6 - step))
         found.append((fast.params, [fast.counted(run) for run in range(2)]))
@@ -110,7 +111,9 @@ def test_parameters_may_lie_in_memory_in_any_order():
     turned = {k: v.transpose(-1, -2).contiguous().transpose(-1, -2) for k, v in straight.items()}
     assert not turned["head"].is_contiguous()
     found = [
-        FastPath.of(policy, world, STRATEGIES["grpo"], params, SEEDS, how).step(params, 0).grads
+        FastPath.of(Runs(policy, world, STRATEGIES["grpo"], params, SEEDS, how))
+        .step(params, 0)
+        .grads
         for params in (straight, turned)
     ]
     for key in straight:
@@ -125,7 +128,7 @@ def test_products_in_pieces_have_the_gradient_of_the_whole(name, width):
     policy, world, strategy = MLP(width), made_world(), STRATEGIES[name]
     params = rough(policy, world.catalogue, SEEDS)
     how = Training(steps=9, batch=5, group=9)
-    fast = FastPath.of(policy, world, strategy, params, SEEDS, how)
+    fast = FastPath.of(Runs(policy, world, strategy, params, SEEDS, how))
     check_one_step(fast, policy, params, params, world, strategy, how, 0)
 
 
@@ -135,7 +138,7 @@ def test_in_float32_the_gradient_is_that_of_float64_up_to_rounding(name):
     single = {k: v.float() for k, v in rough(policy, world.catalogue, SEEDS).items()}
     params = {k: v.double() for k, v in single.items()}
     how = Training(steps=9, batch=5, group=9)
-    fast = FastPath.of(policy, world, strategy, single, SEEDS, how)
+    fast = FastPath.of(Runs(policy, world, strategy, single, SEEDS, how))
 
     class Single:
         """Steps from float32 parameters, with a gradient to compare in float64."""
@@ -156,11 +159,11 @@ def test_what_it_does_not_serve_takes_the_general_path():
     world, how = made_world(), Training(batch=5, group=9)
     for policy, served in ((MLP(6), True), (Transformer(6), False)):
         params = policy.init(world.catalogue, 3, (0,), torch.float64)
-        fast = learner.fast_path(policy, world, STRATEGIES["grpo"], params, (0,), how)
+        fast = learner.fast_path(Runs(policy, world, STRATEGIES["grpo"], params, (0,), how))
         assert (fast is not None) == served
     params = MLP(6).init(world.catalogue, 3, (0,), torch.float64)
     for changed in (Training(mini_batch=5), Training(rollouts="beam"), Training(kernel="general")):
-        assert FastPath.of(MLP(6), world, STRATEGIES["grpo"], params, (0,), changed) is None
+        assert FastPath.of(Runs(MLP(6), world, STRATEGIES["grpo"], params, (0,), changed)) is None
 
 
 def test_without_numba_a_run_is_named_after_the_general_path_and_that_is_said(monkeypatch):
@@ -242,7 +245,7 @@ for codes in ([(0, 0, 0), (0, 1, 2), (0, 2, 1), (1, 1, 1), (2, 0, 0)], [(0,), (2
             for name in ("grpo", "recast", "repair_only", "reinforce", "sft"):
                 for group, kl in ((1, 0.0), (2, 0.1), (300, 0.0)):
                     how = Training(batch=4, group=group, temperature=0.7, kl_weight=kl)
-                    fast = FastPath.of(policy, world, STRATEGIES[name], params, SEEDS, how)
+                    fast = FastPath.of(Runs(policy, world, STRATEGIES[name], params, SEEDS, how))
                     for spoilt in (0.0, float("nan"), float("inf")):
                         bad = {k: v.clone() for k, v in params.items()}
                         next(iter(bad.values()))[0] += spoilt

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from recast import STRATEGIES
 from recast.strategies import parse_strategy
 from sim.exact import _table, exact_update, exact_world
+from sim.general.runs import Runs
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.seeds import normals
@@ -61,7 +62,7 @@ def test_an_expected_step_is_the_exact_enumeration(name, group):
         small, world, params = enumerated(p, items, seed)
         # `sim.exact` puts a schedule at its end: step 1 of 2.
         how = Training(steps=2, batch=len(p), group=group)
-        path = ExpectedPath(Tabular(), world, strategy, params, (0,), how)
+        path = ExpectedPath(Runs(Tabular(), world, strategy, params, (0,), how))
         got = -path.step(params, 1).grads["table"][0].view(len(p), -1)
         want = exact_update(strategy, small, group).mean
         # With k = G every group has the same best of k, and nothing is learnt.
@@ -77,7 +78,7 @@ def test_an_expected_step_is_the_exact_enumeration(name, group):
 def test_an_expected_step_is_exact_in_any_small_world(p, items, seed, name):
     small, world, params = enumerated((p,), items, seed)
     path = ExpectedPath(
-        Tabular(), world, STRATEGIES[name], params, (0,), Training(batch=1, group=3)
+        Runs(Tabular(), world, STRATEGIES[name], params, (0,), Training(batch=1, group=3))
     )
     got = -path.step(params, 0).grads["table"][0].view(1, -1)
     torch.testing.assert_close(
@@ -107,8 +108,8 @@ def test_sampled_steps_have_the_expected_step_as_their_mean(world, name):
     policy, strategy, times = MLP(4), STRATEGIES[name], 250
     few = replace(world, train=world.train.take(torch.arange(6)))
     params, how = rough(policy, world), Training(batch=6, group=5)
-    expected = ExpectedPath(policy, few, strategy, params, (0,), how).step(params, 0)
-    fast = FastPath.of(policy, few, strategy, params, (0,), how)
+    expected = ExpectedPath(Runs(policy, few, strategy, params, (0,), how)).step(params, 0)
+    fast = FastPath.of(Runs(policy, few, strategy, params, (0,), how))
     drawn = [fast.step(params, step) for step in range(times)]
 
     def check(samples: torch.Tensor, mean: torch.Tensor, rare: float = 0.0) -> None:
@@ -128,8 +129,8 @@ def test_free_decoding_has_an_expected_step_too(world):
     policy, strategy, times = LogLinear(), STRATEGIES["recast"], 250
     few = free_world(replace(world, train=world.train.take(torch.arange(6))))
     params, how = rough(policy, few), Training(batch=6, group=5)
-    expected = ExpectedPath(policy, few, strategy, params, (0,), how).step(params, 0).grads
-    fast = FastPath.of(policy, few, strategy, params, (0,), how)
+    expected = ExpectedPath(Runs(policy, few, strategy, params, (0,), how)).step(params, 0).grads
+    fast = FastPath.of(Runs(policy, few, strategy, params, (0,), how))
     drawn = [fast.step(params, step).grads["weight"] for step in range(times)]
     error = torch.stack(drawn).std(0) / times**0.5
     gap = (torch.stack(drawn).mean(0) - expected["weight"]).abs()

@@ -15,6 +15,7 @@ from recast.signal import build_signal
 from recast.stages.supervised import Evidence
 from recast.structure import level_scores, matched_levels
 from sim.decoding.sample import path_logp_each
+from sim.general.runs import Runs
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Policy
@@ -188,7 +189,7 @@ def test_a_shortcut_has_the_gradient_of_the_rollouts_that_it_drew(name, policy, 
     params = rough(policy, world.catalogue, SEEDS)
     reference = rough(policy, world.catalogue, SEEDS, "reference")
     how = Training(steps=20, batch=BATCH, group=9, kl_weight=kl_weight, temperature=0.8)
-    fast = FastPath.of(policy, world, strategy, reference, SEEDS, how)
+    fast = FastPath.of(Runs(policy, world, strategy, reference, SEEDS, how))
     assert fast is not None
     assert fast.plan.name == PLAN_OF[name]
     for step in range(2):
@@ -201,7 +202,7 @@ def test_every_strategy_is_served_by_the_plan_that_its_declarations_allow():
     how = Training(group=9)
     found = {}
     for name, strategy in STRATEGIES.items():
-        fast = FastPath.of(MLP(5), world, strategy, params, SEEDS, how)
+        fast = FastPath.of(Runs(MLP(5), world, strategy, params, SEEDS, how))
         found[name] = "none" if fast is None else fast.plan.name
     assert found == PLAN_OF
     page = (Path(__file__).parents[3] / "docs" / "performance.md").read_text(encoding="utf-8")

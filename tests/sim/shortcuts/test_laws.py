@@ -26,6 +26,7 @@ from recast.groups import Origin
 from recast.signal import build_signal
 from recast.structure import matched_levels
 from sim.decoding.sample import path_logp_each, sample
+from sim.general.runs import Runs
 from sim.kernel import draw
 from sim.policies.mlp import MLP
 from sim.seeds import uniforms
@@ -111,7 +112,7 @@ def test_walked_misses_follow_the_law_at_another_temperature(name):
 def check_walked(name: str, temperature: float) -> None:
     world, params, p = one_prompt(temperature)
     how = Training(steps=STEPS, batch=BATCH, group=GROUP, temperature=temperature)
-    fast = FastPath.of(POLICY, world, STRATEGIES[name], params, (3,), how)
+    fast = FastPath.of(Runs(POLICY, world, STRATEGIES[name], params, (3,), how))
     seen: Counter[tuple[int, ...]] = Counter()
     for step in range(STEPS):
         update = fast.step(params, step)
@@ -122,7 +123,7 @@ def check_walked(name: str, temperature: float) -> None:
 def test_hits_of_a_group_are_binomial():
     world, params, p = one_prompt()
     how = Training(steps=STEPS, batch=BATCH, group=5)
-    fast = FastPath.of(POLICY, world, STRATEGIES["grpo"], params, (3,), how)
+    fast = FastPath.of(Runs(POLICY, world, STRATEGIES["grpo"], params, (3,), how))
     seen = Counter(k for step in range(STEPS) for k in fast.step(params, step).hits.tolist())
     hit = p[TARGET]
     law = {
@@ -157,7 +158,7 @@ def test_the_law_of_hit_and_hardest_miss_is_that_of_every_group_enumerated(group
     world, params, p = one_prompt()
     catalogue = world.catalogue
     how = Training(steps=STEPS, batch=BATCH, group=group)
-    path = FastPath.of(POLICY, world, STRATEGIES["recast"], params, (3,), how)
+    path = FastPath.of(Runs(POLICY, world, STRATEGIES["recast"], params, (3,), how))
     path.step(params, 0)
     reach, leave = path._buffers.paths.reach[:1], path._buffers.paths.leave[:1]
     cells = np.zeros((1, 2 * catalogue.depth + 2))
@@ -187,7 +188,7 @@ def test_shortcuts_hold_on_uneven_tries_single_items_and_unused_codes(catalogue,
     world = made_world(catalogue.codes.tolist(), catalogue.n_codes)
     params, reference = (rough(POLICY, world.catalogue, (4, 9), label) for label in ("a", "b"))
     how = Training(steps=9, batch=5, group=8)
-    fast = FastPath.of(POLICY, world, STRATEGIES[name], reference, (4, 9), how)
+    fast = FastPath.of(Runs(POLICY, world, STRATEGIES[name], reference, (4, 9), how))
     check_one_step(fast, POLICY, params, reference, world, STRATEGIES[name], how, 0)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from recast import STRATEGIES
-from sim.general.run import General
+from sim.general.general_path import General
+from sim.general.runs import Runs
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.settings import Training
@@ -41,7 +42,7 @@ def both(world, name, how, policy=MLP(9), dtype=torch.float64, rate=0.05, steps=
     start = policy.init(world.catalogue, 7, (3,), dtype)
     found = []
     for kind in (Phases, General):
-        run = kind(policy, world, STRATEGIES[name], start, 3, how)
+        run = kind(Runs(policy, world, STRATEGIES[name], start, (3,), how))
         for step in range(steps):
             run.advance(torch.tensor([rate], dtype=torch.float64), step, 1)
         found.append((run.params, run.counted(0), run.diverged_at))
@@ -126,7 +127,7 @@ def test_a_loss_of_another_form_is_left_to_autograd_and_trains(world, name):
     start = MLP(9).init(world.catalogue, 7, (3,), torch.float64)
     how = HOW.model_copy(update={"mini_batch": 4})
     assert how.kernel == "compiled"
-    run = general_path(MLP(9), world, STRATEGIES[name], start, 3, how)
+    run = general_path(Runs(MLP(9), world, STRATEGIES[name], start, (3,), how))
     assert type(run) is General
     for step in range(2):
         run.advance(torch.tensor([0.05], dtype=torch.float64), step, 1)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from recast import STRATEGIES
+from sim.general.runs import Runs
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.policies.nodes import segment_outer, segment_products
@@ -152,7 +153,7 @@ def test_overflowing_probabilities_give_a_nan_gradient_and_spare_the_sibling(wor
     start["head"][0], start["bias"][0] = 1e308, 1e308
     for name in ("grpo", "recast", "reinforce", "sft"):
         paths = [
-            FastPath.of(policy, world, STRATEGIES[name], params, seeds, HOW)
+            FastPath.of(Runs(policy, world, STRATEGIES[name], params, seeds, HOW))
             for params, seeds in ((start, (0, 1)), (good, (1,)))
         ]
         both, alone = (

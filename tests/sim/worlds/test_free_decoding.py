@@ -18,6 +18,7 @@ from recast import STRATEGIES
 from sim.decoding.enumerate import enumerate_logits, item_logp
 from sim.decoding.sample import sample
 from sim.evaluate import metrics
+from sim.general.runs import Runs
 from sim.general.step import collect, updates
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
@@ -158,7 +159,7 @@ def test_the_fast_path_expects_what_every_rollout_gives_when_decoding_is_free(wo
     params = rough(policy, world.catalogue, 24)
     small = replace(world, train=world.train.take(torch.arange(4)))
     how, times = Training(batch=4, group=8), 150
-    fast = FastPath.of(policy, small, strategy, params, (0,), how)
+    fast = FastPath.of(Runs(policy, small, strategy, params, (0,), how))
     each = torch.stack([fast.step(params, s).grads["bias"].flatten() for s in range(times)])
     slow = []
     for step in range(times):

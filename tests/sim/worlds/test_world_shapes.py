@@ -21,6 +21,7 @@ from recast.groups import Origin
 from recast.structure import matched_levels
 from sim.decoding.enumerate import enumerate_logits, item_logp, tree_entropy
 from sim.decoding.sample import sample, sample_each
+from sim.general.runs import Runs
 from sim.general.step import collect
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
@@ -227,7 +228,7 @@ def test_the_fast_path_draws_hits_and_leaving_levels_from_the_same_laws(name):
     params = rough(policy, UNEVEN, (3,))
     world, law = one_prompt(policy, params, times)
     how = Training(batch=times, group=group)
-    fast = FastPath.of(policy, world, STRATEGIES[name], params, (7,), how)
+    fast = FastPath.of(Runs(policy, world, STRATEGIES[name], params, (7,), how))
     hits = torch.from_numpy(fast.step(params, 0).hits)
     misses = torch.from_numpy(fast._buffers.demand.misses)
     k_law = [float(stats.binom.pmf(k, group, law[3])) for k in range(group + 1)]

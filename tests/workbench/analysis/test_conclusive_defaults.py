@@ -10,10 +10,11 @@ from workbench.analysis.compare import compare, parse_side
 from workbench.analysis.example import EXAMPLE
 from workbench.analysis.rows import curve_rows
 from workbench.analysis.summary import edge_warnings, start_warnings
-from workbench.analysis.tuning import PRIMARY, chosen_by, mark_tuned, tried
+from workbench.analysis.tuning import chosen_by, mark_tuned, tried
 from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.experiment import load_experiment, preset_names
 from workbench.spec.keys import ENGINE
+from workbench.spec.metrics import PRIMARY
 from workbench.spec.sweep import load_sweep, sweep_names
 from workbench.stats.p_values import LEVEL, least_p
 from workbench.studies.proof import SEEDS as JUDGED

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from recast.ledger import COST, RunRecord
-from workbench.analysis.summary import QUALITY, REGIME, SIGNAL
+from recast import REGIMES
+from recast.ledger import COST, TAUGHT, RunRecord
 from workbench.analysis.tuning import mark_tuned
 from workbench.real import saved as realmodels
 from workbench.real.efficiency import EFFICIENCY
+from workbench.spec.metrics import METRICS
 from workbench.store.runs import Store
 
 PAGE = Path(__file__).parents[3] / "workbench" / "pages" / "real_models.py"
@@ -155,7 +156,7 @@ def test_runs_of_a_real_model_in_the_store_are_scored_and_simulated_ones_are_not
     store = Store(folder.parent).prepare()
     for world, name in (("lm:office", "grpo"), ("lm:office", "recast"), ("synthetic", "sft")):
         for seed in range(3):
-            row = dict.fromkeys((*QUALITY, *REGIME, *SIGNAL, *COST), 0.1 + seed / 100)
+            row = dict.fromkeys((*METRICS, *REGIMES, *TAUGHT, *COST), 0.1 + seed / 100)
             rows = [
                 row | {"split": split, "slice": "all", "step": step}
                 for split in ("test", "validation")

@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from workbench.real.tables import (
-    METRICS,
     StudyValues,
     against_simulator,
     differences,
@@ -15,6 +14,7 @@ from workbench.real.tables import (
     sentences,
     wide,
 )
+from workbench.spec.metrics import LM_METRICS
 from workbench.stats.two_way import Draws
 
 ROWS = ("start", "sft", "grpo", "recast")
@@ -23,8 +23,8 @@ ROWS = ("start", "sft", "grpo", "recast")
 def measured(seeds: int = 10, gain: float = 0.1, prompts: int = 60) -> StudyValues:
     """sft is above everything else by `gain`, the rest is the same noise."""
     rng = np.random.default_rng(3)
-    base = rng.random((1, len(METRICS), 1, prompts))
-    noise = 0.01 * rng.normal(size=(len(ROWS), len(METRICS), seeds, prompts))
+    base = rng.random((1, len(LM_METRICS), 1, prompts))
+    noise = 0.01 * rng.normal(size=(len(ROWS), len(LM_METRICS), seeds, prompts))
     values = base + noise
     values[1] += gain
     users = tuple(f"u{i // 2}" for i in range(prompts))
@@ -74,7 +74,7 @@ def test_scores_are_the_means_of_each_slice():
     table = scores(found, {"grpo": (1e-3, 30)}, ("all", "seen", "new"))
     for label, keep in (("all", slice(None)), ("seen", slice(0, 40)), ("new", slice(40, None))):
         row = table.filter(slice=label, strategy="grpo").row(0, named=True)
-        mean = found.values[2, METRICS.index("pass_at_1")][:, keep].mean()
+        mean = found.values[2, LM_METRICS.index("pass_at_1")][:, keep].mean()
         assert row["pass_at_1"] == pytest.approx(mean)
         assert row["pass_at_1_low"] < mean < row["pass_at_1_high"]
         assert (row["lr"], row["step"]) == (1e-3, 30)
@@ -88,14 +88,14 @@ def test_the_simulators_ranking_is_compared_by_name_over_shared_strategies():
         {
             "run": f"{name}-{seed}", "strategy": name, "seed": seed, "split": "test",
             "slice": "all", "step": 10, "tuned": True,
-            **dict.fromkeys(METRICS, value + 0.001 * seed),
+            **dict.fromkeys(LM_METRICS, value + 0.001 * seed),
         }
         for name, value in order.items()
         if value is not None
         for seed in range(3)
     ]  # fmt: skip
     table = against_simulator(found, pl.DataFrame(rows))
-    assert table["strategies"].to_list() == [3] * len(METRICS)
+    assert table["strategies"].to_list() == [3] * len(LM_METRICS)
     mine = found.values[1:, 0].mean((-2, -1))
     wanted = np.corrcoef(np.argsort(np.argsort(mine)), [2, 0, 1])[0, 1]
     assert table["rho"][0] == pytest.approx(wanted)

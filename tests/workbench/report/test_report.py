@@ -21,6 +21,7 @@ from workbench.errors import UserError
 from workbench.report.figures import PARTS, Figure
 from workbench.report.html import Report, export_charts, page
 from workbench.spec import sweep
+from workbench.spec.metrics import COMPARED
 from workbench.spec.sweep import load_sweep
 from workbench.store.runs import Store
 from workbench.studies import phase_map as phases
@@ -198,7 +199,7 @@ def test_a_question_is_answered_from_the_store_alone(tiny, filled, tmp_path):
 
 def test_the_map_has_a_row_per_cell_and_metric(tiny, filled):
     rows = json.loads((tiny / "map.json").read_text())
-    assert len(rows) == 2 * len(phases.METRICS)
+    assert len(rows) == 2 * len(COMPARED)
     assert {row["winner"] for row in rows} == {phases.NOBODY}  # five seeds cannot be significant
     assert {row["start.all_zero"] for row in rows} == {0.5, 0.55}
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from another_user import AnotherUser
 from command_line import recast
 from sweeping import small_sweep
 from test_damage import plain_user
@@ -30,9 +32,10 @@ def given_away(root: Path) -> None:
 
 
 @pytest.fixture(scope="module", params=[0o022, 0o077], ids=["022", "077"])
-def theirs(request, tmp_path_factory) -> Iterator[tuple[Path, bool]]:
-    """A folder with a sweep of ours in a store of another user's, and whether all may read it."""
-    folder = tmp_path_factory.mktemp("shared")
+def theirs(request) -> Iterator[tuple[Path, bool]]:
+    """A folder with a sweep in a store of another user's, and whether all may read it."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
     (folder / "small.toml").write_text(small_sweep(["grpo", "recast"], 2, 2), encoding="utf-8")
     before = os.umask(request.param)
     try:
@@ -56,23 +59,50 @@ def test_another_users_store_is_read_as_far_as_modes_allow_and_left_as_it_is(the
     folder, readable = theirs
     root = folder / "runs"
     before = held(root)
-    with plain_user():
-        check = recast("store", "check", str(root))
-        assert "Traceback" not in check.stderr
-        assert check.returncode == (0 if readable else 2), check.stdout + check.stderr
-        if readable:
-            assert "4 runs sound, 0 files damaged" in check.stdout
-            assert listing(Store(root)).height == 1
-        else:
-            assert "Permission denied" in check.stderr + check.stdout
-            assert len(check.stderr.splitlines()) == 1
-        more = recast("sweep", "small.toml", "--executor", "serial", "--seeds", "3", cwd=folder)
+    mine = AnotherUser(
+        OTHER + 1,
+        OTHER + 1,
+        0o022,
+        folder,
+        [
+            ["store", "check", "runs"],
+            ["sweep", "small.toml", "--executor", "serial", "--seeds", "3"],
+        ],
+    )
+    check, more = mine.ended()
+    assert "Traceback" not in check.stderr
+    assert check.returncode == (0 if readable else 2), check.stdout + check.stderr
+    if readable:
+        assert "4 runs sound, 0 files damaged" in check.stdout
+    else:
+        assert "Permission denied" in check.stderr + check.stdout
+        assert len(check.stderr.splitlines()) == 1
     assert "Traceback" not in more.stderr
     assert more.returncode in (2, 3)
     last = more.stderr.splitlines()[-1]
     assert last.startswith("error: ")
     assert "ermission denied" in last
     assert held(root) == before
+
+
+def test_two_users_of_one_group_share_a_sweep_and_every_run_is_trained_once():
+    """As two people would: a common folder, a common group, a umask that lets the group write."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "small.toml").write_text(small_sweep(["grpo", "recast"], 3, 8), encoding="utf-8")
+        os.chown(folder, OTHER, OTHER)
+        folder.chmod(0o2775)
+        sweep = ["sweep", "small.toml", "--executor", "serial"]
+        both = [
+            AnotherUser(user, OTHER, 0o002, folder, [sweep, ["store", "check", "runs"]])
+            for user in (OTHER, OTHER + 1)
+        ]
+        for done, check in [one.ended() for one in both]:
+            assert done.returncode == 0, done.stderr
+            assert check.returncode == 0, check.stderr
+            assert "6 runs sound, 0 files damaged" in check.stdout
+        owners = {path.stat().st_uid for path in Store(folder / "runs").files()}
+        assert owners <= {OTHER, OTHER + 1}
 
 
 def test_checks_at_once_of_a_damaged_store_of_another_user_all_name_it_and_move_nothing(theirs):

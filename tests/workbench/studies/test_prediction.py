@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recast.lm.dataset import load_data
+from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import (
     accuracy_table,
@@ -25,7 +26,7 @@ from workbench.studies.prediction.accuracy import (
     slope,
     stated_probabilities,
 )
-from workbench.studies.prediction.protocol import METRICS, START, Case, PredictionPlan, case_of
+from workbench.studies.prediction.protocol import START, Case, PredictionPlan, case_of
 from workbench.studies.prediction.small_policies import SmallRung, several_hits, world_of
 from workbench.studies.prediction.study import PredictionStudy
 from workbench.studies.prediction.theory import COUNTED_PROMPTS, climbs, counted, score
@@ -37,7 +38,7 @@ def planted(rung: str, data: str, levels: list[float], seeds: int = 3) -> pl.Dat
     """Pairs of rows whose true values are `levels`, the same on every metric."""
     rng = np.random.default_rng(len(rung) + len(data))
     values = np.array(levels)[:, None, None, None] + 0.01 * rng.normal(
-        size=(len(levels), len(METRICS), seeds, 50)
+        size=(len(levels), len(LM_METRICS), seeds, 50)
     )
     return pairs_of(rung, data, ROWS, values, [str(i) for i in range(50)])
 
@@ -135,12 +136,12 @@ def test_the_table_holds_every_pair_of_rungs_from_cheap_to_dear(pairs):
     table = accuracy_table(pairs, ("like", "unlike", "torn", "dear"))
     found = set(table.select("cheap", "dear").unique().iter_rows())
     assert found == set(itertools.combinations(("like", "unlike", "torn", "dear"), 2))
-    assert set(table["metric"]) == {"all", *METRICS}
+    assert set(table["metric"]) == {"all", *LM_METRICS}
     near = table.filter(cheap="like", dear="dear", metric="all").row(0, named=True)
     assert near["brier"] < 0.1
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", LM_METRICS)
 def test_no_theory_score_is_above_that_of_following_the_metric_itself(metric):
     """A cosine: at most 1, reached by the exact gradient where there is one."""
     rare = torch.distributions.Beta(0.5, 60.0).sample((400,)).double()
@@ -204,7 +205,7 @@ def test_a_study_resumes_without_doing_a_finished_run_again(case, tmp_path, monk
     list(whole.do("theory", case, (), lambda *_: None))
     pairs = whole.pairs()
     assert set(pairs["rung"]) == {"theory", "replay_mlp"}
-    assert pairs.filter(rung="replay_mlp").height == 3 * len(METRICS)
+    assert pairs.filter(rung="replay_mlp").height == 3 * len(LM_METRICS)
     assert (whole.costs()["seconds"] > 0).all()
     monkeypatch.setattr(SmallRung, "run", None)  # nothing is trained any more
     assert list(whole.do("replay_mlp", case, (0, 1), lambda *_: None)) == []

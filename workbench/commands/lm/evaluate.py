@@ -20,6 +20,7 @@ from workbench.commands.lm.session import (
     show_start,
 )
 from workbench.commands.output import FORMAT, emit
+from workbench.spec.metrics import METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,21 +33,10 @@ if TYPE_CHECKING:
     from recast.lm.pretrained import ModelReading
     from recast.lm.trie import Trie
 
-QUALITY = (
-    "area",
-    "c_at_1",
-    "c_at_32",
-    "pass_at_1",
-    "pass_at_1_matched",
-    "greedy",
-    "hr_at_1",
-    "hr_at_5",
-    "hr_at_10",
+MEASURED = (
+    *(name for name in METRICS if name != "recall_at_10"),
     "hr_at_50",
-    "ndcg_at_10",
     "recall_at_32",
-    "pass_at_32",
-    "entropy",
     "invalid",
 )
 
@@ -170,7 +160,7 @@ def _table(ours: _Read, theirs: _Read | None = None) -> pl.DataFrame:
             continue
         index = list(keep)
         users = [ours.prompts.users[i] for i in index]
-        for metric in QUALITY:
+        for metric in MEASURED:
             mine = ours.metrics[metric][index]
             row: dict[str, str | int | float] = {
                 "slice": label,

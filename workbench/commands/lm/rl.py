@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import polars as pl
 
-from recast.ledger import COST
+from recast import REGIMES
+from recast.ledger import COST, TAUGHT
 from recast.progress import Progress
-from workbench.analysis.summary import QUALITY, REGIME, SIGNAL, summary
+from workbench.analysis.summary import summary
 from workbench.analysis.tuning import mark_tuned
 from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
 from workbench.commands.lm.recipe import RECIPE
@@ -32,6 +33,7 @@ from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
 from workbench.real.runs import build_setup, needs_reference, run_config, world_values
 from workbench.spec.keys import run_key
+from workbench.spec.metrics import METRICS
 from workbench.spec.strategy_texts import parsed
 from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
@@ -72,7 +74,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Test and tuning prompts per evaluation.",
 )
-@click.option("--tune-metric", type=click.Choice(QUALITY), default="hr_at_1", show_default=True)
+@click.option(
+    "--tune-metric", type=click.Choice(tuple(METRICS)), default="hr_at_1", show_default=True
+)
 @click.option("--store", "store_path", default="runs", show_default=True)
 @FORMAT
 @click.option("--strategy", "strategies", multiple=True, required=True, help="Repeatable.")
@@ -213,14 +217,14 @@ def _show(table: pl.DataFrame, style: str, prompts: str, data: LMData) -> None:
     if style != "table":
         emit(table, style, "")
         return
-    columns = [c for q in QUALITY for c in (q, f"{q}_low", f"{q}_high")]
+    columns = [c for q in METRICS for c in (q, f"{q}_low", f"{q}_high")]
     emit(
         table.select("strategy", "slice", "lr", "seeds", "diverged", *columns),
         style,
         f"{data.name}: {prompts} test prompts, mean [95% interval] over seeds",
     )
     everyone = table.filter((pl.col("slice") == "all") & (pl.col("strategy") != "start"))
-    emit(everyone.select("strategy", *SIGNAL, *REGIME, *COST), style, "What taught, at what cost?")
+    emit(everyone.select("strategy", *TAUGHT, *REGIMES, *COST), style, "What taught, at what cost?")
 
 
 def file_digest(path: Path) -> str:

@@ -25,6 +25,7 @@ from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
 from workbench.spec.averaged_rows import split_averaged
+from workbench.spec.metrics import LM_METRICS
 from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
@@ -79,9 +80,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--tuning-seeds", type=click.IntRange(1, FEW), default=2, show_default=True)
 @click.option(
     "--tune-metric",
-    type=click.Choice(
-        ["area", "c_at_1", "ndcg_at_10", "hr_at_1", "hr_at_10", "pass_at_1", "pass_at_32"]
-    ),
+    type=click.Choice(LM_METRICS),
     default=HEADLINE,
     show_default=True,
 )

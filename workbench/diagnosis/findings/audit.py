@@ -36,13 +36,19 @@ NEAR = 2e-3
 ABSURD = 10.0
 """Advantages are too large from this many times what normalising a group can give."""
 
-FORMULAS = (
+COMMON = (
     *(f"grpo(eps={eps:g}, ddof={ddof})" for eps in (1e-6, 1e-4, 1e-8) for ddof in (1, 0)),
     *(f"pass_at_k(k={k})" for k in (2, 4, 8)),
+)
+"""Formulas whose options trainers leave to their users."""
+
+FORMULAS = (
+    *COMMON,
     *(
         name
         for name, stage in CREDITS.items()
-        if name not in ("none", "grpo", "pass_at_k") and "prompt" not in stage.needs
+        if not stage.idle and "prompt" not in stage.needs
+        if not any(text.startswith(f"{name}(") for text in COMMON)
     ),
 )
 """Credits that are tried, the commonest first: the first of equal error is named. One that

@@ -18,16 +18,19 @@ import numpy as np
 import polars as pl
 from scipy import optimize, stats
 
+from workbench.spec.metrics import LM_METRICS
+from workbench.spec.rungs import ORDER
 from workbench.stats.crossed import gaps
 from workbench.stats.p_values import LEVEL
 from workbench.stats.samples import SEED, Floats
-from workbench.studies.prediction.protocol import METRICS
 
 RESAMPLES = 2000
 LEAST_PAIRS = 10
 """Real pairs below which no decision accuracy is stated."""
 
 GOAL = 0.9
+UNINFORMED = 0.25
+"""Brier score of one who always says a half."""
 STEEPEST = 50.0
 
 
@@ -41,7 +44,7 @@ def pairs_of(
     """rung, data, metric, first, second, difference (first minus second), error, p_holm, spread
     (standard deviation of the rows' means), seeds; of values `[rows, metrics, seeds, prompts]`."""
     found = []
-    for place, metric in enumerate(METRICS):
+    for place, metric in enumerate(LM_METRICS):
         mine = values[:, place]
         spread = float(mine.mean((1, 2)).std(ddof=1))
         for one in gaps(mine, users):
@@ -162,13 +165,13 @@ def _interval(real: pl.DataFrame, agrees: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def accuracy_table(pairs: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
+def accuracy_table(pairs: pl.DataFrame, order: Sequence[str] = ORDER) -> pl.DataFrame:
     """cheap, dear, metric ("all" first), accuracy, low, high, pairs, data_sets (of real pairs);
     brier, slope (of all pairs); rungs from cheap to dear in `order`."""
     there = [rung for rung in order if rung in set(pairs["rung"])]
     found = []
     for cheap, dear in itertools.combinations(there, 2):
-        for metric in (None, *METRICS):
+        for metric in (None, *LM_METRICS):
             said = decision_accuracy(pairs, cheap, dear, metric)
             every = compared(pairs, cheap, dear)
             every = every if metric is None else every.filter(metric=metric)
@@ -188,7 +191,7 @@ def accuracy_table(pairs: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
 
 def brier_score(every: pl.DataFrame) -> float:
     """Mean squared error of the stated probabilities of `compared`'s pairs, in expectation where
-    the truth is not sure; .25 for one who always says a half."""
+    the truth is not sure."""
     stated, chance = stated_probabilities(every), every["chance"].to_numpy()
     return float((chance * (1 - stated) ** 2 + (1 - chance) * stated**2).mean())
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction.protocol import (
-    METRICS,
     Case,
     Floats,
     PredictionPlan,
@@ -154,7 +154,7 @@ class LanguageRung:
 
         assert self._now is not None
         table = measure(self._now, self._now.evaluation["test"], self.plan.group)
-        return {name: table[name].double().numpy() for name in METRICS}
+        return {name: table[name].double().numpy() for name in LM_METRICS}
 
     def _fresh(self, place: int) -> RLSetup:
         from recast.lm.device import place as where

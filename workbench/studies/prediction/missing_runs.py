@@ -20,9 +20,9 @@ import polars as pl
 
 from recast.progress import Progress
 from workbench.spec.keys import run_key
+from workbench.spec.metrics import LM_METRICS
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction.protocol import (
-    METRICS,
     START,
     TUNING_SEED,
     Floats,
@@ -96,7 +96,7 @@ def _keep(
     folder: Path, strategy: str, seed: int, table: Table, began: float, about: dict[str, Any]
 ) -> None:
     buffer = io.BytesIO()
-    frame = pl.DataFrame({m: table[m] for m in METRICS}).cast(pl.Float32)
+    frame = pl.DataFrame({m: table[m] for m in LM_METRICS}).cast(pl.Float32)
     frame.write_parquet(buffer)
     path = _file(folder, strategy, seed)
     note = {**about, "seconds": time.process_time() - began}
@@ -121,7 +121,10 @@ def collected(folder: Path, plan: PredictionPlan) -> tuple[Floats, list[int]] | 
     if not seeds:
         return None
     values = [
-        [pl.read_parquet(_file(folder, row, seed)).select(METRICS).to_numpy().T for seed in seeds]
+        [
+            pl.read_parquet(_file(folder, row, seed)).select(LM_METRICS).to_numpy().T
+            for seed in seeds
+        ]
         for row in rows
     ]
     return np.asarray(values, dtype=np.float64).transpose(0, 2, 1, 3), seeds

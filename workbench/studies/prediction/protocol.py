@@ -22,7 +22,6 @@ Floats = NDArray[np.float64]
 Table = Mapping[str, Floats]
 """Metrics of each prompt, `[n]` by name."""
 
-METRICS = ("area", "c_at_1", "hr_at_10", "ndcg_at_10", "hr_at_1", "pass_at_1", "pass_at_32")
 START = "start"
 STRATEGIES = (
     "sft",
@@ -133,4 +132,4 @@ class Rung(Protocol):
         """The plan's metric on the tuning users of what is trained now."""
 
     def measured(self) -> Table:
-        """`METRICS` of each test prompt of what is trained now."""
+        """`LM_METRICS` of each test prompt of what is trained now."""

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 import torch
 
+from workbench.spec.metrics import LM_METRICS
 from workbench.stats.crossed import gaps
 from workbench.stats.samples import Floats
 from workbench.studies.prediction import saved
-from workbench.studies.prediction.protocol import METRICS, START
+from workbench.studies.prediction.protocol import START
 from workbench.studies.prediction.study import COUNTED
 from workbench.studies.prediction.theory import differences, scores
 
@@ -52,7 +53,7 @@ def answer(
     Probabilities are stated by the packaged study's slope alone; where the rung's record on the
     metric is too poor, none is.
     """
-    mine = values[:, METRICS.index(metric)]
+    mine = values[:, LM_METRICS.index(metric)]
     means = mine.mean((1, 2))
     order = np.argsort(-means, kind="stable")
     mine, names = mine[order], [rows[i] for i in order]

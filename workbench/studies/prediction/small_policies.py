@@ -17,6 +17,7 @@ from recast.metrics import (
 )
 from recast.strategies import parse_strategy
 from sim.decoding.enumerate import enumerate_logits, item_logp
+from sim.general.runs import Runs
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
 from sim.policies.transformer import Transformer
@@ -28,8 +29,8 @@ from sim.worlds.replay import replay_world
 from sim.worlds.world import Prompts, World
 from workbench.execution.imitation import imitate
 from workbench.execution.tasks import build_world
+from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction.protocol import (
-    METRICS,
     Case,
     Floats,
     PredictionPlan,
@@ -106,10 +107,8 @@ class SmallRung:
             steps=plan.steps, batch=plan.batch, group=plan.group, temperature=self.temperature
         )
         chosen = parse_strategy(strategy)
-        policy, world, begun = self.policy, self.world, self._now
-        learner = fast_path(policy, world, chosen, begun, (seed,), how)
-        if learner is None:
-            learner = general_path(policy, world, chosen, begun, seed, how)
+        one = Runs(self.policy, self.world, chosen, self._now, (seed,), how)
+        learner = fast_path(one) or general_path(one)
         rate, step = torch.tensor([lr], dtype=torch.float64), 0
         for stop in stops:
             while step < stop:
@@ -138,7 +137,7 @@ class SmallRung:
         given = (self.policy, self._single, self.world.catalogue)
         best = tuned_temperatures(*given, self.world.validation)
         parts = [self._part(best, part) for part in self.world.test.chunks(CHUNK)]
-        return {name: torch.cat([part[name] for part in parts]).numpy() for name in METRICS}
+        return {name: torch.cat([part[name] for part in parts]).numpy() for name in LM_METRICS}
 
     def _part(self, best: tuple[float, ...], prompts: Prompts) -> dict[str, torch.Tensor]:
         paths = target_paths(self.policy, self._single, self.world.catalogue, prompts)

@@ -1,9 +1,9 @@
 """The study: every rung on every data set, resumable, and what it leaves behind.
 
-Rungs from cheap to dear: theory alone (with the start's hit probabilities, and with hits counted
-in groups), a look-alike world, the replay world with an MLP and with a tiny transformer, language
-models. What is finished is gathered into two small tables: pairs (see
-`accuracy.pairs_of`) and costs.
+Rungs from cheap to dear: theory alone (with the mean of the start's hit probabilities for all
+prompts, with each prompt's own, and with hits counted in groups), a look-alike world, the replay
+world with an MLP and with a tiny transformer, language models. What is finished is gathered into
+two small tables: pairs (see `accuracy.pairs_of`) and costs.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ import torch
 
 from recast.progress import Progress
 from workbench.spec.keys import run_key
+from workbench.spec.metrics import LM_METRICS
+from workbench.spec.rungs import ORDER
 from workbench.store.files import replace as write_whole
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import pairs_of
 from workbench.studies.prediction.language_models import PRETRAINED, SHAPES, Given, LanguageRung
-from workbench.studies.prediction.protocol import METRICS, START, Case, Floats, PredictionPlan, Rung
+from workbench.studies.prediction.protocol import START, Case, Floats, PredictionPlan, Rung
 from workbench.studies.prediction.small_policies import (
     MATCHED,
     SmallRung,
@@ -37,11 +39,9 @@ from workbench.studies.prediction.small_policies import (
 )
 from workbench.studies.prediction.theory import counted, differences, scores
 
-THEORY, COUNTED, LOOK_ALIKE = "theory", "theory_counted", "look_alike"
-THEORIES = (THEORY, COUNTED)
+EVEN, THEORY, COUNTED, LOOK_ALIKE = "theory_even", "theory", "theory_counted", "look_alike"
+THEORIES = (EVEN, THEORY, COUNTED)
 SMALL = (LOOK_ALIKE, "replay_mlp", MATCHED, "replay_transformer")
-ORDER = (*THEORIES, *SMALL, *SHAPES, PRETRAINED)
-"""Rungs from cheap to dear."""
 
 RATES: Mapping[str, tuple[float, ...]] = {
     **dict.fromkeys(SMALL, (2e-5, 8e-5, 3e-4, 1.2e-3, 5e-3, 2e-2, 8e-2)),
@@ -127,6 +127,8 @@ class PredictionStudy:
         source, hits = self.hits(case)
         if name == COUNTED:
             hits = counted(hits, self.plan.group)
+        elif name == EVEN:
+            hits = hits.mean(keepdims=True)
         rows = (START, *self.plan.strategies)
         found = scores(rows, torch.from_numpy(hits), self.plan.group)
         note = {
@@ -197,7 +199,7 @@ class PredictionStudy:
                         "value": float(mean[i, j]),
                     }
                     for i, row in enumerate(rows)
-                    for j, metric in enumerate(METRICS)
+                    for j, metric in enumerate(LM_METRICS)
                 ]
         return pl.DataFrame(found)
 
@@ -207,7 +209,7 @@ class PredictionStudy:
             return None
         note = json.loads(path.read_text(encoding="utf-8"))
         known = {(row, metric): value for row, metric, value in note["scores"]}
-        told = (differences(known, metric) for metric in METRICS)
+        told = (differences(known, metric) for metric in LM_METRICS)
         return pl.concat(told).select(
             pl.lit(name).alias("rung"),
             pl.lit(case.data.name).alias("data"),

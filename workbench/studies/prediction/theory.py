@@ -26,7 +26,8 @@ from recast.theory.by_hits import by_hits
 from recast.theory.learnability import binomial_pmf
 from recast.theory.objective import weight
 from sim.seeds import stream
-from workbench.studies.prediction.protocol import METRICS, START, Floats
+from workbench.spec.metrics import LM_METRICS
+from workbench.studies.prediction.protocol import START, Floats
 
 COUNTED_PROMPTS = 512
 """Prompts, with one group each, from which the study counts hits."""
@@ -70,7 +71,7 @@ def score(strategy: str, p: Tensor, group: int, metric: str) -> float | None:
 
 def scores(rows: Sequence[str], p: Tensor, group: int) -> dict[tuple[str, str], float | None]:
     """`score` by (strategy, metric), at hit probabilities p `[P]`."""
-    return {(row, metric): score(row, p, group, metric) for row in rows for metric in METRICS}
+    return {(row, metric): score(row, p, group, metric) for row in rows for metric in LM_METRICS}
 
 
 def counted(hits: Floats, group: int) -> Floats:

@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from recast.stage import State
-from recast.strategy import Strategy
 from sim.general.counts import Counted
 from sim.general.optimizer import Adam
+from sim.general.runs import Runs
 from sim.general.step import Collected, account, collect, updates
-from sim.policies.protocol import Params, Policy
-from sim.settings import Training
-from sim.worlds.world import World
+from sim.policies.protocol import Params
 
 LARGEST = 1e15
 """A parameter beyond this, or not a number, has diverged."""
@@ -23,48 +21,45 @@ LARGEST = 1e15
 
 @dataclass(eq=False)
 class General:
-    """One run of any strategy, from `start` `[1, ...]`. record: gets each step, from 1, and what
-    was rolled out in it."""
+    """A single run of any strategy. record: gets each step, from 1, and what was rolled out in
+    it."""
 
-    policy: Policy
-    world: World
-    strategy: Strategy
-    start: Params
-    seed: int
-    how: Training
+    runs: Runs
     record: Callable[[int, Collected], None] | None = None
 
     def __post_init__(self) -> None:
-        self._adam, self._counted = Adam(self.start), Counted()
-        self._state: State = self.strategy.start((1,), len(self.world.train))
-        self.params = self.start
+        start = self.runs.start
+        self._adam, self._counted = Adam(start), Counted()
+        self._state: State = self.runs.strategy.start((1,), len(self.runs.world.train))
+        self.params = start
         self.diverged_at: list[int | None] = [None]
 
     def counted(self, run: int) -> Counted:
-        """As `sim.general.counts.Learner`."""
+        """As `sim.general.runs.Learner`."""
         del run
         return self._counted
 
     def advance(self, rates: Tensor, first: int, steps: int) -> int:
-        """As `sim.general.counts.Learner`; one step at a time."""
+        """As `sim.general.runs.Learner`; one step at a time."""
         del steps
         if self.diverged_at[0] is not None:
             return 1
+        runs = self.runs
         phase = collect(
-            self.policy,
+            runs.policy,
             self.params,
-            self.world,
-            self.strategy,
-            (self.seed,),
+            runs.world,
+            runs.strategy,
+            runs.seeds,
             first,
-            self.how,
+            runs.how,
             self._state,
         )
         self._state = phase.state
         if self.record is not None:
             self.record(first + 1, phase)
         taken = self._optimize(phase, rates, first)
-        spent, taught = account(self.strategy, self.how, phase, taken)
+        spent, taught = account(runs.strategy, runs.how, phase, taken)
         parts = [
             {name: float(value[0]) for name, value in part.items()} for part in (spent, taught)
         ]
@@ -73,14 +68,15 @@ class General:
 
     def _optimize(self, phase: Collected, rates: Tensor, step: int) -> int:
         """Take the optimizer steps of one phase; how many it has."""
-        progress = step / max(1, self.how.steps - 1)
+        runs = self.runs
+        progress = step / max(1, runs.how.steps - 1)
         losses = updates(
-            self.policy,
+            runs.policy,
             self.params,
-            self.start,
-            self.world,
-            self.strategy,
-            self.how,
+            runs.start,
+            runs.world,
+            runs.strategy,
+            runs.how,
             phase,
             progress,
         )
