@@ -45,7 +45,8 @@ LOOK = """<style>
 [data-testid="stMain"] [data-variant="segmented_control"] * { color: inherit; }
 [data-testid="stMain"] [data-variant="segmented_control"][data-selected] { color: inherit; }
 [data-testid="stMain"] [data-testid="stCode"] .token.comment { color: inherit; }
-[data-testid="stVegaLiteChart"] { overflow-x: auto; }
+[data-testid="stMain"] [data-testid="stElementContainer"] { max-width: 100%; }
+[data-testid="stMain"] [data-testid="stVegaLiteChart"] { max-width: 100%; overflow-x: auto; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a { background: transparent; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a * { font-weight: 400; }
 </style>"""
