@@ -42,7 +42,9 @@ def fault_of_run(key: str, content: bytes) -> str:
             return fault_of_rows(content)
     except (KeyError, ValueError, TypeError, RecursionError, pl.exceptions.PolarsError, OSError):
         return "not a run: its content cannot be read"
-    return "" if names.unique().to_list() == [key] else "not a run of this name: it holds another one"
+    return (
+        "" if names.unique().to_list() == [key] else "not a run of this name: it holds another one"
+    )
 
 
 def fault_of_rows(content: bytes) -> str:
