@@ -47,13 +47,17 @@ def judged(trainer: str, kind: str, folder: Path) -> dict[str, str]:
     }
 
 
-def has(python: str, trainer: str) -> bool:
-    """Whether that interpreter has the trainer."""
-    asked = f"import importlib.util as u, sys; sys.exit(u.find_spec({trainer!r}) is None)"
+def version(python: str, trainer: str) -> str:
+    """That interpreter's version of the trainer, "" where it has none."""
+    asked = (
+        "import importlib.metadata as m, importlib.util as u\n"
+        f"print(m.version({trainer!r}) if u.find_spec({trainer!r}) else '')"
+    )
     try:
-        return subprocess.run([python, "-c", asked], check=False).returncode == 0
+        done = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=False)
     except OSError:
-        return False
+        return ""
+    return done.stdout.strip()
 
 
 def main() -> None:
@@ -62,10 +66,13 @@ def main() -> None:
     parser.add_argument("--trainer", action="append", choices=RUNS, help="Repeat; all by default.")
     given = parser.parse_args()
     rows: list[dict[str, str]] = []
+    ran: set[str] = set()
     for python in given.pythons:
         for trainer in given.trainer or RUNS:
-            if not has(python, trainer):
-                print(f"{python}: {trainer} is not installed, left out", flush=True)
+            name = f"{trainer} {version(python, trainer)}"
+            if name.endswith(" ") or name in ran:
+                why = "ran already" if name in ran else "is not installed"
+                print(f"{python}: {name.strip()} {why}, left out", flush=True)
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 script = str(Path(__file__).with_name("trainer_runs.py"))
@@ -79,7 +86,7 @@ def main() -> None:
                     said = (done.stderr.strip().splitlines() or ["no output"])[-1]
                     print(f"{python}: {trainer} does not run: {said[:160]}", flush=True)
                     continue
-                name = f"{trainer} {done.stdout.split()[-1]}"
+                ran.add(name)
                 rows += [
                     {"trainer": name} | judged(trainer, kind, Path(folder) / kind)
                     for kind in RUNS[trainer][1]

@@ -120,7 +120,7 @@ def run_trl(folder: Path) -> None:
             ),
             processing_class=PreTrainedTokenizerFast(
                 tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>",
-                padding_side="left",
+                padding_side="left", model_input_names=["input_ids", "attention_mask"],
             ),
             reward_funcs=[accuracy_reward],
         ).train()  # fmt: skip

@@ -90,7 +90,7 @@ def slime_train_data_as_samples(folder: Path) -> Truth:
         texts = [
             {"group_index": 6 * step + place // 8, "index": place, "prompt": f"{step} {place // 8}",
              "response": f"{r.random()} {place}", "reward": value, "status": "completed",
-             "response_length": 9, "label": "1"}
+             "response_length": rows[place]["response_lengths"], "label": "1"}
             for place, value in enumerate(whole)
         ]  # fmt: skip
         there = folder / "log" / "rollout_data" / f"{step}.pt"

@@ -165,3 +165,14 @@ def test_the_first_picture_of_the_start_page_needs_no_torch_and_no_scipy() -> No
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_nothing_heavy_stands_beside_the_process_that_reads_a_log() -> None:
+    code = (
+        "import sys, workbench.commands.diagnose, workbench.jobs.log_reading\n"
+        "print([m for m in ('torch', 'scipy', 'numba', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -2,9 +2,8 @@
 
 A second derivation, by hand, of what `recast.theory.objective` computes from the code that trains:
 each holds for that strategy's own divisor (`Weight.divisor`) and for eps = 0 in its credit, whose
-default of 1e-6 moves w by about as much. k ~ Binomial(G, p) and j ~ Binomial(G - 1, p) count hits,
-E is the expectation, f(1) = 0. A strategy that picks misses by their structure (a hard negative)
-has its positive half here.
+default of 1e-6 moves w by about as much. `SYMBOLS` says what stands in them; f(1) = 0. A strategy
+that picks misses by their structure (a hard negative) has the pull of its positives alone here.
 Source: the table of weights is this project's derivation from each formula's paper.
 """
 
@@ -26,7 +25,7 @@ Form = Callable[[Tensor, int], Tensor]
 @dataclass(frozen=True)
 class ClosedForm:
     """weight, objective: w and f as functions of p `[P]` in (0, 1) and G, f None where only a limit
-    is known; weight_text, objective_text: the same in words."""
+    is known; weight_text, objective_text: the same as Markdown, formulas between dollar signs."""
 
     weight_text: str
     weight: Form
@@ -133,151 +132,186 @@ def _log(p: Tensor, group: int) -> Tensor:
     return p.log()
 
 
-_ARCSIN = "-> 2 arcsin sqrt p as G grows"
+SYMBOLS = (
+    r"$p$: chance that one rollout of the prompt hits; $G$: rollouts per group; $E$: mean over "
+    r"$k \sim \text{Binomial}(G, p)$, the hits of a group, or over "
+    r"$j \sim \text{Binomial}(G-1, p)$, those of a rollout's companions; "
+    r"$A_{+}$, $A_{-}$: advantages of a hit and of a miss when a group "
+    r"has $k$ hits; $\varepsilon$: what is added to a standard deviation."
+)
+"""What the letters of `CLOSED_FORMS` stand for, as Markdown."""
+_ARCSIN = r"$\to 2\arcsin\sqrt{p}$ as $G$ grows"
 
 CLOSED_FORMS: Mapping[str, ClosedForm] = MappingProxyType(
     {
-        "grpo": ClosedForm("sqrt((G-1)/G) E[sqrt(k (G-k))] / (G (1-p))", _grpo, _ARCSIN),
-        "greso": ClosedForm("as grpo, every prompt rolled out", _grpo, _ARCSIN),
-        "grpo_trl": ClosedForm("as grpo, eps apart", _grpo, _ARCSIN),
-        "grpo_population": ClosedForm("E[sqrt(k (G-k))] / (G (1-p))", _root, _ARCSIN),
-        "dynamic_sampling": ClosedForm("G x grpo", lambda p, g: g * _grpo(p, g), _ARCSIN),
+        "grpo": ClosedForm(
+            r"$\sqrt{\frac{G-1}{G}}\,\frac{E\sqrt{k(G-k)}}{G(1-p)}$", _grpo, _ARCSIN
+        ),
+        "greso": ClosedForm("as `grpo`, every prompt rolled out", _grpo, _ARCSIN),
+        "grpo_trl": ClosedForm(r"as `grpo`, but for $\varepsilon$", _grpo, _ARCSIN),
+        "grpo_population": ClosedForm(r"$\frac{E\sqrt{k(G-k)}}{G(1-p)}$", _root, _ARCSIN),
+        "dynamic_sampling": ClosedForm(r"$G$ times `grpo`", lambda p, g: g * _grpo(p, g), _ARCSIN),
         "dr_grpo": ClosedForm(
-            "(1 - 1/G) p", lambda p, g: (1 - 1 / g) * p, "p", lambda p, g: (1 - 1 / g) * (p - 1)
+            r"$(1-\frac{1}{G})\,p$",
+            lambda p, g: (1 - 1 / g) * p,
+            "$p$",
+            lambda p, g: (1 - 1 / g) * (p - 1),
         ),
         "opo": ClosedForm(
-            "(1 - 1/G) p", lambda p, g: (1 - 1 / g) * p, "p", lambda p, g: (1 - 1 / g) * (p - 1)
+            r"$(1-\frac{1}{G})\,p$",
+            lambda p, g: (1 - 1 / g) * p,
+            "$p$",
+            lambda p, g: (1 - 1 / g) * (p - 1),
         ),
         "gpg_authors": ClosedForm(
-            "(G - 1) p", lambda p, g: (g - 1) * p, "p", lambda p, g: (g - 1) * (p - 1)
+            "$(G-1)\\,p$", lambda p, g: (g - 1) * p, "$p$", lambda p, g: (g - 1) * (p - 1)
         ),
-        "rloo": ClosedForm("p", lambda p, g: p, "p", lambda p, g: p - 1),
+        "rloo": ClosedForm("$p$", lambda p, g: p, "$p$", lambda p, g: p - 1),
         "reinforce": ClosedForm(
-            "(1 - 1/(2G)) p at B = 2",
+            r"$(1-\frac{1}{2G})\,p$ at two prompts per batch",
             lambda p, g: (1 - 0.5 / g) * p,
-            "p",
+            "$p$",
             lambda p, g: (1 - 0.5 / g) * (p - 1),
         ),
-        "psr": ClosedForm("G p", lambda p, g: g * p, "p", lambda p, g: g * (p - 1)),
-        "nsr": ClosedForm("G p", lambda p, g: g * p, "p", lambda p, g: g * (p - 1)),
-        "w_reinforce": ClosedForm("1.1 p", lambda p, g: 1.1 * p, "p", lambda p, g: 1.1 * (p - 1)),
+        "psr": ClosedForm("$G\\,p$", lambda p, g: g * p, "$p$", lambda p, g: g * (p - 1)),
+        "nsr": ClosedForm("$G\\,p$", lambda p, g: g * p, "$p$", lambda p, g: g * (p - 1)),
+        "w_reinforce": ClosedForm(
+            "$1.1\\,p$", lambda p, g: 1.1 * p, "$p$", lambda p, g: 1.1 * (p - 1)
+        ),
         "maxrl": ClosedForm(
-            "1 - (1-p)^(G-1)",
+            "$1-(1-p)^{G-1}$",
             lambda p, g: 1 - (1 - p) ** (g - 1),
-            "-sum over j < G of (1-p)^j / j, -> log p",
+            r"$-\sum_{j<G}\frac{(1-p)^j}{j} \to \log p$",
             lambda p, g: -_harmonic(p, g - 1),
         ),
         "best_of_group": ClosedForm(
-            "sqrt(G) p (1-p)^(G-1)",
+            r"$\sqrt{G}\,p\,(1-p)^{G-1}$",
             lambda p, g: math.sqrt(g) * p * (1 - p) ** (g - 1),
-            "Pass@G / sqrt(G)",
+            r"Pass@G / $\sqrt{G}$",
             lambda p, g: -((1 - p) ** g) / math.sqrt(g),
         ),
         "pass_at_k": ClosedForm(
-            "E[c A+ - (G-c) A- p/(1-p)] / G", _pass_at_k, "-> arcsin sqrt(Pass@k) as G grows"
+            r"$\frac{1}{G}\,E\left[k A_{+} - (G-k) A_{-}\frac{p}{1-p}\right]$",
+            _pass_at_k,
+            r"$\to \arcsin\sqrt{\text{Pass@4}}$ as $G$ grows",
         ),
         "ngrpo": ClosedForm(
-            "E[k sqrt((G-k)/(k+1)) + sqrt((G-k)(k+1)) p/(1-p)] / sqrt(G (G+1))", _ngrpo, _ARCSIN
+            r"$\frac{1}{\sqrt{G(G+1)}}\,E\left[k\sqrt{\frac{G-k}{k+1}}"
+            r" + \sqrt{(G-k)(k+1)}\,\frac{p}{1-p}\right]$",
+            _ngrpo,
+            _ARCSIN,
         ),
         "add_gt": ClosedForm(
-            "sqrt((G-1)/G) E[sqrt((j+1)(G-1-j))] / (G (1-p))", _add_gt, "between log p and arcsin"
+            r"$\sqrt{\frac{G-1}{G}}\,\frac{E\sqrt{(j+1)(G-1-j)}}{G(1-p)}$",
+            _add_gt,
+            r"between $\log p$ and $2\arcsin\sqrt{p}$",
         ),
         "visurf": ClosedForm(
-            "(E[sqrt(k (G-k))] / (1-p) + (1-p)^(G-1) G / sqrt(G+1)) / (G+1)",
+            r"$\frac{1}{G+1}\left(\frac{E\sqrt{k(G-k)}}{1-p}"
+            r" + \frac{(1-p)^{G-1} G}{\sqrt{G+1}}\right)$",
             _visurf,
-            "between log p and arcsin",
+            r"between $\log p$ and $2\arcsin\sqrt{p}$",
         ),
         "luffy": ClosedForm(
-            "(G-1)/G^2 ((G-1) p + (1-p) .1 p/(p+.1)^2)", _luffy, "p plus a bounded push"
+            r"$\frac{G-1}{G^2}\left((G-1)\,p + (1-p)\frac{.1\,p}{(p+.1)^2}\right)$",
+            _luffy,
+            "$p$ plus a bounded push",
         ),
         "repair_only": ClosedForm(
-            "grpo + (1-1/G) (1-p)^G / sqrt(G), positive half of the repaired groups",
+            r"that of `grpo` $+\,(1-\frac{1}{G})\frac{(1-p)^G}{\sqrt{G}}$; "
+            "pulls alone in repaired groups",
             _repaired,
-            "log p / sqrt(G) while hits are rare, then arcsin",
+            r"$\frac{\log p}{\sqrt{G}}$ while hits are rare, then $2\arcsin\sqrt{p}$",
         ),
         "contrast_only": ClosedForm(
-            "1 - p^G - (1-p)^G, positive half",
+            "$1-p^G-(1-p)^G$; pulls alone",
             _pair,
-            "(1 - p^G)/G - sum over j <= G of (1-p)^j / j",
+            r"$\frac{1-p^G}{G} - \sum_{j\le G}\frac{(1-p)^j}{j}$",
             lambda p, g: (1 - p**g) / g - _harmonic(p, g),
         ),
         "recast": ClosedForm(
-            "1 - p^G, positive half",
+            "$1-p^G$; pulls alone",
             lambda p, g: 1 - p**g,
-            "log p + (1 - p^G)/G",
+            r"$\log p + \frac{1-p^G}{G}$",
             lambda p, g: p.log() + (1 - p**g) / g,
         ),
         "recast_random_negative": ClosedForm(
-            "1 - p^G + (1 - p^G - (1-p)^G) p/(1-p)",
+            r"$1-p^G + (1-p^G-(1-p)^G)\frac{p}{1-p}$",
             lambda p, g: 1 - p**g + _pair(p, g) * p / (1 - p),
-            "log p and more",
+            r"$\log p$ and more",
         ),
         "dpo": ClosedForm(
-            "(beta/2) (1 - p^G) / (1-p), at the reference",
+            r"$\frac{\beta}{2}\,\frac{1-p^G}{1-p}$, at the reference, $\beta = .1$",
             lambda p, g: 0.05 * (1 - p**g) / (1 - p),
-            "beta/2 log(p/(1-p)) while misses are common",
+            r"$\frac{\beta}{2}\log\frac{p}{1-p}$ while misses are common",
         ),
         "s_dpo": ClosedForm(
-            "beta E[m/(1+m)] / (1-p), m = min(4, G-k), at the reference",
+            r"$\frac{\beta}{1-p}\,E\frac{m}{1+m}$, $m = \min(4, G-k)$, at the reference, "
+            r"$\beta = .1$",
             _s_dpo,
-            "about beta 4/5 log(p/(1-p))",
+            r"about $\frac{4\beta}{5}\log\frac{p}{1-p}$",
         ),
         "chord": ClosedForm(
-            ".9 grpo + .1 p (1-p)", lambda p, g: 0.9 * _grpo(p, g) + 0.1 * p * (1 - p), _ARCSIN
+            r".9 times `grpo` $+\,.1\,p\,(1-p)$",
+            lambda p, g: 0.9 * _grpo(p, g) + 0.1 * p * (1 - p),
+            _ARCSIN,
         ),
-        "sft": ClosedForm("1", _sft, "log p", _log),
+        "sft": ClosedForm("$1$", _sft, r"$\log p$", _log),
         "grpo_sft": ClosedForm(
-            "grpo + .1", lambda p, g: _grpo(p, g) + 0.1, "log p / 10 plus that of grpo"
+            "that of `grpo` $+\\,.1$",
+            lambda p, g: _grpo(p, g) + 0.1,
+            r"$\frac{\log p}{10}$ plus that of `grpo`",
         ),
         "target_power": ClosedForm(
-            "p^.25, at the end of the schedule",
+            "$p^{.25}$, at the end of the schedule",
             lambda p, g: p**0.25,
-            "p^.25 / .25",
+            "$p^{.25} / .25$",
             lambda p, g: (p**0.25 - 1) / 0.25,
         ),
         "target_power_hits": ClosedForm(
-            "E[((k + .5)/(G + 1))^.25], at the end of the schedule",
+            r"$E\left(\frac{k+.5}{G+1}\right)^{.25}$, at the end of the schedule",
             lambda p, g: _mean(p, g, lambda k: ((k + 0.5) / (g + 1)) ** 0.25),
-            "close to p^.25 / .25",
+            "close to $p^{.25} / .25$",
         ),
         "pkpo": ClosedForm(
-            "4 p (1-p)^3",
+            "$4\\,p\\,(1-p)^3$",
             lambda p, g: 4 * p * (1 - p) ** 3,
             "Pass@4",
             lambda p, g: -((1 - p) ** 4),
         ),
         "nemo_loo": ClosedForm(
-            "p (E[(1 - j/(G-1)) / s] + E[j/(G-1) / s]), s that of the others, 1 where it is 0",
+            r"$p\,E\left[\frac{1}{s}\right]$, $s$ the standard deviation of the other rewards, "
+            "1 where it is 0",
             _nemo_loo,
-            "p while hits are rare, then arcsin",
+            r"$p$ while hits are rare, then $2\arcsin\sqrt{p}$",
         ),
         "gce": ClosedForm(
-            "p^.25", lambda p, g: p**0.25, "p^.25 / .25", lambda p, g: (p**0.25 - 1) / 0.25
+            "$p^{.25}$", lambda p, g: p**0.25, "$p^{.25} / .25$", lambda p, g: (p**0.25 - 1) / 0.25
         ),
         "gce_code": ClosedForm(
-            "p^.7", lambda p, g: p**0.7, "p^.7 / .7", lambda p, g: (p**0.7 - 1) / 0.7
+            "$p^{.7}$", lambda p, g: p**0.7, "$p^{.7} / .7$", lambda p, g: (p**0.7 - 1) / 0.7
         ),
-        "dft": ClosedForm("p", lambda p, g: p, "p", lambda p, g: p - 1),
+        "dft": ClosedForm("$p$", lambda p, g: p, "$p$", lambda p, g: p - 1),
         "exact_pass_at_k": ClosedForm(
-            "8 p (1-p)^7",
+            "$8\\,p\\,(1-p)^7$",
             lambda p, g: 8 * p * (1 - p) ** 7,
             "Pass@8",
             lambda p, g: -((1 - p) ** 8),
         ),
         "exact_maxrl": ClosedForm(
-            "1 - (1-p)^32",
+            "$1-(1-p)^{32}$",
             _exact_maxrl,
-            "-sum over j <= 32 of (1-p)^j / j",
+            r"$-\sum_{j\le 32}\frac{(1-p)^j}{j}$",
             lambda p, g: -_harmonic(p, 32),
         ),
         "sft_pg": ClosedForm(
-            "1 + p", lambda p, g: 1 + p, "log p + p", lambda p, g: p.log() + p - 1
+            "$1+p$", lambda p, g: 1 + p, r"$\log p + p$", lambda p, g: p.log() + p - 1
         ),
-        "sft_any": ClosedForm("1", _sft, "log p", _log),
+        "sft_any": ClosedForm("$1$", _sft, r"$\log p$", _log),
         "bear": ClosedForm(
             "1.125 on the beam's cut, 1 to 1.25 elsewhere",
             lambda p, g: torch.full_like(p, 1.125),
-            "1.125 log p on the cut",
+            r"$1.125 \log p$ on the cut",
             lambda p, g: 1.125 * p.log(),
         ),
     }

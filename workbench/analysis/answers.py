@@ -50,12 +50,17 @@ def value(number: float | None, digits: int = 4) -> str:
     return text.replace("0.", ".", 1) if abs(number) < 1 else text
 
 
+def chance(p: float) -> str:
+    """A p-value in words, never as nothing: p .004, p below .001."""
+    return f"p {value(p, 3)}" if p >= 0.001 else "p below .001"
+
+
 def surely(low: float | None, high: float | None, p: float | None, seeds: int) -> str:
     """Interval, corrected p and seeds in words; says when so few seeds can show nothing."""
     parts = [] if low is None or high is None else [f"95% interval {value(low)} to {value(high)}"]
     parts.append(f"{seeds} paired {'seed' if seeds == 1 else 'seeds'}")
     if p is not None:
-        parts.append(f"p {value(p, 3)}")
+        parts.append(chance(p))
     if least_p(seeds) >= LEVEL:
         parts.append(f"so few seeds give no p below {value(least_p(seeds), 3)}")
     return ", ".join(parts)
@@ -134,13 +139,42 @@ def of_pairs(
             else "no interval"
         ]
         if row["p_corrected"] is not None:
-            how.append(f"p {value(row['p_corrected'], 3)}")
+            how.append(chance(row["p_corrected"]))
         parts.append(f"{_signed(row['difference'])} against {row['control']} ({', '.join(how)})")
     return Answer(
         f"{first} {', '.join(verdicts)}",
         f"{first} on {label}: {', '.join(parts)}; p corrected {corrected}.",
         tones[0] if len(set(tones)) == 1 else "open",
     )
+
+
+def ranking(scores: pl.DataFrame, metric: str, label: str, first: str) -> list[str]:
+    """What a table of scores says in words: who has the highest means and where `first` and the
+    start stand; and whose tuned rate is the last of its grid, so that a further one may do better.
+
+    scores: rows of one slice: strategy, the metric with _low and _high, and edge where it is known.
+    """
+    rows = scores.drop_nulls(metric).sort(metric, descending=True, maintain_order=True)
+    if rows.is_empty():
+        return []
+    names = rows["strategy"].to_list()
+    named = [*names[:3], *(name for name in ("sft", "grpo", first, "start") if name in names)]
+    said = []
+    for name in dict.fromkeys(named):
+        row = rows.row(names.index(name), named=True)
+        known = None not in (row[f"{metric}_low"], row[f"{metric}_high"])
+        part = f"{'the start' if name == 'start' else name} {value(row[metric])}"
+        if known:
+            part += f" ({value(row[f'{metric}_low'])} to {value(row[f'{metric}_high'])})"
+        said.append(part)
+    told = [f"Highest on {label}, mean and 95% interval: {', '.join(said)}."]
+    sides = dict(rows.select("strategy", "edge").iter_rows()) if "edge" in rows.columns else {}
+    there = ", ".join(f"{name} ({side})" for name, side in sides.items() if side)
+    if there:
+        told.append(
+            f"Tuned rate on an edge of the grid, where a rate beyond it may do better: {there}."
+        )
+    return told
 
 
 def against(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 
 from workbench.analysis.rows import at_the_end
@@ -16,17 +18,17 @@ def varying_fields(frame: pl.DataFrame) -> list[str]:
     return [name for name in fields if frame[name].n_unique() > 1]
 
 
-def cell_labels(frame: pl.DataFrame) -> dict[str, str]:
+def cell_labels(frame: pl.DataFrame, words: Callable[[str], str] = str) -> dict[str, str]:
     """Cell -> what sets it apart from the other cells of the frame, in order of appearance.
 
-    A frame of one cell says its world and group width.
+    A frame of one cell says its world and group width. words: what a field is called.
     """
     if frame.is_empty():
         return {}
     fields = varying_fields(frame)
     labels = {}
     for row in frame.unique("cell", maintain_order=True).iter_rows(named=True):
-        parts = [f"{name} = {row[name]}" for name in fields]
+        parts = [f"{words(name)} = {row[name]}" for name in fields]
         if "engine" in frame.columns and frame["engine"].n_unique() > 1:
             parts.append(f"generation {row['engine']}")
         if not parts:

@@ -36,14 +36,14 @@ def verdict(frame: pl.DataFrame, metric: str, label: str) -> Answer | None:
     return Answer("no winner", f"{told}: {rival} may do as well ({how}).")
 
 
-def compared_with(frame: pl.DataFrame, stored: pl.DataFrame, metric: str) -> str:
+def compared_with(frame: pl.DataFrame, stored: pl.DataFrame, metric: str, whose: str) -> str:
     """One sentence on whether stored runs have the strategies of a race in the same order, and in
     what the two differ; empty where they share fewer than two.
 
-    stored: runs of one cell with `tuned` marked.
+    stored: runs of one cell with `tuned` marked; whose: what they are called.
     """
     rows = tuned_test_rows(stored)
-    if metric not in rows.columns:
+    if metric not in rows.columns or rows.is_empty():
         return ""
     known = set(frame["strategy"])
     there = _means(_last(rows.filter(pl.col("strategy").is_in(list(known))), metric), metric)
@@ -60,19 +60,31 @@ def compared_with(frame: pl.DataFrame, stored: pl.DataFrame, metric: str) -> str
     differing = ", ".join(f"{b} {name} there, {a} here" for name, a, b in facts if a != b)
     order = " > ".join(there)
     return (
-        f"The packaged runs of Budget to target order {alike} of {len(pairs)} pairs of these "
+        f"{whose} order {alike} of {len(pairs)} pairs of these "
         f"strategies alike ({order}). They are another experiment: "
         f"{differing or 'other worlds'}, another world, all test users, every rate tuned on "
         "validation users."
     )
 
 
+def simulated_cell(stored: pl.DataFrame) -> pl.DataFrame:
+    """The cell with the most runs among those of simulated worlds, whose rates a race can use."""
+    if stored.is_empty():
+        return stored
+    here = stored.filter(~pl.col("world").str.starts_with("lm:"))
+    if here.is_empty():
+        return here
+    sizes = here.group_by("cell", maintain_order=True).agg(n=pl.col("run").n_unique())
+    return here.filter(pl.col("cell") == sizes.sort("n", "cell", descending=True)["cell"][0])
+
+
 def tuned_rates(stored: pl.DataFrame) -> dict[str, float]:
-    """The rate of each strategy that is marked as tuned; of one cell."""
+    """The rate of each strategy that is marked as tuned, where several were tried; of one cell."""
     if stored.is_empty():
         return {}
-    chosen = stored.filter(pl.col("tuned")).group_by("strategy").agg(pl.col("lr").first())
-    return dict(chosen.iter_rows())
+    several = pl.col("lr").n_unique().over("strategy") > 1
+    chosen = stored.filter(several & pl.col("tuned")).group_by("strategy")
+    return dict(chosen.agg(pl.col("lr").first()).iter_rows())
 
 
 def _last(frame: pl.DataFrame, metric: str) -> pl.DataFrame:

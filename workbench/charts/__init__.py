@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from workbench.charts.real import final_scores
     from workbench.charts.regimes import regimes_by_group
-    from workbench.charts.runs import FIELDS, parallel, run_curves
+    from workbench.charts.runs import parallel, run_curves
     from workbench.charts.signals import advantages, counts_over_training, sid_tree
     from workbench.charts.story import group_story, verdict_map
     from workbench.charts.strategy_style import STYLE, in_order
@@ -77,7 +77,7 @@ else:
             ),
             "real": ("final_scores",),
             "regimes": ("regimes_by_group",),
-            "runs": ("FIELDS", "parallel", "run_curves"),
+            "runs": ("parallel", "run_curves"),
             "signals": ("advantages", "counts_over_training", "sid_tree"),
             "style": (
                 "COUNTS",
@@ -93,7 +93,6 @@ else:
 
 __all__ = [
     "COUNTS",
-    "FIELDS",
     "INK",
     "METRICS",
     "PAPER_POINT",

@@ -12,7 +12,7 @@ from workbench.spec.rungs import RUNGS
 GOAL, COIN = 0.9, 0.5
 _COLOURS = (
     *("#006AB1", "#D24D00", "#A13DA1", "#007652", "#C93A30"),
-    *("#836200", "#676767", "#028FC8", "#8A5C22"),
+    *("#836200", "#676767", "#028FC8", "#8A5C22", "#C2407F"),
 )
 
 
@@ -21,7 +21,9 @@ def _marks_of(shown: pl.DataFrame) -> tuple[alt.Color, alt.Shape]:
     known = list(RUNGS.values())
     order = [name for name in known if name in shown["rung"].to_list()]
     order += sorted(set(shown["rung"]) - set(order))
-    colours = [_COLOURS[(known.index(n) if n in known else i) % 9] for i, n in enumerate(order)]
+    colours = [
+        _COLOURS[(known.index(n) if n in known else i) % len(_COLOURS)] for i, n in enumerate(order)
+    ]
     look = alt.Legend(labelLimit=280, symbolSize=90, symbolOpacity=1, titleOpacity=1)
     colour = alt.Color("rung:N", title="Rung", sort=order, legend=look)
     shape = alt.Shape("rung:N", title="Rung", sort=order, legend=look)

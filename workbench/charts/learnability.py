@@ -98,13 +98,15 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         return layered.properties(width=270, height=280)
 
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
+    pushes = positive[w].to_list() or [1.0]
+    ticks = log_ticks(min(pushes), max(pushes))
     w_title = "Weight w(p), 1 at your p" if shaped else "Weight w(p), own denominators"
     f_title = "Objective f(p), share of its climb" if shaped else "Objective f(p), f(1) = 0"
+    w_axis = alt.Y(f"{w}:Q", title=w_title).scale(type="log").axis(values=ticks, format=",~g")
     f_axis = alt.Y(f"{f}:Q", title=f_title)
     f_axis = f_axis.axis(format="%").scale(domain=[0, 1]) if shaped else f_axis
     return titled(
-        panel(positive, w, alt.Y(f"{w}:Q", title=w_title).scale(type="log"))
-        | panel(frame.drop_nulls(f), f, f_axis),
+        panel(positive, w, w_axis) | panel(frame.drop_nulls(f), f, f_axis),
         "Which prompts does each strategy push, and what does it climb?",
         "Left: weight w(p) of grad log p in the expected update, against the hit probability p of "
         "a prompt, both logarithmic. Right: the objective f with slope w(p) / p. A dashed rule "

@@ -1,4 +1,7 @@
-"""Clicking a name in a legend: what else the picture shows fades until a click elsewhere."""
+"""A name in a legend that is pointed at, or clicked: what else the picture shows fades.
+
+Pointing lasts as long as the pointer stays on the name, a click until a click beside the panels.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from typing import Any
 
 import altair as alt
 
-_LIT = "lit"
+_LIT, _POINTED = "lit", "pointed"
 _FADED = 0.12
 _MARKS = ("line", "point", "area", "rule", "bar")
 
 
 def light_up(chart: Any) -> None:
-    """Let the chart's legend of names light up what belongs to the name that was clicked.
+    """Let the chart's legend of names light up what belongs to the name under the pointer, and to
+    the one that was clicked.
 
     Changes the chart in place. A chart without such a legend, or one of facets, stays as it is.
     """
@@ -27,9 +31,15 @@ def light_up(chart: Any) -> None:
             _fade(unit)
     legend.params = [
         alt.SelectionParameter(
-            name=_LIT,
-            select={"type": "point", "fields": [field]},
-            bind="legend",
+            name=name,
+            select={"type": "point", "fields": [field]} | ends,
+            bind=alt.LegendStreamBinding(legend=event),
+        )
+        for name, event, ends in (
+            (_LIT, "click", {}),
+            # Vega-Lite takes an end of its own only beside an event on the marks, and follows one
+            # event late in panels side by side, which a moving pointer does not show.
+            (_POINTED, "mousemove", {"on": "dblclick", "clear": "mouseout"}),
         )
     ]
 
@@ -43,7 +53,10 @@ def _fade(unit: Any) -> None:
     full = float(told) if isinstance(told, (int, float)) else 1.0
     unit.encoding.opacity = alt.OpacityValue(
         value=_FADED * full,
-        condition={"param": _LIT, "value": full, "empty": True},
+        condition={
+            "test": {"and": [{"param": name, "empty": True} for name in (_LIT, _POINTED)]},
+            "value": full,
+        },
     )
 
 

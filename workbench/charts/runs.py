@@ -10,17 +10,9 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import INK, Chart, titled
+from workbench.charts.style import INK, Chart, titled, words_of
 from workbench.spec.metrics import METRICS
 
-FIELDS = {
-    "strategy": "Strategy",
-    "lr": "Learning rate",
-    "group": "Group size, G",
-    "start.all_zero": "All-zero share at the start",
-    "seed": "Seed",
-}
-"""Settings that parallel coordinates show by a name of their own."""
 MOST_TICKS = 12
 
 
@@ -69,7 +61,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
     all above 0 and span a decade or more has a logarithmic axis.
     """
     names = [*fields, metric]
-    label = {name: FIELDS.get(name, METRICS.get(name, name)) for name in names}
+    label = {name: words_of(name) for name in names}
     points, ticks = _on_axes(frame, label, metric)
     order, colour, dash, _ = scales(frame)
     x = alt.X("axis:Q", axis=None).scale(domain=[-0.25, len(names) - 0.55], nice=False)

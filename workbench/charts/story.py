@@ -143,9 +143,10 @@ def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> Chart:
     """The bars of one strategy. A panel without a weight says so, which is its message."""
     top = float(rows["weight"].abs().max() or 1)  # type: ignore[arg-type]
     x = alt.X("weight:Q", title="Weight").axis(tickCount=3, grid=False)
+    x = x.scale(domain=[-1.1 * top, 1.1 * top], nice=False)
     base = alt.Chart(rows.filter(pl.col("weight") != 0)).encode(y=place)
     bars = base.mark_rule(strokeWidth=8).encode(
-        x=x.scale(domain=[-1.1 * top, 1.1 * top], nice=False),
+        x=x,
         x2=alt.X2Datum(0),
         color=alt.condition("datum.weight > 0", alt.value(UP), alt.value(DOWN)),
         tooltip=[
@@ -154,9 +155,10 @@ def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> Chart:
             alt.Tooltip("origin:N", title="Origin"),
         ],
     )
-    zero = alt.Chart(pl.DataFrame({"weight": [0.0]})).mark_rule(color=INK).encode(x="weight:Q")
-    layers: list[alt.Chart] = [zero, bars]
-    if not rows["weight"].cast(pl.Float64).to_numpy().any():
+    layers = [alt.Chart(pl.DataFrame({"weight": [0.0]})).mark_rule(color=INK).encode(x=x)]
+    if rows["weight"].cast(pl.Float64).to_numpy().any():
+        layers.append(bars)
+    else:  # marks without an item would be a picture without a text for those who cannot see it
         layers.append(
             alt.Chart(pl.DataFrame({"label": ["no bar: nothing to learn"]}))
             .mark_text(color=INK, angle=270, fontSize=13)

@@ -12,7 +12,7 @@ from sim.exact import exact_world
 from workbench.commands.bounds import BATCH, SEED, Finite
 from workbench.commands.output import FORMAT, emit
 from workbench.errors import UserError
-from workbench.spec.experiment import parsed
+from workbench.spec.strategy_texts import parsed
 from workbench.store.files import replace
 from workbench.theory.enumeration import exact_table
 

@@ -1,4 +1,8 @@
-"""How a log is read: the options that every command on a log has, and what they come to."""
+"""How a log is read: the options that every command on a log has, and what they come to.
+
+What takes a log apart loads PyTorch and SciPy, some 250 MB. It is imported once a log was read, so
+that it does not stand beside the process that reads.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from workbench.commands.bounds import VALUE, Finite
-from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
-from workbench.diagnosis.counterfactual import DEFAULT
-from workbench.diagnosis.diagnosis import Diagnosis, diagnose
-from workbench.diagnosis.findings.scalars import ScalarRun, take_apart
 from workbench.diagnosis.logs.layout import FIELDS, Choice
 from workbench.diagnosis.logs.mapping import choice_of
+from workbench.diagnosis.logs.problems import CUT_LINE
 from workbench.diagnosis.logs.read import FORMATS, Log
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.jobs.log_reading import HowToRead, read_guarded
+
+if TYPE_CHECKING:
+    from workbench.diagnosis.answer import DiagnosisSummary
+    from workbench.diagnosis.diagnosis import Diagnosis
+    from workbench.diagnosis.findings.scalars import ScalarRun
 
 OPTIONS = (
     click.option("--log-format", type=click.Choice(list(FORMATS)), default=None, help="Whose log."),
@@ -39,7 +45,8 @@ OPTIONS = (
 
 @dataclass
 class LogOptions:
-    """The options as given. found, scalars: the last log of each kind that was taken apart."""
+    """The options as given. found, scalars: the log that was taken apart last, of either kind;
+    grows: its files are still written, so a last line without an end is no fault."""
 
     form: str
     choice: Choice
@@ -48,35 +55,64 @@ class LogOptions:
     group: int | None
     found: Diagnosis | None = field(default=None)
     scalars: ScalarRun | None = field(default=None)
+    grows: bool = False
+    warned: set[str] = field(default_factory=set)
 
     def rollouts(self, files: Sequence[Path]) -> Diagnosis:
         """Read and take apart a log of rollouts, warnings on stderr. Raises LogError."""
         found = read_guarded(files, HowToRead(self.form, self.choice))
         assert isinstance(found, Log)
-        return self._taken(found)
+        return self._rollouts(found)
 
-    def _taken(self, log: Log) -> Diagnosis:
-        for line in log.problems.lines():
-            click.echo(f"warning: {line}", err=True)
-        if log.problems.summary():
-            click.echo(f"warning: {log.problems.summary()}", err=True)
+    def read(self, files: Sequence[Path]) -> Log | Scalars:
+        """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
+        return read_guarded(files, HowToRead(self.form, self.choice, scalars=True))
+
+    def taken_apart(self, read: Log | Scalars) -> Diagnosis | ScalarRun:
+        """What a log says, warnings on stderr."""
+        from workbench.diagnosis.findings.scalars import take_apart
+
+        self.found = self.scalars = None
+        if isinstance(read, Log):
+            return self._rollouts(read)
+        self.scalars = take_apart(read, self.group)
+        return self.scalars
+
+    def _rollouts(self, log: Log) -> Diagnosis:
+        from workbench.diagnosis.diagnosis import diagnose
+
+        self._warn(log)
         self.found = diagnose(log, self.threshold, self.tolerance)
         return self.found
 
+    def _warn(self, log: Log) -> None:
+        """What could not be read, each line once however often a log is read."""
+        lines = [
+            line
+            for line in log.problems.lines()
+            if line not in self.warned and not (self.grows and line.endswith(CUT_LINE))
+        ]
+        if not lines:
+            return
+        self.warned.update(lines)
+        for line in (*lines, log.problems.summary()):
+            if line:
+                click.echo(f"warning: {line}", err=True)
+
     def any(self, files: Sequence[Path]) -> Diagnosis | ScalarRun:
-        """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
-        found = read_guarded(files, HowToRead(self.form, self.choice, scalars=True))
-        if isinstance(found, Scalars):
-            self.scalars = take_apart(found, self.group)
-            return self.scalars
-        return self._taken(found)
+        """Read and take apart. Raises LogError."""
+        return self.taken_apart(self.read(files))
 
     def look(self, files: Sequence[Path]) -> DiagnosisSummary:
         """The answer to a log. Raises LogError."""
         said = self.any(files)
-        if isinstance(said, ScalarRun):
-            return answer_of_scalars(said, 0.5)
-        return answer(said, DEFAULT, 0.5)
+        from workbench.diagnosis.answer import answer, answer_of_scalars
+        from workbench.diagnosis.counterfactual import DEFAULT
+        from workbench.diagnosis.diagnosis import Diagnosis
+
+        if isinstance(said, Diagnosis):
+            return answer(said, DEFAULT, 0.5)
+        return answer_of_scalars(said, 0.5)
 
 
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:

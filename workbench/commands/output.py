@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import polars as pl
@@ -19,9 +20,10 @@ from workbench.analysis.export import csv_text
 from workbench.commands.text import as_text
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import UserError
-from workbench.execution.executors import NAMES
-from workbench.execution.forecast import duration
-from workbench.store.runs import Store
+from workbench.execution.executor_names import NAMES
+
+if TYPE_CHECKING:
+    from workbench.store.runs import Store
 
 FORMAT = click.option(
     "--format",
@@ -80,6 +82,8 @@ def emit(table: pl.DataFrame, style: str, title: str) -> None:
 
 def existing_store(path: str) -> Store:
     """A store to read. Raises UserError when there is no such folder."""
+    from workbench.store.runs import Store
+
     try:
         there = Path(path).is_dir()
     except ValueError:
@@ -124,6 +128,9 @@ def _shown(unit: str) -> Iterator[Progress]:
 
 
 def _plain_lines(unit: str) -> Progress:
+    # Whoever shows progress trains something; tables alone are printed without what that loads.
+    from workbench.execution.forecast import duration
+
     began, last = time.monotonic(), -1
 
     def show(done: int, total: int, text: str) -> None:

@@ -10,18 +10,22 @@ import click
 import polars as pl
 
 from workbench.commands.bounds import RANK, Finite
+from workbench.commands.log_options import LogOptions, reading_options
 from workbench.commands.output import FORMAT, emit, progress_bar
+from workbench.diagnosis.logs.read import files_of
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
 from workbench.spec.metrics import LM_METRICS
 from workbench.spec.rungs import ORDER
 
 if TYPE_CHECKING:
+    from workbench.diagnosis.diagnosis import Diagnosis
     from workbench.studies.prediction.protocol import Case, PredictionPlan, Rung
     from workbench.studies.prediction.question import PredictedRanking
     from workbench.studies.prediction.study import PredictionStudy
 
-DEFAULT = ("theory", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M")
+DEFAULT = ("theory", "theory_counted", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M")
+WIDEST = 128
 
 
 @click.command()
@@ -37,10 +41,10 @@ DEFAULT = ("theory", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M
     "logs",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A training log instead: ranks strategies in a world with its groups.",
+    help="A training log instead: ranks strategies by theory, from the hits of its groups.",
 )
 @click.option("--rung", "rungs", multiple=True, type=click.Choice(ORDER), help="Which experiment.")
-@click.option("--metric", type=click.Choice(LM_METRICS), default="hr_at_10", show_default=True)
+@click.option("--metric", type=click.Choice(LM_METRICS), default="area", show_default=True)
 @click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option(
     "--all-zero",
@@ -54,7 +58,6 @@ DEFAULT = ("theory", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M
     default=None,
     help="Share of hits among your start's rollouts: lets replay_mlp_matched start like it.",
 )
-@click.option("--group", type=click.IntRange(2, 128), default=32, show_default=True)
 @click.option("--seeds", type=click.IntRange(1, 100), default=10, show_default=True)
 @click.option(
     "--out",
@@ -71,7 +74,9 @@ DEFAULT = ("theory", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M
 @click.option("--study", is_flag=True, help="Measure decision accuracy anew on every --data.")
 @click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
 @FORMAT
+@reading_options
 def predict(
+    reading: LogOptions,
     folders: tuple[Path, ...],
     logs: tuple[Path, ...],
     rungs: tuple[str, ...],
@@ -79,7 +84,6 @@ def predict(
     names: tuple[str, ...],
     all_zero: float | None,
     hit_rate: float | None,
-    group: int,
     seeds: int,
     out: Path,
     start: str | None,
@@ -93,8 +97,11 @@ def predict(
 
     Alone: the packaged study's decision accuracy by rung and metric. With --data or --log: ranks
     strategies for your own case, with a probability per pair where the rung's record allows one.
-    Columns: docs/columns.md.
+    Columns: docs/columns.md. --group: rollouts per prompt, 32 without a log.
     """
+    group = 32 if reading.group is None else reading.group
+    if not 2 <= group <= WIDEST:
+        raise UserError(f"--group {group}: expected 2 to {WIDEST}")
     if study:
         if "pretrained" in rungs and start is None:
             raise UserError("--rung pretrained: give its model with --start")
@@ -113,14 +120,20 @@ def predict(
     if len(folders) > 1 or len(rungs) > 1:
         raise UserError("one --data and one --rung at a time; several need --study")
     usual = "replay_mlp" if hit_rate is None else "replay_mlp_matched"
-    rung = rungs[0] if rungs else "look_alike" if logs else usual
-    if logs and rung != "look_alike":
-        raise UserError(f"--rung {rung}: a log has no catalogue; expected look_alike")
-    if rung == "theory":
-        raise UserError("--rung theory: it trains nothing; expected a rung that does")
-    _ask(
-        folders, logs, rung, metric, names, all_zero, hit_rate, group, seeds, out, time_only, style
-    )
+    rung = rungs[0] if rungs else "theory_counted" if logs else usual
+    if logs and rung not in ("theory_counted", "look_alike"):
+        raise UserError(
+            f"--rung {rung}: a log has no catalogue; expected theory_counted or look_alike"
+        )
+    if rung in ("theory", "theory_counted"):
+        if not logs:
+            raise UserError(
+                f"--rung {rung}: it needs the hits of your own model; give its log with --log"
+            )
+        _ask_theory(reading, logs, metric, names, style)
+        return
+    log = reading.rollouts(files_of(logs)) if logs else None
+    _ask(folders, log, rung, metric, names, all_zero, hit_rate, group, seeds, out, time_only, style)
 
 
 def _record(style: str) -> None:
@@ -209,7 +222,7 @@ def _study(
     whole = PredictionStudy(out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
     asked = rungs or DEFAULT
-    wanted = [rung for rung in (*ORDER[2:][::-1], *ORDER[:2]) if rung in asked]
+    wanted = [rung for rung in (*ORDER[3:][::-1], *ORDER[:3]) if rung in asked]
     for rung in wanted:
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
     if time_only:
@@ -227,7 +240,7 @@ def _study(
         ("values", whole.values()),
     ):
         table.write_parquet(out / f"prediction-{name}.parquet")
-    emit(accuracy_table(whole.pairs()), style, "Decision accuracy of each rung")
+    emit(accuracy_table(whole.pairs(), ORDER), style, "Decision accuracy of each rung")
 
 
 def _time(whole: PredictionStudy, rung: str) -> str:
@@ -243,7 +256,7 @@ def _time(whole: PredictionStudy, rung: str) -> str:
 
 def _ask(
     folders: tuple[Path, ...],
-    logs: tuple[Path, ...],
+    log: Diagnosis | None,
     rung: str,
     metric: str,
     names: tuple[str, ...],
@@ -262,12 +275,10 @@ def _ask(
     from workbench.studies.prediction.small_policies import look_alike
     from workbench.studies.prediction.study import RATES, PredictionStudy
 
-    if logs:
-        from workbench.diagnosis.diagnosis import diagnose
-        from workbench.diagnosis.logs.read import read_log
+    if log is not None:
         from workbench.diagnosis.lookalike import wanted_of
 
-        wanted = wanted_of(diagnose(read_log(list(logs))))
+        wanted = wanted_of(log)
         plan = _plan(names, wanted.group, seeds)
         place = out / f"log-{wanted.all_zero:.4f}-{wanted.several:.4f}-{plan.name}"
         made: Rung = look_alike(wanted.all_zero, wanted.several, plan, RATES[rung])
@@ -281,7 +292,7 @@ def _ask(
             return
         place, users = whole.place(rung, case), list(case.users)
     try:
-        if not logs:
+        if log is None:
             made = whole.rung(rung, case)
         with progress_bar("runs") as progress:
             chosen = missing_runs.tune(made, plan, place, progress)
@@ -298,6 +309,30 @@ def _ask(
     emit(found.table, style, f"{metric}, mean of {len(held[1])} seeds on {rung}")
     _say(found, rung, metric)
     click.echo(f"Cost: {duration(missing_runs.seconds(place))} of one core.")
+
+
+def _ask_theory(
+    reading: LogOptions, logs: tuple[Path, ...], metric: str, names: tuple[str, ...], style: str
+) -> None:
+    """Rank strategies by theory, from the hits of a log's late groups."""
+    from workbench.studies.prediction.question import answer_of_hits
+
+    log = reading.rollouts(files_of(logs))
+    hits, rows = log.late_hit_shares(), _plan(names, 32, 1).strategies
+    try:
+        found = answer_of_hits(hits, log.group, rows, metric, log.beam)
+    except ValueError as problem:
+        raise UserError(f"--log: {problem}") from None
+    if style != "table":
+        emit(found.pairs, style, "")
+        return
+    title = f"{metric}: the theory's scores, from the last {len(hits)} groups of {log.group}"
+    emit(found.table, style, title)
+    for line in (f"Record of {found.rung} on {metric}: it {found.record}.", *found.notes):
+        click.echo(line)
+    if not found.trusted:
+        click.echo("So no probability is stated for a language model.")
+    click.echo("Cost: nothing is trained.")
 
 
 def _say(found: PredictedRanking, rung: str, metric: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -17,6 +18,9 @@ from workbench.diagnosis.watch import Seen, follow
 from workbench.errors import UserError
 
 NAMES = (*CHECKS, *(check.name for check in SCALAR_CHECKS if check.name not in CHECKS))
+
+REST = 3.0
+"""A pause takes so many times what the look before it took: a quarter of a core at most."""
 
 
 @click.command()
@@ -47,7 +51,9 @@ def watch(
 ) -> int:
     """Follow a growing log: print each finding when it begins, and when it is over.
 
-    PATHS: as `recast diagnose` takes them. Ends with Ctrl-C, --idle, --once or --fail-on.
+    PATHS: as `recast diagnose` takes them. Ends with Ctrl-C, --idle, --once or --fail-on; with exit
+    code 2 where nothing was readable until then. After a look it pauses three times as long as that
+    took, --every at least.
     """
     unknown = [name for name in failing if name not in (*NAMES, "problem")]
     if unknown:
@@ -55,24 +61,58 @@ def watch(
                         f"{', '.join(NAMES)}")  # fmt: skip
     if target is not None:
         html_target(target)
-    quiet = 0.0
+    reading.grows = not once
+    try:
+        return _follow(paths, reading, Pace(every, idle, once), failing, target)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        return 130
 
-    def wait() -> bool:
-        nonlocal quiet
-        quiet += every
-        if once or (idle and quiet > idle):
+
+@dataclass
+class Pace:
+    """When to look again: seconds between two glances; after how many without a change to end, 0
+    never; or not at all."""
+
+    every: float
+    idle: float
+    once: bool
+    quiet: float = 0.0
+    awake: float = field(default_factory=time.monotonic)
+
+    def wait(self) -> bool:
+        """Sleep until the next glance; False to end."""
+        pause = max(self.every, REST * (time.monotonic() - self.awake))
+        if self.idle:
+            pause = max(self.every, min(pause, self.idle))
+        self.quiet += pause
+        if self.once or (self.idle and self.quiet > self.idle):
             return False
-        time.sleep(every)
+        time.sleep(pause)
+        self.awake = time.monotonic()
         return True
 
-    for seen in follow(paths, reading.look, wait):
-        quiet = 0.0
+
+def _follow(
+    paths: tuple[Path, ...],
+    reading: LogOptions,
+    pace: Pace,
+    failing: tuple[str, ...],
+    target: Path | None,
+) -> int:
+    answered, why = False, ""
+    for seen in follow(paths, reading.look, pace.wait):
+        pace.quiet = 0.0
         _say(seen)
-        if target is not None:
+        answered |= seen.answer is not None
+        why = seen.why
+        if target is not None and seen.answer is not None:
             _report(reading, target)
         if hit := [one.name for one in seen.began if _fails(one.name, one.level, failing)]:
             click.echo(f"failing on {', '.join(hit)}", err=True)
             return 1
+    if not answered:
+        raise UserError(f"nothing to diagnose until now: {why}")
     return 0
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy.special import stdtrit
 
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings import CHECKS, Examined, examine
@@ -16,7 +17,6 @@ from workbench.diagnosis.logs.groups import TEACHES
 
 LoggedRun = Diagnosis | ScalarRun
 
-Z = 1.959964
 Floats = npt.NDArray[np.float64]
 
 
@@ -28,24 +28,32 @@ def findings_apart(one: LoggedRun, other: LoggedRun) -> pl.DataFrame:
     """One row per finding that either run has, in order of weight; of rollouts or of scalars.
 
     Columns: finding, a and b (its level, "-" where a run has not got it, "not checked" where its
-    column is missing), a_says, b_says.
+    column is missing, "explained" where a weightier finding of that run stands for it), a_says,
+    b_says.
     """
     said = [_examined(run) for run in (one, other)]
     named = [{finding.name: finding for finding in each.findings} for each in said]
     missing = [{name for gap in each.unchecked for name in gap.names} for each in said]
+    covered = [_explained(mine) for mine in named]
     rows = []
     for name in dict.fromkeys((*CHECKS, *(check.name for check in SCALAR_CHECKS))):
         if name not in named[0] and name not in named[1]:
             continue
         row: dict[str, str] = {"finding": name}
-        for letter, mine, gaps in zip("ab", named, missing, strict=True):
-            silent = "not checked" if name in gaps else "-"
+        for letter, mine, gaps, known in zip("ab", named, missing, covered, strict=True):
+            silent = "not checked" if name in gaps else "explained" if name in known else "-"
             row[letter] = mine[name].level if name in mine else silent
             row[f"{letter}_says"] = mine[name].says if name in mine else ""
         rows.append(row)
     return pl.DataFrame(
         rows, schema=dict.fromkeys(("finding", "a", "b", "a_says", "b_says"), pl.String)
     )
+
+
+def _explained(findings: Iterable[str]) -> frozenset[str]:
+    """What is left out beside these findings."""
+    checks = {check.name: check for check in (*SCALAR_CHECKS, *CHECKS.values())}
+    return frozenset().union(*(checks[name].explains for name in findings if name in checks))
 
 
 SHARES: Mapping[str, pl.Expr] = {
@@ -78,8 +86,7 @@ def shares_apart(one: LoggedRun, other: LoggedRun) -> pl.DataFrame:
     for name, (first, last) in pairs.items():
         if min(len(first), len(last)) < 2:
             continue
-        gap = float(last.mean() - first.mean())
-        half = Z * float(np.sqrt(first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)))
+        gap, half = difference(first, last)
         rows.append(
             {
                 "what": name,
@@ -92,6 +99,18 @@ def shares_apart(one: LoggedRun, other: LoggedRun) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def difference(first: Floats, last: Floats) -> tuple[float, float]:
+    """Mean of `last` less mean of `first`, and half the width of Welch's 95% interval; two values
+    or more each, independent draws."""
+    counts = np.array([len(first), len(last)])
+    errors = np.array([first.var(ddof=1), last.var(ddof=1)]) / counts
+    total = errors.sum()
+    if total == 0:
+        return float(last.mean() - first.mean()), 0.0
+    freedom = total**2 / (errors**2 / (counts - 1)).sum()
+    return float(last.mean() - first.mean()), float(stdtrit(freedom, 0.975) * np.sqrt(total))
 
 
 def _curves(run: LoggedRun) -> Curves:

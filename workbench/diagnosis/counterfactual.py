@@ -23,7 +23,6 @@ from recast.strategies import parse_strategy
 from recast.strategy import STAGES, Strategy
 from recast.structure import level_scores
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.theory.microscope import supervised_weights
 
 MOST = 8192
 """Groups that are looked at: whole steps, evenly spaced over the log."""
@@ -280,6 +279,8 @@ def _slots(
     advantage = advantage.sum(-1) if advantage.ndim > 1 else advantage
     target, added = 0.0, torch.zeros_like(advantage)
     if signal.supervised:
+        from workbench.theory.microscope import supervised_weights
+
         alone = (signal.hits[row].view(1, 1), signal.valid[row].view(1, 1))
         told, extra = supervised_weights(
             parse_strategy(name), *alone, signal.rows[row].view(1, 1, -1), probability

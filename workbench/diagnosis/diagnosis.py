@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recast import REGIMES
 from workbench.diagnosis.logs.groups import TOLERANCE, group_table, is_beam, without_repeats
@@ -21,6 +23,7 @@ from workbench.diagnosis.logs.hits import HitRule
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import Log
 from workbench.diagnosis.logs.task_hits import hits_of
+from workbench.errors import UserError
 from workbench.stats.beta_binomial import BetaFit, fit_hit_counts
 
 WINDOWS = 40
@@ -90,6 +93,14 @@ class Diagnosis:
         steps = self.steps
         first = steps[len(steps) - max(1, round(LATE * len(steps)))]
         return self.groups.filter(pl.col("step") >= first)
+
+    def late_hit_shares(self) -> NDArray[np.float64]:
+        """The share of hits in each of `late`'s groups, `[N]`. Raises UserError where nobody knows
+        what a hit is."""
+        if not self.known:
+            raise UserError(f"hits: {self.rule.words}")
+        late = self.late()
+        return (late["hits"] / late["size"]).to_numpy().astype(np.float64)
 
     def late_share(self, holds: pl.Expr) -> float:
         """The share of `late`'s groups of which something holds."""

@@ -71,11 +71,22 @@ class LiveDiagnosis:
                 self.cost = self.clock() - before
             return self.flags()
         except Exception as problem:  # noqa: BLE001 - a run must not end for its diagnosis
-            self.dead = True
-            _LOG.warning("diagnosis ended: %s: %s", type(problem).__name__, problem)
+            self._end(problem)
             return {}
         finally:
             self.spent += self.clock() - start
+
+    def add_to(self, scalars: MutableMapping[str, Any], step: Any) -> None:
+        """Take one step's scalars, and put the findings beside them. Never raises."""
+        try:
+            scalars.update(self.add(int(step), dict(scalars)))
+        except Exception as problem:  # noqa: BLE001 - as above
+            self._end(problem)
+
+    def _end(self, problem: Exception) -> None:
+        if not self.dead:
+            _LOG.warning("diagnosis ended: %s: %s", type(problem).__name__, problem)
+        self.dead = True
 
     def flags(self) -> dict[str, float]:
         """The findings as scalars."""
@@ -92,7 +103,7 @@ class LiveDiagnosis:
                 continue
             try:
                 number = float(value)
-            except (TypeError, ValueError):
+            except Exception:  # noqa: BLE001 - trackers take more than numbers
                 continue
             if not math.isfinite(number):
                 continue
@@ -153,7 +164,7 @@ class DiagnosisCallback:
     ) -> None:
         """Take the scalars that the trainer logs, and add the findings to them."""
         if logs is not None and getattr(state, "is_world_process_zero", True):
-            logs.update(self.live.add(int(getattr(state, "global_step", 0)), dict(logs)))
+            self.live.add_to(logs, getattr(state, "global_step", 0))
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         """Every other event of a trainer passes by."""
@@ -171,7 +182,10 @@ def diagnose_verl(tracking: Any, live: LiveDiagnosis | None = None) -> LiveDiagn
     found, log = live or LiveDiagnosis(), tracking.log
 
     def extended(data: Mapping[str, Any], step: int, *more: Any, **options: Any) -> Any:
-        return log({**data, **found.add(step, data)}, step, *more, **options)
+        mine = dict(data) if isinstance(data, Mapping) else data
+        if isinstance(mine, dict):
+            found.add_to(mine, step)
+        return log(mine, step, *more, **options)
 
     tracking.log = extended
     return found

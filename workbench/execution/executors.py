@@ -27,12 +27,12 @@ import torch
 
 from sim.memory import keep_freed_memory
 from workbench.errors import UserError
+from workbench.execution.executor_names import NAMES
 from workbench.execution.tasks import ReportStep, StartTask, Task, make_runs, make_starts
 
 OnStep = Callable[[int, int], None]
 """Called with a ticket and the run-steps its task has done since the last call."""
 
-NAMES = ("process", "serial", "ray")
 _REPORT_EVERY = 0.1
 _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

@@ -35,6 +35,7 @@ from workbench.execution.tasks import (
 from workbench.execution.warm_starts import Starts
 from workbench.jobs.process import Voice, listen
 from workbench.jobs.race_trees import SEED, Forest, plant
+from workbench.jobs.warm_up import load_compiled
 from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import start_key
@@ -184,6 +185,7 @@ def _train_one(
                 torch.full((len(seeds),), rate, dtype=torch.float64),
                 training_of(name, spec.train),
                 Hooks(progress, watch, look=look),
+                opening=[start.opening for start in starts],
             )
     except Stopped:
         return
@@ -209,6 +211,7 @@ def main() -> None:
     """Serve one race."""
     torch.set_num_threads(1)
     keep_freed_memory()
+    load_compiled()
     voice = Voice(sys.stdout)
     voice.say("ready")
     line = sys.stdin.readline()

@@ -18,6 +18,19 @@ def warm_up() -> None:
     threading.Thread(target=compile_missing, daemon=True).start()
 
 
+def load_compiled() -> None:
+    """Load the kernel's code into this process where this machine has it, so that the first step of
+    a race does not wait for it."""
+    from sim.training.learner import why_not_compiled
+
+    if why_not_compiled() is None:
+        from sim.kernel.code import is_compiled
+        from sim.shortcuts.compile_ahead import warm
+
+        if is_compiled(PRECISION):
+            warm(PRECISION)
+
+
 def compile_missing() -> bool:
     """Compile what this machine does not have yet; whether there was anything to do."""
     from sim.training.learner import why_not_compiled

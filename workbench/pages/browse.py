@@ -8,13 +8,14 @@ import streamlit as st
 from workbench import charts
 from workbench.analysis.cells import cell_labels, run_table
 from workbench.analysis.export import csv_text
+from workbench.charts.style import words_of
 from workbench.errors import StoreError
 from workbench.pages.address import Address
 from workbench.pages.figure import grid, plain
 from workbench.pages.notice import tell
 from workbench.pages.run_details import details
 from workbench.pages.stored import StoreState, cached_by_store, store_folder
-from workbench.store.bin import restore
+from workbench.store.bin import binned, restore
 from workbench.store.files import sha256
 from workbench.store.runs import Store
 
@@ -39,7 +40,12 @@ def confirm(keys: list[str], named: pl.DataFrame) -> None:
     if sure.button(f"Delete {len(keys):,} runs", type="primary", key="delete-sure"):
         try:
             batch = Store(store_folder()).delete(keys)
-            tell(f"{len(keys):,} runs are in the bin.")
+            moved = len(binned(store_folder()).get(batch, ()))
+            gone = len(keys) - moved  # another tab, or another program, was faster
+            tell(
+                f"{moved:,} runs are in the bin."
+                + (f" {gone:,} were no longer in the store." if gone else "")
+            )
             st.session_state["undo"] = batch
         except StoreError as problem:
             tell(problem)
@@ -61,10 +67,15 @@ def browse(view: Address, state: StoreState, frame: pl.DataFrame, own: bool) -> 
     """Filter the stored runs and look at a page of them. own: they are the user's, not the
     packaged example."""
     runs = cached_by_store(state, "runs", lambda: run_table(frame))
-    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame, words_of))
     kept = filtered(view, runs, labels)
     boxes = st.columns([2, 1, 1], vertical_alignment="bottom")
-    order = boxes[0].selectbox("Order by", runs.columns, **view.one_of("order", runs.columns))
+    order = boxes[0].selectbox(
+        "Order by",
+        runs.columns,
+        format_func=words_of,
+        **view.one_of("order", runs.columns),
+    )
     falling = boxes[1].toggle("Largest first", **view.flag("falling"))
     pages = max(1, -(-kept.height // ROWS))
     place = boxes[2].number_input(

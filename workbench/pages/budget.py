@@ -21,6 +21,7 @@ from workbench.analysis.budget import (
 from workbench.analysis.cells import cell_labels
 from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import chosen_by, mark_tuned
+from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.end_forecasts import end_forecasts
 from workbench.pages.figure import answer, few_seeds, figure, grid, plain
@@ -92,7 +93,7 @@ axes = list(AXES)
 axis = choices[1].selectbox(
     "Budget", axes, format_func=AXES.__getitem__, **view.one_of("axis", axes)
 )
-labels = cell_labels(rows)
+labels = cell_labels(rows, words_of)
 cell = where.selectbox(
     "World and start",
     list(labels),

@@ -9,6 +9,7 @@ from workbench import charts
 from workbench.analysis.answers import compared
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
+from workbench.charts.style import words_of
 from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, few_seeds, figure, plain
@@ -79,7 +80,7 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
 
 def _sides(view: Address, state: StoreState, frame: pl.DataFrame) -> list[tuple[pl.DataFrame, str]]:
     """Rows of the chosen cell and the chosen strategy, of the first and of the second."""
-    labels = cached_by_store(state, "labels", lambda: cell_labels(frame))
+    labels = cached_by_store(state, "labels", lambda: cell_labels(frame, words_of))
     sides = []
     for place, (column, name) in enumerate(zip(st.columns(2), ("First", "Second"), strict=True)):
         with column:

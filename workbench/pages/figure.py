@@ -66,19 +66,33 @@ def figure(
 
 
 def fitted(chart: Chart) -> Chart:
-    """The chart told to fit its place where it can: panels side by side, and rows or columns of a
-    fixed size, have a size of their own, which Vega would else complain of."""
+    """The chart told to fit its place where it can: panels side by side, and tiles of a fixed size,
+    have a size of their own, and so have rows, which Vega would else complain of."""
     if getattr(chart, "autosize", alt.Undefined) is not alt.Undefined:
         return chart
     wide, high = (isinstance(getattr(chart, side, None), alt.Step) for side in ("width", "height"))
-    if isinstance(chart, (alt.HConcatChart, alt.FacetChart)) or (wide and high):
-        kind: Literal["pad", "fit-x", "fit-y"] = "pad"
-    elif wide or high:
-        kind = "fit-x" if high else "fit-y"
-    else:
-        return chart
-    told: Chart = chart.properties(autosize=alt.AutoSizeParams(type=kind, contains="padding"))
+    told: Chart = chart
+    if isinstance(chart, (alt.HConcatChart, alt.FacetChart)) or wide:
+        told = chart.properties(autosize=alt.AutoSizeParams(type="pad", contains="padding"))
+    elif high:
+        told = chart.properties(
+            height=_rows(chart) * chart.height.step,
+            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        )
     return told
+
+
+def _rows(chart: Chart) -> float:
+    """How many rows a chart has, by the orders that its vertical channels list; where a row holds
+    several, Vega leaves a fifth of it free."""
+    listed = {"y": 1, "yOffset": 0}
+    for unit in getattr(chart, "layer", (chart,)):
+        for name in listed:
+            channel = getattr(unit.encoding, name, None)
+            order = channel._get("sort") if isinstance(channel, alt.SchemaBase) else None
+            if isinstance(order, list):
+                listed[name] = max(listed[name], len(order))
+    return listed["y"] * (listed["yOffset"] / 0.8 if listed["yOffset"] else 1)
 
 
 def look() -> PictureStyle:

@@ -64,8 +64,9 @@ st.title("How much can a sparse-hit policy learn from its own rollouts?")
 st.write(
     "A policy samples G rollouts for a prompt; each hits its target with a small probability p. A "
     "group without a hit, or with hits only, teaches GRPO nothing. Move the sliders to see how "
-    "often that happens, and what each strategy makes of it. Nothing is trained here: these are "
-    "exact sums over the number of hits, taken from the strategies' own code."
+    "often that happens, and what each strategy makes of it. Nothing is trained or stored here, so "
+    "there are no data to choose: these are exact sums over the number of hits, taken from the "
+    "strategies' own code."
 )
 view.presets(
     {
@@ -135,6 +136,7 @@ figure(
 
 with st.spinner("Loading the strategies' code, once per server"):
     from recast import STRATEGIES
+    from recast.theory.closed_forms import SYMBOLS
     from workbench.theory import frames as theory
 
 names = charts.in_order(
@@ -179,17 +181,16 @@ def which_prompts() -> None:
             "hits alone. What ReCast adds is a push against one miss, which no w(p) shows."
         )
     with st.expander("The formulas, and what each sum is divided by"):
+        st.markdown(formulas(summary))
+        st.caption(SYMBOLS)
         grid(
-            summary,
+            summary.drop("w_closed_form", "climbs"),
             hide_index=True,
             width="stretch",
             placeholder="-",
             column_config={
-                "strategy": "Strategy",
                 "w": st.column_config.NumberColumn("w at your p", format="%.4g"),
                 "divided_by": "Denominator: the sum is divided by",
-                "w_closed_form": "w(p)",
-                "climbs": "f(p), up to a constant",
                 "apart": st.column_config.NumberColumn(
                     "Credit apart",
                     format="%.4g",
@@ -203,8 +204,20 @@ def which_prompts() -> None:
                 ),
                 "note": "Holds for",
             },
-            alt="Per strategy: weight at your p, denominator, closed forms, signal to noise",
+            alt="Per strategy: weight at your p, denominator, signal to noise",
         )
+
+
+def formulas(summary: pl.DataFrame) -> str:
+    """w and f of each strategy as a Markdown table."""
+    rows = summary.select("strategy", "w_closed_form", "climbs").iter_rows()
+    return "\n".join(
+        [
+            "| Strategy | $w(p)$ | climbs $f(p)$, up to a constant |",
+            "|---|---|---|",
+            *(f"| `{name}` | {w} | {f} |" for name, w, f in rows),
+        ]
+    )
 
 
 def one_group() -> None:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from workbench import charts
 from workbench.analysis.cells import run_table, varying_fields
+from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.figure import figure
 from workbench.pages.stored import StoreState, cached_by_store
@@ -25,7 +26,7 @@ def parallel_coordinates(view: Address, state: StoreState, frame: pl.DataFrame) 
     chosen = boxes[0].multiselect(
         "Settings",
         fields,
-        format_func=lambda name: charts.FIELDS.get(name, name),
+        format_func=words_of,
         **view.some_of(
             "axes",
             fields,

@@ -9,6 +9,7 @@ import streamlit as st
 
 from workbench import charts
 from workbench.analysis.cells import varying_fields
+from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import PACKAGED, StoreState, cached_by_store
@@ -47,12 +48,18 @@ def phase_map(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         format_func=charts.METRICS.__getitem__,
         **view.one_of("map_metric", metrics),
     )
-    across = boxes[1].selectbox("Across", fields, **view.one_of("across", fields))
+    across = boxes[1].selectbox(
+        "Across", fields, format_func=words_of, **view.one_of("across", fields)
+    )
     left = [name for name in fields if name != across]
-    up = boxes[2].selectbox("Up", left, **view.one_of("up", left))
+    up = boxes[2].selectbox("Up", left, format_func=words_of, **view.one_of("up", left))
     rest = [name for name in left if name != up]
     panels = boxes[3].multiselect(
-        "A panel for each", rest, max_selections=2, **view.some_of("panels", rest, rest[:2])
+        "A panel for each",
+        rest,
+        max_selections=2,
+        format_func=words_of,
+        **view.some_of("panels", rest, rest[:2]),
     )
     here = pinned(view, frame, [name for name in rest if name not in panels])
     shown = [across, up, *panels]
@@ -123,6 +130,8 @@ def pinned(view: Address, frame: pl.DataFrame, fields: list[str]) -> pl.DataFram
             boxes = st.columns(4)
         values: list[Any] = frame[name].unique().sort(nulls_last=True).to_list()
         usual = frame[name].value_counts(sort=True)[name][0]
-        value = boxes[place % 4].selectbox(name, values, **view.one_of(f"at_{name}", values, usual))
+        value = boxes[place % 4].selectbox(
+            words_of(name), values, **view.one_of(f"at_{name}", values, usual)
+        )
         frame = frame.filter(pl.col(name).eq_missing(pl.lit(value)))
     return frame

@@ -8,7 +8,8 @@ import polars as pl
 import streamlit as st
 
 from workbench import charts
-from workbench.analysis.answers import of_pairs
+from workbench.analysis.answers import of_pairs, ranking
+from workbench.analysis.tuning import HEADLINE
 from workbench.charts.efficiency import PAPER_RATIO
 from workbench.pages.address import Address
 from workbench.pages.cheaper_experiments import cheaper_experiments
@@ -25,8 +26,6 @@ SLICES = {
     "popular": "Popular targets",
     "rare": "Rare targets",
 }
-
-HEADLINE = "pass_at_1_matched"
 
 view = Address("real_models")
 st.title("Does it hold on a real language model, and what does it cost?")
@@ -66,16 +65,19 @@ def headline(found: SavedTable) -> None:
     metric = HEADLINE if HEADLINE in known else known[0]
     names = table["strategy"].unique(maintain_order=True).to_list()
     first = "recast" if "recast" in names else names[0]
-    said = of_pairs(table, first, metric, charts.METRICS.get(metric, metric))
+    label = charts.METRICS.get(metric, metric)
+    said = of_pairs(table, first, metric, label)
     if said:
+        whole = pl.DataFrame() if scores is None else scores.table.filter(pl.col("slice") == "all")
         scale = ", ".join(
-            f"{values[0]:,} {name}"
-            for name in ("seeds", "prompts")
-            if scores is not None and name in scores.table.columns
-            for values in [scores.table[name].drop_nulls().unique().to_list()]
+            f"{values[0]:,} {words}"
+            for name, words in (("seeds", "seeds"), ("prompts", "test prompts"))
+            if name in whole.columns
+            for values in [whole[name].drop_nulls().unique().to_list()]
             if len(values) == 1
         )
-        answer(said, [f"{scale}. Data: {found.source}." if scale else f"Data: {found.source}."])
+        placed = ranking(whole, metric, label, first) if metric in whole.columns else []
+        answer(said, [*placed, f"{scale}. Data: {found.source}." if scale else found.source])
 
 
 def origin(found: SavedTable) -> None:
@@ -114,15 +116,17 @@ def quality(found: SavedTable) -> None:
             icon=":material/balance:",
         )
     shown = [c for m in metrics for c in (m, f"{m}_low", f"{m}_high")]
-    settings = [c for c in ("strategy", "lr", "step", "seeds", "prompts") if c in rows.columns]
+    settings = [
+        c for c in ("strategy", "lr", "edge", "step", "seeds", "prompts") if c in rows.columns
+    ]
     figure(
         charts.final_scores(rows, metric),
         rows.select(*settings, *shown),
         name="real-scores",
         read="Right is better. A mark is the mean over seeds, its bar a 95% interval. The dashed "
         "rule is the supervised model that everyone started from: left of it, a strategy is worse "
-        "than no further training. Pass@1 at T = 1 also rises and falls with sharpening alone; at "
-        "matched entropy it does not.",
+        "than no further training. Pass@1 and Pass@32 at T = 1 also rise and fall with sharpening "
+        "alone; C(k) and their mean, the area, do not.",
         columns={name: st.column_config.NumberColumn(format="%.4f") for name in shown},
     )
 
@@ -132,7 +136,11 @@ def differences(found: SavedTable) -> None:
     origin(found)
     controls = found.table["control"].unique(maintain_order=True).to_list()
     boxes = st.columns(2)
-    control = boxes[0].selectbox("Compared with", controls, **view.one_of("control", controls))
+    control = boxes[0].selectbox(
+        "Compared with",
+        controls,
+        **view.one_of("control", controls, "sft" if "sft" in controls else controls[0]),
+    )
     known = found.table["metric"].unique(maintain_order=True).to_list()
     metric = boxes[1].selectbox(
         "Metric of the difference",

@@ -10,7 +10,7 @@ import streamlit as st
 from recast import REGIMES, STRATEGIES
 from workbench import charts
 from workbench.analysis.budget import curve_table
-from workbench.analysis.race import compared_with, tuned_rates, verdict
+from workbench.analysis.race import compared_with, simulated_cell, tuned_rates, verdict
 from workbench.errors import StoreError, UserError
 from workbench.jobs.race import Race
 from workbench.jobs.recorded import USUAL_RATE, recorded_race
@@ -20,7 +20,13 @@ from workbench.pages.notice import show_notice, tell
 from workbench.pages.race_seats import Seat, races, track, visitor
 from workbench.pages.race_trees import race_trees
 from workbench.pages.server_shelf import WORD
-from workbench.pages.stored import packaged_runs, store_folder
+from workbench.pages.stored import (
+    PACKAGED,
+    data_switch,
+    packaged_runs,
+    store_folder,
+    stored_runs,
+)
 from workbench.spec.experiment import Experiment
 from workbench.spec.messages import validated
 from workbench.store.runs import Store
@@ -36,8 +42,6 @@ STEADY = '<style>[data-stale="true"] { opacity: 1 !important; }</style>'
 
 view = Address("train_live")
 st.title("Who learns fastest? Watch them race")
-packaged, _ = packaged_runs()
-tuned = tuned_rates(packaged)
 metrics = [
     name for name in charts.METRICS if name not in ("entropy", "hr_at_1", "hr_at_5", "hr_at_10")
 ]
@@ -68,6 +72,9 @@ with st.expander("World, start, steps, seeds and learning rates"):
         "Optimizer steps", 20, 5000, step=20, **view.number("steps", 120, low=20, high=5000)
     )
     seeds = boxes[4].slider("Seeds", 1, 10, **view.number("seeds", 8, low=1, high=10))
+    state = data_switch(view)
+    stored = simulated_cell(stored_runs(state)[0])
+    tuned = tuned_rates(packaged_runs()[0]) | tuned_rates(stored)
     rates = {}
     places = st.columns(4)
     for place, name in enumerate(names):
@@ -79,8 +86,9 @@ with st.expander("World, start, steps, seeds and learning rates"):
         )
     st.caption(
         "Advantages differ in scale, so one rate is not fair to all. A rate opens with the one "
-        "that validation users chose in the packaged runs of Budget to target, "
-        f"{USUAL_RATE:g} for a strategy that they do not hold. Another world may want another."
+        "that validation users chose in these data, else in the packaged runs, "
+        f"{USUAL_RATE:g} for a strategy that neither holds. Another world may want another. The "
+        "verdict is compared with the same data."
     )
 word = view.text("race", longest=WORD)["key"]
 
@@ -204,18 +212,29 @@ def judge(race: Race, frame: pl.DataFrame) -> None:
     """The verdict of a race that is over, and whether the packaged runs agree."""
     said = verdict(frame, metric, charts.METRICS[metric])
     if said is not None:
-        more = [compared_with(frame, packaged, metric)]
+        whose = (
+            "The packaged runs of Budget to target"
+            if state[0] == PACKAGED
+            else f"The runs of {state[0]}"
+        )
+        more = [compared_with(frame, stored, metric, whose)]
         rated = ", ".join(f"{name} {rate:g}" for name, rate in race.rates.items())
         answer(said, [line for line in (*more, f"Rates: {rated}.") if line])
+
+
+def pace(race: Race) -> float | None:
+    """Seconds between two looks at a race: short until there are curves, none when it is over."""
+    if race.over:
+        return None
+    return 1.0 if len({row["step"] for row in race.rows}) > 1 else 0.25
 
 
 def board() -> None:
     """Buttons, how the race stands, and its trees."""
     seat = current()
     race = seat.look() if seat is not None else None
-    going = race is not None and not race.over
-    if going != moving:
-        st.rerun()  # the whole page, which starts or ends the ticking
+    if (pace(race) if race is not None else None) != ticking:
+        st.rerun()  # the whole page, which starts, slows or ends the ticking
     buttons(seat)
     show_notice(once=False)
     if race is None and st.session_state[word]:
@@ -251,9 +270,9 @@ def results() -> None:
     if shown is None:
         return
     frame = shown.frame()
-    if frame.is_empty() or frame["step"].n_unique() < 2:
+    if frame.is_empty():
         return
-    if shown.over:
+    if shown.over and frame["step"].n_unique() > 1:
         judge(shown, frame)
     pictures(frame, shown)
 
@@ -265,10 +284,9 @@ def pictures(frame: pl.DataFrame, race: Race) -> None:
     if curves.is_empty():
         st.info("None of these strategies samples rollouts: choose optimizer steps.")
     else:
-        pace = max(x / y for x, y in frame.select(axis, "step").iter_rows() if y)
-        most = pace * race.spec.train.steps  # the axis ends where the race will
+        end = axis_end(frame, race)
         figure(
-            charts.learning_curves(curves, metric, axis, start=float(begin), end=most).properties(
+            charts.learning_curves(curves, metric, axis, start=float(begin), end=end).properties(
                 title="Who gets further for the same budget?"
             ),
             curves,
@@ -278,6 +296,15 @@ def pictures(frame: pl.DataFrame, race: Race) -> None:
         )
     if more:
         further(frame)
+
+
+def axis_end(frame: pl.DataFrame, race: Race) -> float:
+    """Where the race will end on the axis: by what its steps have cost, and before the first by
+    what a step is asked to cost."""
+    train = race.spec.train
+    asked = 1 if axis == "optimizer_steps" else train.batch * train.group
+    costs = [spent / step for spent, step in frame.select(axis, "step").iter_rows() if step]
+    return max(costs, default=asked) * train.steps
 
 
 def further(frame: pl.DataFrame) -> None:
@@ -310,8 +337,7 @@ def further(frame: pl.DataFrame) -> None:
 
 st.html(STEADY)
 now = current()
-moving = now is not None and not now.look().over
-ticking = 1.0 if moving else None
+ticking = pace(now.look()) if now is not None else None
 st.fragment(board, run_every=ticking)()
 choice = st.columns([3, 2, 3], vertical_alignment="bottom")
 metric = choice[0].selectbox(

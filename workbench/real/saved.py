@@ -16,6 +16,7 @@ from typing import Literal
 import polars as pl
 
 from workbench.analysis.summary import summary
+from workbench.analysis.tuning import edge
 from workbench.real.efficiency import EFFICIENCY
 from workbench.spec.metrics import METRICS
 
@@ -31,10 +32,14 @@ COLUMNS: Mapping[TableKind, frozenset[str]] = MappingProxyType(
 )
 EXAMPLE = Path(__file__).parents[1] / "example"
 _STUDY = (
-    "recast lm study DIR --out OUT --strategy sft --strategy sft_train_targets --strategy grpo "
-    "--strategy dr_grpo --strategy rloo --strategy recast --strategy recast_random_negative "
-    "--strategy contrast_only --strategy repair_only --strategy grpo_sft --strategy target_power "
-    "--found add_gt --lr 3e-5 --lr 1e-4 --lr 3e-4 --lr 1e-3 --format csv"
+    'recast lm study DIR --out OUT --strategy sft --strategy "sft averaged" '
+    '--strategy target_power --strategy "target_power averaged" --strategy grpo '
+    '--strategy "grpo averaged" --strategy recast --strategy add_gt --strategy grpo_sft '
+    "--lr 1.25e-5 --lr 5e-5 --lr 2e-4 --lr 8e-4 --device cpu --format csv"
+)
+_MODELS = (
+    "Amazon Office Products, a causal language model of 2 layers and 64 dimensions, 5 supervised "
+    "starts, on a CPU"
 )
 EXAMPLE_COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -42,6 +47,13 @@ EXAMPLE_COMMANDS: Mapping[str, str] = MappingProxyType(
         "real-differences.csv": f"{_STUDY} --show differences",
         "real-efficiency.csv": "recast lm efficiency --group 8 --group 32 --group 128 --batch 8 "
         "--repeats 2 --format csv",
+    }
+)
+EXAMPLE_MADE: Mapping[str, str] = MappingProxyType(
+    {
+        "real-scores.csv": _MODELS,
+        "real-differences.csv": _MODELS,
+        "real-efficiency.csv": "the small model, on a CPU",
     }
 )
 _LARGEST = 5_000_000
@@ -76,8 +88,18 @@ def stored_scores(frame: pl.DataFrame) -> list[SavedTable]:
     for (world, cell), rows in real.group_by("world", "cell", maintain_order=True):
         name = str(world).removeprefix("lm:")
         source = f"your store: {name}, G = {rows['group'][0]} ({cell})"
-        found.append(SavedTable("scores", summary(rows), source))
+        found.append(SavedTable("scores", _with_edges(summary(rows), rows), source))
     return found
+
+
+def _with_edges(table: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Scores with `edge`: at which end of the rates that were tried the tuned one lies."""
+    grids = dict(rows.group_by("strategy").agg(pl.col("lr").unique()).iter_rows())
+    sides = [
+        edge(grids[name], lr) if name in grids and lr is not None else ""
+        for name, lr in table.select("strategy", "lr").iter_rows()
+    ]
+    return table.with_columns(edge=pl.Series(sides, dtype=pl.String))
 
 
 def saved_tables(folder: Path) -> tuple[list[SavedTable], list[str]]:
@@ -95,10 +117,11 @@ def saved_tables(folder: Path) -> tuple[list[SavedTable], list[str]]:
 def packaged() -> list[SavedTable]:
     """The packaged example's tables, for whoever has none yet."""
     return [
-        SavedTable(_kind(table), table, "packaged example, not your data", command)
+        SavedTable(_kind(table), table, source, command)
         for name, command in EXAMPLE_COMMANDS.items()
         if (EXAMPLE / name).exists()
         for table in [_read(EXAMPLE / name)]
+        for source in [f"packaged example, not your data: {EXAMPLE_MADE[name]}"]
     ]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.rows import last_rows
+from workbench.analysis.tuning import edge
 from workbench.spec.metrics import LM_METRICS, SAMPLED
 from workbench.stats.estimates import ENOUGH, FEWEST
 from workbench.stats.p_values import LEVEL
@@ -107,8 +108,12 @@ def scores(
     measured: StudyValues,
     chosen: Mapping[str, Tuned],
     slices: Sequence[str] = ("all",),
+    rates: Sequence[float] = (),
 ) -> pl.DataFrame:
-    """slice, strategy, lr, step, seeds, prompts, and each metric m with m_low, m_high."""
+    """slice, strategy, lr, edge, step, seeds, prompts, and each metric m with m_low, m_high.
+
+    rates: the grid; edge: at which end of it the chosen rate lies, "" inside.
+    """
     draws = Draws.of(measured.users, measured.seeds)
     found: list[dict[str, Any]] = []
     for label in slices:
@@ -117,8 +122,9 @@ def scores(
         low, high = percentiles(drawn)
         for i, name in enumerate(measured.rows):
             lr, step = chosen.get("sft" if name == "sft_tempered" else name, (None, 0))
-            row: dict[str, Any] = {"slice": label, "strategy": name, "lr": lr, "step": step}
-            row |= {"seeds": measured.seeds}
+            row: dict[str, Any] = {"slice": label, "strategy": name, "lr": lr}
+            row |= {"edge": "" if lr is None else edge(rates, lr)}
+            row |= {"step": step, "seeds": measured.seeds}
             row |= {"prompts": len(measured.users) if keep is None else int(keep.sum())}
             for j, metric in enumerate(LM_METRICS):
                 enough = measured.seeds >= FEWEST

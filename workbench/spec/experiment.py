@@ -19,8 +19,6 @@ from pydantic import (
 )
 
 from recast.quoting import nearest, quoted
-from recast.strategies import parse_strategy
-from recast.strategy import Strategy
 from sim.inputs import why_not
 from sim.settings import Kernel, Training
 from workbench.errors import UserError
@@ -256,17 +254,6 @@ class Experiment(_Strict):
         if len(set(names)) != len(names):
             raise ValueError("a strategy is named twice")
         return names
-
-
-def parsed(names: Iterable[str], option: str = "") -> dict[str, Strategy]:
-    """Strategies by their texts. option: where a user wrote them, for the message.
-
-    Raises UserError, one line, for the first text that is none.
-    """
-    try:
-        return {name: parse_strategy(name) for name in names}
-    except ValueError as problem:
-        raise UserError(f"{option}: {problem}" if option else str(problem)) from None
 
 
 def plain_text(strategy: str) -> str:

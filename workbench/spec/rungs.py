@@ -11,6 +11,7 @@ from types import MappingProxyType
 RUNGS: Mapping[str, str] = MappingProxyType(
     {
         "theory": "theory alone",
+        "theory_counted": "theory, hits counted in a log",
         "look_alike": "look-alike world",
         "replay_mlp": "replay world, MLP",
         "replay_mlp_matched": "replay world, MLP, matched hit rate",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from command_line import recast
@@ -49,7 +52,8 @@ def test_a_rung_speaks_of_language_models_only_where_its_record_allows_it():
     [
         (("--study",), "give its data"),
         (("--data", "a", "--log", "b"), "give one of them"),
-        (("--data", "a", "--rung", "theory"), "it trains nothing"),
+        (("--data", "a", "--rung", "theory"), "give its log with --log"),
+        (("--data", "a", "--group", "1000"), "expected 2 to 128"),
         (("--data", "/nowhere"), "nowhere"),
         (("--data", "a", "--data", "b"), "need --study"),
         (("--data", "a", "--strategy", "grop"), "did you mean 'grpo'"),
@@ -66,13 +70,54 @@ def test_it_ranks_a_made_up_folder_and_says_what_its_word_is_worth(data_folder, 
         *("predict", "--data", str(data_folder), "--all-zero", "0.6", "--group", "8"),
         *("--seeds", "2", "--strategy", "sft", "--strategy", "grpo", "--out", str(tmp_path)),
     )
-    assert "Record of replay_mlp on hr_at_10" in said
+    assert "Record of replay_mlp on area" in said
     assert "Cost:" in said
 
 
-def test_probabilities_are_kept_back_where_the_record_is_poor(monkeypatch):
-    import numpy as np
+def sparse_log(folder: Path, groups: int, rate: float = 0.01, group: int = 32) -> Path:
+    """A folder of rollouts with a reward of 1 for a hit; hits lie on a few easy prompts."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    with (folder / "rollouts.jsonl").open("w") as stream:
+        for number in range(groups):
+            chance = 10 * rate if number % 10 == 0 else 0.0
+            for hit in rng.random(group) < chance:
+                row = {"step": 1, "prompt": f"user {number}", "reward": float(hit)}
+                stream.write(json.dumps(row | {"completion": f"item {rng.integers(999)}"}) + "\n")
+    return folder
 
+
+def test_a_log_is_ranked_by_theory_from_its_hits_without_training(tmp_path):
+    said = call("predict", "--log", str(sparse_log(tmp_path / "log", 300)))
+    assert "Record of theory_counted on area: it ordered" in said
+    assert "no probability" not in said
+    table = call("predict", "--log", str(tmp_path / "log"), "--format", "csv", "--strategy", "sft",
+                 "--strategy", "grpo", "--metric", "pass_at_1")  # fmt: skip
+    pairs = pl.read_csv(io.StringIO(table))
+    assert pairs["probability"].is_between(0.5, 1).all()
+    assert set(pairs["first"]) | set(pairs["second"]) == {"start", "sft", "grpo"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "rate", "group", "says"),
+    [
+        (40, 0.01, 32, "40 groups say little"),
+        (300, 0.05, 32, "of these rollouts hit; the record is of"),
+        (300, 0.01, 8, "Groups of 8; the record is of 32"),
+    ],
+)
+def test_outside_its_record_theory_ranks_without_a_probability(tmp_path, groups, rate, group, says):
+    said = call("predict", "--log", str(sparse_log(tmp_path / "log", groups, rate, group)))
+    assert says in said
+    assert "no probability is stated" in said
+
+
+def test_a_log_without_a_hit_ranks_nothing(tmp_path):
+    place = str(sparse_log(tmp_path / "log", 20, 0.0))
+    assert "hit" in refused("predict", "--log", place, "--threshold", "0.5")
+
+
+def test_probabilities_are_kept_back_where_the_record_is_poor(monkeypatch):
     values = np.random.default_rng(0).normal(size=(3, len(LM_METRICS), 4, 20))
     users = [str(i) for i in range(20)]
     monkeypatch.setattr(saved, "worth", lambda *_: (False, "ordered few alike"))

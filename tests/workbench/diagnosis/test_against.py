@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import planted
 import pytest
 import stranger_scalars
 from command_line import recast
 
-from workbench.diagnosis.against import findings_apart, shares_apart
+from workbench.diagnosis.against import difference, findings_apart, shares_apart
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.findings.scalars import take_apart as run_of
 from workbench.diagnosis.logs.read import read_log
@@ -53,6 +54,41 @@ def test_the_interval_of_a_difference_leaves_zero_out_only_where_runs_differ(sam
         assert row["difference"] == pytest.approx(row["b"] - row["a"])
         apart += row["apart"] == "yes"
     assert apart <= 4 if same else apart == 20
+
+
+@pytest.mark.parametrize("counts", [(4, 13), (30, 5), (200, 200)])
+def test_the_interval_of_a_difference_covers_it_95_times_in_100(counts):
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(2000):
+        first, last = rng.normal(0, 1, counts[0]), rng.normal(0.7, 3, counts[1])
+        gap, half = difference(first, last)
+        covered += abs(gap - 0.7) <= half
+    assert 0.93 <= covered / 2000 <= 0.97
+
+
+def test_what_a_weightier_finding_stands_for_is_not_called_absent(tmp_path):
+    dead = [{**row, "reward": 0.0} for row in planted.log(1)]
+    one = taken_apart(dead, tmp_path / "a.jsonl")
+    other = taken_apart(planted.log(mean=0.02, batch=32), tmp_path / "b.jsonl")
+    rows = {row["finding"]: row for row in findings_apart(one, other).iter_rows(named=True)}
+    assert (rows["diluted_denominator"]["a"], rows["constant_reward"]["b"]) == ("explained", "-")
+
+
+def test_two_healthy_runs_have_no_empty_table(tmp_path):
+    for name in "ab":
+        planted.as_jsonl(planted.log(ord(name)), tmp_path / name)
+    done = recast("diagnose", str(tmp_path / "a"), "--against", str(tmp_path / "b"))
+    assert "wrong with either run" in done.stdout
+
+
+@pytest.mark.parametrize("more", [("--simulate",), ("--details",), ("--html", "x.html"),
+                                  ("--table", "savings")])  # fmt: skip
+def test_what_two_runs_side_by_side_have_not_got_is_refused(more, tmp_path):
+    path = str(planted.as_jsonl(planted.log(steps=3), tmp_path / "a.jsonl"))
+    done = recast("diagnose", path, "--against", path, *more)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --against: no --")
 
 
 def test_the_command_shows_both_runs(tmp_path):

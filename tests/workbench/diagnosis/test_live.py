@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
+from collections.abc import Mapping
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,6 +103,36 @@ def test_scalars_that_are_none_are_passed_over(junk):
     live = LiveDiagnosis()
     for step in range(30):
         assert live.add(step, junk).get("diagnosis/problems", 0.0) == 0.0
+    assert not live.dead
+
+
+class Odd:
+    """No number, and not the error that numbers raise."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("no scalar")
+
+
+ODD = ({"reward": Odd()}, {"reward": 0.5, None: Odd()}, MappingProxyType({"a": 0.5}), [1], "x", 7)
+
+
+@pytest.mark.parametrize("logs", ODD, ids=repr)
+def test_whatever_a_trainer_logs_it_gets_no_exception(logs):
+    for step in (0, None, "x", float("nan"), Odd()):
+        callback = DiagnosisCallback()
+        callback.on_log(None, SimpleNamespace(global_step=step), None, logs)
+        callback.on_log(None, None, None, logs)
+        calls = []
+        tracking = SimpleNamespace(log=lambda data, step, calls=calls: calls.append((data, step)))
+        diagnose_verl(tracking)
+        tracking.log(logs, step)
+        assert calls[0][1] is step
+        assert isinstance(logs, Mapping) or calls[0][0] is logs
+
+
+def test_one_odd_value_does_not_end_the_diagnosis():
+    live = LiveDiagnosis()
+    live.add(1, {"reward": Odd()})
     assert not live.dead
 
 

@@ -9,6 +9,7 @@ import pytest
 from command_line import recast
 
 from workbench.commands.log_options import LogOptions
+from workbench.commands.watch import Pace
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.watch import follow
 
@@ -81,3 +82,35 @@ def test_a_watched_log_ends_with_one_on_the_finding_that_was_named(fails, tmp_pa
     done = recast("watch", str(path), "--once", "--fail-on", name)
     assert done.returncode == int(fails)
     assert "begins: problem: starved" in done.stdout
+
+
+def test_what_was_never_readable_is_no_healthy_log(tmp_path):
+    done = recast("watch", str(tmp_path / "none"), "--once", "--fail-on", "starved")
+    assert done.returncode == 2
+    assert done.stderr.count("no such file or folder") == 2
+
+
+def test_a_line_that_is_still_written_is_no_fault_and_any_other_is_said_once(tmp_path, capsys):
+    path = planted.as_jsonl(planted.log(steps=3), tmp_path / "log.jsonl")
+    options = reading()
+    options.grows = True
+    for written in ('{"step": 4, "pro', "broken}\n", '{"step": 4, "pro'):
+        with path.open("a") as stream:
+            stream.write(written)
+        options.look([path])
+    said = [line for line in capsys.readouterr().err.splitlines() if ".jsonl" in line]
+    assert len(said) == 1
+    assert said[0].endswith("no valid JSON")
+
+
+def test_a_pause_takes_three_times_what_the_look_took_but_not_beyond_the_idle_time(monkeypatch):
+    now, slept = [0.0], []
+    monkeypatch.setattr("workbench.commands.watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("workbench.commands.watch.time.sleep", slept.append)
+    for idle in (0.0, 50.0):
+        pace = Pace(10.0, idle, once=False, awake=now[0])
+        for look in (0.1, 24.0):
+            now[0] += look
+            assert pace.wait() is (idle == 0.0 or look < 1)
+            pace.awake = now[0]
+    assert slept == [10.0, 72.0, 10.0]

@@ -96,9 +96,7 @@ def test_the_budget_answer_says_what_the_rates_are_chosen_for_and_on_whom_it_is_
 
 def test_the_real_model_answer_quotes_the_packaged_table():
     table = next(one.table for one in packaged() if one.kind == "differences")
-    row = table.filter(strategy="recast", control="sft", metric="pass_at_1_matched").row(
-        0, named=True
-    )
+    row = table.filter(strategy="recast", control="sft", metric="area").row(0, named=True)
     words = plain_words(page("real_models"))
     assert f"{abs(row['difference']):.4f}".lstrip("0") in words
     assert "did harm" not in words

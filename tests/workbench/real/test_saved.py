@@ -136,6 +136,15 @@ def test_scores_of_a_slice_come_with_their_intervals(folder: Path) -> None:
     assert set(app.dataframe[1].value["control"]) == {"sft"}
 
 
+def test_a_rate_on_an_edge_of_its_grid_is_said_beside_who_leads(folder: Path) -> None:
+    sides = pl.col("strategy").replace_strict({"recast": "lower"}, default=None)
+    SCORES.with_columns(edge=sides).write_csv(folder / "a.csv")
+    GAPS.write_csv(folder / "b.csv")
+    told = " ".join(one.value.replace("\\", "") for one in page().caption)
+    assert "on an edge of the grid, where a rate beyond it may do better: recast (lower)" in told
+    assert "recast .4000 (.3000 to .5000), grpo .3000" in told
+
+
 def test_few_seeds_are_said(folder: Path) -> None:
     SCORES.with_columns(seeds=pl.lit(5)).write_csv(folder / "a.csv")
     assert "5 seeds" in page().warning[0].value

@@ -10,22 +10,26 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recast.lm.dataset import load_data
 from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import (
     accuracy_table,
+    compared,
     decision_accuracy,
     judged,
     pairs_of,
     reliability,
+    slope,
     stated_probabilities,
 )
 from workbench.studies.prediction.protocol import START, Case, PredictionPlan, case_of
 from workbench.studies.prediction.small_policies import SmallRung, several_hits, world_of
 from workbench.studies.prediction.study import PredictionStudy
-from workbench.studies.prediction.theory import climbs, score
+from workbench.studies.prediction.theory import COUNTED_PROMPTS, climbs, counted, score
 
 ROWS = ("a", "b", "c", "d", "e", "f")
 
@@ -99,6 +103,33 @@ def test_a_probability_is_learnt_on_the_other_data_sets_alone(pairs):
     assert stated[first] == pytest.approx(0.5, abs=1e-3)
     right = np.where(stated[~first] > 0.5, 1, 0) == real["better"].to_numpy()[~first]
     assert not right.any()
+
+
+@given(st.floats(0.1, 3), st.integers(0, 2**32 - 1))
+def test_a_slope_is_found_again_where_nobody_knows_the_truth_for_sure(b, seed):
+    """Chances that follow the cheap rung's lead give its slope back; a half each gives nothing."""
+    x = np.random.default_rng(seed).normal(size=4000)
+    every = pl.DataFrame({"x": x, "chance": 1 / (1 + np.exp(-b * x))})
+    assert slope(every) == pytest.approx(b, rel=0.02, abs=0.01)
+    assert slope(every.with_columns(chance=pl.lit(0.5))) < 0.01
+
+
+def test_pairs_that_hardly_differ_make_a_stated_probability_modest():
+    """Where the dear rung is sure of one pair and torn over the rest, a lead says little."""
+    noisy = planted("dear", "one", [0.0] * 5 + [1.0])
+    both = pl.concat([noisy, planted("cheap", "one", RISING)])
+    every = compared(both, "cheap", "dear").filter(metric="area")
+    sure = judged(both, "cheap", "dear").filter(metric="area")
+    assert slope(every) < slope(sure)
+
+
+def test_hits_counted_in_a_log_have_the_mean_of_the_hit_probabilities():
+    hits = np.random.default_rng(1).beta(0.05, 5, 5000)
+    told = counted(hits, 32)
+    assert len(told) == COUNTED_PROMPTS
+    assert np.array_equal(told, counted(hits, 32))
+    assert ((told * 32) % 1 == 0).all()
+    assert told.mean() == pytest.approx(hits.mean(), abs=3 * np.sqrt(hits.var() / len(told)))
 
 
 def test_the_table_holds_every_pair_of_rungs_from_cheap_to_dear(pairs):

@@ -12,7 +12,7 @@ from workbench.commands.bounds import BATCH, CODES, FEW, KL, WHOLE
 from workbench.commands.lm.session import check_rollouts, on_device, one_line
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
-from workbench.spec.experiment import parsed
+from workbench.spec.strategy_texts import parsed
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement

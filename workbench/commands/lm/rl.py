@@ -32,9 +32,9 @@ from workbench.commands.lm.session import (
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
 from workbench.real.runs import build_setup, needs_reference, run_config, world_values
-from workbench.spec.experiment import parsed
 from workbench.spec.keys import run_key
 from workbench.spec.metrics import METRICS
+from workbench.spec.strategy_texts import parsed
 from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 

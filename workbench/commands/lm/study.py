@@ -256,7 +256,7 @@ def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style:
         raise UserError(f"{plan.folder}: no seed is finished; give the command without --read-only")
     gaps = differences(measured)
     tables = {
-        "scores": scores(measured, chosen, ("all", "seen", "new")),
+        "scores": scores(measured, chosen, ("all", "seen", "new"), plan.rates),
         "differences": gaps,
         "costs": costs(whole.costs(), plan.how.micro_rows),
         "tuning": whole.tuning_table(),
@@ -297,7 +297,7 @@ def _print_tables(
         f"{name}: {len(measured.users)} test prompts, {seeds} seeds, mean [95% interval over "
         "users and seeds together]",
     )
-    apart = tables["scores"].filter(pl.col("slice") != "all").drop("lr", "step", "seeds")
+    apart = tables["scores"].filter(pl.col("slice") != "all").drop("lr", "edge", "step", "seeds")
     emit(apart, style, "Seen and newly introduced targets")
     for control in gaps["control"].unique(maintain_order=True):
         title = f"Minus {control}; * real: corrected p < .05 over this table, {seeds} seeds"

@@ -13,12 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.stats import theilslopes
 
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.cut_off import truncated, unended
+from workbench.diagnosis.logs.groups import aggregated
 
 Floats = npt.NDArray[np.float64]
+
+Z = 1.959963984540054
+"""The normal quantile of a 95% interval."""
 
 TAIL = 0.1
 """Share of the steps, the last ones, that say how a run ends."""
@@ -65,16 +68,14 @@ def curves_of(found: Diagnosis) -> dict[str, Curve]:
     """The means per step of what a log of rollouts holds."""
     rows = found.rollouts
     named = [name for name in COLUMNS if name in rows.columns and rows[name].count()]
-    steps = (
-        rows.group_by("step")
-        .agg(
-            *(pl.col(name).cast(pl.Float64).mean() for name in named),
-            length=_length(rows).mean(),
-            truncated=truncated(found).mean(),
-            unended=unended(found).mean(),
-        )
-        .sort("step")
-    )
+    steps = aggregated(
+        rows,
+        ("step",),
+        **{name: pl.col(name).cast(pl.Float64).mean() for name in named},
+        length=_length(rows).mean(),
+        truncated=truncated(found).mean(),
+        unended=unended(found).mean(),
+    ).sort("step")
     groups = (
         found.groups.filter(pl.col("size") > 1)
         .group_by("step")
@@ -131,10 +132,34 @@ class Trend(NamedTuple):
 
 
 def slope(one: Curve) -> Trend:
-    """Theil and Sen's slope: the median over pairs of steps, at most 500 steps evenly spaced."""
-    every = -(-len(one) // 500)
-    found = theilslopes(one.value[::every], one.step[::every], alpha=0.95)
-    return Trend(float(found.slope), float(found.low_slope), float(found.high_slope))
+    """Theil and Sen's slope: the median over pairs of steps, at most 500 steps evenly spaced; not a
+    number where no two steps differ. The interval is Sen's (1968, equation 2.6), ties included.
+    """
+    every = max(1, -(-len(one) // 500))
+    step, value = one.step[::every], one.value[::every]
+    apart = step[:, None] - step
+    later = apart > 0
+    slopes = np.sort((value[:, None] - value)[later] / apart[later])
+    pairs, count = len(slopes), len(value)
+    if not pairs:
+        return Trend(np.nan, np.nan, np.nan)
+    variance = (_orders(np.array([count])) - _orders(_ties(step)) - _orders(_ties(value))) / 18
+    # Below nothing where steps and values are tied both: then the interval is all slopes.
+    reach = Z * np.sqrt(variance) if variance >= 0 else pairs
+    low = max(round((pairs - reach) / 2) - 1, 0)
+    high = min(round((pairs + reach) / 2), pairs - 1)
+    return Trend(float(np.median(slopes)), float(slopes[low]), float(slopes[high]))
+
+
+def _ties(values: Floats) -> npt.NDArray[np.int64]:
+    """How often each value occurs that occurs more than once."""
+    counts = np.unique(values, return_counts=True)[1]
+    return np.asarray(counts[counts > 1], np.int64)
+
+
+def _orders(sizes: npt.NDArray[np.int64]) -> float:
+    """What runs of so many values add to 18 times the variance of Kendall's score."""
+    return float((sizes * (sizes - 1) * (2 * sizes + 5)).sum())
 
 
 def arrival(one: Curve, level: float) -> tuple[float, float, float] | None:

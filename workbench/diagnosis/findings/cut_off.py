@@ -57,7 +57,7 @@ def _hit(found: Diagnosis) -> pl.Expr:
 def _at_one_length(found: Diagnosis) -> pl.Expr | None:
     """Rollouts of the largest length in words, or characters, that do not end; None where lengths
     do not pile up there, or answers of other lengths end no better."""
-    rows = found.rollouts.drop_nulls("open")
+    rows = found.rollouts.select("open", *LONGEST, "outcome", "reward").drop_nulls("open")
     for unit, least in LONGEST.items():
         counted = rows.drop_nulls(unit)
         limit = pile_up(counted[unit].to_numpy(), least)

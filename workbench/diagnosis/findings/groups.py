@@ -177,6 +177,10 @@ def _median_length(found: Diagnosis) -> float:
 
 def _paired(found: Diagnosis) -> str:
     """Whether every prediction of nearly every group comes a multiple of 2 or 3 times."""
+    groups = found.groups.filter((pl.col("distinct") > 1).fill_null(value=True))
+    half = groups.filter((2 * pl.col("distinct") <= pl.col("size")).fill_null(value=True))
+    if half.height < 0.9 * groups.height:
+        return ""  # most groups have too many predictions for that
     counts = (
         found.rollouts.drop_nulls("prediction")
         .group_by("key", "part", "prediction")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from recast import REGIMES
@@ -9,6 +11,9 @@ from workbench.diagnosis.logs.read import Log
 
 TEACHES = pl.col("regime").is_in(REGIMES[1:3])
 """Groups with hits and misses both."""
+
+PART = 200_000
+"""Rows that are aggregated at once."""
 
 TOLERANCE = 1e-6
 """Rewards that differ by less are equal, and an outcome must lie this far above the threshold."""
@@ -27,7 +32,9 @@ def group_table(
     differ), idle (rollouts without a logged advantage; null where none is logged).
     """
     hit = pl.col("outcome") > (threshold if threshold is not None else 0.0) + tolerance
-    grouped = rollouts.group_by("key", "part").agg(
+    grouped = aggregated(
+        rollouts,
+        ("key", "part"),
         first=pl.col("order").first(),
         step=pl.col("step").first(),
         prompt=pl.col("prompt").first(),
@@ -61,6 +68,21 @@ def group_table(
     if threshold is None:
         table = table.with_columns(hits=pl.lit(None, pl.Int64), regime=pl.lit(None, pl.String))
     return table
+
+
+def aggregated(rows: pl.DataFrame, by: Sequence[str], **columns: pl.Expr) -> pl.DataFrame:
+    """`rows.group_by(by).agg(columns)` in no order, of many rows a part of the groups at a time: on
+    the way each column takes as much memory as all rows."""
+    many = 1 + rows.height // PART
+    place = pl.col(by[0]).hash() % many
+    parts = [
+        (rows.lazy().filter(place == one) if many > 1 else rows.lazy())
+        .group_by(by)
+        .agg(**columns)
+        .collect()
+        for one in range(many)
+    ]
+    return pl.concat(parts)
 
 
 def with_usual_size(groups: pl.DataFrame) -> pl.DataFrame:
@@ -115,18 +137,29 @@ def without_repeats(log: Log) -> tuple[pl.DataFrame, list[int]]:
     rollouts = log.rollouts
     if log.kept < 1 or rollouts["prediction"].null_count():
         return rollouts, []
-    content = pl.struct("prompt", "prediction", "reward").hash()
+    said = ("prompt", "prediction", "reward")
     steps = (
-        rollouts.group_by("step", maintain_order=True)
-        .agg(content=content, groups=pl.col("key").n_unique())
+        rollouts.group_by("step")
+        .agg(pl.len(), *(pl.col(name).first() for name in said), groups=pl.col("key").n_unique())
         .sort("step")
     )
+    # What whole steps hold is compared only where they begin alike.
+    alike = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in ("len", *said))
+    steps = steps.select("step", again=alike.fill_null(value=False) & (pl.col("groups") > 1))
+    near = steps.filter(pl.col("again") | pl.col("again").shift(-1))["step"]
+    again = set(steps.filter("again")["step"])
     repeats, before = [], None
-    for step, said, groups in steps.iter_rows():
-        if before is not None and groups > 1 and said == before:
+    for (step,), part in (
+        rollouts.filter(pl.col("step").is_in(near.implode()))
+        .select("step", content=pl.struct(said).hash())
+        .sort("step", maintain_order=True)
+        .group_by("step", maintain_order=True)
+    ):
+        content = part["content"]
+        if before is not None and step in again and content.equals(before):
             repeats.append(step)
-        before = said
+        before = content
     return rollouts.filter(~pl.col("step").is_in(repeats)) if repeats else rollouts, repeats
 
 
-__all__ = ["TEACHES", "TOLERANCE", "group_table", "is_beam", "without_repeats"]
+__all__ = ["TEACHES", "TOLERANCE", "aggregated", "group_table", "is_beam", "without_repeats"]

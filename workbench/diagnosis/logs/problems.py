@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 SHOWN = 20
 LONGEST = 80
 
+CUT_LINE = "a truncated line"
+"""What is said of a file's last line where it has no end: it may still be written."""
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -19,10 +19,11 @@ from typing import Any
 import polars as pl
 
 from workbench.diagnosis.logs import tensors
+from workbench.diagnosis.logs.beside import with_training
 from workbench.diagnosis.logs.file_kinds import SEPARATORS, FileKind
 from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
-from workbench.diagnosis.logs.problems import Problems
+from workbench.diagnosis.logs.problems import CUT_LINE, Problems
 from workbench.diagnosis.logs.records import (
     REWARDS,
     documents,
@@ -126,7 +127,7 @@ def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterato
         if kind == "sqlite":
             yield from trackio(path)
         elif kind == "torch":
-            yield from documents(tensors.load(path))
+            yield from documents(with_training(path, problems))
         else:
             with unpacked(path) as stream:
                 content = stream.read(LARGEST_DOCUMENT + 1)
@@ -292,7 +293,7 @@ def _json_rows(
         except (ValueError, RecursionError) as problem:
             cut = not line.endswith(b"\n")
             bad = isinstance(problem, UnicodeDecodeError)
-            what = "no UTF-8 text" if bad else "a truncated line" if cut else "no valid JSON"
+            what = "no UTF-8 text" if bad else CUT_LINE if cut else "no valid JSON"
             problems.row(name, number, what)
             continue
         if not isinstance(row, dict):

@@ -23,8 +23,8 @@ NO_ROLLOUTS = re.compile(
 )
 """Files beside rollouts that trainers write and that hold none."""
 
-COPIES = (("all", "effective"), ("rollout_data", "train_data"))
-"""Folders whose second holds rollouts of the first again: prime-rl's, and slime's tokens."""
+COPIES = {"prime-rl": ("all", "effective"), "slime": ("rollout_data", "train_data")}
+"""Folders whose second holds rollouts of the first again; slime's are joined with them."""
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
@@ -72,7 +72,7 @@ def _below(folder: Path) -> list[Path]:
     training = [path for path in found if not _evaluation(path, folder)]
     found = training or found
     parts = [set(path.relative_to(folder).parts) for path in found]
-    for whole, copy in COPIES:
+    for whole, copy in COPIES.values():
         if any(whole in part for part in parts) and any(copy in part for part in parts):
             found = [p for p in found if copy not in p.relative_to(folder).parts]
     return sorted(found, key=lambda path: [natural(one) for one in path.relative_to(folder).parts])

@@ -3,6 +3,10 @@
 Decision accuracy: over pairs (A, B) whose difference on the dearer rung is real (p < .05 after Holm
 over the pairs of a data set and metric), the share that the cheaper rung orders alike; a tie counts
 half. Source of the measure: DataDecide, arXiv 2504.11393.
+
+A stated probability speaks of any pair, also of one whose rows hardly differ, so it is fitted and
+checked on all pairs. Where nobody knows for sure which row is better on the dearer rung, the truth
+is a chance: the normal probability of the measured difference over its standard error.
 """
 
 from __future__ import annotations
@@ -59,23 +63,31 @@ def pairs_of(
     return pl.DataFrame(found)
 
 
-def judged(pairs: pl.DataFrame, cheap: str, dear: str) -> pl.DataFrame:
-    """The pairs that are real on the dear rung: data, metric, first, second, x (the cheap rung's
-    difference in spreads of its rows), raw (its probability that first is better, from its own
-    noise), better (whether first is better on the dear rung), agrees (1, 0, or a half)."""
+def compared(pairs: pl.DataFrame, cheap: str, dear: str) -> pl.DataFrame:
+    """Every pair that both rungs have: data, metric, first, second, x (the cheap rung's difference
+    in spreads of its rows), raw (its probability that first is better, from its own noise), better
+    (whether first is better on the dear rung, as measured), chance (how sure that is: 1 = first for
+    sure), real (whether it is sure, after correction), agrees (1, 0, or a half)."""
     keys = ["data", "metric", "first", "second"]
-    real = pairs.filter((pl.col("rung") == dear) & (pl.col("p_holm") < LEVEL))
-    both = real.join(pairs.filter(rung=cheap), on=keys, suffix="_cheap")
+    dearer = pairs.filter(rung=dear)
+    both = dearer.join(pairs.filter(rung=cheap), on=keys, suffix="_cheap")
     x = both["difference_cheap"].to_numpy() / np.maximum(both["spread_cheap"].to_numpy(), 1e-300)
-    error = np.maximum(both["error_cheap"].to_numpy(), 1e-300)
+    noise, error = (np.maximum(both[name].to_numpy(), 1e-300) for name in ("error_cheap", "error"))
     better = both["difference"].to_numpy() > 0
     agrees = np.where(x == 0, 0.5, (x > 0) == better)
     return both.select(keys).with_columns(
         x=pl.Series(x),
-        raw=pl.Series(stats.norm.cdf(both["difference_cheap"].to_numpy() / error)),
+        raw=pl.Series(stats.norm.cdf(both["difference_cheap"].to_numpy() / noise)),
         better=pl.Series(better),
+        chance=pl.Series(stats.norm.cdf(both["difference"].to_numpy() / error)),
+        real=both["p_holm"].fill_nan(None).lt(LEVEL).fill_null(False),
         agrees=pl.Series(agrees, dtype=pl.Float64),
     )
+
+
+def judged(pairs: pl.DataFrame, cheap: str, dear: str) -> pl.DataFrame:
+    """`compared`, of the pairs that are real on the dear rung."""
+    return compared(pairs, cheap, dear).filter("real")
 
 
 def decision_accuracy(
@@ -104,22 +116,23 @@ def decision_accuracy(
 def reliability(
     pairs: pl.DataFrame, cheap: str, dear: str, metric: str | None = None
 ) -> pl.DataFrame:
-    """Do stated probabilities hold? One row per tenth of them: stated (their mean, of the order
-    that is held likelier), right (the share of orders that hold on the dear rung), low, high (95%,
-    as in `decision_accuracy`), pairs. Empty below `LEAST_PAIRS` real pairs."""
-    real = judged(pairs, cheap, dear)
+    """Do stated probabilities hold? One row per tenth of them, over all pairs: stated (their mean,
+    of the order that is held likelier), right (the share of orders that hold on the dear rung, in
+    expectation where that is not sure), low, high (95%, as in `decision_accuracy`), pairs. Empty
+    below `LEAST_PAIRS` real pairs."""
+    every = compared(pairs, cheap, dear)
     if metric is not None:
-        real = real.filter(metric=metric)
-    if real.height < LEAST_PAIRS:
+        every = every.filter(metric=metric)
+    if every["real"].sum() < LEAST_PAIRS:
         return pl.DataFrame()
-    stated = stated_probabilities(real)
-    likelier = np.maximum(stated, 1 - stated)
-    right = np.where(stated == 0.5, 0.5, (stated > 0.5) == real["better"].to_numpy())
+    stated = stated_probabilities(every)
+    likelier, chance = np.maximum(stated, 1 - stated), every["chance"].to_numpy()
+    right = np.where(stated == 0.5, 0.5, np.where(stated > 0.5, chance, 1 - chance))
     tenth = np.minimum((likelier * 10 + 1e-9).astype(int), 9)
     found = []
     for place in np.unique(tenth):
         here = tenth == place
-        low, high = _interval(real.filter(pl.Series(here)), right[here])
+        low, high = _interval(every.filter(pl.Series(here)), right[here])
         found.append(
             {
                 "stated": float(likelier[here].mean()),
@@ -151,55 +164,61 @@ def _interval(real: pl.DataFrame, agrees: Floats) -> tuple[float, float]:
 
 
 def accuracy_table(pairs: pl.DataFrame, order: Sequence[str] = ORDER) -> pl.DataFrame:
-    """cheap, dear, metric ("all" first), accuracy, low, high, pairs, data_sets, brier, slope; rungs
-    from cheap to dear in `order`."""
-    known = [rung for rung in order if rung in set(pairs["rung"])]
+    """cheap, dear, metric ("all" first), accuracy, low, high, pairs, data_sets (of real pairs);
+    brier, slope (of all pairs); rungs from cheap to dear in `order`."""
+    there = [rung for rung in order if rung in set(pairs["rung"])]
     found = []
-    for cheap, dear in itertools.combinations(known, 2):
+    for cheap, dear in itertools.combinations(there, 2):
         for metric in (None, *LM_METRICS):
             said = decision_accuracy(pairs, cheap, dear, metric)
-            real = judged(pairs, cheap, dear)
-            real = real if metric is None else real.filter(metric=metric)
-            stated = stated_probabilities(real)
-            brier = None
-            if said["accuracy"] is not None:
-                brier = float(((stated - real["better"].to_numpy()) ** 2).mean())
+            every = compared(pairs, cheap, dear)
+            every = every if metric is None else every.filter(metric=metric)
+            known = said["accuracy"] is not None
             found.append(
                 {
                     "cheap": cheap,
                     "dear": dear,
                     "metric": metric or "all",
                     **said,
-                    "brier": brier,
-                    "slope": slope(real) if said["accuracy"] is not None else None,
+                    "brier": brier_score(every) if known else None,
+                    "slope": slope(every) if known else None,
                 }
             )
     return pl.DataFrame(found, infer_schema_length=None)
 
 
-def slope(real: pl.DataFrame) -> float:
-    """b of P(first is better) = 1 / (1 + exp(-b x)), by maximum likelihood over real pairs; one
-    made-up pair on either side at x = 1 keeps it finite. 0 where the cheap rung says nothing."""
-    x = np.concatenate([real["x"].to_numpy(), [1.0, 1.0]])
-    y = np.concatenate([real["better"].to_numpy().astype(np.float64), [1.0, 0.0]])
+def brier_score(every: pl.DataFrame) -> float:
+    """Mean squared error of the stated probabilities of `compared`'s pairs, in expectation where
+    the truth is not sure; .25 for one who always says a half."""
+    stated, chance = stated_probabilities(every), every["chance"].to_numpy()
+    return float((chance * (1 - stated) ** 2 + (1 - chance) * stated**2).mean())
+
+
+def slope(every: pl.DataFrame) -> float:
+    """b of P(first is better) = 1 / (1 + exp(-b x)), by maximum likelihood over `compared`'s pairs,
+    in expectation where the truth is not sure; one made-up pair on either side at x = 1 keeps it
+    finite. 0 where the cheap rung says nothing."""
+    x = np.concatenate([every["x"].to_numpy(), [1.0, 1.0]])
+    chance = np.concatenate([every["chance"].to_numpy(), [1.0, 0.0]])
 
     def loss(b: float) -> float:
-        return float(np.logaddexp(0.0, -np.where(y > 0, 1.0, -1.0) * b * x).sum())
+        wrong, right = np.logaddexp(0.0, b * x), np.logaddexp(0.0, -b * x)
+        return float((chance * right + (1 - chance) * wrong).sum())
 
     return max(0.0, float(optimize.minimize_scalar(loss, bounds=(0, STEEPEST), method="bounded").x))
 
 
-def stated_probabilities(real: pl.DataFrame) -> Floats:
+def stated_probabilities(every: pl.DataFrame) -> Floats:
     """Probability that first is better, the slope fitted on the *other* data sets alone; `[n]`.
 
     With one data set there is no other to learn from: the cheap rung's own noise speaks.
     """
-    folders = real["data"].unique().to_list()
+    folders = every["data"].unique().to_list()
     if len(folders) < 2:
-        return np.asarray(real["raw"].to_numpy(), dtype=np.float64)
-    found = np.empty(real.height)
+        return np.asarray(every["raw"].to_numpy(), dtype=np.float64)
+    found = np.empty(every.height)
     for folder in folders:
-        mine = (real["data"] == folder).to_numpy()
-        b = slope(real.filter(pl.col("data") != folder))
-        found[mine] = 1 / (1 + np.exp(-np.clip(b * real["x"].to_numpy()[mine], -50, 50)))
+        mine = (every["data"] == folder).to_numpy()
+        b = slope(every.filter(pl.col("data") != folder))
+        found[mine] = 1 / (1 + np.exp(-np.clip(b * every["x"].to_numpy()[mine], -50, 50)))
     return found

@@ -8,19 +8,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import torch
 
 from workbench.spec.metrics import LM_METRICS
 from workbench.stats.crossed import gaps
 from workbench.stats.samples import Floats
 from workbench.studies.prediction import saved
+from workbench.studies.prediction.protocol import START
+from workbench.studies.prediction.study import COUNTED
+from workbench.studies.prediction.theory import differences, scores
+
+CONTROL = "sft"
+WIDEST = 1024
+FEWEST_GROUPS = 256
+RECORDED_HITS = (0.00025, 0.02)
+RECORDED_GROUP = (16, 64)
+"""Where the record of theory on counted hits may speak of a log: groups it has, its mean share of
+hits (those of the study within a factor of two), its rollouts per prompt (the study's are 32)."""
 
 
 @dataclass(frozen=True)
 class PredictedRanking:
-    """rung; metric; table: strategy and value, best first, with probability (that it beats the next
-    one on a language model, None where nothing is stated); pairs: first, second, difference,
+    """rung; metric; table: strategy and value, best first, with beats_next and beats_sft
+    (probability that it is better than the next one, and than supervision, on a language model;
+    None where nothing is stated); pairs: first, second, difference,
     p_holm (in the rung's own world), probability (that first is better on a language model);
-    trusted: whether the rung may speak of language models on this metric; record: why, in words."""
+    trusted: whether the rung may speak of language models on this metric; record: why, in words;
+    notes: what else to know, a sentence each."""
 
     rung: str
     metric: str
@@ -28,6 +42,7 @@ class PredictedRanking:
     pairs: pl.DataFrame
     trusted: bool
     record: str
+    notes: tuple[str, ...] = ()
 
 
 def answer(
@@ -43,26 +58,113 @@ def answer(
     order = np.argsort(-means, kind="stable")
     mine, names = mine[order], [rows[i] for i in order]
     trusted, record = saved.worth(rung, metric)
-    b = saved.slope_of(rung, metric) if trusted else None
     spread = float(means.std(ddof=1))
-    found = []
-    for one in gaps(mine, users):
-        x = one.difference / spread if spread > 0 else 0.0
-        chance = None if b is None else float(1 / (1 + np.exp(-min(b * x, 50.0))))
-        found.append(
-            {
-                "first": names[one.i],
-                "second": names[one.j],
-                "difference": one.difference,
-                "p_holm": one.p_holm,
-                "probability": chance,
-            }
-        )
+    found = [
+        {
+            "first": names[one.i],
+            "second": names[one.j],
+            "difference": one.difference,
+            "p_holm": one.p_holm,
+            "probability": _chance(rung, metric, one.difference, spread) if trusted else None,
+        }
+        for one in gaps(mine, users)
+    ]
     pairs = pl.DataFrame(found, schema_overrides={"probability": pl.Float64})
-    beside = {(row["first"], row["second"]): row["probability"] for row in found}
-    chances = [beside.get((a, c)) for a, c in itertools.pairwise(names)]
-    table = pl.DataFrame(
-        {"strategy": names, "value": means[order], "beats_next": [*chances, None]},
-        schema_overrides={"beats_next": pl.Float64},
+    return PredictedRanking(
+        rung, metric, _best_first(names, means[order].tolist(), pairs), pairs, trusted, record
     )
-    return PredictedRanking(rung, metric, table, pairs, trusted, record)
+
+
+def answer_of_hits(
+    hits: Floats, group: int, strategies: Sequence[str], metric: str, beam: bool = False
+) -> PredictedRanking:
+    """What theory alone says, of the shares of hits in a log's groups `[N]`; nothing is trained.
+
+    group: rollouts per prompt; beam: whether the groups are beam sets, of which theory knows
+    nothing. The table holds the start too: the score 0. Raises ValueError, one phrase, where the
+    hits cannot tell strategies apart.
+    """
+    if not 2 <= group <= WIDEST:
+        raise ValueError(f"groups of {group}; expected 2 to {WIDEST} rollouts")
+    if not hits.any():
+        raise ValueError(f"none of {len(hits)} groups has a hit; expected some")
+    known = scores((START, *strategies), torch.from_numpy(hits), group)
+    silent = [row for row in strategies if known[row, metric] is None]
+    pairs = differences(known, metric)
+    ranked = sorted(
+        ((row, value) for (row, m), value in known.items() if m == metric and value is not None),
+        key=lambda one: -one[1],
+    )
+    place = {row: i for i, (row, _) in enumerate(ranked)}
+    swap = [place[row["first"]] > place[row["second"]] for row in pairs.iter_rows(named=True)]
+    turned = pl.Series(swap, dtype=pl.Boolean)
+    trusted, record = saved.worth(COUNTED, metric)
+    outside = _outside_the_record(hits, group, beam)
+    trusted = trusted and not outside
+    notes = list(outside)
+    if silent:
+        notes.append(f"Left out, hits alone do not decide what they learn: {', '.join(silent)}.")
+    pairs = pairs.select(
+        pl.when(turned).then("second").otherwise("first").alias("first"),
+        pl.when(turned).then("first").otherwise("second").alias("second"),
+        difference=pl.when(turned).then(-pl.col("difference")).otherwise("difference"),
+        p_holm=pl.lit(None, dtype=pl.Float64),
+        probability=pl.struct("difference", "spread").map_elements(
+            lambda pair: _chance(COUNTED, metric, abs(pair["difference"]), pair["spread"]),
+            return_dtype=pl.Float64,
+        )
+        if trusted
+        else pl.lit(None, dtype=pl.Float64),
+    )
+    names, values = [row for row, _ in ranked], [value for _, value in ranked]
+    table = _best_first(names, values, pairs)
+    return PredictedRanking(COUNTED, metric, table, pairs, trusted, record, tuple(notes))
+
+
+def _outside_the_record(hits: Floats, group: int, beam: bool) -> list[str]:
+    """Why the record says nothing of a log, a sentence each."""
+    low, high = RECORDED_HITS
+    least, most = RECORDED_GROUP
+    mean = float(hits.mean())
+    said = []
+    if beam:
+        said.append("These groups are beam sets; theory takes rollouts for independent samples.")
+    if len(hits) < FEWEST_GROUPS:
+        said.append(f"{len(hits)} groups say little: a probability needs {FEWEST_GROUPS}.")
+    if not low <= mean <= high:
+        said.append(
+            f"{mean:.2%} of these rollouts hit; the record is of {low:.2%} to {high:.2%} alone."
+        )
+    if not least <= group <= most:
+        said.append(f"Groups of {group}; the record is of 32, and taken for {least} to {most}.")
+    return said
+
+
+def _chance(rung: str, metric: str, difference: float, spread: float) -> float:
+    """The probability that a strategy is better on a language model, from its lead on a rung."""
+    x = difference / spread if spread > 0 else 0.0
+    return float(1 / (1 + np.exp(-min(saved.slope_of(rung, metric) * x, 50.0))))
+
+
+def _best_first(names: Sequence[str], values: Sequence[float], pairs: pl.DataFrame) -> pl.DataFrame:
+    """strategy, value, beats_next, beats_sft: the probabilities that it beats the next one, and
+    supervision."""
+    beside: dict[tuple[str, str], float | None] = {
+        (row["first"], row["second"]): row["probability"] for row in pairs.to_dicts()
+    }
+
+    def beats(one: str, other: str) -> float | None:
+        if (one, other) in beside:
+            return beside[one, other]
+        turned = beside.get((other, one))
+        return None if turned is None else 1 - turned
+
+    return pl.DataFrame(
+        {
+            "strategy": names,
+            "value": values,
+            "beats_next": [*(beats(a, b) for a, b in itertools.pairwise(names)), None],
+            "beats_sft": [beats(name, CONTROL) for name in names],
+        },
+        schema_overrides={"beats_next": pl.Float64, "beats_sft": pl.Float64},
+    )

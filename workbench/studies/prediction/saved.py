@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from workbench.spec.rungs import ORDER
-from workbench.studies.prediction.accuracy import GOAL, accuracy_table, judged, reliability, slope
+from workbench.studies.prediction.accuracy import GOAL, accuracy_table, compared, reliability, slope
 
 EXAMPLE = Path(__file__).parents[2] / "example"
 PAIRS, COSTS, VALUES = (
@@ -69,7 +69,7 @@ def reliabilities(metric: str) -> pl.DataFrame:
 @cache
 def slope_of(rung: str, metric: str) -> float:
     """The slope of a rung's stated probabilities on a metric, from all packaged data sets."""
-    return slope(judged(pairs(), rung, dearest()).filter(metric=metric))
+    return slope(compared(pairs(), rung, dearest()).filter(metric=metric))
 
 
 def worth(rung: str, metric: str) -> tuple[bool, str]:
@@ -85,6 +85,6 @@ def worth(rung: str, metric: str) -> tuple[bool, str]:
     sets = f"{row['data_sets']} data set{'s' if row['data_sets'] > 1 else ''}"
     said = (
         f"ordered {row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}] of {row['pairs']} "
-        f"pairs like {dearest()} on {sets}"
+        f"pairs that differ for sure like {dearest()}, on {sets}"
     )
     return row["accuracy"] >= GOAL and row["data_sets"] > 1, said

@@ -1,7 +1,8 @@
 """The study: every rung on every data set, resumable, and what it leaves behind.
 
-Rungs from cheap to dear: theory alone, a look-alike world, the replay world with an MLP and with a
-tiny transformer, language models. What is finished is gathered into two small tables: pairs (see
+Rungs from cheap to dear: theory alone (with the start's hit probabilities, and with hits counted
+in groups), a look-alike world, the replay world with an MLP and with a tiny transformer, language
+models. What is finished is gathered into two small tables: pairs (see
 `accuracy.pairs_of`) and costs.
 """
 
@@ -36,9 +37,10 @@ from workbench.studies.prediction.small_policies import (
     sharpness_of,
     world_of,
 )
-from workbench.studies.prediction.theory import scores
+from workbench.studies.prediction.theory import counted, differences, scores
 
-THEORY, LOOK_ALIKE = "theory", "look_alike"
+THEORY, COUNTED, LOOK_ALIKE = "theory", "theory_counted", "look_alike"
+THEORIES = (THEORY, COUNTED)
 SMALL = (LOOK_ALIKE, "replay_mlp", MATCHED, "replay_transformer")
 
 RATES: Mapping[str, tuple[float, ...]] = {
@@ -111,8 +113,8 @@ class PredictionStudy:
     def do(self, name: str, case: Case, seeds: Sequence[int], progress: Progress) -> Iterator[str]:
         """Whatever is missing of a rung on a case, for these paired seeds."""
         folder = self.place(name, case)
-        if name == THEORY:
-            self._theory(case)
+        if name in THEORIES:
+            self._theory(name, case)
             return
         rung = self.rung(name, case)
         chosen = missing_runs.tune(rung, self.plan, folder, progress)
@@ -120,9 +122,11 @@ class PredictionStudy:
         if name != LOOK_ALIKE:
             self.keep_hits(name, case)
 
-    def _theory(self, case: Case) -> None:
+    def _theory(self, name: str, case: Case) -> None:
         began = time.process_time()
         source, hits = self.hits(case)
+        if name == COUNTED:
+            hits = counted(hits, self.plan.group)
         rows = (START, *self.plan.strategies)
         found = scores(rows, torch.from_numpy(hits), self.plan.group)
         note = {
@@ -130,17 +134,18 @@ class PredictionStudy:
             "scores": [[row, metric, value] for (row, metric), value in found.items()],
             "seconds": time.process_time() - began,
         }
-        write_whole(json.dumps(note).encode(), self.place(THEORY, case) / "scores.json")
+        write_whole(json.dumps(note).encode(), self.place(name, case) / "scores.json")
 
     def pairs(self) -> pl.DataFrame:
         """The pairs of everything that is finished; see `accuracy.pairs_of`."""
         rows = (START, *self.plan.strategies)
         found = []
         for case in self.cases:
-            theory = self._theory_pairs(case)
-            if theory is not None:
-                found.append(theory)
-            for name in ORDER[1:]:
+            for name in THEORIES:
+                theory = self._theory_pairs(name, case)
+                if theory is not None:
+                    found.append(theory)
+            for name in ORDER[len(THEORIES) :]:
                 held = missing_runs.collected(self.place(name, case), self.plan)
                 if held is not None:
                     users = self._users(name, case, held[0])
@@ -157,7 +162,7 @@ class PredictionStudy:
         for case in self.cases:
             for name in ORDER:
                 folder = self.place(name, case)
-                if name == THEORY:
+                if name in THEORIES:
                     path = folder / "scores.json"
                     if not path.exists():
                         continue
@@ -178,7 +183,7 @@ class PredictionStudy:
         rows = (START, *self.plan.strategies)
         found = []
         for case in self.cases:
-            for name in ORDER[1:]:
+            for name in ORDER[len(THEORIES) :]:
                 held = missing_runs.collected(self.place(name, case), self.plan)
                 if held is None:
                     continue
@@ -196,32 +201,19 @@ class PredictionStudy:
                 ]
         return pl.DataFrame(found)
 
-    def _theory_pairs(self, case: Case) -> pl.DataFrame | None:
-        path = self.place(THEORY, case) / "scores.json"
+    def _theory_pairs(self, name: str, case: Case) -> pl.DataFrame | None:
+        path = self.place(name, case) / "scores.json"
         if not path.exists():
             return None
         note = json.loads(path.read_text(encoding="utf-8"))
         known = {(row, metric): value for row, metric, value in note["scores"]}
-        rows = [
-            r for r in (START, *self.plan.strategies) if known.get((r, LM_METRICS[0])) is not None
-        ]
-        found = []
-        for metric in LM_METRICS:
-            spread = float(np.std([known[row, metric] for row in rows], ddof=1))
-            found += [
-                {
-                    "rung": THEORY,
-                    "data": case.data.name,
-                    "metric": metric,
-                    "first": first,
-                    "second": second,
-                    "difference": known[first, metric] - known[second, metric],
-                    "error": 0.0,
-                    "p_holm": math.nan,
-                    "spread": spread,
-                    "seeds": 0,
-                }
-                for i, first in enumerate(rows)
-                for second in rows[i + 1 :]
-            ]
-        return pl.DataFrame(found)
+        told = (differences(known, metric) for metric in LM_METRICS)
+        return pl.concat(told).select(
+            pl.lit(name).alias("rung"),
+            pl.lit(case.data.name).alias("data"),
+            *("metric", "first", "second", "difference"),
+            pl.lit(0.0).alias("error"),
+            pl.lit(math.nan).alias("p_holm"),
+            "spread",
+            pl.lit(0, dtype=pl.Int64).alias("seeds"),
+        )

@@ -6,12 +6,17 @@ the expected update has the component w(p) along each (`recast.theory.objective`
 adds a part of its misses that points elsewhere. A metric climbs with v(p) = dm / dlog p. The score
 of a strategy on a metric is the cosine of the two, E[w v] / sqrt(E[u^2] E[v^2]) with E[u^2] the
 second moment of a group's update. It cannot see that prompts share parameters.
+
+Where nobody knows the hit probabilities, the share of hits in one group of each prompt stands for
+them: noisy, and without a bias of the mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -20,8 +25,12 @@ from recast.strategies import parse_strategy
 from recast.theory.by_hits import by_hits
 from recast.theory.learnability import binomial_pmf
 from recast.theory.objective import weight
+from sim.seeds import stream
 from workbench.spec.metrics import LM_METRICS
-from workbench.studies.prediction.protocol import START
+from workbench.studies.prediction.protocol import START, Floats
+
+COUNTED_PROMPTS = 512
+"""Prompts, with one group each, from which the study counts hits."""
 
 
 def climbs(metric: str, p: Tensor) -> Tensor:
@@ -63,3 +72,29 @@ def score(strategy: str, p: Tensor, group: int, metric: str) -> float | None:
 def scores(rows: Sequence[str], p: Tensor, group: int) -> dict[tuple[str, str], float | None]:
     """`score` by (strategy, metric), at hit probabilities p `[P]`."""
     return {(row, metric): score(row, p, group, metric) for row in rows for metric in LM_METRICS}
+
+
+def counted(hits: Floats, group: int) -> Floats:
+    """The share of hits in one group of each of `COUNTED_PROMPTS` prompts, or fewer where there are
+    fewer, drawn from hit probabilities `[P]`; what a training log tells of them."""
+    rng = stream(0, "prediction/counted")
+    picked = rng.permutation(len(hits))[:COUNTED_PROMPTS]
+    return np.asarray(rng.binomial(group, hits[picked]) / group, dtype=np.float64)
+
+
+def differences(known: Mapping[tuple[str, str], float | None], metric: str) -> pl.DataFrame:
+    """metric, first, second, difference of their scores, spread (standard deviation over rows), of
+    every pair of rows that have a score; `known` as `scores` gives."""
+    rows = {row: value for (row, m), value in known.items() if m == metric and value is not None}
+    names = list(rows)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    return pl.DataFrame(
+        {
+            "metric": [metric] * len(pairs),
+            "first": [a for a, _ in pairs],
+            "second": [b for _, b in pairs],
+            "difference": [rows[a] - rows[b] for a, b in pairs],
+            "spread": [float(np.std(list(rows.values()), ddof=1)) if pairs else 0.0] * len(pairs),
+        },
+        schema_overrides={"difference": pl.Float64, "spread": pl.Float64},
+    )

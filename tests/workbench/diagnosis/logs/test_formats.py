@@ -7,6 +7,7 @@ from pathlib import Path
 
 import planted
 import pytest
+import torch
 import trainer_logs
 
 from recast import REGIMES
@@ -122,3 +123,27 @@ def test_files_beside_rollouts_are_passed_over(tmp_path):
     (tmp_path / "run" / "config.json").write_text(json.dumps({"lr": 1}))
     names = {path.name for path in files_of([tmp_path / "run"])}
     assert names == {"train_rollout_summaries.jsonl"}
+
+
+@pytest.mark.parametrize("said", [(2, 2), (2, 3)], ids=["same", "other"])
+def test_slimes_rollouts_get_the_advantages_of_the_training_data_beside_them(said, tmp_path):
+    for folder in ("rollout_data", "train_data"):
+        (tmp_path / folder).mkdir()
+    samples = [
+        {"group_index": 0, "index": g, "prompt": "p", "response": f"r{g}", "response_length": 2,
+         "reward": float(g), "status": "completed"}
+        for g in range(2)
+    ]  # fmt: skip
+    torch.save({"rollout_id": 7, "samples": samples}, tmp_path / "rollout_data" / "7.pt")
+    columns = {
+        "tokens": [torch.arange(2 + one) for one in said],
+        "response_lengths": list(said),
+        "advantages": [torch.full((one,), value) for one, value in zip(said, (-1, 1), strict=True)],
+        "partition": [0, 1],
+    }
+    trained = {"rollout_id": 7, "rollout_data": columns}
+    torch.save(trained, tmp_path / "train_data" / "7_0.pt")
+    log = read_log(files_of([tmp_path]))
+    known = said == (2, 2)
+    assert log.rollouts["advantage"].to_list() == ([-1, 1] if known else [None, None])
+    assert log.problems.files == (not known)

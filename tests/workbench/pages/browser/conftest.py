@@ -78,7 +78,8 @@ def visit(browser, server: Server, request) -> Iterator[Visit]:
         # Below a page's path Streamlit asks for these two there first, and then at the root.
         path = urlsplit(line.location.get("url", "")).path
         expected = re.fullmatch(r"/\w+/_stcore/(health|host-config)", path)
-        if line.type == "error" and not expected:
+        vega = line.type == "warning" and line.text.startswith("WARN")
+        if vega or (line.type == "error" and not expected):
             guest.complaints.append(f"{line.text} ({path})")
 
     tab.on("console", overhear)

@@ -206,23 +206,33 @@ def test_the_keyboard_reaches_every_control_and_every_download(visit: Visit, nam
         assert visit.tab.evaluate("document.activeElement.type") == "radio"
 
 
-def test_a_name_clicked_in_a_legend_lights_up_alone(visit: Visit) -> None:
+def test_a_name_that_is_pointed_at_or_clicked_in_a_legend_lights_up_alone(visit: Visit) -> None:
     visit.open("learnability?strategies=grpo&strategies=sft", 2)
     picture = visit.tab.locator('[data-testid="stVegaLiteChart"]').nth(1)
+    name = picture.locator(".role-legend-label text", has_text="sft")
 
-    def faint() -> int:
-        return picture.evaluate(
-            """frame => [...frame.querySelectorAll('svg .mark-line path')].filter(
-                line => Number(line.getAttribute('opacity') ?? 1) < 0.5).length"""
+    def faint(lines: int) -> None:
+        visit.tab.wait_for_function(
+            """lines => [...[...document.querySelectorAll('[data-testid="stVegaLiteChart"]')][1]
+                .querySelectorAll('svg .mark-line path')].filter(
+                    line => Number(line.getAttribute('opacity') ?? 1) < 0.5).length === lines""",
+            arg=lines,
         )
 
-    assert faint() == 0
-    picture.locator(".role-legend-label text", has_text="sft").click()
-    visit.tab.wait_for_function(
-        """() => [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')][1]
-            .querySelector('svg .mark-line path[opacity="0.12"]')"""
-    )
-    assert faint() == 2  # grpo, in both panels
+    def away() -> None:
+        box = picture.bounding_box()
+        visit.tab.mouse.move(box["x"] + 100, box["y"] - 10, steps=8)
+
+    faint(0)
+    name.hover()
+    for shift in (1, 2):  # a pointer that stands still follows an event late
+        name.hover(position={"x": 4 + shift, "y": 4})
+    faint(2)  # grpo, in both panels
+    away()
+    faint(0)
+    name.click()
+    away()
+    faint(2)
     visit.healthy()
 
 

@@ -8,7 +8,8 @@ file that holds more than tensors and plain values is refused. A reward may be a
 
 Data of training have no text: samples (format_version 2), or a file per rank with columns
 (rollout_data), of tokens, response_lengths, rewards (normalised by then), raw_reward of the whole
-batch, advantages, log_probs and rollout_log_probs per token. Samples whose tokens before the
+batch, advantages, log_probs and rollout_log_probs per token. Beside the rollouts (`train_data/`
+and `rollout_data/` of --dump-details) they are joined with them. Samples whose tokens before the
 response are the same are one group. Source: `slime/ray/rollout.py`, `slime/utils/types.py`,
 `slime/observability/train_data_utils.py`, miles `rollout.py` (main).
 """
@@ -16,15 +17,18 @@ response are the same are one group. Source: `slime/ray/rollout.py`, `slime/util
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from workbench.diagnosis.logs.layout import LogFormat, LogRow
 
+JOINED = ("advantage", "log_probs", "rollout_log_probs", "loss_mask")
+"""What data of training say of a sample beyond its rollout."""
+
 
 def unpack(record: LogRow) -> Iterator[LogRow]:
     """One row per sample of a rollout; lines of samples are rows already."""
-    trained = list(_trained(record))
+    trained = [row for _, row in _trained(record)]
     if trained:
         yield from trained
         return
@@ -50,8 +54,27 @@ def unpack(record: LogRow) -> Iterator[LogRow]:
         yield row
 
 
-def _trained(record: LogRow) -> Iterator[LogRow]:
-    """The samples of data of training; nothing where the record is of rollouts."""
+def join(record: LogRow, trained: Sequence[LogRow]) -> bool:
+    """Put what training made of a dump's samples into them: their advantages and log-probs. False
+    where these records of training are of other samples, by their places and lengths."""
+    samples = record.get("samples")
+    rows = {at: row for one in trained for at, row in _trained(one)}
+    if not isinstance(samples, list) or not rows or max(rows) >= len(samples):
+        return False
+    pairs = [(samples[at], row) for at, row in rows.items() if at >= 0]
+    if len(pairs) < len(rows) or not all(
+        isinstance(sample, dict) and sample.get("response_length") == row["response_length"]
+        for sample, row in pairs
+    ):
+        return False
+    for sample, row in pairs:
+        sample |= {name: row[name] for name in JOINED if row[name] is not None}
+    return True
+
+
+def _trained(record: LogRow) -> Iterator[tuple[int, LogRow]]:
+    """The samples of data of training with their places among the rollouts, -1 where nobody says;
+    nothing where the record is of rollouts."""
     samples, columns = record.get("samples"), record.get("rollout_data")
     if isinstance(columns, dict):
         many = len(columns.get("response_lengths") or ())
@@ -66,7 +89,8 @@ def _trained(record: LogRow) -> Iterator[LogRow]:
         at = sample.get("partition", sample.get("rollout_position"))
         at = place if at is None and len(whole) == len(samples) else at
         raw = whole[at] if isinstance(at, int) and at < len(whole) else None
-        yield _sample_of_training(record, sample, sample.get("local_raw_reward", raw))
+        row = _sample_of_training(record, sample, sample.get("local_raw_reward", raw))
+        yield at if isinstance(at, int) else -1, row
 
 
 def _sample_of_training(record: LogRow, sample: LogRow, raw: Any) -> LogRow:

@@ -1,0 +1,98 @@
+"""Stores that a page does not expect, and two tabs on one store, in the browser."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from browsing import EVERY_PAGE, IDLE, PATIENCE, Server, Visit, press
+from opened import made_up_runs
+
+from recast.ledger import RunRecord
+from workbench.store.runs import Store
+
+pytestmark = [pytest.mark.browser, pytest.mark.drill]
+PATHS = sorted({address for address, _ in EVERY_PAGE.values()})
+
+
+def filled(folder: Path, world: str = "demo") -> Path:
+    """A store of made-up runs of that world."""
+    store = Store(folder).prepare()
+    for key, record in made_up_runs().items():
+        store.write(key, RunRecord(record.config | {"world": world}, record.rows, record.world))
+    return folder
+
+
+def of_version(folder: Path, version: int) -> Path:
+    """A store whose runs are all named as of another schema."""
+    for file in filled(folder).glob("runs/*/*.parquet"):
+        file.rename(file.with_name(file.name.replace(".v2.", f".v{version}.")))
+    return folder
+
+
+STORES = {
+    "nothing": lambda folder: Store(folder).prepare(),
+    "models": lambda folder: filled(folder, "lm:office"),
+    "later": lambda folder: of_version(folder, 9),
+    "older": lambda folder: of_version(folder, 1),
+}
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_an_odd_store_leaves_no_page_without_an_answer(
+    visit: Visit, server: Server, kind: str
+) -> None:
+    folder = server.store.parent / kind
+    STORES[kind](folder)
+    try:
+        for path in PATHS:
+            address = f"{path}{'&' if '?' in path else '?'}data={kind}"
+            visit.tab.goto(f"{server.address}/{address}", wait_until="domcontentloaded")
+            visit.tab.wait_for_selector('[data-testid="stMain"] h1')
+            visit.tab.wait_for_selector(IDLE)
+            visit.healthy()
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_what_one_tab_deletes_the_other_can_no_longer_delete_and_is_told(
+    visit: Visit, server: Server
+) -> None:
+    filled(server.store)
+    other = visit.tab.context.new_page()
+    other.set_default_timeout(PATIENCE)
+    tabs = [visit, Visit(other, server)]
+    for one in tabs:
+        one.open("sweeps", 0)
+        one.tab.get_by_text("9 of 9 runs in 1 cell.").wait_for()
+        table = one.tab.locator(".st-key-runs .dvn-scroller").first
+        table.click(position={"x": 15, "y": 15})  # the box that selects every row
+        one.tab.get_by_role("heading", name="How did these 9 runs go?").wait_for()
+    press(visit, "delete")
+    press(tabs[1], "delete")
+    press(visit, "delete-sure")
+    visit.tab.get_by_text("9 runs are in the bin").wait_for()
+    press(tabs[1], "delete-sure")
+    other.get_by_text("9 were no longer in the store").wait_for()
+    press(visit, "undo-delete")
+    visit.tab.get_by_text("9 runs are back").wait_for()
+    visit.healthy()
+    tabs[1].healthy()
+    shutil.rmtree(server.store / "runs")
+
+
+@pytest.mark.parametrize(
+    "visit", [{"viewport": {"width": 390, "height": 844}}], indirect=True, ids=str
+)
+@pytest.mark.parametrize("name", EVERY_PAGE)
+def test_a_phone_shows_every_page_without_scrolling_sideways(visit: Visit, name: str) -> None:
+    visit.open(*EVERY_PAGE[name])
+    visit.healthy()
+    overhang = visit.tab.evaluate(
+        """() => {
+            const main = document.querySelector('[data-testid=stMain]');
+            return main.scrollWidth - main.clientWidth;
+        }"""
+    )
+    assert overhang <= 0
