@@ -57,7 +57,7 @@ def _race(tabs: list[Tab], pid: int) -> tuple[Rows, list[str]]:
         if not tab.drawn:
             broken.append(f"a racing tab: {tab.errors or 'not drawn'}")
         elif not tab.progress and not any(OVER in text for text in tab.texts):
-            broken.append("a racing tab does not say how its race stands")
+            broken.append(f"a racing tab does not say how its race stands: {tab.texts[-4:]}")
     said = [WAITING.match(tab.progress) for tab in tabs]
     numbers = [int(one[1]) for one in said if one]
     most = max(len(children(pid)), 0)

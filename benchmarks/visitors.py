@@ -133,6 +133,8 @@ class Tab:
                     self.buttons[element.button.label] = element.button.id
                 case "markdown":
                     self.texts.append(element.markdown.body)
+                case "alert":
+                    self.texts.append(element.alert.body)
                 case "progress":
                     self.progress = element.progress.text.replace("\\", "")
 
