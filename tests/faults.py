@@ -275,6 +275,13 @@ def reward_of_the_prompt(seed: int) -> Rows:
     return made
 
 
+def one_task_gets_nothing(seed: int) -> Rows:
+    return changed(
+        log(seed, mean=0.5, spread=0.1),
+        lambda row: {"reward": row["reward"] * (row["task"] == "ad")},
+    )
+
+
 FAULTS: Mapping[Fault, str] = {
     constant_reward: "constant_reward",
     format_guard_by_its_column: "format_guard",
@@ -308,6 +315,7 @@ FAULTS: Mapping[Fault, str] = {
     pass_at_k_falls: "pass_at_k_falls",
     repeated_batches: "repeated_batches",
     reward_of_the_prompt: "reward_ignores_rollout",
+    one_task_gets_nothing: "silent_task",
     cut_by_finish_reason: "truncated",
     cut_at_one_length: "truncated",
     all_at_the_limit: "truncated",
@@ -333,6 +341,7 @@ FOLLOWS: Mapping[str, frozenset[str]] = {
         "format_guard": "starved diluted_denominator duplicated_rollouts groups_mixed",
         "kl_on_dead_groups": "starved diluted_denominator",
         "starved": "diluted_denominator",
+        "silent_task": "starved diluted_denominator format_guard",
         "diluted_denominator": "starved",
         "saturated": "diluted_denominator",
         "no_raw_outcome": "reward_drift",

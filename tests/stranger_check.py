@@ -7,6 +7,7 @@ from pathlib import Path
 import stranger
 import stranger_agents
 import stranger_course
+import stranger_folders
 import stranger_layouts
 import stranger_others
 import stranger_rewards
@@ -41,6 +42,7 @@ MODULES = (
     stranger_trackers,
     stranger_agents,
     stranger_tables,
+    stranger_folders,
 )
 
 

@@ -89,7 +89,7 @@ def _rows(chart: Chart) -> float:
     for unit in getattr(chart, "layer", (chart,)):
         for name in listed:
             channel = getattr(unit.encoding, name, None)
-            order = channel._get("sort") if isinstance(channel, alt.SchemaBase) else None
+            order = channel["sort"] if isinstance(channel, (alt.Y, alt.YOffset)) else None
             if isinstance(order, list):
                 listed[name] = max(listed[name], len(order))
     return listed["y"] * (listed["yOffset"] / 0.8 if listed["yOffset"] else 1)

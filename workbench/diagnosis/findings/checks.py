@@ -41,6 +41,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
                     {"saturated", "diluted_denominator", "plateau", "no_raw_outcome"}
                 ),
             ),
+            Check(reward.silent_task),
             Check(reward.format_guard, needs=("format", "shaped")),
             Check(groups.groups_mixed, "audit"),
             Check(advantages.rows_outside_mean, "audit", ("advantage",)),
@@ -130,6 +131,9 @@ def examine_curves(curves: Curves, more: Sequence[Check] = ()) -> Examined:
     there = frozenset(curves) | ({"pace"} if max(map(len, curves.values())) >= 20 else set())
     there |= {"shaped"} if {"outcome", "reward"} <= there else set()
     checks = [*more, *(check for check in CHECKS.values() if check.reads == "curves")]
+    weight = list(CHECKS)
+    # What only scalars tell comes first: it names a cause. The sort is stable.
+    checks.sort(key=lambda one: weight.index(one.name) if one.name in CHECKS else -1)
     said = [(check, check.function(curves)) for check in _runnable(there, checks)]
     known = {check.name for check in checks}
     rest = Unchecked(

@@ -9,6 +9,9 @@ from workbench.diagnosis.findings.advantages import foreign_advantages
 from workbench.diagnosis.findings.audit import Audit
 from workbench.diagnosis.findings.finding import MOSTLY, Finding
 
+COMMON = 0.1
+"""Share of the groups from which on a size is common."""
+
 COPIES_IN_BEAM = 0.05
 SHORT = 40
 """Characters: equal answers that are no longer may be a label."""
@@ -72,6 +75,8 @@ def groups_mixed(said: Audit) -> Finding | None:
     says = []
     larger = groups.filter(pl.col("size") > pl.col("usual")).height
     smaller = groups.filter(pl.col("size") < pl.col("usual")).height
+    if _sizes_by_design(said):
+        larger = smaller = 0
     if larger > spare:
         says.append(f"{larger:,} of {groups.height:,} groups hold more than {usual} rollouts")
     if smaller > spare:
@@ -91,6 +96,26 @@ def groups_mixed(said: Audit) -> Finding | None:
         "multiple of G on every worker), and that rows are not shuffled before advantages are "
         "computed. Log a group id. If G varies on purpose, ignore the sizes.",
     )
+
+
+def _sizes_by_design(said: Audit) -> bool:
+    """Whether groups that name their ids differ in size on purpose: their advantages are computed
+    over just these rows, or, where none are logged, several sizes are common, each the usual one
+    times a power of two, and no prompt of a step has two groups."""
+    found = said.found
+    if not found.log.ids:
+        return False
+    if said.kind == "formula":
+        return True
+    if said.kind:
+        return False
+    sizes = found.groups["size"].value_counts()
+    common = sizes.filter(pl.col("count") >= COMMON * found.groups.height)["size"]
+    powers = (pl.Series(common, dtype=pl.Float64) / found.group).log(2)
+    once = found.groups.group_by("step", "prompt").len()["len"].max() == 1
+    even = bool((powers - powers.round()).abs().max() < 1e-9)  # type: ignore[operator]
+    few = sizes.filter(~pl.col("size").is_in(common.to_list()))["count"].sum()
+    return once and even and len(common) > 1 and few <= 0.01 * found.groups.height
 
 
 def dead_advantages(found: Diagnosis) -> pl.DataFrame:

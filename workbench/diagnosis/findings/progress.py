@@ -13,6 +13,10 @@ STILL = 0.12
 ROOM = 0.02
 """A share of hits this near to 0 or 1 has other findings that say so."""
 
+ENDS = {0.1: "tenth", 0.25: "quarter"}
+"""Ends of a run that a collapse is looked for in, and what they are called: a fall that few
+rollouts a step show only over more of them counts too."""
+
 LONG = 30
 """Steps below which standing still means little."""
 
@@ -31,10 +35,16 @@ def late_collapse(curves: Curves) -> Finding | None:
     if said is None or len(said[1]) < 15:
         return None
     words, score = said
-    window = max(3, round(0.1 * len(score)))
+    found = (_fallen(words, score, tail) for tail in ENDS)
+    return next((one for one in found if one is not None), None)
+
+
+def _fallen(words: str, score: Curve, tail: float) -> Finding | None:
+    """The finding, for an end of so large a share of the steps."""
+    window = max(3, round(tail * len(score)))
     means = np.convolve(score.value, np.ones(window) / window, "valid")
     best = int(np.argmax(means))
-    last = score.last()
+    last = score.last(tail)
     peak: Floats = score.value[best : best + window]
     if best + window > len(score) - len(last):
         return None
@@ -47,9 +57,11 @@ def late_collapse(curves: Curves) -> Finding | None:
     height = float(peak.mean()) - (0.0 if floor >= 0 else min(floor, 0.0))
     least = max(1.5 * Z * error, 0.05 if words == "Pass@1" else 0.0)
     gained = float(peak.mean() - score.first().mean())
-    lost = fall >= 0.5 * height or (gained >= least and fall >= gained)
+    # Over a longer end harder prompts may well take back what was gained.
+    back = tail == min(ENDS) and gained >= least and fall >= gained
+    lost = fall >= 0.5 * height or back
     # A score without a bound below has no half: it must have fallen at once, not bit by bit.
-    lost = lost and (floor >= 0 or _at_once(means, window, fall))
+    lost = lost and (floor >= 0 or (tail == min(ENDS) and _at_once(means, window, fall)))
     if fall <= 0 or fall < least or not lost:
         return None
     return Finding(
@@ -57,7 +69,7 @@ def late_collapse(curves: Curves) -> Finding | None:
         "problem",
         f"{words[0].upper() + words[1:]} fell from {peak.mean():.3g} (steps "
         f"{score.step[best]:,.0f} to {score.step[best + window - 1]:,.0f}) to {last.mean():.3g} "
-        "in the last tenth of the steps.",
+        f"in the last {ENDS[tail]} of the steps.",
         f"Go back to a checkpoint of about step {score.step[best + window - 1]:,.0f}. What moved "
         "just before the fall is the cause to look at: entropy, length, KL, log-prob differences, "
         "gradient norm.",

@@ -9,6 +9,9 @@ from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
 from workbench.stats.beta_binomial import binomial_share
 
+TASK = 20
+"""Groups of a task from which on its equal rewards are no chance."""
+
 LEVELS = 12
 """A reward of at most so many values is one of levels; of more it is a continuous one."""
 
@@ -27,6 +30,42 @@ def constant_reward(found: Diagnosis) -> Finding | None:
         "scores no better, the function is broken (wrong field, parser, or scale). If it does, the "
         "policy never finds the target (or its weights never reached the rollout engine): "
         "warm-start it longer, or repair groups with the ground truth.",
+    )
+
+
+def silent_task(found: Diagnosis) -> Finding | None:
+    """All rewards of one task are equal, while those of another differ."""
+    tasks = (
+        found.rollouts.join(found.groups.select("key", "part", "size"), on=["key", "part"])
+        .filter(pl.col("size") > 1)
+        .group_by("task", maintain_order=True)
+        .agg(
+            groups=pl.struct("key", "part").n_unique(),
+            low=pl.col("reward").min(),
+            high=pl.col("reward").max(),
+        )
+        .filter(pl.col("groups") >= TASK)
+    )
+    equal = pl.col("high") - pl.col("low") <= found.tolerance
+    silent = tasks.filter(equal).sort("groups", descending=True)
+    if silent.is_empty() or silent.height == tasks.height:
+        return None
+    most = float(tasks["high"].max())  # type: ignore[arg-type]
+    failed = silent.filter(pl.col("high") < most - found.tolerance)
+    said = failed if failed.height else silent
+    rows = said.head(3).iter_rows(named=True)
+    each = "; ".join(f"{row['task']}: {row['low']:g} in {row['groups']:,} groups" for row in rows)
+    share = int(said["groups"].sum()) / found.groups.height
+    return Finding(
+        "silent_task",
+        "problem" if failed.height else "note",
+        f"All rewards of {said.height} of {tasks.height} tasks are equal ({each}), {share:.0%} of "
+        "all groups, while those of other tasks differ.",
+        "Call that task's reward function on the ground truth itself: is the judge or the sandbox "
+        "reachable, is the answer parsed? If it is right, the task is out of reach: leave it out "
+        "until the policy finds some."
+        if failed.height
+        else "Leave the task out, or bring in harder prompts of it.",
     )
 
 

@@ -73,10 +73,23 @@ def _curves(scalars: Scalars) -> dict[str, Curve]:
             if not rows.is_empty():
                 found[name] = curve(rows["step"].to_numpy(), rows["value"].to_numpy())
                 break
+    if (broken := _broken(scalars)) is not None:
+        found["broken"] = broken
     names = {name: one for one in scalars.frame["name"].unique() if (name := function_of(one))}
     if len(names) > 1 and "reward" in found:
         found["functions"] = Curve(found["reward"].step, np.full(len(found["reward"]), len(names)))
     return joined_shares(found)
+
+
+def _broken(scalars: Scalars) -> Curve | None:
+    """1 at steps whose loss, gradient or KL is no finite number, 0 at those where it is one; None
+    where it always is."""
+    rows = scalars.frame.filter(pl.col("meaning").is_in(["loss", "grad_norm", "kl"]))
+    bad = scalars.broken.filter(pl.col("name").is_in(rows["name"].unique().to_list()))
+    if bad.is_empty():
+        return None
+    steps = pl.concat([rows["step"], bad["step"]]).unique().sort()
+    return curve(steps.to_numpy(), steps.is_in(bad["step"].to_list()).cast(pl.Float64).to_numpy())
 
 
 def joined_shares(curves: Mapping[str, Curve]) -> dict[str, Curve]:
@@ -200,6 +213,23 @@ def gradient_explosion(curves: Curves) -> Finding | None:
     )
 
 
+def not_finite(curves: Curves) -> Finding | None:
+    """Loss, gradient or KL became NaN and stayed so."""
+    bad = curves.get("broken")
+    if bad is None or len(bad) < 6 or bad.first().any() or not bad.last().all():
+        return None
+    last_good = int(np.flatnonzero(bad.value == 0)[-1])
+    return Finding(
+        "not_finite",
+        "problem",
+        f"The loss, the gradient or the KL is NaN or infinite from step "
+        f"{bad.step[last_good + 1]:,.0f} on: whatever was trained after it is lost.",
+        f"Go back to a checkpoint of before step {bad.step[last_good + 1]:,.0f}. Look for a ratio "
+        "that overflows, an advantage divided by a spread of 0, an empty batch, or half precision; "
+        "skip steps whose gradient is not finite.",
+    )
+
+
 def loss_is_zero(curves: Curves) -> Finding | None:
     """The loss is 0 and the gradient is not: what on-policy training looks like."""
     loss, norm = curves.get("loss"), curves.get("grad_norm")
@@ -249,6 +279,7 @@ SCALAR_CHECKS = tuple(
         (saturated, ("all_good", "zero_spread"), frozenset({"plateau"})),
         (diluted_denominator, ("zero_spread",), frozenset()),
         (gradient_explosion, ("grad_norm",), frozenset()),
+        (not_finite, (), frozenset({"starved", "diluted_denominator", "gradient_explosion"})),
         (loss_is_zero, ("loss",), frozenset()),
     )
 )

@@ -52,7 +52,7 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
             return None
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"["):
-        return "json"
+        return "jsonl" if _is_lists(text) else "json"
     if text.startswith(b"{"):
         return "json" if _is_document(text) else "jsonl"
     line = text.split(b"\n", 1)[0]
@@ -65,6 +65,12 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
 def _is_packed(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(2) == GZIP
+
+
+def _is_lists(text: bytes) -> bool:
+    """Whether every line is an array of its own."""
+    first, _, rest = text.partition(b"\n")
+    return first.rstrip().endswith(b"]") and rest.lstrip().startswith(b"[")
 
 
 def _is_document(text: bytes) -> bool:

@@ -41,6 +41,9 @@ def group(
         notes += said
     if ordered:
         table = _in_a_row(table)
+    else:
+        table, said = _apart(table)
+        notes += said
     table, said = _beams(table)
     return table, notes + said
 
@@ -174,12 +177,17 @@ def _by_sight(table: pl.DataFrame, name: str, what: str) -> tuple[pl.DataFrame, 
 def _compared(table: pl.DataFrame, keys: pl.Series, name: str) -> bool:
     """Whether the logged advantages sum to 0 over these groups, but not over their parts of one
     target: the trainer did compare them."""
-    mine = table.filter(pl.col("key").is_in(keys.unique().to_list())).drop_nulls("advantage")
+    return _sums_to_nothing(table.filter(pl.col("key").is_in(keys.unique().to_list())), name)
+
+
+def _sums_to_nothing(mine: pl.DataFrame, part: str) -> bool:
+    """Whether logged advantages sum to 0 over groups, but not over their parts."""
+    mine = mine.drop_nulls("advantage")
     if mine.is_empty():
         return False
     level = pl.col("advantage").mean().abs() < 1e-3
     whole = _share(mine.group_by("key").agg(zero=level)["zero"])
-    return whole > MOSTLY > 2 * _share(mine.group_by("key", name).agg(zero=level)["zero"])
+    return whole > MOSTLY > 2 * _share(mine.group_by("key", part).agg(zero=level)["zero"])
 
 
 def _by_attempt(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -308,12 +316,37 @@ def _beams(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     ]
 
 
+def _apart(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Without ids, a prompt whose rows come in runs of the usual size, or of a multiple of it, is
+    that many groups, where the rollouts of nearly all others stand together."""
+    if table["uid"].count():
+        return table, []
+    new = (pl.col("key") != pl.col("key").shift()).fill_null(True)
+    runs = table.with_columns(run=new.cum_sum())
+    usual = _usual(runs.group_by("run").len()["len"])
+    if usual < 2:
+        return table, []
+    runs = runs.with_columns(run=pl.struct("run", pl.int_range(pl.len()).over("run") // usual))
+    pieces = runs.group_by("key", "run").agg(size=pl.len())
+    several = pieces.filter(pl.col("key").is_duplicated())
+    groups, keys = pieces["key"].n_unique(), several["key"].unique().to_list()
+    if groups < ENOUGH or not keys or len(keys) > 0.1 * groups:
+        return table, []
+    if _share(several["size"] == usual) < MOSTLY:
+        return table, []
+    if _sums_to_nothing(runs.filter(pl.col("key").is_in(keys)), "run"):
+        return table, []
+    key = pl.when(pl.col("key").is_in(keys)).then(pl.struct("key", "run").hash())
+    words = f"{len(keys):,} prompts come again in a step, rollouts standing together: each time is "
+    return runs.with_columns(key=key.otherwise("key")).drop("run"), [words + "a group"]
+
+
 def _in_a_row(table: pl.DataFrame) -> pl.DataFrame:
     """A multiple of the usual size, rollouts standing together, is that many groups of one
     prompt."""
     size = pl.len().over("key")
     usual = _usual(table.group_by("key").len()["len"])
-    if usual < 2:
+    if usual < 2 or table["uid"].count():
         return table
     place = pl.int_range(pl.len()).over("key")
     several = (size % usual == 0) & (size > usual)

@@ -22,6 +22,7 @@ from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
 from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
 from workbench.diagnosis.logs.signs import signs
 from workbench.diagnosis.logs.values import (
+    OUTCOME_WORDS,
     first_there,
     null_false,
     numbers,
@@ -94,17 +95,8 @@ OUTCOMES = (
 
 NO_PROMPT = "no prompt: expected a column such as prompt, prompt_id or input"
 FORMATS = ("format", "format_reward", "format_ok", "well_formed", "strict_format_reward")
-SPLITS = (
-    "split",
-    "data_split",
-    "dataset_split",
-    "mode",
-    "phase",
-    "is_eval",
-    "is_validate",
-    "is_validation",
-    "evaluation",
-)
+SPLITS = ("split", "data_split", "dataset_split", "mode", "phase", "is_eval", "is_validate",
+          "is_validation", "evaluation")  # fmt: skip
 IMAGES = ("image", "images", "image_path", "image_paths", "image_id", "image_url", "img")
 TURNS = ("turn", "turn_idx", "turn_id", "turn_index")
 ROLLOUTS = ("rollout_id", "rollout_idx", "rollout_index", "trajectory_id", "traj_id", "traj_idx",
@@ -220,7 +212,8 @@ class Reader:
             low = plain_name(name)
             chosen = name in self.choice.reward or name == self.choice.outcome
             free = low not in self._taken and low not in NO_REWARD
-            if chosen or low in self._outcomes or (self.form.functions and free and is_number):
+            said = low in self._outcomes or (free and is_number and OUTCOME_WORDS.search(low))
+            if chosen or said or (self.form.functions and free and is_number):
                 self.functions.setdefault(name, None)
             elif is_number is False:
                 self.functions.pop(name, None)

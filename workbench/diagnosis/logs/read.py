@@ -47,7 +47,8 @@ class Log:
     """A log as read. rollouts: columns of `layout.SCHEMA` without those that only help to group,
     with reward, outcome and part (0: a key is a group), and a `REWARD` column for each column that
     may be a reward function or an outcome; form: name of its format; files read; problems; kept:
-    share of groups in the table; total: rollouts read in all; reading: by which rule."""
+    share of groups in the table; total: rollouts read in all; reading: by which rule; ids: every
+    rollout names its group."""
 
     rollouts: pl.DataFrame
     form: str
@@ -56,6 +57,7 @@ class Log:
     kept: float
     total: int
     reading: RewardRule
+    ids: bool = False
 
     @property
     def words(self) -> str:
@@ -164,6 +166,7 @@ class _Reading:
         )
         total = self._total
         used = next(one for one in self.readers.values() if one.rollouts)
+        ids = not table["uid"].null_count()
         table, notes = group(table, used.form.ordered, folders)
         named = next((n for n in used.names.get("reward", ()) if n in _low(self.seen)), "")
         table, reading = settle(table, used.form, self.choice, _low(self.seen).get(named, named))
@@ -174,7 +177,7 @@ class _Reading:
         table = table.select(pl.exclude(functions), *functions)
         said = RewardRule(**{**vars(reading), "notes": (*notes, *reading.notes)})
         kept = self.limit / (1 << 64)
-        return Log(table, used.form.name, self.files, self.problems, kept, total, said)
+        return Log(table, used.form.name, self.files, self.problems, kept, total, said, ids)
 
     def _unknown(self) -> list[str]:
         """The columns that were met, where they lack a prompt or a reward."""

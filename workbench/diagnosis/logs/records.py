@@ -12,6 +12,9 @@ from typing import Any
 from workbench.diagnosis.logs.layout import LogRow
 
 REWARDS = ("reward", "rewards", "score", "scores")
+TOTALS = ("total", "overall", "reward", "score", "sum", "value", "final", "combined", "mean")
+"""What an object of rewards calls their sum, the surer first."""
+CONVERSATIONS = ("messages", "messages_and_choices", "conversation", "conversations", "chat")
 ANSWERS = ("completion", "response", "output", "prediction")
 NESTED = ("samples", "rollouts", "completions", "responses", "outputs", "generations",
           "trajectories", "episodes", "results", "records", "rows", "data")  # fmt: skip
@@ -38,15 +41,60 @@ def flat(row: LogRow) -> Iterator[LogRow]:
     if inner := nested(row):
         outer = {name: v for name, v in row.items() if not isinstance(v, (list, dict))}
         for one in row[inner]:
-            yield {**outer, **one}
+            yield _plain({**outer, **one})
         return
     many = entries(row)
     if not many:
-        yield {name: _total(name, value) for name, value in row.items()}
+        yield _plain({name: _total(name, value) for name, value in row.items()})
         return
     lists = {name: v for name, v in row.items() if isinstance(v, list) and len(v) == many}
     for place in range(many):
-        yield {**row, **{name: cells[place] for name, cells in lists.items()}}
+        yield _plain({**row, **{name: cells[place] for name, cells in lists.items()}})
+
+
+def is_whole(row: LogRow) -> bool:
+    """Whether a record's rollout is in objects: a conversation, or a reward with its parts."""
+    return _plain(row) is not row
+
+
+def _plain(row: LogRow) -> LogRow:
+    """A rollout with its conversation as prompt and completion, and the parts of its reward as
+    columns beside their total."""
+    return _spread(_spoken(row))
+
+
+def _spoken(row: LogRow) -> LogRow:
+    """A conversation, where there is no prompt, as what was asked and what was said last."""
+    if any(row.get(name) is not None for name in ("prompt", "prompts", "input", "question")):
+        return row
+    said = next((row[n] for n in CONVERSATIONS if isinstance(row.get(n), list)), None)
+    if not said or not all(isinstance(one, dict) for one in said):
+        return row
+    turns = [one["message"] if isinstance(one.get("message"), dict) else one for one in said]
+    roles = [str(one.get("role", one.get("from", ""))).lower() for one in turns]
+    answers = [place for place, role in enumerate(roles) if role in ("assistant", "gpt")]
+    if not answers:
+        return row
+    texts = [one.get("content", one.get("value")) for one in turns]
+    asked = [text for text in texts[: answers[0]] if text is not None]
+    return {**row, "prompt": asked or None, "completion": texts[answers[-1]]}
+
+
+def _spread(row: LogRow) -> LogRow:
+    """A reward that is an object: its total as the reward, its parts as columns of their own."""
+    name = next((n for n in row if n.lower() in REWARDS and isinstance(row[n], dict)), None)
+    if name is None:
+        return row
+    parts = {str(key): value for key, value in row[name].items() if _is_number(value)}
+    total = next((key for key in TOTALS if key in parts), None)
+    if not parts:
+        return row
+    value = parts.pop(total) if total else sum(parts.values())
+    return {**parts, **row, name: value}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float))
 
 
 def nested(row: LogRow) -> str:
@@ -82,7 +130,8 @@ def entries(row: LogRow) -> int:
             return len(cells)
     for name in ("prompt", "completion", "prompts", "completions", "responses"):
         cells = row.get(name)
-        if isinstance(cells, list) and len(cells) > 1 and isinstance(row.get("step"), list):
+        steps = any(isinstance(row.get(step), list) for step in ("step", "gen_step"))
+        if isinstance(cells, list) and len(cells) > 1 and steps:
             return len(cells)
     return 0
 
@@ -109,4 +158,4 @@ def trackio(path: Path) -> Iterator[LogRow]:
                         yield {"step": step, **row}
 
 
-__all__ = ["documents", "entries", "flat", "is_table", "nested", "trackio"]
+__all__ = ["documents", "entries", "flat", "is_table", "is_whole", "nested", "trackio"]

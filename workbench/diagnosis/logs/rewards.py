@@ -11,7 +11,7 @@ import polars as pl
 
 from workbench.diagnosis.logs.layout import OUTCOMES, REWARD, Choice, LogFormat
 from workbench.diagnosis.logs.problems import plain_line
-from workbench.diagnosis.logs.values import plain_name
+from workbench.diagnosis.logs.values import OUTCOME_WORDS, plain_name
 from workbench.diagnosis.logs.weights import Weights, solve
 from workbench.errors import LogError
 
@@ -23,9 +23,6 @@ OTHER_WORDS = re.compile(
     r"seed|rank|kl|latency|calls"
 )
 
-
-OUTCOME_WORDS = re.compile(r"correct|accura|exact_match|solved|success")
-"""In the name of a reward function: it judges the answer."""
 
 SHAPE_WORDS = re.compile(
     r"format|tag|xml|len|style|repet|penalt|brev|concis|think|reason|language|cosine|overlong|"
@@ -76,6 +73,8 @@ def settle(
     present = [c for c in numbers if table[REWARD + c].count()]
     functions, how, solved = _functions(table, present, form, choice)
     outcome = _outcome(present, functions, form, choice, named == "sampled_outcome")
+    if not outcome and how == "named" and named != "sampled_outcome":
+        outcome = next((c for c in present if _judges(table, c)), "")
     if how == "named":
         reward, words = pl.col("named"), plain_line(named or "reward", 40)
     else:
@@ -115,7 +114,7 @@ def _functions(
         c for c in present
         if form.functions and not (plain_name(c).startswith("raw_") and plain_name(c) in outcomes)
     ]  # fmt: skip
-    free = free or [c for c in present if plain_name(c) in outcomes][:1]
+    free = free or [c for c in present if plain_name(c) in outcomes][:1] or list(present[:1])
     solved = solve(table, free) if len(free) > 1 else None
     named = [c for c in free if REWARD_WORDS.search(plain_name(c))]
     other = [c for c in free if c not in named and OTHER_WORDS.search(plain_name(c))]
@@ -148,6 +147,13 @@ def _outcome(
         found = found or (rest[0] if len(rest) == 1 else "")
     # A raw column that was solved to be the whole reward is the reward.
     return "" if functions and list(functions) == [found] else found
+
+
+def _judges(table: pl.DataFrame, name: str) -> bool:
+    """Whether a column beside the reward is a verdict by its name, and holds 0 and 1 alone."""
+    low, values = plain_name(name), table[REWARD + name].drop_nulls()
+    named = OUTCOME_WORDS.search(low) and not SHAPE_WORDS.search(low)
+    return bool(named) and values.is_in([0.0, 1.0]).all()
 
 
 def _judged(

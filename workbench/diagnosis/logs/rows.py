@@ -30,6 +30,7 @@ from workbench.diagnosis.logs.records import (
     entries,
     flat,
     is_table,
+    is_whole,
     nested,
     trackio,
 )
@@ -52,7 +53,13 @@ def first_row(path: Path, kind: FileKind, problems: Problems) -> LogRow | None:
     quiet = Problems()
     if kind == "parquet":
         try:
-            return dict.fromkeys(pl.scan_parquet(path, glob=False).collect_schema().names())
+            lazy = pl.scan_parquet(path, glob=False)
+            schema = lazy.collect_schema()
+            if any(kind.is_nested() for kind in schema.values()):
+                row = next(lazy.head(1).collect().iter_rows(named=True), {})
+                if is_whole(row):
+                    return row
+            return dict.fromkeys(schema.names())
         except (pl.exceptions.PolarsError, OSError):
             return {}
     found = next(iter(_records(path, "", kind, quiet)), None)
@@ -64,7 +71,7 @@ def blocks(
 ) -> Iterator[pl.DataFrame]:
     """The rows of a file as tables of the columns that the reader wants, text or typed, with their
     numbers from 1 (a text file's line) as `row`."""
-    if kind == "parquet" and reader.form.unpack is None:
+    if kind == "parquet" and reader.form.unpack is None and not is_whole(first):
         yield from _parquet(path, name, reader, problems)
     elif kind == "jsonl" and reader.form.unpack is None and not _whole_rows(first):
         yield from _jsonl(path, name, reader, problems)
@@ -73,9 +80,9 @@ def blocks(
 
 
 def _whole_rows(first: LogRow) -> bool:
-    """Whether rows must be looked at one by one: tables, rollouts one level down, and lists per
-    token."""
-    return is_table(first) or bool(nested(first)) or has_tokens(first)
+    """Whether rows must be looked at one by one: tables, rollouts one level down, conversations,
+    rewards in parts, and lists per token."""
+    return is_table(first) or bool(nested(first)) or has_tokens(first) or is_whole(first)
 
 
 def _records(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterator[Numbered]:
@@ -296,13 +303,15 @@ def _json_rows(
             what = "no UTF-8 text" if bad else CUT_LINE if cut else "no valid JSON"
             problems.row(name, number, what)
             continue
-        if not isinstance(row, dict):
+        rows = row if isinstance(row, list) else [row]
+        if not rows or not all(isinstance(one, dict) for one in rows):
             problems.row(name, number, "no JSON object")
             continue
-        if _width(row) > MOST_COLUMNS:
-            problems.row(name, number, too_wide(_width(row)))
+        if (wide := max(map(_width, rows))) > MOST_COLUMNS:
+            problems.row(name, number, too_wide(wide))
             continue
-        yield number, row
+        for one in rows:
+            yield number, one
 
 
 def _csv_rows(reader: Any, name: str, problems: Problems) -> Iterator[Numbered]:

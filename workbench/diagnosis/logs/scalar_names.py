@@ -26,6 +26,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "rollout/rewards",
             "objective/scores",
             "objective/verifiable_reward",
+            "scores",
             "total_reward",
             "mean_reward",
             "avg_reward",
@@ -71,6 +72,8 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "accuracy",
             "batch/percent_solved_mean",
             "reward/avg_pass_at_1",
+            "env/all/correct",
+            "objective/verifiable_correct_rate",
             "reward/accuracy",
         ),
         "truncated_share": (
@@ -103,9 +106,11 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "actor/entropy",
             "actor/entropy_loss",
             "entropy/mean",
+            "entropy/all/mean",
             "approx_entropy",
             "optim/entropy",
             "policy/policy_entropy",
+            "policy/entropy_avg",
             "policy_entropy",
             "train/entropy_loss",
             "entropy_loss",
@@ -120,6 +125,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "policy/policy_kl",
             "objective/kl_avg",
             "objective/kl",
+            "loss/kl_avg",
             "train/kl_loss",
             "kl_policy_base",
         ),
@@ -147,6 +153,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "mismatch_kl": (
             "mismatch_kl/mean",
+            "mismatch_kl/all/mean",
             "mismatch_kl",
             "rollout_corr/kl",
             "rollout_corr/k3_kl",
@@ -162,7 +169,14 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "importance_ratio/mean",
             "sampling_importance_ratio",
         ),
-        "loss": ("loss", "actor/pg_loss", "policy_loss", "train/loss", "policy/policy_loss"),
+        "loss": (
+            "loss",
+            "actor/pg_loss",
+            "policy_loss",
+            "train/loss",
+            "policy/policy_loss",
+            "loss/policy_avg",
+        ),
         "grad_norm": (
             "grad_norm",
             "actor/grad_norm",
@@ -183,6 +197,18 @@ _PREFIX = re.compile(r"^(?:train|training|metrics|rollout_metrics)[/_.](?=.)")
 _FUNCTION = re.compile(r"^rewards/(?P<name>.+?)(?:/mean)?$")
 _JUDGES = re.compile(r"correct|accura|exact_match|solved|success|(?:^|_)(?:acc|rule)(?:_|$)")
 _LEAST = 100
+_PRIME = re.compile(
+    r"^(?:train/)?(?P<env>[^/]+)/(?P<subset>all|effective)/(?:[^/]+/)?(?P<name>[^/]+(?:/mean)?)$"
+)
+_OF_PRIME = {
+    "reward/mean": "reward_mean",
+    "solved_none": "all_bad_share",
+    "solved_all": "all_good_share",
+    "solved_some": "mixed_share",
+    "is_truncated/mean": "truncated_share",
+    "num_output_tokens/mean": "length_mean",
+}
+"""prime-rl's `train/<environment>/<all or effective>/<agent>/<name>`; agg: of all of them."""
 _EVAL = re.compile(r"^(?:eval|val|validation|test)[/_.-](?=.)")
 
 
@@ -195,6 +221,8 @@ def meaning(name: str) -> tuple[str, int] | None:
     low = name.lower().strip()
     if low in _OF:
         return _OF[low], _RANK[low]
+    if (found := _PRIME.match(low)) and (said := _OF_PRIME.get(found["name"])):
+        return said, (found["env"] != "agg") + 2 * (found["subset"] != "all")
     if low.startswith("val-core/") or re.match(r"^val/test_score/", low):
         return "eval_reward_mean", 0
     if found := _EVAL.match(low):

@@ -3,16 +3,18 @@
 Read are Hugging Face's `trainer_state.json` (transformers 4.40 to 5), verl's file logger
 (`{"step", "data"}` lines, verl 0.6 to main), TensorBoard's event files, the exports of wandb
 (history as JSON lines, CSV or parquet, and the chart's CSV `Step, <run> - <name>`) and trackio
-(`<project>.db` and its parquet), and any CSV, JSON lines or parquet with a step and numbers.
+(`<project>.db` and its parquet), what trainers print (`printed`), and any CSV, JSON lines or
+parquet with a step and numbers.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +23,29 @@ from typing import Any
 import polars as pl
 
 from workbench.diagnosis.logs.events import is_events, scalars_of
+from workbench.diagnosis.logs.packed import DAMAGED, unpacked
+from workbench.diagnosis.logs.printed import points_of
 from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.records import ANSWERS
 from workbench.diagnosis.logs.rows import MOST_COLUMNS, too_wide
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
 from workbench.diagnosis.logs.token_exports import Exports
 from workbench.errors import LogError
 
 SCHEMA = {"run": pl.String, "step": pl.Int64, "name": pl.String, "value": pl.Float64}
-STEPS = ("train/global_step", "global_step", "training/global_step", "step", "_step", "iteration")
+STEPS = (
+    "train/global_step",
+    "global_step",
+    "training/global_step",
+    "rollout/step",
+    "train/step",
+    "training_step",
+    "step",
+    "_step",
+    "iteration",
+    "current_steps",
+    "global_step/max_steps",
+)
 """Columns that hold the step, the surer first: a tracker's own `_step` counts its log calls."""
 
 NO_SCALARS = frozenset(("epoch", "_runtime", "_timestamp", "timestamp", "_step", "time"))
@@ -43,7 +60,8 @@ class Scalars:
     """Scalars of one run. frame: step, name (as logged), value, meaning (a key of
     `scalar_names.MEANINGS`, with `eval_` before it where it was measured in evaluation; null where
     nobody knows), sorted by name and step; one value a step. form: where they come from; run: its
-    name, "" where files do not say; others: names of runs that were left out; problems."""
+    name, "" where files do not say; others: names of runs that were left out; problems; broken:
+    step and name of values that were logged as NaN or infinite."""
 
     frame: pl.DataFrame
     form: str
@@ -51,6 +69,7 @@ class Scalars:
     run: str
     others: tuple[str, ...]
     problems: Problems
+    broken: pl.DataFrame
 
     def of(self, what: str) -> pl.DataFrame:
         """step and value of one meaning, by its surest name; empty where it is not logged."""
@@ -90,7 +109,7 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
         name = plain_line(names[place] if names else path.name)
         try:
             found = _file(path)
-        except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError) as problem:
+        except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError, *DAMAGED) as problem:
             problems.file(name, f"no scalars ({plain_line(problem, 60)})")
             continue
         if found is None:
@@ -103,7 +122,13 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
         first = problems.lines()[0] if problems.first else "no file"
         raise LogError(f"nothing readable: {first}")
     frame = pl.DataFrame(points, schema=SCHEMA, orient="row")
+    finite = pl.col("value").is_finite()
+    broken, frame = frame.filter(~finite), frame.filter(finite)
+    if frame.is_empty():
+        raise LogError("nothing readable: no scalar is a finite number")
     run, others = _run(frame)
+    broken = broken.filter(pl.col("run") == run).select("step", "name")
+    broken = broken.join(frame, on=["step", "name"], how="anti").unique().sort("step", "name")
     mine = (
         frame.filter(pl.col("run") == run)
         .unique(["step", "name"], keep="last", maintain_order=True)
@@ -113,14 +138,14 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
     mine = mine.with_columns(
         meaning=pl.col("name").replace_strict(known, default=None, return_dtype=pl.String)
     ).sort("name", "step")
-    return Scalars(mine, form, used, run, others, problems)
+    return Scalars(mine, form, used, run, others, problems, broken)
 
 
 def is_scalars(path: Path) -> bool:
     """Whether a file holds scalars with at least one known meaning, and no rollouts."""
     try:
         found = _file(path)
-    except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError):
+    except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError, *DAMAGED):
         return False
     return found is not None and any(meaning(name) for name in {point[2] for point in found[1]})
 
@@ -139,7 +164,7 @@ def _run(frame: pl.DataFrame) -> tuple[str, tuple[str, ...]]:
 
 def _file(path: Path) -> tuple[str, list[Point]] | None:
     """Where a file's scalars come from, and they; None where it holds none."""
-    with path.open("rb") as stream:
+    with unpacked(path) as stream:
         head = stream.read(4096)
     if is_events(head):
         return "TensorBoard events", [("", *one) for one in scalars_of(path)]
@@ -151,13 +176,18 @@ def _file(path: Path) -> tuple[str, list[Point]] | None:
     if path.stat().st_size > LARGEST:
         return None
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith((b"{", b"[")):
-        return _json(path)
+    if text.startswith((b"{", b"[")) and (found := _json(path)):
+        return found
     line = text.split(b"\n", 1)[0]
-    if b"\x00" in head or b"," not in line:
+    if b"\x00" in head:
         return None
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        reader = csv.DictReader(stream)
+    if printed := points_of(path):
+        return "what the trainer printed", [("", *one) for one in printed]
+    if b"," not in line:
+        return None
+    with unpacked(path) as packed:
+        table = io.TextIOWrapper(packed, encoding="utf-8-sig", errors="replace", newline="")
+        reader = csv.DictReader(table)
         if len(reader.fieldnames or ()) > MOST_COLUMNS:
             raise ValueError(too_wide(len(reader.fieldnames or ())))
         return _table(reader)
@@ -166,7 +196,8 @@ def _file(path: Path) -> tuple[str, list[Point]] | None:
 def _json(path: Path) -> tuple[str, list[Point]] | None:
     if said := _exports(path):
         return said
-    content = path.read_bytes().decode("utf-8-sig", "replace")
+    with unpacked(path) as stream:
+        content = stream.read(LARGEST).decode("utf-8-sig", "replace")
     try:
         whole = json.loads(content)
     except (ValueError, RecursionError):
@@ -182,7 +213,7 @@ def _json(path: Path) -> tuple[str, list[Point]] | None:
 def _exports(path: Path) -> tuple[str, list[Point]] | None:
     """prime-rl's token exports, a line at a time; None of any other file."""
     found = Exports()
-    with path.open("rb") as stream:
+    with unpacked(path) as stream:
         for place, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), b"")):
             try:
                 row = json.loads(line)
@@ -277,15 +308,28 @@ def _points(row: dict[str, Any], run: str) -> Iterator[Point]:
     found = ((name, _number(low.get(name))) for name in STEPS)
     at, step = next(((name, value) for name, value in found if value is not None), ("", None))
     if step is None:
-        swift = str(low.get("global_step/max_steps", "")).partition("/")[0]
-        step = _number(swift)
-    if step is None or abs(step) > 2**53:
+        # ms-swift writes `5/100`.
+        of = (str(low[name]).partition("/")[0] for name in STEPS if "/" in str(low.get(name)))
+        step = next((value for value in map(_number, of) if value is not None), None)
+    if step is None or abs(step) > 2**53 or _is_rollout(low):
         return
     for name, cell in row.items():
-        value = _number(cell)
+        value = math.nan if _is_broken(cell) else _number(cell)
         key = str(name)
         if value is not None and key.lower() not in (at, *NO_SCALARS, *STEPS):
             yield run, int(step), key, value
+
+
+def _is_broken(value: Any) -> bool:
+    """Whether a number was logged that is NaN or infinite, also as text."""
+    if isinstance(value, str):
+        return value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _is_rollout(row: Mapping[str, Any]) -> bool:
+    """Whether a row, its names in lower case, holds a text that was sampled: it is no scalar's."""
+    return any(isinstance(row.get(name), (str, list)) for name in (*ANSWERS, "prompt", "messages"))
 
 
 def _number(value: Any) -> float | None:

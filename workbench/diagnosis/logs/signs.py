@@ -134,8 +134,10 @@ def _truncated(columns: Sequence[pl.Series], prediction: pl.Series) -> pl.Series
         known = (said | word.is_in(list(ENDED))).fill_null(False)
         found = found.fill_null(flag).fill_null(said.set(~known, None))
     thinks = prediction.str.starts_with("<think>").fill_null(False)
-    open_end = ~prediction.str.contains("</think>", literal=True)
-    return found.fill_null(open_end.set(~thinks, None))
+    goes_on = ~prediction.str.contains("</think>", literal=True)
+    # Thoughts that end like an answer were not cut: the tag was never written.
+    ended = goes_on & ~_open(prediction).fill_null(True)
+    return found.fill_null(goes_on.set(~thinks | ended.fill_null(False), None))
 
 
 def _plain(prediction: pl.Series) -> pl.Series:

@@ -22,6 +22,9 @@ VERDICTS = {
 }
 """Words that say whether an answer was right."""
 
+OUTCOME_WORDS = re.compile(r"correct|accura|exact_match|solved|success")
+"""In the name of a column of flags, or of a reward function: it judges the answer."""
+
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _GAP = re.compile(r"[\s\-]+")
 

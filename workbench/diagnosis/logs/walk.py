@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from workbench.diagnosis.logs.packed import plain_suffix
@@ -13,15 +14,31 @@ from workbench.errors import LogError
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv", ".json", ".ndjson", ".pt", ".db", ".zst")
 MOST_FILES = 200_000
+CACHES = (".git", ".ipynb_checkpoints", ".cache", ".venv", ".tox", ".mypy_cache", ".Trash")
 EVALUATIONS = ("eval", "evals", "evaluation", "validation", "val", "valid", "test")
 NO_ROLLOUTS = re.compile(
     r"^(?:.*config|generation_config|tokenizer|tokenizer_config|special_tokens_map|vocab|added_tokens|"
     r"trainer_state|training_args|adapter_.*|.*\.index|wandb-metadata|wandb-summary|metadata|"
-    r"dataset_info|state|all_results|train_results|eval_results|expected)\.json$|"
+    r"dataset_info|state|all_results|train_results|eval_results|expected|args|run_info|"
+    r"aggregated_results)\.jsonl?$|"
     r"^(?:metrics|checkpoints|timing_spans|trace_events|logging)\.jsonl$|"
     r"^(?:optimizer|scheduler|rng_state.*|pytorch_model.*|training_args|.*dataloader)\.pt$"
 )
 """Files beside rollouts that trainers write and that hold none."""
+
+SCALARS = (
+    re.compile(
+        r"^(?:trainer_state\.json|(?:metrics|logging|trainer_log)\.jsonl(?:\.gz)?|.*tfevents.*)$"
+    ),
+    re.compile(r"\.(?:log|out|txt)(?:\.gz)?$"),
+)
+"""Files that hold a tracker's scalars at most, the better first: taken where a folder holds no
+other log. What a trainer printed comes last."""
+
+SMALL = 100_000
+"""Bytes of a file of settings at most."""
+
+ASKED = frozenset(("prompt", "prompt_id", "input", "question", "query", "task", "group"))
 
 COPIES = {"prime-rl": ("all", "effective"), "slime": ("rollout_data", "train_data")}
 """Folders whose second holds rollouts of the first again; slime's are joined with them."""
@@ -29,8 +46,9 @@ COPIES = {"prime-rl": ("all", "effective"), "slime": ("rollout_data", "train_dat
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """Named files, and below a named folder (below its `completions`, where it has one) every file
-    with a known suffix, numbers in their natural order. Hidden folders, evaluations beside
-    training, and copies (`COPIES`) are passed over.
+    with a known suffix, numbers in their natural order. Hidden folders beside others, evaluations
+    beside training, and copies (`COPIES`) are passed over. Where there is no such file, a tracker's
+    files (`SCALARS`).
 
     Raises LogError for a path that does not exist and a folder without such files.
     """
@@ -42,6 +60,8 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
             is_folder = is_file = False
         if is_folder:
             inside = _below(path / "completions") or _below(path)
+            if all(map(_settings, inside)):
+                inside = _scalars(path) or inside
             if not inside:
                 raise LogError(
                     f"{plain_line(path)}: no log in this folder or below it; expected files that "
@@ -56,18 +76,9 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def _below(folder: Path) -> list[Path]:
-    found: list[Path] = []
     if not folder.is_dir():
-        return found
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural)
-        for name in names:
-            path = Path(here) / name
-            if plain_suffix(name) in SUFFIXES and not NO_ROLLOUTS.match(name.lower()):
-                found.append(path)
-        if len(found) > MOST_FILES:
-            break
-    found = [path for path in found if path.is_file()]
+        return []
+    found = _walked(folder, _may_hold_rollouts) or _walked(folder, _may_hold_rollouts, hidden=True)
     found = [path for path in found if "token_exports" not in path.parts] or found
     training = [path for path in found if not _evaluation(path, folder)]
     found = training or found
@@ -76,6 +87,43 @@ def _below(folder: Path) -> list[Path]:
         if any(whole in part for part in parts) and any(copy in part for part in parts):
             found = [p for p in found if copy not in p.relative_to(folder).parts]
     return sorted(found, key=lambda path: [natural(one) for one in path.relative_to(folder).parts])
+
+
+def _settings(path: Path) -> bool:
+    """Whether a file is a small JSON object that can be no rollouts: settings of some program."""
+    if path.suffix.lower() != ".json" or path.stat().st_size > SMALL:
+        return False
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    lists = isinstance(said, dict) and any(isinstance(one, list) for one in said.values())
+    return isinstance(said, dict) and not lists and not ASKED & set(said)
+
+
+def _scalars(folder: Path) -> list[Path]:
+    """Files of a tracker's scalars below a folder: the first of `SCALARS` that are there."""
+    for names in SCALARS:
+        if found := _walked(folder, names.search):
+            return sorted(found, key=lambda path: [natural(part) for part in path.parts])
+    return []
+
+
+def _may_hold_rollouts(name: str) -> bool:
+    return plain_suffix(name) in SUFFIXES and not NO_ROLLOUTS.match(name)
+
+
+def _walked(folder: Path, wanted: Callable[[str], object], hidden: bool = False) -> list[Path]:
+    """Files below a folder whose name, in lower case, is wanted. hidden: also in hidden folders,
+    but not in those of version control and caches."""
+    found: list[Path] = []
+    for here, folders, names in os.walk(folder):
+        skipped = CACHES if hidden else (".",)
+        folders[:] = sorted((f for f in folders if not f.startswith(skipped)), key=natural)
+        found += [Path(here) / name for name in names if wanted(name.lower())]
+        if len(found) > MOST_FILES:
+            break
+    return [path for path in found if path.is_file()]
 
 
 def _evaluation(path: Path, folder: Path) -> bool:

@@ -26,7 +26,19 @@ COLUMNS = (
 FORMAT = LogFormat(
     name="generic",
     names={
-        "step": ("step", "global_step", "iteration", "training_step", "global_steps"),
+        "step": (
+            "step",
+            "global_step",
+            "iteration",
+            "training_step",
+            "global_steps",
+            "gen_step",
+            "iter",
+            "train_step",
+            "rollout_step",
+            "update",
+            "it",
+        ),
         "prompt": (
             "prompt",
             "prompt_id",
@@ -71,6 +83,12 @@ FORMAT = LogFormat(
             "total_reward",
             "final_reward",
             "reward_score",
+            "total_score",
+            "final_score",
+            "overall_reward",
+            "episode_reward",
+            "trajectory_reward",
+            "episode_return",
         ),
         "task": ("task", "data_source", "datasource"),
         "logp": ("logp", "log_prob", "logprob"),

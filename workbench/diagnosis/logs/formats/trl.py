@@ -8,17 +8,19 @@ lists of messages. A reward function that returns None abstains. `recast.adapter
 sampled before repair (`sampled_completion`, `sampled_outcome`, `repaired`), which goes first.
 """
 
+from workbench.diagnosis.logs.formats.generic import FORMAT as GENERIC
 from workbench.diagnosis.logs.layout import LogFormat
 
 FORMAT = LogFormat(
     name="trl",
     names={
-        "step": ("step",),
+        # Rows that were written by hand have the same three columns, and ids beside them.
+        **{name: GENERIC.names[name] for name in ("group", "tokens", "truncated")},
+        "step": ("step", "gen_step"),
         "prompt": ("prompt",),
-        "group": ("group",),
         "prediction": ("sampled_completion", "completion"),
         "target": ("target", "solution", "answer", "ground_truth"),
-        "reward": ("sampled_outcome", "reward"),
+        "reward": ("sampled_outcome", "reward", "total_reward", "final_reward", "total_score"),
         "repaired": ("repaired",),
         "advantage": ("advantage", "advantages"),
         "task": ("task", "data_source"),
@@ -26,9 +28,11 @@ FORMAT = LogFormat(
         "kl": ("kl",),
         "entropy": ("entropy",),
         "logp": ("logp",),
-        "truncated": ("truncated", "is_truncated", "finish_reason"),
     },
-    typical=(frozenset({"step", "prompt", "completion"}),),
+    typical=(
+        frozenset({"step", "prompt", "completion"}),
+        frozenset({"gen_step", "prompt", "completion"}),
+    ),
     functions=True,
     ordered=True,
     step_of_file=r"completions_(\d+)(?:_[0-9a-f]+\.table\.json|\.parquet)$",
