@@ -35,8 +35,8 @@ from workbench.spec.limits import are_lifted
 
 GIBIBYTES = 1.8
 """Ceiling of the reading process."""
-SECONDS, PER_MEGABYTE = 9, 1.0
-"""Ceiling of its processor time, and what every megabyte of files adds to it."""
+SECONDS, PER_MEGABYTE, PER_FILE = 9, 1.0, 0.05
+"""Ceiling of its processor time, and what every megabyte and every file adds to it."""
 PER_SECOND = 20.0
 """Ceiling of its time by the clock, per second of that."""
 HARMLESS = 256_000
@@ -68,7 +68,7 @@ def read_guarded(
     sizes = [_size(path) for path in paths]
     if are_lifted() or (sum(sizes) <= HARMLESS and not any(_is_parquet(path) for path in paths)):
         return _read(paths, how, progress)
-    seconds = int(SECONDS + PER_MEGABYTE * sum(sizes) / 1e6)
+    seconds = int(SECONDS + PER_MEGABYTE * sum(sizes) / 1e6 + PER_FILE * len(paths))
     last = (how.names[0] if how.names else paths[0].name) if paths else ""
     with tempfile.TemporaryDirectory(prefix="recast-log-") as folder:
         said = {

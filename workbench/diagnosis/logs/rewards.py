@@ -114,7 +114,16 @@ def _functions(
         c for c in present
         if form.functions and not (plain_name(c).startswith("raw_") and plain_name(c) in outcomes)
     ]  # fmt: skip
-    free = free or [c for c in present if plain_name(c) in outcomes][:1] or list(present[:1])
+    free = (
+        free
+        or [c for c in present if plain_name(c) in outcomes][:1]
+        or [c for c in present if _judges(table, c)][:1]
+    )
+    if not free:
+        raise LogError(
+            "nothing readable: no reward: expected a column such as reward or score; name it with "
+            "--reward"
+        )
     solved = solve(table, free) if len(free) > 1 else None
     named = [c for c in free if REWARD_WORDS.search(plain_name(c))]
     other = [c for c in free if c not in named and OTHER_WORDS.search(plain_name(c))]

@@ -134,6 +134,8 @@ def _truncated(columns: Sequence[pl.Series], prediction: pl.Series) -> pl.Series
         known = (said | word.is_in(list(ENDED))).fill_null(False)
         found = found.fill_null(flag).fill_null(said.set(~known, None))
     thinks = prediction.str.starts_with("<think>").fill_null(False)
+    if not thinks.any():
+        return found
     goes_on = ~prediction.str.contains("</think>", literal=True)
     # Thoughts that end like an answer were not cut: the tag was never written.
     ended = goes_on & ~_open(prediction).fill_null(True)

@@ -184,3 +184,14 @@ def test_any_bytes_are_read_or_refused_in_one_line(content):
         except LogError as problem:
             said = str(problem)
         assert said.isprintable()
+
+
+def test_a_number_whose_name_sounds_like_a_verdict_is_no_reward_unless_it_is_one(tmp_path):
+    rows = [
+        {"step": i // 16, "question": f"q{i // 8}", "correct_answer": i % 13} for i in range(64)
+    ]
+    with pytest.raises(LogError, match="no reward"):
+        read_log([planted.as_jsonl(rows, tmp_path / "answers.jsonl")])
+    verdicts = [{**row, "was_correct": i % 3 == 0} for i, row in enumerate(rows)]
+    log = read_log([planted.as_jsonl(verdicts, tmp_path / "verdicts.jsonl")])
+    assert log.reading.reward == "was_correct"
