@@ -190,9 +190,9 @@ def bombs() -> tuple[list[tuple[str, str]], list[str]]:
             print(*rows[-1], sep=": ", file=sys.stderr, flush=True)
             if done.returncode not in (0, 2) or "Traceback" in done.stderr:
                 broken.append(f"{name}: exit code {done.returncode}: {done.stderr[-300:]}")
-            if largest > 2.2 * 2**30:
+            if largest > MOST_BYTES:
                 broken.append(f"{name}: {largest / 1e9:.2f} GB")
-            if done.returncode and seconds > MOST_SECONDS:
+            if done.returncode and seconds > MOST_SECONDS + path.stat().st_size / 1e8:
                 broken.append(f"{name}: refused after {seconds:.0f} s")
             path.unlink()
     return rows, broken

@@ -14,6 +14,8 @@ MOST_BYTES = 2e9
 """Of the server and everything that it has started."""
 LATE = 60.0
 """Seconds after which whatever raced for closed tabs should be gone."""
+OVER = re.compile(r"All strategies took|ahead\.\*\*|no winner")
+"""What a page says of a race that has ended meanwhile."""
 WAITING = re.compile(r"Waiting: (\d+) races? before this one")
 Rows = list[tuple[str, str]]
 
@@ -54,8 +56,8 @@ def _race(tabs: list[Tab], pid: int) -> tuple[Rows, list[str]]:
         largest = max(largest, resident(pid))
         if not tab.drawn:
             broken.append(f"a racing tab: {tab.errors or 'not drawn'}")
-        elif not tab.progress:
-            broken.append("a racing tab does not say how its race stands")
+        elif not tab.progress and not any(map(OVER.search, tab.texts)):
+            broken.append(f"a racing tab does not say how its race stands: {tab.texts[-4:]}")
     said = [WAITING.match(tab.progress) for tab in tabs]
     numbers = [int(one[1]) for one in said if one]
     most = max(len(children(pid)), 0)

@@ -20,11 +20,12 @@ from unittest.mock import patch
 from click.testing import CliRunner
 
 import workbench.store.files
-from recast.ledger import COST, RunRecord
-from workbench.analysis.summary import QUALITY, REGIME, SIGNAL
+from recast import REGIMES
+from recast.ledger import COST, TAUGHT, RunRecord
 from workbench.cli import cli
 from workbench.spec.experiment import load_experiment
 from workbench.spec.keys import run_config, run_key
+from workbench.spec.metrics import METRICS
 from workbench.store.runs import Store
 
 EVALUATIONS = 12
@@ -38,7 +39,7 @@ def made_up(number: int) -> RunRecord:
     strategy = spec.strategies[number % len(spec.strategies)]
     rate = RATES[number // len(spec.strategies) % len(RATES)]
     seed = number // (len(spec.strategies) * len(RATES))
-    names = (*QUALITY, *REGIME, *SIGNAL, *COST, "temperature_matched")
+    names = (*METRICS, *REGIMES, *TAUGHT, *COST, "temperature_matched")
     steps = [("test", step) for step in range(EVALUATIONS + 1)]
     rows = tuple(
         {"split": split, "slice": "all", "step": step, **{name: rng.random() for name in names}}

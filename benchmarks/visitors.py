@@ -69,13 +69,14 @@ def server(store: Path) -> Iterator[tuple[int, int]]:
 
 class Tab:
     """A tab of a browser, without the browser. finished: whether its page was drawn to the end;
-    errors: those that it showed; progress: the text of its bar; buttons: their identities by
-    label."""
+    errors: those that it showed; progress: the text of its bar; texts: everything written on it;
+    buttons: their identities by label."""
 
     def __init__(self, port: int, page: str) -> None:
         host = f"127.0.0.1:{port}"
         self.page, self.finished, self.progress = page, False, ""
         self.errors: list[str] = []
+        self.texts: list[str] = []
         self.buttons: dict[str, str] = {}
         self._query = ""
         self._session = connect(
@@ -100,7 +101,7 @@ class Tab:
         if press:
             pressed = ask.rerun_script.widget_states.widgets.add()
             pressed.id, pressed.trigger_value = self.buttons[press], True
-        self.finished, self.progress = False, ""
+        self.finished, self.progress, self.texts = False, "", []
         self._session.send(ask.SerializeToString())
 
     def read(self, patience: float = 300.0) -> None:
@@ -130,6 +131,10 @@ class Tab:
                     self.errors.append(f"{found.type}: {found.message}"[:300])
                 case "button":
                     self.buttons[element.button.label] = element.button.id
+                case "markdown":
+                    self.texts.append(element.markdown.body)
+                case "alert":
+                    self.texts.append(element.alert.body)
                 case "progress":
                     self.progress = element.progress.text.replace("\\", "")
 

@@ -124,3 +124,13 @@ def test_the_score_stays_on_the_device_of_the_paths():
     score = structural_score(paths, torch.zeros(2, 1, 1, 2, dtype=torch.int64, device="meta"))
     assert score.is_meta
     assert score.shape == (2, 3)
+
+
+def test_a_padded_target_counts_for_no_rollout_and_the_type_is_the_one_asked_for():
+    """Two prompts, three IDs each: a target that is padding in one prompt alone."""
+    paths = torch.tensor([[[1, 1, 1], [1, 1, 2], [1, 2, 2]], [[1, 1, 1], [1, 1, 2], [1, 2, 2]]])
+    targets = torch.tensor([[[1, 1, 1], [5, 5, 5]], [[1, 1, 1], [1, 2, 2]]])
+    real = torch.tensor([[True, True], [False, True]])
+    score = structural_score(paths, targets, targets_valid=real, dtype=torch.float64)
+    assert score.dtype == torch.float64
+    assert score.tolist() == [(1 + 10**-1 + 10**-2) / 3, (10**-2 + 10**-2 + 1) / 3]

@@ -33,7 +33,7 @@ from workbench.jobs.process import environment
 from workbench.jobs.stuck_process import Guard
 from workbench.spec.limits import are_lifted
 
-GIBIBYTES = 2.0
+GIBIBYTES = 1.8
 """Ceiling of the reading process."""
 SECONDS, PER_MEGABYTE, PER_FILE = 9, 1.0, 0.05
 """Ceiling of its processor time, and what every megabyte and every file adds to it."""

@@ -15,6 +15,7 @@ from recast import (
     pack,
     strategy_loss,
 )
+from recast.stages.credit import CREDITS
 
 CODES = 3
 
@@ -50,6 +51,43 @@ def test_the_tracker_of_spo_is_the_discounted_count_of_a_loop():
         state = dict(signal.state)
         assert state["spo_hits"].tolist() == pytest.approx([a for a, _ in counts])
         assert state["spo_misses"].tolist() == pytest.approx([b for _, b in counts])
+
+
+def test_the_tracker_of_spo_keeps_runs_apart_and_prompts_that_were_not_rolled_out():
+    """Two runs as one batch give what each gives alone; of the second, one group is missing."""
+    strategy = STRATEGIES["spo"]
+    rng = torch.Generator().manual_seed(3)
+    reward = torch.randint(0, 2, (2, 3, 4), generator=rng).double()
+    valid = torch.ones(2, 3, 4, dtype=torch.bool)
+    valid[1, 2] = False
+    valid[0, 0, 3] = False
+    prompt = torch.tensor([[0, 1, 2], [4, 3, 2]])
+    both = RolloutGroups.of(reward * valid, valid=valid, prompt=prompt)
+    state = {name: value + 0.25 for name, value in strategy.start((2,), 5).items()}
+    together = build_signal(strategy, both, dict(state))
+    assert together.advantage.dtype == torch.float64
+    assert torch.isfinite(together.advantage).all()
+    for run in range(2):
+        alone = RolloutGroups.of(reward[run] * valid[run], valid=valid[run], prompt=prompt[run])
+        own = {name: value[run] for name, value in state.items()}
+        signal = build_signal(strategy, alone, own)
+        assert torch.equal(together.advantage[run], signal.advantage)
+        for name, after in signal.state.items():
+            assert torch.equal(together.state[name][run], after)
+    assert together.state["spo_hits"][1, 2] == 0.75  # not rolled out: as it was
+    assert together.state["spo_misses"][1, 2] == 0.75
+
+
+def test_what_spo_keeps_of_earlier_visits_is_nine_tenths_unless_said():
+    """And a batch in which every reward is what was expected teaches nothing."""
+    assert STRATEGIES["spo"].stage("credit").stage.defaults["decay"] == 0.9
+    even = RolloutGroups.of(
+        torch.full((1, 4), 0.5, dtype=torch.float64),
+        prompt=torch.tensor([0]),
+        hit_threshold=0.9,
+    )
+    start = {name: value + 1.0 for name, value in STRATEGIES["spo"].start((), 1).items()}
+    assert not CREDITS["spo"].function(even, start).any()
 
 
 def test_a_dead_group_replays_the_last_hit_of_its_own_prompt():
