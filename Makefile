@@ -72,8 +72,8 @@ wheel-lm: $(STAMP)
 
 # The TRL adapter inside several releases, an environment each; docs/adapters.md shows the table.
 TRL_RELEASES := 0.24.0 0.29.0 1.4.0 1.15.0
-# From 0.28 on TRL writes completions to files.
-TRL_LOGGED := 0.29.0 1.4.0 1.15.0
+# From 0.28 on TRL writes completions to files; 1.15 needs Triton. .venv-parity has one more.
+TRL_LOGGED := 0.29.0 1.4.0
 trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed)
 	OMP_NUM_THREADS=1 .venv-lm/bin/python -m benchmarks.trainers \
 		$(TRL_RELEASES:%=.venv-trl-%/bin/python) .venv-lm/bin/python

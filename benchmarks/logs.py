@@ -1,10 +1,8 @@
 """How much memory and time a log takes: python benchmarks/logs.py [MEGABYTES ...] [--kind KIND].
 
-Writes a made-up log of each size, reads and diagnoses it in a process of its own, and prints the
-peak of its resident memory, the processor time per gigabyte, and the share of groups kept; then
-`recast diagnose` on the same file: processor time of all its processes, the peak of each and of
-them together. Files are deleted. Memory should not grow with size once the log is larger than what
-is kept.
+Writes a made-up log of each size, runs `recast diagnose` on it, and prints the processor time of
+all its processes, the peak of each and of them together, and what share of the groups was looked
+at. Files are deleted. Memory should not grow once a log is larger than what is kept. Linux.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -53,14 +52,16 @@ def batches(rows_of: int) -> Iterator[list[dict[str, object]]]:
         yield rows
 
 
-def write(path: Path, megabytes: int, kind: str) -> None:
-    """A log of that size: uncompressed parquet has the size of its text."""
-    source, size = batches(ROWS), 0
+def write(path: Path, megabytes: int, kind: str) -> int:
+    """A log of that size; returns its rollouts. Uncompressed parquet has the size of its text."""
+    source, size, rollouts = batches(ROWS), 0, 0
     if kind == "jsonl":
         with path.open("w", encoding="utf-8") as stream:
             while size < megabytes * 1_000_000:
-                size += sum(stream.write(json.dumps(row) + "\n") for row in next(source))
-        return
+                rows = next(source)
+                size += sum(stream.write(json.dumps(row) + "\n") for row in rows)
+                rollouts += len(rows)
+        return rollouts
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         part = 0
         while size < megabytes * 1_000_000:
@@ -68,32 +69,9 @@ def write(path: Path, megabytes: int, kind: str) -> None:
             pl.DataFrame(next(source)).write_parquet(part_path, compression="uncompressed")
             size += ROWS * 1300
             part += 1
+            rollouts += ROWS
         pl.scan_parquet(folder).sink_parquet(path, compression="uncompressed")
-
-
-def read(path: Path) -> None:
-    """Diagnose as the command does, and print what it took as JSON."""
-    from workbench.diagnosis.counterfactual import counterfactual
-    from workbench.diagnosis.diagnosis import diagnose, over_training, regime_table
-    from workbench.diagnosis.findings import examine
-    from workbench.diagnosis.logs.read import read_log
-
-    began = time.process_time()
-    log = read_log([path])
-    reading = time.process_time() - began
-    found = diagnose(log)
-    regime_table(found), over_training(found), examine(found), counterfactual(found)
-    print(
-        json.dumps(
-            {
-                "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "reading": reading,
-                "whole": time.process_time() - began,
-                "rollouts": log.total,
-                "kept": log.kept,
-            }
-        )
-    )
+    return rollouts
 
 
 def resident(process: int) -> int:
@@ -115,22 +93,31 @@ def descendants(process: int) -> list[int]:
 
 
 def command(path: Path) -> str:
-    """What `recast diagnose` takes on this log. Linux: memory is looked at every 20 ms."""
+    """What `recast diagnose` takes on this log; memory is looked at every 20 ms."""
     ordered = [sys.executable, "-m", "workbench.cli", "diagnose", str(path)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = subprocess.Popen(ordered, cwd=ROOT, stdout=subprocess.DEVNULL)
     mine = theirs = together = 0
-    while run.poll() is None:
-        here, there = resident(run.pid), sum(resident(child) for child in descendants(run.pid))
-        mine, theirs, together = max(mine, here), max(theirs, there), max(together, here + there)
-        time.sleep(0.02)
+    # An answer is one screen, which a pipe holds.
+    with subprocess.Popen(ordered, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        while run.poll() is None:
+            here, there = resident(run.pid), sum(resident(child) for child in descendants(run.pid))
+            mine, theirs, together = (
+                max(mine, here),
+                max(theirs, there),
+                max(together, here + there),
+            )
+            time.sleep(0.02)
+        assert run.stdout is not None
+        first = run.stdout.readline()
     if run.returncode:
         raise SystemExit(f"recast diagnose ended with {run.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    sample = re.search(r"a sample of (\S+) of its groups", first)
     return (
-        f"recast diagnose: {spent:.1f} s of processor time in all; peak {mine / 1024:,.0f} MB, its "
-        f"reading process {theirs / 1024:,.0f} MB, both at once {together / 1024:,.0f} MB"
+        f"{spent:.1f} s of processor time; peak {together / 1024:,.0f} MB together, the reading "
+        f"process {theirs / 1024:,.0f} MB, the other {mine / 1024:,.0f} MB; "
+        f"{sample[1] if sample else '100%'} of the groups"
     )
 
 
@@ -140,29 +127,15 @@ def main() -> None:
     options.add_argument("megabytes", nargs="*", type=int, default=[50, 500])
     options.add_argument("--kind", choices=("jsonl", "parquet"), default="jsonl")
     options.add_argument("--folder", type=Path, default=None)
-    options.add_argument("--read", type=Path, default=None, help=argparse.SUPPRESS)
     chosen = options.parse_args()
-    if chosen.read is not None:
-        read(chosen.read)
-        return
     for megabytes in chosen.megabytes:
         with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
             path = Path(folder) / f"log.{chosen.kind}"
-            write(path, megabytes, chosen.kind)
+            rollouts = write(path, megabytes, chosen.kind)
             size = path.stat().st_size / 1e9
-            ordered = [sys.executable, str(ROOT / "benchmarks" / "logs.py"), "--read", str(path)]
-            done = subprocess.run(ordered, capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout)
-            whole = command(path)
-        print(
-            f"{chosen.kind} {size:.2f} GB, {found['rollouts']:,} rollouts: peak "
-            f"{found['peak_mb']:,.0f} MB, {found['reading'] / size:.0f} s of processor time per GB "
-            f"to read, {found['whole'] - found['reading']:.0f} s to diagnose, "
-            f"{found['kept']:.0%} of the groups kept",
-            whole,
-            sep="\n",
-            flush=True,
-        )
+            print(
+                f"{chosen.kind} {size:.2f} GB, {rollouts:,} rollouts: {command(path)}", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -158,13 +158,12 @@ def ranking(scores: pl.DataFrame, metric: str, label: str, first: str) -> list[s
     if rows.is_empty():
         return []
     names = rows["strategy"].to_list()
-    named = [*names[:3], *(name for name in ("sft", "grpo", first, "start") if name in names)]
+    known = {*names[:3], "sft", "grpo", first, "start"}
     said = []
-    for name in dict.fromkeys(named):
+    for name in (one for one in names if one in known):
         row = rows.row(names.index(name), named=True)
-        known = None not in (row[f"{metric}_low"], row[f"{metric}_high"])
         part = f"{'the start' if name == 'start' else name} {value(row[metric])}"
-        if known:
+        if None not in (row[f"{metric}_low"], row[f"{metric}_high"]):
             part += f" ({value(row[f'{metric}_low'])} to {value(row[f'{metric}_high'])})"
         said.append(part)
     told = [f"Highest on {label}, mean and 95% interval: {', '.join(said)}."]

@@ -37,7 +37,8 @@ BY_POPULARITY = ("popular", "rare")
 
 def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
     """One row per (strategy, slice): final means over seeds at the tuned learning rate, on all
-    test prompts. popularity: the slices `popular` and `rare` as well.
+    test prompts. popularity: the slices `popular` and `rare` as well. A column that no run has is
+    left out.
 
     frame: the runs' rows with `tuned` marked. Each quality metric m comes as m, m_low, m_high: a
     95% bootstrap interval over seeds, null below five seeds; all three are null where a run has no
@@ -57,7 +58,8 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
         if order[strategy] == 0:
             found.append({"strategy": "start", "slice": label, "lr": None, **_means(first)})
         taught = curve.filter(pl.col("strategy") == strategy, pl.col("step") > 0)
-        shares = taught.select(pl.col(TAUGHT).mean()).row(0, named=True)
+        measured = [name for name in TAUGHT if name in taught.columns]
+        shares = taught.select(pl.col(measured).mean()).row(0, named=True) if measured else {}
         free = invalid(curve.filter(pl.col("strategy") == strategy), first, last)
         found.append(
             {
@@ -65,7 +67,7 @@ def summary(frame: pl.DataFrame, popularity: bool = False) -> pl.DataFrame:
                 "slice": label,
                 "lr": last["lr"][0],
                 **_means(last),
-                **{f"{name}_start": first[name].mean() for name in REGIMES},
+                **{f"{n}_start": first[n].mean() for n in REGIMES if n in first.columns},
                 **shares,
                 **free,
             }
@@ -106,7 +108,8 @@ def _means(rows: pl.DataFrame) -> dict[str, float | int | None]:
         low, high = interval(column, mean)
         values |= {name: float(column.mean()), f"{name}_low": low, f"{name}_high": high}
     for name in (*REGIMES, *COST):
-        values[name] = float(rows[name].to_numpy().mean())
+        if name in rows.columns:
+            values[name] = float(rows[name].to_numpy().mean())
     for name in DETAIL:
         if name in rows.columns:
             known = not rows[name].null_count()

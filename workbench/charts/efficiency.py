@@ -36,10 +36,11 @@ def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
         .scale(type="log")
         .axis(values=ticks, format="~g")
     )
-    colour = alt.Color("mode:N", title="Prompt").scale(
+    key = alt.Legend(symbolType="stroke", symbolSize=600, symbolStrokeWidth=2)
+    colour = alt.Color("mode:N", title="Prompt", legend=key).scale(
         domain=list(PREFIX.values()), range=["#0072B2", "#D55E00"]
     )
-    dash = alt.StrokeDash("mode:N", title="Prompt").scale(
+    dash = alt.StrokeDash("mode:N", title="Prompt", legend=key).scale(
         domain=list(PREFIX.values()), range=[[1, 0], [6, 3]]
     )
     shape = alt.Shape("micro:N", title="Micro-batch").legend(

@@ -14,6 +14,8 @@ from workbench.charts.style import INK, Chart, titled, words_of
 from workbench.spec.metrics import METRICS
 
 MOST_TICKS = 12
+MOST_PLAIN = 100
+"""Runs above which lines are drawn fainter, so that the values of the axes stay readable."""
 
 
 def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> Chart:
@@ -64,12 +66,11 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
     label = {name: words_of(name) for name in names}
     points, ticks = _on_axes(frame, label, metric)
     order, colour, dash, _ = scales(frame)
-    x = alt.X("axis:Q", axis=None).scale(domain=[-0.25, len(names) - 0.55], nice=False)
+    x = alt.X("axis:Q", axis=None).scale(domain=[-0.45, len(names) - 0.55], nice=False)
     y = alt.Y("height:Q", axis=None).scale(domain=[-0.05, 1.12], nice=False)
-    picked = alt.selection_point(name="lit", fields=["strategy"], bind="legend")
     lines = (
         alt.Chart(points)
-        .mark_line(strokeWidth=1.3)
+        .mark_line(strokeWidth=1.3, opacity=0.75 if frame.height <= MOST_PLAIN else 0.35)
         .encode(
             x=x,
             y=y,
@@ -77,7 +78,6 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
             order="axis:Q",
             color=colour.legend(symbolLimit=0, labelLimit=240, symbolStrokeWidth=3),
             strokeDash=dash,
-            opacity=alt.condition(picked, alt.value(0.75), alt.value(0.06)),
             tooltip=[
                 alt.Tooltip("strategy:N", title="Strategy"),
                 alt.Tooltip("field:N", title="Setting"),
@@ -86,7 +86,6 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
                 alt.Tooltip("run:N", title="Run"),
             ],
         )
-        .add_params(picked)
     )
     heads = pl.DataFrame({"axis": list(range(len(names))), "name": list(label.values())})
     heads = heads.with_columns(height=pl.lit(0.0), top=pl.lit(1.0), above=pl.lit(1.08))
@@ -97,11 +96,12 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
         .mark_text(color=INK, fontWeight="bold", limit=190)
         .encode(x=x, y=y, text="name:N")
     )
-    marks_ = (
-        alt.Chart(ticks).mark_text(color=INK, align="left", dx=5).encode(x=x, y=y, text="value:N")
-    )
+    # Lines run to the right of the first axis; its values stand where there are none.
+    outer = alt.Chart(ticks.filter(pl.col("axis") == 0)).mark_text(color=INK, align="right", dx=-5)
+    inner = alt.Chart(ticks.filter(pl.col("axis") > 0)).mark_text(color=INK, align="left", dx=5)
+    values = [text.encode(x=x, y=y, text="value:N") for text in (outer, inner)]
     return titled(
-        alt.layer(rules, lines, marks_, titles).properties(height=360),
+        alt.layer(rules, lines, *values, titles).properties(height=360),
         "Which settings lead where?",
         f"Parallel coordinates over {', '.join(label.values())}: one line per run, coloured by "
         f"strategy ({', '.join(order)}).",

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import altair as alt
+import polars as pl
 
 from workbench.charts.legend_light import light_up
 from workbench.spec.metrics import METRICS
@@ -86,11 +87,26 @@ def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[al
 
 def titled(chart: Any, question: str, description: str) -> Chart:
     """A chart with the question it answers as its title, and a text for those who cannot see it;
-    every line of a tooltip gets a name in words, and a number few digits; its legend lights up."""
+    every line of a tooltip gets a name in words, and a number few digits; its legend lights up.
+    Layers without a row, such as intervals of few seeds, are left out: Vega finds no extent in
+    them, and a reader of screens meets a picture without a text."""
+    _leave_out_empty(chart)
     _name_tooltips(chart)
     light_up(chart)
     shown: Chart = chart.properties(title=question, description=description)
     return shown
+
+
+def _leave_out_empty(chart: Any) -> None:
+    for panel in getattr(chart, "hconcat", None) or ():
+        _leave_out_empty(panel)
+    if isinstance(chart, alt.LayerChart):
+        held = [one for one in chart.layer if not _is_empty(getattr(one, "data", None))]
+        chart.layer = held or chart.layer
+
+
+def _is_empty(data: Any) -> bool:
+    return isinstance(data, pl.DataFrame) and data.is_empty()
 
 
 FIELD_WORDS: Mapping[str, str] = MappingProxyType(

@@ -90,9 +90,11 @@ def phase_map(frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row
         ],
     )
     names = base.mark_text(fontSize=11, fontWeight="bold", color="white").encode(text="winner:N")
+    longest = max((len(name) for name in order), default=0)
+    across = max(66, 7 * longest + 8)  # a name stays inside its tile
     chart = (
         (tiles + names)
-        .properties(width=200, height=150)
+        .properties(width=alt.Step(across), height=150)
         .facet(
             column=_panels(alt.Column("at_column:O"), column),
             row=_panels(alt.Row("at_row:O"), row),

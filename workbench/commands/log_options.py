@@ -66,13 +66,13 @@ class LogOptions:
 
     def read(self, files: Sequence[Path]) -> Log | Scalars:
         """Rollouts where there are any, else a tracker's scalars. Raises LogError."""
+        self.found = self.scalars = None  # two logs at once take twice the memory
         return read_guarded(files, HowToRead(self.form, self.choice, scalars=True))
 
     def taken_apart(self, read: Log | Scalars) -> Diagnosis | ScalarRun:
         """What a log says, warnings on stderr."""
         from workbench.diagnosis.findings.scalars import take_apart
 
-        self.found = self.scalars = None
         if isinstance(read, Log):
             return self._rollouts(read)
         self.scalars = take_apart(read, self.group)
@@ -86,15 +86,13 @@ class LogOptions:
         return self.found
 
     def _warn(self, log: Log) -> None:
-        """What could not be read, each line once however often a log is read."""
-        lines = [
-            line
-            for line in log.problems.lines()
-            if line not in self.warned and not (self.grows and line.endswith(CUT_LINE))
-        ]
+        """What could not be read; of a log that grows each line once."""
+        lines = log.problems.lines()
+        if self.grows:
+            lines = [one for one in lines if one not in self.warned and not one.endswith(CUT_LINE)]
+            self.warned.update(lines)
         if not lines:
             return
-        self.warned.update(lines)
         for line in (*lines, log.problems.summary()):
             if line:
                 click.echo(f"warning: {line}", err=True)

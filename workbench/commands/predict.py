@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from workbench.studies.prediction.question import PredictedRanking
     from workbench.studies.prediction.study import PredictionStudy
 
-DEFAULT = ("theory", "theory_counted", "look_alike", "replay_mlp", "replay_transformer", "lm_0.15M")
+DEFAULT = (
+    *("theory_even", "theory", "theory_counted", "look_alike"),
+    *("replay_mlp", "replay_transformer", "lm_0.15M"),
+)
 WIDEST = 128
 
 
@@ -125,7 +128,7 @@ def predict(
         raise UserError(
             f"--rung {rung}: a log has no catalogue; expected theory_counted or look_alike"
         )
-    if rung in ("theory", "theory_counted"):
+    if rung.startswith("theory"):
         if not logs:
             raise UserError(
                 f"--rung {rung}: it needs the hits of your own model; give its log with --log"
@@ -222,7 +225,7 @@ def _study(
     whole = PredictionStudy(out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
     asked = rungs or DEFAULT
-    wanted = [rung for rung in (*ORDER[3:][::-1], *ORDER[:3]) if rung in asked]
+    wanted = [rung for rung in (*ORDER[4:][::-1], *ORDER[:4]) if rung in asked]
     for rung in wanted:
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
     if time_only:

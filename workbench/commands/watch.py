@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,7 @@ REST = 3.0
     help="End with exit code 1 as soon as it begins; repeat; `problem` stands for every problem.",
 )
 @click.option("--html", "target", type=click.Path(path_type=Path), default=None, metavar="FILE",
-              help="Rewrite this report at every change.")  # fmt: skip
+              help="Rewrite this report at every change; an open browser shows it.")  # fmt: skip
 def watch(
     paths: tuple[Path, ...],
     reading: LogOptions,
@@ -106,9 +107,11 @@ def _follow(
         _say(seen)
         answered |= seen.answer is not None
         why = seen.why
+        hit = [one.name for one in seen.began if _fails(one.name, one.level, failing)]
         if target is not None and seen.answer is not None:
-            _report(reading, target)
-        if hit := [one.name for one in seen.began if _fails(one.name, one.level, failing)]:
+            ends = bool(hit) or pace.once
+            _report(reading, target, 0 if ends else math.ceil(pace.every))
+        if hit:
             click.echo(f"failing on {', '.join(hit)}", err=True)
             return 1
     if not answered:
@@ -116,14 +119,14 @@ def _follow(
     return 0
 
 
-def _report(reading: LogOptions, target: Path) -> None:
-    """Write the log's HTML file; the charts are imported only here."""
+def _report(reading: LogOptions, target: Path, refresh: int) -> None:
+    """Write the log's HTML file, which a browser loads again; charts are imported only here."""
     from workbench.report.log import write_log_report, write_scalar_report
 
     if reading.found is not None:
-        write_log_report(reading.found, DEFAULT, 0.5, target)
+        write_log_report(reading.found, DEFAULT, 0.5, target, refresh)
     elif reading.scalars is not None:
-        write_scalar_report(reading.scalars, 0.5, target)
+        write_scalar_report(reading.scalars, 0.5, target, refresh)
 
 
 def _fails(name: str, level: str, failing: tuple[str, ...]) -> bool:

@@ -34,8 +34,8 @@ def cheaper_experiments(view: Address) -> None:
         rows,
         name="what-knowing-costs",
         read="Up is right more often, left is cheaper. Half is a coin; `recast predict` asks a "
-        "rung about language models from nine in ten on two data sets on. Bars resample "
-        "strategies and data sets.",
+        "rung about language models from nine in ten on two data sets on, and where its "
+        "probabilities beat a coin too. Bars resample strategies and data sets.",
         width="content",
     )
     stated = saved.reliabilities(metric)
@@ -44,9 +44,9 @@ def cheaper_experiments(view: Address) -> None:
             charts.do_probabilities_hold(stated),
             stated,
             name="do-probabilities-hold",
-            read="A mark below the dashed line is a rung that was too sure. The steepness of a "
-            "rung's probabilities comes from the other data sets alone; larger marks hold more "
-            "pairs, bars resample strategies and data sets.",
+            read="All pairs, also those that hardly differ. A mark below the dashed line is a rung "
+            "that was too sure. The steepness of a rung's probabilities comes from the other data "
+            "sets alone; larger marks hold more pairs, bars resample strategies and data sets.",
             width="content",
         )
     for rung in rows["cheap"].to_list():

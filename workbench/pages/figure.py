@@ -67,7 +67,9 @@ def figure(
 
 def fitted(chart: Chart) -> Chart:
     """The chart told to fit its place where it can: panels side by side, and tiles of a fixed size,
-    have a size of their own, and so have rows, which Vega would else complain of."""
+    have a size of their own, and so have rows, which Vega would else complain of. Names on an axis
+    stand beside what they name, the first and the last as well."""
+    chart = chart.configure_axisDiscrete(labelFlush=False)
     if getattr(chart, "autosize", alt.Undefined) is not alt.Undefined:
         return chart
     wide, high = (isinstance(getattr(chart, side, None), alt.Step) for side in ("width", "height"))

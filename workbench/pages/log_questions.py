@@ -18,6 +18,7 @@ from workbench.diagnosis.savings import best_group
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, grid, plain
+from workbench.pages.ranked_by_theory import ranked_by_theory
 from workbench.pages.simulate import simulate
 
 
@@ -170,9 +171,11 @@ def one_logged_group(view: Address, said: ShownDiagnosis) -> None:
 
 
 def similar_world(view: Address, said: ShownDiagnosis) -> None:
-    """The strategies ranked in a simulated world with the log's regimes."""
+    """The strategies ranked by theory, and in a simulated world with the log's regimes."""
     found = said.diagnosis
-    st.header("Which strategy learns most in a world like this?")
+    st.header("Which strategy would learn most from here?")
+    ranked_by_theory(view, found)
+    st.subheader("And in a simulated world like this?")
     simulate(found)
 
 
@@ -203,6 +206,6 @@ PARTS: Mapping[str, tuple[str, Callable[[Address, ShownDiagnosis], None]]] = {
     "width": ("Which G pays", other_groups),
     "strategies": ("Other strategies", other_strategies),
     "group": ("One group", one_logged_group),
-    "world": ("A world like this", similar_world),
+    "world": ("What would win", similar_world),
     "plug": ("Plug it in", plug_in),
 }

@@ -45,12 +45,14 @@ LOOK = """<style>
 [data-testid="stMain"] [data-variant="segmented_control"] * { color: inherit; }
 [data-testid="stMain"] [data-variant="segmented_control"][data-selected] { color: inherit; }
 [data-testid="stMain"] [data-testid="stCode"] .token.comment { color: inherit; }
+[data-testid="stVegaLiteChart"] { overflow-x: auto; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a { background: transparent; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a * { font-weight: 400; }
 </style>"""
 """Less empty space than by default: what answers should be on the first screen. A question is not
-marked as the current page: other views of its page are not its answer. A chosen part of a page, and
-a comment in code, are as dark as the text around them."""
+marked as the current page: other views of its page are not its answer. On a narrow screen a picture
+of a fixed width scrolls by itself, not the page. A chosen part of a page, and a comment in code,
+are as dark as the text around them."""
 
 
 def page_of(name: str) -> StreamlitPage:

@@ -215,7 +215,7 @@ def judge(race: Race, frame: pl.DataFrame) -> None:
         whose = (
             "The packaged runs of Budget to target"
             if state[0] == PACKAGED
-            else f"The runs of {state[0]}"
+            else f"The runs of Budget to target in {state[0]}"
         )
         more = [compared_with(frame, stored, metric, whose)]
         rated = ", ".join(f"{name} {rate:g}" for name, rate in race.rates.items())

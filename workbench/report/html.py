@@ -36,7 +36,7 @@ class Report:
     """Everything a report says. source: where the runs came from; cautions: what to know first;
     tables: title, rows and the command that prints them; heading, scope: the question that it
     answers, and what its numbers are; summary: the answer in a sentence; folded: more tables, one
-    click away."""
+    click away; refresh: seconds after which a browser loads the file again, 0 for never."""
 
     source: str
     cautions: Sequence[str]
@@ -49,6 +49,7 @@ class Report:
     )
     summary: str = ""
     folded: Sequence[tuple[str, pl.DataFrame, str]] = ()
+    refresh: int = 0
 
 
 def write_report(report: Report, path: Path) -> None:

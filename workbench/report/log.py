@@ -28,9 +28,10 @@ COMMAND = "recast diagnose PATH"
 
 
 def write_log_report(
-    found: Diagnosis, strategies: Sequence[str], share: float, target: Path
+    found: Diagnosis, strategies: Sequence[str], share: float, target: Path, refresh: int = 0
 ) -> None:
-    """Write the HTML file, whole or not at all. share: learnable groups that G should reach.
+    """Write the HTML file, whole or not at all. share: learnable groups that G should reach;
+    refresh: seconds after which a browser loads it again, 0 for never.
 
     Raises UserError when vl-convert-python is missing, DiskError when the disk refuses.
     """
@@ -64,14 +65,15 @@ def write_log_report(
             figures,
             heading="What is wrong with this run, and what would help?",
             scope="Everything here is counted in the log, or predicted from it with 95% intervals.",
+            refresh=refresh,
         ),
         target,
     )
 
 
-def write_scalar_report(run: ScalarRun, share: float, target: Path) -> None:
+def write_scalar_report(run: ScalarRun, share: float, target: Path, refresh: int = 0) -> None:
     """Write the HTML file of a tracker's scalars, whole or not at all: findings, what another G
-    would give, and how each quantity began and ended.
+    would give, and how each quantity began and ended; refresh as above.
 
     Raises UserError when vl-convert-python is missing, DiskError when the disk refuses.
     """
@@ -98,6 +100,7 @@ def write_scalar_report(run: ScalarRun, share: float, target: Path) -> None:
             heading="What is wrong with this run, and what would help?",
             scope="Everything here is read from the run's scalars, or predicted from them with 95% "
             "intervals.",
+            refresh=refresh,
         ),
         target,
     )

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 RUNGS: Mapping[str, str] = MappingProxyType(
     {
+        "theory_even": "theory, all prompts alike",
         "theory": "theory alone",
         "theory_counted": "theory, hits counted in a log",
         "look_alike": "look-alike world",

@@ -320,6 +320,17 @@ def test_the_start_and_the_ceiling_are_drawn_and_named() -> None:
     assert "before RL" in str(DRAWN["final_scores"].to_dict())
 
 
+def test_intervals_that_few_seeds_do_not_have_leave_no_empty_layer() -> None:
+    none = CURVES.with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
+    with_bands, without = (
+        charts.learning_curves(frame, "greedy", "rollouts").to_dict() for frame in (CURVES, none)
+    )
+    assert len(without["layer"]) == len(with_bands["layer"]) - 1
+    assert all(
+        without["datasets"][one["data"]["name"]] for one in without["layer"] if "data" in one
+    )
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_chart_draws_without_a_warning_and_no_legend_repeats(name: str) -> None:
     converter = pytest.importorskip("vl_convert")

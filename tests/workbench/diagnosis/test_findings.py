@@ -64,6 +64,9 @@ def test_a_check_that_cannot_run_says_which_column_it_needs(tmp_path):
     assert gaps["absurd_advantages"] == "advantage"
     assert gaps["truncated"] == "finish_reason or tokens or completions"
     assert "starved" not in gaps
+    for row in rows:
+        row["tokens"] = 24  # logged, and piled up nowhere near a limit
+    assert "tokens" not in str(examine(taken_apart(rows, tmp_path)).unchecked)
 
 
 def test_a_log_of_every_column_leaves_nothing_unchecked(tmp_path):

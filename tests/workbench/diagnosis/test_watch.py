@@ -114,3 +114,12 @@ def test_a_pause_takes_three_times_what_the_look_took_but_not_beyond_the_idle_ti
             assert pace.wait() is (idle == 0.0 or look < 1)
             pace.awake = now[0]
     assert slept == [10.0, 72.0, 10.0]
+
+
+@pytest.mark.parametrize("name", ["starved", "saturated"])
+def test_the_page_of_a_watched_log_loads_itself_again_until_the_watch_ends(name, tmp_path):
+    path = planted.as_jsonl(planted.log(mean=0.02, batch=32, steps=6), tmp_path / "log.jsonl")
+    html = tmp_path / "log.html"
+    more = ("--every", "0.1", "--idle", "0.1", "--html", str(html), "--fail-on", name)
+    assert recast("watch", str(path), *more).returncode == (name == "starved")
+    assert ('http-equiv="refresh" content="1"' in html.read_text()) is (name != "starved")

@@ -73,7 +73,7 @@ def test_the_example_is_one_click_away_and_answers_the_four_questions():
         "width": ("What G is worth paying for?", 1),
         "strategies": ("What would each strategy change?", 1),
         "group": ("Which rollouts of one group would be pushed?", 1),
-        "world": ("Which strategy learns most in a world like this?", 0),
+        "world": ("Which strategy would learn most from here?", 0),
         "plug": ("How do I plug it in?", 0),
     }
     for name, (head, pictures) in parts.items():
@@ -84,6 +84,9 @@ def test_the_example_is_one_click_away_and_answers_the_four_questions():
         if name == "width":
             words = said(app)
             assert "is the smallest that makes 50% of the groups learnable" in words
+        if name == "world":
+            assert "How often theory was right before" in said(app)
+            assert app.selectbox(key="predicted").value == "area"
     assert "RecastGRPOTrainer" in app.code[-1].value
 
 

@@ -156,6 +156,8 @@ def _there(found: Diagnosis, curves: Curves) -> frozenset[str]:
     said |= set(curves)
     said |= {"shaped"} if found.shaped else set()
     said |= {"pace"} if len(found.steps) >= 20 else set()
+    # Lengths that pile up nowhere were looked at, though they are no curve.
+    said |= {"truncated"} if "tokens" in said else set()
     return frozenset(said)
 
 

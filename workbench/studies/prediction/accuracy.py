@@ -29,6 +29,8 @@ LEAST_PAIRS = 10
 """Real pairs below which no decision accuracy is stated."""
 
 GOAL = 0.9
+UNINFORMED = 0.25
+"""Brier score of one who always says a half."""
 STEEPEST = 50.0
 
 
@@ -189,7 +191,7 @@ def accuracy_table(pairs: pl.DataFrame, order: Sequence[str] = ORDER) -> pl.Data
 
 def brier_score(every: pl.DataFrame) -> float:
     """Mean squared error of the stated probabilities of `compared`'s pairs, in expectation where
-    the truth is not sure; .25 for one who always says a half."""
+    the truth is not sure."""
     stated, chance = stated_probabilities(every), every["chance"].to_numpy()
     return float((chance * (1 - stated) ** 2 + (1 - chance) * stated**2).mean())
 

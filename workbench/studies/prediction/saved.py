@@ -8,7 +8,14 @@ from pathlib import Path
 import polars as pl
 
 from workbench.spec.rungs import ORDER
-from workbench.studies.prediction.accuracy import GOAL, accuracy_table, compared, reliability, slope
+from workbench.studies.prediction.accuracy import (
+    GOAL,
+    UNINFORMED,
+    accuracy_table,
+    compared,
+    reliability,
+    slope,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "example"
 PAIRS, COSTS, VALUES = (
@@ -73,9 +80,12 @@ def slope_of(rung: str, metric: str) -> float:
 
 
 def worth(rung: str, metric: str) -> tuple[bool, str]:
-    """Whether a rung may speak of language models on a metric, and its record in words: it may
-    where its decision accuracy against the dearest rung is at least `accuracy.GOAL` on two data
-    sets or more: one does not tell how it does on another."""
+    """Whether a rung may speak of language models on a metric, and its record in words.
+
+    It may where its decision accuracy against the dearest rung is at least `accuracy.GOAL` on two
+    data sets or more (one does not tell how it does on another), and where the probabilities that
+    it would have stated, learnt on the other data sets, are better than always saying a half.
+    """
     rows = accuracies().filter(cheap=rung, dear=dearest(), metric=metric)
     if rows.is_empty():
         return False, "has not been measured"
@@ -87,4 +97,10 @@ def worth(rung: str, metric: str) -> tuple[bool, str]:
         f"ordered {row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}] of {row['pairs']} "
         f"pairs that differ for sure like {dearest()}, on {sets}"
     )
-    return row["accuracy"] >= GOAL and row["data_sets"] > 1, said
+    good = row["accuracy"] >= GOAL and row["data_sets"] > 1
+    if good and row["brier"] >= UNINFORMED:
+        return False, (
+            f"{said}; over all pairs its probabilities were no better than a half each (Brier "
+            f"{row['brier']:.3f})"
+        )
+    return good, said

@@ -1,9 +1,9 @@
 """The study: every rung on every data set, resumable, and what it leaves behind.
 
-Rungs from cheap to dear: theory alone (with the start's hit probabilities, and with hits counted
-in groups), a look-alike world, the replay world with an MLP and with a tiny transformer, language
-models. What is finished is gathered into two small tables: pairs (see
-`accuracy.pairs_of`) and costs.
+Rungs from cheap to dear: theory alone (with the mean of the start's hit probabilities for all
+prompts, with each prompt's own, and with hits counted in groups), a look-alike world, the replay
+world with an MLP and with a tiny transformer, language models. What is finished is gathered into
+two small tables: pairs (see `accuracy.pairs_of`) and costs.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from workbench.studies.prediction.small_policies import (
 )
 from workbench.studies.prediction.theory import counted, differences, scores
 
-THEORY, COUNTED, LOOK_ALIKE = "theory", "theory_counted", "look_alike"
-THEORIES = (THEORY, COUNTED)
+EVEN, THEORY, COUNTED, LOOK_ALIKE = "theory_even", "theory", "theory_counted", "look_alike"
+THEORIES = (EVEN, THEORY, COUNTED)
 SMALL = (LOOK_ALIKE, "replay_mlp", MATCHED, "replay_transformer")
 
 RATES: Mapping[str, tuple[float, ...]] = {
@@ -127,6 +127,8 @@ class PredictionStudy:
         source, hits = self.hits(case)
         if name == COUNTED:
             hits = counted(hits, self.plan.group)
+        elif name == EVEN:
+            hits = hits.mean(keepdims=True)
         rows = (START, *self.plan.strategies)
         found = scores(rows, torch.from_numpy(hits), self.plan.group)
         note = {
