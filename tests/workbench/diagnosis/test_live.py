@@ -112,6 +112,9 @@ class Odd:
     def __float__(self) -> float:
         raise RuntimeError("no scalar")
 
+    def __repr__(self) -> str:
+        return "Odd()"
+
 
 ODD = ({"reward": Odd()}, {"reward": 0.5, None: Odd()}, MappingProxyType({"a": 0.5}), [1], "x", 7)
 
