@@ -26,6 +26,7 @@ class Seat:
 
     def __init__(self, places: Track, spec: Experiment, rates: Mapping[str, float]) -> None:
         self._places = places
+        self._looking = threading.Lock()
         self._worker: Worker | None = None
         self._root = Store(store_folder()).prepare().root
         self.race = Race(spec, dict(rates))
@@ -33,10 +34,19 @@ class Seat:
         self.look()
 
     def look(self) -> Race:
-        """The race as it stands: on its way, or still waiting for a place."""
+        """The race as it stands: on its way, or still waiting for a place.
+
+        Two runs of a page may look at once: without the lock both would ask for a process, and the
+        second would end the first one's.
+        """
+        with self._looking:
+            return self._looked()
+
+    def _looked(self) -> Race:
         race = self.race
-        if self._worker is not None:
-            self._worker.look()
+        worker = self._worker
+        if worker is not None:
+            worker.look()
             if race.over:
                 self._worker = None
                 self._end()
