@@ -72,7 +72,7 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     """
     order, colour, _, _ = scales(frame)
     slots = frame.sort("place")["slot"].unique(maintain_order=True).to_list()
-    high, gap = (52, 8) if len(order) <= 6 else (24, 4)
+    high, gap = (52, 8) if len(order) <= 6 else (21, 4)
     weights = frame["weight"].cast(pl.Float64).to_numpy()
     ticks = few_ticks(float(weights.min()), float(weights.max()))
     base = alt.Chart(frame).encode(

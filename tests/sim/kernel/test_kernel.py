@@ -232,6 +232,7 @@ CHECKED = """
 import numpy as np, torch
 from recast import STRATEGIES
 from test_fast_path import SEEDS, made_world, rough
+from sim.general.runs import Runs
 from sim.shortcuts.fast_path import FastPath
 from sim.policies.linear import LogLinear
 from sim.policies.linear import Tabular
