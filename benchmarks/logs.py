@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
 import resource
 import subprocess
@@ -97,8 +98,10 @@ def command(path: Path) -> str:
     ordered = [sys.executable, "-m", "workbench.cli", "diagnose", str(path)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     mine = theirs = together = 0
+    # As from a shell: importing Polars has left the allocator's settings in this environment.
+    shell = {name: said for name, said in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
     # An answer is one screen, which a pipe holds.
-    with subprocess.Popen(ordered, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(ordered, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=shell) as run:
         while run.poll() is None:
             here, there = resident(run.pid), sum(resident(child) for child in descendants(run.pid))
             mine, theirs, together = (

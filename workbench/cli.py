@@ -68,7 +68,9 @@ class _Commands(click.Group):
             return None
         if cmd_name in ("diagnose", "watch"):
             # Read when Polars is loaded: memory that it has freed goes back soon.
-            os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:200,muzzy_decay_ms:0")
+            os.environ.setdefault(
+                "_RJEM_MALLOC_CONF", "dirty_decay_ms:50,muzzy_decay_ms:0,narenas:2"
+            )
         module, name = COMMANDS[cmd_name].place.split(":")
         found: click.Command = getattr(import_module(f"workbench.commands.{module}"), name)
         return found
