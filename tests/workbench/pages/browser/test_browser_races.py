@@ -11,7 +11,8 @@ import pytest
 from browsing import PATIENCE, Server, Visit, ended, nudge, press
 
 pytestmark = pytest.mark.browser
-LONG = "train_live?items=256&seeds=1&steps=5000&group=8&all_zero=60"
+LONG = "train_live?items=256&seeds=4&steps=5000&group=32&all_zero=60"
+"""A race that is not over before the test is, on a fast machine either."""
 
 
 def begin(visit: Visit) -> None:
@@ -76,6 +77,8 @@ def test_a_race_is_found_again_after_a_page_switch_and_a_reload(
 ) -> None:
     visit.open(LONG, 1)
     begin(visit)
+    press(visit, "pause")
+    visit.tab.get_by_text("Paused.").wait_for()
     (worker,) = server.children("workbench.jobs.race_worker")
     links = visit.tab.locator('[data-testid="stSidebarNavLink"]')
     links.filter(has_text="One prompt").click()
