@@ -225,7 +225,8 @@ def _study(
     whole = PredictionStudy(out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
     asked = rungs or DEFAULT
-    wanted = [rung for rung in (*ORDER[4:][::-1], *ORDER[:4]) if rung in asked]
+    last = ORDER.index("look_alike") + 1
+    wanted = [rung for rung in (*ORDER[last:][::-1], *ORDER[:last]) if rung in asked]
     for rung in wanted:
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
     if time_only:

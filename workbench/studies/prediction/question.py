@@ -16,7 +16,7 @@ from workbench.stats.samples import Floats
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.protocol import START
 from workbench.studies.prediction.study import COUNTED
-from workbench.studies.prediction.theory import differences, scores
+from workbench.studies.prediction.theory import differences, score
 
 CONTROL = "sft"
 WIDEST = 1024
@@ -88,36 +88,28 @@ def answer_of_hits(
         raise ValueError(f"groups of {group}; expected 2 to {WIDEST} rollouts")
     if not hits.any():
         raise ValueError(f"none of {len(hits)} groups has a hit; expected some")
-    known = scores((START, *strategies), torch.from_numpy(hits), group)
-    silent = [row for row in strategies if known[row, metric] is None]
-    pairs = differences(known, metric)
-    ranked = sorted(
-        ((row, value) for (row, m), value in known.items() if m == metric and value is not None),
-        key=lambda one: -one[1],
-    )
-    place = {row: i for i, (row, _) in enumerate(ranked)}
-    swap = [place[row["first"]] > place[row["second"]] for row in pairs.iter_rows(named=True)]
-    turned = pl.Series(swap, dtype=pl.Boolean)
+    p = torch.from_numpy(hits)
+    known = {row: score(row, p, group, metric) for row in (START, *strategies)}
+    silent = [row for row, value in known.items() if value is None]
+    told = {row: value for row, value in known.items() if value is not None}
+    ranked = dict(sorted(told.items(), key=lambda one: -one[1]))
     trusted, record = saved.worth(COUNTED, metric)
     outside = _outside_the_record(hits, group, beam)
     trusted = trusted and not outside
     notes = list(outside)
     if silent:
         notes.append(f"Left out, hits alone do not decide what they learn: {', '.join(silent)}.")
-    pairs = pairs.select(
-        pl.when(turned).then("second").otherwise("first").alias("first"),
-        pl.when(turned).then("first").otherwise("second").alias("second"),
-        difference=pl.when(turned).then(-pl.col("difference")).otherwise("difference"),
+    pairs = differences(ranked).select(
+        *("first", "second", "difference"),
         p_holm=pl.lit(None, dtype=pl.Float64),
         probability=pl.struct("difference", "spread").map_elements(
-            lambda pair: _chance(COUNTED, metric, abs(pair["difference"]), pair["spread"]),
+            lambda pair: _chance(COUNTED, metric, pair["difference"], pair["spread"]),
             return_dtype=pl.Float64,
         )
         if trusted
         else pl.lit(None, dtype=pl.Float64),
     )
-    names, values = [row for row, _ in ranked], [value for _, value in ranked]
-    table = _best_first(names, values, pairs)
+    table = _best_first(list(ranked), list(ranked.values()), pairs)
     return PredictedRanking(COUNTED, metric, table, pairs, trusted, record, tuple(notes))
 
 

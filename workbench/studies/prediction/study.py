@@ -208,8 +208,13 @@ class PredictionStudy:
         if not path.exists():
             return None
         note = json.loads(path.read_text(encoding="utf-8"))
-        known = {(row, metric): value for row, metric, value in note["scores"]}
-        told = (differences(known, metric) for metric in LM_METRICS)
+        known: dict[str, dict[str, float]] = {metric: {} for metric in LM_METRICS}
+        for row, metric, value in note["scores"]:
+            if value is not None:
+                known[metric][row] = value
+        told = (
+            differences(known[metric]).with_columns(metric=pl.lit(metric)) for metric in LM_METRICS
+        )
         return pl.concat(told).select(
             pl.lit(name).alias("rung"),
             pl.lit(case.data.name).alias("data"),

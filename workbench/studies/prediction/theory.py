@@ -13,6 +13,7 @@ them: noisy, and without a bias of the mean.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -82,19 +83,16 @@ def counted(hits: Floats, group: int) -> Floats:
     return np.asarray(rng.binomial(group, hits[picked]) / group, dtype=np.float64)
 
 
-def differences(known: Mapping[tuple[str, str], float | None], metric: str) -> pl.DataFrame:
-    """metric, first, second, difference of their scores, spread (standard deviation over rows), of
-    every pair of rows that have a score; `known` as `scores` gives."""
-    rows = {row: value for (row, m), value in known.items() if m == metric and value is not None}
-    names = list(rows)
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+def differences(known: Mapping[str, float]) -> pl.DataFrame:
+    """first, second, difference of their scores, spread (standard deviation over rows), of every
+    pair of rows, in their order."""
+    pairs = list(itertools.combinations(known, 2))
     return pl.DataFrame(
         {
-            "metric": [metric] * len(pairs),
             "first": [a for a, _ in pairs],
             "second": [b for _, b in pairs],
-            "difference": [rows[a] - rows[b] for a, b in pairs],
-            "spread": [float(np.std(list(rows.values()), ddof=1)) if pairs else 0.0] * len(pairs),
+            "difference": [known[a] - known[b] for a, b in pairs],
+            "spread": [float(np.std(list(known.values()), ddof=1)) if pairs else 0.0] * len(pairs),
         },
         schema_overrides={"difference": pl.Float64, "spread": pl.Float64},
     )
