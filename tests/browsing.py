@@ -78,6 +78,22 @@ class Visit:
             arg=[CHART, charts, IDLE],
         )
 
+    def length(self) -> int:
+        """Height of the page's content in pixels, once nothing on it is still a placeholder and
+        it has stood still for 60 frames: tables, sliders and code are drawn after the charts."""
+        settled = self.tab.wait_for_function(
+            """() => {
+                const page = document.querySelector('[data-testid=stMainBlockContainer]');
+                const seen = window.seenLength ??= {height: 0, frames: 0};
+                const still = !page.querySelector('[data-testid=stSkeleton]')
+                    && page.scrollHeight === seen.height;
+                seen.frames = still ? seen.frames + 1 : 0;
+                seen.height = page.scrollHeight;
+                return seen.frames >= 60 && seen.height;
+            }"""
+        )
+        return int(settled.json_value())
+
     def charts(self) -> list[str]:
         """The drawing of each chart, as markup."""
         return self.tab.eval_on_selector_all(

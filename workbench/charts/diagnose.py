@@ -117,8 +117,8 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
     own = mark.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
     text = mark.mark_text(align="left", dx=10, dy=10, color=INK).encode(text="label:N")
     known = frame.drop_nulls(["cost", "cost_low", "cost_high"])
-    left = (panel(frame, "learnable", share, ".1%") + own + text).properties(width=270, height=240)
-    right = panel(known, "cost", cost, ",.1f").properties(width=270, height=240)
+    left = (panel(frame, "learnable", share, ".1%") + own + text).properties(width=270, height=210)
+    right = panel(known, "cost", cost, ",.1f").properties(width=270, height=210)
     return titled(
         left | right,
         "What would another G buy?",
