@@ -13,6 +13,7 @@ from scipy import stats
 from workbench.errors import UserError
 from workbench.stats.p_values import holm
 from workbench.stats.samples import Floats
+from workbench.store.files import read_regular
 
 LARGEST = 10_000_000
 """Bytes of a file of results."""
@@ -43,16 +44,14 @@ def read_results(file: Path, metric: str) -> pl.DataFrame:
     """strategy, seed, value of a CSV file with these columns; the value may be named after the
     metric instead. Raises UserError, one line."""
     try:
-        if file.stat().st_size > LARGEST:
-            raise UserError(f"{file}: larger than {LARGEST:,} bytes; expected a table of results")
-        table = pl.read_csv(file)
+        table = pl.read_csv(read_regular(file, LARGEST))
         name = metric if metric in table.columns else "value"
         found = table.select(
             pl.col("strategy").cast(pl.String),
             pl.col("seed").cast(pl.Int64),
             pl.col(name).cast(pl.Float64).alias("value"),
         )
-    except (OSError, pl.exceptions.PolarsError) as problem:
+    except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
         reason = " ".join(str(problem).split())[:120]
         raise UserError(
             f"{file}: expected CSV with columns strategy, seed and {metric} or value ({reason})"
