@@ -271,6 +271,8 @@ def _study(
         ("values", whole.values()),
     ):
         table.write_parquet(out / f"prediction-{name}.parquet")
+    for rung, data, table in whole.results():
+        table.write_csv(out / f"results-{rung}-{data}.csv")
     emit(accuracy_table(whole.pairs()), style, "Decision accuracy of each rung")
 
 
