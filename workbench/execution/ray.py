@@ -49,7 +49,7 @@ def _perform(task: Task, ticket: int, counts: Any) -> Any:
         pending += steps
         now = time.monotonic()
         if pending and now - last >= _REPORT_EVERY:
-            # When the node of the counter is lost, progress shows fewer steps; results are not affected.
+            # When the counter's node is lost, progress shows fewer steps; no result changes.
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.get(counts.add.remote(ticket, pending))
             pending, last = 0, now

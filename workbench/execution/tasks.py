@@ -170,7 +170,7 @@ def make_starts(task: StartTask, report: ReportStep) -> list[Start]:
         raise UserError(str(problem)) from None
     starts, how = [], spec.train
     for i in range(len(task.seeds)):
-        # A copy: the last bits of a product depend on how memory is aligned, so not on a view's offset.
+        # A copy: the last bits of products depend on alignment, which a view has from the whole.
         own = {name: value[i : i + 1].clone() for name, value in warm.params.items()}
         report(0)
         starts.append(
