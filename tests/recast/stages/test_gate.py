@@ -108,3 +108,23 @@ def test_a_batch_that_nobody_passed_moves_both_chances_up_and_forgets_nothing():
     assert after["hard_run"].tolist() == state["hard_run"].tolist() == [1, 1, 1, 1, 0, 0]
     assert float(after["p_hard"]) == pytest.approx(float(state["p_hard"]) + 0.01)
     assert float(after["p_easy"]) == pytest.approx(float(state["p_easy"]) + 0.01)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_several_runs_are_gated_as_each_of_them_alone(name):
+    gate, runs = bind("gate", GATES, f"{name}(floor=0.3)"), 2
+    state = gate.stage.start((runs,), PROMPTS)
+    alone = [gate.stage.start((), PROMPTS) for _ in range(runs)]
+    for visits in zip(*(rounds(seed, 6) for seed in range(runs)), strict=True):
+        prompt, draw = (torch.stack([getattr(v, x) for v, _ in visits]) for x in ("prompt", "draw"))
+        reward, valid = (
+            torch.stack([getattr(g, x) for _, g in visits]) for x in ("reward", "valid")
+        )
+        visit = Visit(prompt, draw, visits[0][0].first_epoch)
+        kept = gate(visit, state=state)
+        state = gate.carry(visit, RolloutGroups.of(reward, valid=valid), kept, state=state)
+        for run, (own, groups) in enumerate(visits):
+            passed = gate(own, state=alone[run])
+            assert torch.equal(kept[run], passed)
+            alone[run] = gate.carry(own, groups, passed, state=alone[run])
+            assert all(torch.equal(state[key][run], alone[run][key]) for key in state)
