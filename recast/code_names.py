@@ -49,7 +49,8 @@ class CodeNames:
 
     def read(self, text: str) -> Codes | None:
         """The codes of a semantic ID's text, or None where it is none or out of order."""
-        place, found = 0, []
+        place = 0
+        found: list[int] = []
         while place < len(text):
             if len(found) == len(self.levels):
                 return None

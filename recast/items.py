@@ -14,7 +14,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from recast.code_names import MINIONEREC, CodeNames, Codes, names_of
+from recast.code_names import MINIONEREC, CodeNames, names_of
+from recast.code_names import Codes as Codes
 
 COLUMNS = ("user_id", "history_item_sid", "item_sid")
 LARGEST = 500_000_000
