@@ -14,7 +14,7 @@ from workbench.commands.log_options import LogOptions, reading_options
 from workbench.commands.output import html_target
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.findings import CHECKS
-from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
+from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS
 from workbench.diagnosis.watch import Seen, follow
 from workbench.errors import UserError
 

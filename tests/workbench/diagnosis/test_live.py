@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from workbench.diagnosis.findings import CHECKS
-from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
+from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS
 from workbench.diagnosis.live import SHARE, DiagnosisCallback, LiveDiagnosis, diagnose_verl
 
 

@@ -23,6 +23,9 @@ Floats = npt.NDArray[np.float64]
 Z = 1.959963984540054
 """The normal quantile of a 95% interval."""
 
+SHORT = 10
+"""Steps below which a trend is not looked for."""
+
 TAIL = 0.1
 """Share of the steps, the last ones, that say how a run ends."""
 
@@ -104,6 +107,12 @@ def _length(rows: pl.DataFrame) -> pl.Expr:
     if rows["chars"].count():
         return pl.col("chars").cast(pl.Float64)
     return pl.lit(None, pl.Float64)
+
+
+def joined(one: Curve, other: Curve) -> tuple[Curve, Curve]:
+    """Two curves at the steps that both have."""
+    both, mine, theirs = np.intersect1d(one.step, other.step, return_indices=True)
+    return Curve(both, one.value[mine]), Curve(both, other.value[theirs])
 
 
 class Moved(NamedTuple):

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.diagnosis.findings.curves import Curve, Curves, arrival, moved
-from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
+from workbench.diagnosis.findings.curves import SHORT, Curve, Curves, arrival, moved
+from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z, number
 
 FLOOR = 0.1
 """Entropy that is left of the first third's when it counts as collapsed."""
 
-ENGINE = 0.1
-"""Mean size of the log-prob difference per token, nats: two engines of one policy and precision
-stay below .02."""
+GAPS: Mapping[str, tuple[float, float, str]] = MappingProxyType(
+    {
+        "mismatch": (
+            0.02,
+            0.1,
+            "log-probs of the rollout engine and of training differ by {} nats",
+        ),
+        "prob_gap": (
+            0.01,
+            0.025,
+            "probabilities of the rollout engine and of training differ by {}",
+        ),
+    }
+)
+"""Mean size of the difference per token from which it is a note and a problem, and its words. Two
+engines of one policy and precision stay below .02 nats, or below .01 in probability (verl's
+documents); noise on the logits that makes .1 nats makes about .025 in probability at an entropy of
+1."""
+
+ALIKE = (0.99, 0.95)
+"""Correlation of both engines' probabilities below which it is a note and a problem: healthy runs
+of verl report .998 and more."""
 
 
 def entropy_collapse(curves: Curves) -> Finding | None:
     """The entropy is gone, or will be before the run is twice as long."""
     entropy = curves.get("entropy")
-    if entropy is None or len(entropy) < 10:
+    if entropy is None or len(entropy) < SHORT:
         return None
     change = moved(entropy, 0.1)
     if change.before <= 0 or change.z > -Z:
@@ -58,7 +80,7 @@ def entropy_collapse(curves: Curves) -> Finding | None:
 def entropy_explosion(curves: Curves) -> Finding | None:
     """The entropy grew beyond what the policy began with."""
     entropy = curves.get("entropy")
-    if entropy is None or len(entropy) < 10:
+    if entropy is None or len(entropy) < SHORT:
         return None
     change = moved(entropy, 0.1)
     if change.after < 2 * change.before or change.after < change.before + 0.5 or change.z < Z:
@@ -89,7 +111,7 @@ def _at(there: tuple[float, float, float]) -> str:
 def kl_explosion(curves: Curves) -> Finding | None:
     """The distance to the reference ran away."""
     kl = curves.get("kl")
-    if kl is None or len(kl) < 10:
+    if kl is None or len(kl) < SHORT:
         return None
     change = moved(kl, 0.1)
     usual = float(np.median(kl.first()))
@@ -99,7 +121,7 @@ def kl_explosion(curves: Curves) -> Finding | None:
         "kl_explosion",
         "problem",
         f"The KL to the reference grew from {usual:.3g} nats in the first third of the steps to "
-        f"{change.after:.3g} in the last tenth.",
+        f"{number(change.after)} in the last tenth.",
         "The policy has left the reference: lower the learning rate or raise the weight of the KL "
         "term, and go on from a checkpoint of before. Look at the tokens with the largest ratio "
         "first: a few that the reference never writes make the estimator explode, and so does a "
@@ -130,23 +152,29 @@ def kl_on_dead_groups(found: Diagnosis) -> Finding | None:
 
 def rollout_mismatch(curves: Curves) -> Finding | None:
     """The engine that samples and the policy that is trained disagree on the samples' log-probs."""
-    gap = curves.get("mismatch")
-    if gap is None:
+    name = next((one for one in GAPS if one in curves), "")
+    alike = curves.get("prob_correlation")
+    level, parts = 0, []
+    if name:
+        note, problem, words = GAPS[name]
+        late = float(curves[name].last(1 / 3).mean())
+        level = (late >= note) + (late >= problem)
+        parts.append(f"{words.format(f'{late:.2g}')} per token")
+    if alike is not None:
+        same = float(alike.last(1 / 3).mean())
+        level = max(level, (same < ALIKE[0]) + (same < ALIKE[1]))
+        parts.append(f"probabilities in both correlate by {same:.3g}")
+    if not level:
         return None
-    late = float(gap.last(1 / 3).mean())
-    if late < ENGINE / 5:
-        return None
-    lag = curves.get("lag")
-    sequence = curves.get("mismatch_sequence")
-    whole = (
-        f"; of a whole answer, {float(sequence.last(1 / 3).mean()):.2g} nats" if sequence else ""
-    )
+    # How far the correlation is from 1 grows as differences do.
+    gap = curves[name] if name else Curve(alike.step, 1 - alike.value) if alike else None
+    assert gap is not None
+    why, do = _whose(gap, curves.get("lag"))
     return Finding(
         "rollout_mismatch",
-        "problem" if late >= ENGINE else "note",
-        f"The log-probs of the rollout engine and of training differ by {late:.2g} nats per token "
-        f"in the last third of the steps{whole}. {_whose(gap, lag)[0]}",
-        _whose(gap, lag)[1],
+        "problem" if level > 1 else "note",
+        f"In the last third of the steps the {', and '.join(parts)}. {why}",
+        do,
     )
 
 
@@ -178,8 +206,10 @@ def _whose(gap: Curve, lag: Curve | None) -> tuple[str, str]:
     if change.z > Z and began < 0.25 * change.after:
         return (
             f"It began at {began:.2g} and grew with training: the rollout engine samples from old "
-            "weights.",
-            stale + " If it only ever grows, the weights never reach the engine.",
+            "weights, or the two engines drift apart as the policy sharpens.",
+            "Train some steps at a learning rate of 0: what comes from old weights is gone then. "
+            + stale
+            + " If it only ever grows, the weights may never reach the engine.",
         )
     return "It was there from the first steps on: the engines differ.", engine
 

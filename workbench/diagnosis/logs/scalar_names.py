@@ -143,13 +143,17 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "logprob_gap": (
             "sampling/sampling_logp_difference/mean",
-            "training/rollout_probs_diff_mean",
             "rollout_corr/log_ppl_abs_diff",
             "train/train_rollout_logprob_abs_diff",
             "train_rollout_logprob_abs_diff",
             "token_mult_prob_error",
             "policy/rollout_train_logprobs_abs_diff_mean",
             "debug/vllm_vs_local_logprob_diff_mean",
+        ),
+        "prob_gap": ("training/rollout_probs_diff_mean", "rollout_probs_diff_mean"),
+        "prob_correlation": (
+            "training/rollout_actor_probs_pearson_corr",
+            "rollout_actor_probs_pearson_corr",
         ),
         "mismatch_kl": (
             "mismatch_kl/mean",
@@ -188,8 +192,9 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Each meaning with the names it goes by, the surer name first. Shares are within [0, 1], entropy
-and KL in nats, lengths in tokens. logprob_gap: mean absolute difference of log-probabilities
-(verl: of probabilities) between the engine that sampled and the one that trains."""
+and KL in nats, lengths in tokens. logprob_gap, prob_gap: mean absolute difference of
+log-probabilities, or of probabilities, between the engine that sampled and the one that trains;
+prob_correlation: of these probabilities."""
 
 _OF = {name: meaning for meaning, names in MEANINGS.items() for name in names}
 _RANK = {name: rank for names in MEANINGS.values() for rank, name in enumerate(names)}
