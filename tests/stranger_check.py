@@ -7,6 +7,7 @@ from pathlib import Path
 import stranger
 import stranger_agents
 import stranger_course
+import stranger_findings
 import stranger_folders
 import stranger_layouts
 import stranger_others
@@ -43,6 +44,7 @@ MODULES = (
     stranger_agents,
     stranger_tables,
     stranger_folders,
+    stranger_findings,
 )
 
 

@@ -56,7 +56,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             Check(policy.entropy_collapse, "curves", ("entropy",), steps=SHORT),
             Check(policy.entropy_explosion, "curves", ("entropy",), steps=SHORT),
             Check(policy.kl_explosion, "curves", ("kl",), steps=SHORT),
-            Check(policy.rollout_mismatch, "curves", ("mismatch", "prob_gap", "prob_correlation")),
+            Check(policy.rollout_mismatch, "curves", (*policy.GAPS, "prob_correlation")),
             Check(policy.clipped_ratios, "curves", ("clipped",)),
             Check(length.length_collapse, "curves", ("length",), steps=SHORT),
             Check(length.repetition, "curves", ("repetition",)),

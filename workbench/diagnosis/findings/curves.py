@@ -160,6 +160,15 @@ def slope(one: Curve) -> Trend:
     return Trend(float(np.median(slopes)), float(slopes[low]), float(slopes[high]))
 
 
+def order(one: Curve) -> float:
+    """Kendall's score of values against steps in standard errors: 0 where there is no trend."""
+    later = one.step[:, None] > one.step
+    score = float(np.sign(one.value[:, None] - one.value)[later].sum())
+    sizes = (np.array([len(one)]), _ties(one.step), _ties(one.value))
+    variance = (_orders(sizes[0]) - _orders(sizes[1]) - _orders(sizes[2])) / 18
+    return score / float(np.sqrt(variance)) if variance > 0 else 0.0
+
+
 def _ties(values: Floats) -> npt.NDArray[np.int64]:
     """How often each value occurs that occurs more than once."""
     counts = np.unique(values, return_counts=True)[1]

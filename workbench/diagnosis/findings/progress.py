@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.diagnosis.findings.curves import Curve, Curves, Floats, Moved, moved, slope
+from workbench.diagnosis.findings.curves import Curve, Curves, Floats, Moved, moved, order, slope
 from workbench.diagnosis.findings.finding import Finding, Z, number
 
 STILL = 0.12
@@ -146,8 +146,9 @@ def reward_hacking(curves: Curves) -> Finding | None:
         if real is None or len(real) < 6:
             continue
         down = moved(real)
-        # That the reward rose is sure by then; what falls beside it needs less.
-        if down.z < (-2.5 if name == "eval" and len(real) < 15 else -3) and _lost(down):
+        # Of a few evaluations the spread of three says little: then their order counts.
+        few = name == "eval" and len(real) < LEAST
+        if (order(real) < -2.5 if few else down.z < -3) and _lost(down):
             return Finding(
                 "reward_hacking",
                 "problem",

@@ -30,6 +30,8 @@ MEANS: Mapping[str, tuple[str, ...]] = {
     "clipped": ("ratio_clipped",),
     "mismatch": ("logprob_gap",),
     "prob_gap": ("prob_gap",),
+    "prob_factor": ("prob_factor",),
+    "mismatch_kl": ("mismatch_kl",),
     "prob_correlation": ("prob_correlation",),
     "eval": ("eval_outcome_mean", "eval_reward_mean"),
     "loss": ("loss",),

@@ -146,11 +146,11 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "rollout_corr/log_ppl_abs_diff",
             "train/train_rollout_logprob_abs_diff",
             "train_rollout_logprob_abs_diff",
-            "token_mult_prob_error",
             "policy/rollout_train_logprobs_abs_diff_mean",
             "debug/vllm_vs_local_logprob_diff_mean",
         ),
         "prob_gap": ("training/rollout_probs_diff_mean", "rollout_probs_diff_mean"),
+        "prob_factor": ("token_mult_prob_error",),
         "prob_correlation": (
             "training/rollout_actor_probs_pearson_corr",
             "rollout_actor_probs_pearson_corr",
@@ -159,8 +159,8 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "mismatch_kl/mean",
             "mismatch_kl/all/mean",
             "mismatch_kl",
-            "rollout_corr/kl",
             "rollout_corr/k3_kl",
+            "rollout_corr/kl",
             "gen_kl_error",
             "optim/kl_sample_train_v1",
             "train/mis_kl",
@@ -194,7 +194,8 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Each meaning with the names it goes by, the surer name first. Shares are within [0, 1], entropy
 and KL in nats, lengths in tokens. logprob_gap, prob_gap: mean absolute difference of
 log-probabilities, or of probabilities, between the engine that sampled and the one that trains;
-prob_correlation: of these probabilities."""
+prob_factor: mean of the larger over the smaller of both probabilities (NeMo-RL); prob_correlation:
+of these probabilities."""
 
 _OF = {name: meaning for meaning, names in MEANINGS.items() for name in names}
 _RANK = {name: rank for names in MEANINGS.values() for rank, name in enumerate(names)}
