@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -58,8 +59,9 @@ def watch(
     """
     unknown = [name for name in failing if name not in (*NAMES, "problem")]
     if unknown:
-        raise UserError(f"--fail-on {unknown[0]}: no such finding; one of problem, "
-                        f"{', '.join(NAMES)}")  # fmt: skip
+        near = get_close_matches(unknown[0], NAMES, cutoff=0.4)
+        raise UserError(f"--fail-on {unknown[0]}: no such finding; "
+                        f"{', '.join(near) or 'problem, or a finding of docs/diagnose.md'}")  # fmt: skip
     if target is not None:
         html_target(target)
     reading.grows = not once
