@@ -139,6 +139,44 @@ def verl_lines_with_few_evaluations_that_fall(folder: Path) -> Truth:
     return truth(must=("reward_hacking",))
 
 
+def slime(folder: Path, name: str, hopeless: float) -> None:
+    """What slime prints: how many of 32 groups have equal rewards, by the reward, none if 0."""
+    r, text = random.Random(name), []
+    for step in range(30):
+        regimes = [r.random() for _ in range(32)]
+        none, every = sum(v < hopeless for v in regimes), sum(v > 0.9 for v in regimes)
+        said = {
+            "rollout/response_len/mean": 2700.0 + r.gauss(0, 40),
+            "rollout/truncated_ratio": 0.02,
+        }
+        said |= {"rollout/zero_std/count_0.0": none} if none else {}
+        said |= {"rollout/zero_std/count_1.0": every} if every else {}
+        text += [
+            f"(RolloutManager pid=18) [2026-04-15 07:57] rollout.py:1193 - perf {step}: {said}"
+        ]
+        text += [f"rollout {step}: {{'rollout/raw_reward': {(every + 8) / 64:.3f}}}"]
+    (folder / "log").mkdir()
+    (folder / "log" / "train.log").write_text("\n".join(text) + "\n")
+
+
+@case
+def slime_counts_of_hopeless_groups(folder: Path) -> Truth:
+    slime(folder, "hopeless", 0.7)
+    return truth(must=("starved",), never=("saturated",), args=("--prompts", "32", "--group", "8"))
+
+
+@case
+def slime_counts_of_few_dead_groups(folder: Path) -> Truth:
+    slime(folder, "few", 0.15)
+    return truth(clean=True, args=("--prompts", "32", "--group", "8"))
+
+
+@case
+def slime_counts_of_nobody_knows_how_many(folder: Path) -> Truth:
+    slime(folder, "unknown", 0.7)
+    return truth(clean=True, says=("--prompts",))
+
+
 @case
 def rollouts_without_a_step(folder: Path) -> Truth:
     """What looks for a trend says that it could not, and wants the step."""

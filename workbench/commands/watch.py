@@ -60,8 +60,8 @@ def watch(
     unknown = [name for name in failing if name not in (*NAMES, "problem")]
     if unknown:
         near = get_close_matches(unknown[0], NAMES, cutoff=0.4)
-        raise UserError(f"--fail-on {unknown[0]}: no such finding; "
-                        f"{', '.join(near) or 'problem, or a finding of docs/diagnose.md'}")  # fmt: skip
+        known = ", ".join(near) or "problem, or a finding of docs/diagnose.md"
+        raise UserError(f"--fail-on {unknown[0]}: no such finding; {known}")
     if target is not None:
         html_target(target)
     reading.grows = not once

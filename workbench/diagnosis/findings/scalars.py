@@ -70,11 +70,39 @@ def examine_scalars(curves: Curves) -> Examined:
     return examine_curves(curves, SCALAR_CHECKS)
 
 
-def take_apart(scalars: Scalars, group: int | None = None) -> ScalarRun:
-    """Curves and fit of a run's scalars; group: rollouts per prompt, which no tracker keeps."""
+def take_apart(scalars: Scalars, group: int | None = None, prompts: int | None = None) -> ScalarRun:
+    """Curves and fit of a run's scalars; group, prompts: rollouts per prompt and prompts per step,
+    which no tracker keeps."""
     curves = _curves(scalars)
+    counts = _counted(scalars)
+    if prompts is not None and "zero_spread" not in curves:
+        curves |= {name: Curve(one.step, one.value / prompts) for name, one in counts.items()}
     fit, why = _fit(curves, group)
+    if counts and "zero_spread" not in curves:
+        why = "another G, and which groups teach nothing, need the number of prompts per step: "
+        why += "say --prompts (rollout_batch_size)"
     return ScalarRun(scalars, curves, group, fit, why)
+
+
+def _counted(scalars: Scalars) -> dict[str, Curve]:
+    """How many groups had equal rewards, and which, of logs that count them (slime); a count of 0
+    is not logged."""
+    mine = scalars.frame.filter(pl.col("meaning").is_in(["all_bad_count", "all_good_count",
+                                                         "equal_count"]))  # fmt: skip
+    if mine.is_empty():
+        return {}
+    logged = scalars.frame.filter(pl.col("meaning").is_in(["length_mean", "reward_mean"]))
+    steps = pl.concat([mine["step"], logged["step"]]).unique().sort()
+
+    def summed(rows: pl.DataFrame) -> Curve:
+        sums = dict(rows.group_by("step").agg(pl.col("value").sum()).iter_rows())
+        return curve(steps.to_numpy(), [float(sums.get(step, 0.0)) for step in steps])
+
+    return {
+        "zero_spread": summed(mine),
+        "all_bad": summed(mine.filter(pl.col("meaning") == "all_bad_count")),
+        "all_good": summed(mine.filter(pl.col("meaning") == "all_good_count")),
+    }
 
 
 def _curves(scalars: Scalars) -> dict[str, Curve]:

@@ -215,6 +215,9 @@ _OF_PRIME = {
     "num_output_tokens/mean": "length_mean",
 }
 """prime-rl's `train/<environment>/<all or effective>/<agent>/<name>`; agg: of all of them."""
+_EQUAL = re.compile(r"^(?:rollout/)?zero_std/count_(?P<reward>-?\d+(?:\.\d+)?)$")
+_OF_EQUAL = {-1.0: "all_bad_count", 0.0: "all_bad_count", 1.0: "all_good_count"}
+"""slime's and miles' counts of groups of equal rewards, by the reward."""
 _EVAL = re.compile(r"^(?:eval|val|validation|test)[/_.-](?=.)")
 
 
@@ -229,6 +232,8 @@ def meaning(name: str) -> tuple[str, int] | None:
         return _OF[low], _RANK[low]
     if (found := _PRIME.match(low)) and (said := _OF_PRIME.get(found["name"])):
         return said, (found["env"] != "agg") + 2 * (found["subset"] != "all")
+    if found := _EQUAL.match(low):
+        return _OF_EQUAL.get(float(found["reward"]), "equal_count"), 0
     if low.startswith("val-core/") or re.match(r"^val/test_score/", low):
         return "eval_reward_mean", 0
     if found := _EVAL.match(low):
