@@ -3,6 +3,7 @@ rollouts, each with one thing to find or none."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import random
@@ -137,6 +138,24 @@ def verl_lines_with_few_noisy_evaluations(folder: Path) -> Truth:
 def verl_lines_with_few_evaluations_that_fall(folder: Path) -> Truth:
     evaluated(folder, "falls", {s: 0.31 - 0.002 * s for s in range(6, 61, 6)})
     return truth(must=("reward_hacking",))
+
+
+@case
+def rollouts_that_were_rotated(folder: Path) -> Truth:
+    """The writer put its file aside twice, once in the middle of a group; the eldest is packed."""
+    said, rows = Truth(clean=True), []
+    for step, place, prompt, answer, hits in batches(random.Random(6), steps=24):
+        said.rows += [((step, place), hit, float(hit)) for hit in hits]
+        rows += [{"step": step, "prompt": prompt, "completion": f"I think that it is {answer + g}.",
+                  "reward": float(hit)} for g, hit in enumerate(hits)]  # fmt: skip
+    place = folder / "log"
+    jsonl(place / "rollouts.jsonl.2", rows[:400])
+    eldest = place / "rollouts.jsonl.2"
+    (place / "rollouts.jsonl.2.gz").write_bytes(gzip.compress(eldest.read_bytes()))
+    eldest.unlink()
+    jsonl(place / "rollouts.jsonl.1", rows[400:803])
+    jsonl(place / "rollouts.jsonl", rows[803:])
+    return said
 
 
 def slime(folder: Path, name: str, hopeless: float) -> None:
