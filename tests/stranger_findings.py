@@ -141,6 +141,44 @@ def verl_lines_with_few_evaluations_that_fall(folder: Path) -> Truth:
 
 
 @case
+def advantages_of_groups_that_are_three_rows_off(folder: Path) -> Truth:
+    """rewards.view(-1, G) on a batch that lost its first three rows to its end."""
+    r, rows = random.Random(8), []
+    for step in range(20):
+        batch = [
+            (place, float(hit)) for _, place, _, _, hits in batches(r, steps=1) for hit in hits
+        ]
+        rewards = [reward for _, reward in batch]
+        moved = rewards[3:] + rewards[:3]
+        means = [sum(moved[at : at + 8]) / 8 for at in range(0, len(moved), 8)]
+        given = [reward - means[at // 8] for at, reward in enumerate(moved)]
+        given = given[-3:] + given[:-3]
+        rows += [{"step": step, "prompt": f"Sum {step} {place}", "completion": f"It is {at}.",
+                  "reward": reward, "advantage": mine}
+                 for at, ((place, reward), mine) in enumerate(
+                     zip(batch, given, strict=True))]  # fmt: skip
+    jsonl(folder / "log" / "rollouts.jsonl", rows)
+    return Truth(must=("groups_mixed",), never=("rows_outside_mean",))
+
+
+@case
+def groups_that_become_all_or_nothing(folder: Path) -> Truth:
+    """Pass@1 stays where it is and Pass@8 falls: half of the prompts were given up."""
+    said, r = Truth(must=("pass_at_k_falls",)), random.Random(9)
+    rows = []
+    for step in range(30):
+        for place in range(6):
+            share = 0.35 if step < 15 else float(place < 2)
+            hits = [r.random() < share for _ in range(8)]
+            said.rows += [((step, place), hit, float(hit)) for hit in hits]
+            rows += [{"step": step, "prompt": f"Sum {step} {place}",
+                      "completion": f"I think that it is {r.randrange(9)}.",
+                      "reward": float(hit)} for hit in hits]  # fmt: skip
+    jsonl(folder / "log" / "rollouts.jsonl", rows)
+    return said
+
+
+@case
 def rollouts_that_were_rotated(folder: Path) -> Truth:
     """The writer put its file aside twice, once in the middle of a group; the eldest is packed."""
     said, rows = Truth(clean=True), []
