@@ -38,7 +38,6 @@ TESTED_BY = {
     "test_why_not.py": "sim: inputs; workbench/diagnosis: snippets",
     "test_app_command.py": "workbench/commands: app; workbench/pages: asgi_app",
     "sim/general/test_step.py": "recast: accounting",
-    "sim/worlds/test_replay.py": "recast: items",
     "sim/worlds/test_worlds.py": "sim/training: calibrate",
     "sim/worlds/test_free_decoding.py": "sim/decoding: dead_ends; workbench/spec: later_fields",
     "sim/test_evaluate.py": "recast: metrics; sim/decoding: beam enumerate; sim/policies: protocol",
