@@ -106,7 +106,7 @@ def identity(name: str) -> dict[str, str]:
     if folder.is_dir():
         found = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
         if not found:
-            raise _no_weights(name, folder)
+            raise LMError(_no_weights(name, folder))
         own = {path.name: _digest(path) for path in found}
         base = adapted(folder)
         return own if base is None else {f"base {n}": d for n, d in identity(base).items()} | own
@@ -199,7 +199,7 @@ def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM,
 def _check_files(name: str, folder: Path) -> None:
     """Raise LMError for a folder without weights that this reader takes."""
     if not list(folder.glob("*.safetensors")):
-        raise _no_weights(name, folder)
+        raise LMError(_no_weights(name, folder))
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -207,11 +207,11 @@ def _check_files(name: str, folder: Path) -> None:
     _check_plain(name, config.get("quantization_config") if isinstance(config, dict) else None)
 
 
-def _no_weights(name: str, folder: Path) -> LMError:
+def _no_weights(name: str, folder: Path) -> str:
     """What to say of a folder without weights: where they are, if they lie one folder below."""
     inside = sorted({path.parent.name for path in folder.glob("*/*.safetensors")})
     hint = f"; name one of the folders in it: {', '.join(inside[:4])}" if inside else ""
-    return LMError(f"{name}: no *.safetensors file here; other formats are not read{hint}")
+    return f"{name}: no *.safetensors file here; other formats are not read{hint}"
 
 
 def _check_plain(name: str, quantised: Any) -> None:

@@ -122,7 +122,7 @@ class CheckInputs:
 def examine(found: Diagnosis) -> Examined:
     """Run every check on a log of rollouts."""
     evidence = CheckInputs(found)
-    there = Logged(_there(found, evidence.curves), evidence.curves, len(found.steps))
+    there = HeldColumns(_there(found, evidence.curves), evidence.curves, len(found.steps))
     said = []
     for check in CHECKS.values():
         if there.lacks(check):
@@ -135,7 +135,7 @@ def examine(found: Diagnosis) -> Examined:
 def examine_curves(curves: Curves, more: Sequence[Check] = ()) -> Examined:
     """Run those checks that need no more than a tracker's scalars, and `more` of the same kind."""
     names = frozenset(curves) | ({"shaped"} if {"outcome", "reward"} <= set(curves) else set())
-    there = Logged(names, curves, max(map(len, curves.values())))
+    there = HeldColumns(names, curves, max(map(len, curves.values())))
     checks = [*more, *(check for check in CHECKS.values() if check.reads == "curves")]
     weight = list(CHECKS)
     # What only scalars tell comes first: it names a cause. The sort is stable.
@@ -150,7 +150,7 @@ def examine_curves(curves: Curves, more: Sequence[Check] = ()) -> Examined:
 
 
 @dataclass(frozen=True)
-class Logged:
+class HeldColumns:
     """What a log has for checks. names: as in `NEEDS`; curves; steps: how many were logged."""
 
     names: frozenset[str]
@@ -185,7 +185,7 @@ def _in_order(said: Iterable[tuple[Check, Finding | None]]) -> tuple[Finding, ..
     return tuple(sorted(kept, key=lambda one: one.level != "problem"))
 
 
-def _unchecked(there: Logged, checks: Iterable[Check]) -> tuple[Unchecked, ...]:
+def _unchecked(there: HeldColumns, checks: Iterable[Check]) -> tuple[Unchecked, ...]:
     """The checks that could not run, together where they need the same."""
     missing: dict[str, list[str]] = {}
     for check in checks:
