@@ -45,8 +45,10 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         points = base.mark_point(filled=True, size=45, opacity=1).encode(
             shape=shape, tooltip=tooltip
         )
-        layered: alt.LayerChart = alt.layer(base.mark_line().encode(strokeDash=dash), points)
-        return layered.properties(width=270, height=260)
+        layered: alt.LayerChart = alt.layer(
+            base.mark_line().encode(strokeDash=dash), points, width=270, height=260
+        )
+        return layered
 
     share = alt.Y("learnable:Q", title="Groups with a signal").axis(format="%")
     costs = frame["cost"].drop_nulls().cast(pl.Float64).to_list()
@@ -94,8 +96,8 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
             x=alt.X("p:Q"), y=alt.YValue(2), text=alt.Text("label:N")
         )
         drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
-        layered: alt.LayerChart = alt.layer(lines, drawn, rule, text)
-        return layered.properties(width=270, height=280)
+        layered: alt.LayerChart = alt.layer(lines, drawn, rule, text, width=270, height=280)
+        return layered
 
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
     pushes = positive[w].to_list() or [1.0]

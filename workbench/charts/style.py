@@ -93,7 +93,8 @@ def titled(chart: Any, question: str, description: str) -> Chart:
     _leave_out_empty(chart)
     _name_tooltips(chart)
     light_up(chart)
-    shown: Chart = chart.properties(title=question, description=description)
+    chart.title, chart.description = question, description
+    shown: Chart = chart
     return shown
 
 
