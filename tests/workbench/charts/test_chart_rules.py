@@ -14,6 +14,7 @@ from test_charts import COST, DIFFERENCES, FRONT, MAP, SHARES, over
 
 from workbench import charts
 from workbench.charts.exact import DIRECTIONS
+from workbench.charts.line_key import key_path
 from workbench.theory import frames as theory
 from workbench.theory import story
 from workbench.theory.group import sample_group, tree_frames
@@ -226,7 +227,14 @@ def test_every_chart_function_is_looked_at() -> None:
     assert set(DRAWN) == functions
     modules = {path.stem for path in Path(charts.__file__).parent.glob("*.py")}
     homes = {getattr(charts, name).__module__.rpartition(".")[2] for name in functions}
-    assert modules - homes == {"__init__", "legend_light", "picture", "strategy_style", "style"}
+    assert modules - homes == {
+        "__init__",
+        "legend_light",
+        "line_key",
+        "picture",
+        "strategy_style",
+        "style",
+    }
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -289,11 +297,47 @@ def test_a_strategy_has_its_own_colour_and_place_in_every_chart(name: str) -> No
     for colour in channels(DRAWN[name].to_dict(), "color"):
         if colour.get("field") != "strategy":
             continue
-        domain, used = colour["scale"]["domain"], colour["scale"]["range"]
+        scale = colour["scale"]
+        domain = [one for one in scale["domain"] if not one.endswith("(mark)")]
+        used = scale["range"][: len(domain)]
         assert domain == charts.in_order(domain)
         for strategy, hue in zip(domain, used, strict=True):
             if strategy in charts.STYLE:
                 assert hue == charts.STYLE[strategy].colour
+
+
+DASHED = [
+    name
+    for name, chart in DRAWN.items()
+    if any("strategy" in one.get("field", "") for one in channels(chart.to_dict(), "strokeDash"))
+]
+
+
+@pytest.mark.parametrize("name", DASHED)
+def test_a_legend_of_dashed_lines_shows_the_dash_of_each(name: str) -> None:
+    spec = DRAWN[name].to_dict()
+    dashes = next(
+        one["scale"] for one in channels(spec, "strokeDash") if "strategy" in one.get("field", "")
+    )
+    shapes = [one for one in channels(spec, "shape") if "scale" in one]
+    if not shapes:  # lines without marks: Vega draws a piece of each
+        keys = [one["legend"]["symbolType"] for one in channels(spec, "strokeDash")]
+        assert keys == ["stroke"]
+        return
+    for one in shapes:
+        drawn = dict(zip(one["scale"]["domain"], one["scale"]["range"], strict=True))
+        assert one["legend"]["values"] == dashes["domain"]
+        for strategy, dash in zip(dashes["domain"], dashes["range"], strict=True):
+            mark = drawn[f"{strategy} (mark)"]
+            assert drawn[strategy] == key_path(dash, mark)
+    svg = pytest.importorskip("vl_convert").vegalite_to_svg(spec)
+    assert svg.count(">Strategy<") == 1
+    assert "(mark)<" not in svg
+
+
+def test_a_key_holds_as_many_pieces_as_its_dash_has_in_forty_pixels() -> None:
+    pieces = [key_path(dash, "circle").count("H") // 2 for dash in ([1, 0], [6, 3], [2, 2])]
+    assert pieces == [2, 4, 7]  # those that the mark leaves room for
 
 
 @pytest.mark.parametrize("name", sorted(set(DRAWN) - EXACTLY_KNOWN - MEANS_ONLY))
