@@ -12,11 +12,12 @@ from workbench.charts.style import INK, Chart, log_ticks, titled
 
 
 def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
-    """Colour, dash and mark of strategies, the legend under two panels."""
+    """Colour, dash and mark of strategies, the legend under the first of two panels."""
     _, colour, dash, shape = scales(frame)
     legend = colour.legend(
         orient="bottom",
-        columns=4,
+        columns=2,
+        columnPadding=8,
         symbolOpacity=1,
         symbolSize=90,
         symbolStrokeWidth=0,

@@ -1,7 +1,8 @@
 """The legend of lines: a strategy's dash and its mark in one symbol.
 
 Vega dashes the outline of a legend's symbol, which frays a mark of this size. Here the dash is part
-of the symbol's own shape: pieces of a line to the left and right of the mark, filled like it.
+of the symbol's own shape: pieces of a line to the left and right of the mark, filled like it. Marks
+in the picture have no such line, so the legend has a scale of shapes of its own.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import re
 from typing import Any
 
 import altair as alt
+import polars as pl
 
 from workbench.charts.legend_light import units_of
 
-_HALF, _MARK, _GAP, _THICK = 20.0, 4.8, 1.4, 0.9
+_HALF, _MARK, _GAP, _THICK = 17.0, 4.8, 1.4, 0.9
 """Pixels: half of the line, of the mark, between the two, half of the line's width."""
 _HEIGHT = 12
-_DRAWN = " (mark)"
-"""What the marks in the picture are called on the scale of shapes, beside those of the legend."""
 
 _PLAIN = {
     "circle": "M-1,0C-1,-.55,-.55,-1,0,-1C.55,-1,1,-.55,1,0C1,.55,.55,1,0,1C-.55,1,-1,.55,-1,0Z",
@@ -31,53 +31,74 @@ _PLAIN = {
 }
 
 
-def show_dashes(chart: Any) -> None:
-    """Let the chart's legend of strategies show dashes as well.
-
-    Changes the chart in place. A chart whose strategies have no dash, or that has no legend of
-    them, stays as it is.
-    """
+def show_dashes(chart: Any) -> Any:
+    """The chart with a legend of strategies that shows dashes as well; the chart itself, changed in
+    place, where it has panels side by side. A chart whose strategies have no dash, or that has no
+    legend of them, stays as it is."""
     units = [unit for unit in units_of(chart) if _is_strategy(unit, "color", alt.Color)]
     dash = next((d for u in units if (d := _is_strategy(u, "strokeDash", alt.StrokeDash))), None)
     legend = next((key for u in units if (key := u.encoding.color._get("legend"))), None)
     if dash is None or not isinstance(legend, dict):
-        return
-    order, dashes = (dash._get("scale")[name] for name in ("domain", "range"))
+        return chart
     shape = next((s for u in units if (s := _is_strategy(u, "shape", alt.Shape))), None)
     if shape is None:
         _stroked(units, legend)
-        return
-    looks = shape._get("scale")["range"]
+        return chart
+    tints = units[0].encoding.color._get("scale")["range"]
+    for unit in units:
+        for channel in (unit.encoding.color, _is_strategy(unit, "shape", alt.Shape)):
+            if channel:
+                channel.legend = None
+    key = _key(dash._get("scale"), tints, shape._get("scale")["range"], legend)
+    panels = getattr(chart, "hconcat", None)
+    if isinstance(panels, list):
+        panels[0] = _beside(panels[0], key)
+        return chart
+    return _beside(chart, key)
+
+
+def _beside(chart: Any, key: alt.Chart) -> alt.LayerChart:
+    """A chart and a key that has colours and shapes of its own."""
+    both: alt.LayerChart = alt.layer(chart, key)
+    both.resolve = alt.Resolve(scale={"color": "independent", "shape": "independent"})
+    return both
+
+
+def _key(
+    dash: dict[str, Any], tints: list[str], marks: list[str], legend: dict[str, Any]
+) -> alt.Chart:
+    """Points of no size, one per strategy, whose legend shows lines with their marks. dash: the
+    scale of dashes; tints, marks: colours and marks of the same strategies."""
+    order = dash["domain"]
     told = legend | {
-        "values": order,
         "symbolSize": (2 * _HALF) ** 2,
         "clipHeight": _HEIGHT,
         "description": f"Legend of {', '.join(order)}: colour, dash and mark of each strategy",
     }
-    domain = [*order, *(name + _DRAWN for name in order)]
-    keys = [key_path(*look) for look in zip(dashes, looks, strict=True)]
-    marks = alt.Shape(
-        "mark:N", title="Strategy", legend=told, scale={"domain": domain, "range": [*keys, *looks]}
-    )
-    said = alt.CalculateTransform(**{"as": "mark"}, calculate=f"datum.strategy+'{_DRAWN}'")
-    for unit in units:
-        colour = unit.encoding.color
-        tints = list(colour._get("scale")["range"])
-        unit.encoding.color = alt.Color(
-            "strategy:N",
-            title="Strategy",
-            scale={"domain": domain, "range": 2 * tints},
-            legend=told if colour._get("legend") is not None else None,
+    lines = [key_path(*look) for look in zip(dash["range"], marks, strict=True)]
+    return (
+        alt.Chart(pl.DataFrame({"strategy": order}))
+        .mark_point(filled=True, size=0, aria=False)
+        .encode(
+            color=alt.Color(
+                "strategy:N",
+                title="Strategy",
+                scale={"domain": order, "range": tints},
+                legend=told,
+            ),
+            shape=alt.Shape(
+                "strategy:N",
+                title="Strategy",
+                scale={"domain": order, "range": lines},
+                legend=told,
+            ),
         )
-        if _is_strategy(unit, "shape", alt.Shape):
-            unit.encoding.shape = marks
-            before = unit._get("transform")
-            unit.transform = [*(before if isinstance(before, list) else ()), said]
+    )
 
 
 def key_path(dash: list[int], mark: str) -> str:
     """A mark with pieces of a dashed line on both sides, as the SVG path of a legend's symbol that
-    is 2 x 20 pixels wide. dash: pixels on and off by turns; mark: a Vega shape or a path."""
+    is 2 x 17 pixels wide. dash: pixels on and off by turns; mark: a Vega shape or a path."""
     edge = _MARK + _GAP
     pieces = []
     at = -_HALF

@@ -94,7 +94,7 @@ def titled(chart: Any, question: str, description: str) -> Chart:
     them, and a reader of screens meets a picture without a text."""
     _leave_out_empty(chart)
     _name_tooltips(chart)
-    show_dashes(chart)
+    chart = show_dashes(chart)
     light_up(chart)
     chart.title, chart.description = question, description
     shown: Chart = chart
