@@ -125,6 +125,7 @@ def _stroked(units: list[Any], legend: dict[str, Any]) -> None:
         "symbolType": "stroke",
         "symbolSize": (2 * _HALF) ** 2,
         "symbolStrokeWidth": 2,
+        "symbolOpacity": 1,
         "clipHeight": _HEIGHT,
     }
     for unit in units:
