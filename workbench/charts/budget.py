@@ -65,7 +65,7 @@ def learning_curves(
     if ceiling is not None and ceiling > _FAR * top > 0:
         said = pl.DataFrame({"label": [f"ceiling {ceiling:.3g}, above this picture"]})
         far = alt.Chart(said).mark_text(align="left", dx=4, color=INK)
-        layers.append(far.encode(x=alt.XValue(0), y=alt.YValue(8), text=alt.Text("label:N")))
+        layers.append(far.encode(x=alt.value(0), y=alt.value(8), text=alt.Text("label:N")))
         ceiling = None
     layers += _levels(free, start, ceiling)
     return titled(
@@ -88,16 +88,16 @@ def _levels(
         rule = alt.Chart(pl.DataFrame({"y": [level], "label": [name]})).encode(y=alt.Y("y:Q"))
         layers.append(rule.mark_rule(color=INK, strokeDash=[1, 2]))
         text = rule.mark_text(align="left", dx=4, dy=11 if i else -6, color=INK)
-        layers.append(text.encode(x=alt.XValue(0), text=alt.Text("label:N")))
+        layers.append(text.encode(x=alt.value(0), text=alt.Text("label:N")))
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y=alt.Y("y:Q"))
             layers.append(mark.mark_rule(color=INK, strokeDash=[3, 3]))
             # All curves leave from the start: its name stands at their other end, below the marks.
             text = (
-                mark.mark_text(align="right", dx=-4, dy=11, color=INK).encode(x=alt.XValue("width"))
+                mark.mark_text(align="right", dx=-4, dy=11, color=INK).encode(x=alt.value("width"))
                 if name == "start"
-                else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.XValue(0))
+                else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.value(0))
             )
             layers.append(text.encode(text=alt.Text("label:N")))
     return layers
@@ -224,7 +224,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     counts = (
         alt.Chart(shown)
         .mark_text(align="left", dx=6, color=INK)
-        .encode(y=y, x=alt.XValue("width"), text=alt.Text("reached:N"))
+        .encode(y=y, x=alt.value("width"), text=alt.Text("reached:N"))
     )
     marks = [(1.0, "all of it")] + ([(paper, f"paper: {paper:.1%}")] if paper else [])
     rules = alt.Chart(pl.DataFrame(marks, schema=["at", "label"], orient="row")).encode(
@@ -234,7 +234,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
         alt.layer(
             rules.mark_rule(strokeDash=[4, 3], color=INK),
             rules.mark_text(align="left", dx=4, color=INK).encode(
-                y=alt.YValue(-8), text=alt.Text("label:N")
+                y=alt.value(-8), text=alt.Text("label:N")
             ),
             bars,
             points,

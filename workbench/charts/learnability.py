@@ -46,10 +46,9 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         points = base.mark_point(filled=True, size=45, opacity=1).encode(
             shape=shape, tooltip=tooltip
         )
-        layered: alt.LayerChart = alt.layer(
-            base.mark_line().encode(strokeDash=dash), points, width=270, height=260
+        return alt.LayerChart(
+            layer=[base.mark_line().encode(strokeDash=dash), points], width=270, height=260
         )
-        return layered
 
     share = alt.Y("learnable:Q", title="Groups with a signal").axis(format="%")
     costs = frame["cost"].drop_nulls().cast(pl.Float64).to_list()
@@ -94,11 +93,10 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         here = alt.Chart(pl.DataFrame({"p": [p_here], "label": [f"your p {p_here:.2%}"]}))
         rule = here.mark_rule(color=INK, strokeDash=[2, 2]).encode(x=alt.X("p:Q"))
         text = here.mark_text(color=INK, align="left", dx=4, baseline="top").encode(
-            x=alt.X("p:Q"), y=alt.YValue(2), text=alt.Text("label:N")
+            x=alt.X("p:Q"), y=alt.value(2), text=alt.Text("label:N")
         )
         drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
-        layered: alt.LayerChart = alt.layer(lines, drawn, rule, text, width=270, height=280)
-        return layered
+        return alt.LayerChart(layer=[lines, drawn, rule, text], width=270, height=280)
 
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
     pushes = positive[w].to_list() or [1.0]

@@ -59,7 +59,7 @@ def show_dashes(chart: Any) -> Any:
 
 def _beside(chart: Any, key: alt.Chart) -> alt.LayerChart:
     """A chart and a key that has colours and shapes of its own."""
-    both: alt.LayerChart = alt.layer(chart, key)
+    both = alt.LayerChart(layer=[chart, key])
     both.resolve = alt.Resolve(scale={"color": "independent", "shape": "independent"})
     return both
 
@@ -76,7 +76,7 @@ def _key(
         "description": f"Legend of {', '.join(order)}: colour, dash and mark of each strategy",
     }
     lines = [key_path(*look) for look in zip(dash["range"], marks, strict=True)]
-    return (
+    points: alt.Chart = (
         alt.Chart(pl.DataFrame({"strategy": order}))
         .mark_point(filled=True, size=0, aria=False)
         .encode(
@@ -94,6 +94,7 @@ def _key(
             ),
         )
     )
+    return points
 
 
 def key_path(dash: list[int], mark: str) -> str:
@@ -142,8 +143,7 @@ def _stroked(units: list[Any], legend: dict[str, Any]) -> None:
 def _is_strategy(unit: Any, name: str, kind: type) -> Any:
     """A unit's channel of that name, where it tells strategies apart; None elsewhere."""
     channel = getattr(unit.encoding, name, None)
-    told = isinstance(channel, kind) and str(channel.shorthand) in (
-        "strategy:N",
-        "['strategy']:N",
-    )
-    return channel if told else None
+    if not isinstance(channel, kind):
+        return None
+    field = str(getattr(channel, "shorthand", ""))
+    return channel if field in ("strategy:N", "['strategy']:N") else None

@@ -56,7 +56,7 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
     )
     said = "paper: " + " / ".join(f"{share:.0%}" for share in PAPER_SHARES.values())
     text = alt.Chart(paper.head(1)).encode(
-        x=alt.X("group:Q"), y=alt.Y("share:Q"), text=alt.TextValue(said)
+        x=alt.X("group:Q"), y=alt.Y("share:Q"), text=alt.value(said)
     )
     own = alt.Chart(pl.DataFrame({"group": [here or 0]})).encode(x=alt.X("group:Q"))
     rules = [own.mark_rule(color=INK, strokeDash=[2, 2])] if here else []

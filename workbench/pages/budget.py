@@ -107,8 +107,8 @@ chosen = choices[1].selectbox(
 )
 asked_for = None if chosen == DRAWN else chosen
 tuned_for = asked_for or metric
-runs = frame
-frame = cached_by_store(state, f"tuned by {tuned_for}", lambda: mark_tuned(runs, tuned_for))
+unmarked = frame
+frame = cached_by_store(state, f"tuned by {tuned_for}", lambda: mark_tuned(unmarked, tuned_for))
 rows = tuned_test_rows(frame)
 axes = list(AXES)
 axis = choices[2].selectbox(

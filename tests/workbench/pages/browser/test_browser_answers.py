@@ -52,8 +52,11 @@ def test_packaged_runs_offer_no_deletion(visit: Visit) -> None:
 @pytest.mark.parametrize("visit", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
 def test_what_scrolls_on_a_phone_can_be_reached_by_keyboard(visit: Visit, axe) -> None:
     visit.open("learnability", 2)
-    reached = """() => [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]
-        .filter(one => one.scrollWidth > one.clientWidth).every(one => one.tabIndex === 0)"""
+    reached = """() => {
+        const wide = [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]
+            .filter(one => one.scrollWidth > one.clientWidth);
+        return wide.length && wide.every(one => one.tabIndex === 0);
+    }"""
     visit.tab.wait_for_function(reached)
     visit.tab.add_script_tag(path=str(axe))
     found = visit.tab.evaluate("axe.run(document, {runOnly: ['scrollable-region-focusable']})")
