@@ -1,9 +1,9 @@
 """How quick the app feels, in a real browser: python benchmarks/app_speed.py [--runs 5000]
 
 Prints the time to the title and the picture of the home page and to the whole of Learnability in a
-fresh and in a warm server, the switch to each page by the navigation, a step of the story, the median
-time from a key press on a slider to all redrawn charts, and how long the Sweeps page takes to open and to filter with many stored runs, and a
-race to its first curves.
+fresh and in a warm server, the switch to each page by the navigation, a step of the story, the
+median time from a key press on a slider until all charts are redrawn, how long the Sweeps page
+takes to open and to filter with many stored runs, and a race to its first curves.
 """
 
 from __future__ import annotations

@@ -199,9 +199,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     bars = (
         alt.Chart(shown.drop_nulls("end"))
         .mark_rule(strokeWidth=2)
-        .encode(
-            y=y, x=alt.X("share_low:Q", scale=scale), x2=alt.X2("end:Q"), color=colour.legend(None)
-        )
+        .encode(y=y, x=alt.X("share_low:Q", scale=scale), x2="end:Q", color=colour.legend(None))
     )
     points = (
         alt.Chart(known)
@@ -233,9 +231,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     return titled(
         alt.layer(
             rules.mark_rule(strokeDash=[4, 3], color=INK),
-            rules.mark_text(align="left", dx=4, color=INK).encode(
-                y=alt.value(-8), text=alt.Text("label:N")
-            ),
+            rules.mark_text(align="left", dx=4, color=INK).encode(y=alt.value(-8), text="label:N"),
             bars,
             points,
             counts,

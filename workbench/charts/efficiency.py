@@ -59,13 +59,7 @@ def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
             y=y,
             color=colour,
             shape=shape,
-            tooltip=[
-                alt.Tooltip("group:Q"),
-                alt.Tooltip("prompt_tokens:Q"),
-                alt.Tooltip("micro:N"),
-                alt.Tooltip("ratio:Q"),
-                alt.Tooltip("token_ratio:Q"),
-            ],
+            tooltip=["group:Q", "prompt_tokens:Q", "micro:N", "ratio:Q", "token_ratio:Q"],
         )
     )
     tokens = sorted(shown["prompt_tokens"].unique().to_list())
@@ -82,10 +76,10 @@ def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
 def _paper() -> tuple[alt.Chart, alt.Chart]:
     """The rule at the paper's ratio, and its name."""
     paper = pl.DataFrame({"ratio": [PAPER_RATIO], "label": ["paper: 16.6x at G = 32"]})
-    rule = alt.Chart(paper).mark_rule(color=INK, strokeDash=[2, 2]).encode(y=alt.Y("ratio:Q"))
+    rule = alt.Chart(paper).mark_rule(color=INK, strokeDash=[2, 2]).encode(y="ratio:Q")
     text = (
         alt.Chart(paper)
         .mark_text(align="left", dx=4, dy=-6, color=INK)
-        .encode(x=alt.value(0), y=alt.Y("ratio:Q"), text=alt.Text("label:N"))
+        .encode(x=alt.value(0), y="ratio:Q", text="label:N")
     )
     return rule, text
