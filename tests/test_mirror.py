@@ -90,7 +90,7 @@ TESTED_BY = {
     "workbench/report/test_report.py": "workbench/commands: claims packaged phases questions report"
     " search",
     "workbench/spec/test_fields.py": "workbench/commands: fields",
-    "workbench/store/test_store.py": "recast: ledger; workbench/store: beside",
+    "workbench/store/test_store.py": "recast: ledger; workbench/store: other_files",
     "workbench/studies/test_prediction.py": "workbench/spec: rungs",
     "workbench/studies/test_proof.py": "workbench/commands: prove",
     "workbench/studies/test_search.py": "workbench/spec: metrics",

@@ -59,9 +59,13 @@ class DiagnosisSummary:
         if self.buys:
             out += ["", "WHAT IT WOULD BUY (95% intervals)", *(f"  {line}" for line in self.buys)]
         if self.unchecked:
-            said = "; ".join(f"{one.column} ({', '.join(one.names)})" for one in self.unchecked)
-            out += ["", f"NOT CHECKED, for want of: {said}."]
+            out += ["", f"NOT CHECKED, for want of: {self.wanting}."]
         return out
+
+    @property
+    def wanting(self) -> str:
+        """The columns that are missing, each with the checks that want it."""
+        return "; ".join(f"{one.column} ({', '.join(one.names)})" for one in self.unchecked)
 
 
 def answer(
