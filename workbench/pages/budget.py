@@ -72,7 +72,7 @@ def other_rates(runs: pl.DataFrame, metric: str) -> str:
 
 view = Address("budget")
 st.title("Who gets further for the same budget?")
-whose, where = st.columns(2)
+whose, where, how = st.columns(3)
 with whose:
     state = data_switch(view)
 frame, source = stored_runs(state)
@@ -93,11 +93,11 @@ view.presets(
         "Quality for labels": {"metric": sharp, "axis": "labels"},
     }
 )
-choices = st.columns([4, 4, 3, 2])
+choices = st.columns([5, 3, 2])
 metric = choices[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
 )
-chosen = choices[1].selectbox(
+chosen = how.selectbox(
     "Rates chosen for",
     [DRAWN, *metrics],
     format_func=lambda name: charts.METRICS.get(name, name),
@@ -111,7 +111,7 @@ unmarked = frame
 frame = cached_by_store(state, f"tuned by {tuned_for}", lambda: mark_tuned(unmarked, tuned_for))
 rows = tuned_test_rows(frame)
 axes = list(AXES)
-axis = choices[2].selectbox(
+axis = choices[1].selectbox(
     "Budget", axes, format_func=AXES.__getitem__, **view.one_of("axis", axes)
 )
 labels = cell_labels(rows, words_of)
@@ -123,7 +123,7 @@ cell = where.selectbox(
 )
 rows = rows.filter(pl.col("cell") == cell)
 known = charts.in_order(rows["strategy"].to_list())
-baseline = choices[3].selectbox("Baseline", known, **view.one_of("baseline", known))
+baseline = choices[2].selectbox("Baseline", known, **view.one_of("baseline", known))
 names = st.multiselect("Strategies", known, **view.some_of("strategies", known, known[:MOST_LINES]))
 rows = rows.filter(pl.col("strategy").is_in([*names, baseline]))
 whole_cell = frame.filter((pl.col("cell") == cell) & pl.col("strategy").is_in([*names, baseline]))
