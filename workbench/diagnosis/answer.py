@@ -80,7 +80,9 @@ def answer(
     read = [summary_line(found), *(f"{line[0].upper()}{line[1:]}." for line in read_lines(found))]
     if said.audit is not None and said.audit.words:
         read.append(f"{said.audit.words[0].upper()}{said.audit.words[1:]}.")
-    read.append(trend(found))
+    # The finding says at length what the trend would say again.
+    unknown = any(one.name == "no_raw_outcome" for one in said.findings)
+    read.append("Hits are not counted: see no_raw_outcome." if unknown else trend(found))
     return DiagnosisSummary(
         tuple(read),
         said.findings,
