@@ -1,9 +1,9 @@
 """How quick the app feels, in a real browser: python benchmarks/app_speed.py [--runs 5000]
 
 Prints the time to the title and the picture of the home page and to the whole of Learnability in a
-fresh and in a warm server, a step of the story, the median time from a key press on a slider to the
-redrawn chart, and how long the Sweeps page takes to open and to filter with many stored runs, and a
-race to its first curves.
+fresh and in a warm server, the switch to each page by the navigation, a step of the story, the
+median time from a key press on a slider until all charts are redrawn, how long the Sweeps page
+takes to open and to filter with many stored runs, and a race to its first curves.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ from workbench.store.runs import Store
 REDRAWN = f"""before => {{
     const drawn = document.querySelector('{CHART} svg')?.innerHTML;
     return drawn && drawn !== before;
+}}"""
+
+
+ALL_REDRAWN = f"""before => {{
+    const drawn = [...document.querySelectorAll('{CHART} svg')].map(one => one.innerHTML);
+    return drawn.length === before.length && drawn.every((one, place) => one !== before[place]);
 }}"""
 
 
@@ -62,6 +68,39 @@ def opening(page: Any, address: str, which: str) -> None:
     say(f"Learnability, {which}: all of it", time.perf_counter() - began)
 
 
+SWITCHED = f"""([before, count]) => {{
+    const title = document.querySelector('[data-testid=stMain] h1')?.innerText;
+    return title && title !== before && ({DRAWN})(count);
+}}"""
+SWITCHES = {
+    "Learnability": 2,
+    "Gradient signals": 1,
+    "Train live": 1,
+    "Budget to target": 2,
+    "Sweeps": 0,
+    "Real models": 2,
+    "Your rollouts": 0,
+    "Claims": 0,
+    "One prompt, 32 rollouts": 1,
+}
+"""Pages and how many charts each has drawn when it is complete."""
+
+
+def switches(page: Any, rounds: int = 4) -> None:
+    """Median seconds from a click in the navigation to all of the page, each after its first."""
+    taken: dict[str, list[float]] = {name: [] for name in SWITCHES}
+    links = page.get_by_test_id("stSidebarNav")
+    for _ in range(rounds):
+        for name, count in SWITCHES.items():
+            before = page.locator('[data-testid="stMain"] h1').first.inner_text()
+            began = time.perf_counter()
+            links.get_by_role("link", name=name, exact=True).click()
+            page.wait_for_function(SWITCHED, arg=[before, count])
+            taken[name].append(time.perf_counter() - began)
+    for name, seconds in taken.items():
+        say(f"switch to {name}, median", statistics.median(seconds[1:]))
+
+
 def next_step(page: Any, address: str) -> float:
     """Seconds from Next to the next picture."""
     page.goto(address)
@@ -73,17 +112,19 @@ def next_step(page: Any, address: str) -> float:
     return time.perf_counter() - began
 
 
-def slider(page: Any, presses: int = 15) -> float:
-    """Median seconds from a key press to the redrawn first chart."""
+def slider(page: Any, charts: int = 2, presses: int = 15) -> float:
+    """Median seconds from a key press until every chart of the page is redrawn."""
     handle = page.get_by_role("slider").first
     handle.focus()
     taken = []
     for _ in range(presses):
-        page.wait_for_function(DRAWN, arg=1)
-        before = page.locator(f"{CHART} svg").first.evaluate("drawing => drawing.innerHTML")
+        page.wait_for_function(DRAWN, arg=charts)
+        before = page.locator(f"{CHART} svg").evaluate_all(
+            "drawings => drawings.map(one => one.innerHTML)"
+        )
         began = time.perf_counter()
         handle.press("ArrowRight")
-        page.wait_for_function(REDRAWN, arg=before)
+        page.wait_for_function(ALL_REDRAWN, arg=before)
         taken.append(time.perf_counter() - began)
     return statistics.median(taken)
 
@@ -144,10 +185,13 @@ def main() -> None:
         with app(Path(folder) / "empty") as address:
             opening(page, address, "first visit of a fresh server")
             opening(page, address, "next visit")
+            page.goto(address)
+            page.wait_for_function(DRAWN, arg=1)
+            switches(page)
             say("a step of the story", next_step(page, address))
             page.goto(f"{address}/learnability")
             page.wait_for_function(DRAWN, arg=2)
-            say("slider on Learnability, median", slider(page))
+            say("slider on Learnability, all charts, median", slider(page))
             page.goto(f"{address}/gradient_signals")
             page.wait_for_function(DRAWN, arg=1)
             say("slider on Gradient signals, median", linked(page))

@@ -177,10 +177,15 @@ def ranking(scores: pl.DataFrame, metric: str, label: str, first: str) -> list[s
 
 
 def against(
-    frame: pl.DataFrame, first: str, rivals: Sequence[str], metric: str, label: str
+    frame: pl.DataFrame,
+    first: str,
+    rivals: Sequence[str],
+    metric: str,
+    label: str,
+    tune_metric: str | None = None,
 ) -> Answer | None:
     """Where one strategy stands against each rival on a metric, with the numbers of `compare`; None
-    where it has no pair. frame: runs of one cell."""
+    where it has no pair. frame: runs of one cell; tune_metric: as there."""
     names = [*PRIMARY, *([] if metric in PRIMARY else [metric])]
     known = [name for name in names if name in frame.columns and frame[name].count()]
     there = set(frame["strategy"])
@@ -190,7 +195,7 @@ def against(
             continue
         with contextlib.suppress(UserError):
             tables.append(
-                compare(frame, Side(first, {}), Side(rival, {}), known).select(
+                compare(frame, Side(first, {}), Side(rival, {}), known, tune_metric).select(
                     "metric",
                     "difference",
                     "p_corrected",

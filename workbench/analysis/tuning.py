@@ -80,6 +80,20 @@ def chosen_by(frame: pl.DataFrame) -> str:
     return ", ".join(frame["tuned_by"].drop_nulls().unique().sort()) if len(frame) else ""
 
 
+def rates_that_differ(here: pl.DataFrame, there: pl.DataFrame) -> dict[str, tuple[float, float]]:
+    """Strategies whose chosen rate differs between two markings of the same runs of one cell: the
+    rate in each."""
+    first, second = (
+        dict(frame.select("strategy", "tuned_lr").unique().drop_nulls().sort("strategy").rows())
+        for frame in (here, there)
+    )
+    return {
+        name: (rate, second[name])
+        for name, rate in first.items()
+        if name in second and second[name] != rate
+    }
+
+
 def edge(rates: Collection[float], chosen: float) -> Literal["", "lower", "upper"]:
     """At which edge of its grid a chosen rate sits; "" inside it, and where one rate was tried."""
     if len(set(rates)) < 2:

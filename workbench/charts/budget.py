@@ -45,7 +45,7 @@ def learning_curves(
     band = (
         alt.Chart(frame.drop_nulls(["low", "high"]))
         .mark_area(opacity=0.18)
-        .encode(x="x:Q", y="low:Q", y2="high:Q", color=colour)
+        .encode(x=alt.X("x:Q"), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour)
     )
     lines = base.mark_line().encode(
         # On one line a long name is longer than the axis and pushes the chart's own title out.
@@ -53,19 +53,19 @@ def learning_curves(
             **({"zero": False} if end is None else {"domain": [0, round_top(frame)], "nice": False})
         ),
         strokeDash=dash,
-        order="x:Q",
+        order=alt.Order("x:Q"),
     )
     points = base.mark_point(filled=True, size=45, opacity=1).encode(
-        y="mean:Q",
+        y=alt.Y("mean:Q"),
         shape=shape,
-        tooltip=[*tooltip("x", title=AXES.get(axis, axis)), "n_runs:Q"],
+        tooltip=[*tooltip("x", title=AXES.get(axis, axis)), alt.Tooltip("n_runs:Q")],
     )
     layers: list[alt.Chart] = [band, lines, points]
     top = max((value for value in frame["mean"].to_list() if value is not None), default=0.0)
     if ceiling is not None and ceiling > _FAR * top > 0:
         said = pl.DataFrame({"label": [f"ceiling {ceiling:.3g}, above this picture"]})
         far = alt.Chart(said).mark_text(align="left", dx=4, color=INK)
-        layers.append(far.encode(x=alt.value(0), y=alt.value(8), text="label:N"))
+        layers.append(far.encode(x=alt.value(0), y=alt.value(8), text=alt.Text("label:N")))
         ceiling = None
     layers += _levels(free, start, ceiling)
     return titled(
@@ -85,13 +85,13 @@ def _levels(
     for i, (name, level) in enumerate(sorted(free.items(), key=lambda item: -item[1])):
         # They spend nothing, so they have no place along the axis; the highest is named above its
         # rule, the others below.
-        rule = alt.Chart(pl.DataFrame({"y": [level], "label": [name]})).encode(y="y:Q")
+        rule = alt.Chart(pl.DataFrame({"y": [level], "label": [name]})).encode(y=alt.Y("y:Q"))
         layers.append(rule.mark_rule(color=INK, strokeDash=[1, 2]))
         text = rule.mark_text(align="left", dx=4, dy=11 if i else -6, color=INK)
-        layers.append(text.encode(x=alt.value(0), text="label:N"))
+        layers.append(text.encode(x=alt.value(0), text=alt.Text("label:N")))
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
-            mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y="y:Q")
+            mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y=alt.Y("y:Q"))
             layers.append(mark.mark_rule(color=INK, strokeDash=[3, 3]))
             # All curves leave from the start: its name stands at their other end, below the marks.
             text = (
@@ -99,7 +99,7 @@ def _levels(
                 if name == "start"
                 else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.value(0))
             )
-            layers.append(text.encode(text="label:N"))
+            layers.append(text.encode(text=alt.Text("label:N")))
     return layers
 
 
@@ -128,7 +128,7 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
     band = (
         alt.Chart(shown.drop_nulls(["low", "high"]))
         .mark_area(opacity=0.18)
-        .encode(x="target:Q", y="low:Q", y2="high:Q", color=colour)
+        .encode(x=alt.X("target:Q"), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour)
     )
     lines = base.mark_line().encode(
         y=alt.Y("median:Q", title=f"{AXES.get(axis, axis)} (median run)"), strokeDash=dash
@@ -137,7 +137,7 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
     points = [
         base.mark_point(filled=filled, size=55, opacity=1)
         .transform_filter(alt.datum.all_reach == filled)
-        .encode(y="median:Q", shape=shape, tooltip=told)
+        .encode(y=alt.Y("median:Q"), shape=shape, tooltip=told)
         for filled in (True, False)
     ]
     return titled(
@@ -160,7 +160,7 @@ def waiting_curves(frame: pl.DataFrame, axis: str, target: float) -> Chart:
         .axis(format="%")
         .scale(domain=[0, 1]),
         color=colour,
-        order="budget:Q",
+        order=alt.Order("budget:Q"),
     )
     told = ["strategy:N", "budget:Q", alt.Tooltip("waiting:Q", format=".0%"), "n_runs:Q"]
     steps = base.mark_line(interpolate="step-after").encode(strokeDash=dash)
@@ -210,8 +210,8 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
             color=colour.legend(None),
             shape=shape.legend(None),
             tooltip=[
-                "strategy:N",
-                "reached:N",
+                alt.Tooltip("strategy:N"),
+                alt.Tooltip("reached:N"),
                 *(
                     alt.Tooltip(f"{name}:Q", format=".1%")
                     for name in ("share_of_baseline", "share_low", "share_high")
@@ -222,7 +222,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     counts = (
         alt.Chart(shown)
         .mark_text(align="left", dx=6, color=INK)
-        .encode(y=y, x=alt.value("width"), text="reached:N")
+        .encode(y=y, x=alt.value("width"), text=alt.Text("reached:N"))
     )
     marks = [(1.0, "all of it")] + ([(paper, f"paper: {paper:.1%}")] if paper else [])
     rules = alt.Chart(pl.DataFrame(marks, schema=["at", "label"], orient="row")).encode(
@@ -255,14 +255,14 @@ def performance_profiles(frame: pl.DataFrame, metric: str) -> Chart:
     band = (
         alt.Chart(frame.drop_nulls(["low", "high"]))
         .mark_area(opacity=0.15)
-        .encode(x="threshold:Q", y="low:Q", y2="high:Q", color=colour)
+        .encode(x=alt.X("threshold:Q"), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour)
     )
     lines = base.mark_line().encode(
         y=alt.Y("share:Q", title="Runs above it").axis(format="%").scale(domain=[0, 1]),
         strokeDash=dash,
     )
     points = base.mark_point(filled=True, size=30, opacity=1).encode(
-        y="share:Q", shape=shape, tooltip=tooltip("threshold", title=label, value="share")
+        y=alt.Y("share:Q"), shape=shape, tooltip=tooltip("threshold", title=label, value="share")
     )
     return titled(
         alt.layer(band, lines, points),

@@ -41,7 +41,9 @@ def do_probabilities_hold(frame: pl.DataFrame) -> Chart:
     y = alt.Y("right:Q", title="How often it held").scale(domain=[0, 1]).axis(format=".0%")
     colour, shape = _marks_of(shown)
     base = alt.Chart(shown).encode(x=x, color=colour)
-    bars = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y="low:Q", y2="high:Q")
+    bars = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
+        y=alt.Y("low:Q"), y2=alt.Y2("high:Q")
+    )
     tips = [
         "rung:N",
         *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("stated", "right", "low", "high")),
@@ -89,16 +91,16 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
         alt.Tooltip("seconds:Q", title="Seconds", format=",.3~g"),
     ]
     colour, shape = _marks_of(shown)
-    bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q", color=colour)
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour)
     points = base.mark_point(filled=True, size=110, opacity=1).encode(
         y=y, tooltip=tips, color=colour, shape=shape
     )
     marks = pl.DataFrame({"accuracy": [GOAL, COIN], "label": ["goal: 90%", "a coin"]})
-    rule = alt.Chart(marks).mark_rule(color=INK, strokeDash=[3, 3]).encode(y="accuracy:Q")
+    rule = alt.Chart(marks).mark_rule(color=INK, strokeDash=[3, 3]).encode(y=alt.Y("accuracy:Q"))
     said = (
         alt.Chart(marks)
         .mark_text(align="right", dx=-4, dy=-7, color=INK)
-        .encode(x=alt.value("width"), y="accuracy:Q", text="label:N")
+        .encode(x=alt.value("width"), y=alt.Y("accuracy:Q"), text=alt.Text("label:N"))
     )
     listed = "; ".join(
         f"{row['rung']} {row['accuracy']:.0%} for {row['seconds']:.3g} s"

@@ -53,14 +53,14 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
         y=alt.Y("bottom:Q", title="Share of groups")
         .axis(format="%", tickCount=5)
         .scale(domain=[0, 1]),
-        y2="top:Q",
+        y2=alt.Y2("top:Q"),
         color=alt.Color("regime:N", title=None)
         .legend(orient="top", symbolStrokeWidth=0)
         .scale(domain=labels, range=[colour for colour, _ in REGIME_STYLE]),
         tooltip=[
-            "task:N",
-            "step:Q",
-            "regime:N",
+            alt.Tooltip("task:N"),
+            alt.Tooltip("step:Q"),
+            alt.Tooltip("regime:N"),
             alt.Tooltip("share:Q", format=".1%"),
             alt.Tooltip("groups:Q", title="groups", format=","),
         ],
@@ -99,7 +99,7 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
             x=x,
             y=y,
             tooltip=[
-                "group:Q",
+                alt.Tooltip("group:Q"),
                 *(alt.Tooltip(f"{name}{end}:Q", format=form) for end in ("", "_low", "_high")),
             ],
         )
@@ -110,12 +110,16 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
     cost = alt.Y("cost:Q", title="Rollouts per learnable group").scale(type="log", nice=False)
     here = pl.DataFrame({"group": [group], "share": [observed], "label": ["your log"]})
     mark = alt.Chart(here).encode(
-        x="group:Q",
-        y="share:Q",
-        tooltip=["label:N", "group:Q", alt.Tooltip("share:Q", format=".1%")],
+        x=alt.X("group:Q"),
+        y=alt.Y("share:Q"),
+        tooltip=[
+            alt.Tooltip("label:N"),
+            alt.Tooltip("group:Q"),
+            alt.Tooltip("share:Q", format=".1%"),
+        ],
     )
     own = mark.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
-    text = mark.mark_text(align="left", dx=10, dy=10, color=INK).encode(text="label:N")
+    text = mark.mark_text(align="left", dx=10, dy=10, color=INK).encode(text=alt.Text("label:N"))
     known = frame.drop_nulls(["cost", "cost_low", "cost_high"])
     left = (panel(frame, "learnable", share, ".1%") + own + text).properties(width=270, height=210)
     right = panel(known, "cost", cost, ",.1f").properties(width=270, height=210)
@@ -142,7 +146,7 @@ def what_if(frame: pl.DataFrame) -> Chart:
         base = alt.Chart(rows).encode(
             y=y.axis(labelLimit=180) if axis else y.axis(None),
             x=x,
-            tooltip=["strategy:N", alt.Tooltip(f"{name}:Q", format=form)],
+            tooltip=[alt.Tooltip("strategy:N"), alt.Tooltip(f"{name}:Q", format=form)],
         )
         bars = base.mark_bar().encode(color=colour.legend(None))
         text = base.mark_text(align="left", dx=4, color=INK).encode(

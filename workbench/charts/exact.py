@@ -51,7 +51,11 @@ def exact_directions(table: pl.DataFrame) -> Chart:
             shape=alt.Shape("objective:N", title="Objective").scale(
                 domain=list(words), range=list(shapes)
             ),
-            tooltip=["strategy:N", "objective:N", alt.Tooltip("cosine:Q", format=".4f")],
+            tooltip=[
+                alt.Tooltip("strategy:N"),
+                alt.Tooltip("objective:N"),
+                alt.Tooltip("cosine:Q", format=".4f"),
+            ],
         )
         .properties(width=430, height=alt.Step(19))
     )
@@ -61,7 +65,7 @@ def exact_directions(table: pl.DataFrame) -> Chart:
         .encode(
             y=alt.Y("strategy:N", title=None, sort=order).axis(labels=False, ticks=False),
             x=alt.X("snr:Q", title="Signal to noise of one prompt"),
-            tooltip=["strategy:N", alt.Tooltip("snr:Q", format=".3f")],
+            tooltip=[alt.Tooltip("strategy:N"), alt.Tooltip("snr:Q", format=".3f")],
         )
         .properties(width=170, height=alt.Step(19))
     )

@@ -12,11 +12,12 @@ from workbench.charts.style import INK, Chart, log_ticks, titled
 
 
 def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
-    """Colour, dash and mark of strategies, the legend under two panels."""
+    """Colour, dash and mark of strategies, the legend under the first of two panels."""
     _, colour, dash, shape = scales(frame)
     legend = colour.legend(
         orient="bottom",
-        columns=4,
+        columns=2,
+        columnPadding=8,
         symbolOpacity=1,
         symbolSize=90,
         symbolStrokeWidth=0,
@@ -34,8 +35,8 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
     colour, dash, shape = _below(frame)
     x = alt.X("group:Q", title="Rollouts per group, G").scale(type="log", base=2)
     tooltip = [
-        "strategy:N",
-        "group:Q",
+        alt.Tooltip("strategy:N"),
+        alt.Tooltip("group:Q"),
         alt.Tooltip("learnable:Q", format=".2%", title="groups with a signal"),
         alt.Tooltip("cost:Q", format=",.1f", title="rollouts per such group"),
     ]
@@ -45,8 +46,9 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         points = base.mark_point(filled=True, size=45, opacity=1).encode(
             shape=shape, tooltip=tooltip
         )
-        layered: alt.LayerChart = base.mark_line().encode(strokeDash=dash) + points
-        return layered.properties(width=270, height=260)
+        return alt.LayerChart(
+            layer=[base.mark_line().encode(strokeDash=dash), points], width=270, height=260
+        )
 
     share = alt.Y("learnable:Q", title="Groups with a signal").axis(format="%")
     costs = frame["cost"].drop_nulls().cast(pl.Float64).to_list()
@@ -76,7 +78,7 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
     x = alt.X("p:Q", title="Hit probability p of a prompt").scale(type="log", domain=[1e-4, 1])
     x = x.axis(format="~%", values=[1e-4, 1e-3, 1e-2, 1e-1, 1])
     tooltip = [
-        "strategy:N",
+        alt.Tooltip("strategy:N"),
         alt.Tooltip("p:Q", format=".3~%"),
         alt.Tooltip("w:Q", format=".4~g"),
         alt.Tooltip("f:Q", format=".4~g"),
@@ -89,13 +91,12 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
             filled=True, size=45, clip=True, opacity=1
         )
         here = alt.Chart(pl.DataFrame({"p": [p_here], "label": [f"your p {p_here:.2%}"]}))
-        rule = here.mark_rule(color=INK, strokeDash=[2, 2]).encode(x="p:Q")
+        rule = here.mark_rule(color=INK, strokeDash=[2, 2]).encode(x=alt.X("p:Q"))
         text = here.mark_text(color=INK, align="left", dx=4, baseline="top").encode(
-            x="p:Q", y=alt.value(2), text="label:N"
+            x=alt.X("p:Q"), y=alt.value(2), text=alt.Text("label:N")
         )
         drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
-        layered: alt.LayerChart = lines + drawn + rule + text
-        return layered.properties(width=270, height=280)
+        return alt.LayerChart(layer=[lines, drawn, rule, text], width=270, height=280)
 
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
     pushes = positive[w].to_list() or [1.0]
@@ -123,7 +124,7 @@ def signal_counts(frame: pl.DataFrame) -> Chart:
     base = alt.Chart(frame).encode(
         y=alt.Y("strategy:N", title=None, sort=order).axis(labelLimit=220),
         x=alt.X("signal_count:Q", title="Expected rollouts or targets with a signal, per group"),
-        tooltip=["strategy:N", alt.Tooltip("signal_count:Q", format=".3f")],
+        tooltip=[alt.Tooltip("strategy:N"), alt.Tooltip("signal_count:Q", format=".3f")],
     )
     bars = base.mark_bar().encode(color=colour.legend(None))
     text = base.mark_text(align="left", dx=4, color=INK).encode(

@@ -21,7 +21,7 @@ def light_up(chart: Any) -> None:
 
     Changes the chart in place. A chart without such a legend, or one of facets, stays as it is.
     """
-    units = list(_units(chart))
+    units = list(units_of(chart))
     legend = next((unit for unit in units if _field(unit) and _has_legend(unit)), None)
     if legend is None or any(_names(one, "params") for one in (chart, *units)):
         return
@@ -60,12 +60,12 @@ def _fade(unit: Any) -> None:
     )
 
 
-def _units(chart: Any) -> Iterator[Any]:
+def units_of(chart: Any) -> Iterator[Any]:
     """The single views of a chart, those of facets left out."""
     parts = [one for kind in ("layer", "hconcat", "vconcat") for one in _names(chart, kind)]
     if parts:
         for part in parts:
-            yield from _units(part)
+            yield from units_of(part)
     elif getattr(chart, "encoding", None) is not None and getattr(chart, "mark", None) is not None:
         yield chart
 

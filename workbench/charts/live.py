@@ -42,11 +42,16 @@ def regimes_over_training(frame: pl.DataFrame, columns: int = 4, width: int = 13
             y=alt.Y("bottom:Q", title="Share of groups")
             .axis(format="%", tickCount=3)
             .scale(domain=[0, 1]),
-            y2="top:Q",
+            y2=alt.Y2("top:Q"),
             color=alt.Color("regime:N", title=None)
             .legend(orient="top", symbolStrokeWidth=0)
             .scale(domain=labels, range=[colour for colour, _ in REGIME_STYLE]),
-            tooltip=["strategy:N", "step:Q", "regime:N", alt.Tooltip("share:Q", format=".2%")],
+            tooltip=[
+                alt.Tooltip("strategy:N"),
+                alt.Tooltip("step:Q"),
+                alt.Tooltip("regime:N"),
+                alt.Tooltip("share:Q", format=".2%"),
+            ],
         )
         .properties(width=width, height=100)
         .facet(facet=alt.Facet("strategy:N", title=None, sort=order), columns=columns)
@@ -104,9 +109,13 @@ def trade_off(frame: pl.DataFrame, x: str, y: str) -> Chart:
     ]
     ends = at(latest).mark_point(filled=True, size=110, opacity=1).encode(shape=shape)
     start = mean.filter(pl.col("step") == 0).head(1)
-    begin = alt.Chart(start).mark_text(text="start", color=INK, dy=14).encode(x="x:Q", y="y:Q")
+    begin = (
+        alt.Chart(start)
+        .mark_text(text="start", color=INK, dy=14)
+        .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
+    )
     return titled(
-        alt.layer(*bars, paths.encode(strokeDash=dash, order="step:Q"), ends, begin),
+        alt.layer(*bars, paths.encode(strokeDash=dash, order=alt.Order("step:Q")), ends, begin),
         "Is the gain more than sharpening?",
         f"{METRICS[y]} against {METRICS[x]}, one path per strategy ({', '.join(order)}) from the "
         "shared start to where it is now. Up and right is better on both; a path that turns down "

@@ -32,7 +32,7 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     bars = (
         base.transform_filter("isValid(datum.low) && isValid(datum.high)")
         .mark_rule()
-        .encode(x="low:Q", x2="high:Q")
+        .encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"))
     )
     told = [
         "label:N",
@@ -49,7 +49,7 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     zero = (
         alt.Chart(pl.DataFrame({"at": [0.0]}))
         .mark_rule(strokeDash=[4, 3], color=INK)
-        .encode(x="at:Q")
+        .encode(x=alt.X("at:Q"))
     )
     return titled(
         alt.layer(zero, bars, points).properties(height=alt.Step(14)),
@@ -73,7 +73,7 @@ def against_rate(frame: pl.DataFrame, metric: str) -> Chart:
     bars = (
         base.transform_filter("isValid(datum.low)")
         .mark_rule(opacity=0.6)
-        .encode(y="low:Q", y2="high:Q")
+        .encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     )
     rings = base.transform_filter("datum.tuned").mark_point(size=220).encode(y=y)
     chart = alt.layer(
@@ -105,7 +105,7 @@ def against_temperature(frame: pl.DataFrame) -> Chart:
     band = (
         alt.Chart(frame.drop_nulls(["low", "high"]))
         .mark_area(opacity=0.15)
-        .encode(x="temperature:Q", y="low:Q", y2="high:Q", color=colour)
+        .encode(x=alt.X("temperature:Q"), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour)
     )
     return titled(
         alt.layer(
@@ -134,7 +134,7 @@ def against_k(frame: pl.DataFrame) -> Chart:
     bars = (
         base.transform_filter("isValid(datum.low)")
         .mark_rule(opacity=0.6)
-        .encode(y=alt.Y("low:Q").scale(type="log", nice=False), y2="high:Q")
+        .encode(y=alt.Y("low:Q").scale(type="log", nice=False), y2=alt.Y2("high:Q"))
     )
     return titled(
         alt.layer(
@@ -169,7 +169,7 @@ def remaining(frame: pl.DataFrame) -> Chart:
         bars = (
             base.transform_filter("isValid(datum.low)")
             .mark_rule()
-            .encode(x="low:Q", x2="high:Q", color=colour)
+            .encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), color=colour)
         )
         points = base.mark_point(filled=True, size=70, opacity=1).encode(
             x=alt.X("mean:Q", title=label).scale(zero=True),
@@ -203,7 +203,11 @@ def prompt_cost(frame: pl.DataFrame) -> Chart:
         base.mark_line()
         + base.mark_point(filled=True, size=40, opacity=1).encode(
             shape=alt.Shape("encoding:N", title="Prompt encoding"),
-            tooltip=["encoding:N", "prompt_tokens:Q", alt.Tooltip("ratio:Q", format=".2f")],
+            tooltip=[
+                alt.Tooltip("encoding:N"),
+                alt.Tooltip("prompt_tokens:Q"),
+                alt.Tooltip("ratio:Q", format=".2f"),
+            ],
         ),
         "How much of the saved update is prompts encoded again and again?",
         "Tokens in GRPO's update over those in ReCast's against prompt length: with every row "

@@ -34,23 +34,25 @@ def final_scores(frame: pl.DataFrame, metric: str) -> Chart:
     bars = (
         alt.Chart(drawn.drop_nulls(["low", "high"]))
         .mark_rule(strokeWidth=2)
-        .encode(y=y, x="low:Q", x2="high:Q", color=colour.legend(None))
+        .encode(y=y, x=alt.X("low:Q"), x2=alt.X2("high:Q"), color=colour.legend(None))
     )
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
         x=alt.X("value:Q", title=f"{label}, after training").scale(zero=False),
         shape=shape.legend(None),
         tooltip=[
-            "strategy:N",
+            alt.Tooltip("strategy:N"),
             *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("value", "low", "high")),
-            "seeds:Q",
+            alt.Tooltip("seeds:Q"),
         ],
     )
     layers = [bars, points]
     if begin.height:
-        rule = alt.Chart(begin.with_columns(label=pl.lit("before RL"))).encode(x="value:Q")
+        rule = alt.Chart(begin.with_columns(label=pl.lit("before RL"))).encode(x=alt.X("value:Q"))
         layers += [
             rule.mark_rule(color=INK, strokeDash=[3, 3]),
-            rule.mark_text(align="left", dx=4, color=INK).encode(y=alt.value(-8), text="label:N"),
+            rule.mark_text(align="left", dx=4, color=INK).encode(
+                y=alt.value(-8), text=alt.Text("label:N")
+            ),
         ]
     return titled(
         alt.layer(*layers).properties(height=alt.Step(28)),

@@ -37,7 +37,11 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
             strokeDash=alt.StrokeDash("regime:N", title="Regime", legend=key).scale(
                 domain=labels, range=[dash for _, dash in REGIME_STYLE]
             ),
-            tooltip=["group:Q", "regime:N", alt.Tooltip("share:Q", format=".2%")],
+            tooltip=[
+                alt.Tooltip("group:Q"),
+                alt.Tooltip("regime:N"),
+                alt.Tooltip("share:Q", format=".2%"),
+            ],
         )
     )
     paper = pl.DataFrame(
@@ -47,10 +51,14 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
             "label": [f"paper: {share:.0%} {name}" for name, share in PAPER_SHARES.items()],
         }
     )
-    marks = alt.Chart(paper).encode(x="group:Q", y="share:Q", tooltip=["label:N"])
+    marks = alt.Chart(paper).encode(
+        x=alt.X("group:Q"), y=alt.Y("share:Q"), tooltip=[alt.Tooltip("label:N")]
+    )
     said = "paper: " + " / ".join(f"{share:.0%}" for share in PAPER_SHARES.values())
-    text = alt.Chart(paper.head(1)).encode(x="group:Q", y="share:Q", text=alt.value(said))
-    own = alt.Chart(pl.DataFrame({"group": [here or 0]})).encode(x="group:Q")
+    text = alt.Chart(paper.head(1)).encode(
+        x=alt.X("group:Q"), y=alt.Y("share:Q"), text=alt.value(said)
+    )
+    own = alt.Chart(pl.DataFrame({"group": [here or 0]})).encode(x=alt.X("group:Q"))
     rules = [own.mark_rule(color=INK, strokeDash=[2, 2])] if here else []
     return titled(
         alt.layer(

@@ -32,7 +32,7 @@ def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> 
         x=alt.X("step:Q", title="Optimizer steps"),
         y=alt.Y("value:Q", title=textwrap.wrap(label, 30)).scale(zero=False),
         color=colour,
-        detail="run:N",
+        detail=alt.Detail("run:N"),
         tooltip=[
             alt.Tooltip("strategy:N", title="Strategy"),
             alt.Tooltip("lr:Q", title="Learning rate", format="~g"),
@@ -44,7 +44,7 @@ def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> 
     )
     lines = base.mark_line().encode(
         strokeDash=dash,
-        order="step:Q",
+        order=alt.Order("step:Q"),
         strokeWidth=alt.condition("datum.pinned", alt.value(4), alt.value(1.5)),
     )
     points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape)
@@ -74,8 +74,8 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
         .encode(
             x=x,
             y=y,
-            detail="run:N",
-            order="axis:Q",
+            detail=alt.Detail("run:N"),
+            order=alt.Order("axis:Q"),
             color=colour.legend(symbolLimit=0, labelLimit=240, symbolStrokeWidth=3),
             strokeDash=dash,
             tooltip=[
@@ -89,17 +89,17 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
     )
     heads = pl.DataFrame({"axis": list(range(len(names))), "name": list(label.values())})
     heads = heads.with_columns(height=pl.lit(0.0), top=pl.lit(1.0), above=pl.lit(1.08))
-    rules = alt.Chart(heads).mark_rule(color=INK).encode(x=x, y=y, y2="top:Q")
+    rules = alt.Chart(heads).mark_rule(color=INK).encode(x=x, y=y, y2=alt.Y2("top:Q"))
     titles = (
         alt.Chart(heads)
         .transform_calculate(height="datum.above")
         .mark_text(color=INK, fontWeight="bold", limit=190)
-        .encode(x=x, y=y, text="name:N")
+        .encode(x=x, y=y, text=alt.Text("name:N"))
     )
     # Lines run to the right of the first axis, so its values are written to its left.
     outer = alt.Chart(ticks.filter(pl.col("axis") == 0)).mark_text(color=INK, align="right", dx=-5)
     inner = alt.Chart(ticks.filter(pl.col("axis") > 0)).mark_text(color=INK, align="left", dx=5)
-    values = [text.encode(x=x, y=y, text="value:N") for text in (outer, inner)]
+    values = [text.encode(x=x, y=y, text=alt.Text("value:N")) for text in (outer, inner)]
     return titled(
         alt.layer(rules, lines, *values, titles).properties(height=360),
         "Which settings lead where?",

@@ -31,19 +31,21 @@ def sid_tree(nodes: pl.DataFrame, edges: pl.DataFrame, depth: int) -> Chart:
             .axis(values=list(range(depth + 1)), format="d", grid=False)
             .scale(domain=[0, depth + 2], nice=False),
             y=place,
-            detail="edge:N",
+            detail=alt.Detail("edge:N"),
             color=alt.Color("path:N", sort=branch, legend=None).scale(
                 domain=branch, range=["#008A61", INK]
             ),
             strokeWidth=alt.StrokeWidth("path:N", sort=branch, legend=None).scale(
                 domain=branch, range=[4, 1]
             ),
-            tooltip=["edge:N", "path:N"],
+            tooltip=[alt.Tooltip("edge:N"), alt.Tooltip("path:N")],
         )
     )
     kinds = [kind for kind in _LEAVES if kind in set(nodes["kind"])]
     leaves = alt.Chart(nodes.filter(pl.col("kind") != "inner")).encode(
-        x="level:Q", y=place, tooltip=["code:N", "kind:N", "label:N"]
+        x=alt.X("level:Q"),
+        y=place,
+        tooltip=[alt.Tooltip("code:N"), alt.Tooltip("kind:N"), alt.Tooltip("label:N")],
     )
     marks = leaves.mark_point(filled=True, size=90, opacity=1).encode(
         shape=alt.Shape("kind:N", title=None, legend=alt.Legend(orient="bottom")).scale(
@@ -53,7 +55,7 @@ def sid_tree(nodes: pl.DataFrame, edges: pl.DataFrame, depth: int) -> Chart:
             domain=kinds, range=[_LEAVES[kind][0] for kind in kinds]
         ),
     )
-    names = leaves.mark_text(align="left", dx=9, color=INK).encode(text="label:N")
+    names = leaves.mark_text(align="left", dx=9, color=INK).encode(text=alt.Text("label:N"))
     rows = nodes["row"].cast(pl.Float64).to_numpy()
     return titled(
         (lines + marks + names).properties(height=130 + 17 * (int(rows.max()) + 1)),
@@ -83,7 +85,12 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     bars = base.mark_bar().encode(
         y=alt.Y("weight:Q", title=None).axis(values=ticks, format="~g", grid=False),
         color=colour.legend(None),
-        tooltip=["strategy:N", "slot:N", "origin:N", alt.Tooltip("weight:Q", format=".3f")],
+        tooltip=[
+            alt.Tooltip("strategy:N"),
+            alt.Tooltip("slot:N"),
+            alt.Tooltip("origin:N"),
+            alt.Tooltip("weight:Q", format=".3f"),
+        ],
     )
     given = (
         base.transform_filter(alt.datum.origin != "policy")
@@ -128,13 +135,13 @@ def counts_over_training(frame: pl.DataFrame, quantity: str = "signal_count") ->
     known = frame.drop_nulls(["low", "high"])
     band = alt.Chart(known).mark_area(opacity=0.18)
     lines = base.mark_line().encode(
-        y=alt.Y("mean:Q", title=label).scale(domainMin=0), strokeDash=dash, order="x:Q"
+        y=alt.Y("mean:Q", title=label).scale(domainMin=0), strokeDash=dash, order=alt.Order("x:Q")
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
-        y="mean:Q",
+        y=alt.Y("mean:Q"),
         shape=shape,
         tooltip=[
-            "strategy:N",
+            alt.Tooltip("strategy:N"),
             alt.Tooltip("x:Q", title="optimizer steps", format=",.0f"),
             *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high")),
             alt.Tooltip("n_runs:Q", title="runs"),

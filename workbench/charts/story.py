@@ -82,7 +82,7 @@ def _branches(edges: pl.DataFrame, depth: int, place: alt.Y) -> alt.Chart:
         .encode(
             x=x.scale(domain=[0, depth + 0.7], nice=False),
             y=place,
-            detail="edge:N",
+            detail=alt.Detail("edge:N"),
             color=alt.condition(towards, alt.value(REACHED), alt.value(INK)),
             strokeWidth=alt.condition(towards, alt.value(4), alt.value(1)),
         )
@@ -98,7 +98,7 @@ def _leaves(leaves: pl.DataFrame, place: alt.Y, explained: bool) -> alt.Chart:
         alt.Chart(leaves)
         .mark_point(filled=True, opacity=1)
         .encode(
-            x="level:Q",
+            x=alt.X("level:Q"),
             y=place,
             # Without bars nothing is pushed, and a legend would explain what is not there.
             color=alt.Color("push:N", title=None)
@@ -122,10 +122,10 @@ def _flight(depth: int, rollout: int, start: float, end: float, place: alt.Y) ->
     return [
         alt.Chart(flight)
         .mark_line(color=REACHED, strokeDash=[4, 2], strokeWidth=2, interpolate="monotone")
-        .encode(x="level:Q", y=place, order="order:O"),
+        .encode(x=alt.X("level:Q"), y=place, order=alt.Order("order:O")),
         alt.Chart(pl.DataFrame({"level": [depth], "row": [start]}))
         .mark_point(shape="circle", size=200, color=REACHED, strokeWidth=2)
-        .encode(x="level:Q", y=place),
+        .encode(x=alt.X("level:Q"), y=place),
         _named(pl.DataFrame({"level": [depth], "row": [start], "label": [f"R{rollout}"]}), place),
     ]
 
@@ -134,7 +134,7 @@ def _named(frame: pl.DataFrame, place: alt.Y) -> alt.Chart:
     named: alt.Chart = (
         alt.Chart(frame)
         .mark_text(align="left", dx=9, dy=-9, color=INK, fontWeight="bold")
-        .encode(x="level:Q", y=place, text="label:N")
+        .encode(x=alt.X("level:Q"), y=place, text=alt.Text("label:N"))
     )
     return named
 
@@ -162,7 +162,7 @@ def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> Chart:
         layers.append(
             alt.Chart(pl.DataFrame({"label": ["no bar: nothing to learn"]}))
             .mark_text(color=INK, angle=270, fontSize=13)
-            .encode(x=alt.value(_BARS / 2 - 14), y=alt.value(height / 2), text="label:N")
+            .encode(x=alt.value(_BARS / 2 - 14), y=alt.value(height / 2), text=alt.Text("label:N"))
         )
     found: Chart = alt.layer(*layers).properties(width=_BARS, height=height, title=title)
     return found
@@ -199,7 +199,7 @@ def verdict_map(frame: pl.DataFrame, title: str, description: str) -> Chart:
             alt.Tooltip("p:Q", title="p, corrected", format=".3f"),
         ],
     )
-    words = base.mark_text(color="white", fontWeight="bold").encode(text="said:N")
+    words = base.mark_text(color="white", fontWeight="bold").encode(text=alt.Text("said:N"))
     return titled(
         alt.layer(tiles, words).properties(width=alt.Step(190), height=alt.Step(34)),
         title,

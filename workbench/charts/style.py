@@ -11,6 +11,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.legend_light import light_up
+from workbench.charts.line_key import show_dashes
 from workbench.spec.metrics import METRICS
 
 Chart: TypeAlias = alt.LayerChart | alt.FacetChart | alt.HConcatChart
@@ -87,13 +88,16 @@ def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[al
 
 def titled(chart: Any, question: str, description: str) -> Chart:
     """A chart with the question it answers as its title, and a text for those who cannot see it;
-    every line of a tooltip gets a name in words, and a number few digits; its legend lights up.
+    every line of a tooltip gets a name in words, and a number few digits; its legend shows dashes
+    and lights up.
     Layers without a row, such as intervals of few seeds, are left out: Vega finds no extent in
     them, and a reader of screens meets a picture without a text."""
     _leave_out_empty(chart)
     _name_tooltips(chart)
+    chart = show_dashes(chart)
     light_up(chart)
-    shown: Chart = chart.properties(title=question, description=description)
+    chart.title, chart.description = question, description
+    shown: Chart = chart
     return shown
 
 

@@ -27,7 +27,7 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
     front = (
         alt.Chart(frame.filter("on_front").sort("x"))
         .mark_line(interpolate="step-before", color=INK, strokeDash=[4, 3])
-        .encode(x=at_x, y=at_y, order="x:Q")
+        .encode(x=at_x, y=at_y, order=alt.Order("x:Q"))
     )
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
         x=at_x,
@@ -35,22 +35,22 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
         color=colour,
         shape=shape,
         tooltip=[
-            "strategy:N",
+            alt.Tooltip("strategy:N"),
             alt.Tooltip("x:Q", format=".4f"),
             alt.Tooltip("y:Q", format=".4f"),
-            "on_front:N",
+            alt.Tooltip("on_front:N"),
         ],
     )
     named = frame.filter(pl.col("on_front") | pl.col("strategy").is_in(["sft", "grpo", "recast"]))
     names = (
         alt.Chart(named)
         .mark_text(align="left", dx=8, dy=-6, fontSize=9, color=INK)
-        .encode(x=at_x, y=at_y, text="strategy:N")
+        .encode(x=at_x, y=at_y, text=alt.Text("strategy:N"))
     )
     return titled(
         alt.layer(
-            across.encode(x="x_low:Q", x2="x_high:Q", y=at_y, color=colour),
-            along.encode(x=at_x, y="y_low:Q", y2="y_high:Q", color=colour),
+            across.encode(x=alt.X("x_low:Q"), x2=alt.X2("x_high:Q"), y=at_y, color=colour),
+            along.encode(x=at_x, y=alt.Y("y_low:Q"), y2=alt.Y2("y_high:Q"), color=colour),
             front,
             points,
             names,
@@ -83,13 +83,15 @@ def phase_map(frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row
     tiles = base.mark_rect(stroke="white").encode(
         color=colour.title("Winner"),
         tooltip=[
-            "winner:N",
+            alt.Tooltip("winner:N"),
             alt.Tooltip("margin:Q", format=".4f"),
             alt.Tooltip("at_x:N", title=words_of(x)),
             alt.Tooltip("at_y:N", title=words_of(y)),
         ],
     )
-    names = base.mark_text(fontSize=11, fontWeight="bold", color="white").encode(text="winner:N")
+    names = base.mark_text(fontSize=11, fontWeight="bold", color="white").encode(
+        text=alt.Text("winner:N")
+    )
     longest = max((len(name) for name in order), default=0)
     across = max(66, 7 * longest + 8)  # a name stays inside its tile
     chart = (

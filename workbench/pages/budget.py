@@ -20,7 +20,7 @@ from workbench.analysis.budget import (
 )
 from workbench.analysis.cells import cell_labels
 from workbench.analysis.rows import tuned_test_rows
-from workbench.analysis.tuning import chosen_by, mark_tuned
+from workbench.analysis.tuning import chosen_by, mark_tuned, rates_that_differ
 from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.end_forecasts import end_forecasts
@@ -34,6 +34,7 @@ from workbench.studies.phase_map import phase_table
 
 CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10
+DRAWN = "the metric that is drawn"
 
 
 def mean_of(frame: pl.DataFrame, column: str) -> float | None:
@@ -60,9 +61,18 @@ def target_sentence(rows: pl.DataFrame, metric: str, axis: str, baseline: str) -
     return end + cheapest(table, baseline, AXES[axis]) if table.height else ""
 
 
+def other_rates(runs: pl.DataFrame, metric: str) -> str:
+    """What the metric that is drawn would have chosen instead of the rates that are shown."""
+    differ = rates_that_differ(mark_tuned(runs, metric), runs)
+    if not differ:
+        return "The metric that is drawn would have chosen the same rates."
+    said = ", ".join(f"{name} {own:g} (here {rate:g})" for name, (own, rate) in differ.items())
+    return f"The metric that is drawn would have chosen: {said}."
+
+
 view = Address("budget")
 st.title("Who gets further for the same budget?")
-whose, where = st.columns(2)
+whose, where, how = st.columns(3)
 with whose:
     state = data_switch(view)
 frame, source = stored_runs(state)
@@ -87,7 +97,18 @@ choices = st.columns([5, 3, 2])
 metric = choices[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
 )
-frame = cached_by_store(state, f"tuned by {metric}", lambda: mark_tuned(frame, metric))
+chosen = how.selectbox(
+    "Rates chosen for",
+    [DRAWN, *metrics],
+    format_func=lambda name: charts.METRICS.get(name, name),
+    help="What picks each strategy's learning rate, on validation users: the metric that is drawn, "
+    "or another one.",
+    **view.one_of("tune", [DRAWN, *metrics]),
+)
+asked_for = None if chosen == DRAWN else chosen
+tuned_for = asked_for or metric
+unmarked = frame
+frame = cached_by_store(state, f"tuned by {tuned_for}", lambda: mark_tuned(unmarked, tuned_for))
 rows = tuned_test_rows(frame)
 axes = list(AXES)
 axis = choices[1].selectbox(
@@ -110,8 +131,13 @@ whole_cell = frame.filter((pl.col("cell") == cell) & pl.col("strategy").is_in([*
 compared = [name for name in COMPARED if name in whole_cell.columns]
 judged = cached_by_store(
     state,
-    f"winners {cell} {metric} {sorted({*names, baseline})}",
-    lambda: phase_table(with_setting(whole_cell, []), list(dict.fromkeys([metric, *compared])), []),
+    f"winners {cell} {metric} {chosen} {sorted({*names, baseline})}",
+    lambda: phase_table(
+        with_setting(whole_cell, []),
+        list(dict.fromkeys([metric, *compared])),
+        [],
+        asked_for,
+    ),
 )
 by = ", ".join(charts.METRICS.get(name, name) for name in chosen_by(rows).split(", "))
 more = [
@@ -119,6 +145,8 @@ more = [
     f"targets are measured on {sampled_users(rows)} test users, the answer and the table of "
     "winners on all of them."
 ]
+if tuned_for != metric:
+    more.append(other_rates(whole_cell, metric))
 averaged = any(split_averaged(name)[1] for name in known)
 if not averaged and (
     "train.iterate" not in rows.columns or "mean" not in set(rows["train.iterate"])
@@ -145,8 +173,10 @@ focus = "recast" if "recast" in (*names, baseline) else baseline
 asked = [name for name in ("sft", "grpo", baseline) if name in (*names, baseline)]
 also = cached_by_store(
     state,
-    f"standing {cell} {metric} {focus} {sorted(set(asked))}",
-    lambda: against(whole_cell, focus, list(dict.fromkeys(asked)), metric, charts.METRICS[metric]),
+    f"standing {cell} {metric} {tuned_for} {focus} {sorted(set(asked))}",
+    lambda: against(
+        whole_cell, focus, list(dict.fromkeys(asked)), metric, charts.METRICS[metric], asked_for
+    ),
 )
 answer(reading, more, also)
 

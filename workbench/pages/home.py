@@ -13,7 +13,7 @@ import streamlit as st
 
 from workbench import charts
 from workbench.pages.address import Address
-from workbench.pages.figure import fitted
+from workbench.pages.figure import draw
 from workbench.pages.navigation import page_of
 from workbench.theory import story
 from workbench.theory.group import DEPTH, write_group
@@ -293,7 +293,7 @@ where.caption(f"Step {place} of {len(STEPS)}")
 st.header(step.title)
 st.markdown(step.sentence)
 if step.chart is not None:
-    st.altair_chart(fitted(step.chart), width="content", key=f"story-{place}")
+    draw(step.chart, width="content", key=f"story-{place}")
 if step.note:
     st.caption(step.note)
 st.page_link(

@@ -180,32 +180,41 @@ def which_prompts() -> None:
             "target as supervised training does, whatever its hit rate; GRPO all but leaves rare "
             "hits alone. What ReCast adds is a push against one miss, which no w(p) shows."
         )
-    with st.expander("The formulas, and what each sum is divided by"):
-        st.markdown(formulas(summary))
-        st.caption(SYMBOLS)
-        grid(
-            summary.drop("w_closed_form", "climbs"),
-            hide_index=True,
-            width="stretch",
-            placeholder="-",
-            column_config={
-                "w": st.column_config.NumberColumn("w at your p", format="%.4g"),
-                "divided_by": "Denominator: the sum is divided by",
-                "apart": st.column_config.NumberColumn(
-                    "Credit apart",
-                    format="%.4g",
-                    help="Summed advantage on misses that are picked by their structure, such as a "
-                    "hard negative. It pushes against them, along no multiple of grad log p.",
-                ),
-                "snr": st.column_config.NumberColumn(
-                    "Signal to noise",
-                    format="%.3g",
-                    help="Mean over standard deviation of one group's update along the logit of p.",
-                ),
-                "note": "Holds for",
-            },
-            alt="Per strategy: weight at your p, denominator, signal to noise",
-        )
+    unfolded = st.expander(
+        "The formulas, and what each sum is divided by", key="formulas", on_change="rerun"
+    )
+    if unfolded.open:
+        with unfolded:
+            definitions(summary)
+
+
+def definitions(summary: pl.DataFrame) -> None:
+    """The closed forms, their symbols and what each sum is divided by."""
+    st.markdown(formulas(summary))
+    st.caption(SYMBOLS)
+    grid(
+        summary.drop("w_closed_form", "climbs"),
+        hide_index=True,
+        width="stretch",
+        placeholder="-",
+        column_config={
+            "w": st.column_config.NumberColumn("w at your p", format="%.4g"),
+            "divided_by": "Denominator: the sum is divided by",
+            "apart": st.column_config.NumberColumn(
+                "Credit apart",
+                format="%.4g",
+                help="Summed advantage on misses that are picked by their structure, such as a "
+                "hard negative. It pushes against them, along no multiple of grad log p.",
+            ),
+            "snr": st.column_config.NumberColumn(
+                "Signal to noise",
+                format="%.3g",
+                help="Mean over standard deviation of one group's update along the logit of p.",
+            ),
+            "note": "Holds for",
+        },
+        alt="Per strategy: weight at your p, denominator, signal to noise",
+    )
 
 
 def formulas(summary: pl.DataFrame) -> str:

@@ -57,6 +57,28 @@ of a fixed width scrolls by itself, not the page. A chosen part of a page, and a
 are as dark as the text around them."""
 
 
+REACH = """<script>
+if (!window.recastWatches) {
+    window.recastWatches = true;
+    let waiting = 0;
+    const mark = () => {
+        for (const one of document.querySelectorAll('[data-testid="stVegaLiteChart"]')) {
+            if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
+            else one.removeAttribute("tabindex");
+        }
+    };
+    const soon = () => {
+        clearTimeout(waiting);
+        waiting = setTimeout(mark, 250);
+    };
+    new MutationObserver(soon).observe(document.body, { childList: true, subtree: true });
+    window.addEventListener("resize", soon);
+    soon();
+}
+</script>"""
+"""A picture that scrolls by itself on a narrow screen can be reached, and scrolled, by keyboard."""
+
+
 def page_of(name: str) -> StreamlitPage:
     """A page of `PAGES`, to link to."""
     path = Path(__file__).resolve().parent / f"{name}.py"
@@ -76,6 +98,7 @@ def show() -> None:
             st.page_link(pages[name], label=question, query_params=query)
         with st.expander("Pictures for a paper"):
             choose_look()
+        st.html(REACH, unsafe_allow_javascript=True)
     page.run()
 
 

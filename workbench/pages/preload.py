@@ -6,6 +6,7 @@ and one of them would meet a module that is only half there.
 
 from __future__ import annotations
 
+import gc
 import pkgutil
 import threading
 from importlib import import_module
@@ -19,13 +20,18 @@ _lock = threading.Lock()
 
 
 def load() -> None:
-    """Import it all; later calls return at once, calls meanwhile wait."""
+    """Import it all; later calls return at once, calls meanwhile wait.
+
+    Streamlit collects garbage after every run of a page. What is loaded here never becomes garbage:
+    it is taken out of that search, which else takes longer than a page."""
     if _loaded.is_set():
         return
     with _lock:
         if not _loaded.is_set():
             for name in (*_LIBRARIES, *modules()):
                 import_module(name)
+            gc.collect()
+            gc.freeze()
             _loaded.set()
 
 

@@ -28,21 +28,25 @@ NOBODY = "none"
 
 
 def phase_table(
-    frame: pl.DataFrame, metrics: Sequence[str] = COMPARED, fields: Sequence[str] = FIELDS
+    frame: pl.DataFrame,
+    metrics: Sequence[str] = COMPARED,
+    fields: Sequence[str] = FIELDS,
+    tune_metric: str | None = None,
 ) -> pl.DataFrame:
     """One row per cell and metric: the fields, metric, winner ("none" without a significant one),
     best, runner_up, value (of the best), margin, low, high (95%, uncorrected), p, seen (the margin
     that a winner in 80% of repeats would need, corrected over the cells), seeds.
 
     frame: a sweep's rows with `setting`. runner_up: the rival that is hardest to tell
-    from the best; margin: the paired difference from it.
+    from the best; margin: the paired difference from it. tune_metric: what chooses the rates, None
+    = the metric of the row.
     """
     found: list[dict[str, Any]] = []
     frame = frame if frame.is_empty() else _completed(frame, fields)
     for metric in metrics:
         if metric not in frame.columns:
             continue
-        last = last_rows(mark_tuned(frame, metric).filter("tuned"))
+        last = last_rows(mark_tuned(frame, tune_metric or metric).filter("tuned"))
         rows = [row for row in _cells(last, metric, fields) if row is not None]
         adjusted = holm([row["p"] for row in rows])
         found += [

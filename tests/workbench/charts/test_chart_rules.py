@@ -14,6 +14,7 @@ from test_charts import COST, DIFFERENCES, FRONT, MAP, SHARES, over
 
 from workbench import charts
 from workbench.charts.exact import DIRECTIONS
+from workbench.charts.line_key import key_path
 from workbench.theory import frames as theory
 from workbench.theory import story
 from workbench.theory.group import sample_group, tree_frames
@@ -226,7 +227,14 @@ def test_every_chart_function_is_looked_at() -> None:
     assert set(DRAWN) == functions
     modules = {path.stem for path in Path(charts.__file__).parent.glob("*.py")}
     homes = {getattr(charts, name).__module__.rpartition(".")[2] for name in functions}
-    assert modules - homes == {"__init__", "legend_light", "picture", "strategy_style", "style"}
+    assert modules - homes == {
+        "__init__",
+        "legend_light",
+        "line_key",
+        "picture",
+        "strategy_style",
+        "style",
+    }
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -296,6 +304,44 @@ def test_a_strategy_has_its_own_colour_and_place_in_every_chart(name: str) -> No
                 assert hue == charts.STYLE[strategy].colour
 
 
+DASHED = [
+    name
+    for name, chart in DRAWN.items()
+    if any("strategy" in one.get("field", "") for one in channels(chart.to_dict(), "strokeDash"))
+]
+
+
+@pytest.mark.parametrize("name", DASHED)
+def test_a_legend_of_dashed_lines_shows_the_dash_of_each(name: str) -> None:
+    spec = DRAWN[name].to_dict()
+    dashes = next(
+        one["scale"] for one in channels(spec, "strokeDash") if "strategy" in one.get("field", "")
+    )
+    shapes = [one for one in channels(spec, "shape") if "scale" in one]
+    if not shapes:  # lines without marks: Vega draws a piece of each
+        keys = [one["legend"]["symbolType"] for one in channels(spec, "strokeDash")]
+        assert keys == ["stroke"]
+        return
+    keys = [one for one in shapes if one.get("legend")]
+    marks = [one for one in shapes if not one.get("legend")]
+    assert len(keys) == 1
+    for strategy, dash, drawn, mark in zip(
+        dashes["domain"],
+        dashes["range"],
+        keys[0]["scale"]["range"],
+        marks[0]["scale"]["range"],
+        strict=True,
+    ):
+        assert drawn == key_path(dash, mark), strategy
+    svg = pytest.importorskip("vl_convert").vegalite_to_svg(spec)
+    assert svg.count(">Strategy<") == 1
+
+
+def test_a_key_holds_the_pieces_of_a_dash_that_the_mark_leaves_room_for() -> None:
+    pieces = [key_path(dash, "circle").count("H") // 2 for dash in ([1, 0], [6, 3], [2, 2])]
+    assert pieces == [2, 4, 6]
+
+
 @pytest.mark.parametrize("name", sorted(set(DRAWN) - EXACTLY_KNOWN - MEANS_ONLY))
 def test_an_estimate_is_drawn_with_its_interval(name: str) -> None:
     spec = DRAWN[name].to_dict()
@@ -325,10 +371,8 @@ def test_intervals_that_few_seeds_do_not_have_leave_no_empty_layer() -> None:
     with_bands, without = (
         charts.learning_curves(frame, "greedy", "rollouts").to_dict() for frame in (CURVES, none)
     )
-    assert len(without["layer"]) == len(with_bands["layer"]) - 1
-    assert all(
-        without["datasets"][one["data"]["name"]] for one in without["layer"] if "data" in one
-    )
+    assert len(encodings(without)) == len(encodings(with_bands)) - 1
+    assert all(without["datasets"].values())
 
 
 @pytest.mark.parametrize("name", DRAWN)
