@@ -243,8 +243,11 @@ def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame,
     if several.is_empty():
         return table, []
     alone = pieces.filter(~pl.col("key").is_duplicated())
-    same_folder = len({folders[int(one)] for one in several["source"].unique()}) == 1
-    if same_folder and alone.height < 0.1 * pieces.height:
+    place = pl.Series([folders[int(one)] for one in several["source"]])
+    here = (
+        several.with_columns(place=place).group_by("key").agg(one=pl.col("place").n_unique() == 1)
+    )
+    if _share(here["one"]) >= MOSTLY and alone.height < 0.1 * pieces.height:
         return table, []
     usual = _usual(alone["size"] if alone.height else pieces["size"])
     if usual < 2 or _share(several["size"] == usual) < MOSTLY:

@@ -193,6 +193,7 @@ class Reader:
         self.names.setdefault("format", FORMATS)
         self.names.setdefault("split", SPLITS)
         self.names.setdefault("image", IMAGES)
+        self.names.setdefault("epoch", ("epoch", "epoch_idx"))
         self.names.setdefault("turn", TURNS)
         self.names.setdefault("rollout", ROLLOUTS)
         for name, columns in SIGN_NAMES.items():
@@ -274,6 +275,8 @@ class Reader:
         bad = null_false(said_step.is_not_null() & (said_step != "")) & (
             at.is_null() | (at != at.floor()).fill_null(True) | (at.abs() > 2**53).fill_null(True)
         )
+        if step is None:
+            at = at.fill_null(self._number(raw, "epoch").floor())
         at = at.fill_null(float(step or 0))
         if self.form.file_first and step is not None:
             at = pl.Series([float(step)] * raw.height, dtype=pl.Float64)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from workbench.diagnosis.logs.layout import LogRow
+from workbench.diagnosis.logs.opened import CONVERSATIONS, opened
 
 REWARDS = ("reward", "rewards", "score", "scores")
 TOTALS = ("total", "overall", "reward", "score", "sum", "value", "final", "combined", "mean")
 """What an object of rewards calls their sum, the surer first."""
-CONVERSATIONS = ("messages", "messages_and_choices", "conversation", "conversations", "chat")
+PAID = frozenset((*REWARDS, "total_reward", "final_reward", "reward_total", "r", "rew"))
+"""Names of a rollout's reward in an object of its own."""
 ANSWERS = ("completion", "response", "output", "prediction")
 NESTED = ("samples", "rollouts", "completions", "responses", "outputs", "generations",
-          "trajectories", "episodes", "results", "records", "rows", "data")  # fmt: skip
+          "trajectories", "episodes", "results", "records", "rows", "data", "candidates", "beams",
+          "attempts", "answers", "solutions", "gens", "cots", "predictions", "recommendations",
+          "recs", "group", "members", "choices", "items")  # fmt: skip
 """Where a record keeps its rollouts one level down."""
 
 
@@ -60,7 +60,7 @@ def is_whole(row: LogRow) -> bool:
 def _plain(row: LogRow) -> LogRow:
     """A rollout with its conversation as prompt and completion, and the parts of its reward as
     columns beside their total."""
-    return _spread(_spoken(row))
+    return _spread(_spoken(opened(row)))
 
 
 def _spoken(row: LogRow) -> LogRow:
@@ -104,7 +104,7 @@ def nested(row: LogRow) -> str:
         cells = row.get(name)
         if isinstance(cells, list) and cells and all(isinstance(cell, dict) for cell in cells):
             low = {str(key).lower() for key in cells[0]}
-            if low & set(REWARDS):
+            if low & PAID:
                 return name
     return ""
 
@@ -144,18 +144,4 @@ def documents(whole: Any) -> Iterator[LogRow]:
         yield from (one for one in whole if isinstance(one, dict))
 
 
-def trackio(path: Path) -> Iterator[LogRow]:
-    """The tables of a trackio database, opened to read only. Raises sqlite3.Error."""
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-        for step, metrics in database.execute("SELECT step, metrics FROM metrics ORDER BY id"):
-            try:
-                said = json.loads(metrics)
-            except (ValueError, TypeError, RecursionError):
-                continue
-            for value in said.values() if isinstance(said, dict) else ():
-                if isinstance(value, dict) and isinstance(value.get("_value"), list):
-                    for row in flat(value):
-                        yield {"step": step, **row}
-
-
-__all__ = ["documents", "entries", "flat", "is_table", "is_whole", "nested", "trackio"]
+__all__ = ["documents", "entries", "flat", "is_table", "is_whole", "nested"]

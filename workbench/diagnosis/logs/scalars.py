@@ -25,9 +25,8 @@ import polars as pl
 from workbench.diagnosis.logs.events import is_events, scalars_of
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
 from workbench.diagnosis.logs.printed import points_of
-from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.problems import MOST_COLUMNS, Problems, plain_line, too_wide
 from workbench.diagnosis.logs.records import ANSWERS
-from workbench.diagnosis.logs.rows import MOST_COLUMNS, too_wide
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
 from workbench.diagnosis.logs.token_exports import Exports
 from workbench.errors import LogError

@@ -5,6 +5,20 @@ OpenRLHF writes no rollouts: log prompt, output, reward and step from its reward
 
 from workbench.diagnosis.logs.layout import LogFormat
 
+TASKS = (
+    "problem_id",
+    "problem_idx",
+    "question_id",
+    "task_id",
+    "task_idx",
+    "example_id",
+    "example_idx",
+    "instance_id",
+    "scenario_id",
+    "user_id",
+)
+"""Ids of what was asked: they stand for the prompt where nothing else does."""
+
 COLUMNS = (
     "step",
     "prompt",
@@ -41,15 +55,21 @@ FORMAT = LogFormat(
         ),
         "prompt": (
             "prompt",
+            "prompts",
+            "prompt_text",
             "prompt_id",
             "input",
             "query",
             "question",
-            "prompts",
             "instruction",
-            "prompt_text",
             "question_text",
+            "policy_prompt",
+            "user_prompt",
             "responses_create_params",
+            "problem",
+            "history",
+            "context",
+            *TASKS,
         ),
         "group": (
             "group",
@@ -73,6 +93,13 @@ FORMAT = LogFormat(
             "completion_text",
             "response_text",
             "text",
+            "recs",
+            "recommendations",
+            "recommended",
+            "predictions",
+            "beams",
+            "generated",
+            "generation",
         ),
         "target": ("target", "label", "answer", "ground_truth", "gts", "labels"),
         "reward": (
@@ -89,6 +116,7 @@ FORMAT = LogFormat(
             "episode_reward",
             "trajectory_reward",
             "episode_return",
+            "reward_total",
         ),
         "task": ("task", "data_source", "datasource"),
         "logp": ("logp", "log_prob", "logprob"),
@@ -117,6 +145,9 @@ FORMAT = LogFormat(
         ),
     },
     typical=(frozenset(),),
-    step_of_file=r"(\d+)\.(?:jsonl|csv|parquet|json|ndjson)$",
+    step_of_file=(
+        r"(?:step|iter|iteration|update)[_\-=]?(\d+)/[^/]*$|"
+        r"(\d+)\.(?:jsonl|csv|parquet|json|ndjson)$"
+    ),
     versions="any trainer",
 )
