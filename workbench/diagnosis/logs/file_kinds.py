@@ -66,6 +66,9 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
         if head.startswith(magic):
             problems.file(name, words)
             return None
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        problems.file(name, "a spreadsheet; save its sheet as CSV")
+        return None
     for magic, words in _ARCHIVES.items():
         if head.startswith(magic):
             problems.file(name, f"{words}; unpack it first")

@@ -19,6 +19,9 @@ from workbench.diagnosis.logs.values import plain_name
 FIELDS = ("step", "group", "prompt", "prediction", "reward", "advantage")
 """What is looked for in objects, where a record has it in no column of its own."""
 
+DEEPEST = 2
+"""Objects in objects that are looked into."""
+
 CONVERSATIONS = ("messages", "messages_and_choices", "conversation", "conversations", "chat")
 
 _OTHER = re.compile(r"tim(?:e|ing)|usage|config|args|setting|param|latency|perf|reward|score")
@@ -54,11 +57,15 @@ def opened(row: LogRow) -> LogRow:
     return found
 
 
-def _inside(row: LogRow) -> Iterator[tuple[str, Any]]:
-    """What objects of a record hold, also those whose fields stand under dotted names."""
+def _inside(row: Mapping[str, Any], deep: int = 0) -> Iterator[tuple[str, Any]]:
+    """What objects of a record hold, also objects in them and fields under dotted names."""
     for name, value in row.items():
-        if isinstance(value, Mapping) and not _OTHER.search(plain_name(name)):
+        if isinstance(value, Mapping) and not _OTHER.search(plain_name(str(name))):
             yield from ((str(key), one) for key, one in value.items())
+            if deep < DEEPEST:
+                yield from _inside(value, deep + 1)
+        elif deep:
+            continue
         elif "." in name:
             outer, _, last = name.rpartition(".")
             if last and not _OTHER.search(plain_name(outer)):
@@ -82,9 +89,10 @@ def _is_named(cell: Any) -> bool:
 def _turned(row: LogRow) -> LogRow:
     """Rewards of turns, steps or tokens, added up."""
     for name, values in row.items():
-        if _TURNS.match(plain_name(name)) and isinstance(values, list) and values:
-            if all(isinstance(one, (bool, int, float)) for one in values):
-                return {**row, "reward": sum(values)}
+        if not (_TURNS.match(plain_name(name)) and isinstance(values, list) and values):
+            continue
+        if all(isinstance(one, (bool, int, float)) for one in values):
+            return {**row, "reward": sum(values)}
     return row
 
 

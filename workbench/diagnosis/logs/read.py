@@ -39,7 +39,7 @@ MOST = 1_000_000
 """Rollouts kept in memory; some 300 bytes each while they are put together and diagnosed."""
 
 MOST_NAMED = 20
-HELPERS = ("source", "evaluation", "uid", "session", "sample", "turn", "named", "image")
+HELPERS = ("source", "evaluation", "uid", "session", "sample", "turn", "named", "image", "asked")
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def mapping_words(columns: Sequence[str]) -> str:
 GUESSES = {
     "step": r"step|iter|epoch|version|batch",
     "prompt": r"prompt|input|query|question|instruction|problem|task|user|context|group",
-    "reward": r"reward|score|return|value|correct|acc|success|metric",
+    "reward": r"reward|score|return|value|correct|acc|success|ndcg|recall|hit|metric",
     "prediction": r"completion|output|response|generat|answer|predict|rollout|text",
 }
 

@@ -38,6 +38,9 @@ def flat(row: LogRow) -> Iterator[LogRow]:
     if isinstance(row.get("_value"), list) and "table" in str(row.get("_type", "")):
         yield from (one for one in row["_value"] if isinstance(one, dict))
         return
+    if (columns := _columns(row)) is not row:
+        yield from flat(columns)
+        return
     if inner := nested(row):
         outer = {name: v for name, v in row.items() if not isinstance(v, (list, dict))}
         for one in row[inner]:
@@ -54,7 +57,49 @@ def flat(row: LogRow) -> Iterator[LogRow]:
 
 def is_whole(row: LogRow) -> bool:
     """Whether a record's rollout is in objects: a conversation, or a reward with its parts."""
-    return _plain(row) is not row
+    return _plain(row) is not row or _columns(row) is not row
+
+
+def _columns(row: LogRow) -> LogRow:
+    """A line of columns whose rewards are no plain list, as plain columns: of an object of lists
+    (one for each function) their sums and the parts, of a list for each prompt all in a row."""
+    name = next((n for n in row if n.lower() in REWARDS), None)
+    cells = row[name] if name else None
+    if isinstance(cells, dict) and cells and all(isinstance(one, list) for one in cells.values()):
+        parts = {str(key): one for key, one in cells.items()}
+        if len({len(one) for one in parts.values()}) == 1 and all(map(_numeric, parts.values())):
+            return {
+                **parts,
+                **row,
+                str(name): [sum(one) for one in zip(*parts.values(), strict=True)],
+            }
+    if not (isinstance(cells, list) and cells and all(map(_numeric, cells))):
+        return row
+    sizes = [len(one) for one in cells]
+    deep = {n for n, v in row.items() if _sizes(v) == sizes}
+    if len(deep) < 2:
+        return row
+    found: LogRow = {}
+    for column, value in row.items():
+        if column in deep:
+            found[column] = [one for group in value for one in group]
+        elif isinstance(value, list) and len(value) == len(sizes):
+            found[column] = [
+                one for one, size in zip(value, sizes, strict=True) for _ in range(size)
+            ]
+        else:
+            found[column] = value
+    return found
+
+
+def _numeric(cells: Any) -> bool:
+    return isinstance(cells, list) and bool(cells) and all(map(_is_number, cells))
+
+
+def _sizes(value: Any) -> list[int]:
+    """Sizes of the lists in a list; nothing for any other value."""
+    whole = isinstance(value, list) and all(isinstance(one, list) for one in value)
+    return [len(one) for one in value] if whole else []
 
 
 def _plain(row: LogRow) -> LogRow:

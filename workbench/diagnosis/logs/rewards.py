@@ -11,7 +11,7 @@ import polars as pl
 
 from workbench.diagnosis.logs.layout import OUTCOMES, REWARD, Choice, LogFormat
 from workbench.diagnosis.logs.problems import plain_line
-from workbench.diagnosis.logs.values import OUTCOME_WORDS, plain_name
+from workbench.diagnosis.logs.values import OUTCOME_WORDS, is_paid, plain_name
 from workbench.diagnosis.logs.weights import Weights, solve
 from workbench.errors import LogError
 
@@ -116,6 +116,7 @@ def _functions(
     ]  # fmt: skip
     free = (
         free
+        or [c for c in present if is_paid(plain_name(c))]
         or [c for c in present if plain_name(c) in outcomes][:1]
         or [c for c in present if _judges(table, c)][:1]
     )

@@ -15,7 +15,7 @@ from workbench.errors import LogError
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv", ".json", ".ndjson", ".pt", ".db", ".zst",
             ".sqlite", ".sqlite3", ".arrow")  # fmt: skip
 OTHERS = (".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".wandb", ".pkl", ".pickle", ".npy",
-          ".npz", ".h5", ".hdf5")  # fmt: skip
+          ".npz", ".h5", ".hdf5", ".xlsx", ".xls", ".ods")  # fmt: skip
 """Files from which a log can be made: named where a folder holds nothing else."""
 
 MOST_FILES = 200_000

@@ -3,21 +3,7 @@
 OpenRLHF writes no rollouts: log prompt, output, reward and step from its reward function.
 """
 
-from workbench.diagnosis.logs.layout import LogFormat
-
-TASKS = (
-    "problem_id",
-    "problem_idx",
-    "question_id",
-    "task_id",
-    "task_idx",
-    "example_id",
-    "example_idx",
-    "instance_id",
-    "scenario_id",
-    "user_id",
-)
-"""Ids of what was asked: they stand for the prompt where nothing else does."""
+from workbench.diagnosis.logs.layout import TASKS, LogFormat
 
 COLUMNS = (
     "step",
