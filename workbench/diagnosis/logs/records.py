@@ -38,8 +38,8 @@ def flat(row: LogRow) -> Iterator[LogRow]:
     if isinstance(row.get("_value"), list) and "table" in str(row.get("_type", "")):
         yield from (one for one in row["_value"] if isinstance(one, dict))
         return
-    if (columns := _columns(row)) is not row:
-        yield from flat(columns)
+    if (plain := _columns(row)) is not row:
+        yield from flat(plain)
         return
     if inner := nested(row):
         outer = {name: v for name, v in row.items() if not isinstance(v, (list, dict))}
