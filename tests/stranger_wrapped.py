@@ -180,7 +180,7 @@ def lists_that_python_wrote(folder: Path) -> Truth:
     for step, _, prompt, rows in sampled(rng("python"), truth):
         paid = " ".join(f"{row['reward']:.0f}." for row in rows)
         table.append({"step": step, "prompt": prompt, "rewards": f"[{paid}]",
-                      "responses": repr([f"{row['completion']} it's" for row in rows])})  # fmt: skip
+                      "responses": repr([f"{one['completion']} it's" for one in rows])})
     a_table(folder / "log" / "groups.csv", table)
     return truth
 
