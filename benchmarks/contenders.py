@@ -100,16 +100,16 @@ def jax_peer(world: World, start: Params, name: str, how: Training, steps: int, 
     import jax
     import jax.numpy as jnp
 
-    from benchmarks.jax_peer import make_steps, start_state
+    from benchmarks.jax_peer import Peer, make_steps, start_state
 
     jax.config.update("jax_enable_x64", True)
     dtype = str(next(iter(start.values())).dtype).removeprefix("torch.")
     runs = len(next(iter(start.values())))
     params, state = start_state({k: v.numpy() for k, v in start.items()}, dtype)
     context = world.train.context.numpy().astype(dtype)
-    function = make_steps(
-        world.catalogue, context, world.train.target.numpy(), name, how.group, mode
-    )
+    target = world.train.target.numpy()
+    peer = Peer(world.catalogue, context, target, name, how.group, how.kl_weight)
+    function = make_steps(peer, mode)
     keys = jax.random.split(jax.random.key(0), runs)
     rng = np.random.default_rng(0)
     prompts = jnp.asarray(rng.integers(0, len(world.train), (steps, runs, how.batch)))

@@ -18,12 +18,19 @@ Tree = dict[str, Any]
 
 
 class Peer:
-    """The world and one strategy as JAX arrays and functions. strategy: grpo or recast."""
+    """The world and one strategy as JAX arrays and functions. strategy: grpo or recast. kl: weight
+    of grpo's k3 estimate of the KL divergence from where the run started, per code."""
 
     def __init__(
-        self, catalogue: Any, context: np.ndarray, target: np.ndarray, strategy: str, group: int
+        self,
+        catalogue: Any,
+        context: np.ndarray,
+        target: np.ndarray,
+        strategy: str,
+        group: int,
+        kl: float = 0.0,
     ) -> None:
-        self.group, self.depth = group, catalogue.depth
+        self.group, self.depth, self.kl = group, catalogue.depth, kl
         self.levels = [
             (level.offset, jnp.asarray(level.allowed.numpy()), jnp.asarray(level.next.numpy()))
             for level in catalogue.levels
@@ -40,12 +47,11 @@ class Peer:
         return jax.nn.log_softmax(jnp.where(allowed[node], logits, -jnp.inf))
 
     def roll_out(self, params: Tree, encoded: Any, key: Any) -> tuple[Any, Any, Any]:
-        """Items [B, G], their codes [B, G, L], and log p of each rollout [B, G]."""
+        """Items [B, G], their codes [B, G, L], and log p of each code [B, G, L]."""
         batch = encoded.shape[0]
         uniform = jax.random.uniform(key, (self.depth, batch, self.group), dtype=encoded.dtype)
         node = jnp.zeros((batch, self.group), dtype=jnp.int32)
-        total = jnp.zeros((batch, self.group), dtype=encoded.dtype)
-        chosen = []
+        chosen, taken = [], []
         for level in range(self.depth):
             at = node[:, :1] if level == 0 else node
             logp = self.log_probs(params, encoded, level, at)
@@ -53,28 +59,32 @@ class Peer:
             point = uniform[level][..., None] * cdf[..., -1:]
             code = jnp.minimum((cdf <= point).sum(-1), cdf.shape[-1] - 1)
             logp = jnp.broadcast_to(logp, (*code.shape, logp.shape[-1]))
-            total = total + jnp.take_along_axis(logp, code[..., None], -1)[..., 0]
+            taken.append(jnp.take_along_axis(logp, code[..., None], -1)[..., 0])
             node = self.levels[level][2][node, code]
             chosen.append(code)
-        return node, jnp.stack(chosen, -1), total
+        return node, jnp.stack(chosen, -1), jnp.stack(taken, -1)
 
     def score(self, params: Tree, encoded: Any, items: Any) -> Any:
-        """log p of given items [B, M]."""
-        total = 0.0
+        """log p of each code of given items [B, M], [B, M, L]."""
+        taken = []
         for level in range(self.depth):
             logp = self.log_probs(params, encoded, level, self.path[items, level])
             code = self.codes[items, level]
-            total += jnp.take_along_axis(logp, code[..., None], -1)[..., 0]
-        return total
+            taken.append(jnp.take_along_axis(logp, code[..., None], -1)[..., 0])
+        return jnp.stack(taken, -1)
 
-    def grpo(self, params: Tree, x: Any, y: Any, key: Any) -> Any:
+    def grpo(self, params: Tree, start: Tree, x: Any, y: Any, key: Any) -> Any:
         items, _, logp = self.roll_out(params, x @ params["input"], key)
         reward = (items == y[:, None]).astype(x.dtype)
         centred = reward - reward.mean(-1, keepdims=True)
         spread = jnp.sqrt((centred**2).sum(-1, keepdims=True) / (self.group - 1))
-        return -(logp * centred / (spread + 1e-6)).mean()
+        loss = -(logp.sum(-1) * centred / (spread + 1e-6)).mean()
+        if self.kl:
+            gap = self.score(start, x @ start["input"], items) - logp
+            loss = loss + self.kl * (jnp.exp(gap) - gap - 1).mean()
+        return loss
 
-    def recast(self, params: Tree, x: Any, y: Any, key: Any) -> Any:
+    def recast(self, params: Tree, start: Tree, x: Any, y: Any, key: Any) -> Any:
         first, second = jax.random.split(key)
         frozen = jax.lax.stop_gradient(params)
         items, chosen, _ = self.roll_out(frozen, x @ frozen["input"], first)
@@ -84,7 +94,7 @@ class Peer:
         hardest = jnp.where(miss, matched + ties, -1.0).argmax(-1)
         negative = jnp.take_along_axis(items, hardest[:, None], -1)
         both = jnp.concatenate([y[:, None], negative], -1)
-        pair = self.score(params, x @ params["input"], both)
+        pair = self.score(params, x @ params["input"], both).sum(-1)
         usable = miss.any(-1)
         return -((pair[:, 0] - pair[:, 1]) * usable).mean()
 
@@ -92,7 +102,8 @@ class Peer:
         self, params: Tree, state: Tree, key: Any, prompts: Any, rate: Any
     ) -> tuple[Tree, Tree]:
         """One step of Adam on the loss of one batch."""
-        grads = jax.grad(self.loss)(params, self.context[prompts], self.target[prompts], key)
+        x, y = self.context[prompts], self.target[prompts]
+        grads = jax.grad(self.loss)(params, state["start"], x, y, key)
         count = state["count"] + 1
         mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state["mean"], grads)
         square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, state["square"], grads)
@@ -103,7 +114,7 @@ class Peer:
             mean,
             square,
         )
-        return params, {"mean": mean, "square": square, "count": count}
+        return params, {**state, "mean": mean, "square": square, "count": count}
 
     def one_run(
         self, params: Tree, state: Tree, key: Any, prompts: Any, rate: Any
@@ -119,12 +130,10 @@ class Peer:
         return carry
 
 
-def make_steps(
-    catalogue: Any, context: np.ndarray, target: np.ndarray, strategy: str, group: int, mode: str
-) -> Callable[..., Any]:
+def make_steps(peer: Peer, mode: str) -> Callable[..., Any]:
     """A jitted function (params, optimizer state, keys [R], prompts [S, R, B], rate) -> after S
-    steps. strategy: grpo or recast. mode: vmap or map, over runs."""
-    one_run = Peer(catalogue, context, target, strategy, group).one_run
+    steps. mode: vmap or map, over runs."""
+    one_run = peer.one_run
 
     def all_runs(params: Tree, state: Tree, keys: Any, prompts: Any, rate: Any) -> Any:
         if mode == "vmap":
@@ -136,8 +145,9 @@ def make_steps(
 
 
 def start_state(params: dict[str, np.ndarray], dtype: Any) -> tuple[Tree, Tree]:
-    """Parameters [R, ...] and Adam's state as JAX arrays."""
+    """Parameters [R, ...] and the state of a run, Adam's and where it started, as JAX arrays."""
     held = {name: jnp.asarray(value, dtype=dtype) for name, value in params.items()}
     zeros = jax.tree.map(jnp.zeros_like, held)
     runs = next(iter(held.values())).shape[0]
-    return held, {"mean": zeros, "square": zeros, "count": jnp.zeros(runs, dtype=dtype)}
+    count = jnp.zeros(runs, dtype=dtype)
+    return held, {"start": held, "mean": zeros, "square": zeros, "count": count}

@@ -20,6 +20,7 @@ from recast.lm.prefix import CausalLM
 from recast.lm.seeds import batch_indices, uniforms
 from recast.lm.trie import Trie
 from recast.lm.vocabulary import PromptTokens, Vocabulary
+from recast.sampling_rounds import asked_again, refills
 from recast.signal import Signal, build_signal
 from recast.stage import MOST_ROUNDS, State
 from recast.stages.gate import Visit
@@ -105,6 +106,15 @@ class RolloutPhase:
     right: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class RolloutRound:
+    """What was rolled out: index `[B]` of the prompts, their groups, codes `[B, G, L]`."""
+
+    index: Tensor
+    groups: RolloutGroups
+    codes: Tensor
+
+
 def given(search: Search) -> frozenset[str]:
     """Names of the inputs that rollouts of this kind come with, as in `Strategy.needs`."""
     return GIVEN | ({"beam_rank"} if search == "beam" else {"entropy", "logp"})
@@ -134,21 +144,21 @@ def collect(roller: RolloutSource, strategy: Strategy, step: int, state: State) 
     prompts, target = roller.prompts[index], roller.aim(index, step)
     if not strategy.needs_rollouts or not len(index):
         return RolloutPhase(prompts, target, skipped=skipped, state=state)
-    first = groups, codes = roll_out(roller, strategy, index, step)
-    rollouts = int(groups.valid.sum())
-    if strategy.samples_again:
-        groups, codes, more = _sampled_again(roller, strategy, step, index, groups, codes)
-        rollouts += more
-    elif strategy.rounds is not None:
-        index, groups, codes, rollouts = _refilled(roller, strategy, step, index, first)
-        prompts, target = roller.prompts[index], roller.aim(index, step)
-    signal, codes = learn_from(strategy, groups, codes, target, state, roller.trie)
+    first, rounds = roll_out(roller, strategy, index, step), strategy.rounds
+    if rounds is None:
+        found, rollouts = first, int(first.groups.valid.sum())
+    elif rounds.kind == "refill":
+        found, rollouts = _refilled(roller, strategy, step, first)
+        prompts, target = roller.prompts[found.index], roller.aim(found.index, step)
+    else:
+        found, rollouts = _asked_again(roller, strategy, step, first)
+    signal, codes = learn_from(strategy, found.groups, found.codes, target, state, roller.trie)
     state = signal.state
     if visit is not None:
         everyone = torch.ones_like(visit.prompt, dtype=torch.bool)
         gate = strategy.stage("gate")
-        state = {**state, **gate.carry(visit, first[0], everyone, state=state)}
-    right = roller.right(index)
+        state = {**state, **gate.carry(visit, first.groups, everyone, state=state)}
+    right = roller.right(found.index)
     return RolloutPhase(prompts, target, signal, codes, rollouts, skipped, state, right)
 
 
@@ -181,8 +191,8 @@ def roll_out(
     step: int,
     refill: int = 0,
     hint: Tensor | None = None,
-) -> tuple[RolloutGroups, Tensor]:
-    """Sample or search items for the prompts at `index` and judge them; groups, codes `[B, G, L]`.
+) -> RolloutRound:
+    """Sample or search items for the prompts at `index` and judge them.
 
     The reward is 1 for a target's semantic ID; refill names a further round of the same step;
     hint `[B]`: leading codes of the target that are given.
@@ -233,7 +243,7 @@ def roll_out(
         none = torch.zeros(shape, dtype=torch.int64, device=device)
         given_codes = none if hint is None else none + hint.unsqueeze(-1)
         groups = replace(groups, hinted=given_codes)
-    return groups, codes
+    return RolloutRound(index, groups, codes)
 
 
 def take(signal: Signal, index: Tensor) -> Signal:
@@ -247,87 +257,74 @@ def take(signal: Signal, index: Tensor) -> Signal:
     )
 
 
-def _sampled_again(
-    roller: RolloutSource,
-    strategy: Strategy,
-    step: int,
-    index: Tensor,
-    groups: RolloutGroups,
-    codes: Tensor,
-) -> tuple[RolloutGroups, Tensor, int]:
+def _asked_again(
+    roller: RolloutSource, strategy: Strategy, step: int, first: RolloutRound
+) -> tuple[RolloutRound, int]:
     """Further rounds of the prompts that the repair marks: in further slots, or, behind a hint, in
-    the place of what was sampled; groups, codes and how many rollouts."""
-    assert strategy.rounds is not None
-    rollouts = 0
-    for number in range(1, strategy.rounds.most):
-        wanted = strategy.stage("repair").wanted(groups)
-        again = (wanted > 0) & groups.valid.any(-1)
-        if not bool(again.any()):
-            break
+    the place of what was sampled; how many rollouts in all."""
+    index = first.index
+
+    def next_round(number: int, again: Tensor, wanted: Tensor) -> RolloutRound:
         hint = wanted[again] if strategy.hints else None
-        fresh, drawn = roll_out(roller, strategy, index[again], step, number, hint)
-        rollouts += int(fresh.valid.sum())
+        return roll_out(roller, strategy, index[again], step, number, hint)
 
-        def joined(old: Tensor, new: Tensor, again: Tensor = again) -> Tensor:
-            if old.ndim == 1:  # of the prompt, not of its rollouts
-                return old
+    def join(old: RolloutRound, new: RolloutRound, again: Tensor) -> RolloutRound:
+        def joined(one: Tensor, other: Tensor) -> Tensor:
+            if one.ndim == 1:  # of the prompt, not of its rollouts
+                return one
             if strategy.hints:
-                return old.index_put((again,), new)
-            space = new.new_zeros(len(again), *new.shape[1:])
-            return torch.cat([old, space.index_put((again,), new)], 1)
+                return one.index_put((again,), other)
+            space = other.new_zeros(len(again), *other.shape[1:])
+            return torch.cat([one, space.index_put((again,), other)], 1)
 
-        if not strategy.hints:
-            # A slot that nothing was sampled into is scored as well, so it holds some item.
-            spare = codes[:, :1].expand(-1, drawn.shape[1], -1).contiguous()
-            codes = torch.cat([codes, spare.index_put((again,), drawn)], 1)
-        else:
-            codes = joined(codes, drawn)
-        groups = _each(joined, groups, fresh)
-    return groups, codes, rollouts
+        groups = _each(joined, old.groups, new.groups)
+        if strategy.hints:
+            return RolloutRound(index, groups, joined(old.codes, new.codes))
+        # A slot that nothing was sampled into is scored as well, so it holds some item.
+        spare = old.codes[:, :1].expand(-1, new.codes.shape[1], -1).contiguous()
+        codes = torch.cat([old.codes, spare.index_put((again,), new.codes)], 1)
+        return RolloutRound(index, groups, codes)
+
+    found, more = asked_again(strategy.stage("repair"), first, next_round, join)
+    return found, int(first.groups.valid.sum() + more)
 
 
 def _refilled(
-    roller: RolloutSource,
-    strategy: Strategy,
-    step: int,
-    index: Tensor,
-    first: tuple[RolloutGroups, Tensor],
-) -> tuple[Tensor, RolloutGroups, Tensor, int]:
-    """Roll out further prompts in the place of groups that the repair marks, until B are kept.
+    roller: RolloutSource, strategy: Strategy, step: int, first: RolloutRound
+) -> tuple[RolloutRound, int]:
+    """Roll out further prompts in the place of groups that the repair marks, until the batch is
+    full; how many rollouts in all.
 
-    index, first: of the first round. When no group at all can be kept, the first round comes back
-    as it is.
+    When no group at all can be kept, the first round comes back as it is.
     """
-    assert strategy.rounds is not None
-    kept: list[tuple[Tensor, RolloutGroups, Tensor]] = []
-    rollouts = filled = 0
-    begun = (index, *first)
-    groups, codes = first
-    for refill in range(strategy.rounds.most):
-        if refill:
-            counter = step * MOST_ROUNDS + refill
-            index = batch_indices(
-                roller.seed, "prompts/refill", counter, roller.batch, len(roller.prompts)
-            ).to(roller.target.device)
-            groups, codes = roll_out(roller, strategy, index, step, refill)
-        rollouts += int(groups.valid.sum())
-        marked = strategy.stage("repair").wanted(groups)
-        usable = (groups.valid.any(-1) & ~marked).nonzero().squeeze(-1)
-        usable = usable[: roller.batch - filled]
-        filled += len(usable)
+    total, device = len(roller.prompts), roller.target.device
+
+    def next_round(number: int) -> RolloutRound:
+        counter = step * MOST_ROUNDS + number
+        index = batch_indices(roller.seed, "prompts/refill", counter, roller.batch, total)
+        return roll_out(roller, strategy, index.to(device), step, number)
+
+    kept: list[RolloutRound] = []
+    rollouts = 0
+    for one in refills(strategy.stage("repair"), first, roller.batch, next_round):
+        rollouts += int(one.rollouts)
+        usable = (one.slot < roller.batch).nonzero().squeeze(-1)
         if len(usable):
-            kept.append((index[usable], _each(lambda t, v=usable: t[v], groups), codes[usable]))
-        if filled == roller.batch:
-            break
+            kept.append(_taken(one.sampled, usable))
     if not kept:
-        return (*begun, rollouts)
-    joined = _each(lambda *parts: torch.cat(parts), *(groups for _, groups, _ in kept))
-    return (
-        torch.cat([place for place, _, _ in kept]),
-        joined,
-        torch.cat([codes for _, _, codes in kept]),
-        rollouts,
+        return first, rollouts
+    found = RolloutRound(
+        torch.cat([one.index for one in kept]),
+        _each(lambda *parts: torch.cat(parts), *(one.groups for one in kept)),
+        torch.cat([one.codes for one in kept]),
     )
+    return found, rollouts
+
+
+def _taken(found: RolloutRound, index: Tensor) -> RolloutRound:
+    """Some prompts of what was rolled out; index int64 `[P]`."""
+    groups = _each(lambda t: t[index], found.groups)
+    return RolloutRound(found.index[index], groups, found.codes[index])
 
 
 def _each(change: Callable[..., Tensor], *groups: RolloutGroups) -> RolloutGroups:

@@ -22,6 +22,8 @@ def read_similarity(file: Path, folder: Path, data: LMData, category: str | None
     """
     numpy = require("numpy")
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise OSError("no regular file")
         matrix = numpy.load(file, allow_pickle=False)
     except (OSError, ValueError) as problem:
         reason = " ".join(str(problem).split())[:200]

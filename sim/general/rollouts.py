@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recast.groups import Origin, RolloutGroups
 from recast.loss import Rows
+from recast.sampling_rounds import asked_again, refills
 from recast.signal import Signal
 from recast.stage import MOST_ROUNDS
 from recast.strategy import Strategy
@@ -52,6 +53,14 @@ class Rolled:
 
 
 @dataclass(frozen=True)
+class _Round:
+    """The prompts of one round of sampling and their groups."""
+
+    batch: Batch
+    groups: RolloutGroups
+
+
+@dataclass(frozen=True)
 class Roller:
     """Where the rollouts of one step come from."""
 
@@ -82,15 +91,12 @@ class Roller:
     def roll(self, batch: Batch, keep: Tensor) -> Rolled:
         """Sample and judge the groups of a batch, and what its repair asks for beyond; keep
         `[R, B]` bool: prompts that are rolled out, the others' rollouts are invalid."""
-        first = self.sampled(batch, keep)
-        rounds, spent = self.strategy.rounds, first.valid.sum((-2, -1))
+        first, rounds = self.sampled(batch, keep), self.strategy.rounds
         if rounds is None:
-            return Rolled(batch, first, first, spent)
+            return Rolled(batch, first, first, first.valid.sum((-2, -1)))
         if rounds.kind == "refill":
             return self._refilled(batch, first)
-        further = self._widened if rounds.kind == "more" else self._hinted
-        groups, more = further(batch, first)
-        return Rolled(batch, groups, first, spent + more)
+        return self._asked_again(batch, first, hints=rounds.kind == "hint")
 
     def sampled(
         self,
@@ -156,65 +162,48 @@ class Roller:
             return None
         return score(self.policy, self.params, self.world.catalogue, encoded, items)
 
-    def _refilled(self, batch: Batch, groups: RolloutGroups) -> Rolled:
+    def _refilled(self, batch: Batch, first: RolloutGroups) -> Rolled:
         """Further prompts in the place of groups that the repair marks, until B are kept.
 
         Groups that stay unfilled are invalid. A run stops paying once its batch is full.
         """
-        assert self.strategy.rounds is not None
-        first = groups
+
+        def next_round(number: int) -> _Round:
+            more = self.draw("prompts/refill", self.step * MOST_ROUNDS + number)
+            return _Round(more, self.sampled(more, number=number))
+
         runs, prompts = batch.prompt.shape
-        filled = torch.zeros(runs, dtype=torch.int64)
         rollouts = torch.zeros(runs, dtype=torch.int64)
-        kept = (batch, groups)
-        for number in range(self.strategy.rounds.most):
-            if number:
-                batch = self.draw("prompts/refill", self.step * MOST_ROUNDS + number)
-                groups = self.sampled(batch, number=number)
-            rollouts += (filled < prompts) * groups.valid.sum((-2, -1))
-            usable = groups.valid.any(-1) & ~self.strategy.stage("repair").wanted(groups)
-            place = filled.unsqueeze(-1) + usable.cumsum(-1) - 1
-            taken = usable & (place < prompts)
-            # Slot `prompts` swallows the groups that are not taken.
-            slot = torch.where(taken, place, prompts)
-            kept = (_scatter(kept[0], batch, slot), _scatter(kept[1], groups, slot))
-            filled = (filled + usable.sum(-1)).clamp(max=prompts)
-            if bool((filled == prompts).all()):
-                break
+        kept, filled = _Round(batch, first), rollouts
+        for one in refills(self.strategy.stage("repair"), kept, prompts, next_round):
+            kept = _Round(
+                _scatter(kept.batch, one.sampled.batch, one.slot),
+                _scatter(kept.groups, one.sampled.groups, one.slot),
+            )
+            rollouts, filled = rollouts + one.rollouts, one.filled
         live = torch.arange(prompts) < filled.unsqueeze(-1)
-        found = replace(kept[1], valid=kept[1].valid & live.unsqueeze(-1))
-        return Rolled(kept[0], found, first, rollouts)
+        found = replace(kept.groups, valid=kept.groups.valid & live.unsqueeze(-1))
+        return Rolled(kept.batch, found, first, rollouts)
 
-    def _widened(self, batch: Batch, groups: RolloutGroups) -> tuple[RolloutGroups, Tensor]:
-        """More rollouts for the prompts that the repair marks, in slots of their own; how many."""
-        assert self.strategy.rounds is not None
-        rollouts = torch.zeros(len(self.seeds), dtype=torch.int64)
-        for number in range(1, self.strategy.rounds.most):
-            again = self.strategy.stage("repair").wanted(groups) & groups.valid.any(-1)
-            if not bool(again.any()):
-                break
-            more = self.sampled(batch, again, number)
-            rollouts += more.valid.sum((-2, -1))
-            groups = _joined(lambda old, new: torch.cat([old, new], 2), groups, more)
-        return groups, rollouts
+    def _asked_again(self, batch: Batch, first: RolloutGroups, hints: bool) -> Rolled:
+        """More rollouts for the prompts that the repair marks, in slots of their own; or, with
+        hints, their groups sampled again behind the target's first codes."""
 
-    def _hinted(self, batch: Batch, groups: RolloutGroups) -> tuple[RolloutGroups, Tensor]:
-        """Groups that the repair marks, sampled again behind the target's first codes; how many."""
-        assert self.strategy.rounds is not None
-        rollouts = torch.zeros(len(self.seeds), dtype=torch.int64)
-        for number in range(1, self.strategy.rounds.most):
-            hint = self.strategy.stage("repair").wanted(groups)
-            again = (hint > 0) & groups.valid.any(-1)
-            if not bool(again.any()):
-                break
-            fresh = self.sampled(batch, again, number, hint)
-            rollouts += fresh.valid.sum((-2, -1))
+        def next_round(number: int, again: Tensor, wanted: Tensor) -> _Round:
+            hint = wanted if hints else None
+            return _Round(batch, self.sampled(batch, again, number, hint))
 
-            def chosen(old: Tensor, new: Tensor, again: Tensor = again) -> Tensor:
-                return torch.where(again.view(*again.shape, *[1] * (old.ndim - 2)), new, old)
+        def join(old: _Round, new: _Round, again: Tensor) -> _Round:
+            def joined(one: Tensor, other: Tensor) -> Tensor:
+                if not hints:
+                    return torch.cat([one, other], 2)
+                return torch.where(again.view(*again.shape, *[1] * (one.ndim - 2)), other, one)
 
-            groups = _joined(chosen, groups, fresh)
-        return groups, rollouts
+            return _Round(batch, _joined(joined, old.groups, new.groups))
+
+        repair = self.strategy.stage("repair")
+        found, more = asked_again(repair, _Round(batch, first), next_round, join)
+        return Rolled(batch, found.groups, first, first.valid.sum((-2, -1)) + more)
 
 
 def _joined(

@@ -73,6 +73,7 @@ def compare(
     Raises UserError when a side has no runs, or nothing pairs up.
     """
     found: list[tuple[tuple[Any, ...], dict[str, Any], dict[int, float]]] = []
+    frame = _both(frame, first, second)
     for metric in (name for name in metrics if name in frame.columns):
         marked = mark_tuned(frame, tune_metric or metric)
         pairs, varying, unpaired = _paired(marked, first, second, label)
@@ -109,6 +110,7 @@ def runs_behind(
 ) -> set[str]:
     """Keys of the runs that `compare` pairs for these metrics. Raises UserError as it does."""
     found: set[str] = set()
+    frame = _both(frame, first, second)
     for metric in (name for name in metrics if name in frame.columns):
         pairs, _, _ = _paired(mark_tuned(frame, metric), first, second, label)
         found |= {*pairs["run"], *pairs["run_second"]}
@@ -130,6 +132,19 @@ def _row(metric: str, usable: pl.DataFrame) -> dict[str, Any]:
         "n": usable.height,
         "label": gap.label,
     }
+
+
+def _both(frame: pl.DataFrame, first: Side, second: Side) -> pl.DataFrame:
+    """The rows of the two sides' strategies. Raises UserError where a side has none."""
+    found = frame.filter(pl.col("strategy").is_in([first.strategy, second.strategy]))
+    held = set(found["strategy"].unique())
+    for side in (first, second):
+        if side.strategy not in held:
+            names = frame["strategy"].unique().sort().to_list()
+            raise UserError(
+                f"{side.strategy!r}: no runs in this store; {nearest(side.strategy, names)}"
+            )
+    return found
 
 
 def _paired(
@@ -165,11 +180,6 @@ def _rows(frame: pl.DataFrame, side: Side, fields: list[str], label: str) -> pl.
     """The last test row of each run of one side."""
     known = [*fields, "lr"]
     rows = frame.filter(pl.col("strategy") == side.strategy)
-    if rows.is_empty():
-        names = frame["strategy"].unique().sort().to_list()
-        raise UserError(
-            f"{side.strategy!r}: no runs in this store; {nearest(side.strategy, names)}"
-        )
     for field, value in side.fields.items():
         if field not in known:
             raise UserError(f"{side.name}: unknown field {field!r}; {nearest(field, known)}")

@@ -12,6 +12,7 @@ from workbench.commands.bounds import VALUE, Finite
 from workbench.commands.output import FORMAT, emit
 from workbench.errors import UserError
 from workbench.stats.growth import FEWEST_POINTS, BudgetCurve, worthwhile
+from workbench.store.files import read_regular
 
 LARGEST = 5_000_000
 
@@ -84,11 +85,9 @@ def forecast(file: Path | None, end: float | None, target: float | None, style: 
 def _read(file: Path) -> BudgetCurve:
     """The curve of a CSV file."""
     try:
-        if file.stat().st_size > LARGEST:
-            raise UserError(f"{file}: larger than {LARGEST:,} bytes; expected one run's curve")
-        table = pl.read_csv(file)
+        table = pl.read_csv(read_regular(file, LARGEST))
         columns = [table[name].cast(pl.Float64).to_numpy() for name in ("budget", "value")]
-    except (OSError, pl.exceptions.PolarsError) as problem:
+    except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
         reason = " ".join(str(problem).split())[:120]
         raise UserError(
             f"{file}: expected CSV with number columns budget and value ({reason})"

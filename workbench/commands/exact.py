@@ -9,19 +9,27 @@ import polars as pl
 
 from recast.strategies import STRATEGIES
 from sim.exact import exact_world
-from workbench.commands.bounds import BATCH, SEED, Finite
-from workbench.commands.output import FORMAT, emit
+from workbench.commands.bounds import SEED, Finite
+from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.spec.strategy_texts import parsed
 from workbench.store.files import replace
 from workbench.theory.enumeration import exact_table
 
 SUFFIXES = (".svg", ".png", ".html")
+WIDEST = 512
+"""Rollouts per prompt: memory grows with their square, and takes 1 GB here."""
 
 
 @click.command()
 @click.option("--strategy", "names", multiple=True, help="Name or composition; repeatable.")
-@click.option("--group", type=BATCH, default=4, show_default=True, help="Rollouts per prompt, G.")
+@click.option(
+    "--group",
+    type=click.IntRange(1, WIDEST),
+    default=4,
+    show_default=True,
+    help="Rollouts per prompt, G.",
+)
 @click.option(
     "--items", type=click.IntRange(2, 8), default=4, show_default=True, help="Of the catalogue."
 )
@@ -61,7 +69,8 @@ def exact(
         world = exact_world(rates, items, seed)
     except ValueError as problem:
         raise UserError(str(problem)) from None
-    table = exact_table(chosen, world, group)
+    with progress_bar("strategies") as progress:
+        table = exact_table(chosen, world, group, progress)
     emit(
         table.drop_nulls("norm").drop("note") if style == "table" else table,
         style,

@@ -74,6 +74,13 @@ WIDEST = 128
     "--lora", type=click.IntRange(0, RANK), default=0, help="Its LoRA rank; 0 = every weight."
 )
 @click.option("--device", default="cpu", show_default=True, help="Where it trains: cpu or cuda.")
+@click.option(
+    "--followed",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="CSV of what was run afterwards (strategy, seed, and the metric or value): how many of "
+    "its differences the ranking had in order.",
+)
 @click.option("--study", is_flag=True, help="Measure decision accuracy anew on every --data.")
 @click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
 @FORMAT
@@ -92,6 +99,7 @@ def predict(
     start: str | None,
     lora: int,
     device: str,
+    followed: Path | None,
     study: bool,
     time_only: bool,
     style: str,
@@ -105,6 +113,8 @@ def predict(
     group = 32 if reading.group is None else reading.group
     if not 2 <= group <= WIDEST:
         raise UserError(f"--group {group}: expected 2 to {WIDEST}")
+    if followed is not None and (study or not (folders or logs)):
+        raise UserError("--followed: it needs a ranking of --log or --data")
     if study:
         if "pretrained" in rungs and start is None:
             raise UserError("--rung pretrained: give its model with --start")
@@ -128,15 +138,32 @@ def predict(
         raise UserError(
             f"--rung {rung}: a log has no catalogue; expected theory_counted or look_alike"
         )
+    if rung.startswith("theory") and not logs:
+        raise UserError(
+            f"--rung {rung}: it needs the hits of your own model; give its log with --log"
+        )
+    results = _results(followed, metric)
+    found: PredictedRanking | None
     if rung.startswith("theory"):
-        if not logs:
-            raise UserError(
-                f"--rung {rung}: it needs the hits of your own model; give its log with --log"
-            )
-        _ask_theory(reading, logs, metric, names, style)
-        return
-    log = reading.rollouts(files_of(logs)) if logs else None
-    _ask(folders, log, rung, metric, names, all_zero, hit_rate, group, seeds, out, time_only, style)
+        found = _ask_theory(reading, logs, metric, names, style)
+    else:
+        log = reading.rollouts(files_of(logs)) if logs else None
+        found = _ask(
+            folders,
+            log,
+            rung,
+            metric,
+            names,
+            all_zero,
+            hit_rate,
+            group,
+            seeds,
+            out,
+            time_only,
+            style,
+        )
+    if results is not None and found is not None:
+        _hold_against(found, results, style)
 
 
 def _record(style: str) -> None:
@@ -244,6 +271,8 @@ def _study(
         ("values", whole.values()),
     ):
         table.write_parquet(out / f"prediction-{name}.parquet")
+    for rung, data, table in whole.results():
+        table.write_csv(out / f"results-{rung}-{data}.csv")
     emit(accuracy_table(whole.pairs()), style, "Decision accuracy of each rung")
 
 
@@ -271,8 +300,8 @@ def _ask(
     out: Path,
     time_only: bool,
     style: str,
-) -> None:
-    """Rank strategies for one case."""
+) -> PredictedRanking | None:
+    """Rank strategies for one case; None where only its time was asked for."""
     from workbench.studies.prediction import missing_runs
     from workbench.studies.prediction.protocol import START
     from workbench.studies.prediction.question import answer
@@ -293,7 +322,7 @@ def _ask(
         whole = PredictionStudy(out, (case,), plan)
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
         if time_only:
-            return
+            return None
         place, users = whole.place(rung, case), list(case.users)
     try:
         if log is None:
@@ -309,15 +338,16 @@ def _ask(
     found = answer(rung, metric, (START, *plan.strategies), held[0], users)
     if style != "table":
         emit(found.pairs, style, "")
-        return
+        return found
     emit(found.table, style, f"{metric}, mean of {len(held[1])} seeds on {rung}")
     _say(found, rung, metric)
     click.echo(f"Cost: {duration(missing_runs.seconds(place))} of one core.")
+    return found
 
 
 def _ask_theory(
     reading: LogOptions, logs: tuple[Path, ...], metric: str, names: tuple[str, ...], style: str
-) -> None:
+) -> PredictedRanking:
     """Rank strategies by theory, from the hits of a log's late groups."""
     from workbench.studies.prediction.question import answer_of_hits
 
@@ -329,7 +359,7 @@ def _ask_theory(
         raise UserError(f"--log: {problem}") from None
     if style != "table":
         emit(found.pairs, style, "")
-        return
+        return found
     title = f"{metric}: the theory's scores, from the last {len(hits)} groups of {log.group}"
     emit(found.table, style, title)
     for line in (f"Record of {found.rung} on {metric}: it {found.record}.", *found.notes):
@@ -337,6 +367,21 @@ def _ask_theory(
     if not found.trusted:
         click.echo("So no probability is stated for a language model.")
     click.echo("Cost: nothing is trained.")
+    return found
+
+
+def _results(file: Path | None, metric: str) -> pl.DataFrame | None:
+    """What was run afterwards, read before anything is trained."""
+    from workbench.studies.prediction.followed import read_results
+
+    return None if file is None else read_results(file, metric)
+
+
+def _hold_against(found: PredictedRanking, results: pl.DataFrame, style: str) -> None:
+    """Say how many differences of the runs that followed the ranking had in order."""
+    from workbench.studies.prediction.followed import held_against
+
+    click.echo(held_against(found.pairs, results).text(), err=style != "table")
 
 
 def _say(found: PredictedRanking, rung: str, metric: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
+from recast.progress import Progress
 from recast.strategy import STAGES, Strategy
 from recast.theory.by_hits import by_hits, why_undefined
 from recast.theory.objective import weight
@@ -38,7 +39,12 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-def exact_table(chosen: dict[str, Strategy], world: ExactWorld, group: int) -> pl.DataFrame:
+def exact_table(
+    chosen: dict[str, Strategy],
+    world: ExactWorld,
+    group: int,
+    progress: Progress = lambda done, total, text: None,
+) -> pl.DataFrame:
     """One row per strategy, columns of `SCHEMA`; null where a strategy has no such number.
 
     cos_own is null where hits alone do not determine the signal; note says why a row is empty, or
@@ -46,7 +52,8 @@ def exact_table(chosen: dict[str, Strategy], world: ExactWorld, group: int) -> p
     """
     rows: list[dict[str, Any]] = []
     truth = objective_gradient(world, OBJECTIVES["p"])
-    for name, strategy in chosen.items():
+    for done, (name, strategy) in enumerate(chosen.items()):
+        progress(done, len(chosen), name)
         reason = why_not_enumerable(strategy, world, group)
         if reason is not None:
             rows.append({"strategy": name, "note": f"not enumerable: {reason}"})

@@ -100,6 +100,21 @@ def test_a_log_is_ranked_by_theory_from_its_hits_without_training(tmp_path):
     assert set(pairs["first"]) | set(pairs["second"]) == {"start", "sft", "grpo"}
 
 
+def test_a_ranking_is_held_against_what_was_run_afterwards(tmp_path):
+    place, file = str(sparse_log(tmp_path / "log", 300)), tmp_path / "results.csv"
+    question = ("predict", "--log", place, "--metric", "pass_at_1", "--followed", str(file))
+    rows = [f"{name},{seed},{base + seed / 100}" for name, base in (("sft", 0.9), ("start", 0.1))
+            for seed in range(4)]  # fmt: skip
+    file.write_text("\n".join(["strategy,seed,pass_at_1", *rows]))
+    said = call(*question)
+    assert "Held against 1 pairs that were run: 1 differ for sure" in said
+    assert "1 of them in this order; of all pairs 1." in said
+    file.write_text("\n".join(["strategy,seed,value", *rows, rows[0]]))
+    assert "sft, seed 0 has more than one row" in refused(*question)
+    file.write_text("method,result\nsft,1")
+    assert "expected CSV with columns strategy, seed and pass_at_1 or value" in refused(*question)
+
+
 @pytest.mark.parametrize(
     ("groups", "rate", "group", "says"),
     [

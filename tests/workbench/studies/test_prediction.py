@@ -207,6 +207,11 @@ def test_a_study_resumes_without_doing_a_finished_run_again(case, tmp_path, monk
     assert set(pairs["rung"]) == {"theory", "replay_mlp"}
     assert pairs.filter(rung="replay_mlp").height == 3 * len(LM_METRICS)
     assert (whole.costs()["seconds"] > 0).all()
+    ((rung, data, results),) = whole.results()
+    assert (rung, data, results.height) == ("replay_mlp", case.data.name, 3 * 2)
+    mean = results.filter(strategy="sft")["area"].mean()
+    said = whole.values().filter(strategy="sft", metric="area")["value"].item()
+    assert mean == pytest.approx(said)
     monkeypatch.setattr(SmallRung, "run", None)  # nothing is trained any more
     assert list(whole.do("replay_mlp", case, (0, 1), lambda *_: None)) == []
 

@@ -203,6 +203,24 @@ class PredictionStudy:
                 ]
         return pl.DataFrame(found)
 
+    def results(self) -> Iterator[tuple[str, str, pl.DataFrame]]:
+        """Rung, data, and strategy, seed and every metric's mean over test prompts: what
+        `recast predict --followed` reads."""
+        rows = (START, *self.plan.strategies)
+        for case in self.cases:
+            for name in ORDER[len(THEORIES) :]:
+                held = missing_runs.collected(self.place(name, case), self.plan)
+                if held is None:
+                    continue
+                values, seeds = held[0].mean(3), held[1]
+                found = [
+                    {"strategy": row, "seed": int(seed)}
+                    | {metric: float(values[i, j, k]) for j, metric in enumerate(LM_METRICS)}
+                    for i, row in enumerate(rows)
+                    for k, seed in enumerate(seeds)
+                ]
+                yield name, case.data.name, pl.DataFrame(found)
+
     def _theory_pairs(self, name: str, case: Case) -> pl.DataFrame | None:
         path = self.place(name, case) / "scores.json"
         if not path.exists():
