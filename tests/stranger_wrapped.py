@@ -149,9 +149,9 @@ def workers_share_every_group(folder: Path) -> Truth:
 @case
 def a_step_in_lists_of_lists(folder: Path) -> Truth:
     """prompts [P], completions [P][G], rewards [P][G]."""
-    truth, steps = Truth(clean=True), {}
+    truth, steps = Truth(clean=True), dict[int, Row]()
     for step, _, prompt, rows in sampled(rng("lists"), truth):
-        line: dict[str, Any] = steps.setdefault(
+        line = steps.setdefault(
             step, {"step": step, "prompts": [], "completions": [], "rewards": []}
         )
         line["prompts"].append(prompt)
@@ -179,8 +179,14 @@ def lists_that_python_wrote(folder: Path) -> Truth:
     truth, table = Truth(clean=True), []
     for step, _, prompt, rows in sampled(rng("python"), truth):
         paid = " ".join(f"{row['reward']:.0f}." for row in rows)
-        table.append({"step": step, "prompt": prompt, "rewards": f"[{paid}]",
-                      "responses": repr([f"{one['completion']} it's" for one in rows])})
+        table.append(
+            {
+                "step": step,
+                "prompt": prompt,
+                "rewards": f"[{paid}]",
+                "responses": repr([f"{one['completion']} it's" for one in rows]),
+            }
+        )
     a_table(folder / "log" / "groups.csv", table)
     return truth
 
