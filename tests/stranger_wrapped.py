@@ -90,6 +90,13 @@ def everything_two_levels_down(folder: Path) -> Truth:
 
 
 @case
+def objects_that_are_no_rollouts(folder: Path) -> Truth:
+    """Settings in every row have a group, a step and a reward of their own."""
+    own = {"group": 1, "step": 1, "reward": 2.0}
+    return a_line_each("settings", folder, lambda row: {**row, "config": own, "env": own})
+
+
+@case
 def turns_are_paid(folder: Path) -> Truth:
     """Rewards of turns beside one answer."""
     return a_line_each("turns", folder, lambda row: {

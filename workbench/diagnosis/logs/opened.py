@@ -46,7 +46,9 @@ def opened(row: LogRow) -> LogRow:
     for name, value in _inside(found):
         field = _FIELD_OF.get(plain_name(name), "")
         whole = field != "step" or _is_whole(value)
-        if field and field not in there and name not in inner and whole:
+        # A bare `group` beside a prompt is the group of something else.
+        other = field == "group" and plain_name(name) == "group" and "prompt" in there
+        if field and field not in there and name not in inner and whole and not other:
             inner[name] = value
         elif not field and name not in found and _is_plain(value):
             inner.setdefault(name, value)
@@ -67,7 +69,7 @@ def _inside(row: Mapping[str, Any], deep: int = 0) -> Iterator[tuple[str, Any]]:
         elif deep:
             continue
         elif "." in name:
-            outer, _, last = name.rpartition(".")
+            outer, _, last = name.removesuffix(".value").removesuffix(".content").rpartition(".")
             if last and not _OTHER.search(plain_name(outer)):
                 yield last, value
 
