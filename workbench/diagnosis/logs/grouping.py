@@ -263,9 +263,19 @@ def _over_steps(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
 
 
 def _answers(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """A ground truth that differs inside most groups of one prompt, sizes even, is none: a column
-    called so (`answer`) holds what the rollouts answered."""
-    if table["uid"].count() or not table["target"].count():
+    """A ground truth that differs inside most groups of one prompt, sizes even, is none where no
+    answer is logged or where the best paid rollouts have the same: a column called so (`answer`)
+    holds what the rollouts answered."""
+    if table["uid"].count() or not table["target"].count() or (table["depth"] > 1).any():
+        return table, []
+    best = (pl.col("named") == pl.col("named").max()) & (pl.col("named") > pl.col("named").min())
+    top = (
+        table.filter(best.over("key"))
+        .group_by("key")
+        .agg(alone=pl.col("target").n_unique() == 1, many=pl.len())
+    )
+    top = top.filter(pl.col("many") > 1)
+    if table["prediction"].count() and (top.height < ENOUGH or _share(top["alone"]) < MOSTLY):
         return table, []
     groups = table.group_by("key").agg(several=pl.col("target").n_unique() > 1, size=pl.len())
     groups = groups.filter(pl.col("size") > 1)
