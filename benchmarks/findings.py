@@ -29,7 +29,10 @@ import stranger_check
 
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.findings import CHECKS, examine
+from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS
 from workbench.diagnosis.logs.read import read_log
+
+NAMES = tuple(dict.fromkeys([*CHECKS, *(check.name for check in SCALAR_CHECKS)]))
 
 
 def found_in(rows: planted.Rows, folder: Path) -> dict[str, str]:
@@ -94,7 +97,7 @@ def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int, list[str
             "precision": right[name] / fired if (fired := right[name] + wrong[name]) else None,
             "on_clean": clean_alarms[name],
         }
-        for name in CHECKS
+        for name in NAMES
     ]
     return pl.DataFrame(rows), clean, accused, missed
 

@@ -16,7 +16,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 export ENABLE_THINK="${ENABLE_THINK:-True}" STAGE2_BEAM_SIZE="${STAGE2_BEAM_SIZE:-32}"
 export PYTHONPATH="$checkout:$(dirname "$here")${PYTHONPATH:+:$PYTHONPATH}"
 cd "$checkout/recipe/onerec"
-exec bash run_grpo.sh \
+# Its script ends in silence where no Ray runs (its look for one fails under `set -e`, before its
+# defaults) and where conda has no environment `verl`: neither is needed here.
+exec bash -c '
+	conda() { :; }
+	python() { command python "$@" || :; }
+	export -f conda python
+	exec bash run_grpo.sh "$@"' run_grpo.sh \
 	algorithm.adv_estimator="recast.${STRATEGY:-grpo}" \
 	custom_reward_function.path="$here/openonerec_reward.py" \
 	custom_reward_function.name=compute_score \

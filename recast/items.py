@@ -1,7 +1,8 @@
 """Semantic IDs and the reader of a published data folder (standard library only).
 
 The folder has MiniOneRec's layout: `train/`, `valid/`, `test/` with one CSV each (columns
-user_id, history_item_sid, item_sid) and `index/*.index.json`, item -> codes `<a_1> <b_2> <c_3>`.
+user_id, history_item_sid, item_sid) and `index/*.index.json`, item -> codes `<a_1> <b_2> <c_3>`, or
+codes in another regular spelling (`recast.code_names`), which the CSV files must share.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import ast
 import csv
 import json
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-Codes = tuple[int, ...]
+from recast.code_names import MINIONEREC, CodeNames, names_of
+from recast.code_names import Codes as Codes
+
 COLUMNS = ("user_id", "history_item_sid", "item_sid")
 LARGEST = 500_000_000
 """Bytes of one file of a data folder."""
-_CODE = re.compile(r"<([a-z])_(\d+)>")
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,36 @@ class DataFolder:
     test: tuple[Interaction, ...]
 
 
-def read_sid(text: str, depth: int | None = None) -> Codes:
+def read_sid(text: str, depth: int | None = None, names: CodeNames = MINIONEREC) -> Codes:
     """`"<a_255><b_93><c_5>"` -> (255, 93, 5).
 
     Raises ValueError when the text is not a semantic ID, its levels are out of order, or its
     depth is not the one asked for.
     """
-    pairs = _CODE.findall(text)
-    letters = "".join(letter for letter, _ in pairs)
-    joined = "".join(f"<{letter}_{code}>" for letter, code in pairs)
-    if not pairs or joined != text.strip() or letters != "abcdefgh"[: len(pairs)]:
-        raise ValueError(f"{text[:60]!r} is not a semantic ID such as '<a_1><b_2><c_3>'")
-    if depth is not None and len(pairs) != depth:
-        raise ValueError(f"{text[:60]!r} has {len(pairs)} codes; expected {depth}")
-    return tuple(int(code) for _, code in pairs)
+    found = names.read(text.strip())
+    if found is None:
+        like = names.joined((1, 2, 3))
+        raise ValueError(f"{text[:60]!r} is not a semantic ID such as {like!r}")
+    if depth is not None and len(found) != depth:
+        raise ValueError(f"{text[:60]!r} has {len(found)} codes; expected {depth}")
+    return found
+
+
+def read_index(path: Path) -> tuple[CodeNames, dict[str, Codes]]:
+    """How an index spells its codes, and the semantic ID of each item, in the file's order.
+
+    Raises ValueError, one line, for a file that is no such index.
+    """
+    try:
+        index = json.loads(path.read_text(encoding="utf-8-sig"))
+        first = next(iter(index.values()), ())
+        names = names_of(first) or MINIONEREC
+        listed = {str(i): read_sid("".join(codes), None, names) for i, codes in index.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as problem:
+        raise ValueError(f"{path}: not an index of item -> codes: {problem}") from None
+    if not listed:
+        raise ValueError(f"{path}: the index holds no items")
+    return names, listed
 
 
 def read_folder(folder: Path, codebook: int = 256, category: str | None = None) -> DataFolder:
@@ -78,15 +95,10 @@ def read_folder(folder: Path, codebook: int = 256, category: str | None = None) 
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; expected train/, valid/, test/ and index/")
     path = _only(folder / "index", "*.index.json", category)
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        listed = [read_sid("".join(codes)) for codes in index.values()]
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as problem:
-        raise ValueError(f"{path}: not an index of item -> codes: {problem}") from None
-    if not listed:
-        raise ValueError(f"{path}: the index holds no items")
+    names, index = read_index(path)
+    listed = list(index.values())
     depth = len(listed[0])
-    for item, sid in zip(index, listed, strict=True):
+    for item, sid in index.items():
         if len(sid) != depth:
             raise ValueError(f"{path}: item {item} has {len(sid)} codes; the first has {depth}")
         if max(sid) >= codebook:
@@ -95,7 +107,7 @@ def read_folder(folder: Path, codebook: int = 256, category: str | None = None) 
             )
     counts = Counter(listed)
     splits = {
-        split: _read_split(_only(folder / split, "*.csv", category), depth, counts)
+        split: _read_split(_only(folder / split, "*.csv", category), depth, counts, names)
         for split in ("train", "valid", "test")
     }
     return DataFolder(
@@ -126,16 +138,18 @@ def _only(folder: Path, pattern: str, category: str | None) -> Path:
     return found[0]
 
 
-def _read_split(path: Path, depth: int, known: Counter[Codes]) -> tuple[Interaction, ...]:
+def _read_split(
+    path: Path, depth: int, known: Counter[Codes], names: CodeNames
+) -> tuple[Interaction, ...]:
     rows = []
     try:
-        with path.open(encoding="utf-8", newline="") as handle:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle)
             missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
             if missing:
                 raise ValueError(f"{path}: missing column {', '.join(missing)}")
             for line, row in enumerate(reader, start=2):
-                rows.append(_interaction(row, depth, known, f"{path}: row {line}"))
+                rows.append(_interaction(row, depth, known, names, f"{path}: row {line}"))
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise ValueError(f"{path}: not a readable CSV file: {problem}") from None
     if not rows:
@@ -143,16 +157,17 @@ def _read_split(path: Path, depth: int, known: Counter[Codes]) -> tuple[Interact
     return tuple(rows)
 
 
-def _interaction(row: dict[str, str], depth: int, known: Counter[Codes], where: str) -> Interaction:
+def _interaction(
+    row: dict[str, str], depth: int, known: Counter[Codes], names: CodeNames, where: str
+) -> Interaction:
     try:
         listed = ast.literal_eval(row["history_item_sid"])
-        history = tuple(read_sid(text, depth) for text in listed)
-        target = read_sid(row["item_sid"], depth)
+        history = tuple(read_sid(text, depth, names) for text in listed)
+        target = read_sid(row["item_sid"], depth, names)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as problem:
         reason = problem if isinstance(problem, ValueError) else "history is not a list of IDs"
         raise ValueError(f"{where}: {reason}") from None
     for sid in (*history, target):
         if sid not in known:
-            name = "".join(f"<{'abcdefgh'[i]}_{c}>" for i, c in enumerate(sid))
-            raise ValueError(f"{where}: {name} is not in the index")
+            raise ValueError(f"{where}: {names.joined(sid)} is not in the index")
     return Interaction(str(row["user_id"]), history, target)

@@ -354,7 +354,7 @@ FOLLOWS: Mapping[str, frozenset[str]] = {
         "late_collapse": "starved diluted_denominator",
         "kl_explosion": "kl_on_dead_groups",
         "repetition": "duplicated_rollouts length_collapse length_growth",
-        "duplicated_rollouts": "diluted_denominator",
+        "duplicated_rollouts": "diluted_denominator pass_at_k_falls",
     }.items()
 }
 """What a fault brings along, and is right to."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import stranger
 import stranger_agents
 import stranger_course
+import stranger_findings
 import stranger_folders
 import stranger_layouts
 import stranger_others
@@ -45,15 +46,21 @@ MODULES = (
     stranger_tables,
     stranger_folders,
     stranger_wrapped,
+    stranger_findings,
 )
 
 
 def read(folder: Path, truth: stranger.Truth) -> tuple[Diagnosis | ScalarRun, DiagnosisSummary]:
     """The log and its answer. Raises LogError."""
-    group = int(truth.args[1]) if "--group" in truth.args else None
+    group, prompts = (
+        int(truth.args[truth.args.index(one) + 1]) if one in truth.args else None
+        for one in ("--group", "--prompts")
+    )
     # The ceilings of a process of its own have tests of their own.
     with lifted():
-        said = LogOptions("", Choice(), None, 1e-6, group).any(files_of([folder / truth.path]))
+        said = LogOptions("", Choice(), None, 1e-6, group, prompts).any(
+            files_of([folder / truth.path])
+        )
     if isinstance(said, ScalarRun):
         return said, answer_of_scalars(said, 0.5)
     return said, answer(said, DEFAULT, 0.5)

@@ -158,6 +158,8 @@ def test_a_log_format_is_two_files_and_is_read(copy):
         "from workbench.diagnosis.logs.read import read_log\n"
         "log = read_log([Path('log.jsonl')])\n"
         "print(log.form, log.total)\n"
+        "from workbench.diagnosis.logs.formats import FORMATS\n"
+        "assert all(form.versions for form in FORMATS.values())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

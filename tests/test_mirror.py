@@ -20,8 +20,10 @@ EXTRAS = {
     "workbench/commands/lm": "lm",
     "workbench/real": "lm",
     "workbench/studies/prediction": "lm",
+    "workbench/diagnosis/logs/formats": "trainer_logs.py",
 }
-"""Packages whose tests, or some of them, need another environment, and the folders of those."""
+"""Packages whose tests, or some of them, need another environment, and the folders of those; and
+the file that writes a log of every format."""
 
 TESTED_BY = {
     "recast/test_strategy.py": "recast: signal",
@@ -36,7 +38,6 @@ TESTED_BY = {
     "test_why_not.py": "sim: inputs; workbench/diagnosis: snippets",
     "test_app_command.py": "workbench/commands: app; workbench/pages: asgi_app",
     "sim/general/test_step.py": "recast: accounting",
-    "sim/worlds/test_replay.py": "recast: items",
     "sim/worlds/test_worlds.py": "sim/training: calibrate",
     "sim/worlds/test_free_decoding.py": "sim/decoding: dead_ends; workbench/spec: later_fields",
     "sim/test_evaluate.py": "recast: metrics; sim/decoding: beam enumerate; sim/policies: protocol",
@@ -63,8 +64,7 @@ TESTED_BY = {
     "workbench/diagnosis/test_lookalike.py": "workbench/execution: imitation; workbench/jobs:"
     " lookalike lookalike_worker",
     "workbench/diagnosis/test_watch.py": "workbench/commands: log_options watch",
-    "workbench/diagnosis/logs/test_formats.py": "workbench/diagnosis/logs/formats: areal"
-    " open_instruct prime_rl rllm roll skyrl swift verifiers",
+    "workbench/diagnosis/logs/test_formats.py": "workbench/diagnosis/logs/formats: swift",
     "workbench/diagnosis/logs/test_hits.py": "workbench/diagnosis/logs: rewards task_hits",
     "workbench/diagnosis/logs/test_logs.py": "workbench/diagnosis/logs: beside records tensors",
     "workbench/diagnosis/logs/test_scalars.py": "workbench/diagnosis/logs: printed token_exports",
@@ -90,7 +90,7 @@ TESTED_BY = {
     "workbench/report/test_report.py": "workbench/commands: claims packaged phases questions report"
     " search",
     "workbench/spec/test_fields.py": "workbench/commands: fields",
-    "workbench/store/test_store.py": "recast: ledger; workbench/store: beside",
+    "workbench/store/test_store.py": "recast: ledger; workbench/store: other_files",
     "workbench/studies/test_prediction.py": "workbench/spec: rungs",
     "workbench/studies/test_proof.py": "workbench/commands: prove",
     "workbench/studies/test_search.py": "workbench/spec: metrics",
@@ -111,7 +111,8 @@ def near(module: str) -> list[Path]:
     package = Path(module).parent
     own = next(TESTS / p for p in (package, *package.parents) if (TESTS / p).is_dir())
     extra = [TESTS / name for name in EXTRAS.get(str(package), "").split()]
-    return [path for folder in (own, *extra) for path in folder.rglob("*.py")]
+    found = [path for folder in (own, *extra) for path in folder.rglob("*.py")]
+    return [*found, *(path for path in extra if path.is_file())]
 
 
 @cache
@@ -131,7 +132,8 @@ def words(test: Path) -> frozenset[str]:
 def found_by_listing(module: str, test: Path) -> bool:
     """Whether a test has a module's name, imports it, or names it quoted."""
     path = Path(module)
-    names = {path.stem, path.stem.replace("_", "-"), ".".join(path.with_suffix("").parts)}
+    dotted = ".".join(path.with_suffix("").parts)
+    names = {path.name, path.stem, path.stem.replace("_", "-"), dotted}
     return test.stem == f"test_{path.stem}" or not names.isdisjoint(words(test))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from recast.adapters.needed import lacking, needed
+from recast.adapters.trainer_imports import lacking, needed
 
 OLDEST = "0.24"
 """The releases that this is tested with, first and last."""

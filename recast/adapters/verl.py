@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recast.adapters.flat import flat_advantages
 from recast.adapters.limits import why_not_estimator as why_not
-from recast.adapters.needed import needed
+from recast.adapters.trainer_imports import needed
 from recast.strategies import STRATEGIES, parse_strategy
 from recast.strategy import Strategy
 

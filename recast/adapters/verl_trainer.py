@@ -32,8 +32,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast.adapters.needed import needed
 from recast.adapters.sampled import described
+from recast.adapters.trainer_imports import needed
 from recast.adapters.verl_batch import MODE, places, refuse, shape_batch, slopes
 from recast.signal import Signal
 from recast.stage import State

@@ -1,4 +1,4 @@
-"""Models: the small one from scratch, LoRA adapters, and which models this engine reproduces."""
+"""Models: the small one from scratch, LoRA adapters, and what a model attends to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from recast.lm.device import CPU, Placement
 from recast.lm.memory import check_room
 from recast.lm.optional_extra import LMError, require
-from recast.lm.prefix import CausalLM, head, hidden_states, prompt_mask
+from recast.lm.prefix import CausalLM
 from recast.lm.vocabulary import Vocabulary
 
 
@@ -103,34 +103,6 @@ def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalL
         task_type="CAUSAL_LM",
     )
     return peft.get_peft_model(model, config)
-
-
-def check_head(model: CausalLM) -> None:
-    """Raise LMError when logits are not the output embedding of the last hidden state.
-
-    Some architectures scale or cap them; this engine would then score another policy.
-    """
-    was_training = model.training
-    model.eval()
-    ids = torch.arange(1, 5).unsqueeze(0)
-    length = torch.tensor([4])
-    try:
-        with torch.no_grad():
-            _, mask = prompt_mask(length, 4)
-            states = hidden_states(model, ids, torch.arange(4).unsqueeze(0), mask.unsqueeze(1))
-            same = torch.allclose(head(model, states), model(input_ids=ids).logits, atol=1e-4)
-    except (AttributeError, TypeError) as problem:
-        raise LMError(
-            f"{type(model).__name__}: not a decoder with an output embedding ({problem}); Llama, "
-            "Qwen, Mistral, Gemma and GPT-2 architectures work"
-        ) from None
-    finally:
-        model.train(was_training)
-    if not same:
-        raise LMError(
-            f"{type(model).__name__} changes its logits after the output embedding, which this "
-            "engine does not reproduce; Llama, Qwen, Mistral, Gemma and GPT-2 architectures work"
-        )
 
 
 def context(config: Any) -> int | None:

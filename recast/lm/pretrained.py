@@ -23,8 +23,9 @@ from recast.lm import checkpoint
 from recast.lm.checkpoint import Checkpoint
 from recast.lm.dataset import LMData
 from recast.lm.device import CPU, Placement
+from recast.lm.engine_check import check_engine
 from recast.lm.memory import check_memory, embedding_rows
-from recast.lm.models import check_head, context, placed, zero_dropout
+from recast.lm.models import context, placed, zero_dropout
 from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
 from recast.lm.spelling import Spelling, find_spelling, plain
@@ -87,7 +88,7 @@ def open_model(
         add_codes(model, tokenizer, spelling, data.codebook)
     vocabulary = tokenizer_vocabulary(tokenizer, spelling, data.codebook, how.wording)
     _check_context(name, model, vocabulary, data)
-    check_head(model)
+    check_engine(model)
     model = placed(model, placement).eval()
     note = {"base": name, "spelling": spelling.described()}
     return Checkpoint(model, tokenizer, vocabulary, data.fingerprint, note)
@@ -105,7 +106,7 @@ def identity(name: str) -> dict[str, str]:
     if folder.is_dir():
         found = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
         if not found:
-            raise LMError(f"{name}: no *.safetensors file here")
+            raise LMError(_no_weights(name, folder))
         own = {path.name: _digest(path) for path in found}
         base = adapted(folder)
         return own if base is None else {f"base {n}": d for n, d in identity(base).items()} | own
@@ -159,8 +160,7 @@ def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM,
     transformers = require("transformers")
     folder = Path(name)
     if folder.is_dir() and how.gguf is None:
-        if not list(folder.glob("*.safetensors")):
-            raise LMError(f"{name}: no *.safetensors file here; other formats are not read")
+        _check_files(name, folder)
         base = adapted(folder)
         if base is not None:
             return _load_adapters(folder, base, placement, how)
@@ -179,6 +179,8 @@ def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM,
         model, found = transformers.AutoModelForCausalLM.from_pretrained(
             name, dtype=placement.dtype, output_loading_info=True, **known, **extra
         )
+    if not how.gguf:
+        _check_plain(name, getattr(model.config, "quantization_config", None))
     lacking = sorted(found["missing_keys"])
     if lacking:
         raise LMError(
@@ -192,6 +194,35 @@ def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM,
             del model.config.quantization_config
     zero_dropout(model)
     return model.eval(), tokenizer
+
+
+def _check_files(name: str, folder: Path) -> None:
+    """Raise LMError for a folder without weights that this reader takes."""
+    if not list(folder.glob("*.safetensors")):
+        raise LMError(_no_weights(name, folder))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # transformers says what is wrong with it
+    _check_plain(name, config.get("quantization_config") if isinstance(config, dict) else None)
+
+
+def _no_weights(name: str, folder: Path) -> str:
+    """What to say of a folder without weights: where they are, if they lie one folder below."""
+    inside = sorted({path.parent.name for path in folder.glob("*/*.safetensors")})
+    hint = f"; name one of the folders in it: {', '.join(inside[:4])}" if inside else ""
+    return f"{name}: no *.safetensors file here; other formats are not read{hint}"
+
+
+def _check_plain(name: str, quantised: Any) -> None:
+    """Raise LMError for weights that only a quantisation library could read and none could train;
+    without the library some are read as if they were plain."""
+    if quantised is not None:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+        raise LMError(
+            f"{name}: its weights are quantised ({str(method or 'quantization_config')[:40]}); "
+            "take the model's plain weights, or save it dequantised"
+        )
 
 
 def adapted(folder: Path) -> str | None:
@@ -274,6 +305,8 @@ def _loading(name: str) -> Iterator[None]:
         reason = " ".join(str(problem).split())[:300]
         if "ignore_mismatched_sizes" in reason:
             reason = "its weights have other shapes than config.json says"
+        if "trust_remote_code" in reason or "custom code" in reason:
+            reason = "it brings code of its own; --trust-remote-code would run that"
         raise LMError(f"{name}: cannot load a causal LM: {reason}") from None
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from recast.items import read_sid
+from recast.items import read_index
 from recast.lm.dataset import LMData
 from recast.lm.optional_extra import LMError, require
 
@@ -31,13 +30,16 @@ def read_similarity(file: Path, folder: Path, data: LMData, category: str | None
     listed = sorted((folder / "index").glob(f"{category or ''}*.index.json"))
     if len(listed) != 1:
         raise LMError(f"{folder}/index: expected one *.index.json, which names the rows of {file}")
-    index = json.loads(listed[0].read_text(encoding="utf-8"))
+    try:
+        index = read_index(listed[0])[1]
+    except ValueError as problem:
+        raise LMError(str(problem)) from None
     if matrix.ndim != 2 or len(matrix) != len(index) or matrix.dtype.kind != "f":
         raise LMError(
             f"{file}: expected floating point [{len(index)}, d], a row per item of "
             f"{listed[0].name}; found {matrix.dtype} {list(matrix.shape)}"
         )
-    row_of = {read_sid("".join(codes)): row for row, codes in enumerate(index.values())}
+    row_of = {sid: row for row, sid in enumerate(index.values())}
     rows = torch.from_numpy(matrix[[row_of[sid] for sid in data.sids]].astype("float32"))
     if not bool(rows.isfinite().all()):
         raise LMError(f"{file}: holds values that are no finite numbers")

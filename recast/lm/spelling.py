@@ -7,46 +7,28 @@ from 0 or 1. OneRec's tokens around an item are found with it.
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from recast.items import Codes
+from recast.code_names import FAMILIES, CodeNames, Codes, readings
 from recast.lm.optional_extra import LMError
 
 WRAPPERS = (("<|sid_begin|>", "<|sid_end|>"), ("<|item_begin|>", "<|item_end|>"))
 """Tokens that open and close an item in published vocabularies; OneRec's first."""
 
-_NUMBER = re.compile(r"\d+")
-_FAMILIES = (
-    tuple(string.ascii_lowercase),
-    tuple(string.ascii_uppercase),
-    tuple(str(i) for i in range(26)),
-    tuple(str(i + 1) for i in range(26)),
-)
-
 
 @dataclass(frozen=True)
-class Spelling:
-    """A code's text is before + level name + middle + code + after. levels: the names of the
-    levels; opening, closing: texts around an item, empty without."""
+class Spelling(CodeNames):
+    """How codes are named, a name for each level, and what is around an item: opening and closing,
+    empty without."""
 
-    before: str
-    middle: str
-    after: str
-    levels: tuple[str, ...]
     opening: str = ""
     closing: str = ""
 
-    def name(self, level: int, code: int) -> str:
-        """The text of one code."""
-        return f"{self.before}{self.levels[level]}{self.middle}{code}{self.after}"
-
     def item(self, sid: Sequence[int]) -> str:
         """The text of a semantic ID, with what opens and closes it."""
-        codes = "".join(self.name(level, code) for level, code in enumerate(sid))
-        return f"{self.opening}{codes}{self.closing}"
+        return f"{self.opening}{self.joined(sid)}{self.closing}"
 
     def described(self) -> str:
         """In words, for people: the first and last level's first code, and the wrappers."""
@@ -70,11 +52,11 @@ def find_spelling(vocabulary: Mapping[str, int], sids: Iterable[Codes], depth: i
     wanted = [sorted({sid[level] for sid in sids}) for level in range(depth)]
     known: dict[tuple[str, str, str], dict[str, set[int]]] = {}
     for token in vocabulary:
-        for before, level, middle, code, after in _readings(token):
+        for before, level, middle, code, after in readings(token):
             known.setdefault((before, middle, after), {}).setdefault(level, set()).add(code)
     best: tuple[int, int, Spelling] | None = None
     for (before, middle, after), levels in known.items():
-        for family in _FAMILIES:
+        for family in FAMILIES:
             names = family[:depth]
             if not all(name in levels for name in names):
                 continue
@@ -90,8 +72,8 @@ def find_spelling(vocabulary: Mapping[str, int], sids: Iterable[Codes], depth: i
     hint = "recast lm sft --add-tokens adds codes as tokens, and trains them"
     if best is None:
         raise LMError(
-            f"the tokenizer has no tokens for codes of {depth} levels, such as <a_0> or <s_a_0>; "
-            f"{hint}"
+            f"the tokenizer has no tokens for codes of {depth} levels, such as <a_0> or <s_a_0>, "
+            f"without leading zeros; {hint}"
         )
     lacking, _, spelling = best
     if lacking:
@@ -107,20 +89,3 @@ def find_spelling(vocabulary: Mapping[str, int], sids: Iterable[Codes], depth: i
         )
     pair = next((p for p in WRAPPERS if all(token in vocabulary for token in p)), ("", ""))
     return Spelling(spelling.before, spelling.middle, spelling.after, spelling.levels, *pair)
-
-
-def _readings(token: str) -> Iterable[tuple[str, str, str, int, str]]:
-    """Ways to read a token as before, level name, middle, code, after."""
-    numbers = list(_NUMBER.finditer(token))
-    if not numbers or len(token) > 40:
-        return
-    last = numbers[-1]
-    if last.group() != str(int(last.group())):
-        return  # a code is written without leading zeros
-    head, code, after = token[: last.start()], int(last.group()), token[last.end() :]
-    if len(numbers) == 2:
-        level = numbers[0]
-        yield head[: level.start()], level.group(), head[level.end() :], code, after
-    letters = re.search(r"(?:^|[^A-Za-z])([A-Za-z])([^A-Za-z0-9]*)$", head)
-    if letters and len(numbers) == 1 and (head[: letters.start(1)] or after):
-        yield head[: letters.start(1)], letters.group(1), letters.group(2), code, after

@@ -199,7 +199,7 @@ def tokenizer_vocabulary(
             add_generation_prompt=True,
         )
         before, _, after = text.partition(HISTORY)
-    first = [] if wording.chat or tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    first = [] if wording.chat else _begins(tokenizer)
     opening, closing = (
         tuple(_ids(tokenizer, text)) if wording.wrap and text else ()
         for text in (spelling.opening, spelling.closing)
@@ -214,6 +214,15 @@ def tokenizer_vocabulary(
         closing=closing,
         between=tuple(_ids(tokenizer, between)),
     )
+
+
+def _begins(tokenizer: Any) -> list[int]:
+    """The tokens that a tokenizer itself puts before a text. Some have a token for the beginning
+    and do not; what some put after a text has no place before the codes."""
+    whole, bare = [int(token) for token in tokenizer.encode(":")], _ids(tokenizer, ":")
+    places = range(len(whole) - len(bare) + 1)
+    found = (whole[:i] for i in places if bare and whole[i : i + len(bare)] == bare)
+    return next(found, [])
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

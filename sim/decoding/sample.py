@@ -66,7 +66,7 @@ def sample_each(
         if given is not None and hint is not None:
             known = given[..., level].unsqueeze(-1)
             code = torch.where(level < hint.unsqueeze(-1), known, code)
-        # A dead code is reached through NaN alone; its run is stopped when the gradient shows it.
+        # Only NaN logits draw a code that no item has; such a run is stopped at its next update.
         node = here.next[node, code].clamp(min=0)
     return node
 

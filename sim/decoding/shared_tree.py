@@ -191,7 +191,7 @@ def walk(
         softmax = Softmax.of(logits, catalogue, rows)
         code = pick(level, softmax, at)
         visits.append(VisitedNodes(rows, saved, softmax, at, code))
-        # A dead code is reached through NaN alone, and leads somewhere; see `invert`.
+        # Only NaN logits draw a code that no item has; `follow` leads it somewhere, see `invert`.
         place = catalogue.follow[place, code]
     return place.view(shape), visits
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 
 import peft
 import pytest
@@ -17,7 +18,9 @@ import torch
 import transformers
 from test_commands import recast
 
+from recast.lm import engine_check
 from recast.lm.dataset import load_data
+from recast.lm.engine_check import check_engine
 from recast.lm.optional_extra import LMError
 from recast.lm.prefix import packed_logp, reencoded_logp
 from recast.lm.pretrained import identity, open_model
@@ -165,6 +168,19 @@ def drop_weights(folder):
     safetensors.torch.save_file(kept, path, metadata={"format": "pt"})
 
 
+def spoil(folder):
+    path = folder / "model.safetensors"
+    state = safetensors.torch.load_file(path)
+    state["model.norm.weight"][0] = float("nan")
+    safetensors.torch.save_file(state, path, {"format": "pt"})
+
+
+def inner(folder):
+    files = sorted(folder.iterdir())
+    (folder / "checkpoint-9").mkdir()
+    return files
+
+
 def cut(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -202,6 +218,23 @@ BROKEN = {
         lambda d: change(d / "config.json", model_type="granite", logits_scaling=3.0),
         "changes its logits after the output embedding",
     ),
+    "quantised weights": (
+        lambda d: change(d / "config.json", quantization_config={"quant_method": "unheard of"}),
+        "its weights are quantised (unheard of)",
+    ),
+    "weights that are no numbers": (lambda d: spoil(d), "its logits are no finite numbers"),
+    "a trainer's output": (
+        lambda d: [p.rename(d / "checkpoint-9" / p.name) for p in inner(d)],
+        "name one of the folders in it: checkpoint-9",
+    ),
+    "code of its own": (
+        lambda d: change(
+            d / "config.json",
+            model_type="own",
+            auto_map={"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"},
+        ),
+        "it brings code of its own; --trust-remote-code would run that",
+    ),
     "adapters of nothing": (
         lambda d: (d / "adapter_config.json").write_text("{}"),
         "expected the adapters of a model",
@@ -227,6 +260,63 @@ def test_a_broken_folder_is_refused_in_one_line_and_never_filled_with_random_wei
         open_model(str(folder), data)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+STRANGE = {
+    "attention by distance": ("BloomForCausalLM", {"hidden_size": 16, "n_layer": 1, "n_head": 2}),
+    "a state from token to token": (
+        "MambaForCausalLM", {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4},
+    ),
+    "capped logits": ("Gemma2ForCausalLM", {**SIZES, "final_logit_softcapping": 1.0}),
+    "attention both ways": (
+        "BertLMHeadModel",
+        {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+         "num_attention_heads": 2},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", STRANGE)
+def test_a_model_that_the_engine_would_misread_is_refused_in_one_line(how):
+    name, sizes = STRANGE[how]
+    kind = getattr(transformers, name)
+    model = kind(kind.config_class(vocab_size=20, pad_token_id=0, **sizes)).eval()
+    before = torch.get_rng_state()
+    with pytest.raises(LMError, match=r"this engine|no finite numbers") as caught:
+        check_engine(model)
+    assert "\n" not in str(caught.value)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("spoilt", ["packed_logp", "reencoded_logp", "sample"])
+def test_each_way_of_the_engine_is_held_to_the_models_own(spoilt, monkeypatch):
+    model = model_of("Qwen3", 20)
+    check_engine(model)
+    right = getattr(engine_check, spoilt)
+
+    def wrong(*args, **options):
+        found = right(*args, **options)
+        return replace(found, logp=found.logp + 0.01) if spoilt == "sample" else found + 0.01
+
+    monkeypatch.setattr(engine_check, spoilt, wrong)
+    with pytest.raises(LMError, match=r"says other things of a text than this engine"):
+        check_engine(model)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_text_begins_as_the_tokenizer_itself_begins_it(begins, data, tmp_path):
+    """A token for the beginning alone says nothing; one for the end never stands before codes."""
+    tokenizer = tokenizer_of(PATTERNS["minionerec"])
+    tokenizer.bos_token = tokenizer.eos_token
+    mark, number = tokenizer.eos_token, tokenizer.eos_token_id
+    single = f"{mark} $A {mark}" if begins else f"$A {mark}"
+    tokenizer._tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=single, special_tokens=[(mark, number)]
+    )
+    model = model_of("Llama", len(tokenizer))
+    start = open_model(str(saved(tmp_path / "m", model, tokenizer)), data)
+    assert (start.vocabulary.before[0] == number) is begins
+    assert number not in start.vocabulary.before[1:] + start.vocabulary.after
 
 
 def adapted(folder, base, rows, **how):

@@ -96,7 +96,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
         .mark_text(color=INK, fontWeight="bold", limit=190)
         .encode(x=x, y=y, text="name:N")
     )
-    # Lines run to the right of the first axis; its values stand where there are none.
+    # Lines run to the right of the first axis, so its values are written to its left.
     outer = alt.Chart(ticks.filter(pl.col("axis") == 0)).mark_text(color=INK, align="right", dx=-5)
     inner = alt.Chart(ticks.filter(pl.col("axis") > 0)).mark_text(color=INK, align="left", dx=5)
     values = [text.encode(x=x, y=y, text="value:N") for text in (outer, inner)]

@@ -64,8 +64,8 @@ FAMILIES: Mapping[str, _Family] = MappingProxyType(
         "other": _Family(("#676767", "#8E8E8E", "#797979", "#626262"), (_BOWTIE, _HEXAGON)),
     }
 )
-# Seven dashes, and never a multiple of seven marks: walking both in step repeats no pair before
-# all are used up.
+# Marks and dashes advance together. No family has a multiple of seven marks, so that no pair of
+# mark and dash comes twice before all pairs are used.
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 3], [4, 2], [8, 2, 2, 2, 2, 2])
 
 # The strategies that most pictures show get their family's first looks: each its own colour and

@@ -40,6 +40,8 @@ OPTIONS = (
                  help="Rewards this near are equal."),
     click.option("--group", type=click.IntRange(2, 1_000_000), default=None,
                  help="G of a log of scalars."),
+    click.option("--prompts", type=click.IntRange(1, 10_000_000), default=None,
+                 help="Prompts per step of scalars that count groups (slime)."),
 )  # fmt: skip
 
 
@@ -53,6 +55,7 @@ class LogOptions:
     threshold: float | None
     tolerance: float
     group: int | None
+    prompts: int | None = None
     found: Diagnosis | None = field(default=None)
     scalars: ScalarRun | None = field(default=None)
     grows: bool = False
@@ -75,7 +78,7 @@ class LogOptions:
 
         if isinstance(read, Log):
             return self._rollouts(read)
-        self.scalars = take_apart(read, self.group)
+        self.scalars = take_apart(read, self.group, self.prompts)
         return self.scalars
 
     def _rollouts(self, log: Log) -> Diagnosis:
@@ -125,10 +128,11 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         threshold: float | None,
         tolerance: float,
         group: int | None,
+        prompts: int | None,
         **more: Any,
     ) -> Any:
         choice = choice_of(fields, rewards, outcome)
-        reading = LogOptions(log_format or "", choice, threshold, tolerance, group)
+        reading = LogOptions(log_format or "", choice, threshold, tolerance, group, prompts)
         return command(reading=reading, **more)
 
     for option in reversed(OPTIONS):

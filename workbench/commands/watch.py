@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from workbench.commands.log_options import LogOptions, reading_options
 from workbench.commands.output import html_target
 from workbench.diagnosis.counterfactual import DEFAULT
 from workbench.diagnosis.findings import CHECKS
-from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
+from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS
 from workbench.diagnosis.watch import Seen, follow
 from workbench.errors import UserError
 
@@ -58,8 +59,9 @@ def watch(
     """
     unknown = [name for name in failing if name not in (*NAMES, "problem")]
     if unknown:
-        raise UserError(f"--fail-on {unknown[0]}: no such finding; one of problem, "
-                        f"{', '.join(NAMES)}")  # fmt: skip
+        near = get_close_matches(unknown[0], NAMES, cutoff=0.4)
+        known = ", ".join(near) or "problem, or a finding of docs/diagnose.md"
+        raise UserError(f"--fail-on {unknown[0]}: no such finding; {known}")
     if target is not None:
         html_target(target)
     reading.grows = not once

@@ -12,7 +12,8 @@ from scipy.special import stdtrit
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings import CHECKS, Examined, examine
 from workbench.diagnosis.findings.curves import Curve, Curves, curves_of
-from workbench.diagnosis.findings.scalars import SCALAR_CHECKS, ScalarRun
+from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS
+from workbench.diagnosis.findings.scalars import HELPERS, ScalarRun
 from workbench.diagnosis.logs.groups import TEACHES
 
 LoggedRun = Diagnosis | ScalarRun
@@ -81,7 +82,11 @@ def shares_apart(one: LoggedRun, other: LoggedRun) -> pl.DataFrame:
         pairs = {name: (_values(one, what), _values(other, what)) for name, what in SHARES.items()}
     else:
         mine, theirs = _curves(one), _curves(other)
-        pairs = {name: (_late(mine[name]), _late(theirs[name])) for name in mine if name in theirs}
+        pairs = {
+            name: (_late(mine[name]), _late(theirs[name]))
+            for name in mine
+            if name in theirs and name not in HELPERS
+        }
     rows = []
     for name, (first, last) in pairs.items():
         if min(len(first), len(last)) < 2:

@@ -59,9 +59,13 @@ class DiagnosisSummary:
         if self.buys:
             out += ["", "WHAT IT WOULD BUY (95% intervals)", *(f"  {line}" for line in self.buys)]
         if self.unchecked:
-            said = "; ".join(f"{one.column} ({', '.join(one.names)})" for one in self.unchecked)
-            out += ["", f"NOT CHECKED, for want of: {said}."]
+            out += ["", f"NOT CHECKED, for want of: {self.wanting}."]
         return out
+
+    @property
+    def wanting(self) -> str:
+        """The columns that are missing, each with the checks that want it."""
+        return "; ".join(f"{one.column} ({', '.join(one.names)})" for one in self.unchecked)
 
 
 def answer(
@@ -76,7 +80,9 @@ def answer(
     read = [summary_line(found), *(f"{line[0].upper()}{line[1:]}." for line in read_lines(found))]
     if said.audit is not None and said.audit.words:
         read.append(f"{said.audit.words[0].upper()}{said.audit.words[1:]}.")
-    read.append(trend(found))
+    # The finding says at length what the trend would say again.
+    unknown = any(one.name == "no_raw_outcome" for one in said.findings)
+    read.append("Hits are not counted: see no_raw_outcome." if unknown else trend(found))
     return DiagnosisSummary(
         tuple(read),
         said.findings,

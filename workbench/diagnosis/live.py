@@ -24,12 +24,9 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
-import numpy as np
-
-from workbench.diagnosis.findings.curves import Curve
 from workbench.diagnosis.findings.finding import Finding
-from workbench.diagnosis.findings.scalars import MEANS, examine_scalars, joined_shares
-from workbench.diagnosis.logs.scalar_names import meaning
+from workbench.diagnosis.findings.scalars import BREAK, MEANS, curves_of_points, examine_scalars
+from workbench.diagnosis.logs.scalar_names import function_of, meaning
 
 SHARE = 0.008
 """Of the time since the first step, what the diagnosis may take; with what it costs to keep every
@@ -49,6 +46,7 @@ class LiveDiagnosis:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.points: dict[str, dict[int, tuple[int, float]]] = {}
+        self.functions: set[str] = set()
         self.findings: tuple[Finding, ...] = ()
         self.begun: float | None = None
         self.spent = self.cost = 0.0
@@ -98,6 +96,8 @@ class LiveDiagnosis:
     def _keep(self, step: int, scalars: Mapping[str, Any]) -> bool:
         known = False
         for name, value in scalars.items():
+            if function := function_of(str(name)):
+                self.functions.add(function)
             said = meaning(str(name))
             if said is None or said[0] not in _NAMES:
                 continue
@@ -105,7 +105,7 @@ class LiveDiagnosis:
                 number = float(value)
             except Exception:  # noqa: BLE001 - trackers take more than numbers
                 continue
-            if not math.isfinite(number):
+            if not math.isfinite(number) and said[0] not in BREAK:
                 continue
             mine = self.points.setdefault(said[0], {})
             # Of several names of one quantity the surest counts.
@@ -117,15 +117,12 @@ class LiveDiagnosis:
         return known
 
     def _examine(self) -> None:
-        curves: dict[str, Curve] = {}
-        for name, meanings in MEANS.items():
-            for one in meanings:
-                if one in self.points:
-                    steps = sorted(self.points[one])
-                    values = np.array([self.points[one][step][1] for step in steps])
-                    curves[name] = Curve(np.array(steps, np.float64), values)
-                    break
-        self.findings = examine_scalars(joined_shares(curves)).findings
+        points = {
+            name: ([float(step) for step in mine], [value for _, value in mine.values()])
+            for name, mine in self.points.items()
+        }
+        curves = curves_of_points(points, len(self.functions))
+        self.findings = examine_scalars(curves).findings if curves else ()
         self.ever |= {f"diagnosis/{finding.name}" for finding in self.findings}
         for finding in self.findings:
             # Said once: one that comes and goes stays in the scalars.

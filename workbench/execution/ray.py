@@ -49,7 +49,7 @@ def _perform(task: Task, ticket: int, counts: Any) -> Any:
         pending += steps
         now = time.monotonic()
         if pending and now - last >= _REPORT_EVERY:
-            # A count that is lost with its node costs a moment's progress, never a result.
+            # When the counter's node is lost, progress shows fewer steps; no result changes.
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.get(counts.add.remote(ticket, pending))
             pending, last = 0, now

@@ -170,7 +170,7 @@ def make_starts(task: StartTask, report: ReportStep) -> list[Start]:
         raise UserError(str(problem)) from None
     starts, how = [], spec.train
     for i in range(len(task.seeds)):
-        # A tensor of its own: what a run gives may not depend on where it lies in a larger one.
+        # A copy: the last bits of products depend on alignment, which a view has from the whole.
         own = {name: value[i : i + 1].clone() for name, value in warm.params.items()}
         report(0)
         starts.append(

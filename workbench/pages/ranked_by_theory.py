@@ -11,9 +11,10 @@ from workbench.pages.address import Address
 from workbench.pages.figure import grid, plain
 from workbench.spec.metrics import LM_METRICS, METRICS
 from workbench.spec.rungs import RUNGS
+from workbench.studies.measures import CONTROL
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.protocol import STRATEGIES
-from workbench.studies.prediction.question import CONTROL, PredictedRanking, answer_of_hits
+from workbench.studies.prediction.question import PredictedRanking, answer_of_hits
 
 
 def ranked_by_theory(view: Address, found: Diagnosis) -> None:

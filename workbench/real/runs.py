@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +129,25 @@ def build_setup(
         },
     )
     return setup, policy
+
+
+class Setups:
+    """Setups of several starts, each built once; what trained one leaves no trace in the next."""
+
+    def __init__(self) -> None:
+        self._built: dict[int, tuple[RLSetup, dict[str, Tensor]]] = {}
+
+    def fresh(self, place: int, build: Callable[[], RLSetup]) -> RLSetup:
+        """The setup of a start, with the weights it was built with and without gradients."""
+        if place not in self._built:
+            setup = build()
+            weights = {k: v.detach().clone() for k, v in setup.model.named_parameters()}
+            self._built[place] = (setup, weights)
+        setup, weights = self._built[place]
+        for name, value in setup.model.named_parameters():
+            value.data.copy_(weights[name])
+            value.grad = None
+        return setup
 
 
 def further_targets(rows: Sequence[Interaction], device: torch.device) -> Tensor | None:

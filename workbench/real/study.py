@@ -20,6 +20,7 @@ import polars as pl
 from recast.progress import Progress
 from workbench.real.runs import (
     ENGINE,
+    Setups,
     build_setup,
     needs_reference,
     run_config,
@@ -97,8 +98,7 @@ class Study:
 
         self.plan, self.data = plan, data
         self.weights = [identity(str(start)) for start in plan.starts]
-        self._setups: dict[int, RLSetup] = {}
-        self._kept: dict[int, dict[str, Tensor]] = {}
+        self._setups = Setups()
 
     def tuning_tasks(self) -> list[StudyRun]:
         """Every entry at every rate over the tuning seeds."""
@@ -339,8 +339,9 @@ class Study:
 
     def setup(self, place: int) -> RLSetup:
         """The setup of one start, its weights as they were."""
-        if place not in self._setups:
-            plan = self.plan
+        plan = self.plan
+
+        def build() -> RLSetup:
             setup, _ = build_setup(
                 plan.starts[place],
                 self.data,
@@ -350,13 +351,9 @@ class Study:
                 plan.lora,
                 needs_reference(plan.how, [entry.strategy for entry in plan.entries]),
             )
-            self._setups[place] = setup
-            self._kept[place] = {k: v.detach().clone() for k, v in setup.model.named_parameters()}
-        setup = self._setups[place]
-        for name, value in setup.model.named_parameters():
-            value.data.copy_(self._kept[place][name])
-            value.grad = None
-        return setup
+            return setup
+
+        return self._setups.fresh(place, build)
 
     def _tuning_file(self, task: StudyRun) -> Path:
         return self.plan.folder / "tuning" / f"{task.key}.json"

@@ -55,8 +55,7 @@ def write_log_report(
         figures.append(_figure("what-if", charts.what_if(what_if), what_if, "strategies"))
     lines = [*found.log.problems.lines(), *said.read[1:], *said.buys]
     if said.unchecked:
-        gaps = "; ".join(f"{one.column} ({', '.join(one.names)})" for one in said.unchecked)
-        lines.append(f"Not checked, for want of: {gaps}.")
+        lines.append(f"Not checked, for want of: {said.wanting}.")
     write_report(
         Report(
             f"{said.read[0]}. {said.verdict.removesuffix('.')}",
@@ -89,8 +88,7 @@ def write_scalar_report(run: ScalarRun, share: float, target: Path, refresh: int
         figures.append(_figure("other-g", chart, other, "predictions"))
     lines = [*run.scalars.problems.lines(), *said.buys]
     if said.unchecked:
-        gaps = "; ".join(f"{one.column} ({', '.join(one.names)})" for one in said.unchecked)
-        lines.append(f"Not checked, for want of: {gaps}.")
+        lines.append(f"Not checked, for want of: {said.wanting}.")
     write_report(
         Report(
             f"{said.read[0].removesuffix('.')}. {said.verdict.removesuffix('.')}",

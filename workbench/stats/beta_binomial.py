@@ -169,7 +169,7 @@ def fit_hit_counts(hits: Sequence[int], rollouts: int | Sequence[int]) -> BetaFi
 
     if found in (0, total):
         bound = 1 - TAIL ** (1 / prompts)
-        # The spread that explains such counts best is p = 0 or 1: its bound holds for all.
+        # Of all spreads the largest, every p at 0 or 1, has the widest bound; it covers the others.
         edges = np.array([0.0, bound, bound])
         mean = edges if found == 0 else 1 - edges
         region = np.stack([mean, np.array([0.0, 0.0, TOP])], axis=1)
@@ -283,7 +283,7 @@ def _maximum(loglik: LogLikelihood, naive: float) -> tuple[float, float]:
     )
     mean, root = float(expit(found.x[0])), float(found.x[1])
     alike = -loss(np.array([centre, 0.0]))
-    # With no spread the mean is the pooled share, and a hair of spread is none.
+    # Without spread the mean is the pooled share; a gain below 1e-7 is the optimiser's tolerance.
     return (naive, 0.0) if alike >= -float(found.fun) - 1e-7 else (mean, root**2)
 
 

@@ -129,7 +129,7 @@ def _studentised(
     for group in members:
         own = values[group]
         centre[group] = own.mean()
-        # Away from the mean or towards it: mirrored values get mirrored resamples.
+        # Signed by the side of the mean, so that mirrored values get mirrored resamples.
         jitter[group] = JITTER * own.std(ddof=1) / math.sqrt(len(group)) * np.sign(own - own.mean())
     noise = np.random.default_rng(SEED + 1).standard_normal(drawn.shape)
     resampled = (values - centre)[drawn] + jitter[drawn] * noise

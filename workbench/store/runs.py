@@ -25,11 +25,11 @@ import polars as pl
 from recast.ledger import RunRecord
 from workbench.errors import DiskError, StoreError
 from workbench.spec.later_fields import completed
-from workbench.store.beside import Beside, beside_runs
 from workbench.store.bin import throw_away
 from workbench.store.contents import Contents, Damage, complaints
 from workbench.store.encoding import config_of, encoded, migrated, versions
 from workbench.store.files import draft_in, publish, remove_abandoned, set_aside, sha256
+from workbench.store.other_files import OtherFiles, other_files
 from workbench.store.parts import rows_of
 from workbench.store.soundness import KEY, RUN_FILE, fault_of_run, listed, only_file
 
@@ -140,10 +140,10 @@ class Store:
         forged = [Damage(held.good[key][0], fault) for key, fault in faults.items() if fault]
         return replace_fields(held, good=good, damaged=(*held.damaged, *forged))
 
-    def beside(self) -> Beside:
+    def beside(self) -> OtherFiles:
         """What is damaged, or left out, beside the runs: warm starts, records, notes, labels,
         parts, claims, the bin."""
-        return beside_runs(self.root)
+        return other_files(self.root)
 
     def damaged(self) -> list[Path]:
         """Files (or folders) that cannot be used."""

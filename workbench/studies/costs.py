@@ -59,7 +59,7 @@ def cost_ratio(
             found.append(shown(mode, setting, ratio.value, ratio.n, (ratio.low, ratio.high)))
     measured = _on_a_gpu(column) + _on_a_real_model(evidence.efficiency, column)
     if measured:
-        # What was measured says more than what was counted: that stands beside it.
+        # The verdict rests on measured costs; the simulator's counts are shown beside them.
         found = [
             replace(row, counts=False, beside="counted in the simulator's ledger") for row in found
         ]

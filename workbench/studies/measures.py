@@ -108,7 +108,7 @@ def budget_share(evidence: SweepFrames, modes: Modes, paper: float) -> list[Meas
                     for end in interval(reach.runs, survival.median, None, confidence)
                 )
                 if low is None and reach.runs.shape[1] >= FEWEST:
-                    # Hardly a run gets there: the median lies beyond all that was spent.
+                    # So few runs reach the target that the median's interval has no lower end.
                     low = float(reach.runs[0].min()) / reach.total
                 number = judge_close(low, high, paper)
                 row = Measured(

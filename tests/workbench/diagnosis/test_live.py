@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
+import stranger_check
 
 from workbench.diagnosis.findings import CHECKS
-from workbench.diagnosis.findings.scalars import SCALAR_CHECKS
-from workbench.diagnosis.live import SHARE, DiagnosisCallback, LiveDiagnosis, diagnose_verl
+from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS
+from workbench.diagnosis.live import LEVELS, SHARE, DiagnosisCallback, LiveDiagnosis, diagnose_verl
 
 
 class Clock:
@@ -205,4 +207,31 @@ def test_every_finding_of_scalars_has_one_name():
     names = [check.name for check in SCALAR_CHECKS]
     assert len(set(names)) == len(names)
     shared = {name for name in names if name in CHECKS}
-    assert shared == {"constant_reward", "starved", "saturated", "diluted_denominator"}
+    assert shared == {
+        "constant_reward",
+        "reward_ignores_rollout",
+        "starved",
+        "saturated",
+        "diluted_denominator",
+    }
+
+
+STATES = [name for name in stranger_check.CASES if name.startswith("state_")]
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_the_callback_finds_is_what_the_finished_log_says(name, tmp_path):
+    truth = stranger_check.CASES[name](tmp_path)
+    path = tmp_path / truth.path
+    path = path if path.is_file() else next(path.rglob("trainer_state.json"))
+    live = LiveDiagnosis(Clock())
+    live.spent = 1e9
+    rows = json.loads(path.read_text())["log_history"]
+    for place, row in enumerate(rows, start=1):
+        if place == len(rows):
+            live.spent = 0.0
+        said = live.add(row["step"], row)
+    finished = stranger_check.read(tmp_path, truth)[1].findings
+    flags = {f"diagnosis/{one.name}": LEVELS[one.level] for one in finished}
+    problems = float(sum(one.level == "problem" for one in finished))
+    assert said == {**flags, "diagnosis/problems": problems}

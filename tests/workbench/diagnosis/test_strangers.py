@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import stranger_check
+import stranger_findings
 import stranger_scalars
 
 EVERY = 4
 """One in so many logs of rollouts in every run of the tests; all of them in the drill."""
 
 QUICK = [name for name, make in stranger_check.CASES.items()
-         if make.__module__ == stranger_scalars.__name__]  # fmt: skip
+         if make.__module__ in (stranger_scalars.__name__, stranger_findings.__name__)]  # fmt: skip
 SLOW = [name for name in stranger_check.CASES if name not in QUICK]
 
 

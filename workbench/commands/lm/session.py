@@ -60,6 +60,7 @@ def one_line(*packages: str) -> Iterator[None]:
     line. Raises UserError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub out of reach is one line of ours
     try:
         from recast.lm.optional_extra import require
 
@@ -188,5 +189,6 @@ def show_start(start: Checkpoint, data: LMData) -> None:
     from recast.lm.pretrained import example
 
     if "spelling" in start.meta:
-        click.echo(f"{start.meta['base']}: {start.meta['spelling']}", err=True)
+        size = f"{data.depth} levels, {len(data.sids):,} semantic IDs"
+        click.echo(f"{start.meta['base']}: {start.meta['spelling']}; {size}", err=True)
         click.echo(f"a prompt: {example(start, data)!r}", err=True)

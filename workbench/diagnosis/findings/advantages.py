@@ -13,7 +13,7 @@ def foreign_advantages(said: Audit) -> str:
     if said.kind == "stride":
         return (
             f"advantages were computed over every {said.found.group} rows in a row of the batch, "
-            "whatever their prompts (rewards.view(-1, G) on interleaved prompts)"
+            "whatever their prompts (rewards.view(-1, G) on interleaved or shifted prompts)"
         )
     if said.kind == "foreign":
         return (

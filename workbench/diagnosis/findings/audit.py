@@ -286,10 +286,14 @@ def _fault(steps: Sequence[PaddedStep], group: int) -> tuple[FaultKind, float]:
 
 def _sliced(steps: Sequence[PaddedStep], group: int) -> bool:
     """Whether rows were cut into groups by their place in the batch: G in a row, whatever their
-    prompts."""
+    prompts, from the batch's first row on or some rows later."""
+    return any(_sliced_from(steps, group, first) for first in range(group))
+
+
+def _sliced_from(steps: Sequence[PaddedStep], group: int, first: int) -> bool:
     whole, rows = 0, 0
     for step in steps:
-        order = np.argsort(step.order[step.valid])
+        order = np.argsort(step.order[step.valid])[first:]
         reward, advantage = step.reward[step.valid][order], step.advantage[step.valid][order]
         usable = len(reward) - len(reward) % group
         if not usable:

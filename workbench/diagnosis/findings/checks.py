@@ -18,8 +18,8 @@ from workbench.diagnosis.findings import (
     reward,
 )
 from workbench.diagnosis.findings.audit import Audit, audit
-from workbench.diagnosis.findings.curves import Curves, curves_of
-from workbench.diagnosis.findings.finding import NEEDS, Check, Finding, Unchecked
+from workbench.diagnosis.findings.curves import SHORT, Curves, curves_of
+from workbench.diagnosis.findings.finding import NEEDS, STEP, Check, Finding, Unchecked
 
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
@@ -52,26 +52,30 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
                 frozenset({"rows_outside_mean", "unknown_advantages"}),
             ),
             Check(groups.duplicated_rollouts, needs=("prediction",)),
-            Check(progress.late_collapse, "curves", ("outcome", "reward")),
-            Check(policy.entropy_collapse, "curves", ("entropy",)),
-            Check(policy.entropy_explosion, "curves", ("entropy",)),
-            Check(policy.kl_explosion, "curves", ("kl",)),
-            Check(policy.rollout_mismatch, "curves", ("mismatch",)),
+            Check(progress.late_collapse, "curves", ("outcome", "reward"), steps=progress.LEAST),
+            Check(policy.entropy_collapse, "curves", ("entropy",), steps=SHORT),
+            Check(policy.entropy_explosion, "curves", ("entropy",), steps=SHORT),
+            Check(policy.kl_explosion, "curves", ("kl",), steps=SHORT),
+            Check(policy.rollout_mismatch, "curves", (*policy.GAPS, "prob_correlation")),
             Check(policy.clipped_ratios, "curves", ("clipped",)),
-            Check(length.length_collapse, "curves", ("length",)),
+            Check(length.length_collapse, "curves", ("length",), steps=SHORT),
             Check(length.repetition, "curves", ("repetition",)),
             Check(
-                progress.reward_hacking, "curves", ("shaped", "eval"), frozenset({"late_collapse"})
+                progress.reward_hacking,
+                "curves",
+                ("shaped", "eval"),
+                frozenset({"late_collapse"}),
+                steps=9,
             ),
             Check(regimes.starved, explains=frozenset({"plateau"})),
             Check(regimes.saturated, explains=frozenset({"plateau"})),
             Check(reward.shaped_hides),
             Check(policy.kl_on_dead_groups, needs=("kl",)),
             Check(regimes.diluted_denominator),
-            Check(reward.reward_drift),
-            Check(regimes.pass_at_k_falls),
-            Check(progress.plateau, "curves", ("pace",)),
-            Check(length.length_growth, "curves", ("length",)),
+            Check(reward.reward_drift, steps=3),
+            Check(regimes.pass_at_k_falls, steps=3),
+            Check(progress.plateau, "curves", ("outcome", "reward"), steps=progress.LONG),
+            Check(length.length_growth, "curves", ("length",), steps=SHORT),
             Check(policy.stale_rollouts, "curves", ("lag",)),
             Check(advantages.no_group_baseline, "audit", ("advantage",)),
             Check(advantages.unknown_advantages, "audit", ("advantage",)),
@@ -118,23 +122,25 @@ class CheckInputs:
 def examine(found: Diagnosis) -> Examined:
     """Run every check on a log of rollouts."""
     evidence = CheckInputs(found)
-    there = _there(found, evidence.curves)
+    there = HeldColumns(_there(found, evidence.curves), evidence.curves, len(found.steps))
     said = []
-    for check in _runnable(there):
+    for check in CHECKS.values():
+        if there.lacks(check):
+            continue
         what = {"rollouts": found, "curves": evidence.curves, "audit": evidence.audit}[check.reads]
         said.append((check, check.function(what)))
-    return Examined(_in_order(said), _unchecked(there), evidence.audit)
+    return Examined(_in_order(said), _unchecked(there, CHECKS.values()), evidence.audit)
 
 
 def examine_curves(curves: Curves, more: Sequence[Check] = ()) -> Examined:
     """Run those checks that need no more than a tracker's scalars, and `more` of the same kind."""
-    there = frozenset(curves) | ({"pace"} if max(map(len, curves.values())) >= 20 else set())
-    there |= {"shaped"} if {"outcome", "reward"} <= there else set()
+    names = frozenset(curves) | ({"shaped"} if {"outcome", "reward"} <= set(curves) else set())
+    there = HeldColumns(names, curves, max(map(len, curves.values())))
     checks = [*more, *(check for check in CHECKS.values() if check.reads == "curves")]
     weight = list(CHECKS)
     # What only scalars tell comes first: it names a cause. The sort is stable.
     checks.sort(key=lambda one: weight.index(one.name) if one.name in CHECKS else -1)
-    said = [(check, check.function(curves)) for check in _runnable(there, checks)]
+    said = [(check, check.function(curves)) for check in checks if not there.lacks(check)]
     known = {check.name for check in checks}
     rest = Unchecked(
         tuple(name for name in CHECKS if name not in known),
@@ -143,10 +149,22 @@ def examine_curves(curves: Curves, more: Sequence[Check] = ()) -> Examined:
     return Examined(_in_order(said), (*_unchecked(there, checks), rest))
 
 
-def _runnable(
-    there: frozenset[str] | set[str], checks: Iterable[Check] = tuple(CHECKS.values())
-) -> list[Check]:
-    return [check for check in checks if not check.needs or there & set(check.needs)]
+@dataclass(frozen=True)
+class HeldColumns:
+    """What a log has for checks. names: as in `NEEDS`; curves; steps: how many were logged."""
+
+    names: frozenset[str]
+    curves: Curves
+    steps: int
+
+    def lacks(self, check: Check) -> str:
+        """What a check wants and the log has not got, in words; "" where it can run."""
+        if check.needs and not self.names & set(check.needs):
+            return " or ".join(NEEDS[need] for need in check.needs if need in NEEDS)
+        known = [len(self.curves[need]) for need in check.needs if need in self.curves]
+        if check.steps <= max(known, default=self.steps):
+            return ""
+        return STEP if self.steps < 2 else f"{check.steps} logged steps"
 
 
 def _there(found: Diagnosis, curves: Curves) -> frozenset[str]:
@@ -155,7 +173,6 @@ def _there(found: Diagnosis, curves: Curves) -> frozenset[str]:
     said = {name for name in NEEDS if name in rows.columns and rows[name].count()}
     said |= set(curves)
     said |= {"shaped"} if found.shaped else set()
-    said |= {"pace"} if len(found.steps) >= 20 else set()
     # Lengths that pile up nowhere were looked at, though they are no curve.
     said |= {"truncated"} if "tokens" in said else set()
     return frozenset(said)
@@ -168,13 +185,10 @@ def _in_order(said: Iterable[tuple[Check, Finding | None]]) -> tuple[Finding, ..
     return tuple(sorted(kept, key=lambda one: one.level != "problem"))
 
 
-def _unchecked(
-    there: frozenset[str] | set[str], checks: Iterable[Check] = tuple(CHECKS.values())
-) -> tuple[Unchecked, ...]:
+def _unchecked(there: HeldColumns, checks: Iterable[Check]) -> tuple[Unchecked, ...]:
     """The checks that could not run, together where they need the same."""
     missing: dict[str, list[str]] = {}
     for check in checks:
-        if check.needs and not there & set(check.needs):
-            words = " or ".join(NEEDS[need] for need in check.needs)
+        if words := there.lacks(check):
             missing.setdefault(words, []).append(check.name)
     return tuple(Unchecked(tuple(names), words) for words, names in missing.items())

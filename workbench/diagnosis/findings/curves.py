@@ -23,6 +23,9 @@ Floats = npt.NDArray[np.float64]
 Z = 1.959963984540054
 """The normal quantile of a 95% interval."""
 
+SHORT = 10
+"""Steps below which a trend is not looked for."""
+
 TAIL = 0.1
 """Share of the steps, the last ones, that say how a run ends."""
 
@@ -106,6 +109,12 @@ def _length(rows: pl.DataFrame) -> pl.Expr:
     return pl.lit(None, pl.Float64)
 
 
+def joined(one: Curve, other: Curve) -> tuple[Curve, Curve]:
+    """Two curves at the steps that both have."""
+    both, mine, theirs = np.intersect1d(one.step, other.step, return_indices=True)
+    return Curve(both, one.value[mine]), Curve(both, other.value[theirs])
+
+
 class Moved(NamedTuple):
     """Means of the first third and of the last steps, their difference in standard errors."""
 
@@ -149,6 +158,15 @@ def slope(one: Curve) -> Trend:
     low = max(round((pairs - reach) / 2) - 1, 0)
     high = min(round((pairs + reach) / 2), pairs - 1)
     return Trend(float(np.median(slopes)), float(slopes[low]), float(slopes[high]))
+
+
+def order(one: Curve) -> float:
+    """Kendall's score of values against steps in standard errors: 0 where there is no trend."""
+    later = one.step[:, None] > one.step
+    score = float(np.sign(one.value[:, None] - one.value)[later].sum())
+    sizes = (np.array([len(one)]), _ties(one.step), _ties(one.value))
+    variance = (_orders(sizes[0]) - _orders(sizes[1]) - _orders(sizes[2])) / 18
+    return score / float(np.sqrt(variance)) if variance > 0 else 0.0
 
 
 def _ties(values: Floats) -> npt.NDArray[np.int64]:

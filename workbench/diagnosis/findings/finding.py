@@ -31,13 +31,15 @@ class Check:
     silent.
 
     needs: names of which the log must hold one (`NEEDS`), empty where every log has what it takes;
-    explains: findings that only repeat this one and are left out beside it.
+    explains: findings that only repeat this one and are left out beside it; steps: how many logged
+    steps it takes.
     """
 
     function: Callable[[Any], Finding | None]
     reads: Literal["rollouts", "curves", "audit"] = "rollouts"
     needs: tuple[str, ...] = ()
     explains: frozenset[str] = frozenset()
+    steps: int = 1
 
     @property
     def name(self) -> str:
@@ -61,16 +63,24 @@ NEEDS: Mapping[str, str] = {
     "format": "format_reward",
     "reward": "reward",
     "outcome": "an outcome",
-    "pace": "20 logged steps",
     "zero_spread": "frac_reward_zero_std",
     "all_bad": "the share of groups without a hit",
     "all_good": "the share of groups of hits only",
     "grad_norm": "the gradient's norm",
     "loss": "the loss",
+    "broken": "the loss, the gradient's norm or kl",
     "lag": "staleness",
     "eval": "an evaluation",
 }
 """What to log, in a reader's words, by what a check needs."""
+
+STEP = "step, a number for each batch, over several of them"
+"""What a log of one step lacks."""
+
+
+def number(value: float) -> str:
+    """Three digits, and whole numbers from a thousand on."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.diagnosis.findings.curves import Curves, moved
+from workbench.diagnosis.findings.curves import SHORT, Curves, moved
 from workbench.diagnosis.findings.finding import Finding, Z
 
 SHORTEST = 8.0
@@ -24,9 +24,11 @@ def truncated(curves: Curves) -> Finding | None:
         return None
     length = curves.get("length")
     about = f", at a mean length of {float(length.last(1 / 3).mean()):,.0f}" if length else ""
+    end = float(cut.last().mean())
+    about += f"; in the last tenth, {end:.0%}" if end > 1.25 * share else ""
     return Finding(
         "truncated",
-        "problem" if share >= 0.25 else "note",
+        "problem" if max(share, end) >= 0.25 else "note",
         f"{share:.0%} of the answers {how} in the last third of the steps{about}. An answer "
         "without its end is scored as wrong whatever it was worth.",
         "Raise the limit (max_completion_length, max_response_length) before anything else, or "
@@ -38,7 +40,7 @@ def truncated(curves: Curves) -> Finding | None:
 def length_collapse(curves: Curves) -> Finding | None:
     """Answers became far shorter."""
     length = curves.get("length")
-    if length is None or len(length) < 10:
+    if length is None or len(length) < SHORT:
         return None
     change = moved(length, 0.1)
     if change.before < SHORTEST or change.after > change.before / 3 or change.z > -Z:
@@ -60,7 +62,7 @@ def length_collapse(curves: Curves) -> Finding | None:
 def length_growth(curves: Curves) -> Finding | None:
     """Answers became far longer without scoring better."""
     length = curves.get("length")
-    if length is None or len(length) < 10:
+    if length is None or len(length) < SHORT:
         return None
     change = moved(length, 0.1)
     if change.before < SHORTEST or change.after < 2 * change.before or change.z < Z:

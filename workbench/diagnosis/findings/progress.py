@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.diagnosis.findings.curves import Curve, Curves, Floats, Moved, moved, slope
-from workbench.diagnosis.findings.finding import Finding, Z
+from workbench.diagnosis.findings.curves import Curve, Curves, Floats, Moved, moved, order, slope
+from workbench.diagnosis.findings.finding import Finding, Z, number
 
 STILL = 0.12
 """A change over the whole run that is no more than this, with its interval, is none."""
@@ -16,6 +16,9 @@ ROOM = 0.02
 ENDS = {0.1: "tenth", 0.25: "quarter"}
 """Ends of a run that a collapse is looked for in, and what they are called: a fall that few
 rollouts a step show only over more of them counts too."""
+
+LEAST = 15
+"""Steps below which a collapse at the end is not looked for."""
 
 LONG = 30
 """Steps below which standing still means little."""
@@ -32,7 +35,7 @@ def score_of(curves: Curves) -> tuple[str, Curve] | None:
 def late_collapse(curves: Curves) -> Finding | None:
     """The score fell to a fraction of what it had been, at the end of the run."""
     said = score_of(curves)
-    if said is None or len(said[1]) < 15:
+    if said is None or len(said[1]) < LEAST:
         return None
     words, score = said
     found = (_fallen(words, score, tail) for tail in ENDS)
@@ -67,9 +70,9 @@ def _fallen(words: str, score: Curve, tail: float) -> Finding | None:
     return Finding(
         "late_collapse",
         "problem",
-        f"{words[0].upper() + words[1:]} fell from {peak.mean():.3g} (steps "
-        f"{score.step[best]:,.0f} to {score.step[best + window - 1]:,.0f}) to {last.mean():.3g} "
-        f"in the last {ENDS[tail]} of the steps.",
+        f"{words[0].upper() + words[1:]} fell from {number(float(peak.mean()))} (steps "
+        f"{score.step[best]:,.0f} to {score.step[best + window - 1]:,.0f}) to "
+        f"{number(float(last.mean()))} in the last {ENDS[tail]} of the steps.",
         f"Go back to a checkpoint of about step {score.step[best + window - 1]:,.0f}. What moved "
         "just before the fall is the cause to look at: entropy, length, KL, log-prob differences, "
         "gradient norm.",
@@ -143,14 +146,15 @@ def reward_hacking(curves: Curves) -> Finding | None:
         if real is None or len(real) < 6:
             continue
         down = moved(real)
-        # That the reward rose is sure by then; what falls beside it needs less.
-        if down.z < (-2.5 if name == "eval" and len(real) < 15 else -3) and _lost(down):
+        # Of a few evaluations the spread of three says little: then their order counts.
+        few = name == "eval" and len(real) < LEAST
+        if (order(real) < -2.5 if few else down.z < -3) and _lost(down):
             return Finding(
                 "reward_hacking",
                 "problem",
                 f"From the first third of the steps to the last the reward rose from "
-                f"{up.before:.3g} to {up.after:.3g} while {words} fell from {down.before:.3g} to "
-                f"{down.after:.3g}.",
+                f"{number(up.before)} to {number(up.after)} while {words} fell from "
+                f"{number(down.before)} to {number(down.after)}.",
                 "Read answers with a high reward that fail. Whatever they have in common (format, "
                 "length, a phrase) is what the reward pays for: cap or drop that part, and choose "
                 "checkpoints by the outcome.",

@@ -95,7 +95,8 @@ def diluted_denominator(found: Diagnosis) -> Finding | None:
 
 
 def pass_at_k_falls(found: Diagnosis) -> Finding | None:
-    """Pass@1 rises while Pass@G falls: the policy sharpens and gives up prompts."""
+    """Pass@1 rises, or does not fall, while Pass@G falls: the policy sharpens and gives up
+    prompts."""
     if found.group < 2:
         return None
     for task in ["all", *(found.tasks if len(found.tasks) > 1 else [])]:
@@ -109,15 +110,18 @@ def pass_at_k_falls(found: Diagnosis) -> Finding | None:
             continue
         one = change(early["hits"] / found.group, late["hits"] / found.group)
         many = change(early["hits"] > 0, late["hits"] > 0)
-        if one.z > 3 and many.z < -Z:
+        # Harder prompts take from Pass@1 too.
+        if one.z > -1 and many.z < -Z:
             where = "" if task == "all" else f" in task {task}"
+            rose = one.z > 3
             return Finding(
                 "pass_at_k_falls",
-                "problem",
-                f"From the first third of the steps to the last{where}, Pass@1 rose from "
-                f"{one.before:.1%} to {one.after:.1%} while Pass@{found.group} fell from "
-                f"{many.before:.1%} to {many.after:.1%}: the policy sharpens on what it knew and "
-                "gives up prompts it used to solve.",
+                "problem" if rose else "note",
+                f"From the first third of the steps to the last{where}, Pass@1 "
+                f"{'rose' if rose else 'went'} from {one.before:.1%} to {one.after:.1%} while "
+                f"Pass@{found.group} fell from {many.before:.1%} to {many.after:.1%}: the policy "
+                "sharpens on what it knew and gives up prompts it used to solve"
+                + ("." if rose else ", or prompts became both easier and harder."),
                 "Prefer signals that favour hard prompts (maxrl, pass_at_k, nsr, w_reinforce), "
                 "keep entropy or KL, and choose checkpoints by Pass@k or recall, not by Pass@1.",
             )

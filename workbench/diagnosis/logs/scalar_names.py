@@ -143,20 +143,24 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "logprob_gap": (
             "sampling/sampling_logp_difference/mean",
-            "training/rollout_probs_diff_mean",
             "rollout_corr/log_ppl_abs_diff",
             "train/train_rollout_logprob_abs_diff",
             "train_rollout_logprob_abs_diff",
-            "token_mult_prob_error",
             "policy/rollout_train_logprobs_abs_diff_mean",
             "debug/vllm_vs_local_logprob_diff_mean",
+        ),
+        "prob_gap": ("training/rollout_probs_diff_mean", "rollout_probs_diff_mean"),
+        "prob_factor": ("token_mult_prob_error",),
+        "prob_correlation": (
+            "training/rollout_actor_probs_pearson_corr",
+            "rollout_actor_probs_pearson_corr",
         ),
         "mismatch_kl": (
             "mismatch_kl/mean",
             "mismatch_kl/all/mean",
             "mismatch_kl",
-            "rollout_corr/kl",
             "rollout_corr/k3_kl",
+            "rollout_corr/kl",
             "gen_kl_error",
             "optim/kl_sample_train_v1",
             "train/mis_kl",
@@ -188,8 +192,10 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Each meaning with the names it goes by, the surer name first. Shares are within [0, 1], entropy
-and KL in nats, lengths in tokens. logprob_gap: mean absolute difference of log-probabilities
-(verl: of probabilities) between the engine that sampled and the one that trains."""
+and KL in nats, lengths in tokens. logprob_gap, prob_gap: mean absolute difference of
+log-probabilities, or of probabilities, between the engine that sampled and the one that trains;
+prob_factor: mean of the larger over the smaller of both probabilities (NeMo-RL); prob_correlation:
+of these probabilities."""
 
 _OF = {name: meaning for meaning, names in MEANINGS.items() for name in names}
 _RANK = {name: rank for names in MEANINGS.values() for rank, name in enumerate(names)}
@@ -209,6 +215,9 @@ _OF_PRIME = {
     "num_output_tokens/mean": "length_mean",
 }
 """prime-rl's `train/<environment>/<all or effective>/<agent>/<name>`; agg: of all of them."""
+_EQUAL = re.compile(r"^(?:rollout/)?zero_std/count_(?P<reward>-?\d+(?:\.\d+)?)$")
+_OF_EQUAL = {-1.0: "all_bad_count", 0.0: "all_bad_count", 1.0: "all_good_count"}
+"""slime's and miles' counts of groups of equal rewards, by the reward."""
 _EVAL = re.compile(r"^(?:eval|val|validation|test)[/_.-](?=.)")
 
 
@@ -223,6 +232,8 @@ def meaning(name: str) -> tuple[str, int] | None:
         return _OF[low], _RANK[low]
     if (found := _PRIME.match(low)) and (said := _OF_PRIME.get(found["name"])):
         return said, (found["env"] != "agg") + 2 * (found["subset"] != "all")
+    if found := _EQUAL.match(low):
+        return _OF_EQUAL.get(float(found["reward"]), "equal_count"), 0
     if low.startswith("val-core/") or re.match(r"^val/test_score/", low):
         return "eval_reward_mean", 0
     if found := _EVAL.match(low):

@@ -41,6 +41,8 @@ SCALARS = (
 """Files that hold a tracker's scalars at most, the better first: taken where a folder holds no
 other log. What a trainer printed comes last."""
 
+ROTATED = re.compile(r"(\.(?:jsonl|ndjson|csv|tsv|log|out|txt))[.-]\d{1,8}(?=(?:\.gz)?$)")
+
 SMALL = 100_000
 """Bytes of a file of settings at most."""
 
@@ -130,10 +132,16 @@ def _walked(folder: Path, wanted: Callable[[str], object], hidden: bool = False)
     for here, folders, names in os.walk(folder):
         skipped = CACHES if hidden else (".",)
         folders[:] = sorted((f for f in folders if not f.startswith(skipped)), key=natural)
-        found += [Path(here) / name for name in names if wanted(name.lower())]
+        found += [Path(here) / name for name in names if wanted(_unrotated(name.lower()))]
         if len(found) > MOST_FILES:
             break
     return [path for path in found if path.is_file()]
+
+
+def _unrotated(name: str) -> str:
+    """The name that a text file had before its writer, or logrotate, put it aside under a number or
+    a date."""
+    return ROTATED.sub(r"\1", name)
 
 
 def _evaluation(path: Path, folder: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from workbench.real.runs import Setups, build_setup
 from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction.protocol import (
     Case,
@@ -20,8 +21,6 @@ from workbench.studies.prediction.protocol import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from recast.lm.update import RLSetup
 
 SHAPES = {"lm_0.15M": (2, 64), "lm_1M": (4, 128), "lm_4M": (6, 256)}
@@ -52,8 +51,7 @@ class LanguageRung:
     given: Given | None = None
 
     def __post_init__(self) -> None:
-        self._setups: dict[int, RLSetup] = {}
-        self._kept: dict[int, dict[str, Tensor]] = {}
+        self._setups = Setups()
         self._now: RLSetup | None = None
 
     def start(self, seed: int) -> dict[str, float]:
@@ -159,9 +157,8 @@ class LanguageRung:
     def _fresh(self, place: int) -> RLSetup:
         from recast.lm.device import place as where
         from recast.lm.pretrained import ModelReading
-        from workbench.real.runs import build_setup
 
-        if place not in self._setups:
+        def build() -> RLSetup:
             given = self.given or Given(str(self.folder / f"start-{place}"))
             setup, _ = build_setup(
                 given.start,
@@ -172,10 +169,6 @@ class LanguageRung:
                 given.lora,
                 reference=False,
             )
-            self._setups[place] = setup
-            self._kept[place] = {k: v.detach().clone() for k, v in setup.model.named_parameters()}
-        setup = self._setups[place]
-        for name, value in setup.model.named_parameters():
-            value.data.copy_(self._kept[place][name])
-            value.grad = None
-        return setup
+            return setup
+
+        return self._setups.fresh(place, build)

@@ -13,12 +13,12 @@ import torch
 from workbench.spec.metrics import LM_METRICS
 from workbench.stats.crossed import gaps
 from workbench.stats.samples import Floats
+from workbench.studies.measures import CONTROL
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.protocol import START
 from workbench.studies.prediction.study import COUNTED
 from workbench.studies.prediction.theory import differences, score
 
-CONTROL = "sft"
 WIDEST = 1024
 FEWEST_GROUPS = 256
 RECORDED_HITS = (0.00025, 0.02)

@@ -25,7 +25,7 @@ _MOST_JOURNAL = 10**9
 
 
 @dataclass(frozen=True)
-class Beside:
+class OtherFiles:
     """damaged: what cannot be used; left: sound for all we know, but not for this user or this
     release to read."""
 
@@ -33,7 +33,7 @@ class Beside:
     left: tuple[Damage, ...]
 
 
-def beside_runs(root: Path) -> Beside:
+def other_files(root: Path) -> OtherFiles:
     """Check every file of a store that is no run of it."""
     damaged, left = [], []
     for path, check in _kinds(root):
@@ -49,7 +49,7 @@ def beside_runs(root: Path) -> Beside:
         except (OSError, ValueError) as problem:
             said = problem.strerror if isinstance(problem, OSError) else str(problem)
             damaged.append(Damage(path, str(said)))
-    return Beside(tuple(damaged), tuple(left))
+    return OtherFiles(tuple(damaged), tuple(left))
 
 
 def _kinds(root: Path) -> Iterator[tuple[Path, Callable[[Path], object]]]:

@@ -1,0 +1,99 @@
+"""How texts name the codes of semantic IDs, found from examples (standard library only).
+
+Names are regular: what names the level and the number of the code differ, the rest stays, as in
+`<a_3>`, `<s_a_3>`, `<|sid_0_3|>` or `[B17]`. Levels are letters from a (either case) or numbers
+from 0 or 1.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+Codes = tuple[int, ...]
+
+FAMILIES = (
+    tuple(string.ascii_lowercase),
+    tuple(string.ascii_uppercase),
+    tuple(str(i) for i in range(26)),
+    tuple(str(i + 1) for i in range(26)),
+)
+"""Names of levels, in their order."""
+
+_NUMBER = re.compile(r"\d+")
+_LETTER = re.compile(r"(?:^|[^A-Za-z])([A-Za-z])([^A-Za-z0-9]*)$")
+_DIGITS = re.compile("[0-9]+")
+LONGEST = 40
+"""Characters of the name of one code."""
+
+
+@dataclass(frozen=True)
+class CodeNames:
+    """A code's text is before + level name + middle + code + after. levels: names of levels, at
+    least as many as a semantic ID has codes."""
+
+    before: str
+    middle: str
+    after: str
+    levels: tuple[str, ...]
+
+    def name(self, level: int, code: int) -> str:
+        """The text of one code."""
+        return f"{self.before}{self.levels[level]}{self.middle}{code}{self.after}"
+
+    def joined(self, sid: Sequence[int]) -> str:
+        """The text of a semantic ID."""
+        return "".join(self.name(level, code) for level, code in enumerate(sid))
+
+    def read(self, text: str) -> Codes | None:
+        """The codes of a semantic ID's text, or None where it is none or out of order."""
+        place = 0
+        found: list[int] = []
+        while place < len(text):
+            if len(found) == len(self.levels):
+                return None
+            head = f"{self.before}{self.levels[len(found)]}{self.middle}"
+            number = _DIGITS.match(text, place + len(head))
+            if number is None or not text.startswith(head, place):
+                return None
+            if not text.startswith(self.after, number.end()):
+                return None
+            found.append(int(number.group()))
+            place = number.end() + len(self.after)
+        return tuple(found) or None
+
+
+MINIONEREC = CodeNames("<", "_", ">", FAMILIES[0])
+"""`<a_3>`, as MiniOneRec's published folders have it."""
+
+
+def names_of(codes: Sequence[str]) -> CodeNames | None:
+    """The names that one semantic ID's codes, level by level, are written in; None for others."""
+    text = "".join(codes)
+    if MINIONEREC.read(text) is not None or not codes:
+        return MINIONEREC
+    for before, level, middle, _, after in readings(codes[0]):
+        for family in FAMILIES:
+            names = CodeNames(before, middle, after, family)
+            if level == family[0] and len(names.read(text) or ()) == len(codes):
+                return names
+    return None
+
+
+def readings(token: str) -> Iterable[tuple[str, str, str, int, str]]:
+    """Ways to read a token as before, level name, middle, code, after."""
+    numbers = list(_NUMBER.finditer(token)) if len(token) <= LONGEST else []
+    if not numbers:
+        return
+    last = numbers[-1]
+    if last.group() != str(int(last.group())):
+        return  # a code is written without leading zeros
+    head, code, after = token[: last.start()], int(last.group()), token[last.end() :]
+    if len(numbers) == 2:
+        level = numbers[0]
+        yield head[: level.start()], level.group(), head[level.end() :], code, after
+    letters = _LETTER.search(head)
+    if letters and len(numbers) == 1 and (head[: letters.start(1)] or after):
+        yield head[: letters.start(1)], letters.group(1), letters.group(2), code, after
