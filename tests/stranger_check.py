@@ -17,6 +17,7 @@ import stranger_tables
 import stranger_trackers
 import stranger_trl
 import stranger_verl
+import stranger_wrapped
 
 from recast import REGIMES
 from workbench.commands.log_options import LogOptions
@@ -44,6 +45,7 @@ MODULES = (
     stranger_agents,
     stranger_tables,
     stranger_folders,
+    stranger_wrapped,
     stranger_findings,
 )
 

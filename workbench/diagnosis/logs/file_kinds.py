@@ -9,10 +9,21 @@ from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.packed import DAMAGED, GZIP, unpacked
 from workbench.diagnosis.logs.problems import Problems
 
-FileKind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch"]
+FileKind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch", "arrow"]
 
 SEPARATORS = ",\t;|"
 """What may stand between the fields of a line."""
+
+ARROW_FILE, _ARROW_STREAM = b"ARROW1", b"\xff\xff\xff\xff"
+
+_OTHER = {
+    b":W&B": "wandb's own record of a run; open the run with wandb and export its table or history",
+    b"\x93NUMPY": "a numpy array; write its rows as JSON lines",
+    b"\x80\x04\x95": "a pickle, which is never opened; write its rows as JSON lines",
+    b"\x80\x05\x95": "a pickle, which is never opened; write its rows as JSON lines",
+    b"\x89HDF": "HDF5; write its rows as JSON lines or parquet",
+}
+"""Files of which only another program makes a log."""
 
 _ARCHIVES = {
     b"PK\x03\x04": "a zip archive",
@@ -46,6 +57,18 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
         return "sqlite"
     if head.startswith(b"PK\x03\x04") and tensors.is_torch(path):
         return "torch"
+    if head.startswith((ARROW_FILE, _ARROW_STREAM)):
+        return "arrow"
+    if head[257:262] == b"ustar":
+        problems.file(name, "a tar archive; unpack it first")
+        return None
+    for magic, words in _OTHER.items():
+        if head.startswith(magic):
+            problems.file(name, words)
+            return None
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        problems.file(name, "a spreadsheet; save its sheet as CSV")
+        return None
     for magic, words in _ARCHIVES.items():
         if head.startswith(magic):
             problems.file(name, f"{words}; unpack it first")

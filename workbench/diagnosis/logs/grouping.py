@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from workbench.diagnosis.logs.evaluation_rows import training_rows
+
 ENOUGH = 20
 """Groups of a log from which on prompts without ids may be pieced together."""
 
@@ -27,7 +29,7 @@ def group(
     """
     notes: list[str] = []
     table = table if table["order"].is_sorted() else table.sort("order")
-    for rule in (_training, _by_id):
+    for rule in (training_rows, _by_id, _by_task):
         table, said = rule(table)
         notes += said
     for decide in (
@@ -44,68 +46,10 @@ def group(
     else:
         table, said = _apart(table)
         notes += said
-    table, said = _beams(table)
-    return table, notes + said
-
-
-def _training(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Without evaluation's rows, where there are others: those that say so, and steps that are
-    evaluations (`_evaluations`)."""
-    said = table["evaluation"]
-    count = int(said.sum())
-    if count and count < table.height:
-        return table.filter(~said), [f"{count:,} rows of evaluations are left out"]
-    steps = _evaluations(table)
-    if not steps:
-        return _without_returning(table)
-    words = f"{len(steps):,} steps (first: {steps[0]}) hold evaluations and are left out: the same "
-    words += "prompts each time, at equal distance, that no other step has"
-    return table.filter(~pl.col("step").is_in(steps)), [words]
-
-
-def _evaluations(table: pl.DataFrame) -> list[int]:
-    """Steps that hold an evaluation's rows in the place of training's: three or more with one set
-    of prompts, at equal distance, at most half of all (or two, with more or fewer prompts than
-    nearly all others); no other set comes twice, and their prompts are at no other step."""
-    prompts = table.select("step", "prompt").unique()
-    sets = prompts.group_by("step").agg(prompts=pl.col("prompt").sort().hash().sum(), many=pl.len())
-    again = sets.filter(pl.col("prompts").is_duplicated())
-    steps = again["step"].sort()
-    gaps = steps.diff().drop_nulls()
-    if len(steps) < 2 or again["prompts"].n_unique() > 1 or gaps.n_unique() > 1:
-        return []
-    if len(steps) == 2:
-        other = sets.filter(~pl.col("step").is_in(steps.to_list()))["many"]
-        if other.len() < 5 or _share(other == again["many"][0]) > 0.1:
-            return []
-    if gaps[0] < 2 or 2 * len(steps) > sets.height:
-        return []
-    mine = prompts.filter(pl.col("step").is_in(steps.to_list()))
-    there = prompts.filter(pl.col("prompt").is_in(mine["prompt"].unique().to_list()))
-    return steps.to_list() if mine.height == there.height else []
-
-
-def _without_returning(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Without an evaluation that stands in a part of some steps: prompts that come back together,
-    three times or more at equal distance, where no other prompt comes back."""
-    visits = (
-        table.select("step", "prompt")
-        .unique()
-        .group_by("prompt")
-        .agg(steps=pl.col("step").sort(), many=pl.len())
-    )
-    back = visits.filter(pl.col("many") > 1)
-    often = back.height == back.filter(pl.col("many") > 2).height
-    if visits.height < ENOUGH or back.is_empty() or back.height > 0.5 * visits.height or not often:
-        return table, []
-    at = pl.Series(back["steps"][0])
-    gaps = at.diff().drop_nulls()
-    together = back["steps"].list.eval(pl.element().hash()).list.sum().n_unique() == 1
-    if not together or gaps.n_unique() > 1 or gaps[0] < 2:
-        return table, []
-    words = f"{back.height:,} prompts come back at {len(at):,} steps (first: {at[0]}), at equal "
-    words += "distance, which no other does: evaluations, left out"
-    return table.filter(~pl.col("prompt").is_in(back["prompt"].to_list())), [words]
+    for tell in (_answers, _beams):
+        table, said = tell(table)
+        notes += said
+    return table, notes
 
 
 def _by_id(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -133,6 +77,20 @@ def _by_id(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
             "ids are of rollouts: their last number is left out to tell groups"
         ]
     return plain, []
+
+
+def _by_task(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Where every rollout has a prompt of its own (agents with a memory, times in prompts), those
+    of one task are a group, if these come out even."""
+    if table["uid"].count() or table["asked"].null_count():
+        return table, []
+    alone = table.group_by("key").len()["len"]
+    sizes = table.group_by("step", "asked").len()["len"]
+    usual = _usual(sizes)
+    if _share(alone == 1) < MOSTLY or usual < 2 or _share(sizes == usual) < MOSTLY:
+        return table, []
+    words = "every rollout has a prompt of its own: those of one task are a group"
+    return table.with_columns(key=pl.struct("step", "asked").hash()), [words]
 
 
 def _one_prompt(table: pl.DataFrame, name: str, rollout: str) -> bool:
@@ -243,8 +201,11 @@ def _by_file(table: pl.DataFrame, folders: Sequence[int]) -> tuple[pl.DataFrame,
     if several.is_empty():
         return table, []
     alone = pieces.filter(~pl.col("key").is_duplicated())
-    same_folder = len({folders[int(one)] for one in several["source"].unique()}) == 1
-    if same_folder and alone.height < 0.1 * pieces.height:
+    place = pl.Series([folders[int(one)] for one in several["source"]])
+    here = (
+        several.with_columns(place=place).group_by("key").agg(one=pl.col("place").n_unique() == 1)
+    )
+    if _share(here["one"]) >= MOSTLY and alone.height < 0.1 * pieces.height:
         return table, []
     usual = _usual(alone["size"] if alone.height else pieces["size"])
     if usual < 2 or _share(several["size"] == usual) < MOSTLY:
@@ -299,6 +260,34 @@ def _over_steps(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         .drop("whole_key", "whole_step")
     )
     return table, [f"{first.height:,} groups stand at two steps in a row: counted at the first"]
+
+
+def _answers(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """A ground truth that differs inside most groups of one prompt, sizes even, is none where no
+    answer is logged or where the best paid rollouts have the same: a column called so (`answer`)
+    holds what the rollouts answered."""
+    if table["uid"].count() or not table["target"].count() or (table["depth"] > 1).any():
+        return table, []
+    best = (pl.col("named") == pl.col("named").max()) & (pl.col("named") > pl.col("named").min())
+    top = (
+        table.filter(best.over("key"))
+        .group_by("key")
+        .agg(alone=pl.col("target").n_unique() == 1, many=pl.len())
+    )
+    top = top.filter(pl.col("many") > 1)
+    if table["prediction"].count() and (top.height < ENOUGH or _share(top["alone"]) < MOSTLY):
+        return table, []
+    groups = table.group_by("key").agg(several=pl.col("target").n_unique() > 1, size=pl.len())
+    groups = groups.filter(pl.col("size") > 1)
+    usual = _usual(groups["size"])
+    if groups.height < ENOUGH or _share(groups["several"]) < 0.5:
+        return table, []
+    if _share(groups["size"] == usual) < MOSTLY:
+        return table, []
+    words = "ground truths differ between rollouts of one prompt: they are read as their answers"
+    said = pl.coalesce("prediction", "target")
+    nothing = {name: pl.lit(None, table.schema[name]) for name in ("target", "matched", "depth")}
+    return table.with_columns(prediction=said, **nothing), [words]
 
 
 def _beams(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:

@@ -27,6 +27,9 @@ APART = 0.5
 LEVELS = 12
 """Up to so many values an outcome has levels; beyond, it is a scale."""
 
+ENOUGH = 5
+"""Hits with a semantic ID from which on they are compared with their targets."""
+
 ANY_IS_HIT = ("hit", "pass", "success", "solved", "em", "exact_match", "correct")
 BINARY = ((0.0, 1.0), (-1.0, 1.0), (-1.0, 0.0))
 
@@ -66,7 +69,24 @@ class HitRule:
 def hit_rule(
     rollouts: pl.DataFrame, reading: RewardRule, threshold: float | None, tolerance: float
 ) -> HitRule:
-    """The rule for these rollouts; threshold: what the user said, None to find it."""
+    """The rule for these rollouts; threshold: what the user said, None to find it. A likely one
+    gives way where none of its hits is the semantic ID that was asked for."""
+    rule = _by_level(rollouts, reading, threshold, tolerance)
+    if rule.sure != "likely" or rule.ranked or rule.threshold is None:
+        return rule
+    hits = rollouts.filter(pl.col("outcome") > rule.threshold + tolerance)
+    depth, matched = hits["depth"], hits["matched"]
+    coded = int((depth > 1).sum())
+    if coded < ENOUGH or coded < 0.9 * hits.height or (matched >= depth).any():
+        return rule
+    how = f"of {hits.height:,} rollouts with {rule.how}, none holds its target"
+    return HitRule(None, "unknown", how, rule.values)
+
+
+def _by_level(
+    rollouts: pl.DataFrame, reading: RewardRule, threshold: float | None, tolerance: float
+) -> HitRule:
+    """The rule that the values of the outcome suggest."""
     outcome = rollouts["outcome"]
     values = _values(outcome)
     column = reading.outcome_column

@@ -24,6 +24,7 @@ from workbench.diagnosis.logs.signs import signs
 from workbench.diagnosis.logs.values import (
     OUTCOME_WORDS,
     first_there,
+    is_paid,
     null_false,
     numbers,
     plain_name,
@@ -59,13 +60,14 @@ SCHEMA: Mapping[str, Any] = {
     "turn": pl.Int32,
     "named": pl.Float64,
     "image": pl.UInt64,
+    "asked": pl.UInt64,
 }
 """One row per rollout: ids are 64-bit hashes of texts; matched of depth leading codes agree with
 the target; signs of trouble as in `signs`; null where a log does not say. uid, session,
 sample, turn: hashes of a group id, of it without its last and its last two numbers, and that last
 number; named: the reward where one column is called so; image: of what the prompt
-shows. `REWARD` columns follow, one for each column that may be a reward function or a raw
-outcome."""
+shows; asked: of an id of what was asked, beside the prompt. `REWARD` columns follow, one for each
+column that may be a reward function or a raw outcome."""
 
 REWARD = "reward:"
 
@@ -101,6 +103,11 @@ IMAGES = ("image", "images", "image_path", "image_paths", "image_id", "image_url
 TURNS = ("turn", "turn_idx", "turn_id", "turn_index")
 ROLLOUTS = ("rollout_id", "rollout_idx", "rollout_index", "trajectory_id", "traj_id", "traj_idx",
             "episode_id", "session_id", "sample_id", "sample_idx")  # fmt: skip
+TASKS = ("problem_id", "problem_idx", "question_id", "task_id", "task_idx", "example_id",
+         "example_idx", "instance_id", "scenario_id", "user_id")  # fmt: skip
+"""Ids of what was asked: they stand for the prompt where nothing else does, or where prompts differ
+between the rollouts of a group."""
+
 EVALUATION = ("eval", "evaluation", "val", "valid", "validation", "test", "dev", "true", "1")
 NO_REWARD = ("completion_length", "num_tokens", "length", "index", "idx", "id", "epoch", "seed")
 _NUMBERS = ("logp", "entropy", "advantage", "kl")
@@ -154,24 +161,9 @@ class Choice:
         return tuple(name for name in (*self.reward, self.outcome, *named) if name)
 
 
-FIELDS = (
-    "step",
-    "prompt",
-    "group",
-    "reward",
-    "outcome",
-    "prediction",
-    "target",
-    "task",
-    "advantage",
-    "logp",
-    "entropy",
-    "kl",
-    "beam_rank",
-    "tokens",
-    "format",
-    "truncated",
-)
+FIELDS = ("step", "prompt", "group", "reward", "outcome", "prediction", "target", "task",
+          "advantage", "logp", "entropy", "kl", "beam_rank", "tokens", "format",
+          "truncated")  # fmt: skip
 """Fields that a user may map to a column."""
 
 
@@ -193,6 +185,8 @@ class Reader:
         self.names.setdefault("format", FORMATS)
         self.names.setdefault("split", SPLITS)
         self.names.setdefault("image", IMAGES)
+        self.names.setdefault("epoch", ("epoch", "epoch_idx"))
+        self.names.setdefault("asked", TASKS)
         self.names.setdefault("turn", TURNS)
         self.names.setdefault("rollout", ROLLOUTS)
         for name, columns in SIGN_NAMES.items():
@@ -207,12 +201,15 @@ class Reader:
 
     def learn(self, sample: Mapping[str, bool | None]) -> None:
         """Meet columns; the value says whether a column holds numbers, None: nothing so far."""
+        met = {plain_name(name) for name in (*self.seen, *sample)}
+        unnamed = not met & set(self.names.get("reward", ()))
         for name, is_number in sample.items():
             self.seen.setdefault(name, None)
             low = plain_name(name)
             chosen = name in self.choice.reward or name == self.choice.outcome
             free = low not in self._taken and low not in NO_REWARD
-            said = low in self._outcomes or (free and is_number and OUTCOME_WORDS.search(low))
+            judged = OUTCOME_WORDS.search(low) or (unnamed and is_paid(low))
+            said = low in self._outcomes or (free and is_number and judged)
             if chosen or said or (self.form.functions and free and is_number):
                 self.functions.setdefault(name, None)
             elif is_number is False:
@@ -274,6 +271,8 @@ class Reader:
         bad = null_false(said_step.is_not_null() & (said_step != "")) & (
             at.is_null() | (at != at.floor()).fill_null(True) | (at.abs() > 2**53).fill_null(True)
         )
+        if step is None:
+            at = at.fill_null(self._number(raw, "epoch").floor())
         at = at.fill_null(float(step or 0))
         if self.form.file_first and step is not None:
             at = pl.Series([float(step)] * raw.height, dtype=pl.Float64)
@@ -325,6 +324,7 @@ class Reader:
             usable = ((value >= 0) & (value < 2**31)).fill_null(False)
             found[one] = value.set(~usable, None).floor()
         task, image = self._text(raw, "task"), self._text(raw, "image")
+        asked = self._text(raw, "asked")
         repaired = null_false(self._text(raw, "repaired").str.to_lowercase() == "true")
         said = {one: [raw[c] for c in self._there(raw, one)] for one in SIGN_NAMES}
         return {
@@ -341,6 +341,7 @@ class Reader:
             **signs(said, prediction, step, self.rollouts),
             "evaluation": self._evaluation(raw),
             "image": image.hash().set(image.is_null() | (image == ""), None),
+            "asked": asked.hash().set(asked.is_null() | (asked == ""), None),
         }
 
     def _named(self, raw: pl.DataFrame) -> pl.Series:

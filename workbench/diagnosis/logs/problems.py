@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 SHOWN = 20
 LONGEST = 80
 
+MOST_COLUMNS = 10_000
+"""Columns of a record at most."""
+
 CUT_LINE = "a truncated line"
 """What is said of a file's last line where it has no end: it may still be written."""
 
@@ -81,3 +84,8 @@ def plain_line(value: object, longest: int = LONGEST) -> str:
     text = str(value)
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: longest + 1])
     return line if len(line) <= longest else line[: longest - 3] + "..."
+
+
+def too_wide(columns: int) -> str:
+    """What is said of a file with so many columns, none of which is read."""
+    return f"{columns:,} columns; expected at most {MOST_COLUMNS:,}"

@@ -39,7 +39,7 @@ MOST = 1_000_000
 """Rollouts kept in memory; some 300 bytes each while they are put together and diagnosed."""
 
 MOST_NAMED = 20
-HELPERS = ("source", "evaluation", "uid", "session", "sample", "turn", "named", "image")
+HELPERS = ("source", "evaluation", "uid", "session", "sample", "turn", "named", "image", "asked")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read_log(
         name = plain_line(names[place] if names else path.name)
         progress(sum(sizes[:place]), sum(sizes), name)
         task.file(path, name, place, Path(names[place]) if names else path)
-    return task.log([hash(str(path.parent)) for path in paths])
+    return task.log([_whose(path) for path in paths])
 
 
 class _Reading:
@@ -105,7 +105,7 @@ class _Reading:
         kind = kind_of(path, name, self.problems)
         if kind is None:
             return
-        first = first_row(path, kind, self.problems)
+        first = first_row(path, kind, self._tells)
         inner = next(flat(first), first) if first is not None else None
         if first is None or inner is None:
             # Whatever is wrong with it is noted while it is read.
@@ -127,6 +127,16 @@ class _Reading:
                 self._keep(reader.frame(raw, name, source, step, self.problems))
         self.seen |= reader.seen
         self.files += self.problems.read > before
+
+    def _tells(self, row: LogRow) -> bool:
+        """Whether a record shows which log it is of: it fits a trainer's format or may be a
+        rollout."""
+        if self.form or self.choice.fields:
+            return True
+        inner = next(flat(row), row)
+        form = recognise(list(row))
+        form = recognise(list(inner)) if form.name == "generic" else form
+        return form.name != "generic" or not Reader(form, self.choice).foreign(inner)
 
     @property
     def _total(self) -> int:
@@ -204,7 +214,7 @@ def mapping_words(columns: Sequence[str]) -> str:
 GUESSES = {
     "step": r"step|iter|epoch|version|batch",
     "prompt": r"prompt|input|query|question|instruction|problem|task|user|context|group",
-    "reward": r"reward|score|return|value|correct|acc|success|metric",
+    "reward": r"reward|score|return|value|correct|acc|success|ndcg|recall|hit|metric",
     "prediction": r"completion|output|response|generat|answer|predict|rollout|text",
 }
 
@@ -245,10 +255,28 @@ def _know(choice: Choice, there: Sequence[str]) -> None:
             )
 
 
+_WORKER = re.compile(
+    r"(?:rank|gpu|worker|shard|process|proc|device|replica|node|host|dp|tp)[_\-]?\d+"
+)
+
+
+_PART = re.compile(r"\d+[_\-]of[_\-]\d+")
+
+
+def _whose(path: Path) -> int:
+    """A number that is equal for files which may hold parts of one batch: those of a folder, or of
+    folders that are named by worker."""
+    return hash(_WORKER.sub("", str(path.parent).lower()))
+
+
 def _step_of(form: LogFormat, path: Path) -> int | None:
     called = "/".join(path.parts[-5:])
-    found = re.search(form.step_of_file, called.removesuffix(".gz"))
-    return int(found[1]) if found and len(found[1]) < 16 else None
+    called = called.removesuffix(".gz")
+    if form.name == "generic":
+        called = _WORKER.sub("", _PART.sub("", called))
+    found = re.search(form.step_of_file, called)
+    said = found[found.lastindex] if found and found.lastindex else ""
+    return int(said) if said and len(said) < 16 else None
 
 
 def _size(path: Path) -> int:

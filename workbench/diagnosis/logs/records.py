@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from workbench.diagnosis.logs.layout import LogRow
+from workbench.diagnosis.logs.opened import CONVERSATIONS, opened
 
 REWARDS = ("reward", "rewards", "score", "scores")
 TOTALS = ("total", "overall", "reward", "score", "sum", "value", "final", "combined", "mean")
 """What an object of rewards calls their sum, the surer first."""
-CONVERSATIONS = ("messages", "messages_and_choices", "conversation", "conversations", "chat")
+PAID = frozenset((*REWARDS, "total_reward", "final_reward", "reward_total", "r", "rew"))
+"""Names of a rollout's reward in an object of its own."""
 ANSWERS = ("completion", "response", "output", "prediction")
 NESTED = ("samples", "rollouts", "completions", "responses", "outputs", "generations",
-          "trajectories", "episodes", "results", "records", "rows", "data")  # fmt: skip
+          "trajectories", "episodes", "results", "records", "rows", "data", "candidates", "beams",
+          "attempts", "answers", "solutions", "gens", "cots", "predictions", "recommendations",
+          "recs", "group", "members", "choices", "items")  # fmt: skip
 """Where a record keeps its rollouts one level down."""
 
 
@@ -38,6 +38,9 @@ def flat(row: LogRow) -> Iterator[LogRow]:
     if isinstance(row.get("_value"), list) and "table" in str(row.get("_type", "")):
         yield from (one for one in row["_value"] if isinstance(one, dict))
         return
+    if (plain := _columns(row)) is not row:
+        yield from flat(plain)
+        return
     if inner := nested(row):
         outer = {name: v for name, v in row.items() if not isinstance(v, (list, dict))}
         for one in row[inner]:
@@ -54,13 +57,55 @@ def flat(row: LogRow) -> Iterator[LogRow]:
 
 def is_whole(row: LogRow) -> bool:
     """Whether a record's rollout is in objects: a conversation, or a reward with its parts."""
-    return _plain(row) is not row
+    return _plain(row) is not row or _columns(row) is not row
+
+
+def _columns(row: LogRow) -> LogRow:
+    """A line of columns whose rewards are no plain list, as plain columns: of an object of lists
+    (one for each function) their sums and the parts, of a list for each prompt all in a row."""
+    name = next((n for n in row if n.lower() in REWARDS), None)
+    cells = row[name] if name else None
+    if isinstance(cells, dict) and cells and all(isinstance(one, list) for one in cells.values()):
+        parts = {str(key): one for key, one in cells.items()}
+        if len({len(one) for one in parts.values()}) == 1 and all(map(_numeric, parts.values())):
+            return {
+                **parts,
+                **row,
+                str(name): [sum(one) for one in zip(*parts.values(), strict=True)],
+            }
+    if not (isinstance(cells, list) and cells and all(map(_numeric, cells))):
+        return row
+    sizes = [len(one) for one in cells]
+    deep = {n for n, v in row.items() if _sizes(v) == sizes}
+    if len(deep) < 2:
+        return row
+    found: LogRow = {}
+    for column, value in row.items():
+        if column in deep:
+            found[column] = [one for group in value for one in group]
+        elif isinstance(value, list) and len(value) == len(sizes):
+            found[column] = [
+                one for one, size in zip(value, sizes, strict=True) for _ in range(size)
+            ]
+        else:
+            found[column] = value
+    return found
+
+
+def _numeric(cells: Any) -> bool:
+    return isinstance(cells, list) and bool(cells) and all(map(_is_number, cells))
+
+
+def _sizes(value: Any) -> list[int]:
+    """Sizes of the lists in a list; nothing for any other value."""
+    whole = isinstance(value, list) and all(isinstance(one, list) for one in value)
+    return [len(one) for one in value] if whole else []
 
 
 def _plain(row: LogRow) -> LogRow:
     """A rollout with its conversation as prompt and completion, and the parts of its reward as
     columns beside their total."""
-    return _spread(_spoken(row))
+    return _spread(_spoken(opened(row)))
 
 
 def _spoken(row: LogRow) -> LogRow:
@@ -104,7 +149,7 @@ def nested(row: LogRow) -> str:
         cells = row.get(name)
         if isinstance(cells, list) and cells and all(isinstance(cell, dict) for cell in cells):
             low = {str(key).lower() for key in cells[0]}
-            if low & set(REWARDS):
+            if low & PAID:
                 return name
     return ""
 
@@ -144,18 +189,4 @@ def documents(whole: Any) -> Iterator[LogRow]:
         yield from (one for one in whole if isinstance(one, dict))
 
 
-def trackio(path: Path) -> Iterator[LogRow]:
-    """The tables of a trackio database, opened to read only. Raises sqlite3.Error."""
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-        for step, metrics in database.execute("SELECT step, metrics FROM metrics ORDER BY id"):
-            try:
-                said = json.loads(metrics)
-            except (ValueError, TypeError, RecursionError):
-                continue
-            for value in said.values() if isinstance(said, dict) else ():
-                if isinstance(value, dict) and isinstance(value.get("_value"), list):
-                    for row in flat(value):
-                        yield {"step": step, **row}
-
-
-__all__ = ["documents", "entries", "flat", "is_table", "is_whole", "nested", "trackio"]
+__all__ = ["documents", "entries", "flat", "is_table", "is_whole", "nested"]

@@ -11,7 +11,7 @@ import polars as pl
 
 from workbench.diagnosis.logs.layout import OUTCOMES, REWARD, Choice, LogFormat
 from workbench.diagnosis.logs.problems import plain_line
-from workbench.diagnosis.logs.values import OUTCOME_WORDS, plain_name
+from workbench.diagnosis.logs.values import OUTCOME_WORDS, is_paid, plain_name
 from workbench.diagnosis.logs.weights import Weights, solve
 from workbench.errors import LogError
 
@@ -116,6 +116,7 @@ def _functions(
     ]  # fmt: skip
     free = (
         free
+        or [c for c in present if is_paid(plain_name(c))]
         or [c for c in present if plain_name(c) in outcomes][:1]
         or [c for c in present if _judges(table, c)][:1]
     )
@@ -173,6 +174,8 @@ def _judged(
     if not outcome:
         return table.with_columns(outcome=pl.col("reward")), [], 0
     raw = table[REWARD + outcome]
+    if raw.null_count():
+        raw = _from_the_reward(table, raw)
     if not raw.null_count():
         return table.with_columns(outcome=raw), [], 0
     standing = []
@@ -188,6 +191,25 @@ def _judged(
     unjudged = int(table.filter(~judged)["key"].n_unique())
     low = kept["outcome"].min()
     return kept.with_columns(pl.col("outcome").fill_null(low)), standing, unjudged
+
+
+def _from_the_reward(table: pl.DataFrame, outcome: pl.Series) -> pl.Series:
+    """The outcome, filled in for the steps before it was first logged (or after it was last), where
+    every reward of these steps goes with one outcome in the others."""
+    if table["named"].null_count():
+        return outcome
+    frame = table.select("step", "reward", outcome=outcome)
+    steps = frame.group_by("step").agg(known=pl.col("outcome").is_not_null().mean()).sort("step")
+    whole = steps["known"].is_in([0.0, 1.0]).all()
+    if not whole or (steps["known"].diff().abs() > 0).sum() != 1:
+        return outcome
+    pairs = frame.drop_nulls("outcome").group_by("reward").agg(pl.col("outcome").unique())
+    one = pairs.filter(pl.col("outcome").list.len() == 1)
+    said = one.select("reward", found=pl.col("outcome").list.first())
+    filled = frame.join(said, on="reward", how="left", maintain_order="left")
+    filled = filled.select(pl.coalesce("outcome", "found").alias(outcome.name))
+    found = filled.to_series()
+    return outcome if found.null_count() else found
 
 
 def _weighted(name: str, weight: float) -> str:

@@ -7,23 +7,21 @@ what follows is still read.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.beside import with_training
-from workbench.diagnosis.logs.file_kinds import SEPARATORS, FileKind
+from workbench.diagnosis.logs.databases import NoTableError, database_rows
+from workbench.diagnosis.logs.file_kinds import ARROW_FILE, FileKind
 from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
-from workbench.diagnosis.logs.problems import CUT_LINE, Problems
+from workbench.diagnosis.logs.problems import CUT_LINE, MOST_COLUMNS, Problems, too_wide
 from workbench.diagnosis.logs.records import (
     REWARDS,
     documents,
@@ -32,10 +30,10 @@ from workbench.diagnosis.logs.records import (
     is_table,
     is_whole,
     nested,
-    trackio,
 )
 from workbench.diagnosis.logs.signs import compact, has_tokens
 from workbench.diagnosis.logs.values import frame_of
+from workbench.diagnosis.logs.written import csv_rows
 
 Numbered = tuple[int, LogRow]
 
@@ -43,14 +41,14 @@ BATCH = 10_000
 BLOCK = 4_000_000
 LONGEST_LINE = 32_000_000
 LARGEST_DOCUMENT = 1_000_000_000
-MOST_COLUMNS = 10_000
 SAMPLE = 64
-_DECIMAL = re.compile(r"-?[0-9]+,[0-9]+")
+EVENTS = 50
+"""Records of other kinds that may stand before a rollout in a file of events."""
 
 
-def first_row(path: Path, kind: FileKind, problems: Problems) -> LogRow | None:
-    """The first record of a file, to recognise it by; None where there is none."""
-    quiet = Problems()
+def first_row(path: Path, kind: FileKind, tells: Callable[[LogRow], bool]) -> LogRow | None:
+    """The first record of a file that tells what it is, to recognise it by, of its first
+    `EVENTS`; the first of all where none does, None where there is none."""
     if kind == "parquet":
         try:
             lazy = pl.scan_parquet(path, glob=False)
@@ -62,8 +60,12 @@ def first_row(path: Path, kind: FileKind, problems: Problems) -> LogRow | None:
             return dict.fromkeys(schema.names())
         except (pl.exceptions.PolarsError, OSError):
             return {}
-    found = next(iter(_records(path, "", kind, quiet)), None)
-    return found[1] if found else None
+    first: LogRow | None = None
+    for _, row in islice(_records(path, "", kind, Problems()), EVENTS):
+        if tells(row):
+            return row
+        first = row if first is None else first
+    return first
 
 
 def blocks(
@@ -91,27 +93,32 @@ def _records(path: Path, name: str, kind: FileKind, problems: Problems) -> Itera
             lines = _while_sound(lambda: stream.readline(LONGEST_LINE), name, problems)
             yield from _json_rows(lines, 0, name, problems)
     elif kind == "csv":
-        csv.field_size_limit(LONGEST_LINE)
         with unpacked(path) as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
-            separator = _separator(text.readline(LONGEST_LINE))
-            text.seek(0)
-            yield from _csv_rows(csv.reader(text, delimiter=separator), name, problems)
+            yield from csv_rows(stream, LONGEST_LINE, name, problems)
     elif kind == "parquet":
         for place, row in enumerate(pl.read_parquet(path, glob=False).iter_rows(named=True)):
             yield place + 1, row
+    elif kind == "arrow":
+        yield from _arrow(path, name, problems)
     else:
         yield from enumerate(_whole(path, name, kind, problems), start=1)
+
+
+def _arrow(path: Path, name: str, problems: Problems) -> Iterator[Numbered]:
+    """The rows of an Arrow file or stream, as `datasets` saves them."""
+    try:
+        with path.open("rb") as stream:
+            is_file = stream.read(len(ARROW_FILE)) == ARROW_FILE
+        read = pl.read_ipc if is_file else pl.read_ipc_stream
+        for place, row in enumerate(read(path).iter_rows(named=True)):
+            yield place + 1, row
+    except (pl.exceptions.PolarsError, OSError) as problem:
+        problems.file(name, f"damaged Arrow data ({str(problem).splitlines()[0][:80]})")
 
 
 def _width(row: LogRow) -> int:
     """Columns of a record, or of the table that it is."""
     return max(len(row), len(row["columns"]) if is_table(row) else 0)
-
-
-def too_wide(columns: int) -> str:
-    """What is said of a file with so many columns, none of which is read."""
-    return f"{columns:,} columns; expected at most {MOST_COLUMNS:,}"
 
 
 def _while_sound(more: Callable[[], bytes], name: str, problems: Problems) -> Iterator[bytes]:
@@ -123,16 +130,11 @@ def _while_sound(more: Callable[[], bytes], name: str, problems: Problems) -> It
         problems.file(name, "damaged gzip; what stands before is read")
 
 
-def _separator(header: str) -> str:
-    """What stands between the fields of a header: the most frequent of `SEPARATORS`."""
-    return max(SEPARATORS, key=header.count)
-
-
 def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterator[LogRow]:
     """The records of a file that can only be read at once."""
     try:
         if kind == "sqlite":
-            yield from trackio(path)
+            yield from database_rows(path)
         elif kind == "torch":
             yield from documents(with_training(path, problems))
         else:
@@ -150,10 +152,10 @@ def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterato
                 problems.file(name, too_wide(wide))
                 return
             yield from rows
-    except tensors.NoTensors as problem:
+    except (tensors.NoTensors, NoTableError) as problem:
         problems.file(name, str(problem))
     except sqlite3.Error:
-        problems.file(name, "a database that trackio did not write")
+        problems.file(name, "a damaged database")
     except (ValueError, RecursionError, OSError, *DAMAGED):
         problems.file(name, "no valid JSON")
 
@@ -312,35 +314,6 @@ def _json_rows(
             continue
         for one in rows:
             yield number, one
-
-
-def _csv_rows(reader: Any, name: str, problems: Problems) -> Iterator[Numbered]:
-    header: list[str] = []
-    comma = reader.dialect.delimiter != ","
-    while True:
-        try:
-            fields = next(reader, None)
-        except csv.Error as problem:
-            problems.row(name, reader.line_num, f"no valid CSV ({problem})")
-            continue
-        if fields is None:
-            return
-        if not header:
-            if len(fields) > MOST_COLUMNS:
-                problems.file(name, too_wide(len(fields)))
-                return
-            header = [field.strip() for field in fields]
-        elif not fields:
-            continue
-        elif len(fields) != len(header):
-            what = f"{len(fields)} fields; the header has {len(header)}"
-            problems.row(name, reader.line_num, what)
-        else:
-            if comma:
-                fields = [
-                    one.replace(",", ".") if _DECIMAL.fullmatch(one) else one for one in fields
-                ]
-            yield reader.line_num, dict(zip(header, fields, strict=True))
 
 
 def _parquet(path: Path, name: str, reader: Reader, problems: Problems) -> Iterator[pl.DataFrame]:

@@ -25,9 +25,8 @@ import polars as pl
 from workbench.diagnosis.logs.events import is_events, scalars_of
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
 from workbench.diagnosis.logs.printed import points_of
-from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.problems import MOST_COLUMNS, Problems, plain_line, too_wide
 from workbench.diagnosis.logs.records import ANSWERS
-from workbench.diagnosis.logs.rows import MOST_COLUMNS, too_wide
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
 from workbench.diagnosis.logs.token_exports import Exports
 from workbench.errors import LogError
@@ -313,6 +312,10 @@ def _points(row: dict[str, Any], run: str) -> Iterator[Point]:
         step = next((value for value in map(_number, of) if value is not None), None)
     if step is None or abs(step) > 2**53 or _is_rollout(low):
         return
+    # MLflow's history of metrics, and whatever else has a row for each name and value.
+    key = next((low[one] for one in ("key", "metric", "tag", "name") if one in low), None)
+    if isinstance(key, str) and "value" in low and not any(map(meaning, low)):
+        row = {key: low["value"]}
     for name, cell in row.items():
         value = math.nan if _is_broken(cell) else _number(cell)
         key = str(name)

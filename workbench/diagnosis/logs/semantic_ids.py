@@ -3,14 +3,15 @@
 A code is a tag that ends in a number. Wrappers are none: `<think>`, `</think>`, `<answer>`,
 `<|sid_begin|>`. What stands before the last `</think>` is thought, not an answer. A text may hold
 several IDs in a row: a new one begins where the first code's letters come again, or at
-`<|sid_begin|>`.
+`<|sid_begin|>`. Where targets and answers are nothing but three to eight numbers (`12-45-7`,
+`[12, 45, 7]`), those are the codes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
@@ -21,6 +22,8 @@ _TOKEN = r"<\|sid_begin\|>|" + CODE
 _TOKENS = re.compile(_TOKEN)
 _LETTERS = re.compile(r"^<([A-Za-z_]*)")
 _THOUGHT = re.compile(r"(?s)^.*</think>")
+_PLAIN = r"^[\[(\s]*\d{1,6}(?:(?:-|_|,\s*|\s+)\d{1,6}){2,7}[\])\s]*$"
+_NUMBER = re.compile(r"\d+")
 MOST_TARGETS = 64
 CodeTexts = tuple[str, ...]
 
@@ -108,6 +111,8 @@ def agreements(prediction: pl.Series, target: pl.Series) -> pl.DataFrame:
     answer = prediction
     if prediction.str.contains("</think>", literal=True).any():
         answer = prediction.str.replace(r"(?s)^.*</think>", "")
+    if not coded.any() and _are_numbers(answer, target, both):
+        return _by_code(answer, answer.str.extract_all(r"\d+"), target, _number_codes)
     if not coded.any() and not target.str.starts_with("[").any():
         same = answer.str.strip_chars()
         equal = (same == target.str.strip_chars()).cast(pl.Int16).set(~both, None)
@@ -115,8 +120,34 @@ def agreements(prediction: pl.Series, target: pl.Series) -> pl.DataFrame:
         return pl.DataFrame(
             {"matched": equal, "depth": one, "format": one.cast(pl.Float32).set(both, None)}
         )
+    return _by_code(answer, answer.str.extract_all(_TOKEN), target, _tag_codes)
+
+
+def _tag_codes(written: str) -> list[CodeTexts]:
+    return target_codes(targets(written))
+
+
+def _number_codes(written: str) -> list[CodeTexts]:
+    return [tuple(_NUMBER.findall(written))]
+
+
+def _are_numbers(answer: pl.Series, target: pl.Series, both: pl.Series) -> bool:
+    """Whether targets and nearly all answers are IDs in plain numbers: `12-45-7`, `[12, 45, 7]`."""
+    mine, wanted = answer.filter(both), target.filter(both)
+    if mine.is_empty() or not wanted.str.contains(_PLAIN).all():
+        return False
+    return int(mine.str.contains(_PLAIN).sum()) >= 0.9 * len(mine)
+
+
+def _by_code(
+    answer: pl.Series,
+    tokens: pl.Series,
+    target: pl.Series,
+    codes_of: Callable[[str], list[CodeTexts]],
+) -> pl.DataFrame:
+    """`agreements` of answers whose codes are `tokens`, a row at a time."""
+    plain = codes_of is _number_codes
     known: dict[str, list[CodeTexts]] = {}
-    tokens = answer.str.extract_all(_TOKEN)
     matched: list[int | None] = []
     depths: list[int | None] = []
     formed: list[float | None] = []
@@ -129,8 +160,8 @@ def agreements(prediction: pl.Series, target: pl.Series) -> pl.DataFrame:
             formed.append(None)
             continue
         if wanted not in known:
-            known[wanted] = target_codes(targets(wanted))
-        first = ids(mine)
+            known[wanted] = codes_of(wanted)
+        first = [tuple(mine)] * bool(mine) if plain else ids(mine)
         own = first[0] if first else (said.strip(),)
         agree, depth = nearest(own, known[wanted])
         matched.append(agree)

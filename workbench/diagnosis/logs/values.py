@@ -25,6 +25,11 @@ VERDICTS = {
 OUTCOME_WORDS = re.compile(r"correct|accura|exact_match|solved|success")
 """In the name of a column of flags, or of a reward function: it judges the answer."""
 
+_PAID = re.compile(r"(?:^|_)(?:reward|return)s?(?:_|$)")
+_NOT_PAID = re.compile(
+    r"mean|std|avg|average|max|min|baseline|weight|model|count|norm|group|batch|^raw_|type|name"
+)
+
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _GAP = re.compile(r"[\s\-]+")
 
@@ -40,6 +45,11 @@ def plain_name(column: str) -> str:
     """A column's name as trainers write it: `Total Reward` and `totalReward` are `total_reward`."""
     name = _HUMP.sub("_", column.strip())
     return _GAP.sub("_", name).lower()
+
+
+def is_paid(low: str) -> bool:
+    """Whether a column's plain name says that it is a reward, and no figure of a group."""
+    return bool(_PAID.search(low)) and not _NOT_PAID.search(low)
 
 
 def numbers(column: pl.Series) -> pl.Series:
@@ -154,4 +164,4 @@ def _clean(written: str | None) -> str | None:
     return written.encode("utf-8", "replace").decode()
 
 
-__all__ = ["as_text", "frame_of", "number", "numbers", "plain_name", "texts"]
+__all__ = ["as_text", "frame_of", "is_paid", "number", "numbers", "plain_name", "texts"]

@@ -12,7 +12,12 @@ from workbench.diagnosis.logs.packed import plain_suffix
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import LogError
 
-SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv", ".json", ".ndjson", ".pt", ".db", ".zst")
+SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv", ".json", ".ndjson", ".pt", ".db", ".zst",
+            ".sqlite", ".sqlite3", ".arrow")  # fmt: skip
+OTHERS = (".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".wandb", ".pkl", ".pickle", ".npy",
+          ".npz", ".h5", ".hdf5", ".xlsx", ".xls", ".ods")  # fmt: skip
+"""Files from which a log can be made: named where a folder holds nothing else."""
+
 MOST_FILES = 200_000
 CACHES = (".git", ".ipynb_checkpoints", ".cache", ".venv", ".tox", ".mypy_cache", ".Trash")
 EVALUATIONS = ("eval", "evals", "evaluation", "validation", "val", "valid", "test")
@@ -22,6 +27,7 @@ NO_ROLLOUTS = re.compile(
     r"dataset_info|state|all_results|train_results|eval_results|expected|args|run_info|"
     r"aggregated_results)\.jsonl?$|"
     r"^(?:metrics|checkpoints|timing_spans|trace_events|logging)\.jsonl$|"
+    r"^cache-.*\.arrow$|"
     r"^(?:optimizer|scheduler|rng_state.*|pytorch_model.*|training_args|.*dataloader)\.pt$"
 )
 """Files beside rollouts that trainers write and that hold none."""
@@ -30,7 +36,7 @@ SCALARS = (
     re.compile(
         r"^(?:trainer_state\.json|(?:metrics|logging|trainer_log)\.jsonl(?:\.gz)?|.*tfevents.*)$"
     ),
-    re.compile(r"\.(?:log|out|txt)(?:\.gz)?$"),
+    re.compile(r"^(?!(?:requirements|readme|licen[cs]e)).*\.(?:log|out|txt)(?:\.gz)?$"),
 )
 """Files that hold a tracker's scalars at most, the better first: taken where a folder holds no
 other log. What a trainer printed comes last."""
@@ -63,7 +69,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
         if is_folder:
             inside = _below(path / "completions") or _below(path)
             if all(map(_settings, inside)):
-                inside = _scalars(path) or inside
+                inside = _scalars(path) or inside or _walked(path, _is_other)
             if not inside:
                 raise LogError(
                     f"{plain_line(path)}: no log in this folder or below it; expected files that "
@@ -113,6 +119,10 @@ def _scalars(folder: Path) -> list[Path]:
 
 def _may_hold_rollouts(name: str) -> bool:
     return plain_suffix(name) in SUFFIXES and not NO_ROLLOUTS.match(name)
+
+
+def _is_other(name: str) -> bool:
+    return plain_suffix(name) in OTHERS
 
 
 def _walked(folder: Path, wanted: Callable[[str], object], hidden: bool = False) -> list[Path]:

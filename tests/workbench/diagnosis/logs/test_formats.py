@@ -74,7 +74,7 @@ def test_a_log_of_an_unknown_format_says_its_columns_and_the_mapping_that_reads_
     planted.as_jsonl(rows, path)
     with pytest.raises(LogError, match="its columns are iter, user, ndcg, list") as caught:
         read_log([path])
-    assert "--map step=iter,prompt=user,reward=COLUMN" in str(caught.value)
+    assert "--map step=iter,prompt=user,reward=ndcg" in str(caught.value)
     assert caught.value.columns == ("iter", "user", "ndcg", "list")
     log = read_log([path], choice=choice_of(["step=iter,prompt=user", "reward=ndcg"]))
     table = regime_table(diagnose(log)).row(0, named=True)

@@ -3,7 +3,7 @@
 OpenRLHF writes no rollouts: log prompt, output, reward and step from its reward function.
 """
 
-from workbench.diagnosis.logs.layout import LogFormat
+from workbench.diagnosis.logs.layout import TASKS, LogFormat
 
 COLUMNS = (
     "step",
@@ -41,15 +41,21 @@ FORMAT = LogFormat(
         ),
         "prompt": (
             "prompt",
+            "prompts",
+            "prompt_text",
             "prompt_id",
             "input",
             "query",
             "question",
-            "prompts",
             "instruction",
-            "prompt_text",
             "question_text",
+            "policy_prompt",
+            "user_prompt",
             "responses_create_params",
+            "problem",
+            "history",
+            "context",
+            *TASKS,
         ),
         "group": (
             "group",
@@ -73,6 +79,13 @@ FORMAT = LogFormat(
             "completion_text",
             "response_text",
             "text",
+            "recs",
+            "recommendations",
+            "recommended",
+            "predictions",
+            "beams",
+            "generated",
+            "generation",
         ),
         "target": ("target", "label", "answer", "ground_truth", "gts", "labels"),
         "reward": (
@@ -89,6 +102,7 @@ FORMAT = LogFormat(
             "episode_reward",
             "trajectory_reward",
             "episode_return",
+            "reward_total",
         ),
         "task": ("task", "data_source", "datasource"),
         "logp": ("logp", "log_prob", "logprob"),
@@ -117,6 +131,9 @@ FORMAT = LogFormat(
         ),
     },
     typical=(frozenset(),),
-    step_of_file=r"(\d+)\.(?:jsonl|csv|parquet|json|ndjson)$",
+    step_of_file=(
+        r"(?:step|iter|iteration|update)[_\-=]?(\d+)/[^/]*$|"
+        r"(\d+)\.(?:jsonl|csv|parquet|json|ndjson)$"
+    ),
     versions="any trainer",
 )
