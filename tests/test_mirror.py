@@ -67,6 +67,9 @@ TESTED_BY = {
     "workbench/diagnosis/logs/test_formats.py": "workbench/diagnosis/logs/formats: swift",
     "workbench/diagnosis/logs/test_hits.py": "workbench/diagnosis/logs: rewards task_hits",
     "workbench/diagnosis/logs/test_logs.py": "workbench/diagnosis/logs: beside records tensors",
+    "workbench/diagnosis/test_strangers.py": (
+        "workbench/diagnosis/logs: databases evaluation_rows written"
+    ),
     "workbench/diagnosis/logs/test_scalars.py": "workbench/diagnosis/logs: printed token_exports",
     "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: file_kinds packed"
     " walk",
