@@ -217,16 +217,19 @@ def test_the_frame_of_the_example_has_no_surprise():
 
 
 def test_a_log_of_an_unknown_format_is_read_by_the_columns_that_a_person_names(tmp_path):
-    rows = [{"iter": r["step"], "user": r["prompt"], "ndcg": r["reward"], "<b>": "x"} for r in ROWS]
+    rows = [
+        {"iter": r["step"], "user": r["prompt"], "usefulness": r["reward"], "<b>": "x"}
+        for r in ROWS
+    ]
     app = upload(page(), ("mine.jsonl", jsonl(rows, tmp_path)))
-    assert "its columns are iter, user, ndcg" in said(app)
+    assert "its columns are iter, user, usefulness" in said(app)
     assert app.selectbox(key="column of prompt").value == "user"
     assert app.button[-1].disabled
-    app.selectbox(key="column of reward").set_value("ndcg")
+    app.selectbox(key="column of reward").set_value("usefulness")
     healthy(app.run())
     app.button[-1].click()
     healthy(app.run())
-    assert app.query_params["map"] == "step=iter,prompt=user,reward=ndcg"
+    assert app.query_params["map"] == "step=iter,prompt=user,reward=usefulness"
     assert "192 groups of usually 8 independent rollouts" in said(app)
 
 

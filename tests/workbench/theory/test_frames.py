@@ -80,8 +80,9 @@ def test_charts_ask_questions_and_say_what_they_show(curves):
 
 
 def page() -> AppTest:
-    app = AppTest.from_file(str(PAGE), default_timeout=120).run()
-    assert not app.exception
+    app = AppTest.from_file(str(PAGE), default_timeout=120)
+    app.session_state["formulas"] = True  # unfolded
+    assert not app.run().exception
     return app
 
 
