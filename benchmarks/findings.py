@@ -92,7 +92,7 @@ def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int, list[str
             "finding": name,
             "planted": planted_in[name],
             "found": hit[name],
-            "recall": hit[name] / planted_in[name],
+            "recall": hit[name] / planted_in[name] if planted_in[name] else None,
             "fired": right[name] + wrong[name],
             "precision": right[name] / fired if (fired := right[name] + wrong[name]) else None,
             "on_clean": clean_alarms[name],
@@ -113,9 +113,11 @@ def main() -> None:
     print("| finding | planted | found | recall | fired | precision | on clean logs |")
     print("|---|---|---|---|---|---|---|")
     for row in table.iter_rows(named=True):
-        precision = "-" if row["precision"] is None else f"{row['precision']:.0%}"
+        recall, precision = (
+            "-" if row[name] is None else f"{row[name]:.0%}" for name in ("recall", "precision")
+        )
         print(
-            f"| `{row['finding']}` | {row['planted']} | {row['found']} | {row['recall']:.0%} "
+            f"| `{row['finding']}` | {row['planted']} | {row['found']} | {recall} "
             f"| {row['fired']} | {precision} | {row['on_clean']} |"
         )
     print(f"\n{accused} of {clean} clean logs were accused of a problem.")
