@@ -102,8 +102,8 @@ def test_five_questions_lead_a_newcomer_to_the_view_that_answers_each(visit: Vis
     visit.open("", 1)
     compare = visit.tab.get_by_role("link", name="When is plain SFT as good?")
     compare.click()
+    visit.tab.wait_for_url("**strategy_1=sft*")
     visit.settled(1)
-    assert "strategy_1=sft" in visit.tab.url
     assert visit.tab.locator('[data-testid="stSidebar"] [data-testid="stPageLink"]').count() == 5
     visit.tab.get_by_role("link", name="What does ReCast change?").click()
     visit.tab.locator("#linked .ring").first.wait_for(state="attached")  # the anchor's slot
@@ -150,7 +150,7 @@ def test_a_claim_is_one_click_away_from_its_rule_and_its_command(visit: Visit) -
     visit.tab.get_by_role("radio", name="C9").check(force=True)
     visit.tab.get_by_role("heading", name="C9:").wait_for()
     visit.tab.get_by_text("recast claims --claim C9").wait_for()
-    assert "claim=C9" in visit.tab.url
+    visit.tab.wait_for_url("**claim=C9*")
     visit.healthy()
 
 

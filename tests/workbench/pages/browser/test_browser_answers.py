@@ -39,7 +39,7 @@ def test_rates_chosen_for_another_metric_are_said_and_redraw_the_curves(visit: V
     visit.changes(lambda: choose(visit, "Rates chosen for", "Recall@10"))
     visit.tab.get_by_text("The metric that is drawn would have chosen: ").wait_for()
     visit.tab.get_by_text("best on validation users by: Recall@10").wait_for()
-    assert "tune=recall_at_10" in visit.tab.url
+    visit.tab.wait_for_url("**tune=recall_at_10*")
     visit.healthy()
 
 

@@ -85,7 +85,7 @@ def test_a_race_is_found_again_after_a_page_switch_and_a_reload(
     visit.tab.get_by_role("button", name="Next").wait_for()
     links.filter(has_text="Train live").click()
     visit.tab.get_by_text("of all steps").wait_for()
-    assert "race=" in visit.tab.url
+    visit.tab.wait_for_url("**race=*")
     visit.tab.reload()
     visit.tab.get_by_text("of all steps").wait_for()
     assert server.children("workbench.jobs.race_worker") == {worker}
