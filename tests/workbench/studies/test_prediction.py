@@ -209,6 +209,7 @@ def test_a_study_resumes_without_doing_a_finished_run_again(case, tmp_path, monk
     assert (whole.costs()["seconds"] > 0).all()
     ((rung, data, results),) = whole.results()
     assert (rung, data, results.height) == ("replay_mlp", case.data.name, 3 * 2)
+    assert results.filter(strategy="sft")["seed"].to_list() == [0, 1]
     mean = results.filter(strategy="sft")["area"].mean()
     said = whole.values().filter(strategy="sft", metric="area")["value"].item()
     assert mean == pytest.approx(said)

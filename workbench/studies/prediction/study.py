@@ -147,12 +147,18 @@ class PredictionStudy:
                 theory = self._theory_pairs(name, case)
                 if theory is not None:
                     found.append(theory)
-            for name in ORDER[len(THEORIES) :]:
-                held = missing_runs.collected(self.place(name, case), self.plan)
-                if held is not None:
-                    users = self._users(name, case, held[0])
-                    found.append(pairs_of(name, case.data.name, rows, held[0], users))
+            for name, values, _ in self._finished(case):
+                users = self._users(name, case, values)
+                found.append(pairs_of(name, case.data.name, rows, values, users))
         return pl.concat(found) if found else pl.DataFrame()
+
+    def _finished(self, case: Case) -> Iterator[tuple[str, Floats, list[int]]]:
+        """The trained rungs that have runs on a case: name, values and seeds, as
+        `missing_runs.collected` gives them."""
+        for name in ORDER[len(THEORIES) :]:
+            held = missing_runs.collected(self.place(name, case), self.plan)
+            if held is not None:
+                yield name, *held
 
     def _users(self, name: str, case: Case, values: Floats) -> Sequence[str]:
         made_up = name == LOOK_ALIKE
@@ -185,11 +191,8 @@ class PredictionStudy:
         rows = (START, *self.plan.strategies)
         found = []
         for case in self.cases:
-            for name in ORDER[len(THEORIES) :]:
-                held = missing_runs.collected(self.place(name, case), self.plan)
-                if held is None:
-                    continue
-                mean = held[0].mean((2, 3))
+            for name, values, _ in self._finished(case):
+                mean = values.mean((2, 3))
                 found += [
                     {
                         "rung": name,
@@ -208,14 +211,11 @@ class PredictionStudy:
         `recast predict --followed` reads."""
         rows = (START, *self.plan.strategies)
         for case in self.cases:
-            for name in ORDER[len(THEORIES) :]:
-                held = missing_runs.collected(self.place(name, case), self.plan)
-                if held is None:
-                    continue
-                values, seeds = held[0].mean(3), held[1]
+            for name, values, seeds in self._finished(case):
+                means = values.mean(3)
                 found = [
-                    {"strategy": row, "seed": int(seed)}
-                    | {metric: float(values[i, j, k]) for j, metric in enumerate(LM_METRICS)}
+                    {"strategy": row, "seed": seed}
+                    | {metric: float(means[i, j, k]) for j, metric in enumerate(LM_METRICS)}
                     for i, row in enumerate(rows)
                     for k, seed in enumerate(seeds)
                 ]
