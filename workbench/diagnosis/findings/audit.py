@@ -8,11 +8,12 @@ is wrong: whose mean was subtracted, and whether they follow the rewards of thei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 
 from recast.stage import bind
@@ -88,7 +89,8 @@ class Audit:
 @dataclass(frozen=True)
 class PaddedStep:
     """The groups of one step, padded. place: among the log's batches; order: of the rows in the
-    log; valid: which slots hold one; reward, advantage; all `[B, G]`."""
+    log; valid: which slots hold one; reward, advantage; masked: cut off, with an advantage of 0;
+    skip: what is not compared with a formula; all `[B, G]`."""
 
     place: int
     batch: StepGroups
@@ -96,6 +98,8 @@ class PaddedStep:
     valid: npt.NDArray[np.bool_]
     reward: Floats
     advantage: Floats
+    masked: npt.NDArray[np.bool_]
+    skip: npt.NDArray[np.bool_] | None = None
 
     @property
     def uneven(self) -> npt.NDArray[np.bool_]:
@@ -120,6 +124,7 @@ def audit(found: Diagnosis) -> Audit:
         or _batch_wide(steps)
         or _strategy(steps, tensors)
         or _formula(steps, max(float(np.abs(step.advantage).max()) for step in steps))
+        or _without_cut_off(steps)
     )
     if named is not None:
         return Audit(found, "formula", *named, uneven, 0.0, largest)
@@ -147,8 +152,11 @@ def _steps(tensors: Logged) -> list[PaddedStep]:
         at = named["row"].to_numpy(), named["slot"].to_numpy()
         order, advantage = np.zeros(valid.shape, np.int64), np.zeros(valid.shape)
         order[at], advantage[at] = named["order"].to_numpy(), named["advantage"].to_numpy()
+        masked = np.zeros(valid.shape, np.bool_)
+        cut = named["truncated"].fill_null(value=False).cast(pl.Boolean).to_numpy()
+        masked[at] = cut & (named["advantage"].to_numpy() == 0)
         reward = np.where(valid, batch.groups.reward.numpy(), 0.0)
-        steps.append(PaddedStep(place, batch, order, valid, reward, advantage))
+        steps.append(PaddedStep(place, batch, order, valid, reward, advantage, masked))
     return steps
 
 
@@ -171,6 +179,17 @@ def _formula(steps: Sequence[PaddedStep], clip: float = np.inf) -> tuple[str, fl
         if share >= FITS and (best is None or error < best[0]):
             best = error, share, text if clip == np.inf else f"{text}, clipped at {clip:.3g}"
     return None if best is None else (best[2], best[1])
+
+
+def _without_cut_off(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
+    """The formula where rollouts that were cut off have an advantage of 0 and stay in the mean of
+    their group: overlong filtering."""
+    if not any(step.masked.any() for step in steps):
+        return None
+    kept = [replace(step, skip=step.masked) for step in steps]
+    if (named := _formula(kept)) is None:
+        return None
+    return f"{named[0]}, and 0 where a rollout was cut off (overlong filtering)", named[1]
 
 
 def _scaled(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
@@ -256,7 +275,8 @@ def _agreement(steps: Sequence[PaddedStep], said: Sequence[Floats]) -> tuple[flo
     dead: list[npt.NDArray[np.bool_]] = []
     errors = []
     for step, value in zip(steps, said, strict=True):
-        gap = np.abs(step.advantage - value).max(1)
+        gap = np.abs(step.advantage - value)
+        gap = (gap if step.skip is None else np.where(step.skip, 0.0, gap)).max(1)
         scale = np.maximum(np.abs(value).max(1), 1e-2)
         near = gap <= NEAR * scale + 1e-6
         fits.append(near[step.uneven])

@@ -6,11 +6,9 @@ import numpy as np
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
+from workbench.diagnosis.findings.finding import MOSTLY, TASK, Finding, Z
+from workbench.diagnosis.logs.problems import NO_NUMBER
 from workbench.stats.beta_binomial import binomial_share
-
-TASK = 20
-"""Groups of a task from which on its equal rewards are no chance."""
 
 LEVELS = 12
 """A reward of at most so many values is one of levels; of more it is a continuous one."""
@@ -30,6 +28,24 @@ def constant_reward(found: Diagnosis) -> Finding | None:
         "scores no better, the function is broken (wrong field, parser, or scale). If it does, the "
         "policy never finds the target (or its weights never reached the rollout engine): "
         "warm-start it longer, or repair groups with the ground truth.",
+    )
+
+
+def unusable_rewards(found: Diagnosis) -> Finding | None:
+    """Rollouts whose reward is NaN or infinite, which are left out of everything else."""
+    bad, whole = found.log.problems.kinds[NO_NUMBER], found.log.problems.read
+    if not bad:
+        return None
+    share = binomial_share(bad, bad + whole)
+    return Finding(
+        "unusable_rewards",
+        "problem" if share.value >= 0.01 else "note",
+        f"{bad:,} of {bad + whole:,} rollouts ({share.value:.1%} [{share.low:.1%}, "
+        f"{share.high:.1%}]) have a reward that is NaN or infinite; they are left out here. In the "
+        "trainer such a reward makes the mean of its group NaN, and with it the loss.",
+        "Read some of these answers (the rows are in the warnings) and call the reward function on "
+        "them: a parser that fails, a time limit, a division by 0. Return the lowest reward or "
+        "None (no verdict) there, and count how often.",
     )
 
 

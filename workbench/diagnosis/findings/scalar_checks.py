@@ -8,6 +8,7 @@ import numpy as np
 
 from workbench.diagnosis.findings.curves import SHORT, Curves, Floats, joined
 from workbench.diagnosis.findings.finding import MOSTLY, Check, Finding, number
+from workbench.diagnosis.findings.updates import no_update
 
 STAYS = 3
 """Steps in a row that are no finite number: one may have been skipped, three were not."""
@@ -60,9 +61,9 @@ def diluted_denominator(curves: Curves) -> Finding | None:
 
 
 def constant_reward(curves: Curves) -> Finding | None:
-    """Rewards never differ inside a group."""
+    """Rewards never differ inside a group, or their mean never moves at all."""
     if not _always_equal(curves):
-        return None
+        return _same_mean(curves)
     return Finding(
         "constant_reward",
         "problem",
@@ -71,6 +72,29 @@ def constant_reward(curves: Curves) -> Finding | None:
         "Read some answers, then call the reward function on the ground truth itself and on "
         "another answer: it is broken, or looks at the prompt only, or the policy never finds the "
         "target.",
+    )
+
+
+def _same_mean(curves: Curves) -> Finding | None:
+    """Means of rewards that differ are never equal to the last digit, step after step."""
+    reward, equal = curves.get("reward"), curves.get("zero_spread")
+    if reward is None or len(reward) < SHORT or float(np.ptp(reward.value)) > 0:
+        return None
+    spread = curves.get("reward_std")
+    if equal is not None or (spread is not None and float(spread.value.max()) > 0):
+        return None
+    if "rounded" in curves:
+        return None
+    return Finding(
+        "constant_reward",
+        "problem",
+        f"The mean reward is exactly {number(float(reward.value[0]))} at all {len(reward):,} "
+        "logged steps: every rollout got the same reward, and no advantage was ever different from "
+        "zero.",
+        "Read some answers, then call the reward function on the ground truth itself. If that "
+        "scores no better, the function is broken (wrong field, parser, or scale). If it does, the "
+        "policy never finds the target: look at the prompt's template and the stop tokens, or "
+        "warm-start it.",
     )
 
 
@@ -216,8 +240,14 @@ SCALAR_CHECKS: tuple[Check, ...] = (
     Check(
         constant_reward,
         "curves",
-        ("zero_spread",),
-        frozenset({"starved", "saturated", "plateau"}),
+        ("zero_spread", "reward"),
+        frozenset({"starved", "saturated", "plateau", "no_update"}),
+    ),
+    Check(
+        no_update,
+        "curves",
+        ("grad_norm", "learning_rate"),
+        frozenset({"plateau", "loss_is_zero"}),
     ),
     Check(starved, "curves", ("all_bad", "zero_spread"), frozenset({"plateau"})),
     Check(saturated, "curves", ("all_good", "zero_spread"), frozenset({"plateau"})),
@@ -229,7 +259,7 @@ SCALAR_CHECKS: tuple[Check, ...] = (
         ("broken",),
         frozenset({"starved", "diluted_denominator", "gradient_explosion"}),
     ),
-    Check(loss_is_zero, "curves", ("loss",)),
+    Check(loss_is_zero, "curves", ("loss",), last=True),
 )
 """Beside the checks of `checks.CHECKS` that look at curves."""
 

@@ -36,14 +36,16 @@ MEANS: Mapping[str, tuple[str, ...]] = {
     "eval": ("eval_outcome_mean", "eval_reward_mean"),
     "loss": ("loss",),
     "grad_norm": ("grad_norm",),
+    "learning_rate": ("learning_rate",),
+    "reward_std": ("reward_std",),
 }
 """Curves by the meanings of scalars that give them, the better first."""
 
 BREAK = ("loss", "grad_norm", "kl")
 """Scalars that end a run when they are no finite number."""
 
-HELPERS = frozenset(("functions", "broken", "kl_broken"))
-"""Curves that checks read and nobody measured."""
+HELPERS = frozenset(("functions", "broken", "kl_broken", "rounded", "learning_rate", "reward_std"))
+"""Curves that checks read and that say nothing of the run by themselves."""
 
 Points = tuple[list[float], list[float]]
 
@@ -143,7 +145,16 @@ def curves_of_points(points: Mapping[str, Points], functions: int) -> dict[str, 
         found["broken"] = curve(list(broken), list(map(float, broken.values())))
     if functions > 1 and "reward" in found:
         found["functions"] = Curve(found["reward"].step, np.full(len(found["reward"]), functions))
+    if _rounded(points):
+        found["rounded"] = curve([0.0], [1.0])
     return joined_shares(found)
+
+
+def _rounded(points: Mapping[str, Points]) -> bool:
+    """Whether scalars were printed with three digits after the point, or fewer."""
+    values = np.concatenate([np.asarray(each, np.float64) for _, each in points.values()])
+    values = values[np.isfinite(values) & (values != 0)]
+    return bool(len(values)) and bool(np.all(np.abs(values - values.round(3)) < 1e-9))
 
 
 def joined_shares(curves: Mapping[str, Curve]) -> dict[str, Curve]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from workbench.diagnosis.logs.problems import Problems
+from workbench.diagnosis.logs.problems import NO_NUMBER, Problems
 from workbench.diagnosis.logs.semantic_ids import agreements
 from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
 from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
@@ -286,7 +286,7 @@ class Reader:
         for faults, what in (
             (bad, "a step that is no whole number"),
             (own.is_null() & ~bad, "no prompt"),
-            (~known & ~bad & own.is_not_null(), "a reward that is no finite number"),
+            (~known & ~bad & own.is_not_null(), NO_NUMBER),
         ):
             if faults.any():
                 for row in raw["row"].filter(faults):
