@@ -21,6 +21,7 @@ from recast.stages.credit import CREDITS
 from recast.strategies import STRATEGIES
 from workbench.diagnosis.counterfactual import Logged, StepGroups, logged, signals, slots
 from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.logs.groups import group_table
 
 Floats = npt.NDArray[np.float64]
 FaultKind = Literal["", "formula", "stride", "foreign", "outside", "unknown"]
@@ -111,7 +112,8 @@ def audit(found: Diagnosis) -> Audit:
     """Explain the advantages of a log; see `Audit`."""
     if not found.rollouts["advantage"].count() or found.group < 2:
         return Audit(found)
-    tensors = logged(found, "reward")
+    scored = _scored(found)
+    tensors = logged(scored, "reward")
     steps = _steps(tensors)
     uneven = sum(int(step.uneven.sum()) for step in steps)
     if uneven < FEWEST:
@@ -124,7 +126,7 @@ def audit(found: Diagnosis) -> Audit:
         or _batch_wide(steps)
         or _strategy(steps, tensors)
         or _formula(steps, max(float(np.abs(step.advantage).max()) for step in steps))
-        or _without_cut_off(steps)
+        or _without_cut_off(scored, steps)
     )
     if named is not None:
         return Audit(found, "formula", *named, uneven, 0.0, largest)
@@ -181,15 +183,31 @@ def _formula(steps: Sequence[PaddedStep], clip: float = np.inf) -> tuple[str, fl
     return None if best is None else (best[2], best[1])
 
 
-def _without_cut_off(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
-    """The formula where rollouts that were cut off have an advantage of 0 and stay in the mean of
-    their group: overlong filtering."""
+def _scored(found: Diagnosis) -> Diagnosis:
+    """Without groups of which no rollout has an advantage: they were filtered, or it was NaN."""
+    some = pl.col("advantage").is_not_null().any().over("key", "part")
+    return _only(found, some) if found.rollouts["advantage"].null_count() else found
+
+
+def _only(found: Diagnosis, keep: pl.Expr) -> Diagnosis:
+    rows = found.rollouts.filter(keep)
+    groups = group_table(rows, found.rule.threshold, found.tolerance)
+    return replace(found, rollouts=rows, groups=groups)
+
+
+def _without_cut_off(found: Diagnosis, steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
+    """The formula where rollouts that were cut off have an advantage of 0 (overlong filtering):
+    they stay in the mean of their group, or leave it."""
     if not any(step.masked.any() for step in steps):
         return None
-    kept = [replace(step, skip=step.masked) for step in steps]
-    if (named := _formula(kept)) is None:
-        return None
-    return f"{named[0]}, and 0 where a rollout was cut off (overlong filtering)", named[1]
+    named = _formula([replace(step, skip=step.masked) for step in steps])
+    where = "0 where a rollout was cut off (overlong filtering)"
+    if named is None:
+        masked = pl.col("truncated").fill_null(value=False).cast(pl.Boolean)
+        rest = _steps(logged(_only(found, ~(masked & (pl.col("advantage") == 0))), "reward"))
+        where = f"{where}, which leaves the mean as well"
+        named = _formula(rest) if sum(int(step.uneven.sum()) for step in rest) >= FEWEST else None
+    return None if named is None else (f"{named[0]}, and {where}", named[1])
 
 
 def _scaled(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:

@@ -81,8 +81,10 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             Check(progress.plateau, "curves", ("outcome", "reward"), steps=progress.LONG),
             Check(length.length_growth, "curves", ("length",), steps=SHORT),
             Check(policy.stale_rollouts, "curves", ("lag",)),
+            Check(advantages.missing_advantages, needs=("advantage",)),
             Check(advantages.no_group_baseline, "audit", ("advantage",)),
             Check(advantages.unknown_advantages, "audit", ("advantage",)),
+            Check(reward.silent_function),
             Check(groups.repeated_batches),
             Check(reward.no_raw_outcome),
         )

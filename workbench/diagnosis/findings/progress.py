@@ -132,8 +132,8 @@ def plateau(curves: Curves) -> Finding | None:
         "predictions)."
         if few
         else "Raise the learning rate, tenfold for an adapter (LoRA); then see whether the KL "
-        "grows. If it does not, the weights that are trained are not those that are measured (or the KL "
-        "is only logged as 0)."
+        "grows. If it does not, the weights that are trained are not those that are measured (or "
+        "the KL is only logged as 0)."
         if still
         else "Look at the update: learning rate, clipped share, gradient norm, and whether the "
         "weights that sample are the weights that are trained.",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.finding import MOSTLY, TASK, Finding, Z
-from workbench.diagnosis.logs.problems import NO_NUMBER
+from workbench.diagnosis.logs.layout import REWARD
+from workbench.diagnosis.logs.problems import NO_NUMBER, plain_line
 from workbench.stats.beta_binomial import binomial_share
+
+FEW = 100
+"""Rollouts below which a reward function that never paid is no news."""
 
 LEVELS = 12
 """A reward of at most so many values is one of levels; of more it is a continuous one."""
@@ -46,6 +52,43 @@ def unusable_rewards(found: Diagnosis) -> Finding | None:
         "Read some of these answers (the rows are in the warnings) and call the reward function on "
         "them: a parser that fails, a time limit, a division by 0. Return the lowest reward or "
         "None (no verdict) there, and count how often.",
+    )
+
+
+def silent_function(found: Diagnosis) -> Finding | None:
+    """A reward function never pays."""
+    silent = {}
+    for column in found.rollouts.columns:
+        name = column.removeprefix(REWARD)
+        used = name in found.log.reading.functions or "reward" in name.lower()
+        if name == column or not used or is_penalty(name):
+            continue
+        values = found.rollouts[column].drop_nulls().to_numpy()
+        if len(values) >= FEW and float(np.ptp(values)) <= found.tolerance and values[0] <= 0:
+            silent[name] = float(values[0])
+    low, high = _range(found.rollouts, "reward")
+    if not silent or high - low <= found.tolerance:
+        return None
+    return never_pays(silent, f"all {found.rollouts.height:,} rollouts")
+
+
+def is_penalty(name: str) -> bool:
+    """Whether a reward function is there to be 0."""
+    return any(word in name.lower() for word in ("penal", "punish", "overlong", "repet"))
+
+
+def never_pays(silent: Mapping[str, float], where: str) -> Finding:
+    """The finding. silent: the one value of each function; where: in which rollouts or steps."""
+    each = ", ".join(f"{plain_line(name, 40)}: {value:g}" for name, value in silent.items())
+    one = len(silent) == 1
+    return Finding(
+        "silent_function",
+        "note",
+        f"{'A reward function gives' if one else f'{len(silent)} reward functions give'} the same "
+        f"in {where} ({each}), so nothing is learnt from {'it' if one else 'them'}.",
+        "Call it on an answer that should get it: a pattern that does not match (line breaks, a "
+        "tag that the template opens), another field, another scale. If it is a penalty, nothing "
+        "is wrong.",
     )
 
 

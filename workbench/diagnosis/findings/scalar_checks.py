@@ -8,14 +8,44 @@ import numpy as np
 
 from workbench.diagnosis.findings.curves import SHORT, Curves, Floats, joined
 from workbench.diagnosis.findings.finding import MOSTLY, Check, Finding, number
+from workbench.diagnosis.findings.reward import is_penalty, never_pays
 from workbench.diagnosis.findings.updates import no_update
+
+SILENT = "function "
+"""What the curve of a reward function that never pays is called, before its name."""
 
 STAYS = 3
 """Steps in a row that are no finite number: one may have been skipped, three were not."""
 
 
+def silent_function(curves: Curves) -> Finding | None:
+    """The mean of a reward function is 0, or below, at every step."""
+    silent = {
+        name.removeprefix(SILENT): float(one.value[0])
+        for name, one in curves.items()
+        if name.startswith(SILENT) and not is_penalty(name)
+    }
+    if not silent:
+        return None
+    steps = min(len(one) for name, one in curves.items() if name.startswith(SILENT))
+    return never_pays(silent, f"all {steps:,} logged steps")
+
+
 def starved(curves: Curves) -> Finding | None:
     """Most groups have no hit: what the mean leaves no other room for."""
+    outcome, reward = curves.get("outcome"), curves.get("reward")
+    late = outcome.last(1 / 3) if outcome else np.ones(1)
+    if reward is not None and is_sum(curves) and len(late) >= STAYS and not late.any():
+        return Finding(
+            "starved",
+            "problem",
+            f"No rollout was right in the last {len(late):,} logged steps (the mean accuracy is 0 "
+            f"at each), while the reward is {number(float(reward.last(1 / 3).mean()))}: whatever "
+            "is learnt is learnt from the other parts of the reward.",
+            "Read some answers that have a high reward and are wrong, and call the function that "
+            "judges them on the ground truth itself. If it is right, the task is out of reach: "
+            "easier prompts, a warm start on the ground truth (sft), or repair (recast).",
+        )
     share = _share(curves, "all_bad", lambda zero, mean: zero - mean)
     if share is None or share <= MOSTLY:
         return None
@@ -249,7 +279,7 @@ SCALAR_CHECKS: tuple[Check, ...] = (
         ("grad_norm", "learning_rate"),
         frozenset({"plateau", "loss_is_zero"}),
     ),
-    Check(starved, "curves", ("all_bad", "zero_spread"), frozenset({"plateau"})),
+    Check(starved, "curves", ("all_bad", "zero_spread", "outcome"), frozenset({"plateau"})),
     Check(saturated, "curves", ("all_good", "zero_spread"), frozenset({"plateau"})),
     Check(diluted_denominator, "curves", ("zero_spread",)),
     Check(gradient_explosion, "curves", ("grad_norm",), steps=SHORT),
@@ -259,6 +289,7 @@ SCALAR_CHECKS: tuple[Check, ...] = (
         ("broken",),
         frozenset({"starved", "diluted_denominator", "gradient_explosion"}),
     ),
+    Check(silent_function, "curves"),
     Check(loss_is_zero, "curves", ("loss",), last=True),
 )
 """Beside the checks of `checks.CHECKS` that look at curves."""

@@ -10,8 +10,8 @@ import polars as pl
 
 from workbench.diagnosis.diagnosis import prediction
 from workbench.diagnosis.findings.checks import Examined, examine_curves
-from workbench.diagnosis.findings.curves import Curve, Curves, curve, joined
-from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS, is_sum
+from workbench.diagnosis.findings.curves import SHORT, Curve, Curves, curve, joined
+from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS, SILENT, is_sum
 from workbench.diagnosis.logs.scalar_names import function_of, meaning
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.stats.beta_binomial import BetaFit, fit_shares
@@ -119,8 +119,16 @@ def _curves(scalars: Scalars) -> dict[str, Curve]:
             steps, values = points.setdefault(said[0], ([], []))
             steps.append(step)
             values.append(np.nan)
-    names = {name for one in scalars.frame["name"].unique() if (name := function_of(one))}
-    return curves_of_points(points, len(names))
+    names = {
+        name: one for one in scalars.frame["name"].unique().sort() if (name := function_of(one))
+    }
+    found = curves_of_points(points, len(names))
+    for name, one in names.items() if len(names) > 1 and "rounded" not in found else ():
+        rows = scalars.frame.filter(pl.col("name") == one)
+        values = rows["value"].to_numpy()
+        if len(values) >= SHORT and float(np.ptp(values)) == 0 and values[0] <= 0:
+            found[f"{SILENT}{name}"] = curve(rows["step"].to_numpy(), values)
+    return found
 
 
 def curves_of_points(points: Mapping[str, Points], functions: int) -> dict[str, Curve]:

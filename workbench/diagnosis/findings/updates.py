@@ -40,7 +40,10 @@ def _no_gradient(curves: Curves) -> Finding | None:
     norm, equal = curves.get("grad_norm"), curves.get("zero_spread")
     if norm is None or not (zeros := _zeros_at_end(norm)):
         return None
-    spread = curves.get("reward_std")
+    spread, reward = curves.get("reward_std"), curves.get("reward")
+    late = reward.value[reward.step >= norm.step[-zeros]] if reward else np.zeros(0)
+    if len(late) > 1 and float(np.ptp(late)) == 0:
+        return None  # all rewards are equal there, which leaves nothing to learn
     if equal is not None:
         differ = 1 - float(equal.value[-zeros:].mean())
         if differ <= 0:
