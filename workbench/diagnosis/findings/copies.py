@@ -110,7 +110,9 @@ def _paired(found: Diagnosis) -> str:
 
 
 def contradicting_rewards(found: Diagnosis) -> Finding | None:
-    """Equal answers to one prompt got different rewards."""
+    """Equal answers to one prompt are hits and misses both."""
+    if found.beam or not found.known:
+        return None
     judged = _judged(found)
     counted = (
         judged.group_by("key", "part", "prediction", "chars", "value")
@@ -134,7 +136,7 @@ def contradicting_rewards(found: Diagnosis) -> Finding | None:
     return Finding(
         "contradicting_rewards",
         "problem" if known and blind else "note",
-        f"Equal answers to one prompt got different rewards: {apart:,} of {pairs:,} pairs of them "
+        f"Equal answers to one prompt are judged differently: {apart:,} of {pairs:,} pairs of them "
         f"({apart / pairs:.0%}; of any two rollouts of a group {chance:.0%}), in "
         f"{groups.value:.0%} [{groups.low:.0%}, {groups.high:.0%}] of the {counted.height:,} "
         "groups that have such.",
@@ -148,19 +150,12 @@ def contradicting_rewards(found: Diagnosis) -> Finding | None:
 
 
 def _judged(found: Diagnosis) -> pl.DataFrame:
-    """Rollouts with an answer and its worth: a hit where hits are known, else the reward."""
+    """Rollouts with an answer, and whether it is a hit."""
     plain = found.groups.filter((pl.col("size") > 1) & (pl.col("targets") <= 1))
-    worth = (
-        (pl.col("outcome") > found.threshold + found.tolerance).cast(pl.Float64)
-        if found.known
-        else pl.col("reward").round(4)
-    )
-    if found.beam:
-        return found.rollouts.clear().with_columns(value=worth)
     return (
         found.rollouts.drop_nulls("prediction")
         .join(plain.select("key", "part"), on=["key", "part"])
-        .with_columns(value=worth)
+        .with_columns(value=pl.col("outcome") > found.threshold + found.tolerance)
     )
 
 

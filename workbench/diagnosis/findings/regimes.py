@@ -68,9 +68,10 @@ def starved_task(found: Diagnosis) -> Finding | None:
         (str(row["task"]), row["groups"], binomial_share(row["none"], row["groups"]))
         for row in counted.iter_rows(named=True)
     ]
-    hopeless = [one for one in shares if one[2].low > HOPELESS]
+    hopeless = [one for one in shares if one[2].value > HOPELESS]
+    sure = any(share.low > HOPELESS for _, _, share in hopeless)
     learning = [one for one in shares if one[2].high < HOPELESS and one[2].value <= MOSTLY]
-    if not hopeless or not learning:
+    if not sure or not learning:
         return None
     each = "; ".join(
         f"{task}: {share.value:.0%} [{share.low:.0%}, {share.high:.0%}] of {groups:,} groups"

@@ -125,9 +125,9 @@ def _curves(scalars: Scalars) -> dict[str, Curve]:
     found = curves_of_points(points, len(names))
     for name, one in names.items() if len(names) > 1 and "rounded" not in found else ():
         rows = scalars.frame.filter(pl.col("name") == one)
-        values = rows["value"].to_numpy()
-        if len(values) >= SHORT and float(np.ptp(values)) == 0 and values[0] <= 0:
-            found[f"{SILENT}{name}"] = curve(rows["step"].to_numpy(), values)
+        mine = curve(rows["step"].to_numpy(), rows["value"].to_numpy())
+        if len(mine) >= SHORT and float(np.ptp(mine.value)) == 0 and mine.value[0] <= 0:
+            found[f"{SILENT}{name}"] = mine
     return found
 
 
@@ -170,7 +170,10 @@ def joined_shares(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     found = dict(curves)
     if "zero_spread" in found:
         return found
-    if "mixed" in found:
+    spread = found.get("reward_std")
+    if spread is not None and not spread.value.any():
+        found["zero_spread"] = Curve(spread.step, np.ones(len(spread)))
+    elif "mixed" in found:
         found["zero_spread"] = Curve(found["mixed"].step, 1 - found["mixed"].value)
     elif {"all_bad", "all_good"} <= set(found):
         bad, good = joined(found["all_bad"], found["all_good"])
