@@ -137,7 +137,7 @@ def contradicting_rewards(found: Diagnosis) -> Finding | None:
         "contradicting_rewards",
         "problem" if known and blind else "note",
         f"Equal answers to one prompt are judged differently: {apart:,} of {pairs:,} pairs of them "
-        f"({apart / pairs:.0%}; of any two rollouts of a group {chance:.0%}), in "
+        f"({apart / pairs:.0%}, where {chance:.0%} of any two rollouts of a group are), in "
         f"{groups.value:.0%} [{groups.low:.0%}, {groups.high:.0%}] of the {counted.height:,} "
         "groups that have such.",
         "Score one such answer by hand and compare. If the reward looks at the answer alone, "

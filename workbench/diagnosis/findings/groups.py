@@ -89,8 +89,8 @@ def groups_mixed(said: Audit) -> Finding | None:
         "problem",
         f"Groups look split or mixed up: {'; '.join(says)}.",
         "Check that every prompt has one id, that a batch holds whole groups (batch size a "
-        "multiple of G on every worker), and that rows are not shuffled before advantages are "
-        "computed. Log a group id. If G varies on purpose, ignore the sizes.",
+        "multiple of G on every worker), that rows are not shuffled before advantages are "
+        "computed, and that each worker takes its own slice of those that were gathered. Log a group id. If G varies on purpose, ignore the sizes.",
     )
 
 

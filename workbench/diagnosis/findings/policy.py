@@ -201,8 +201,9 @@ def _whose(gap: Curve, lag: Curve | None) -> tuple[str, str]:
         "the policy that sampled (truncated importance sampling)."
     )
     engine = (
-        "Compare one prompt in both: precision, chat template, temperature, attention kernel, MoE "
-        "routing, a quantised rollout model. Until they agree, correct with the truncated ratio to "
+        "Compare one prompt in both: precision, chat template, temperature, top_p or top_k (the "
+        "engine's log-probs are of what they leave), attention kernel, MoE routing, a quantised "
+        "rollout model. Until they agree, correct with the truncated ratio to "
         "the log-probs of the rollout engine."
     )
     if lag is not None and len(lag) == len(gap) and float(lag.value.std()) > 0:
@@ -225,7 +226,8 @@ def _whose(gap: Curve, lag: Curve | None) -> tuple[str, str]:
             "weights, or the two engines drift apart as the policy sharpens.",
             "Train some steps at a learning rate of 0: what comes from old weights is gone then. "
             + stale
-            + " If it only ever grows, the weights may never reach the engine.",
+            + " If it only ever grows, the weights, or the adapter (LoRA), may never reach the "
+            "engine: compare its answers with those of the base model.",
         )
     return "It was there from the first steps on: the engines differ.", engine
 
