@@ -11,6 +11,7 @@ import stranger_findings
 import stranger_folders
 import stranger_layouts
 import stranger_others
+import stranger_reports
 import stranger_rewards
 import stranger_scalars
 import stranger_tables
@@ -47,6 +48,7 @@ MODULES = (
     stranger_folders,
     stranger_wrapped,
     stranger_findings,
+    stranger_reports,
 )
 
 

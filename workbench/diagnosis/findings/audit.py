@@ -124,9 +124,9 @@ def audit(found: Diagnosis) -> Audit:
         or _formula(steps)
         or _scaled(steps)
         or _batch_wide(steps)
+        or _without_cut_off(scored, steps)
         or _strategy(steps, tensors)
         or _formula(steps, max(float(np.abs(step.advantage).max()) for step in steps))
-        or _without_cut_off(scored, steps)
     )
     if named is not None:
         return Audit(found, "formula", *named, uneven, 0.0, largest)

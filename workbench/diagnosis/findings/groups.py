@@ -90,7 +90,8 @@ def groups_mixed(said: Audit) -> Finding | None:
         f"Groups look split or mixed up: {'; '.join(says)}.",
         "Check that every prompt has one id, that a batch holds whole groups (batch size a "
         "multiple of G on every worker), that rows are not shuffled before advantages are "
-        "computed, and that each worker takes its own slice of those that were gathered. Log a group id. If G varies on purpose, ignore the sizes.",
+        "computed, and that each worker takes its own slice of those that were gathered. Log a "
+        "group id. If G varies on purpose, ignore the sizes.",
     )
 
 
