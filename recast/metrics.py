@@ -29,8 +29,8 @@ def hit_probability(logp: Tensor, targets: Tensor) -> Tensor:
     return at.masked_fill(targets < 0, 0.0).sum(-1).clamp(max=1.0)
 
 
-def pass_at_k(p: Tensor, k: int) -> Tensor:
-    """Chance of a hit among k independent samples, 1 - (1 - p)^k; any shape."""
+def pass_at_k(p: Tensor, k: int | Tensor) -> Tensor:
+    """Chance of a hit among k independent samples, 1 - (1 - p)^k; any shapes that broadcast."""
     return -torch.expm1(k * torch.log1p(-p.clamp(max=_BELOW_ONE)))
 
 
@@ -47,7 +47,8 @@ def best_temperatures(
     steps = list(range(-_HALVES, _HALVES + 1))
     hits = hit_at([_root(step) for step in steps])
     while True:
-        best = [_best(steps, pass_at_k(hits, k).mean(-1)) for k in ks]
+        values = pass_at_k(hits, torch.tensor(ks).view(-1, 1, 1)).mean(-1)
+        best = [_best(steps, of_k) for of_k in values]
         lower = [s for s in range(steps[0] - _HALVES, steps[0]) if s >= -_FARTHEST]
         upper = [s for s in range(steps[-1] + 1, steps[-1] + 1 + _HALVES) if s <= _FARTHEST]
         lower = lower if min(best) == steps[0] else []
@@ -74,8 +75,9 @@ def pass_curve(hits: Tensor) -> dict[str, Tensor]:
     """`c_at_k` of each prompt for every k of `PASSES`, and `area`, their mean over k; each `[P]`.
 
     hits `[len(PASSES), P]`: hit probabilities, row i at the temperature of `PASSES[i]`."""
-    found = {f"c_at_{k}": pass_at_k(p, k) for k, p in zip(PASSES, hits, strict=True)}
-    return {**found, "area": torch.stack(list(found.values())).mean(0)}
+    values = pass_at_k(hits, torch.tensor(PASSES).view(-1, 1))
+    named = zip((f"c_at_{k}" for k in PASSES), values, strict=True)
+    return {**dict(named), "area": values.mean(0)}
 
 
 def regime_shares(p: Tensor, group: int) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ from recast.metrics import (
     total_variation,
 )
 from sim.decoding.dead_ends import covered, invalid_share, valid_logp
-from sim.decoding.enumerate import Enumeration, enumerate_logits, item_logp, tree_entropy
+from sim.decoding.enumerate import Enumeration, Enumerator, item_logp, tree_entropy
 from sim.matched_temperature import MATCHING_USERS, matched, mean
 from sim.policies.protocol import Params, Policy
 from sim.seeds import stream
@@ -111,7 +111,8 @@ def snapshot(
     temperatures, entropies = [], []
     for run in range(next(iter(params.values())).shape[0]):
         one = {name: value[run : run + 1] for name, value in params.items()}
-        logits = enumerate_logits(policy, one, world.catalogue, users.context)
+        enumerate_at = Enumerator(policy, one, world.catalogue)
+        logits = enumerate_at(users.context)
         if matching is None:
             wanted, temperature = mean(tree_entropy(logits)), 1.0
         else:
@@ -121,7 +122,7 @@ def snapshot(
         entropies.append(wanted)
         best = tuned_temperatures(policy, one, world.catalogue, world.validation)
         heat = _Heat(temperature, sampled_at, best)
-        measure = partial(_measure, policy, one, world.catalogue, heat)
+        measure = partial(_measure, policy, one, world.catalogue, enumerate_at, heat)
         measured = [measure(chunk, full) for chunk in test]
         found["test"].append(_summary(measured, world.catalogue, heat, group, first=len(index)))
         if full:
@@ -162,8 +163,9 @@ def metrics(
         one = {name: value[run : run + 1] for name, value in params.items()}
         best = tuned_temperatures(policy, one, world.catalogue, world.validation)
         heat = _Heat(same, sampled_at, best)
+        enumerate_at = Enumerator(policy, one, world.catalogue)
         measured = [
-            _measure(policy, one, world.catalogue, heat, chunk, full)
+            _measure(policy, one, world.catalogue, enumerate_at, heat, chunk, full)
             for chunk in prompts.chunks(CHUNK)
         ]
         results.append(_summary(measured, world.catalogue, heat, group))
@@ -240,6 +242,7 @@ def _measure(
     policy: Policy,
     params: Params,
     catalogue: Catalogue,
+    enumerate_at: Enumerator,
     heat: _Heat,
     prompts: Prompts,
     full: bool,
@@ -248,7 +251,7 @@ def _measure(
     """Metrics of each prompt. logits: of these prompts, where they are known."""
     targets = prompts.all_targets
     if logits is None:
-        logits = enumerate_logits(policy, params, catalogue, prompts.context)
+        logits = enumerate_at(prompts.context)
     logp = item_logp(logits).T
     listed = valid_logp(logp, catalogue)
     ranks = target_ranks(listed, targets)

@@ -29,14 +29,16 @@ class Paths:
 
     def hit(self, temperature: float) -> Tensor:
         """Probability that one sample at a temperature is a target, `[P]`."""
-        logp = torch.zeros(self.targets.shape, dtype=torch.float64)
-        for shifted, taken in self.levels:
-            logp += taken / temperature - (shifted / temperature).exp_().sum(-1).log_()
-        return logp.exp_().masked_fill_(self.targets < 0, 0.0).sum(-1)
+        return self.hits([temperature])[0]
 
     def hits(self, temperatures: Sequence[float]) -> Tensor:
         """`hit` at several temperatures, `[T, P]`."""
-        return torch.stack([self.hit(temperature) for temperature in temperatures])
+        degrees = torch.tensor(temperatures, dtype=torch.float64).view(-1, 1, 1)
+        logp = torch.zeros(len(degrees), *self.targets.shape, dtype=torch.float64)
+        for shifted, taken in self.levels:
+            mass = (shifted / degrees.unsqueeze(-1)).exp_().sum(-1)
+            logp += taken / degrees - mass.log_()
+        return logp.exp_().masked_fill_(self.targets < 0, 0.0).sum(-1)
 
 
 def target_paths(policy: Policy, params: Params, catalogue: Catalogue, prompts: Prompts) -> Paths:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sim.policies.protocol import Params, Policy
-from sim.worlds.catalogue import Catalogue
+from sim.worlds.catalogue import Bucket, Catalogue
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,42 @@ class Enumeration:
         return _steps(self, 1.0)
 
 
+class Enumerator:
+    """Enumerates for one run, params `[1, ...]`, in front of prompts that are given later; what
+    these have in common is done once."""
+
+    def __init__(self, policy: Policy, params: Params, catalogue: Catalogue) -> None:
+        self._policy, self._params, self._catalogue = policy, params, catalogue
+        self._dtype = next(iter(params.values())).dtype
+        with torch.no_grad():
+            self._levels = [
+                [
+                    (policy.child_logits(params, catalogue, level, bucket), self._barrier(bucket))
+                    for bucket in here.buckets
+                ]
+                for level, here in enumerate(catalogue.levels)
+            ]
+
+    def _barrier(self, bucket: Bucket) -> Tensor:
+        return bucket.barrier.to(self._dtype)
+
+    def __call__(self, context: Tensor) -> Enumeration:
+        """Logits of every branching node; context `[P, D]`."""
+        with torch.no_grad():
+            encoded = self._policy.encode(self._params, context.to(self._dtype).unsqueeze(0))
+            found = tuple(
+                tuple(logits(encoded)[0].add_(barrier) for logits, barrier in level)
+                for level in self._levels
+            )
+        root = torch.zeros(1, len(context), dtype=self._dtype)
+        return Enumeration(self._catalogue, root, found)
+
+
 def enumerate_logits(
     policy: Policy, params: Params, catalogue: Catalogue, context: Tensor
 ) -> Enumeration:
     """Logits of every branching node of one run; params `[1, ...]`, context `[P, D]`."""
-    dtype = next(iter(params.values())).dtype
-    with torch.no_grad():
-        encoded = policy.encode(params, context.to(dtype).unsqueeze(0))
-        found = tuple(
-            tuple(
-                policy.child_logits(params, encoded, catalogue, level, bucket)[0].add_(
-                    bucket.barrier.to(dtype)
-                )
-                for bucket in here.buckets
-            )
-            for level, here in enumerate(catalogue.levels)
-        )
-    return Enumeration(catalogue, torch.zeros(1, len(context), dtype=dtype), found)
+    return Enumerator(policy, params, catalogue)(context)
 
 
 def item_logp(

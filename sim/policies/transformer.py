@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sim.policies.nodes import Params
+from sim.policies.protocol import ChildLogits
 from sim.seeds import normals
 from sim.worlds.catalogue import Bucket, Catalogue
 
@@ -99,13 +100,16 @@ class Transformer:
         return logits.expand(runs, prompts, rows, -1)
 
     def child_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> Tensor:
-        runs, prompts = encoded.shape[:2]
-        node = bucket.node.expand(runs, prompts, -1)
-        logits = self.node_logits(params, encoded, catalogue, level, node)
-        chosen = logits.gather(-1, bucket.code.expand(runs, prompts, -1, -1))
-        return chosen.permute(0, 2, 3, 1).contiguous()
+        self, params: Params, catalogue: Catalogue, level: int, bucket: Bucket
+    ) -> ChildLogits:
+        def logits(encoded: Tensor) -> Tensor:
+            runs, prompts = encoded.shape[:2]
+            node = bucket.node.expand(runs, prompts, -1)
+            found = self.node_logits(params, encoded, catalogue, level, node)
+            chosen = found.gather(-1, bucket.code.expand(runs, prompts, -1, -1))
+            return chosen.permute(0, 2, 3, 1).contiguous()
+
+        return logits
 
 
 def _normalised(x: Tensor) -> Tensor:

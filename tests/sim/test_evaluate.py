@@ -34,7 +34,7 @@ from sim.decoding.sample import path_logp
 from sim.evaluate import metrics, snapshot
 from sim.matched_temperature import matched
 from sim.policies.linear import LogLinear, Tabular
-from sim.policies.mlp import MLP, affine_tanh
+from sim.policies.mlp import MLP, AffineTanh
 from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
 from sim.worlds.catalogue import Catalogue, build_catalogue
@@ -86,14 +86,12 @@ def test_enumeration_equals_walking_to_each_item_in_any_trie(catalogue, policy, 
 @pytest.mark.parametrize("scale", [0.1, 3.0, 50.0, 400.0])
 def test_the_reciprocal_form_of_tanh_equals_tanh_even_when_it_saturates(scale):
     draw = np.random.default_rng(1).standard_normal
-    x = torch.from_numpy(scale * draw((1, 1, 6, 7)))
-    shift, weight = (
-        torch.from_numpy(scale * draw((1, 3, 6, 1))),
-        torch.from_numpy(draw((1, 3, 2, 6))),
-    )
-    bias = torch.from_numpy(draw((1, 3, 2, 1)))
-    plain = weight @ torch.tanh(x + shift) + bias
-    assert torch.allclose(affine_tanh(x, shift, weight, bias), plain, atol=1e-12)
+    shapes = ((2, 7, 6), (2, 40, 6), (2, 40, 3, 6), (2, 40, 3))
+    x, shift, weight, bias = (torch.from_numpy(draw(shape)) for shape in shapes)
+    x, shift = scale * x, scale * shift
+    hidden = torch.tanh(x.unsqueeze(1) + shift.unsqueeze(2))
+    plain = weight @ hidden.transpose(2, 3) + bias.unsqueeze(-1)
+    assert torch.allclose(AffineTanh(shift, weight, bias)(x), plain, atol=1e-12)
 
 
 def beam_by_loops(logp_of, catalogue: Catalogue, width: int) -> list[int]:
