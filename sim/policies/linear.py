@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from sim.policies.nodes import NodeRows, Params
-from sim.policies.protocol import ChildLogits
 from sim.seeds import normals
-from sim.worlds.catalogue import Bucket, Catalogue
+from sim.worlds.catalogue import Catalogue
 
 
 class _Linear:
@@ -59,17 +58,6 @@ class Tabular(_Linear):
         index = (node + catalogue.levels[level].offset).unsqueeze(-1)
         return encoded.gather(2, index.expand(*node.shape, encoded.shape[-1]))
 
-    def child_logits(
-        self, params: Params, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> ChildLogits:
-        del params
-        index = (catalogue.levels[level].offset + bucket.node).unsqueeze(-1)
-
-        def logits(encoded: Tensor) -> Tensor:
-            return encoded[:, :, index, bucket.code].movedim(1, -1)
-
-        return logits
-
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows
     ) -> tuple[Tensor, Tensor]:
@@ -99,17 +87,6 @@ class LogLinear(_Linear):
         index = (node + catalogue.levels[level].offset + run).view(-1)
         bias = params["bias"].flatten(0, 1).index_select(0, index)
         return encoded[:, :, level].unsqueeze(2) + bias.view(*node.shape, -1)
-
-    def child_logits(
-        self, params: Params, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> ChildLogits:
-        node = (catalogue.levels[level].offset + bucket.node).unsqueeze(-1)
-        bias = params["bias"][:, node, bucket.code].unsqueeze(-1)
-
-        def logits(encoded: Tensor) -> Tensor:
-            return encoded[:, :, level].transpose(1, 2)[:, bucket.code] + bias
-
-        return logits
 
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows

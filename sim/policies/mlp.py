@@ -12,39 +12,7 @@ from torch import Tensor
 
 from sim.policies.nodes import NodeRows, Params, segment_outer, segment_products, tanh_
 from sim.seeds import normals
-from sim.worlds.catalogue import Bucket, Catalogue
-
-BLOCK = 16
-"""Nodes whose hidden units are in memory at once; more would leave the cache."""
-
-
-class AffineTanh:
-    """x -> weight @ tanh(x + shift) + bias with one exponential per input instead of one per sum.
-
-    tanh(x + s) = 1 - 2 / (1 + e^2x e^2s), so the sum over hidden units needs only reciprocals.
-    shift `[R, m, H]`, weight `[R, m, w, H]`, bias `[R, m, w]`; x `[R, P, H]` -> `[R, m, w, P]`.
-    Falls back to tanh where the product of exponentials could overflow.
-    """
-
-    def __init__(self, shift: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self.shift, self.weight, self.bias = shift.unsqueeze(-1), weight, bias.unsqueeze(-1)
-        self._safe = 20.0 if shift.dtype == torch.float32 else 170.0
-        self._small = shift.abs().max().item() < self._safe
-        self._factor = (2 * self.shift).exp_()
-        self._plus = self.bias + weight.sum(-1, keepdim=True)
-        self._by = -2 * weight
-
-    def __call__(self, x: Tensor) -> Tensor:
-        x = x.transpose(1, 2)
-        if not (self._small and x.abs().max().item() < self._safe):
-            return torch.matmul(self.weight, torch.tanh(x.unsqueeze(1) + self.shift)) + self.bias
-        found = x.new_empty(*self.weight.shape[:3], x.shape[-1])
-        parts = [torch.split(v, BLOCK, 1) for v in (found, self._factor, self._by, self._plus)]
-        for run, left in enumerate((2 * x).contiguous().exp_()):
-            for out, factor, by, plus in zip(*parts, strict=True):
-                half = torch.mul(left, factor[run]).add_(1).reciprocal_()
-                torch.baddbmm(plus[run], by[run], half, out=out[run])
-        return found
+from sim.worlds.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -84,13 +52,6 @@ class MLP:
             params["bias"][:, level].unsqueeze(1), hidden.flatten(1, 2), params["head"][:, level]
         )
         return logits.view(runs, prompts, rows, -1)
-
-    def child_logits(
-        self, params: Params, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> AffineTanh:
-        nodes = params["node"][:, catalogue.levels[level].offset + bucket.node]
-        head = params["head"][:, level].transpose(1, 2)[:, bucket.code]
-        return AffineTanh(nodes, head, params["bias"][:, level][:, bucket.code])
 
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows

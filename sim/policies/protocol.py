@@ -6,18 +6,13 @@ and never mixes them. A policy gives logits over the K codes at a trie node.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sim.policies.nodes import Params as Params
-from sim.worlds.catalogue import Bucket, Catalogue
-
-ChildLogits = Callable[[Tensor], Tensor]
-"""Encoded prompts `[R, B, ...]` -> logits of the children of a bucket's nodes `[R, m, w, B]`,
-prompts last, dead slots unmasked."""
+from sim.worlds.catalogue import Catalogue
 
 
 class Policy(Protocol):
@@ -35,9 +30,3 @@ class Policy(Protocol):
         self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, node: Tensor
     ) -> Tensor:
         """Logits over all K codes at nodes of one level; node `[R, B, M]` -> `[R, B, M, K]`."""
-
-    def child_logits(
-        self, params: Params, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> ChildLogits:
-        """How prompts, as `encode` gives them, find the logits of the children of one bucket's
-        nodes, for enumeration. What depends on the parameters alone is done here, once."""

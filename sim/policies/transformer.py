@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from sim.policies.nodes import Params
-from sim.policies.protocol import ChildLogits
 from sim.seeds import normals
-from sim.worlds.catalogue import Bucket, Catalogue
+from sim.worlds.catalogue import Catalogue
 
 HEADS = 2
 
@@ -98,18 +97,6 @@ class Transformer:
         logits = _times(_normalised(hidden), params["head"][:, level])
         logits = logits + params["bias"][:, level].view(runs, 1, 1, -1)
         return logits.expand(runs, prompts, rows, -1)
-
-    def child_logits(
-        self, params: Params, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> ChildLogits:
-        def logits(encoded: Tensor) -> Tensor:
-            runs, prompts = encoded.shape[:2]
-            node = bucket.node.expand(runs, prompts, -1)
-            found = self.node_logits(params, encoded, catalogue, level, node)
-            chosen = found.gather(-1, bucket.code.expand(runs, prompts, -1, -1))
-            return chosen.permute(0, 2, 3, 1).contiguous()
-
-        return logits
 
 
 def _normalised(x: Tensor) -> Tensor:
