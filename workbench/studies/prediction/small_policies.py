@@ -24,7 +24,7 @@ from sim.policies.transformer import Transformer
 from sim.settings import Training
 from sim.target_paths import target_paths, tuned_temperatures, tuning_users
 from sim.training.learner import fast_path, general_path
-from sim.training.warm_start import hit_share, solver_prompts, warm_start
+from sim.training.warm_start import StartRequest, hit_share, solver_prompts, warm_start
 from sim.worlds.replay import replay_world
 from sim.worlds.world import Prompts, World
 from workbench.execution.imitation import imitate
@@ -82,14 +82,10 @@ class SmallRung:
         """The warm start of the seed. Raises ValueError where the share is out of reach."""
         place = start_of(seed)
         if place not in self._starts:
-            warm = warm_start(
-                self.policy,
-                self.world,
-                (place,),
-                all_zero=self.all_zero,
-                group=self.plan.group,
-                temperature=self.temperature / self.sharpness,
+            wanted = StartRequest(
+                self.all_zero, self.plan.group, temperature=self.temperature / self.sharpness
             )
+            warm = warm_start(self.policy, self.world, (place,), wanted)
             if self.sharpness != 1.0:
                 for part in ("head", "bias"):
                     warm.params[part].mul_(self.sharpness)
