@@ -40,7 +40,7 @@ TESTED_BY = {
     "sim/general/test_step.py": "recast: accounting",
     "sim/worlds/test_worlds.py": "sim/training: calibrate",
     "sim/worlds/test_free_decoding.py": "sim/decoding: dead_ends; workbench/spec: later_fields",
-    "sim/test_evaluate.py": "recast: metrics; sim/decoding: beam enumerate; sim/policies: protocol",
+    "sim/test_evaluate.py": "recast: metrics; sim/decoding: beam; sim/policies: protocol",
     "sim/test_exact.py": "workbench/theory: enumeration",
     "sim/test_sim.py": "sim/training: warm_start",
     "sim/kernel/test_kernel.py": "sim/kernel: available; sim/training: learner",

@@ -19,7 +19,6 @@ from sim.policies.mlp import MLP
 from sim.policies.protocol import Params
 from sim.worlds.catalogue import Catalogue, TrieLevel
 
-
 _quietly = np.errstate(over="ignore", invalid="ignore")
 """What overflows is seen by its NaN or size, as in torch."""
 
