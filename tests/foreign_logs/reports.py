@@ -6,8 +6,8 @@ import math
 import random
 from pathlib import Path
 
-from stranger import Truth, batches, case, grpo, jsonl, rng, told
-from stranger_scalars import STATE, lines, state, truth, values
+from foreign_logs.cases import Truth, batches, case, grpo, jsonl, rng, told
+from foreign_logs.scalars import STATE, lines, state, truth, values
 
 SLIME = {"reward": "rollout/raw_reward", "length": "rollout/response_lengths",
          "clipped": "rollout/truncated"}  # fmt: skip
@@ -86,7 +86,7 @@ def overlong_answers_without_advantage(folder: Path) -> Truth:
 
 @case
 def rewards_one_row_late(folder: Path) -> Truth:
-    """TRL's columns with the solution beside them: each rollout has the reward of the one before."""
+    """Beside the solution; each rollout has the reward of the one before it."""
     r, truth = rng("late row"), Truth(must=("contradicting_rewards",), never=("saturated",))
     last = 0.0
     for step, place, prompt, answer, hits in batches(r):
