@@ -13,7 +13,7 @@ from workbench.diagnosis.findings.updates import LEAST, PART, no_update
 
 def named(points):
     curves = curves_of_points(
-        {name: (list(range(1, len(v) + 1)), list(v)) for name, v in points.items()}, 0
+        {name: (list(range(1, len(v) + 1)), list(v)) for name, v in points.items()}
     )
     return {one.name: one for one in examine_scalars(curves).findings}
 

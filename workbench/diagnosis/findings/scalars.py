@@ -119,21 +119,19 @@ def _curves(scalars: Scalars) -> dict[str, Curve]:
             steps, values = points.setdefault(said[0], ([], []))
             steps.append(step)
             values.append(np.nan)
-    names = {
-        name: one for one in scalars.frame["name"].unique().sort() if (name := function_of(one))
-    }
-    found = curves_of_points(points, len(names))
-    for name, one in names.items() if len(names) > 1 and "rounded" not in found else ():
-        rows = scalars.frame.filter(pl.col("name") == one)
-        mine = curve(rows["step"].to_numpy(), rows["value"].to_numpy())
-        if len(mine) >= SHORT and float(np.ptp(mine.value)) == 0 and mine.value[0] <= 0:
-            found[f"{SILENT}{name}"] = mine
-    return found
+    functions: dict[str, Points] = {}
+    for one in scalars.frame["name"].unique().sort():
+        if name := function_of(one):
+            rows = scalars.frame.filter(pl.col("name") == one)
+            functions[name] = rows["step"].to_list(), rows["value"].to_list()
+    return curves_of_points(points, functions)
 
 
-def curves_of_points(points: Mapping[str, Points], functions: int) -> dict[str, Curve]:
+def curves_of_points(
+    points: Mapping[str, Points], functions: Mapping[str, Points] | None = None
+) -> dict[str, Curve]:
     """Curves of scalars by meaning, steps and values in any order, values that are no finite number
-    among them; functions: how many reward functions were logged, one by one."""
+    among them; functions: the means of reward functions that were logged one by one."""
     found: dict[str, Curve] = {}
     for name, meanings in MEANS.items():
         known = (curve(*points[one]) for one in meanings if one in points)
@@ -151,11 +149,24 @@ def curves_of_points(points: Mapping[str, Points], functions: int) -> dict[str, 
             broken[step] = broken.get(step, False) or step not in good
     if broken:
         found["broken"] = curve(list(broken), list(map(float, broken.values())))
-    if functions > 1 and "reward" in found:
-        found["functions"] = Curve(found["reward"].step, np.full(len(found["reward"]), functions))
     if _rounded(points):
         found["rounded"] = curve([0.0], [1.0])
+    if functions is not None and len(functions) > 1:
+        if "reward" in found:
+            many = np.full(len(found["reward"]), len(functions))
+            found["functions"] = Curve(found["reward"].step, many)
+        found |= _silent(functions) if "rounded" not in found else {}
     return joined_shares(found)
+
+
+def _silent(functions: Mapping[str, Points]) -> dict[str, Curve]:
+    """The reward functions that never pay."""
+    each = {f"{SILENT}{name}": curve(*functions[name]) for name in sorted(functions)}
+    return {
+        name: one
+        for name, one in each.items()
+        if len(one) >= SHORT and float(np.ptp(one.value)) == 0 and one.value[0] <= 0
+    }
 
 
 def _rounded(points: Mapping[str, Points]) -> bool:
