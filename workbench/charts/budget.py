@@ -13,6 +13,7 @@ import polars as pl
 from workbench.analysis.budget import AXES
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled, tooltip
+from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 
 _FAR = 2.5
@@ -69,7 +70,7 @@ def learning_curves(
         ceiling = None
     layers += _levels(free, start, ceiling)
     return titled(
-        alt.layer(*layers),
+        overlaid(*layers),
         "How good is each strategy after the same budget?",
         f"{label} against {AXES.get(axis, axis).lower()}, one line per strategy "
         f"({', '.join(order)}), band: 95% bootstrap interval over seeds. "
@@ -141,7 +142,7 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
         for filled in (True, False)
     ]
     return titled(
-        alt.layer(band, lines, *points),
+        overlaid(band, lines, *points),
         "What does each target cost?",
         "Median budget to reach each target, one line per strategy; a hollow mark means that some "
         "runs never reach it, a line ends where half of the runs or more never do.",
@@ -166,7 +167,7 @@ def waiting_curves(frame: pl.DataFrame, axis: str, target: float) -> Chart:
     steps = base.mark_line(interpolate="step-after").encode(strokeDash=dash)
     points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape, tooltip=told)
     return titled(
-        steps + points,
+        overlaid(steps, points),
         f"How long do runs need to reach {target:.4f}?",
         f"Kaplan-Meier curves, one per strategy ({', '.join(order)}): the share of runs still "
         f"below {target:.4f} after each budget. A curve that ends above 0 has runs that never "
@@ -229,7 +230,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
         x=alt.X("at:Q", scale=scale)
     )
     return titled(
-        alt.layer(
+        overlaid(
             rules.mark_rule(strokeDash=[4, 3], color=INK),
             rules.mark_text(align="left", dx=4, color=INK).encode(y=alt.value(-8), text="label:N"),
             bars,
@@ -265,7 +266,7 @@ def performance_profiles(frame: pl.DataFrame, metric: str) -> Chart:
         y=alt.Y("share:Q"), shape=shape, tooltip=tooltip("threshold", title=label, value="share")
     )
     return titled(
-        alt.layer(band, lines, points),
+        overlaid(band, lines, points),
         "How many runs end above each level?",
         f"Performance profiles of {label}, one line per strategy ({', '.join(order)}); bands are "
         "pointwise 95% bootstrap intervals over seeds.",

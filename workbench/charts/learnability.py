@@ -9,6 +9,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, log_ticks, titled
+from workbench.charts.together import overlaid, side_by_side
 
 
 def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
@@ -46,9 +47,7 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         points = base.mark_point(filled=True, size=45, opacity=1).encode(
             shape=shape, tooltip=tooltip
         )
-        return alt.LayerChart(
-            layer=[base.mark_line().encode(strokeDash=dash), points], width=270, height=260
-        )
+        return overlaid(base.mark_line().encode(strokeDash=dash), points, width=270, height=260)
 
     share = alt.Y("learnable:Q", title="Groups with a signal").axis(format="%")
     costs = frame["cost"].drop_nulls().cast(pl.Float64).to_list()
@@ -59,7 +58,9 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         .axis(values=ticks, format=",~g")
     )
     return titled(
-        panel(frame, share.scale(domain=[0, 1])) | panel(frame.drop_nulls("cost"), cost),
+        side_by_side(
+            panel(frame, share.scale(domain=[0, 1])), panel(frame.drop_nulls("cost"), cost)
+        ),
         "What does a wider search buy?",
         "Left: share of groups to which each strategy gives any signal, against the rollouts per "
         "group. Right: rollouts sampled per group with a signal. One line per strategy.",
@@ -96,7 +97,7 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
             x=alt.X("p:Q"), y=alt.value(2), text=alt.Text("label:N")
         )
         drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
-        return alt.LayerChart(layer=[lines, drawn, rule, text], width=270, height=280)
+        return overlaid(lines, drawn, rule, text, width=270, height=280)
 
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
     pushes = positive[w].to_list() or [1.0]
@@ -107,7 +108,7 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
     f_axis = alt.Y(f"{f}:Q", title=f_title)
     f_axis = f_axis.axis(format="%").scale(domain=[0, 1]) if shaped else f_axis
     return titled(
-        panel(positive, w, w_axis) | panel(frame.drop_nulls(f), f, f_axis),
+        side_by_side(panel(positive, w, w_axis), panel(frame.drop_nulls(f), f, f_axis)),
         "Which prompts does each strategy push, and what does it climb?",
         "Left: weight w(p) of grad log p in the expected update, against the hit probability p of "
         "a prompt, both logarithmic. Right: the objective f with slope w(p) / p. A dashed rule "
@@ -131,7 +132,7 @@ def signal_counts(frame: pl.DataFrame) -> Chart:
         text=alt.Text("signal_count:Q", format=".2f")
     )
     return titled(
-        (bars + text).properties(height=alt.Step(20)),
+        overlaid(bars, text).properties(height=alt.Step(20)),
         "How many rollouts of a group does each strategy learn from?",
         "One bar per strategy: the expected number of rollouts with a non-zero advantage, plus one "
         "for a supervised target, per group.",

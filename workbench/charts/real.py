@@ -7,6 +7,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled
+from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 
 START = "start"
@@ -55,7 +56,7 @@ def final_scores(frame: pl.DataFrame, metric: str) -> Chart:
             ),
         ]
     return titled(
-        alt.layer(*layers).properties(height=alt.Step(28)),
+        overlaid(*layers).properties(height=alt.Step(28)),
         "How good is a real model after each strategy?",
         f"{label} on the test split, one row per strategy ({', '.join(order)}), mean with its 95% "
         "interval; the dashed rule is the supervised model that all of them started from.",

@@ -15,6 +15,7 @@ from workbench.charts.style import (
     Chart,
     titled,
 )
+from workbench.charts.together import overlaid
 
 
 def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
@@ -61,7 +62,7 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
     own = alt.Chart(pl.DataFrame({"group": [here or 0]})).encode(x=alt.X("group:Q"))
     rules = [own.mark_rule(color=INK, strokeDash=[2, 2])] if here else []
     return titled(
-        alt.layer(
+        overlaid(
             *rules,
             lines,
             marks.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2),
