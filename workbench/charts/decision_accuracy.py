@@ -101,7 +101,7 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
     said = (
         alt.Chart(marks)
         .mark_text(align="right", dx=-4, dy=-7, color=INK)
-        .encode(x=alt.value("width"), y=alt.Y("accuracy:Q"), text=alt.Text("label:N"))
+        .encode(x=alt.XValue("width"), y=alt.Y("accuracy:Q"), text=alt.Text("label:N"))
     )
     listed = "; ".join(
         f"{row['rung']} {row['accuracy']:.0%} for {row['seconds']:.3g} s"

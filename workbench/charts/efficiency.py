@@ -81,6 +81,6 @@ def _paper() -> tuple[alt.Chart, alt.Chart]:
     text = (
         alt.Chart(paper)
         .mark_text(align="left", dx=4, dy=-6, color=INK)
-        .encode(x=alt.value(0), y="ratio:Q", text="label:N")
+        .encode(x=alt.XValue(0), y=alt.Y("ratio:Q"), text=alt.Text("label:N"))
     )
     return rule, text

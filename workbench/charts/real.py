@@ -52,7 +52,7 @@ def final_scores(frame: pl.DataFrame, metric: str) -> Chart:
         layers += [
             rule.mark_rule(color=INK, strokeDash=[3, 3]),
             rule.mark_text(align="left", dx=4, color=INK).encode(
-                y=alt.value(-8), text=alt.Text("label:N")
+                y=alt.YValue(-8), text=alt.Text("label:N")
             ),
         ]
     return titled(

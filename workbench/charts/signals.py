@@ -101,7 +101,7 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
             text=alt.condition(alt.datum.origin == "anchor", alt.value("anchor"), alt.value("SFT")),
         )
     )
-    zero = alt.Chart(frame).mark_rule(color=INK, aria=False).encode(y=alt.datum(0))
+    zero = alt.Chart(frame).mark_rule(color=INK, aria=False).encode(y=alt.YDatum(0))
     chart = (
         (bars + zero + given)
         .properties(width=width, height=high)

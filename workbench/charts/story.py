@@ -163,7 +163,9 @@ def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> Chart:
         layers.append(
             alt.Chart(pl.DataFrame({"label": ["no bar: nothing to learn"]}))
             .mark_text(color=INK, angle=270, fontSize=13)
-            .encode(x=alt.value(_BARS / 2 - 14), y=alt.value(height / 2), text=alt.Text("label:N"))
+            .encode(
+                x=alt.XValue(_BARS / 2 - 14), y=alt.YValue(height / 2), text=alt.Text("label:N")
+            )
         )
     found: Chart = overlaid(*layers).properties(width=_BARS, height=height, title=title)
     return found
