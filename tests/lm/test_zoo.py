@@ -34,7 +34,7 @@ pytestmark = [
 
 PATTERNS = {
     "minionerec": plain(3),
-    "onerec": Spelling("<s_", "_", ">", ("a", "b", "c"), "<|sid_begin|>", "<|sid_end|>"),
+    "onerec": Spelling("<s_", "_", ">", ("a", "b", "c"), 0, "<|sid_begin|>", "<|sid_end|>"),
     "pipes": Spelling("<|sid_", "_", "|>", ("1", "2", "3")),
     "brackets": Spelling("[", "", "]", ("A", "B", "C")),
 }
