@@ -204,7 +204,7 @@ BROKEN = {
     "no configuration": (lambda d: (d / "config.json").unlink(), "cannot load a causal LM"),
     "half a tokenizer": (
         lambda d: (d / "tokenizer.json").write_text("{"),
-        "cannot load a causal LM",
+        "tokenizer.json: damaged, not a JSON object",
     ),
     "a short context": (
         lambda d: change(d / "config.json", max_position_embeddings=32),
