@@ -63,9 +63,10 @@ def recif(folder: Path) -> None:
         for user in range(users):
             past = "".join(item(sids[(user + k) % 12]) for k in range(3))
             right = "".join(item(sids[(user + k) % 18]) for k in (4, 7)[: 1 + user % 2])
+            thought = f"<think>not {item(sids[17])}</think>" if user % 3 == 0 else ""
             messages = [
                 {"role": "user", "content": [{"type": "text", "text": f"bought {past}"}]},
-                {"role": "assistant", "content": [{"type": "text", "text": right}]},
+                {"role": "assistant", "content": [{"type": "text", "text": thought + right}]},
             ]
             rows.append({"uuid": f"{split}{user}", "source": "ad", "messages": str(messages)})
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
