@@ -120,8 +120,8 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 @contextmanager
-def loading(name: str) -> Iterator[None]:
-    """Turn what libraries raise for a folder that they cannot load into one line."""
+def loading(name: str, what: str = "a causal LM") -> Iterator[None]:
+    """Turn what libraries raise for a folder that they cannot load `what` from into one line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -138,4 +138,4 @@ def loading(name: str) -> Iterator[None]:
             reason = "its weights have other shapes than config.json says"
         if "trust_remote_code" in reason or "custom code" in reason:
             reason = "it brings code of its own; --trust-remote-code would run that"
-        raise LMError(f"{name}: cannot load a causal LM: {reason}") from None
+        raise LMError(f"{name}: cannot load {what}: {reason}") from None

@@ -169,8 +169,9 @@ def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM,
     known: dict[str, Any] = {"trust_remote_code": how.trust_remote_code}
     if how.gguf:
         extra, known = {}, {**known, "gguf_file": how.gguf}
-    with loading(name):
+    with loading(name, "its tokenizer"):
         tokenizer = _tokenizer(name, known)
+    with loading(name):
         model, found = transformers.AutoModelForCausalLM.from_pretrained(
             name, dtype=placement.dtype, output_loading_info=True, **known, **extra
         )
@@ -193,9 +194,10 @@ def _load_adapters(
     model's where there is none."""
     check_base(folder, base)
     model, tokenizer = _load(base, placement, how)
-    with loading(str(folder)):
-        if has_tokenizer(folder):
+    if has_tokenizer(folder):
+        with loading(str(folder), "its tokenizer"):
             tokenizer = _tokenizer(str(folder), {"trust_remote_code": how.trust_remote_code})
+    with loading(str(folder)):
         model = merged(folder, model)
     return model.requires_grad_(True).eval(), tokenizer
 

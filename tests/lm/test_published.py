@@ -98,6 +98,7 @@ def test_a_reader_with_onerecs_checkpoint_gets_to_a_comparison(tmp_path, capsys)
     tokenizer.chat_template, tokenizer.eos_token = CHAT, "<|im_end|>"
     tokenizer.save_pretrained(tmp_path / "m")
     names = {"DIR": tmp_path / "recif", "CHECKPOINT": tmp_path / "m", "OUT": tmp_path / "out"}
+    names |= {"RUNS": tmp_path / "runs"}
     follow("OpenOneRec", names, capsys)
     said = capsys.readouterr()
     assert "items between <|sid_begin|> and <|sid_end|>" in said.err
