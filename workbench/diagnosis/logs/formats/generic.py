@@ -132,7 +132,7 @@ FORMAT = LogFormat(
     },
     typical=(frozenset(),),
     step_of_file=(
-        r"(?:step|iter|iteration|update)[_\-=]?(\d+)/[^/]*$|"
+        r"(?:step|iter|iteration|update)[_\-=]?(\d+)[^/]*(?:/[^/]*)?$|"
         r"(\d+)\.(?:jsonl|csv|parquet|json|ndjson)$"
     ),
     versions="any trainer",
