@@ -1,5 +1,4 @@
-"""Text files as they are, packed (gzip, bzip2, xz, zstd) or in UTF-16, read as one stream of UTF-8.
-"""
+"""Files as they are, packed (gzip, bzip2, xz, zstd) or in UTF-16, read as one stream of UTF-8."""
 
 from __future__ import annotations
 

@@ -19,9 +19,10 @@ import polars as pl
 
 from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.beside import with_training
+from workbench.diagnosis.logs.column_names import IMAGES
 from workbench.diagnosis.logs.databases import NoTableError, database_rows
 from workbench.diagnosis.logs.file_kinds import ARROW_FILE, FileKind
-from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
+from workbench.diagnosis.logs.layout import LogRow, Reader
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
 from workbench.diagnosis.logs.printed_rollouts import printed_rows
 from workbench.diagnosis.logs.problems import CUT_LINE, MOST_COLUMNS, Problems, too_wide

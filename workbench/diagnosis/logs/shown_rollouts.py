@@ -41,7 +41,7 @@ _EDGE = frozenset("┏┡┌├└╭╰")
 
 
 def shown_kind(head: str) -> str:
-    """"marked" or "drawn" for a text, of which this is the start, that shows rollouts so; "" for
+    """ "marked" or "drawn" for a text, of which this is the start, that shows rollouts so; "" for
     any other."""
     lines = [_PREFIX.sub("", line) for line in head.splitlines()]
     marks = {found[1] for line in lines if (found := _MARK.match(line))}

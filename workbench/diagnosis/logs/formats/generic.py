@@ -3,7 +3,8 @@
 OpenRLHF writes no rollouts: log prompt, output, reward and step from its reward function.
 """
 
-from workbench.diagnosis.logs.layout import TASKS, LogFormat
+from workbench.diagnosis.logs.column_names import TASKS
+from workbench.diagnosis.logs.layout import LogFormat
 
 COLUMNS = (
     "step",
