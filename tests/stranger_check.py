@@ -11,6 +11,7 @@ import stranger_findings
 import stranger_folders
 import stranger_layouts
 import stranger_others
+import stranger_printed
 import stranger_rewards
 import stranger_scalars
 import stranger_tables
@@ -46,6 +47,7 @@ MODULES = (
     stranger_tables,
     stranger_folders,
     stranger_wrapped,
+    stranger_printed,
     stranger_findings,
 )
 

@@ -125,7 +125,7 @@ def show_changes(log: DiskLog, said: DiagnosisSummary) -> None:
     """What began and what is over since the look before, the last `SHOWN` times anything did."""
     known: dict[str, dict[str, str]] = st.session_state.setdefault(_LEVELS, {})
     events: dict[str, list[str]] = st.session_state.setdefault(_EVENTS, {})
-    levels = {one.name: one.level for one in said.findings}
+    levels = {one.name: str(one.level) for one in said.findings}
     before = known.get(log.said)
     if before is not None and before != levels:
         began = [name for name in levels if before.get(name) != levels[name]]

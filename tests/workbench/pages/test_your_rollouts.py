@@ -279,7 +279,7 @@ def test_a_log_on_this_machine_is_read_by_its_path_and_followed_while_it_grows(
     assert "Nothing that is looked for is wrong" in said(app)
     # The line that is still being written is no fault of the log.
     assert "could not be read" not in said(app)
-    dead = planted.log(mean=0.0, batch=16, steps=12)
+    dead = planted.log(mean=0.002, batch=16, steps=12)
     for row in dead:
         row["step"] += 6
     log.write_bytes(lines + planted.as_jsonl(dead, tmp_path / "dead.jsonl").read_bytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.packed import DAMAGED, packing_of, unpacked
@@ -13,6 +13,9 @@ from workbench.diagnosis.logs.shown_rollouts import shown_kind
 
 FileKind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch", "arrow", "printed",
                    "marked", "drawn"]  # fmt: skip
+
+HEAD = 65536
+"""Bytes by which a file is told what it is."""
 
 SEPARATORS = ",\t;|"
 """What may stand between the fields of a line."""
@@ -40,7 +43,8 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
     """What a file holds by its first bytes; None, with a problem noted, for what is no table."""
     try:
         with unpacked(path) as stream:
-            head = stream.read(65536) or stream.read(1)
+            head = stream.read(HEAD) or stream.read(1)
+            damaged = len(head) < HEAD and _ends_badly(stream)
     except DAMAGED:
         problems.file(name, f"damaged {packing_of(path)}")
         return None
@@ -85,9 +89,19 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
         return "json" if _is_document(text) else "jsonl"
     line = text.split(b"\n", 1)[0]
     if b"\x00" in head or not any(one in line for one in SEPARATORS.encode()):
-        problems.file(name, "neither parquet, JSONL nor CSV with a header")
+        what = f"damaged {packing}" if damaged else "neither parquet, JSONL nor CSV with a header"
+        problems.file(name, what)
         return None
     return "csv"
+
+
+def _ends_badly(stream: BinaryIO) -> bool:
+    """Whether a stream is damaged at what seems to be its end."""
+    try:
+        stream.read(1)
+    except DAMAGED:
+        return True
+    return False
 
 
 def _told(text: bytes) -> FileKind | None:

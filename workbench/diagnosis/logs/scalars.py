@@ -13,6 +13,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ STEPS = (
 BOARD = {"Wall time", "Step", "Value"}
 """Columns of TensorBoard's download of one chart; the tag is in the file's name."""
 NO_SCALARS = frozenset(("epoch", "_runtime", "_timestamp", "timestamp", "_step", "time"))
+NAMED = ("key", "metric", "tag", "name", "metricname", "metric_name", "path")
+VALUED = ("value", "metricvalue", "metric_value", "float_value")
+"""Columns of a history with a row for each name and value (MLflow, Comet, Neptune)."""
 LARGEST = 300_000_000
 LONGEST_LINE = 32_000_000
 DEEPEST = 4
@@ -192,13 +196,13 @@ def _file(path: Path, name: str) -> tuple[str, list[Point]] | None:
         return None
     problems = Problems()
     with unpacked(path) as packed:
-        said = [row for _, row in csv_rows(packed, LONGEST_LINE, path.name, problems)]
+        rows = [row for _, row in csv_rows(packed, LONGEST_LINE, path.name, problems)]
     if problems.files:
         raise ValueError(problems.first[0].what)
     tag = tag_of(name)
-    if said and set(said[0]) == BOARD:
-        said = [{"step": row["Step"], tag: row["Value"]} for row in said]
-    return _table(said)
+    if rows and set(rows[0]) == BOARD:
+        rows = [{"step": row["Step"], tag: row["Value"]} for row in rows]
+    return _table(rows)
 
 
 def _json(path: Path, name: str) -> tuple[str, list[Point]] | None:
@@ -217,7 +221,7 @@ def _json(path: Path, name: str) -> tuple[str, list[Point]] | None:
         if whole and all(isinstance(one, list) and len(one) == 3 for one in whole):
             # TensorBoard's download of one chart.
             return _table({"step": step, tag_of(name): value} for _, step, value in whole)
-        return _table(one for one in whole if isinstance(one, dict))
+        return _table(_unnested(one) for one in whole if isinstance(one, dict))
     return _lines(content)
 
 
@@ -259,6 +263,10 @@ def _unnested(row: dict[str, Any], before: str = "") -> dict[str, Any]:
     """Scalars of objects in an object, under their names with slashes between."""
     found: dict[str, Any] = {}
     for name, value in row.items():
+        if isinstance(value, str) and value.startswith("{"):
+            # trackio keeps the scalars of a call as text.
+            with suppress(ValueError, RecursionError):
+                value = json.loads(value)
         if isinstance(value, dict) and before.count("/") < DEEPEST:
             found |= _unnested(value, f"{before}{name}/")
         else:
@@ -307,9 +315,10 @@ def _points(row: dict[str, Any], run: str) -> Iterator[Point]:
     if step is None or abs(step) > 2**53 or _is_rollout(low):
         return
     # MLflow's history of metrics, and whatever else has a row for each name and value.
-    key = next((low[one] for one in ("key", "metric", "tag", "name") if one in low), None)
-    if isinstance(key, str) and "value" in low and not any(map(meaning, low)):
-        row = {key: low["value"]}
+    key = next((low[one] for one in NAMED if one in low), None)
+    valued = next((low[one] for one in VALUED if one in low), None)
+    if isinstance(key, str) and valued is not None and not any(map(meaning, low)):
+        row = {key: valued}
     for name, cell in row.items():
         value = math.nan if _is_broken(cell) else _number(cell)
         key = str(name)

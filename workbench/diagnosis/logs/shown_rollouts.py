@@ -37,6 +37,9 @@ _BANNER = re.compile(r"^[=\-#*\s]*(?:global[ _])?step[ :=]*(\d{1,9})[=\-#*:\s]*$
 _PREFIX = re.compile(r"^\([^()]{0,200}pid=\d+[^()]{0,200}\) ?")
 
 _TITLE = re.compile(r"^╭─.* Step (\d{1,9}) .*─╮$")
+TRL = {"Prompt": "prompt", "Completion": "completion", "Reward": "reward"}
+"""Columns of a table that TRL draws, as it names them in its files."""
+
 _EDGE = frozenset("┏┡┌├└╭╰")
 
 
@@ -125,10 +128,10 @@ def _drawn(lines: Iterable[tuple[int, str]]) -> Iterator[Numbered]:
             if cells and header:
                 said = [" ".join(part for part in one if part) for one in zip(*cells, strict=False)]
                 if len(said) == len(header):
-                    row = dict(zip(header, said, strict=True))
-                    # It is shown with two decimals, too few to find out what made it.
-                    row.pop("Advantage", None)
-                    yield number, {"step": step, **row}
+                    # Advantages are shown with two decimals, too few to find out what made them.
+                    row = dict(zip(header, map(_value, said), strict=True))
+                    named = {TRL.get(one, one): v for one, v in row.items() if one != "Advantage"}
+                    yield number, {"step": step, **named}
             cells = []
         elif text.startswith("┃"):
             parts = [one.strip() for one in text.strip("┃").split("┃")]
@@ -137,6 +140,14 @@ def _drawn(lines: Iterable[tuple[int, str]]) -> Iterator[Numbered]:
         elif text.startswith("│"):
             inner = text.removeprefix("│").removesuffix("│")
             cells.append([one.strip() for one in inner.split("│")])
+
+
+def _value(text: str) -> str | float:
+    """A number where it is one: each reward has a column."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _nested(text: str) -> bool:
