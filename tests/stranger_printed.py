@@ -83,12 +83,15 @@ def lines_of_a_container(folder: Path) -> Truth:
     """Docker's json-file driver, which cuts long lines."""
 
     def kept(row: Row) -> str:
-        line = "INFO:rollout:" + json.dumps(row) + "\n"
-        parts = [line[place : place + 90] for place in range(0, len(line), 90)]
+        long = row["completion"] if row["step"] % 4 else "word " * 4000 + row["completion"]
+        line = "INFO:rollout:" + json.dumps(row | {"completion": long}) + "\n"
+        parts = [line[place : place + 16384] for place in range(0, len(line), 16384)]
         said = [{"log": part, "stream": "stdout", "time": "2026-01-01T00:00:00Z"} for part in parts]
         return "".join(json.dumps(one) + "\n" for one in said)
 
-    return printed("docker", folder, "container-json.log", kept)
+    truth = printed("docker", folder, "container-json.log", kept)
+    truth.clean = False
+    return truth
 
 
 @case

@@ -29,6 +29,8 @@ _WRAPPED = ("log", "message", "msg", "line", "MESSAGE", "textPayload", "@message
 """Where collectors of logs keep the line that was printed."""
 
 _CRI = re.compile(r"^\d{4}-\d\d-\d\dT\S+ (?:stdout|stderr) ([FP]) (.*)$", re.DOTALL)
+DOCKERS = 16_000
+"""Bytes from which on a line without an end is the piece of one that Docker cut."""
 _TRIED = 4
 _LONGEST = 4_000_000
 
@@ -50,10 +52,12 @@ def said_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
 def _out_of(line: str) -> tuple[str, bool]:
     """What was printed, and whether that is a whole line."""
     if line.startswith("{") and (said := _kept(line)) is not None:
-        return said, said.endswith("\n") or '"log"' not in line[:400]
+        whole = said.endswith("\n") or len(said.encode("utf-8", "replace")) < DOCKERS
+        text, rest = _out_of(said) if _CRI.match(said) else (said, True)
+        return text, whole and rest
     if found := _CRI.match(line):
-        rest = found[2]
-        return (rest, True) if found[1] == "F" else (rest.rstrip("\r\n"), False)
+        said = found[2]
+        return (said, True) if found[1] == "F" else (said.rstrip("\r\n"), False)
     return line, True
 
 
