@@ -66,16 +66,16 @@ def files_below(said: str) -> list[Path]:
 
 
 def asked_for(view: Address) -> DiskLog | str | None:
-    """What the path field says: a log, None where it is empty, or the one-line reason why not."""
-    left, right = st.columns([4, 1], vertical_alignment="bottom")
-    said = left.text_input(
+    """What the path field says: a log, None where it is empty, or the one-line reason why not.
+    An upload goes before it."""
+    said = st.text_input(
         "Or a file or folder on this machine",
         help=f"Below {readable_folder()}; `recast app --logs FOLDER` names another folder.",
         placeholder="runs/completions",
         **view.text("path", longest=400),
     ).strip()
-    follow = right.toggle(
-        "Follow it",
+    follow = st.toggle(
+        "Follow it while it grows",
         help="Read it again whenever its files change, and say what begins and what is over.",
         **view.flag("follow"),
     )

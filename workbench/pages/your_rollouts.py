@@ -148,16 +148,19 @@ def forget_upload() -> None:
     view.put({"log": ""})
 
 
-files = st.file_uploader(
+left, right = st.columns([3, 2])
+files = left.file_uploader(
     "Files of one log",
     accept_multiple_files=True,
     max_upload_size=LARGEST_MB,
     key="upload",
     on_change=keep_upload,
 )
+with right:
+    disk = asked_for(view)
 uploads = [Upload(file.file_id, file.name, file) for file in files]
 if sum(file.size for file in files) > TOTAL:
-    st.error("More than 200 MB together; give fewer files, or their path below.")
+    st.error("More than 200 MB together; give fewer files, or their path.")
     st.stop()
 if not files and st.session_state[word]:
     uploads = kept_logs().get(st.session_state[word]) or []
@@ -168,7 +171,8 @@ if not files and st.session_state[word]:
         right.button("Forget it", key="forget-upload", on_click=forget_upload)
     else:
         st.info("The upload of this address is no longer on this server. Drop it again.")
-disk = None if uploads else asked_for(view)
+if uploads:
+    disk = None
 if isinstance(disk, str):
     st.error(plain(f"{disk}."))
     st.stop()

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-from stranger import Row, Truth, case, grpo, jsonl, rng
-from stranger_scalars import TRL, values
-from stranger_wrapped import sampled
+
+from foreign_logs.cases import Row, Truth, case, grpo, jsonl, rng
+from foreign_logs.scalars import TRL, values
+from foreign_logs.wrapped import sampled
 
 HEALTHY = Truth(clean=True, says=("no rollouts",))
 STARVED = Truth(must=("starved",), says=("no rollouts",))
