@@ -28,7 +28,7 @@ from workbench.diagnosis.logs.column_names import (
     TASKS,
     TURNS,
 )
-from workbench.diagnosis.logs.problems import Problems
+from workbench.diagnosis.logs.problems import NO_NUMBER, Problems
 from workbench.diagnosis.logs.semantic_ids import agreements
 from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
 from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
@@ -265,7 +265,7 @@ class Reader:
         for faults, what in (
             (bad, "a step that is no whole number"),
             (own.is_null() & ~bad, "no prompt"),
-            (~known & ~bad & own.is_not_null() & ~unpaid, "a reward that is no finite number"),
+            (~known & ~bad & own.is_not_null() & ~unpaid, NO_NUMBER),
         ):
             if faults.any():
                 for row in raw["row"].filter(faults):
