@@ -107,6 +107,14 @@ class PaddedStep:
         """Groups of different rewards, `[B]`."""
         return np.asarray(_spread(self.reward, self.valid) > 1e-6, np.bool_)
 
+    @property
+    def rounded(self) -> float:
+        """How far rounding may have moved an advantage, where all have at most three decimals."""
+        for unit in (0.1, 0.01, 0.001):
+            if np.abs(self.advantage / unit - np.round(self.advantage / unit)).max() < 1e-4:
+                return unit / 2
+        return 0.0
+
 
 def audit(found: Diagnosis) -> Audit:
     """Explain the advantages of a log; see `Audit`."""
@@ -296,7 +304,7 @@ def _agreement(steps: Sequence[PaddedStep], said: Sequence[Floats]) -> tuple[flo
         gap = np.abs(step.advantage - value)
         gap = (gap if step.skip is None else np.where(step.skip, 0.0, gap)).max(1)
         scale = np.maximum(np.abs(value).max(1), 1e-2)
-        near = gap <= NEAR * scale + 1e-6
+        near = gap <= NEAR * scale + 1e-6 + step.rounded
         fits.append(near[step.uneven])
         dead.append(near[~step.uneven])
         errors.append((gap / scale)[step.uneven])
