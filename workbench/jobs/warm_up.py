@@ -21,7 +21,7 @@ def warm_up() -> None:
 def load_compiled() -> None:
     """Load the kernel's code into this process where this machine has it, so that the first step of
     a race does not wait for it."""
-    from sim.training.learner import why_not_compiled
+    from sim.kernel.available import why_not_compiled
 
     if why_not_compiled() is None:
         from sim.kernel.code import is_compiled
@@ -33,7 +33,7 @@ def load_compiled() -> None:
 
 def compile_missing() -> bool:
     """Compile what this machine does not have yet; whether there was anything to do."""
-    from sim.training.learner import why_not_compiled
+    from sim.kernel.available import why_not_compiled
 
     if why_not_compiled() is not None:
         return False

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.kernel import code
-from sim.training import learner
+from sim.kernel import available, code
 from workbench.jobs import warm_up
 
 
@@ -23,5 +22,5 @@ def test_what_a_machine_has_is_not_compiled_again(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("reason", ["No module named 'numba'"])
 def test_where_numba_cannot_be_used_nothing_is_started(monkeypatch, reason):
-    monkeypatch.setattr(learner, "why_not_compiled", lambda: reason)
+    monkeypatch.setattr(available, "why_not_compiled", lambda: reason)
     assert not warm_up.compile_missing()
