@@ -7,6 +7,7 @@ scratch lies here, since it allocates nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from sim.kernel.shapes import Array
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params
 from sim.worlds.catalogue import Catalogue, TrieLevel
+
+KIND = "evaluation"
+"""What is compiled here, as `sim.kernel.code.calling` names it, beside the type of the logits."""
 
 _quietly = np.errstate(over="ignore", invalid="ignore")
 """What overflows is seen by its NaN or size, as in torch."""
@@ -42,20 +46,20 @@ class ChildrenOfMLP:
     def __call__(self, context: Tensor) -> tuple[Tensor, ...]:
         """Per level `[c, P]`, 0 for an only child; context `[P, D]`."""
         encoded = self._policy.encode(self._params, context.unsqueeze(0))[0]
+        ready(encoded.dtype)
         x = np.ascontiguousarray(encoded.numpy().T)
         tiles = np.zeros((2, len(x), enumeration.TILE), x.dtype)
         row = np.empty(enumeration.TILE, x.dtype)
         wide = self._wide or not np.abs(x).max() < self._safe
         own = self._node if wide or self._powers is None else self._powers
         left, found = x if wide else np.exp(2 * x), []
-        with calling(encoded.dtype, "evaluation"):
-            for level, here in enumerate(self._catalogue.levels):
-                out = np.zeros((len(here.parent), x.shape[1]), x.dtype)
-                enumeration.children_of_mlp(
-                    wide, left, own[here.offset : here.offset + here.nodes], self._by[level],
-                    self._plus[level], here.first.numpy(), here.child_code.numpy(), tiles, row, out,
-                )  # fmt: skip
-                found.append(torch.from_numpy(out))
+        for level, here in enumerate(self._catalogue.levels):
+            out = np.zeros((len(here.parent), x.shape[1]), x.dtype)
+            enumeration.children_of_mlp(
+                wide, left, own[here.offset : here.offset + here.nodes], self._by[level],
+                self._plus[level], here.first.numpy(), here.child_code.numpy(), tiles, row, out,
+            )  # fmt: skip
+            found.append(torch.from_numpy(out))
         return tuple(found)
 
 
@@ -65,10 +69,10 @@ def descend(here: TrieLevel, logits: Tensor, temperature: float, logp: Tensor) -
     after = np.empty(logits.shape, before.dtype)
     shifted = _scratch(here, before)
     sums = np.empty((2, before.shape[1]), before.dtype)
-    with calling(logits.dtype, "evaluation"):
-        enumeration.descend(
-            logits.numpy(), here.first.numpy(), temperature, before, shifted, sums, after
-        )
+    ready(logits.dtype)
+    enumeration.descend(
+        logits.numpy(), here.first.numpy(), float(temperature), before, shifted, sums, after
+    )
     return torch.from_numpy(after)
 
 
@@ -80,17 +84,17 @@ def entropy_and_slope(
     total, slope = np.zeros((2, prompts))
     reach, change = np.ones((1, prompts)), np.zeros((1, prompts))
     sums, deepest = np.empty((4, prompts)), catalogue.depth - 1
-    with calling(logits[0].dtype, "evaluation"):
-        for level, here in enumerate(catalogue.levels):
-            last = level == deepest
-            children = (0 if last else len(here.parent), prompts)
-            reached, changed = np.empty(children), np.empty(children)
-            shifted, weight = _scratch(here, sums), _scratch(here, sums)
-            enumeration.entropies(
-                logits[level].numpy(), here.first.numpy(), temperature, last, reach, change,
-                shifted, weight, sums, total, slope, reached, changed,
-            )  # fmt: skip
-            reach, change = reached, changed
+    ready(logits[0].dtype)
+    for level, here in enumerate(catalogue.levels):
+        last = level == deepest
+        children = (0 if last else len(here.parent), prompts)
+        reached, changed = np.empty(children), np.empty(children)
+        shifted, weight = _scratch(here, sums), _scratch(here, sums)
+        enumeration.entropies(
+            logits[level].numpy(), here.first.numpy(), float(temperature), last, reach, change,
+            shifted, weight, sums, total, slope, reached, changed,
+        )  # fmt: skip
+        reach, change = reached, changed
     return torch.from_numpy(total), torch.from_numpy(slope)
 
 
@@ -100,11 +104,30 @@ def follow(levels: Sequence[tuple[Tensor, Tensor]], temperatures: Sequence[float
     logp = np.zeros((len(temperatures), *levels[0][1].shape))
     flat = logp.reshape(len(logp), -1)
     total, degrees = np.empty(flat.shape[1]), np.array(temperatures, dtype=np.float64)
-    with calling(torch.float64, "paths"):
-        for shifted, taken in levels:
-            rows = np.ascontiguousarray(shifted.flatten(0, -2).T.numpy())
-            enumeration.follow(rows, taken.flatten().numpy(), degrees, total, flat)
+    ready(torch.float32)
+    for shifted, taken in levels:
+        rows = np.ascontiguousarray(shifted.flatten(0, -2).T.numpy())
+        enumeration.follow(rows, taken.flatten().numpy(), degrees, total, flat)
     return torch.from_numpy(logp)
+
+
+@cache
+def ready(dtype: torch.dtype) -> None:
+    """Compile all that stands here for logits of a type, unless this machine has it: one call of
+    each on two children of one node."""
+    with calling(dtype, KIND):
+        real = torch.empty(0, dtype=dtype).numpy().dtype
+        first, code, row = np.array([0, 2]), np.array([0, 1]), np.zeros(2, real)
+        pair, wide = np.zeros((2, 2), real), np.zeros((4, 2))
+        enumeration.children_of_mlp(
+            False, pair, pair[:1], pair, row, first, code, np.zeros((2, 2, 2), real), row, pair
+        )
+        enumeration.descend(pair, first, 1.0, pair[:1], pair, pair, pair)
+        enumeration.entropies(
+            pair, first, 1.0, False, wide[:1], wide[:1], wide, wide, wide, wide[0], wide[0],
+            wide, wide,
+        )  # fmt: skip
+        enumeration.follow(wide, wide[0], wide[0] + 1, wide[0], wide)
 
 
 def _scratch(here: TrieLevel, like: Array) -> Array:

@@ -25,9 +25,9 @@ def load_compiled() -> None:
 
     if why_not_compiled() is None:
         from sim.kernel.code import is_compiled
-        from sim.shortcuts.compile_ahead import warm
+        from sim.shortcuts.compile_ahead import kinds, warm
 
-        if is_compiled(PRECISION):
+        if all(is_compiled(kind) for kind in kinds(PRECISION)):
             warm(PRECISION)
 
 
@@ -38,8 +38,9 @@ def compile_missing() -> bool:
     if why_not_compiled() is not None:
         return False
     from sim.kernel.code import is_compiled
+    from sim.shortcuts.compile_ahead import kinds
 
-    if is_compiled(PRECISION):
+    if all(is_compiled(kind) for kind in kinds(PRECISION)):
         return False
     command = [sys.executable, "-m", "sim.shortcuts.compile_ahead", PRECISION]
     subprocess.run(command, check=False, capture_output=True)
