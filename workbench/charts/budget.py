@@ -13,6 +13,7 @@ import polars as pl
 from workbench.analysis.budget import AXES
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled, tooltip
+from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 
 _FAR = 2.5
@@ -65,11 +66,11 @@ def learning_curves(
     if ceiling is not None and ceiling > _FAR * top > 0:
         said = pl.DataFrame({"label": [f"ceiling {ceiling:.3g}, above this picture"]})
         far = alt.Chart(said).mark_text(align="left", dx=4, color=INK)
-        layers.append(far.encode(x=alt.value(0), y=alt.value(8), text=alt.Text("label:N")))
+        layers.append(far.encode(x=alt.XValue(0), y=alt.YValue(8), text=alt.Text("label:N")))
         ceiling = None
     layers += _levels(free, start, ceiling)
     return titled(
-        alt.layer(*layers),
+        overlaid(*layers),
         "How good is each strategy after the same budget?",
         f"{label} against {AXES.get(axis, axis).lower()}, one line per strategy "
         f"({', '.join(order)}), band: 95% bootstrap interval over seeds. "
@@ -88,16 +89,16 @@ def _levels(
         rule = alt.Chart(pl.DataFrame({"y": [level], "label": [name]})).encode(y=alt.Y("y:Q"))
         layers.append(rule.mark_rule(color=INK, strokeDash=[1, 2]))
         text = rule.mark_text(align="left", dx=4, dy=11 if i else -6, color=INK)
-        layers.append(text.encode(x=alt.value(0), text=alt.Text("label:N")))
+        layers.append(text.encode(x=alt.XValue(0), text=alt.Text("label:N")))
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y=alt.Y("y:Q"))
             layers.append(mark.mark_rule(color=INK, strokeDash=[3, 3]))
             # All curves leave from the start: its name stands at their other end, below the marks.
             text = (
-                mark.mark_text(align="right", dx=-4, dy=11, color=INK).encode(x=alt.value("width"))
+                mark.mark_text(align="right", dx=-4, dy=11, color=INK).encode(x=alt.XValue("width"))
                 if name == "start"
-                else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.value(0))
+                else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.XValue(0))
             )
             layers.append(text.encode(text=alt.Text("label:N")))
     return layers
@@ -141,7 +142,7 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
         for filled in (True, False)
     ]
     return titled(
-        alt.layer(band, lines, *points),
+        overlaid(band, lines, *points),
         "What does each target cost?",
         "Median budget to reach each target, one line per strategy; a hollow mark means that some "
         "runs never reach it, a line ends where half of the runs or more never do.",
@@ -166,7 +167,7 @@ def waiting_curves(frame: pl.DataFrame, axis: str, target: float) -> Chart:
     steps = base.mark_line(interpolate="step-after").encode(strokeDash=dash)
     points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape, tooltip=told)
     return titled(
-        steps + points,
+        overlaid(steps, points),
         f"How long do runs need to reach {target:.4f}?",
         f"Kaplan-Meier curves, one per strategy ({', '.join(order)}): the share of runs still "
         f"below {target:.4f} after each budget. A curve that ends above 0 has runs that never "
@@ -199,7 +200,9 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     bars = (
         alt.Chart(shown.drop_nulls("end"))
         .mark_rule(strokeWidth=2)
-        .encode(y=y, x=alt.X("share_low:Q", scale=scale), x2="end:Q", color=colour.legend(None))
+        .encode(
+            y=y, x=alt.X("share_low:Q", scale=scale), x2=alt.X2("end:Q"), color=colour.legend(None)
+        )
     )
     points = (
         alt.Chart(known)
@@ -222,16 +225,18 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     counts = (
         alt.Chart(shown)
         .mark_text(align="left", dx=6, color=INK)
-        .encode(y=y, x=alt.value("width"), text=alt.Text("reached:N"))
+        .encode(y=y, x=alt.XValue("width"), text=alt.Text("reached:N"))
     )
     marks = [(1.0, "all of it")] + ([(paper, f"paper: {paper:.1%}")] if paper else [])
     rules = alt.Chart(pl.DataFrame(marks, schema=["at", "label"], orient="row")).encode(
         x=alt.X("at:Q", scale=scale)
     )
     return titled(
-        alt.layer(
+        overlaid(
             rules.mark_rule(strokeDash=[4, 3], color=INK),
-            rules.mark_text(align="left", dx=4, color=INK).encode(y=alt.value(-8), text="label:N"),
+            rules.mark_text(align="left", dx=4, color=INK).encode(
+                y=alt.YValue(-8), text=alt.Text("label:N")
+            ),
             bars,
             points,
             counts,
@@ -265,7 +270,7 @@ def performance_profiles(frame: pl.DataFrame, metric: str) -> Chart:
         y=alt.Y("share:Q"), shape=shape, tooltip=tooltip("threshold", title=label, value="share")
     )
     return titled(
-        alt.layer(band, lines, points),
+        overlaid(band, lines, points),
         "How many runs end above each level?",
         f"Performance profiles of {label}, one line per strategy ({', '.join(order)}); bands are "
         "pointwise 95% bootstrap intervals over seeds.",

@@ -6,6 +6,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.style import INK, Chart, log_ticks, titled
+from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 from workbench.spec.rungs import RUNGS
 
@@ -58,7 +59,7 @@ def do_probabilities_hold(frame: pl.DataFrame) -> Chart:
     even = alt.Chart(pl.DataFrame({"stated": [0.5, 1.0], "right": [0.5, 1.0]}))
     line = even.mark_line(color=INK, strokeDash=[3, 3]).encode(x=x, y=y)
     return titled(
-        alt.layer(line, bars, points),
+        overlaid(line, bars, points),
         "Does a stated probability hold?",
         "Per cheap rung and tenth of stated probability: the share of pairs whose likelier order "
         "held on the dear rung, with 95% intervals. On the dashed line probabilities are true.",
@@ -100,14 +101,14 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
     said = (
         alt.Chart(marks)
         .mark_text(align="right", dx=-4, dy=-7, color=INK)
-        .encode(x=alt.value("width"), y=alt.Y("accuracy:Q"), text=alt.Text("label:N"))
+        .encode(x=alt.XValue("width"), y=alt.Y("accuracy:Q"), text=alt.Text("label:N"))
     )
     listed = "; ".join(
         f"{row['rung']} {row['accuracy']:.0%} for {row['seconds']:.3g} s"
         for row in shown.iter_rows(named=True)
     )
     return titled(
-        alt.layer(rule, said, bars, points).properties(height=280),
+        overlaid(rule, said, bars, points).properties(height=280),
         "What does knowing cost?",
         f"Share of pairs of strategies, different for sure on {dear}, that a cheaper experiment "
         f"orders alike ({label}), against its processor seconds, with 95% intervals that resample "

@@ -14,6 +14,7 @@ from workbench.charts.style import (
     Chart,
     titled,
 )
+from workbench.charts.together import overlaid, side_by_side
 
 TASKS = 8
 """Panels at most: the tasks with the most groups."""
@@ -67,7 +68,7 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
     )
     panels = (
         # Padded: a page that fits the whole drawing into 180 pixels leaves none for the areas.
-        alt.layer(drawn).properties(width=620, height=180, autosize="pad")
+        overlaid(drawn).properties(width=620, height=180, autosize="pad")
         if len(order) == 1
         else drawn.properties(width=270, height=180).facet(
             facet=alt.Facet("task:N", title=None, sort=order.to_list()), columns=2
@@ -103,8 +104,7 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
                 *(alt.Tooltip(f"{name}{end}:Q", format=form) for end in ("", "_low", "_high")),
             ],
         )
-        layered: alt.LayerChart = band + line
-        return layered
+        return overlaid(band, line)
 
     share = alt.Y("learnable:Q", title="Learnable groups").axis(format="%").scale(domain=[0, 1])
     cost = alt.Y("cost:Q", title="Rollouts per learnable group").scale(type="log", nice=False)
@@ -121,10 +121,10 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
     own = mark.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
     text = mark.mark_text(align="left", dx=10, dy=10, color=INK).encode(text=alt.Text("label:N"))
     known = frame.drop_nulls(["cost", "cost_low", "cost_high"])
-    left = (panel(frame, "learnable", share, ".1%") + own + text).properties(width=270, height=210)
+    left = overlaid(panel(frame, "learnable", share, ".1%"), own, text, width=270, height=210)
     right = panel(known, "cost", cost, ",.1f").properties(width=270, height=210)
     return titled(
-        left | right,
+        side_by_side(left, right),
         "What would another G buy?",
         "Left: predicted share of groups with hits and misses both against the rollouts per group, "
         "with a 95% band; a diamond marks the log's own G. Right: rollouts sampled per such "
@@ -152,14 +152,15 @@ def what_if(frame: pl.DataFrame) -> Chart:
         text = base.mark_text(align="left", dx=4, color=INK).encode(
             text=alt.Text(f"{name}:Q", format=form)
         )
-        layered: alt.LayerChart = bars + text
-        return layered.properties(width=250, height=22 * len(order))
+        return overlaid(bars, text, width=250, height=22 * len(order))
 
     share = alt.X("learnable:Q", title="Groups that would teach").axis(format="%")
     width = alt.X("update_width:Q", title="Rollouts or targets updated, per group")
     return titled(
-        panel("learnable", share.scale(domain=[0, 1.12]), ".0%", True)
-        | panel("update_width", width, ".2f", False),
+        side_by_side(
+            panel("learnable", share.scale(domain=[0, 1.12]), ".0%", True),
+            panel("update_width", width, ".2f", False),
+        ),
         "Had another strategy been used on these groups, who would have learnt?",
         f"One bar per strategy ({', '.join(order)}). Left: share of the logged groups with any "
         "signal. Right: rollouts and supervised targets that reach the actor, per "

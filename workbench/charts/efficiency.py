@@ -6,6 +6,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.style import INK, Chart, log_ticks, titled
+from workbench.charts.together import overlaid
 
 PAPER_RATIO = 16.6
 PREFIX = {"reencoded": "encoded per rollout", "shared": "shared by group"}
@@ -64,7 +65,7 @@ def update_ratio(frame: pl.DataFrame, baseline: str, strategy: str) -> Chart:
     )
     tokens = sorted(shown["prompt_tokens"].unique().to_list())
     return titled(
-        alt.layer(lines, points, *_paper()),
+        overlaid(lines, points, *_paper()),
         f"How much cheaper is {strategy}'s update, and how much of it is prompt re-encoding?",
         f"Update time of {baseline} over {strategy} against G at prompts of "
         f"{', '.join(map(str, tokens))} tokens, measured (points) and by counting tokens (lines), "
@@ -80,6 +81,6 @@ def _paper() -> tuple[alt.Chart, alt.Chart]:
     text = (
         alt.Chart(paper)
         .mark_text(align="left", dx=4, dy=-6, color=INK)
-        .encode(x=alt.value(0), y="ratio:Q", text="label:N")
+        .encode(x=alt.XValue(0), y=alt.Y("ratio:Q"), text=alt.Text("label:N"))
     )
     return rule, text

@@ -10,6 +10,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.style import INK, Chart, titled
+from workbench.charts.together import side_by_side
 
 DIRECTIONS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
@@ -70,7 +71,7 @@ def exact_directions(table: pl.DataFrame) -> Chart:
         .properties(width=170, height=alt.Step(19))
     )
     return titled(
-        direction | noise,
+        side_by_side(direction, noise),
         "Which objective does each signal really climb, and how noisily?",
         "One row per strategy. Left: cosine of its exact expected update to the gradients of the "
         "hit probability, of its logarithm, of Pass@4 and of arcsin sqrt p; a mark at 1 means that "

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import altair as alt
 import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, log_ticks, titled
+from workbench.charts.together import overlaid, side_by_side
 
 
 def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
     """Colour, dash and mark of strategies, the legend under the first of two panels."""
     _, colour, dash, shape = scales(frame)
-    legend = colour.legend(
-        orient="bottom",
-        columns=2,
-        columnPadding=8,
-        symbolOpacity=1,
-        symbolSize=90,
-        symbolStrokeWidth=0,
-        symbolLimit=0,
-        labelLimit=160,
-    )
-    return legend, dash, shape
+    colour["legend"] |= {
+        "orient": "bottom",
+        "columns": 2,
+        "columnPadding": 8,
+        "labelLimit": 160,
+    }
+    return colour, dash, shape
 
 
 def what_width_buys(frame: pl.DataFrame) -> Chart:
@@ -46,9 +43,7 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         points = base.mark_point(filled=True, size=45, opacity=1).encode(
             shape=shape, tooltip=tooltip
         )
-        return alt.LayerChart(
-            layer=[base.mark_line().encode(strokeDash=dash), points], width=270, height=260
-        )
+        return overlaid(base.mark_line().encode(strokeDash=dash), points, width=270, height=260)
 
     share = alt.Y("learnable:Q", title="Groups with a signal").axis(format="%")
     costs = frame["cost"].drop_nulls().cast(pl.Float64).to_list()
@@ -59,7 +54,9 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
         .axis(values=ticks, format=",~g")
     )
     return titled(
-        panel(frame, share.scale(domain=[0, 1])) | panel(frame.drop_nulls("cost"), cost),
+        side_by_side(
+            panel(frame, share.scale(domain=[0, 1])), panel(frame.drop_nulls("cost"), cost)
+        ),
         "What does a wider search buy?",
         "Left: share of groups to which each strategy gives any signal, against the rollouts per "
         "group. Right: rollouts sampled per group with a signal. One line per strategy.",
@@ -75,8 +72,12 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
     shaped = scale == "shape"
     colour, dash, shape = _below(frame)
     w, f = ("w_scaled", "f_scaled") if shaped else ("w", "f")
-    x = alt.X("p:Q", title="Hit probability p of a prompt").scale(type="log", domain=[1e-4, 1])
-    x = x.axis(format="~%", values=[1e-4, 1e-3, 1e-2, 1e-1, 1])
+    x = alt.X(
+        "p:Q",
+        title="Hit probability p of a prompt",
+        scale={"type": "log", "domain": [1e-4, 1]},
+        axis={"format": "~%", "values": [1e-4, 1e-3, 1e-2, 1e-1, 1]},
+    )
     tooltip = [
         alt.Tooltip("strategy:N"),
         alt.Tooltip("p:Q", format=".3~%"),
@@ -93,21 +94,23 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         here = alt.Chart(pl.DataFrame({"p": [p_here], "label": [f"your p {p_here:.2%}"]}))
         rule = here.mark_rule(color=INK, strokeDash=[2, 2]).encode(x=alt.X("p:Q"))
         text = here.mark_text(color=INK, align="left", dx=4, baseline="top").encode(
-            x=alt.X("p:Q"), y=alt.value(2), text=alt.Text("label:N")
+            x=alt.X("p:Q"), y=alt.YValue(2), text=alt.Text("label:N")
         )
         drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
-        return alt.LayerChart(layer=[lines, drawn, rule, text], width=270, height=280)
+        return overlaid(lines, drawn, rule, text, width=270, height=280)
 
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
     pushes = positive[w].to_list() or [1.0]
     ticks = log_ticks(min(pushes), max(pushes))
     w_title = "Weight w(p), 1 at your p" if shaped else "Weight w(p), own denominators"
     f_title = "Objective f(p), share of its climb" if shaped else "Objective f(p), f(1) = 0"
-    w_axis = alt.Y(f"{w}:Q", title=w_title).scale(type="log").axis(values=ticks, format=",~g")
-    f_axis = alt.Y(f"{f}:Q", title=f_title)
-    f_axis = f_axis.axis(format="%").scale(domain=[0, 1]) if shaped else f_axis
+    w_axis = alt.Y(
+        f"{w}:Q", title=w_title, scale={"type": "log"}, axis={"values": ticks, "format": ",~g"}
+    )
+    whole: dict[str, Any] = {"axis": {"format": "%"}, "scale": {"domain": [0, 1]}}
+    f_axis = alt.Y(f"{f}:Q", title=f_title, **(whole if shaped else {}))
     return titled(
-        panel(positive, w, w_axis) | panel(frame.drop_nulls(f), f, f_axis),
+        side_by_side(panel(positive, w, w_axis), panel(frame.drop_nulls(f), f, f_axis)),
         "Which prompts does each strategy push, and what does it climb?",
         "Left: weight w(p) of grad log p in the expected update, against the hit probability p of "
         "a prompt, both logarithmic. Right: the objective f with slope w(p) / p. A dashed rule "
@@ -131,7 +134,7 @@ def signal_counts(frame: pl.DataFrame) -> Chart:
         text=alt.Text("signal_count:Q", format=".2f")
     )
     return titled(
-        (bars + text).properties(height=alt.Step(20)),
+        overlaid(bars, text).properties(height=alt.Step(20)),
         "How many rollouts of a group does each strategy learn from?",
         "One bar per strategy: the expected number of rollouts with a non-zero advantage, plus one "
         "for a supervised target, per group.",

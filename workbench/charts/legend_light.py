@@ -11,15 +11,16 @@ from typing import Any
 import altair as alt
 
 _LIT, _POINTED = "lit", "pointed"
-_FADED = 0.12
-_MARKS = ("line", "point", "area", "rule", "bar")
+_FADED, _FADED_TILE = 0.12, 0.4  # a tile holds words
+_MARKS = ("line", "point", "area", "rule", "bar", "rect")
 
 
 def light_up(chart: Any) -> None:
     """Let the chart's legend of names light up what belongs to the name under the pointer, and to
     the one that was clicked.
 
-    Changes the chart in place. A chart without such a legend, or one of facets, stays as it is.
+    Changes the chart in place. A chart without such a legend stays as it is; in facets each of them
+    lights up.
     """
     units = list(units_of(chart))
     legend = next((unit for unit in units if _field(unit) and _has_legend(unit)), None)
@@ -52,7 +53,7 @@ def _fade(unit: Any) -> None:
     told = None if isinstance(unit.mark, str) else unit.mark._get("opacity")
     full = float(told) if isinstance(told, (int, float)) else 1.0
     unit.encoding.opacity = alt.OpacityValue(
-        value=_FADED * full,
+        value=(_FADED_TILE if kind == "rect" else _FADED) * full,
         condition={
             "test": {"and": [{"param": name, "empty": True} for name in (_LIT, _POINTED)]},
             "value": full,
@@ -61,9 +62,11 @@ def _fade(unit: Any) -> None:
 
 
 def units_of(chart: Any) -> Iterator[Any]:
-    """The single views of a chart, those of facets left out."""
+    """The single views of a chart."""
     parts = [one for kind in ("layer", "hconcat", "vconcat") for one in _names(chart, kind)]
-    if parts:
+    if (repeated := _names(chart, "spec")) and not isinstance(repeated, dict):
+        yield from units_of(repeated)
+    elif parts:
         for part in parts:
             yield from units_of(part)
     elif getattr(chart, "encoding", None) is not None and getattr(chart, "mark", None) is not None:

@@ -14,6 +14,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.legend_light import units_of
+from workbench.charts.together import overlaid
 
 _HALF, _MARK, _GAP, _THICK = 17.0, 4.8, 1.4, 0.9
 """Pixels: half of the line, of the mark, between the two, half of the line's width."""
@@ -59,9 +60,8 @@ def show_dashes(chart: Any) -> Any:
 
 def _beside(chart: Any, key: alt.Chart) -> alt.LayerChart:
     """A chart and a key that has colours and shapes of its own."""
-    both = alt.LayerChart(layer=[chart, key])
-    both.resolve = alt.Resolve(scale={"color": "independent", "shape": "independent"})
-    return both
+    apart = alt.Resolve(scale={"color": "independent", "shape": "independent"})
+    return overlaid(chart, key, resolve=apart)
 
 
 def _key(

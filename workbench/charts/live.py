@@ -8,6 +8,7 @@ import polars as pl
 from recast import REGIMES
 from workbench.charts.strategy_style import in_order, scales
 from workbench.charts.style import INK, REGIME_LABELS, REGIME_STYLE, Chart, titled
+from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 from workbench.stats.estimates import interval
 from workbench.stats.samples import mean as average
@@ -115,7 +116,7 @@ def trade_off(frame: pl.DataFrame, x: str, y: str) -> Chart:
         .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
     )
     return titled(
-        alt.layer(*bars, paths.encode(strokeDash=dash, order=alt.Order("step:Q")), ends, begin),
+        overlaid(*bars, paths.encode(strokeDash=dash, order=alt.Order("step:Q")), ends, begin),
         "Is the gain more than sharpening?",
         f"{METRICS[y]} against {METRICS[x]}, one path per strategy ({', '.join(order)}) from the "
         "shared start to where it is now. Up and right is better on both; a path that turns down "

@@ -7,6 +7,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled, tooltip
+from workbench.charts.together import overlaid, side_by_side
 from workbench.spec.metrics import METRICS
 
 
@@ -52,7 +53,7 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
         .encode(x=alt.X("at:Q"))
     )
     return titled(
-        alt.layer(zero, bars, points).properties(height=alt.Step(14)),
+        overlaid(zero, bars, points).properties(height=alt.Step(14)),
         title,
         "One row per comparison: the mean difference over paired seeds with its 95% interval; a "
         "hollow mark has a corrected p-value of .05 or more.",
@@ -76,7 +77,7 @@ def against_rate(frame: pl.DataFrame, metric: str) -> Chart:
         .encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     )
     rings = base.transform_filter("datum.tuned").mark_point(size=220).encode(y=y)
-    chart = alt.layer(
+    chart = overlaid(
         bars,
         base.mark_line().encode(y=y, strokeDash=dash),
         base.mark_point(filled=True, size=50, opacity=1).encode(
@@ -108,7 +109,7 @@ def against_temperature(frame: pl.DataFrame) -> Chart:
         .encode(x=alt.X("temperature:Q"), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour)
     )
     return titled(
-        alt.layer(
+        overlaid(
             band,
             base.mark_line().encode(y=y, strokeDash=dash),
             base.mark_point(filled=True, size=45, opacity=1).encode(
@@ -137,7 +138,7 @@ def against_k(frame: pl.DataFrame) -> Chart:
         .encode(y=alt.Y("low:Q").scale(type="log", nice=False), y2=alt.Y2("high:Q"))
     )
     return titled(
-        alt.layer(
+        overlaid(
             bars,
             base.mark_line().encode(y=y, strokeDash=dash),
             base.mark_point(filled=True, size=45, opacity=1).encode(
@@ -177,9 +178,9 @@ def remaining(frame: pl.DataFrame) -> Chart:
             shape=shape,
             tooltip=tooltip("mean", title=label),
         )
-        panels.append((bars + points).properties(width=240, height=alt.Step(24)))
+        panels.append(overlaid(bars, points, width=240, height=alt.Step(24)))
     return titled(
-        alt.hconcat(*panels),
+        side_by_side(*panels),
         "How much of the catalogue is left?",
         "Entropy of the policy and share of the catalogue that some prompt ranks among "
         f"its ten most probable items, at the end of training, one row per strategy "
@@ -200,14 +201,16 @@ def prompt_cost(frame: pl.DataFrame) -> Chart:
         color=alt.Color("encoding:N", title="Prompt encoding").scale(scheme="dark2"),
     )
     return titled(
-        base.mark_line()
-        + base.mark_point(filled=True, size=40, opacity=1).encode(
-            shape=alt.Shape("encoding:N", title="Prompt encoding"),
-            tooltip=[
-                alt.Tooltip("encoding:N"),
-                alt.Tooltip("prompt_tokens:Q"),
-                alt.Tooltip("ratio:Q", format=".2f"),
-            ],
+        overlaid(
+            base.mark_line(),
+            base.mark_point(filled=True, size=40, opacity=1).encode(
+                shape=alt.Shape("encoding:N", title="Prompt encoding"),
+                tooltip=[
+                    alt.Tooltip("encoding:N"),
+                    alt.Tooltip("prompt_tokens:Q"),
+                    alt.Tooltip("ratio:Q", format=".2f"),
+                ],
+            ),
         ),
         "How much of the saved update is prompts encoded again and again?",
         "Tokens in GRPO's update over those in ReCast's against prompt length: with every row "

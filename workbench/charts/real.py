@@ -7,6 +7,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled
+from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 
 START = "start"
@@ -51,11 +52,11 @@ def final_scores(frame: pl.DataFrame, metric: str) -> Chart:
         layers += [
             rule.mark_rule(color=INK, strokeDash=[3, 3]),
             rule.mark_text(align="left", dx=4, color=INK).encode(
-                y=alt.value(-8), text=alt.Text("label:N")
+                y=alt.YValue(-8), text=alt.Text("label:N")
             ),
         ]
     return titled(
-        alt.layer(*layers).properties(height=alt.Step(28)),
+        overlaid(*layers).properties(height=alt.Step(28)),
         "How good is a real model after each strategy?",
         f"{label} on the test split, one row per strategy ({', '.join(order)}), mean with its 95% "
         "interval; the dashed rule is the supervised model that all of them started from.",

@@ -15,6 +15,7 @@ from workbench.charts.style import (
     Chart,
     titled,
 )
+from workbench.charts.together import overlaid
 
 
 def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
@@ -29,13 +30,24 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
         alt.Chart(named)
         .mark_line(point=alt.OverlayMarkDef(size=25))
         .encode(
-            x=alt.X("group:Q", title="Rollouts per group, G").scale(type="log", base=2),
-            y=alt.Y("share:Q", title="Share of groups").axis(format="%").scale(domain=[0, 1]),
-            color=alt.Color("regime:N", title="Regime", legend=key).scale(
-                domain=labels, range=[colour for colour, _ in REGIME_STYLE]
+            x=alt.X("group:Q", title="Rollouts per group, G", scale={"type": "log", "base": 2}),
+            y=alt.Y(
+                "share:Q",
+                title="Share of groups",
+                axis={"format": "%"},
+                scale={"domain": [0, 1]},
             ),
-            strokeDash=alt.StrokeDash("regime:N", title="Regime", legend=key).scale(
-                domain=labels, range=[dash for _, dash in REGIME_STYLE]
+            color=alt.Color(
+                "regime:N",
+                title="Regime",
+                legend=key,
+                scale={"domain": labels, "range": [colour for colour, _ in REGIME_STYLE]},
+            ),
+            strokeDash=alt.StrokeDash(
+                "regime:N",
+                title="Regime",
+                legend=key,
+                scale={"domain": labels, "range": [dash for _, dash in REGIME_STYLE]},
             ),
             tooltip=[
                 alt.Tooltip("group:Q"),
@@ -56,12 +68,12 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
     )
     said = "paper: " + " / ".join(f"{share:.0%}" for share in PAPER_SHARES.values())
     text = alt.Chart(paper.head(1)).encode(
-        x=alt.X("group:Q"), y=alt.Y("share:Q"), text=alt.value(said)
+        x=alt.X("group:Q"), y=alt.Y("share:Q"), text=alt.TextValue(said)
     )
     own = alt.Chart(pl.DataFrame({"group": [here or 0]})).encode(x=alt.X("group:Q"))
     rules = [own.mark_rule(color=INK, strokeDash=[2, 2])] if here else []
     return titled(
-        alt.layer(
+        overlaid(
             *rules,
             lines,
             marks.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2),

@@ -11,6 +11,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled, words_of
+from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 
 MOST_TICKS = 12
@@ -49,7 +50,7 @@ def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> 
     )
     points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape)
     return titled(
-        alt.layer(lines, points),
+        overlaid(lines, points),
         "How did these runs go?",
         f"{label} against optimizer steps, one line per run of {', '.join(order)}; pinned runs are "
         "thick.",
@@ -101,7 +102,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
     inner = alt.Chart(ticks.filter(pl.col("axis") > 0)).mark_text(color=INK, align="left", dx=5)
     values = [text.encode(x=x, y=y, text=alt.Text("value:N")) for text in (outer, inner)]
     return titled(
-        alt.layer(rules, lines, *values, titles).properties(height=360),
+        overlaid(rules, lines, *values, titles).properties(height=360),
         "Which settings lead where?",
         f"Parallel coordinates over {', '.join(label.values())}: one line per run, coloured by "
         f"strategy ({', '.join(order)}).",

@@ -7,6 +7,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import COUNTS, INK, Chart, few_ticks, titled
+from workbench.charts.together import overlaid
 
 _LEAVES = {
     "hit": ("#008A61", "circle"),
@@ -58,7 +59,7 @@ def sid_tree(nodes: pl.DataFrame, edges: pl.DataFrame, depth: int) -> Chart:
     names = leaves.mark_text(align="left", dx=9, color=INK).encode(text=alt.Text("label:N"))
     rows = nodes["row"].cast(pl.Float64).to_numpy()
     return titled(
-        (lines + marks + names).properties(height=130 + 17 * (int(rows.max()) + 1)),
+        overlaid(lines, marks, names).properties(height=130 + 17 * (int(rows.max()) + 1)),
         "How close did each rollout come to the target?",
         "Prefix tree of the group's semantic IDs. Each leaf is an item, named by the rollouts that "
         "found it; the thick branch leads to the target, and a rollout that leaves it late is a "
@@ -100,7 +101,7 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
             text=alt.condition(alt.datum.origin == "anchor", alt.value("anchor"), alt.value("SFT")),
         )
     )
-    zero = alt.Chart(frame).mark_rule(color=INK, aria=False).encode(y=alt.datum(0))
+    zero = alt.Chart(frame).mark_rule(color=INK, aria=False).encode(y=alt.YDatum(0))
     chart = (
         (bars + zero + given)
         .properties(width=width, height=high)
@@ -148,9 +149,7 @@ def counts_over_training(frame: pl.DataFrame, quantity: str = "signal_count") ->
         ],
     )
     return titled(
-        alt.layer(
-            *([] if known.is_empty() else [band.encode(**area, color=colour)]), lines, points
-        ),
+        overlaid(*([] if known.is_empty() else [band.encode(**area, color=colour)]), lines, points),
         "Does the learning signal grow as training goes on?",
         f"{label} against optimizer steps, mean over runs with a 95% bootstrap interval, one line "
         f"per strategy ({', '.join(order)}).",

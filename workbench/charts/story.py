@@ -8,6 +8,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.style import INK, Chart, titled
+from workbench.charts.together import overlaid, side_by_side
 
 UP, DOWN, REACHED = "#006AB1", "#D24D00", "#008A61"
 _ROW, _TREE, _BARS = 11, 300, 140
@@ -36,7 +37,7 @@ def group_story(
     layers.append(_named(target, place))
     if moved is not None:
         layers += _flight(depth, *moved, place)
-    tree = alt.layer(*layers).properties(width=_TREE, height=height)
+    tree = overlaid(*layers).properties(width=_TREE, height=height)
     panels: list[Any] = [tree]
     named: list[str] = []
     if bars is not None:
@@ -45,7 +46,7 @@ def group_story(
             _panel(bars.filter(pl.col("panel") == name), name, place, height) for name in named
         ]
     said = " and ".join(named)
-    found: alt.HConcatChart = alt.hconcat(*panels, spacing=14).properties(
+    found: alt.HConcatChart = side_by_side(*panels, spacing=14).properties(
         # Short: a title may be cut to the tree's width.
         title="Which rollouts go up, which down?" if lit else "How near the target do they end?",
         description="One prompt's group of 32 rollouts as a prefix tree of semantic IDs, the thick "
@@ -162,9 +163,11 @@ def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> Chart:
         layers.append(
             alt.Chart(pl.DataFrame({"label": ["no bar: nothing to learn"]}))
             .mark_text(color=INK, angle=270, fontSize=13)
-            .encode(x=alt.value(_BARS / 2 - 14), y=alt.value(height / 2), text=alt.Text("label:N"))
+            .encode(
+                x=alt.XValue(_BARS / 2 - 14), y=alt.YValue(height / 2), text=alt.Text("label:N")
+            )
         )
-    found: Chart = alt.layer(*layers).properties(width=_BARS, height=height, title=title)
+    found: Chart = overlaid(*layers).properties(width=_BARS, height=height, title=title)
     return found
 
 
@@ -201,7 +204,7 @@ def verdict_map(frame: pl.DataFrame, title: str, description: str) -> Chart:
     )
     words = base.mark_text(color="white", fontWeight="bold").encode(text=alt.Text("said:N"))
     return titled(
-        alt.layer(tiles, words).properties(width=alt.Step(190), height=alt.Step(34)),
+        overlaid(tiles, words).properties(width=alt.Step(190), height=alt.Step(34)),
         title,
         description,
     )

@@ -143,20 +143,34 @@ def _styles(order: list[str]) -> list[Style]:
 def scales(frame: pl.DataFrame) -> tuple[list[str], alt.Color, alt.StrokeDash, alt.Shape]:
     """The strategies of a frame in order, and their colour, dash and mark.
 
-    The legend shows colour and mark, so a line needs points: dashes would fray its symbols.
+    The legend shows colour and mark, so a line needs points: dashes would fray its symbols. They
+    are written as plain dictionaries: Altair's methods take a millisecond each.
     """
     order = in_order(frame["strategy"].to_list())
     chosen = _styles(order)
     return (
         order,
-        alt.Color("strategy:N", title="Strategy")
-        .scale(domain=order, range=[style.colour for style in chosen])
-        .legend(symbolOpacity=1, symbolSize=90, symbolStrokeWidth=0, symbolLimit=0, labelLimit=240),
+        alt.Color(
+            "strategy:N",
+            title="Strategy",
+            scale={"domain": order, "range": [style.colour for style in chosen]},
+            legend={
+                "symbolOpacity": 1,
+                "symbolSize": 90,
+                "symbolStrokeWidth": 0,
+                "symbolLimit": 0,
+                "labelLimit": 240,
+            },
+        ),
         # The other spelling of the field keeps the dash out of the legend of colour and mark.
-        alt.StrokeDash("['strategy']:N")
-        .scale(domain=order, range=[style.dash for style in chosen])
-        .legend(None),
-        alt.Shape("strategy:N", title="Strategy").scale(
-            domain=order, range=[style.shape for style in chosen]
+        alt.StrokeDash(
+            "['strategy']:N",
+            scale={"domain": order, "range": [style.dash for style in chosen]},
+            legend=None,
+        ),
+        alt.Shape(
+            "strategy:N",
+            title="Strategy",
+            scale={"domain": order, "range": [style.shape for style in chosen]},
         ),
     )

@@ -167,8 +167,10 @@ def _named(one: Any) -> alt.Tooltip:
     """A line of a tooltip with a title, and a format where it is a number."""
     line = alt.Tooltip(one) if isinstance(one, str) else one
     field, _, kind = str(line.shorthand).rpartition(":")
-    if line._get("title") is alt.Undefined:
-        line = line.title(words_of(field))
-    if kind == "Q" and line._get("format") is alt.Undefined:
-        line = line.format(",.4~g")
+    more = {"title": words_of(field)} | ({"format": ",.4~g"} if kind == "Q" else {})
+    lacking = {name: told for name, told in more.items() if line._get(name) is alt.Undefined}
+    if lacking:
+        line = line.copy(deep=False)
+        for name, told in lacking.items():
+            line[name] = told
     return line

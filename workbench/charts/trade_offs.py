@@ -9,6 +9,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled, words_of
+from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 
 
@@ -48,7 +49,7 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
         .encode(x=at_x, y=at_y, text=alt.Text("strategy:N"))
     )
     return titled(
-        alt.layer(
+        overlaid(
             across.encode(x=alt.X("x_low:Q"), x2=alt.X2("x_high:Q"), y=at_y, color=colour),
             along.encode(x=at_x, y=alt.Y("y_low:Q"), y2=alt.Y2("y_high:Q"), color=colour),
             front,

@@ -117,6 +117,19 @@ class Race(Standing):
                 super().take_in(event)
 
 
+def usual_race() -> Experiment:
+    """What the page's controls ask for as they stand at first; the recorded race is one of it."""
+    return Experiment.model_validate(
+        {
+            "strategies": ("grpo", "recast", "sft", "grpo_sft"),
+            "seeds": 8,
+            "world": {"items": 512, "test_prompts": 128, "validation_prompts": 128},
+            "start": {"all_zero": 0.85},
+            "train": {"group": 32, "steps": 120, "evaluations": 30},
+        }
+    )
+
+
 class Worker(Job[Race | None]):
     """A process that waits for one race. Started early, it imports while the user chooses."""
 

@@ -34,6 +34,7 @@ from workbench.execution.tasks import (
 )
 from workbench.execution.warm_starts import Starts
 from workbench.jobs.process import Voice, listen
+from workbench.jobs.race import usual_race
 from workbench.jobs.race_trees import SEED, Forest, plant
 from workbench.jobs.warm_up import load_compiled
 from workbench.spec.averaged_rows import strategy_of, training_of
@@ -212,6 +213,7 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     load_compiled()
+    world_of(usual_race())  # remembered: most visitors start the race that the page offers
     voice = Voice(sys.stdout)
     voice.say("ready")
     line = sys.stdin.readline()

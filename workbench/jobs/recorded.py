@@ -17,7 +17,7 @@ from typing import Any
 from recast import REGIMES
 from workbench.analysis.example import packaged_example
 from workbench.analysis.race import tuned_rates
-from workbench.jobs.race import Race, Worker
+from workbench.jobs.race import Race, Worker, usual_race
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import ENGINE
 from workbench.spec.metrics import METRICS
@@ -42,19 +42,6 @@ def recorded_race() -> Race | None:
         return Race.recorded(json.loads(FILE.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError):
         return None
-
-
-def experiment() -> Experiment:
-    """What is recorded: the controls of the page as they stand at first."""
-    return Experiment.model_validate(
-        {
-            "strategies": ("grpo", "recast", "sft", "grpo_sft"),
-            "seeds": 8,
-            "world": {"items": 512, "test_prompts": 128, "validation_prompts": 128},
-            "start": {"all_zero": 0.85},
-            "train": {"group": 32, "steps": 120, "evaluations": 30},
-        }
-    )
 
 
 def record(spec: Experiment) -> dict[str, Any]:
@@ -86,7 +73,7 @@ def _short(value: Any) -> Any:
 
 def main() -> None:
     """Write the file named on the command line."""
-    Path(sys.argv[1]).write_text(json.dumps(record(experiment())), encoding="utf-8")
+    Path(sys.argv[1]).write_text(json.dumps(record(usual_race())), encoding="utf-8")
 
 
 if __name__ == "__main__":

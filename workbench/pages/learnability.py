@@ -40,11 +40,19 @@ def use(fit: BetaFit) -> None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def pushes(names: tuple[str, ...], mean: float, group: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Weights and their summary; computed once per setting."""
+def pushes(names: tuple[str, ...], mean: float, group: int) -> pl.DataFrame:
+    """Weights; computed once per setting."""
     from workbench.theory import frames as theory
 
-    return theory.weight_frame(names, mean, group), theory.summary_frame(names, mean, group)
+    return theory.weight_frame(names, mean, group)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def summed_up(names: tuple[str, ...], mean: float, group: int) -> pl.DataFrame:
+    """Closed forms and what each sum is divided by; computed once per setting."""
+    from workbench.theory import frames as theory
+
+    return theory.summary_frame(names, mean, group)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -153,7 +161,7 @@ for name, reason in theory.left_out(names, group).items():
 
 def which_prompts() -> None:
     """What each strategy pushes and climbs, over the hit probability of a prompt."""
-    curves, summary = pushes(tuple(names), mean, group)
+    curves = pushes(tuple(names), mean, group)
     if curves.is_empty():
         st.info("None of these strategies has a weight at this G; choose another one.")
         return
@@ -185,7 +193,7 @@ def which_prompts() -> None:
     )
     if unfolded.open:
         with unfolded:
-            definitions(summary)
+            definitions(summed_up(tuple(names), mean, group))
 
 
 def definitions(summary: pl.DataFrame) -> None:

@@ -11,6 +11,8 @@ import pkgutil
 import threading
 from importlib import import_module
 
+from altair.utils.schemapi import disable_debug_mode
+
 import workbench
 
 _ROOMS = ("analysis", "charts", "diagnosis", "jobs", "real", "report", "spec", "store", "studies")
@@ -23,13 +25,15 @@ def load() -> None:
     """Import it all; later calls return at once, calls meanwhile wait.
 
     Streamlit collects garbage after every run of a page. What is loaded here never becomes garbage:
-    it is taken out of that search, which else takes longer than a page."""
+    it is taken out of that search, which else takes longer than a page. Charts are not held against
+    the schema while they are made: tests do that."""
     if _loaded.is_set():
         return
     with _lock:
         if not _loaded.is_set():
             for name in (*_LIBRARIES, *modules()):
                 import_module(name)
+            disable_debug_mode()
             gc.collect()
             gc.freeze()
             _loaded.set()

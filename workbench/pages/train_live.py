@@ -226,7 +226,7 @@ def pace(race: Race) -> float | None:
     """Seconds between two looks at a race: short until there are curves, none when it is over."""
     if race.over:
         return None
-    return 1.0 if len({row["step"] for row in race.rows}) > 1 else 0.25
+    return 1.0 if len({row["step"] for row in race.rows}) > 1 else 0.15
 
 
 def board() -> None:

@@ -234,6 +234,7 @@ def test_every_chart_function_is_looked_at() -> None:
         "picture",
         "strategy_style",
         "style",
+        "together",
     }
 
 
