@@ -229,6 +229,12 @@ def test_the_smallest_counts_that_divide_are_not_bounded_away():
     torch.testing.assert_close(credit("gpg", one_of_three), 3 * gpg)
 
 
+def test_an_eps_as_large_as_the_spread_halves_what_care_gives():
+    plain, damped = (credit(f"care(eps={eps})", [[1.0, 0.0]]) for eps in (0, 0.5))
+    assert plain.any()
+    torch.testing.assert_close(damped, plain / 2)
+
+
 def test_the_weight_of_negatives_reaches_the_tokens_beyond_the_prefix():
     valid = torch.ones(2, 5, dtype=torch.bool)
     whole, half = (
