@@ -23,7 +23,7 @@ check: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not drill" $(SIGNALS) tests/test_python_page.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m "not drill" $(SIGNALS) tests/test_python_page.py
 
 # The tests against the newest releases of every dependency, in an environment without constraints.
 newest:

@@ -50,7 +50,7 @@ def _line(lines: list[str], how: str, name: str) -> int:
     """Index of the line before which a block belongs."""
     for node in ast.parse("".join(lines)).body:
         if isinstance(node, ast.ClassDef) and node.name == name and how == "in":
-            return node.body[0].end_lineno or 0  # below the docstring
+            return (node.body[0].end_lineno or 0) + 1  # below the docstring and a blank line
     (first,) = [
         i
         for i, line in enumerate(lines)

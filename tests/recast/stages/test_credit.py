@@ -4,7 +4,7 @@ import inspect
 import math
 import random
 import statistics
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import oracles
 import pytest
@@ -184,7 +184,7 @@ def full_groups(seed, valid, dtype=torch.float64):
         depth=4,
         logp=-torch.rand(*shape, 4, generator=rng, dtype=dtype),
         codes=torch.randint(0, 2, (*shape, 4), generator=rng),
-        prompt=torch.arange(shape[-2]),
+        prompt=torch.arange(shape[-2]).expand(shape[:-1]),
         valid=valid,
     )
 
@@ -207,6 +207,41 @@ def test_what_an_unselected_rollout_was_worth_leaks_nowhere(name):
         blank = replace(blank, matched=blank.matched.masked_fill(~selected, -100))
         assert torch.equal(narrowed, credit_of(name, blank))
         assert not narrowed[~selected].any()
+
+
+@pytest.mark.parametrize("name", sorted(CREDITS))
+def test_several_runs_get_what_each_of_them_gets_alone(name):
+    """No sum runs over another run's rollouts, nor over prompts where a group's is meant."""
+    generator = torch.Generator().manual_seed(5)
+    valid = torch.rand(3, 4, 6, generator=generator) < 0.7
+    groups = full_groups(1, valid)
+    together = credit_of(name, groups)
+    for run in range(3):
+        own = {f.name: getattr(groups, f.name) for f in fields(groups)}
+        own |= {k: v[run] for k, v in own.items() if isinstance(v, torch.Tensor)}
+        torch.testing.assert_close(together[run], credit_of(name, replace(groups, **own)))
+
+
+def test_the_smallest_counts_that_divide_are_not_bounded_away():
+    two, one_of_three = [[1.0, 0.0]], [[1.0, 0.0, 0.0]]
+    assert credit("rloo", two).tolist() == [[1.0, -1.0]]
+    gpg = torch.tensor(one_of_three, dtype=torch.float64) - 1 / 3
+    torch.testing.assert_close(credit("gpg", one_of_three), 3 * gpg)
+
+
+def test_an_eps_as_large_as_the_spread_halves_what_care_gives():
+    plain, damped = (credit(f"care(eps={eps})", [[1.0, 0.0]]) for eps in (0, 0.5))
+    assert plain.any()
+    torch.testing.assert_close(damped, plain / 2)
+
+
+def test_the_weight_of_negatives_reaches_the_tokens_beyond_the_prefix():
+    valid = torch.ones(2, 5, dtype=torch.bool)
+    whole, half = (
+        credit_of(f"sign_beyond_prefix({weight})", full_groups(3, valid)) for weight in (1, 0.5)
+    )
+    assert whole.lt(0).any()
+    assert torch.equal(half, torch.where(whole < 0, whole / 2, whole))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
