@@ -19,7 +19,7 @@ from sim.policies.protocol import Params
 from sim.settings import Training
 from sim.shortcuts.fast_path import FastPath
 from sim.shortcuts.phases import Phases
-from sim.training.warm_start import warm_start
+from sim.training.warm_start import StartRequest, warm_start
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
 
@@ -35,7 +35,7 @@ def world_of(items: int = 1024) -> World:
 
 def warm(world: World, policy: MLP, runs: int, dtype: torch.dtype, share: float = 0.85) -> Params:
     """A start with `share` all-zero groups at G = 32."""
-    found = warm_start(policy, world, tuple(range(runs)), all_zero=share, group=32)
+    found = warm_start(policy, world, tuple(range(runs)), StartRequest(share, 32))
     return {name: value.to(dtype) for name, value in found.params.items()}
 
 

@@ -3,7 +3,7 @@
     python benchmarks/findings.py            # 4 seeds of each, some minutes
     python benchmarks/findings.py 8 --csv findings.csv
 
-The logs are those of tests/faults.py, made for the checks, and of the tests/stranger_*.py, written
+The logs are those of tests/faults.py, made for the checks, and of tests/foreign_logs/, written
 from trainers' sources and users' reports before the checks were run on them. A finding that a
 planted fault rightly brings along counts as right, and so does one that is true of a clean log (a
 made-up run without learning stands still). Of a stranger's log those findings count that it must or
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import clean_logs
 import faults
 import planted
-import stranger_check
+from foreign_logs import check
 
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.findings import CHECKS, examine
@@ -65,13 +65,13 @@ def measured(seeds: int, folder: Path) -> tuple[pl.DataFrame, int, int, list[str
             right.update(one for one in said if one in allowed)
             wrong.update(one for one in said if one not in allowed)
             clean_alarms.update(one for one in said if one not in allowed)
-    for name, make in stranger_check.CASES.items():
+    for name, make in check.CASES.items():
         place = folder / name
         place.mkdir()
         truth = make(place)
         if truth.refused:
             continue
-        levels = {one.name: one.level for one in stranger_check.read(place, truth)[1].findings}
+        levels = {one.name: one.level for one in check.read(place, truth)[1].findings}
         problems = {one for one, level in levels.items() if level == "problem"}
         for wanted in truth.must:
             names = (wanted,) if isinstance(wanted, str) else wanted

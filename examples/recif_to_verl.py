@@ -3,9 +3,9 @@
     python examples/recif_to_verl.py IN.parquet OUT.parquet TOKENIZER [--think] [--most 10240]
 
 IN has uuid and messages, the last of which is the assistant's. OUT has prompt (the other messages),
-reward_model.ground_truth (the assistant's text with every target), data_source and target_ids: for
-each target its tokens with <|sid_begin|> and <|sid_end|>, and the end. A row whose prompt is longer
-than `--most` tokens, less ten, is left out, as by OpenOneRec's data set.
+reward_model.ground_truth (the assistant's text with every target, less its thought), data_source
+and target_ids: for each target its tokens with <|sid_begin|> and <|sid_end|>, and the end. A row
+whose prompt is longer than `--most` tokens, less ten, is left out, as by OpenOneRec's data set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def row_of(row: dict[str, Any], where: str, tokenizer: Any, think: bool, most: i
     said = read_messages(row["messages"], where)
     if not said or said[-1][0] != "assistant":
         raise SystemExit(f"{where}: the last message is not the assistant's")
-    items = ITEM.findall(said[-1][1])
+    answer = said[-1][1].rpartition("</think>")[2]
+    items = list(dict.fromkeys(ITEM.findall(answer)))
     if not items:
         raise SystemExit(f"{where}: the assistant's message holds no <|sid_begin|>...<|sid_end|>")
     mode = "/think" if think else "/no_think"
@@ -42,7 +43,7 @@ def row_of(row: dict[str, Any], where: str, tokenizer: Any, think: bool, most: i
     targets = [tokenizer(item, add_special_tokens=False)["input_ids"] for item in items]
     return {
         "prompt": prompt,
-        "reward_model": {"ground_truth": said[-1][1], "style": "rule"},
+        "reward_model": {"ground_truth": answer, "style": "rule"},
         "data_source": str(row.get("source") or "recif"),
         "target_ids": [[*target, tokenizer.eos_token_id] for target in targets],
     }

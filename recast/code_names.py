@@ -32,16 +32,19 @@ LONGEST = 40
 @dataclass(frozen=True)
 class CodeNames:
     """A code's text is before + level name + middle + code + after. levels: names of levels, at
-    least as many as a semantic ID has codes."""
+    least as many as a semantic ID has codes; width: digits of a code, filled with zeros. Reading
+    passes leading zeros over."""
 
     before: str
     middle: str
     after: str
     levels: tuple[str, ...]
+    width: int = 0
 
     def name(self, level: int, code: int) -> str:
         """The text of one code."""
-        return f"{self.before}{self.levels[level]}{self.middle}{code}{self.after}"
+        number = str(code).zfill(self.width)
+        return f"{self.before}{self.levels[level]}{self.middle}{number}{self.after}"
 
     def joined(self, sid: Sequence[int]) -> str:
         """The text of a semantic ID."""
@@ -74,7 +77,7 @@ def names_of(codes: Sequence[str]) -> CodeNames | None:
     text = "".join(codes)
     if MINIONEREC.read(text) is not None or not codes:
         return MINIONEREC
-    for before, level, middle, _, after in readings(codes[0]):
+    for before, level, middle, _, after, _ in readings(codes[0]):
         for family in FAMILIES:
             names = CodeNames(before, middle, after, family)
             if level == family[0] and len(names.read(text) or ()) == len(codes):
@@ -82,18 +85,25 @@ def names_of(codes: Sequence[str]) -> CodeNames | None:
     return None
 
 
-def readings(token: str) -> Iterable[tuple[str, str, str, int, str]]:
-    """Ways to read a token as before, level name, middle, code, after."""
+def readings(token: str) -> Iterable[tuple[str, str, str, int, str, int]]:
+    """Ways to read a token as before, level name, middle, code, after, and the digits that all
+    codes have then, 0 for as many as a code needs."""
     numbers = list(_NUMBER.finditer(token)) if len(token) <= LONGEST else []
     if not numbers:
         return
     last = numbers[-1]
-    if last.group() != str(int(last.group())):
-        return  # a code is written without leading zeros
-    head, code, after = token[: last.start()], int(last.group()), token[last.end() :]
+    digits = last.group()
+    head, code, after = token[: last.start()], int(digits), token[last.end() :]
+    places = []
     if len(numbers) == 2:
         level = numbers[0]
-        yield head[: level.start()], level.group(), head[level.end() :], code, after
+        places.append((head[: level.start()], level.group(), head[level.end() :]))
     letters = _LETTER.search(head)
     if letters and len(numbers) == 1 and (head[: letters.start(1)] or after):
-        yield head[: letters.start(1)], letters.group(1), letters.group(2), code, after
+        places.append((head[: letters.start(1)], letters.group(1), letters.group(2)))
+    plain = digits == str(code)
+    for before, name, middle in places:
+        if plain:
+            yield before, name, middle, code, after, 0
+        if len(digits) > 1:
+            yield before, name, middle, code, after, len(digits)

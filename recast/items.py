@@ -11,7 +11,7 @@ import ast
 import csv
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recast.code_names import MINIONEREC, CodeNames, names_of
@@ -42,7 +42,8 @@ class Interaction:
 @dataclass(frozen=True)
 class DataFolder:
     """items: number of catalogue items; sids: distinct semantic IDs, sorted; collisions: items
-    that share their ID with an earlier one; codebook: codes per level, K."""
+    that share their ID with an earlier one; codebook: codes per level, K; names: how the files
+    spell codes."""
 
     items: int
     sids: tuple[Codes, ...]
@@ -51,6 +52,7 @@ class DataFolder:
     train: tuple[Interaction, ...]
     valid: tuple[Interaction, ...]
     test: tuple[Interaction, ...]
+    names: CodeNames = field(default=MINIONEREC, compare=False)
 
 
 def read_sid(text: str, depth: int | None = None, names: CodeNames = MINIONEREC) -> Codes:
@@ -115,6 +117,7 @@ def read_folder(folder: Path, codebook: int = 256, category: str | None = None) 
         sids=tuple(sorted(counts)),
         collisions=len(listed) - len(counts),
         codebook=codebook,
+        names=names,
         **splits,
     )
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -41,11 +41,11 @@ from recast.metrics import (
     total_variation,
 )
 from sim.decoding.dead_ends import covered, invalid_share, valid_logp
-from sim.decoding.enumerate import Enumeration, enumerate_logits, item_logp, tree_entropy
+from sim.decoding.enumerate import Enumeration, Enumerator, item_logp, tree_entropy
 from sim.matched_temperature import MATCHING_USERS, matched, mean
 from sim.policies.protocol import Params, Policy
 from sim.seeds import stream
-from sim.target_paths import target_paths, tuned_temperatures
+from sim.target_paths import target_paths, tuned_temperatures, tuning_users
 from sim.worlds.catalogue import Catalogue
 from sim.worlds.world import Prompts, World
 
@@ -93,25 +93,17 @@ def snapshot(
     belong.
     """
     params = {name: value.detach().to(dtype) for name, value in params.items()}
-    index = _curve_index(world, curve_prompts)
-    # The same chunk of curve prompts every time, so that a point of the curve is the same number
-    # whether or not the other test prompts are looked at beside it.
-    test = list(world.test.take(index).chunks(CHUNK))
-    users = world.validation.take(torch.arange(min(MATCHING_USERS, len(world.validation))))
-    validation = [users]
-    if full:
-        others = torch.ones(len(world.test), dtype=torch.bool)
-        others[index] = False
-        test += world.test.take(others.nonzero().view(-1)).chunks(CHUNK)
-        rest = torch.arange(len(users), len(world.validation))
-        validation += world.validation.take(rest).chunks(CHUNK)
+    parts = _parts(world, curve_prompts)
+    test = [*parts.curve, *parts.others] if full else parts.curve
+    users = parts.matching
     found: dict[str, list[Slices]] = {"test": []}
     if full:
         found |= {"test_all": [], "validation": []}
     temperatures, entropies = [], []
     for run in range(next(iter(params.values())).shape[0]):
         one = {name: value[run : run + 1] for name, value in params.items()}
-        logits = enumerate_logits(policy, one, world.catalogue, users.context)
+        enumerate_at = Enumerator(policy, one, world.catalogue)
+        logits = enumerate_at(users.context)
         if matching is None:
             wanted, temperature = mean(tree_entropy(logits)), 1.0
         else:
@@ -119,17 +111,53 @@ def snapshot(
             temperature = matched(logits, wanted, 1.0 if near is None else float(near[run]))
         temperatures.append(temperature)
         entropies.append(wanted)
-        best = tuned_temperatures(policy, one, world.catalogue, world.validation)
+        best = tuned_temperatures(policy, one, world.catalogue, parts.tuning)
         heat = _Heat(temperature, sampled_at, best)
-        measure = partial(_measure, policy, one, world.catalogue, heat)
+        measure = partial(_measure, policy, one, world.catalogue, enumerate_at, heat)
         measured = [measure(chunk, full) for chunk in test]
-        found["test"].append(_summary(measured, world.catalogue, heat, group, first=len(index)))
+        found["test"].append(_summary(measured, world.catalogue, heat, group, first=parts.size))
         if full:
             found["test_all"].append(_summary(measured, world.catalogue, heat, group))
-            tuning = [measure(users, False, logits), *(measure(c, False) for c in validation[1:])]
+            tuning = [
+                measure(users, False, logits),
+                *(measure(chunk, False) for chunk in parts.rest),
+            ]
             found["validation"].append(_summary(tuning, world.catalogue, heat, group))
     held = [torch.tensor(values, dtype=torch.float64) for values in (temperatures, entropies)]
     return Snapshot(found, *held)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Prompts of a world as `snapshot` takes them: those of learning curves (`size` of them) and
+    the other test prompts; validation users to match entropies on, and the rest of them; those
+    that temperatures are tuned on."""
+
+    curve: list[Prompts]
+    size: int
+    others: list[Prompts]
+    matching: Prompts
+    rest: list[Prompts]
+    tuning: Prompts
+
+
+@lru_cache(maxsize=2)
+def _parts(world: World, curve_prompts: int) -> _Parts:
+    # The same chunk of curve prompts every time, so that a point of the curve is the same number
+    # whether or not the other test prompts are looked at beside it.
+    index = _curve_index(world, curve_prompts)
+    others = torch.ones(len(world.test), dtype=torch.bool)
+    others[index] = False
+    held = world.validation
+    users = min(MATCHING_USERS, len(held))
+    return _Parts(
+        list(world.test.take(index).chunks(CHUNK)),
+        len(index),
+        list(world.test.take(others.nonzero().view(-1)).chunks(CHUNK)),
+        held.take(torch.arange(users)),
+        list(held.take(torch.arange(users, len(held))).chunks(CHUNK)),
+        tuning_users(held),
+    )
 
 
 def _curve_index(world: World, size: int) -> Tensor:
@@ -157,13 +185,14 @@ def metrics(
     i.i.d. groups of width `group` at the temperature `sampled_at`. Metrics of `full` alone are
     None without it; `total_variation` is None where the true preferences are unknown.
     """
-    results = []
+    results, users = [], tuning_users(world.validation)
     for run, same in enumerate(temperature.tolist()):
         one = {name: value[run : run + 1] for name, value in params.items()}
-        best = tuned_temperatures(policy, one, world.catalogue, world.validation)
+        best = tuned_temperatures(policy, one, world.catalogue, users)
         heat = _Heat(same, sampled_at, best)
+        enumerate_at = Enumerator(policy, one, world.catalogue)
         measured = [
-            _measure(policy, one, world.catalogue, heat, chunk, full)
+            _measure(policy, one, world.catalogue, enumerate_at, heat, chunk, full)
             for chunk in prompts.chunks(CHUNK)
         ]
         results.append(_summary(measured, world.catalogue, heat, group))
@@ -240,6 +269,7 @@ def _measure(
     policy: Policy,
     params: Params,
     catalogue: Catalogue,
+    enumerate_at: Enumerator,
     heat: _Heat,
     prompts: Prompts,
     full: bool,
@@ -248,7 +278,7 @@ def _measure(
     """Metrics of each prompt. logits: of these prompts, where they are known."""
     targets = prompts.all_targets
     if logits is None:
-        logits = enumerate_logits(policy, params, catalogue, prompts.context)
+        logits = enumerate_at(prompts.context)
     logp = item_logp(logits).T
     listed = valid_logp(logp, catalogue)
     ranks = target_ranks(listed, targets)
@@ -270,11 +300,13 @@ def _measure(
     slices = {"all": torch.ones(len(prompts), dtype=torch.bool), **prompts.slices}
     if not full:
         return _Measured(found, slices, None)
-    for t in TEMPERATURES:
-        found[f"pass_at_1_t{round(100 * t):03d}"] = paths.hit(t)
+    for t, hit in zip(TEMPERATURES, paths.hits(TEMPERATURES), strict=True):
+        found[f"pass_at_1_t{round(100 * t):03d}"] = hit
     beams = target_ranks(item_logp(logits, beam=BEAM).T, targets)
     found["beam_pass_at_1"] = hit_rate_at_k(beams, 1)
     found[f"beam_hit_at_{BEAM}"] = hit_rate_at_k(beams, BEAM)
     if prompts.preference is not None:
-        found["total_variation"] = total_variation(logp.exp().double(), prompts.preference)
+        found["total_variation"] = total_variation(
+            logp.contiguous().exp_().double(), prompts.preference
+        )
     return _Measured(found, slices, listed.topk(min(10, catalogue.items), dim=-1).indices)

@@ -30,7 +30,6 @@ def matched(logits: Enumeration, wanted: float, near: float) -> float:
     inside a bracket, to about a part in a thousand; from 1e-4 to 1e6. NaN where no temperature
     there comes within `OFF` nats, or where the entropy is not a number.
     """
-    logits = logits.double()
     low, high = _ENDS
     here = min(max(math.log(near), low), high) if near > 0 else 0.0
     for _ in range(80):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -26,46 +27,32 @@ TINY = Sweep(
 )
 
 
+def tiny_text(strategies: Sequence[str], seeds: int, **changes: object) -> str:
+    """The text of an experiment that takes a moment per run, as a user would type it; changes by
+    section and field, `train__steps=30`."""
+    sections: dict[str, dict[str, object]] = {
+        "world": {"items": 32, "test_prompts": 16, "validation_prompts": 16},
+        "policy": {"width": 8},
+        "start": {"all_zero": 0.55},
+        "train": {"steps": 4, "batch": 8, "group": 8, "evaluations": 2},
+    }
+    for name, value in changes.items():
+        section, field = name.split("__")
+        sections[section][field] = value
+    lines = [f"strategies = {json.dumps(strategies)}", f"seeds = {seeds}"]
+    for section, fields in sections.items():
+        lines += [f"[{section}]", *(f"{name} = {json.dumps(v)}" for name, v in fields.items())]
+    return "\n".join(lines) + "\n"
+
+
 def small_sweep(strategies: list[str], seeds: int, steps: int = 4) -> str:
-    """The text of a sweep that takes a moment per run, as a user would type it."""
-    return f"""
-strategies = {json.dumps(strategies)}
-seeds = {seeds}
-[world]
-items = 64
-test_prompts = 16
-validation_prompts = 16
-[policy]
-width = 8
-[start]
-all_zero = 0.6
-[train]
-steps = {steps}
-evaluations = 2
-batch = 8
-group = 8
-"""
+    """The text of a sweep of twice as many items."""
+    return tiny_text(strategies, seeds, world__items=64, start__all_zero=0.6, train__steps=steps)
 
 
-TOML = """
+TOML = f"""
 name = "tiny"
-strategies = ["grpo", "recast", "sft"]
-seeds = 3
-[world]
-items = 32
-test_prompts = 16
-validation_prompts = 16
-[policy]
-width = 8
-[start]
-all_zero = 0.55
-lr = 0.02
-[train]
-steps = 4
-batch = 8
-group = 8
-evaluations = 2
-lr = [0.001, 0.01]
+{tiny_text(TINY.strategies, TINY.seeds, start__lr=0.02, train__lr=[0.001, 0.01])}
 [grid]
 train.group = [4, 8]
 """

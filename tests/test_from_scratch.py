@@ -20,7 +20,7 @@ from sim.general.step import collect, updates
 from sim.policies.mlp import MLP
 from sim.settings import Training
 from sim.training.trainer import Hooks, train
-from sim.training.warm_start import warm_start
+from sim.training.warm_start import StartRequest, warm_start
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
 
@@ -66,7 +66,7 @@ def plain_world(plain):
 
 @pytest.fixture(scope="module")
 def start(world):
-    return warm_start(POLICY, world, (1,), all_zero=0.85, group=16).params
+    return warm_start(POLICY, world, (1,), StartRequest(0.85, 16)).params
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,14 @@ def missing_hooks(trainer: type) -> list[str]:
     return [name for name in HOOKS if not callable(getattr(trainer, name, None))]
 
 
+def passes_over(trainer: Any) -> bool:
+    """Whether a trainer class computes its loss without `_compute_loss`, as a patched one may: the
+    rows that a strategy drops would count, and its supervised terms would not."""
+    loss = getattr(trainer, "compute_loss", None)
+    code = getattr(inspect.unwrap(loss) if loss else None, "__code__", None)
+    return code is not None and "_compute_loss" not in code.co_names
+
+
 _ADAPTER, _INSTALL = "recast.adapters.trl", f"'trl>={OLDEST},<2'"
 trl = needed(_ADAPTER, "trl", _INSTALL)
 _parts: dict[str, Any] = {}
@@ -56,6 +64,12 @@ if _lacking := missing_hooks(GRPOTrainer):
     raise ImportError(
         f"recast.adapters.trl: trl {trl.__version__} has no {_lacking[0]} in its GRPOTrainer; "
         f"the nearest release that has it is {OLDEST}: pip install 'trl>={OLDEST},<2'"
+    )
+if passes_over(GRPOTrainer):
+    raise ImportError(
+        f"{_ADAPTER}: {GRPOTrainer.__name__} of {GRPOTrainer.__module__} computes its loss without "
+        "_compute_loss, so dropped rows would count and supervised terms would not; use TRL's own "
+        "trainer (Unsloth replaces it when it is imported)"
     )
 
 _SINGLE = list(inspect.signature(GRPOTrainer._generate_single_turn).parameters)

@@ -13,10 +13,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from recast.code_names import FAMILIES, MINIONEREC, CodeNames
 from recast.items import Codes, DataFolder, Interaction, read_folder
 from recast.lm.optional_extra import LMError, require
 
@@ -24,6 +25,7 @@ TUNING_SHARE = 0.2
 POPULAR_SHARE = 0.1
 _RECIF = re.compile(r"<\|sid_begin\|>((?:<s_[a-h]_\d+>)+)<\|sid_end\|>")
 _RECIF_CODE = re.compile(r"<s_([a-h])_(\d+)>")
+RECIF_NAMES = CodeNames("<s_", "_", ">", FAMILIES[0])
 _RECIF_SPLITS = {"train": ("train",), "valid": ("valid", "val", "dev"), "test": ("test",)}
 
 
@@ -31,7 +33,7 @@ _RECIF_SPLITS = {"train": ("train",), "valid": ("valid", "val", "dev"), "test": 
 class LMData:
     """name: the folder's; sids: distinct semantic IDs, sorted; sft, learning, tuning, test: the
     rows of each role; seen: IDs that occur in train; popular: the tenth of them that occurs most
-    often there."""
+    often there; names: how the files spell codes."""
 
     name: str
     sids: tuple[Codes, ...]
@@ -42,6 +44,7 @@ class LMData:
     test: tuple[Interaction, ...]
     seen: frozenset[Codes]
     popular: frozenset[Codes]
+    names: CodeNames = field(default=MINIONEREC, compare=False)
 
     @property
     def depth(self) -> int:
@@ -122,7 +125,8 @@ def read_any(folder: Path, codebook: int | None = None, category: str | None = N
 def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
     """Files `*train*.parquet`, `*valid*.parquet`, `*test*.parquet` with uuid and messages.
 
-    The IDs of the user's messages are the history, the distinct IDs of the assistant's the targets.
+    The IDs of the user's messages are the history, the distinct IDs of the assistant's, after its
+    thought where there is one, the targets.
     Without a file for valid, a fifth of train's users (by a hash) are it.
     A row keeps them all; a row of train, which supervised training reads, becomes one interaction
     per target. `source`, where there is such a column, is the task. The catalogue is every ID that
@@ -168,13 +172,15 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
         train=splits["train"],
         valid=splits["valid"],
         test=splits["test"],
+        names=RECIF_NAMES,
     )
 
 
 def _recif_row(row: dict[str, Any], where: str, codebook: int) -> Interaction:
     texts = read_messages(row["messages"], where)
     asked = tuple(_recif_ids((t for r, t in texts if r != "assistant"), where, codebook))
-    answers = _recif_ids((t for r, t in texts if r == "assistant"), where, codebook)
+    said = (t.rpartition("</think>")[2] for r, t in texts if r == "assistant")
+    answers = _recif_ids(said, where, codebook)
     if not answers:
         raise LMError(f"{where}: the assistant's message holds no <|sid_begin|>...<|sid_end|>")
     task = str(row.get("source") or "")

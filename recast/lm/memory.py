@@ -55,30 +55,31 @@ def check_room(what: str, weights: int, placement: Placement, *, lora: bool = Fa
 def parameters_of(folder: Path) -> int:
     """Weights in a folder's safetensors files, by their headers; 0 for none. Raises LMError for a
     file that is damaged."""
-    return sum(math.prod(shape) for shape in _shapes(folder).values())
+    return sum(math.prod(shape) for _, shape in tensors(folder).values())
 
 
 def embedding_rows(folder: Path) -> dict[str, int]:
     """Rows of the embeddings, input and output, that a folder of adapters brings in full; 0 where
     it brings none. Raises LMError for a file that is damaged."""
     found = {"input": 0, "output": 0}
-    for name, shape in _shapes(folder).items():
+    for name, (_, shape) in tensors(folder).items():
         for side, ends in (("input", ("embed_tokens", "wte")), ("output", ("lm_head",))):
             if name.endswith(tuple(f"{end}.weight" for end in ends)) and len(shape) == 2:
                 found[side] = shape[0]
     return found
 
 
-def _shapes(folder: Path) -> dict[str, list[int]]:
-    """Shapes of the tensors in a folder's safetensors files, by their headers."""
-    found: dict[str, list[int]] = {}
+def tensors(folder: Path) -> dict[str, tuple[str, list[int]]]:
+    """Type, as safetensors names it, and shape of each tensor in a folder's safetensors files, by
+    file and name, from their headers. Raises LMError for a file that is damaged."""
+    found: dict[str, tuple[str, list[int]]] = {}
     for path in folder.glob("*.safetensors") if folder.is_dir() else ():
         try:
             with path.open("rb") as handle:
                 (length,) = struct.unpack("<Q", handle.read(8))
                 listed = json.loads(handle.read(min(length, 100_000_000)))
             found |= {
-                f"{path.name} {name}": [int(size) for size in value["shape"]]
+                f"{path.name} {name}": (str(value["dtype"]), [int(n) for n in value["shape"]])
                 for name, value in listed.items()
                 if name != "__metadata__"
             }

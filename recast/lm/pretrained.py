@@ -9,9 +9,6 @@ likelihood of old tokens is compared before and after.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,26 +21,24 @@ from recast.lm.checkpoint import Checkpoint
 from recast.lm.dataset import LMData
 from recast.lm.device import CPU, Placement
 from recast.lm.engine_check import check_engine
-from recast.lm.memory import check_memory, embedding_rows
+from recast.lm.folder_checks import (
+    check_files,
+    check_plain,
+    check_whole,
+    has_tokenizer,
+    loading,
+    no_weights,
+)
+from recast.lm.lora_folder import adapted, check_base, merged
+from recast.lm.memory import check_memory
 from recast.lm.models import context, placed, zero_dropout
 from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
 from recast.lm.spelling import Spelling, find_spelling, plain
 from recast.lm.vocabulary import PLAIN, Vocabulary, Wording, tokenizer_vocabulary
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "spiece.model",
-    "vocab.json",
-    "vocab.txt",
-    "tekken.json",
-    "*.tiktoken",
-)
-ADAPTERS = "adapter_config.json"
 SAMPLES = ("The user bought, oldest first: ", "\nNext item: ", "### User Input: \n3 x 4")
 """Texts by which two readings of one tokenizer are told apart."""
-_BROKEN = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError, RuntimeError)
 SPARE_ROWS = 1024
 """Rows of an embedding without a token that are no surprise: tables are padded to round sizes."""
 
@@ -80,7 +75,7 @@ def open_model(
     rows = model.get_input_embeddings().weight.shape[0]
     _check_tokenizer(name, tokenizer, rows)
     try:
-        spelling = find_spelling(tokenizer.get_vocab(), data.sids, data.depth)
+        spelling = find_spelling(tokenizer.get_vocab(), data.sids, data.depth, data.names)
     except LMError:
         if not how.add_tokens:
             raise
@@ -106,7 +101,7 @@ def identity(name: str) -> dict[str, str]:
     if folder.is_dir():
         found = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
         if not found:
-            raise LMError(_no_weights(name, folder))
+            raise LMError(no_weights(name, folder))
         own = {path.name: _digest(path) for path in found}
         base = adapted(folder)
         return own if base is None else {f"base {n}": d for n, d in identity(base).items()} | own
@@ -160,11 +155,11 @@ def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM,
     transformers = require("transformers")
     folder = Path(name)
     if folder.is_dir() and how.gguf is None:
-        _check_files(name, folder)
+        check_files(name, folder)
         base = adapted(folder)
         if base is not None:
             return _load_adapters(folder, base, placement, how)
-        if not _has_tokenizer(folder):
+        if not has_tokenizer(folder):
             raise LMError(
                 f"{name}: no tokenizer here (tokenizer.json or the like), so nothing says which "
                 "row a token means; copy its files from the model that this was trained from"
@@ -174,19 +169,15 @@ def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM,
     known: dict[str, Any] = {"trust_remote_code": how.trust_remote_code}
     if how.gguf:
         extra, known = {}, {**known, "gguf_file": how.gguf}
-    with _loading(name):
+    with loading(name, "its tokenizer"):
         tokenizer = _tokenizer(name, known)
+    with loading(name):
         model, found = transformers.AutoModelForCausalLM.from_pretrained(
             name, dtype=placement.dtype, output_loading_info=True, **known, **extra
         )
     if not how.gguf:
-        _check_plain(name, getattr(model.config, "quantization_config", None))
-    lacking = sorted(found["missing_keys"])
-    if lacking:
-        raise LMError(
-            f"{name}: its files lack {len(lacking)} weights that config.json asks for, such as "
-            f"{lacking[0]}, which would be random"
-        )
+        check_plain(name, getattr(model.config, "quantization_config", None))
+    check_whole(name, model, found)
     if how.gguf:
         # The converted weights are plain tensors; what says otherwise forbids saving them.
         model.hf_quantizer, model.is_quantized = None, False
@@ -196,80 +187,19 @@ def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM,
     return model.eval(), tokenizer
 
 
-def _check_files(name: str, folder: Path) -> None:
-    """Raise LMError for a folder without weights that this reader takes."""
-    if not list(folder.glob("*.safetensors")):
-        raise LMError(_no_weights(name, folder))
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return  # transformers says what is wrong with it
-    _check_plain(name, config.get("quantization_config") if isinstance(config, dict) else None)
-
-
-def _no_weights(name: str, folder: Path) -> str:
-    """What to say of a folder without weights: where they are, if they lie one folder below."""
-    inside = sorted({path.parent.name for path in folder.glob("*/*.safetensors")})
-    hint = f"; name one of the folders in it: {', '.join(inside[:4])}" if inside else ""
-    return f"{name}: no *.safetensors file here; other formats are not read{hint}"
-
-
-def _check_plain(name: str, quantised: Any) -> None:
-    """Raise LMError for weights that only a quantisation library could read and none could train;
-    without the library some are read as if they were plain."""
-    if quantised is not None:
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
-        raise LMError(
-            f"{name}: its weights are quantised ({str(method or 'quantization_config')[:40]}); "
-            "take the model's plain weights, or save it dequantised"
-        )
-
-
-def adapted(folder: Path) -> str | None:
-    """The folder or hub name of the model that a folder's LoRA adapters belong to; None for a
-    folder that holds none. Raises LMError for adapters that do not name it."""
-    path = folder / ADAPTERS
-    if not path.is_file():
-        return None
-    try:
-        named = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        named = None
-    if not isinstance(named, str) or not named:
-        raise LMError(f"{path}: expected the adapters of a model, base_model_name_or_path")
-    if Path(named).resolve() == folder.resolve():
-        raise LMError(f"{path}: base_model_name_or_path is the folder of the adapters itself")
-    return named
-
-
 def _load_adapters(
     folder: Path, base: str, placement: Placement, how: ModelReading
 ) -> tuple[CausalLM, Any]:
     """The model that adapters belong to with them merged in, and the tokenizer beside them, or the
     model's where there is none."""
-    peft = require("peft")
-    if Path(base).is_absolute() and not Path(base).is_dir():
-        raise LMError(f"{folder}: holds adapters of {base}, which is not here")
-    if adapted(Path(base)) is not None:
-        raise LMError(f"{folder}: its base {base} holds adapters too; merge those first")
+    check_base(folder, base)
     model, tokenizer = _load(base, placement, how)
-    with _loading(str(folder)):
-        if _has_tokenizer(folder):
+    if has_tokenizer(folder):
+        with loading(str(folder), "its tokenizer"):
             tokenizer = _tokenizer(str(folder), {"trust_remote_code": how.trust_remote_code})
-        rows = embedding_rows(folder)
-        if rows["input"] and rows["input"] != model.get_input_embeddings().weight.shape[0]:
-            if rows["output"] != rows["input"] and not model.config.tie_word_embeddings:
-                raise LMError(
-                    f"{folder}: brings {rows['input']} rows of the embedding and no output layer "
-                    "for them; merge the adapters into their model where they were trained"
-                )
-            model.resize_token_embeddings(rows["input"])
-        model = peft.PeftModel.from_pretrained(model, folder).merge_and_unload()
+    with loading(str(folder)):
+        model = merged(folder, model)
     return model.requires_grad_(True).eval(), tokenizer
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any(list(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
 
 
 def _tokenizer(name: str, known: dict[str, Any]) -> Any:
@@ -289,25 +219,6 @@ def _tokenizer(name: str, known: dict[str, Any]) -> Any:
         for text in SAMPLES
     )
     return tokenizer if same else written
-
-
-@contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """Turn what libraries raise for a folder that they cannot load into one line."""
-    damage = require("safetensors").SafetensorError
-    try:
-        yield
-    except MemoryError:
-        raise LMError(f"{name}: too little memory to load this model; take a smaller one") from None
-    except LMError:
-        raise
-    except (*_BROKEN, damage) as problem:
-        reason = " ".join(str(problem).split())[:300]
-        if "ignore_mismatched_sizes" in reason:
-            reason = "its weights have other shapes than config.json says"
-        if "trust_remote_code" in reason or "custom code" in reason:
-            reason = "it brings code of its own; --trust-remote-code would run that"
-        raise LMError(f"{name}: cannot load a causal LM: {reason}") from None
 
 
 def _check_context(name: str, model: CausalLM, vocabulary: Vocabulary, data: LMData) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recast.code_names import FAMILIES, CodeNames, Codes, readings
 from recast.lm.optional_extra import LMError
@@ -25,6 +25,13 @@ class Spelling(CodeNames):
 
     opening: str = ""
     closing: str = ""
+
+    def agrees(self, names: CodeNames) -> bool:
+        """Whether codes are spelt as by these names, but for leading zeros."""
+        mine, theirs = (
+            (n.before, n.middle, n.after, n.levels[: len(self.levels)]) for n in (self, names)
+        )
+        return mine == theirs
 
     def item(self, sid: Sequence[int]) -> str:
         """The text of a semantic ID, with what opens and closes it."""
@@ -42,40 +49,47 @@ def plain(depth: int) -> Spelling:
     return Spelling("<", "_", ">", tuple(string.ascii_lowercase[:depth]))
 
 
-def find_spelling(vocabulary: Mapping[str, int], sids: Iterable[Codes], depth: int) -> Spelling:
+def find_spelling(
+    vocabulary: Mapping[str, int],
+    sids: Iterable[Codes],
+    depth: int,
+    written: CodeNames | None = None,
+) -> Spelling:
     """The spelling in which the vocabulary knows every code of the catalogue.
 
-    vocabulary: token -> id. Of several the one that knows most codes, as the tokens of another
-    catalogue may be there too. Raises LMError, one line, when there is none: what comes nearest,
-    and the first code that it lacks.
+    vocabulary: token -> id; written: how the data spells its codes. Of several the data's own, else
+    the one that knows most codes, as the tokens of another catalogue may be there too. Raises
+    LMError, one line, when there is none: what comes nearest, and the first code that it lacks.
     """
     wanted = [sorted({sid[level] for sid in sids}) for level in range(depth)]
-    known: dict[tuple[str, str, str], dict[str, set[int]]] = {}
+    known: dict[tuple[str, str, str, int], dict[str, set[int]]] = {}
     for token in vocabulary:
-        for before, level, middle, code, after in readings(token):
-            known.setdefault((before, middle, after), {}).setdefault(level, set()).add(code)
-    best: tuple[int, int, Spelling] | None = None
-    for (before, middle, after), levels in known.items():
+        for before, level, middle, code, after, width in readings(token):
+            known.setdefault((before, middle, after, width), {}).setdefault(level, set()).add(code)
+    best: tuple[tuple[int, bool, int, int], Spelling] | None = None
+    for (before, middle, after, width), levels in known.items():
         for family in FAMILIES:
             names = family[:depth]
             if not all(name in levels for name in names):
                 continue
-            spelling = Spelling(before, middle, after, names)
+            spelling = Spelling(before, middle, after, names, width)
             lacking = sum(
                 code not in levels[name]
                 for name, codes in zip(names, wanted, strict=True)
                 for code in codes
             )
             size = sum(len(levels[name]) for name in names)
-            if best is None or (lacking, -size) < best[:2]:
-                best = (lacking, -size, spelling)
+            other = written is None or not spelling.agrees(written)
+            rank = (lacking, other, -size, width)
+            if best is None or rank < best[0]:
+                best = (rank, spelling)
     hint = "recast lm sft --add-tokens adds codes as tokens, and trains them"
     if best is None:
         raise LMError(
-            f"the tokenizer has no tokens for codes of {depth} levels, such as <a_0> or <s_a_0>, "
-            f"without leading zeros; {hint}"
+            f"the tokenizer has no tokens for codes of {depth} levels, such as <a_0> or <s_a_0>; "
+            f"{hint}"
         )
-    lacking, _, spelling = best
+    (lacking, *_), spelling = best
     if lacking:
         first = next(
             spelling.name(level, code)
@@ -88,4 +102,4 @@ def find_spelling(vocabulary: Mapping[str, int], sids: Iterable[Codes], depth: i
             f"which it spells like {spelling.name(0, 0)}; is it the model of this data? {hint}"
         )
     pair = next((p for p in WRAPPERS if all(token in vocabulary for token in p)), ("", ""))
-    return Spelling(spelling.before, spelling.middle, spelling.after, spelling.levels, *pair)
+    return replace(spelling, opening=pair[0], closing=pair[1])

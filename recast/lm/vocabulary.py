@@ -179,9 +179,12 @@ def tokenizer_vocabulary(
     """
     known = tokenizer.get_vocab()
     pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
+    spelt = [
+        [spelling.name(level, code) for code in range(codebook)]
+        for level in range(len(spelling.levels))
+    ]
     tokens = []
-    for level in range(len(spelling.levels)):
-        names = [spelling.name(level, code) for code in range(codebook)]
+    for names in spelt:
         for name in names:
             if name in known and len(found := _ids(tokenizer, name)) != 1:
                 raise LMError(
@@ -189,40 +192,87 @@ def tokenizer_vocabulary(
                     "tokens (recast lm sft --add-tokens) or use the model's own tokenizer"
                 )
         tokens.append(tuple(int(known.get(name, pad)) for name in names))
+    item = [next(c for c, name in enumerate(row) if name in known) for row in spelt]
+    text = spelling.item(item) if wording.wrap else spelling.joined(item)
     before, between, after = wording.parts()
     if wording.chat:
-        if not getattr(tokenizer, "chat_template", None):
-            raise LMError("the model has no chat template; leave out --chat")
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"{before}{HISTORY}{after}".strip()}],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        before, _, after = text.partition(HISTORY)
-    first = [] if wording.chat else _begins(tokenizer)
+        before, after = _in_chat(tokenizer, before, after, text)
     opening, closing = (
         tuple(_ids(tokenizer, text)) if wording.wrap and text else ()
         for text in (spelling.opening, spelling.closing)
     )
+    around = _around(
+        tokenizer,
+        [before, between, after + (spelling.opening if wording.wrap else "")],
+        text,
+        (*opening, *(row[code] for row, code in zip(tokens, item, strict=True)), *closing),
+        bare=wording.chat,
+    )
     return Vocabulary(
         tokens=tuple(tokens),
-        before=(*first, *_ids(tokenizer, before)),
-        after=(*_ids(tokenizer, after), *opening),
+        before=around[0],
+        after=around[2],
         pad=pad,
         recent=wording.recent,
         opening=opening,
         closing=closing,
-        between=tuple(_ids(tokenizer, between)),
+        between=around[1],
     )
 
 
-def _begins(tokenizer: Any) -> list[int]:
-    """The tokens that a tokenizer itself puts before a text. Some have a token for the beginning
-    and do not; what some put after a text has no place before the codes."""
-    whole, bare = [int(token) for token in tokenizer.encode(":")], _ids(tokenizer, ":")
-    places = range(len(whole) - len(bare) + 1)
-    found = (whole[:i] for i in places if bare and whole[i : i + len(bare)] == bare)
-    return next(found, [])
+def _in_chat(tokenizer: Any, before: str, after: str, item: str) -> tuple[str, str]:
+    """What the chat template puts before and after the items of a user's message.
+
+    item: a text to try it with. Raises LMError without a template, and for one that fails or does
+    not show the items once, as they are.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise LMError("the model has no chat template; leave out --chat")
+    content = f"{before}{HISTORY}{after}".strip()
+    try:
+        text, tried = (
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": said}], tokenize=False, add_generation_prompt=True
+            )
+            for said in (content, content.replace(HISTORY, item))
+        )
+    except Exception as problem:  # noqa: BLE001  # whatever a template does is its model's
+        reason = " ".join(str(problem).split())[:120]
+        raise LMError(f"the model's chat template fails: {reason}; leave out --chat") from None
+    if text.count(HISTORY) != 1 or tried != text.replace(HISTORY, item):
+        raise LMError(
+            "the model's chat template does not show a user's items once, as they are; leave out "
+            "--chat"
+        )
+    start, _, end = text.partition(HISTORY)
+    return start, end
+
+
+def _around(
+    tokenizer: Any, texts: Sequence[str], text: str, item: tuple[int, ...], *, bare: bool
+) -> tuple[tuple[int, ...], ...]:
+    """The tokens before, between and after two items, as the tokenizer reads the whole text.
+
+    It may join a text with its neighbours, or put a token where a text begins; piece by piece the
+    model would read another one. bare: the text says itself how it begins. What some put after a
+    text has no place before the codes. Raises LMError where the items are not found in it.
+    """
+    whole = texts[0] + text + texts[1] + text + texts[2]
+    ids = [int(token) for token in tokenizer.encode(whole, add_special_tokens=not bare)]
+    plain, own = _ids(tokenizer, ":"), [int(token) for token in tokenizer.encode(":")]
+    places = range(len(own) - len(plain) + 1)
+    first = next((i for i in places if plain and own[i : i + len(plain)] == plain), 0)
+    added = len(own) - len(plain) - first
+    ids = ids if bare or added <= 0 else ids[:-added]
+    size = len(item)
+    found = [i for i in range(len(ids) - size + 1) if tuple(ids[i : i + size]) == item]
+    if len(found) != 2:
+        raise LMError(
+            f"in a text the tokenizer does not read {text[:60]} as {size} tokens; add the codes as "
+            "tokens (recast lm sft --add-tokens) or use the model's own tokenizer"
+        )
+    one, two = found
+    return tuple(ids[:one]), tuple(ids[one + size : two]), tuple(ids[two + size :])
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -147,7 +147,7 @@ def first_call(kind: str) -> Iterator[None]:
     with _lock(None if FOLDER is None else FOLDER / f"{kind}.lock"):
         if not is_compiled(kind):
             often = "once on this machine" if marker else "in every process: no folder keeps it"
-            print(f"compiling the training kernel ({kind}), {often} ...", file=sys.stderr)  # noqa: T201
+            print(f"compiling the kernel ({kind}), {often} ...", file=sys.stderr)  # noqa: T201
         with _no_collecting():
             yield
         if marker is not None:

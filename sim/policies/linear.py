@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sim.policies.nodes import NodeRows, Params
 from sim.seeds import normals
-from sim.worlds.catalogue import Bucket, Catalogue
+from sim.worlds.catalogue import Catalogue
 
 
 class _Linear:
@@ -58,13 +58,6 @@ class Tabular(_Linear):
         index = (node + catalogue.levels[level].offset).unsqueeze(-1)
         return encoded.gather(2, index.expand(*node.shape, encoded.shape[-1]))
 
-    def child_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> Tensor:
-        del params
-        index = (catalogue.levels[level].offset + bucket.node).unsqueeze(-1)
-        return encoded[:, :, index, bucket.code].movedim(1, -1)
-
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows
     ) -> tuple[Tensor, Tensor]:
@@ -94,13 +87,6 @@ class LogLinear(_Linear):
         index = (node + catalogue.levels[level].offset + run).view(-1)
         bias = params["bias"].flatten(0, 1).index_select(0, index)
         return encoded[:, :, level].unsqueeze(2) + bias.view(*node.shape, -1)
-
-    def child_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> Tensor:
-        node = (catalogue.levels[level].offset + bucket.node).unsqueeze(-1)
-        bias = params["bias"][:, node, bucket.code]
-        return encoded[:, :, level].transpose(1, 2)[:, bucket.code] + bias.unsqueeze(-1)
 
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows

@@ -12,32 +12,7 @@ from torch import Tensor
 
 from sim.policies.nodes import NodeRows, Params, segment_outer, segment_products, tanh_
 from sim.seeds import normals
-from sim.worlds.catalogue import Bucket, Catalogue
-
-BLOCK = 64
-"""Nodes whose hidden units are in memory at once; more would leave the cache."""
-
-
-def affine_tanh(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """weight @ tanh(x + shift) + bias with one exponential per input instead of one per sum.
-
-    tanh(x + s) = 1 - 2 / (1 + e^2x e^2s), so the sum over hidden units needs only reciprocals.
-    x `[R, 1, H, P]`, shift `[R, m, H, 1]`, weight `[R, m, w, H]`, bias `[R, m, w, 1]` ->
-    `[R, m, w, P]`. Falls back to tanh where the product of exponentials could overflow.
-    """
-    safe = 20.0 if x.dtype == torch.float32 else 170.0
-    if max(x.abs().max().item(), shift.abs().max().item()) < safe:
-        left, right = (2 * x).contiguous().exp_(), (2 * shift).exp()
-        bias, weight = bias + weight.sum(-1, keepdim=True), -2 * weight
-        found = x.new_empty(*weight.shape[:3], x.shape[-1])
-        scratch = x.new_empty(len(x), min(BLOCK, shift.shape[1]), *x.shape[2:])
-        for out, part, by, plus in zip(
-            *(torch.split(v, BLOCK, 1) for v in (found, right, weight, bias)), strict=True
-        ):
-            half = torch.mul(left, part, out=scratch[:, : part.shape[1]]).add_(1).reciprocal_()
-            torch.matmul(by, half, out=out).add_(plus)
-        return found
-    return torch.matmul(weight, torch.tanh(x + shift)) + bias
+from sim.worlds.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -77,14 +52,6 @@ class MLP:
             params["bias"][:, level].unsqueeze(1), hidden.flatten(1, 2), params["head"][:, level]
         )
         return logits.view(runs, prompts, rows, -1)
-
-    def child_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> Tensor:
-        nodes = params["node"][:, catalogue.levels[level].offset + bucket.node]
-        head = params["head"][:, level].transpose(1, 2)[:, bucket.code]
-        bias = params["bias"][:, level][:, bucket.code].unsqueeze(-1)
-        return affine_tanh(encoded.transpose(1, 2).unsqueeze(1), nodes.unsqueeze(-1), head, bias)
 
     def forward_rows(
         self, params: Params, encoded: Tensor, catalogue: Catalogue, rows: NodeRows

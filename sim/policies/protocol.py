@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sim.policies.nodes import Params as Params
-from sim.worlds.catalogue import Bucket, Catalogue
+from sim.worlds.catalogue import Catalogue
 
 
 class Policy(Protocol):
@@ -30,9 +30,3 @@ class Policy(Protocol):
         self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, node: Tensor
     ) -> Tensor:
         """Logits over all K codes at nodes of one level; node `[R, B, M]` -> `[R, B, M, K]`."""
-
-    def child_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> Tensor:
-        """Logits of the children of one bucket's nodes, for enumeration; `[R, m, w, B]`, prompts
-        last, dead slots unmasked."""

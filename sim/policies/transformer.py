@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sim.policies.nodes import Params
 from sim.seeds import normals
-from sim.worlds.catalogue import Bucket, Catalogue
+from sim.worlds.catalogue import Catalogue
 
 HEADS = 2
 
@@ -97,15 +97,6 @@ class Transformer:
         logits = _times(_normalised(hidden), params["head"][:, level])
         logits = logits + params["bias"][:, level].view(runs, 1, 1, -1)
         return logits.expand(runs, prompts, rows, -1)
-
-    def child_logits(
-        self, params: Params, encoded: Tensor, catalogue: Catalogue, level: int, bucket: Bucket
-    ) -> Tensor:
-        runs, prompts = encoded.shape[:2]
-        node = bucket.node.expand(runs, prompts, -1)
-        logits = self.node_logits(params, encoded, catalogue, level, node)
-        chosen = logits.gather(-1, bucket.code.expand(runs, prompts, -1, -1))
-        return chosen.permute(0, 2, 3, 1).contiguous()
 
 
 def _normalised(x: Tensor) -> Tensor:

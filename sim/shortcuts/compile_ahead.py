@@ -1,4 +1,5 @@
-"""Compile ahead of time: `python -m sim.shortcuts.compile_ahead`, in both precisions by default."""
+"""Compile ahead of time: `python -m sim.shortcuts.compile_ahead`, training in both precisions by
+default, and the evaluation."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import sys
 import torch
 
 from recast import STRATEGIES
+from sim.decoding.compiled import KIND, ready
 from sim.general.runs import Runs
 from sim.policies.mlp import MLP
 from sim.settings import Training
@@ -14,8 +16,14 @@ from sim.shortcuts.fast_path import FastPath
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 
 
+def kinds(precision: str) -> tuple[str, str]:
+    """What `warm` compiles, as `sim.kernel.code.is_compiled` knows it."""
+    return precision, f"float32, {KIND}"
+
+
 def warm(precision: str) -> None:
-    """One step of a tiny run."""
+    """One step of a tiny run, and what evaluates it."""
+    ready(torch.float32)
     recipe = SyntheticWorld(
         items=8, codes=3, sft_prompts=8, train_prompts=8, validation_prompts=8, test_prompts=8
     )

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from recast.metrics import regime_shares
 from sim.policies.protocol import Policy
-from sim.training.warm_start import WarmStart, hit_share, solver_prompts, warm_start
+from sim.training.warm_start import StartRequest, WarmStart, hit_share, solver_prompts, warm_start
 from sim.worlds.world import Prompts, World
 
 COLDEST, HOTTEST = 0.5, 4.0
@@ -44,13 +45,10 @@ class Calibration:
 def calibrate(
     policy: Policy,
     world: World,
+    wanted: StartRequest,
     *,
-    all_zero: float,
     several: float | None,
-    group: int,
     seed: int = 0,
-    max_steps: int = 2000,
-    lr: float = 0.003,
     within: float = WITHIN,
     heterogeneity: float = 0.0,
     worlds: Callable[[float], World] | None = None,
@@ -58,29 +56,22 @@ def calibrate(
     """Solve for the all-zero share and, unless `several` is None, for the share of groups with two
     hits or more (multi-hit and saturated together; the rest is single-hit).
 
-    heterogeneity: that of `world`; worlds: the same world at another one, None where it has no such
-    knob (replayed data). Raises ValueError, saying what the nearest reachable share was, when the
-    knobs do not give it to `within`, or SFT cannot reach the all-zero share. Whether it holds on
-    prompts that the solver never saw is for `not_held_out` to say.
+    wanted: but for its temperature, which is solved for. heterogeneity: that of `world`; worlds:
+    the same world at another one, None where it has no such knob (replayed data). Raises
+    ValueError, saying what the nearest reachable share was, when the knobs do not give it to
+    `within`, or SFT cannot reach the all-zero share. Whether it holds on prompts that the solver
+    never saw is for `not_held_out` to say.
     """
+    all_zero = wanted.all_zero
     if several is not None and not 0 <= several < 1 - all_zero:
         raise ValueError(
             f"all-zero {all_zero:g} and two-or-more {several:g} leave no single-hit groups"
         )
 
     def at(temperature: float, alike: float, place: World) -> Calibration:
-        warm = warm_start(
-            policy,
-            place,
-            (seed,),
-            all_zero=all_zero,
-            group=group,
-            temperature=temperature,
-            max_steps=max_steps,
-            lr=lr,
-        )
-        solved = _shares(policy, warm, place, [solver_prompts(place)], group, temperature)
-        held_out = _shares(policy, warm, place, [place.validation, place.test], group, temperature)
+        warm = warm_start(policy, place, (seed,), replace(wanted, temperature=temperature))
+        shares = partial(_shares, policy, warm, place, group=wanted.group, temperature=temperature)
+        solved, held_out = shares([solver_prompts(place)]), shares([place.validation, place.test])
         return Calibration(temperature, int(warm.steps[0]), solved, held_out, alike)
 
     best = at(1.0, heterogeneity, world)

@@ -9,17 +9,8 @@ from functools import cache
 from sim.general.general_path import General
 from sim.general.runs import Learner, Runs
 from sim.general.step import Collected
+from sim.kernel.available import why_not_compiled
 from sim.settings import Kernel
-
-
-@cache
-def why_not_compiled() -> str | None:
-    """Why numba cannot be used on this machine, in one line; None where it can."""
-    try:
-        import sim.kernel.step  # noqa: F401
-    except ImportError as problem:
-        return str(problem).splitlines()[0]
-    return None
 
 
 def kernel_here(asked: Kernel) -> Kernel:

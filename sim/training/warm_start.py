@@ -74,39 +74,34 @@ def hit_share(
 
 
 @dataclass(frozen=True)
-class _Request:
-    """As `warm_start` takes them."""
+class StartRequest:
+    """A start at which a share `all_zero` of the groups of `group` rollouts has no hit, when they
+    are sampled at `temperature`.
+
+    max_steps, lr, batch: of the SFT that leads there, batch in prompts; dtype: of the weights.
+    """
 
     all_zero: float
     group: int
-    temperature: float
-    max_steps: int
-    lr: float
-    batch: int
-    dtype: torch.dtype
+    temperature: float = 1.0
+    max_steps: int = 2000
+    lr: float = 0.003
+    batch: int = 256
+    dtype: torch.dtype = torch.float64
 
 
 def warm_start(
     policy: Policy,
     world: World,
     seeds: tuple[int, ...],
-    *,
-    all_zero: float,
-    group: int,
-    temperature: float = 1.0,
-    max_steps: int = 2000,
-    lr: float = 0.003,
-    batch: int = 256,
-    dtype: torch.dtype = torch.float64,
+    wanted: StartRequest,
     progress: Callable[[str], None] = lambda _: None,
 ) -> WarmStart:
-    """Train R fresh policies on the sft prompts until `all_zero` of the groups have no hit, when
-    they are sampled at `temperature`.
+    """Train R fresh policies on the sft prompts until they are at the start that is wanted.
 
-    Raises ValueError, saying what was reached, when `max_steps` do not suffice or when the
-    untrained policy is already below the request.
+    Raises ValueError, saying what was reached, when its steps do not suffice or when the untrained
+    policy is already below the request.
     """
-    wanted = _Request(all_zero, group, temperature, max_steps, lr, batch, dtype)
     # Products over several runs at once may differ in their last bits; see `sim.policies.nodes`.
     if len(seeds) > 1 and not isinstance(policy, NodePolicy):
         return _together([_train(policy, world, (one,), wanted, progress) for one in seeds])
@@ -117,7 +112,7 @@ def _train(
     policy: Policy,
     world: World,
     seeds: tuple[int, ...],
-    wanted: _Request,
+    wanted: StartRequest,
     progress: Callable[[str], None],
 ) -> WarmStart:
     """The runs of `seeds`, trained together."""
@@ -149,7 +144,7 @@ class _Crossing:
     """
 
     def __init__(
-        self, params: Params, wanted: _Request, share_of: Callable[[Params], Tensor]
+        self, params: Params, wanted: StartRequest, share_of: Callable[[Params], Tensor]
     ) -> None:
         """params: untrained. Raises ValueError where those are below the request already."""
         self._wanted, self._share_of = wanted, share_of

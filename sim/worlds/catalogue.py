@@ -2,7 +2,7 @@
 
 N items with L codes each, every code in 0..K-1. Level l of the trie has n_l internal nodes; the
 children of a node are stored in W_l slots (padded), so that work follows live children, not K.
-For enumeration the branching nodes lie in `Bucket`s of similar width, so that little is padding.
+For enumeration the children of a level lie in one row, in order of their parents.
 """
 
 from __future__ import annotations
@@ -16,32 +16,9 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """Branching nodes of one level with a similar number of children.
-
-    node `[m]`: index in the level; code, child `[m, w]`, dead slots repeat the first; dead
-    `[m, w]` bool; live, place `[b]`: the live children and their flat slots in `[m, w]`.
-    """
-
-    node: Tensor
-    code: Tensor
-    child: Tensor
-    dead: Tensor
-    live: Tensor
-    place: Tensor
-
-    @cached_property
-    def barrier(self) -> Tensor:
-        """What masks logits when added: -inf in dead slots, `[m, w, 1]`."""
-        return torch.zeros(self.dead.shape).masked_fill(self.dead, -torch.inf).unsqueeze(-1)
-
-
-@dataclass(frozen=True)
 class TrieLevel:
     """One level of the trie. code, child `[n, W]` int64 (child: node of the next level, or item);
-    mask `[n, W]` bool, live slots; parent `[c]`: node of each of the c children, in their order;
-    buckets: the nodes with two children or more, grouped by width; the only ones that cost a
-    logit when the catalogue is enumerated.
+    mask `[n, W]` bool, live slots; parent `[c]`: node of each of the c children, in their order.
     allowed `[n, K]` bool; next `[n, K]` int64, -1 where dead."""
 
     offset: int
@@ -51,7 +28,6 @@ class TrieLevel:
     allowed: Tensor
     next: Tensor
     parent: Tensor
-    buckets: tuple[Bucket, ...]
 
     @property
     def nodes(self) -> int:
@@ -59,20 +35,14 @@ class TrieLevel:
         return self.code.shape[0]
 
     @cached_property
-    def branching(self) -> Tensor:
-        """The nodes of all buckets, in their order."""
-        return torch.cat([self.parent.new_zeros(0), *(bucket.node for bucket in self.buckets)])
+    def first(self) -> Tensor:
+        """`[n + 1]`: the children of node i are `first[i]` to `first[i + 1]`."""
+        return torch.searchsorted(self.parent, torch.arange(self.nodes + 1))
 
     @cached_property
-    def slot(self) -> Tensor:
-        """`[c]`: where each child stands among the flat slots of all buckets, one after the other;
-        an only child at the row after the last."""
-        last = sum(bucket.code.numel() for bucket in self.buckets)
-        found, start = torch.full_like(self.parent, last), 0
-        for bucket in self.buckets:
-            found[bucket.live] = bucket.place + start
-            start += bucket.code.numel()
-        return found
+    def child_code(self) -> Tensor:
+        """`[c]`: the code that leads to each child."""
+        return self.code[self.mask]
 
 
 @dataclass(frozen=True)
@@ -174,29 +144,12 @@ def build_catalogue(codes: np.ndarray, n_codes: int) -> Catalogue:
                 allowed=torch.from_numpy(follow >= 0),
                 next=torch.from_numpy(follow),
                 parent=torch.from_numpy(parent),
-                buckets=_buckets(code, child, counts),
             )
         )
         offset += n
     return Catalogue(
         torch.from_numpy(ordered), torch.from_numpy(np.stack(parents, 1)), tuple(levels), n_codes
     )
-
-
-def _buckets(code: np.ndarray, child: np.ndarray, counts: np.ndarray) -> tuple[Bucket, ...]:
-    """Group branching nodes by children: 2, 3-4, 5-8, ...; each as wide as its widest node."""
-    power = np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64)
-    found = []
-    for size in sorted(set(power[counts > 1].tolist())):
-        node = np.flatnonzero((power == size) & (counts > 1))
-        width = int(counts[node].max())
-        dead = np.arange(width) >= counts[node, None]
-        codes = np.where(dead, code[node, :1], code[node, :width])
-        children = np.where(dead, child[node, :1], child[node, :width])
-        place = np.flatnonzero(~dead)
-        arrays = (node, codes, children, dead, children.reshape(-1)[place], place)
-        found.append(Bucket(*map(torch.from_numpy, arrays)))
-    return tuple(found)
 
 
 def synthetic_codes(

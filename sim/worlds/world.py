@@ -56,9 +56,10 @@ class Prompts:
             yield self.take(torch.arange(start, min(start + size, len(self))))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
-    """Four disjoint prompt sets: sft (warm start), train (RL), validation (tuning), test."""
+    """Four disjoint prompt sets: sft (warm start), train (RL), validation (tuning), test.
+    Two worlds are equal where they are the same object."""
 
     name: str
     catalogue: Catalogue

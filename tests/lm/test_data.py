@@ -87,9 +87,13 @@ ANSWER = (
 )
 
 
-@pytest.mark.parametrize("as_text", [True, False])
-def test_recif_rows_keep_their_targets_and_train_has_one_row_for_each(as_text, tmp_path):
-    messages = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWER}]
+THOUGHT = "<think>not <|sid_begin|><s_a_7><s_b_7><s_c_7><|sid_end|></think>"
+
+
+@pytest.mark.parametrize(("as_text", "thought"), [(True, ""), (False, ""), (True, THOUGHT)])
+def test_recif_rows_keep_their_targets_and_train_has_one_row_for_each(as_text, thought, tmp_path):
+    answer = {"role": "assistant", "content": thought + ANSWER}
+    messages = [{"role": "user", "content": ASKED}, answer]
     for split in ("train", "valid", "test"):
         recif(tmp_path, json.dumps(messages) if as_text else messages, split)
     data = read_any(tmp_path)

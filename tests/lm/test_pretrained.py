@@ -22,7 +22,7 @@ from recast.lm.pretrained import ModelReading, add_codes, open_model
 from recast.lm.spelling import Spelling, find_spelling, plain
 from recast.lm.vocabulary import PLAIN, Wording
 
-ONEREC = Spelling("<s_", "_", ">", ("a", "b", "c"), "<|sid_begin|>", "<|sid_end|>")
+ONEREC = Spelling("<s_", "_", ">", ("a", "b", "c"), 0, "<|sid_begin|>", "<|sid_end|>")
 WORDS = ["The", "user", "bought", ",", "oldest", "first", ":", "Next", "item", "with", "items"]
 
 

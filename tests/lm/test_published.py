@@ -63,9 +63,10 @@ def recif(folder: Path) -> None:
         for user in range(users):
             past = "".join(item(sids[(user + k) % 12]) for k in range(3))
             right = "".join(item(sids[(user + k) % 18]) for k in (4, 7)[: 1 + user % 2])
+            thought = f"<think>not {item(sids[17])}</think>" if user % 3 == 0 else ""
             messages = [
                 {"role": "user", "content": [{"type": "text", "text": f"bought {past}"}]},
-                {"role": "assistant", "content": [{"type": "text", "text": right}]},
+                {"role": "assistant", "content": [{"type": "text", "text": thought + right}]},
             ]
             rows.append({"uuid": f"{split}{user}", "source": "ad", "messages": str(messages)})
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
@@ -97,6 +98,7 @@ def test_a_reader_with_onerecs_checkpoint_gets_to_a_comparison(tmp_path, capsys)
     tokenizer.chat_template, tokenizer.eos_token = CHAT, "<|im_end|>"
     tokenizer.save_pretrained(tmp_path / "m")
     names = {"DIR": tmp_path / "recif", "CHECKPOINT": tmp_path / "m", "OUT": tmp_path / "out"}
+    names |= {"RUNS": tmp_path / "runs"}
     follow("OpenOneRec", names, capsys)
     said = capsys.readouterr()
     assert "items between <|sid_begin|> and <|sid_end|>" in said.err

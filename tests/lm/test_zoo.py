@@ -34,7 +34,7 @@ pytestmark = [
 
 PATTERNS = {
     "minionerec": plain(3),
-    "onerec": Spelling("<s_", "_", ">", ("a", "b", "c"), "<|sid_begin|>", "<|sid_end|>"),
+    "onerec": Spelling("<s_", "_", ">", ("a", "b", "c"), 0, "<|sid_begin|>", "<|sid_end|>"),
     "pipes": Spelling("<|sid_", "_", "|>", ("1", "2", "3")),
     "brackets": Spelling("[", "", "]", ("A", "B", "C")),
 }
@@ -204,7 +204,7 @@ BROKEN = {
     "no configuration": (lambda d: (d / "config.json").unlink(), "cannot load a causal LM"),
     "half a tokenizer": (
         lambda d: (d / "tokenizer.json").write_text("{"),
-        "cannot load a causal LM",
+        "tokenizer.json: damaged, not a JSON object",
     ),
     "a short context": (
         lambda d: change(d / "config.json", max_position_embeddings=32),

@@ -61,3 +61,12 @@ def test_a_folder_in_any_spelling_holds_what_minionerecs_does(number, data_folde
     after = read_folder(respelt(data_folder, SPELLINGS[number]), 3)
     assert after == before
     assert json.dumps(after.sids) == json.dumps(before.sids)
+
+
+def test_codes_filled_with_zeros_are_read_and_named():
+    names = CodeNames("<", "_", ">", FAMILIES[0], 3)
+    assert names.joined((1, 20, 300)) == "<a_001><b_020><c_300>"
+    assert names.read("<a_001><b_020><c_300>") == (1, 20, 300)
+    found = names_of(["[A07]", "[B10]"])
+    assert found is not None
+    assert found.read("[A01][B22]") == (1, 22)

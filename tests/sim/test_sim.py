@@ -16,7 +16,7 @@ from sim.policies.mlp import MLP
 from sim.seeds import minibatch, uniforms
 from sim.settings import Training
 from sim.training.trainer import train
-from sim.training.warm_start import all_zero_share, warm_start
+from sim.training.warm_start import StartRequest, all_zero_share, warm_start
 from sim.worlds.catalogue import build_catalogue
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
@@ -46,14 +46,14 @@ def test_samples_follow_the_enumerated_probabilities(world):
 
 
 def test_the_warm_start_meets_the_request_within_a_point(world):
-    warm = warm_start(MLP(16), world, (0, 1), all_zero=0.3, group=16, batch=64, lr=0.01)
+    warm = warm_start(MLP(16), world, (0, 1), StartRequest(0.3, 16, batch=64, lr=0.01))
     share = all_zero_share(MLP(16), warm.params, world, world.train, 16)
     assert bool(((share - 0.3).abs() < 0.01).all())
 
 
 def test_an_unreachable_warm_start_says_what_was_reached(world):
     with pytest.raises(ValueError, match=r"out of reach; the best after 3 SFT steps was 0\.\d+"):
-        warm_start(MLP(4), world, (0,), all_zero=1e-6, group=2, max_steps=3)
+        warm_start(MLP(4), world, (0,), StartRequest(1e-6, 2, max_steps=3))
 
 
 @pytest.mark.parametrize("name", ["grpo", "recast", "sft", "recast_random_negative"])

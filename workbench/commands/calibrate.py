@@ -72,7 +72,7 @@ def calibrate(
     spec = load_experiment(preset, changes)
     from sim.training.calibrate import calibrate as solve
     from sim.training.calibrate import not_held_out
-    from workbench.execution.tasks import build_policy, build_world
+    from workbench.execution.tasks import build_policy, build_world, start_request
 
     synthetic = spec.world.kind == "synthetic"
     if synthetic:
@@ -82,11 +82,8 @@ def calibrate(
         found = solve(
             build_policy(spec),
             build_world(spec),
-            all_zero=all_zero,
+            start_request(spec),
             several=two_or_more,
-            group=spec.train.group,
-            max_steps=spec.start.max_steps,
-            lr=spec.start.lr,
             heterogeneity=spec.world.heterogeneity,
             worlds=(lambda h: build_world(_changed(spec, {"world.heterogeneity": h})))
             if synthetic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,13 +116,12 @@ def predict(
         raise UserError(f"--group {group}: expected 2 to {WIDEST}")
     if followed is not None and (study or not (folders or logs)):
         raise UserError("--followed: it needs a ranking of --log or --data")
+    asked = _Asked(names, all_zero, hit_rate, group, seeds, out, time_only, style)
     if study:
         if "pretrained" in rungs and start is None:
             raise UserError("--rung pretrained: give its model with --start")
         given = (start, lora, device) if start is not None else None
-        _study(
-            folders, rungs, names, all_zero, hit_rate, group, seeds, out, given, time_only, style
-        )
+        _study(asked, folders, rungs, given)
         return
     if start is not None or "pretrained" in rungs:
         raise UserError("--start and --rung pretrained: they need --study")
@@ -145,23 +145,10 @@ def predict(
     results = _results(followed, metric)
     found: PredictedRanking | None
     if rung.startswith("theory"):
-        found = _ask_theory(reading, logs, metric, names, style)
+        found = _ask_theory(asked, reading, logs, metric)
     else:
         log = reading.rollouts(files_of(logs)) if logs else None
-        found = _ask(
-            folders,
-            log,
-            rung,
-            metric,
-            names,
-            all_zero,
-            hit_rate,
-            group,
-            seeds,
-            out,
-            time_only,
-            style,
-        )
+        found = _ask(asked, folders, log, rung, metric)
     if results is not None and found is not None:
         _hold_against(found, results, style)
 
@@ -197,48 +184,53 @@ def _record(style: str) -> None:
          f"{duration(mine['seconds_dear'][0])} of one core per data set")  # fmt: skip
 
 
-def _plan(names: tuple[str, ...], group: int, seeds: int) -> PredictionPlan:
-    from recast.strategies import parse_strategy
-    from workbench.studies.prediction.protocol import START, STRATEGIES, PredictionPlan
+@dataclass(frozen=True)
+class _Asked:
+    """What is trained for an answer and where it is kept, as the options of these names say."""
 
-    for name in names:
+    names: tuple[str, ...]
+    all_zero: float | None
+    hit_rate: float | None
+    group: int
+    seeds: int
+    out: Path
+    time_only: bool
+    style: str
+
+    def plan(self, group: int) -> PredictionPlan:
+        """The strategies that were asked for, or the packaged ones. Raises UserError."""
+        from recast.strategies import parse_strategy
+        from workbench.studies.prediction.protocol import START, STRATEGIES, PredictionPlan
+
+        for name in self.names:
+            try:
+                parse_strategy(name)
+            except ValueError as problem:
+                raise UserError(f"--strategy: {problem}") from None
+        chosen = tuple(dict.fromkeys(name for name in self.names if name != START)) or STRATEGIES
+        if len(chosen) < 2:
+            raise UserError("--strategy: expected two or more, or none for the packaged rows")
+        return PredictionPlan(group=group, seeds=self.seeds, strategies=chosen)
+
+    def case(self, folder: Path, plan: PredictionPlan) -> Case:
+        """A data folder with the start that its policies get. Raises UserError."""
+        from recast.lm.dataset import load_data
+        from recast.lm.optional_extra import LMError
+        from workbench.studies.prediction.protocol import ALL_ZERO, USUAL, case_of
+
         try:
-            parse_strategy(name)
-        except ValueError as problem:
-            raise UserError(f"--strategy: {problem}") from None
-    chosen = tuple(dict.fromkeys(name for name in names if name != START)) or STRATEGIES
-    if len(chosen) < 2:
-        raise UserError("--strategy: expected two or more, or none for the packaged rows")
-    return PredictionPlan(group=group, seeds=seeds, strategies=chosen)
-
-
-def _case(
-    folder: Path, plan: PredictionPlan, all_zero: float | None, hit_rate: float | None
-) -> Case:
-    from recast.lm.dataset import load_data
-    from recast.lm.optional_extra import LMError
-    from workbench.studies.prediction.protocol import ALL_ZERO, USUAL, case_of
-
-    try:
-        data = load_data(folder)
-    except LMError as problem:
-        raise UserError(str(problem)) from None
-    share = all_zero if all_zero is not None else ALL_ZERO.get(data.name, USUAL)
-    return case_of(data, plan, share, hit_rate)
+            data = load_data(folder)
+        except LMError as problem:
+            raise UserError(str(problem)) from None
+        own = ALL_ZERO.get(data.name, USUAL)
+        return case_of(data, plan, own if self.all_zero is None else self.all_zero, self.hit_rate)
 
 
 def _study(
+    asked: _Asked,
     folders: tuple[Path, ...],
     rungs: tuple[str, ...],
-    names: tuple[str, ...],
-    all_zero: float | None,
-    hit_rate: float | None,
-    group: int,
-    seeds: int,
-    out: Path,
     given: tuple[str, int, str] | None,
-    time_only: bool,
-    style: str,
 ) -> None:
     """Do every rung on every data set, state times first, write and print what came of it."""
     from workbench.studies.prediction.accuracy import accuracy_table
@@ -247,21 +239,21 @@ def _study(
 
     if not folders:
         raise UserError("--study: give its data with --data DIR, repeatable")
-    plan = _plan(names, group, seeds)
-    cases = tuple(_case(folder, plan, all_zero, hit_rate) for folder in folders)
-    whole = PredictionStudy(out, cases, plan, Given(*given) if given else None)
+    plan = asked.plan(asked.group)
+    cases = tuple(asked.case(folder, plan) for folder in folders)
+    whole = PredictionStudy(asked.out, cases, plan, Given(*given) if given else None)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
-    asked = rungs or DEFAULT
     last = ORDER.index("look_alike") + 1
-    wanted = [rung for rung in (*ORDER[last:][::-1], *ORDER[:last]) if rung in asked]
+    order = (*ORDER[last:][::-1], *ORDER[:last])
+    wanted = [rung for rung in order if rung in (rungs or DEFAULT)]
     for rung in wanted:
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
-    if time_only:
+    if asked.time_only:
         return
     with progress_bar("parts") as progress:
         for rung, case in itertools.product(wanted, whole.cases):
             try:
-                for _ in whole.do(rung, case, range(seeds), progress):
+                for _ in whole.do(rung, case, range(asked.seeds), progress):
                     pass
             except ValueError as problem:
                 raise UserError(f"{rung} on {case.data.name}: {problem}") from None
@@ -270,10 +262,10 @@ def _study(
         ("costs", whole.costs()),
         ("values", whole.values()),
     ):
-        table.write_parquet(out / f"prediction-{name}.parquet")
+        table.write_parquet(asked.out / f"prediction-{name}.parquet")
     for rung, data, table in whole.results():
-        table.write_csv(out / f"results-{rung}-{data}.csv")
-    emit(accuracy_table(whole.pairs()), style, "Decision accuracy of each rung")
+        table.write_csv(asked.out / f"results-{rung}-{data}.csv")
+    emit(accuracy_table(whole.pairs()), asked.style, "Decision accuracy of each rung")
 
 
 def _time(whole: PredictionStudy, rung: str) -> str:
@@ -288,18 +280,7 @@ def _time(whole: PredictionStudy, rung: str) -> str:
 
 
 def _ask(
-    folders: tuple[Path, ...],
-    log: Diagnosis | None,
-    rung: str,
-    metric: str,
-    names: tuple[str, ...],
-    all_zero: float | None,
-    hit_rate: float | None,
-    group: int,
-    seeds: int,
-    out: Path,
-    time_only: bool,
-    style: str,
+    asked: _Asked, folders: tuple[Path, ...], log: Diagnosis | None, rung: str, metric: str
 ) -> PredictedRanking | None:
     """Rank strategies for one case; None where only its time was asked for."""
     from workbench.studies.prediction import missing_runs
@@ -312,16 +293,16 @@ def _ask(
         from workbench.diagnosis.lookalike import wanted_of
 
         wanted = wanted_of(log)
-        plan = _plan(names, wanted.group, seeds)
-        place = out / f"log-{wanted.all_zero:.4f}-{wanted.several:.4f}-{plan.name}"
+        plan = asked.plan(wanted.group)
+        place = asked.out / f"log-{wanted.all_zero:.4f}-{wanted.several:.4f}-{plan.name}"
         made: Rung = look_alike(wanted.all_zero, wanted.several, plan, RATES[rung])
         users = [str(i) for i in range(plan.test)]
     else:
-        plan = _plan(names, group, seeds)
-        case = _case(folders[0], plan, all_zero, hit_rate)
-        whole = PredictionStudy(out, (case,), plan)
+        plan = asked.plan(asked.group)
+        case = asked.case(folders[0], plan)
+        whole = PredictionStudy(asked.out, (case,), plan)
         click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
-        if time_only:
+        if asked.time_only:
             return None
         place, users = whole.place(rung, case), list(case.users)
     try:
@@ -329,39 +310,39 @@ def _ask(
             made = whole.rung(rung, case)
         with progress_bar("runs") as progress:
             chosen = missing_runs.tune(made, plan, place, progress)
-            for _ in missing_runs.report(made, plan, place, chosen, range(seeds)):
+            for _ in missing_runs.report(made, plan, place, chosen, range(asked.seeds)):
                 pass
     except ValueError as problem:
         raise UserError(str(problem)) from None
     held = missing_runs.collected(place, plan)
     assert held is not None
     found = answer(rung, metric, (START, *plan.strategies), held[0], users)
-    if style != "table":
-        emit(found.pairs, style, "")
+    if asked.style != "table":
+        emit(found.pairs, asked.style, "")
         return found
-    emit(found.table, style, f"{metric}, mean of {len(held[1])} seeds on {rung}")
+    emit(found.table, asked.style, f"{metric}, mean of {len(held[1])} seeds on {rung}")
     _say(found, rung, metric)
     click.echo(f"Cost: {duration(missing_runs.seconds(place))} of one core.")
     return found
 
 
 def _ask_theory(
-    reading: LogOptions, logs: tuple[Path, ...], metric: str, names: tuple[str, ...], style: str
+    asked: _Asked, reading: LogOptions, logs: tuple[Path, ...], metric: str
 ) -> PredictedRanking:
     """Rank strategies by theory, from the hits of a log's late groups."""
     from workbench.studies.prediction.question import answer_of_hits
 
     log = reading.rollouts(files_of(logs))
-    hits, rows = log.late_hit_shares(), _plan(names, 32, 1).strategies
+    hits, rows = log.late_hit_shares(), asked.plan(asked.group).strategies
     try:
         found = answer_of_hits(hits, log.group, rows, metric, log.beam)
     except ValueError as problem:
         raise UserError(f"--log: {problem}") from None
-    if style != "table":
-        emit(found.pairs, style, "")
+    if asked.style != "table":
+        emit(found.pairs, asked.style, "")
         return found
     title = f"{metric}: the theory's scores, from the last {len(hits)} groups of {log.group}"
-    emit(found.table, style, title)
+    emit(found.table, asked.style, title)
     for line in (f"Record of {found.rung} on {metric}: it {found.record}.", *found.notes):
         click.echo(line)
     if not found.trusted:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sim.training.calibrate import Calibration, calibrate
+from sim.training.warm_start import StartRequest
 from workbench.errors import UserError
 from workbench.execution.tasks import build_policy, build_world
 from workbench.spec.experiment import Experiment, load_experiment
@@ -59,11 +60,8 @@ def imitate(
                 found = calibrate(
                     policy,
                     world,
-                    all_zero=zero,
+                    StartRequest(zero, group, max_steps=PATIENCE, lr=spec.start.lr),
                     several=share,
-                    group=group,
-                    max_steps=PATIENCE,
-                    lr=spec.start.lr,
                     within=WITHIN,
                 )
             except ValueError as problem:

@@ -22,7 +22,7 @@ from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
 from sim.policies.transformer import Transformer
 from sim.training.trainer import Hooks, open_run, train
-from sim.training.warm_start import warm_start
+from sim.training.warm_start import StartRequest, warm_start
 from sim.worlds.free_decoding import free_world
 from sim.worlds.replay import load_replay
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
@@ -147,6 +147,17 @@ def world_of(spec: Experiment) -> World:
     return _WORLDS[key]
 
 
+def start_request(spec: Experiment) -> StartRequest:
+    """The start that an experiment asks for."""
+    return StartRequest(
+        spec.start.all_zero,
+        spec.train.group,
+        temperature=spec.train.temperature,
+        max_steps=spec.start.max_steps,
+        lr=spec.start.lr,
+    )
+
+
 def make_starts(task: StartTask, report: ReportStep) -> list[Start]:
     """The warm starts of a task's seeds. Raises UserError for a request out of reach."""
     spec, world = task.experiment, world_of(task.experiment)
@@ -156,15 +167,7 @@ def make_starts(task: StartTask, report: ReportStep) -> list[Start]:
         )
     try:
         warm = warm_start(
-            build_policy(spec),
-            world,
-            task.seeds,
-            all_zero=spec.start.all_zero,
-            group=spec.train.group,
-            temperature=spec.train.temperature,
-            max_steps=spec.start.max_steps,
-            lr=spec.start.lr,
-            progress=lambda _: report(0),
+            build_policy(spec), world, task.seeds, start_request(spec), lambda _: report(0)
         )
     except ValueError as problem:
         raise UserError(str(problem)) from None

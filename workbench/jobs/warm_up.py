@@ -21,25 +21,26 @@ def warm_up() -> None:
 def load_compiled() -> None:
     """Load the kernel's code into this process where this machine has it, so that the first step of
     a race does not wait for it."""
-    from sim.training.learner import why_not_compiled
+    from sim.kernel.available import why_not_compiled
 
     if why_not_compiled() is None:
         from sim.kernel.code import is_compiled
-        from sim.shortcuts.compile_ahead import warm
+        from sim.shortcuts.compile_ahead import kinds, warm
 
-        if is_compiled(PRECISION):
+        if all(is_compiled(kind) for kind in kinds(PRECISION)):
             warm(PRECISION)
 
 
 def compile_missing() -> bool:
     """Compile what this machine does not have yet; whether there was anything to do."""
-    from sim.training.learner import why_not_compiled
+    from sim.kernel.available import why_not_compiled
 
     if why_not_compiled() is not None:
         return False
     from sim.kernel.code import is_compiled
+    from sim.shortcuts.compile_ahead import kinds
 
-    if is_compiled(PRECISION):
+    if all(is_compiled(kind) for kind in kinds(PRECISION)):
         return False
     command = [sys.executable, "-m", "sim.shortcuts.compile_ahead", PRECISION]
     subprocess.run(command, check=False, capture_output=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from workbench.errors import UserError
+from workbench.store.table_files import read_table
 
 EFFICIENCY = (
     "strategy",
@@ -29,14 +30,10 @@ def read_efficiency(source: str) -> pl.DataFrame:
 
     Raises UserError, one line, when it cannot be read or lacks a column.
     """
-    path = Path(source)
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            raise ValueError(f"expected a regular file of at most {LARGEST:,} bytes")
-        frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_json(path)
-    except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
-        reason = " ".join(str(problem).split())[:120]
-        raise UserError(f"--efficiency {source!r}: cannot be read ({reason})") from None
+        frame = read_table(Path(source), LARGEST)
+    except ValueError as problem:
+        raise UserError(f"--efficiency {source!r}: {problem}") from None
     lacking = [name for name in EFFICIENCY if name not in frame.columns]
     if lacking:
         raise UserError(

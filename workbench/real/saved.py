@@ -19,6 +19,7 @@ from workbench.analysis.summary import summary
 from workbench.analysis.tuning import edge
 from workbench.real.efficiency import EFFICIENCY
 from workbench.spec.metrics import METRICS
+from workbench.store.table_files import read_table
 
 TableKind = Literal["scores", "differences", "efficiency"]
 COLUMNS: Mapping[TableKind, frozenset[str]] = MappingProxyType(
@@ -126,21 +127,8 @@ def packaged() -> list[SavedTable]:
 
 
 def _read(path: Path) -> pl.DataFrame:
-    try:
-        if not path.is_file():
-            raise ValueError("no regular file")
-        if path.stat().st_size > _LARGEST:
-            raise ValueError(f"larger than {_LARGEST:,} bytes; expected a table of `recast lm`")
-        table = (
-            pl.read_csv(path, infer_schema_length=None)
-            if path.suffix == ".csv"
-            else pl.read_json(path, infer_schema_length=None)
-        )
-        # Tables saved earlier name their p-values after Holm's correction.
-        return table.rename({"p_holm": "p_corrected"}, strict=False)
-    except (OSError, pl.exceptions.PolarsError) as problem:
-        reason = " ".join(str(problem).split())[:120]
-        raise ValueError(f"cannot be read ({reason})") from None
+    # Tables saved earlier name their p-values after Holm's correction.
+    return read_table(path, _LARGEST).rename({"p_holm": "p_corrected"}, strict=False)
 
 
 def _kind(table: pl.DataFrame) -> TableKind:

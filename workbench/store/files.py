@@ -179,8 +179,10 @@ def _fill(handle: int, content: bytes) -> None:
 class WorkLock:
     """An exclusive lock on a name of work, which the system drops when its owner dies.
 
-    `filelock` locks the same way; here the file also names its owner, so that whoever waits can say
-    for whom and whether that process is stopped.
+    The package `filelock` (4.3.1) locks the same way and does not serve here: it refuses a lock
+    file that another user of the store left, fails where the file system has no locks, and keeps
+    the files of work that is done. Here the file also names its owner, so that whoever waits can
+    say for whom and whether that process is stopped.
     """
 
     def __init__(self, path: Path) -> None:

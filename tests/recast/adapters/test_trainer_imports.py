@@ -115,3 +115,22 @@ def test_a_trainer_that_does_not_import_beside_what_is_installed_says_why(import
     text = imported("recast.adapters.verl_trainer")
     check(text, "recast.adapters.verl_trainer")
     assert "the verl that is installed does not serve it" in text
+
+
+def test_a_trainer_whose_loss_passes_the_adapter_over_is_refused(imported, monkeypatch):
+    hooks = [
+        "_generate_single_turn",
+        "_get_per_token_logps_and_entropies",
+        "_generate_and_score_completions",
+        "_prepare_inputs",
+        "_compute_loss",
+        "_set_signature_columns_if_needed",
+    ]
+    own = dict.fromkeys(hooks, lambda self: 0)
+    patched = type("PatchedGRPOTrainer", (), own | {"compute_loss": lambda self: 0})
+    stub(monkeypatch, "trl", __version__="1.15.0", GRPOTrainer=patched)
+    stub(monkeypatch, "trl.models", unwrap_model_for_generation=None)
+    text = imported("recast.adapters.trl")
+    assert "PatchedGRPOTrainer" in text
+    assert "computes its loss without _compute_loss" in text
+    assert len(text) < 400

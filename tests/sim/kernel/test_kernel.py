@@ -207,7 +207,7 @@ def test_one_process_compiles_and_says_so_and_others_say_nothing(monkeypatch, tm
         raise KeyError
     with code.first_call("float64"):
         assert not (tmp_path / "float64.compiled").exists()
-    assert capsys.readouterr().err.count("compiling the training kernel (float64), once") == 2
+    assert capsys.readouterr().err.count("compiling the kernel (float64), once") == 2
     with code.first_call("float64"):
         pass
     assert capsys.readouterr().err == ""

@@ -18,7 +18,7 @@ from sim.policies.transformer import Transformer
 from sim.seeds import normals
 from sim.settings import Training
 from sim.training.trainer import train
-from sim.training.warm_start import all_zero_share, warm_start
+from sim.training.warm_start import StartRequest, all_zero_share, warm_start
 from sim.worlds.catalogue import build_catalogue
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
@@ -131,9 +131,9 @@ def test_a_trie_of_one_level_has_no_code_tokens():
 
 @pytest.mark.parametrize("policy", EVERY, ids=NAMES)
 def test_every_policy_can_be_warm_started_alone_as_in_company(world, policy):
-    ask = {"all_zero": 0.35, "group": 16, "batch": 64, "lr": 0.01}
-    both = warm_start(policy, world, (0, 1), **ask)
-    alone = warm_start(policy, world, (1,), **ask)
+    ask = StartRequest(0.35, 16, batch=64, lr=0.01)
+    both = warm_start(policy, world, (0, 1), ask)
+    alone = warm_start(policy, world, (1,), ask)
     share = all_zero_share(policy, both.params, world, world.train, 16)
     assert bool(((share - 0.35).abs() < 0.01).all())
     assert both.steps[1] == alone.steps[0]

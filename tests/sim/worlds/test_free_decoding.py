@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sweeping import tiny_text
 
 from recast import STRATEGIES
 from sim.decoding.enumerate import enumerate_logits, item_logp
@@ -221,25 +222,16 @@ def test_a_field_that_came_later_renames_no_run_that_it_does_not_change():
     assert run(world__heterogeneity=0.5).start != plain.start
 
 
-SPEC = """
-strategies = ["grpo", "sft"]
-seeds = 1
-[world]
-items = 32
-test_prompts = 32
-validation_prompts = 16
-[policy]
-width = 8
-[start]
-all_zero = 0.7
-lr = 0.01
-[train]
-steps = 30
-batch = 16
-group = 8
-evaluations = 2
-lr = [0.01]
-"""
+SPEC = tiny_text(
+    ["grpo", "sft"],
+    1,
+    world__test_prompts=32,
+    start__all_zero=0.7,
+    start__lr=0.01,
+    train__steps=30,
+    train__batch=16,
+    train__lr=[0.01],
+)
 
 
 def test_a_user_sees_how_many_rollouts_are_no_item(tmp_path):

@@ -20,7 +20,7 @@ from sim.seeds import stream
 from sim.settings import Training
 from sim.training.calibrate import calibrate, not_held_out
 from sim.training.trainer import train
-from sim.training.warm_start import all_zero_share, warm_start
+from sim.training.warm_start import StartRequest, all_zero_share, warm_start
 from sim.worlds.ceilings import ceilings, recall_share
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic, strengths
 from sim.worlds.tasks import TASKS
@@ -223,16 +223,16 @@ def test_the_start_meets_the_request_within_a_point_on_prompts_the_solver_never_
             items=256, codes=8, task=task, sft_prompts=4096, train_prompts=2048, test_prompts=8192
         )
     )
-    warm = warm_start(MLP(16), world, (0,), all_zero=0.7, group=16, temperature=temperature)
+    warm = warm_start(MLP(16), world, (0,), StartRequest(0.7, 16, temperature))
     share = all_zero_share(MLP(16), warm.params, world, world.test, 16, temperature)
     assert abs(share.item() - 0.7) < 0.01
 
 
 def test_a_warm_start_does_not_depend_on_the_seeds_beside_it():
     world = build_synthetic(SMALL)
-    ask = {"all_zero": 0.35, "group": 16, "batch": 64, "lr": 0.003}
-    both = warm_start(MLP(8), world, (0, 1, 2), **ask)
-    alone = warm_start(MLP(8), world, (2,), **ask)
+    ask = StartRequest(0.35, 16, batch=64, lr=0.003)
+    both = warm_start(MLP(8), world, (0, 1, 2), ask)
+    alone = warm_start(MLP(8), world, (2,), ask)
     for name, value in alone.params.items():
         assert torch.equal(value[0], both.params[name][2])
 
@@ -258,15 +258,16 @@ def test_heterogeneity_reaches_a_triple_that_no_temperature_does():
     recipe = SyntheticWorld(
         items=256, codes=8, sft_prompts=4096, train_prompts=2048, test_prompts=8192
     )
-    ask = {"all_zero": 0.7, "several": 0.135, "group": 16, "max_steps": 400}
+    ask = StartRequest(0.7, 16, max_steps=400)
     world = build_synthetic(recipe)
     with pytest.raises(ValueError, match=r"out of reach: the nearest was 0\.1\d+ at temperature"):
-        calibrate(MLP(16), world, **ask)
+        calibrate(MLP(16), world, ask, several=0.135)
     found = calibrate(
         MLP(16),
         world,
+        ask,
+        several=0.135,
         worlds=lambda h: build_synthetic(replace(recipe, heterogeneity=h)),
-        **ask,
     )
     assert found.heterogeneity > 0.3
     for shares in (found.solved, found.held_out):
@@ -281,7 +282,7 @@ def test_a_start_that_does_not_hold_on_other_prompts_is_refused():
             items=256, codes=8, drift=1.0, sft_prompts=4096, train_prompts=2048, test_prompts=4096
         )
     )
-    found = calibrate(MLP(16), world, all_zero=0.7, several=None, group=16)
+    found = calibrate(MLP(16), world, StartRequest(0.7, 16), several=None)
     assert found.solved["all_zero"] == pytest.approx(0.7, abs=0.002)
     reason = not_held_out(found, 0.7, None)
     assert reason
@@ -292,16 +293,16 @@ def test_a_triple_is_met_within_a_point_or_refused_with_the_nearest():
     world = build_synthetic(
         SyntheticWorld(items=256, codes=8, sft_prompts=4096, train_prompts=2048, test_prompts=4096)
     )
-    ask = {"all_zero": 0.7, "group": 16, "max_steps": 250}
-    found = calibrate(MLP(16), world, several=0.085, **ask)
+    ask = StartRequest(0.7, 16, max_steps=250)
+    found = calibrate(MLP(16), world, ask, several=0.085)
     assert found.temperature != 1.0
     for shares in (found.solved, found.held_out):
         assert shares["all_zero"] == pytest.approx(0.7, abs=0.01)
         assert shares["multi_hit"] + shares["saturated"] == pytest.approx(0.085, abs=0.01)
     with pytest.raises(ValueError, match=r"out of reach: the nearest was 0\.\d+ at temperature"):
-        calibrate(MLP(16), world, several=0.25, **ask)
+        calibrate(MLP(16), world, ask, several=0.25)
     with pytest.raises(ValueError, match="no single-hit groups"):
-        calibrate(MLP(16), world, several=0.4, **ask)
+        calibrate(MLP(16), world, ask, several=0.4)
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -10,27 +10,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 from command_line import recast
+from sweeping import tiny_text
 
 from workbench.store.runs import Store
 
-SPEC = """
-strategies = ["grpo", "recast", "sft"]
-seeds = 2
-[world]
-items = 32
-test_prompts = 16
-validation_prompts = 16
-[policy]
-width = 8
-[start]
-all_zero = 0.55
-[train]
-steps = 4
-batch = 8
-group = 8
-evaluations = 2
-lr = [0.001, 0.01]
-"""
+SPEC = tiny_text(["grpo", "recast", "sft"], 2, train__lr=[0.001, 0.01])
 
 
 def test_the_entry_point_reports_a_failure_to_the_shell(tmp_path):

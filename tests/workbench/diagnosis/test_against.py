@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import planted
 import pytest
-import stranger_scalars
 from command_line import recast
+from foreign_logs import scalars
 
 from workbench.diagnosis.against import difference, findings_apart, shares_apart
 from workbench.diagnosis.diagnosis import diagnose
@@ -101,10 +101,10 @@ def test_the_command_shows_both_runs(tmp_path):
 
 
 def test_scalars_are_told_apart_from_scalars_and_from_rollouts(tmp_path):
-    stranger_scalars.state_of_a_good_run(tmp_path / "a")
-    stranger_scalars.state_of_an_entropy_that_goes(tmp_path / "b")
+    scalars.state_of_a_good_run(tmp_path / "a")
+    scalars.state_of_an_entropy_that_goes(tmp_path / "b")
     one, other = (
-        run_of(read_scalars([tmp_path / name / stranger_scalars.STATE.path])) for name in ("a", "b")
+        run_of(read_scalars([tmp_path / name / scalars.STATE.path])) for name in ("a", "b")
     )
     rows = {row["finding"]: row for row in findings_apart(one, other).iter_rows(named=True)}
     assert (rows["entropy_collapse"]["a"], rows["entropy_collapse"]["b"]) == ("-", "problem")

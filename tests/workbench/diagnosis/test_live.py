@@ -9,7 +9,7 @@ from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
-import stranger_check
+from foreign_logs import check
 
 from workbench.diagnosis.findings import CHECKS
 from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS
@@ -216,12 +216,12 @@ def test_every_finding_of_scalars_has_one_name():
     }
 
 
-STATES = [name for name in stranger_check.CASES if name.startswith("state_")]
+STATES = [name for name in check.CASES if name.startswith("state_")]
 
 
 @pytest.mark.parametrize("name", STATES)
 def test_what_the_callback_finds_is_what_the_finished_log_says(name, tmp_path):
-    truth = stranger_check.CASES[name](tmp_path)
+    truth = check.CASES[name](tmp_path)
     path = tmp_path / truth.path
     path = path if path.is_file() else next(path.rglob("trainer_state.json"))
     live = LiveDiagnosis(Clock())
@@ -231,7 +231,7 @@ def test_what_the_callback_finds_is_what_the_finished_log_says(name, tmp_path):
         if place == len(rows):
             live.spent = 0.0
         said = live.add(row["step"], row)
-    finished = stranger_check.read(tmp_path, truth)[1].findings
+    finished = check.read(tmp_path, truth)[1].findings
     flags = {f"diagnosis/{one.name}": LEVELS[one.level] for one in finished}
     problems = float(sum(one.level == "problem" for one in finished))
     assert said == {**flags, "diagnosis/problems": problems}

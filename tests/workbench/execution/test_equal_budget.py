@@ -11,6 +11,7 @@ import pytest
 from command_line import recast
 from hypothesis import given
 from hypothesis import strategies as st
+from sweeping import tiny_text
 
 from workbench.analysis.rows import reported
 from workbench.analysis.tuning import mark_tuned
@@ -18,25 +19,15 @@ from workbench.execution.equal_budget import steps_within
 from workbench.spec.experiment import load_experiment
 from workbench.store.runs import Store
 
-SPEC = """
-strategies = ["grpo", "recast", "sft"]
-seeds = 1
-[world]
-items = 32
-test_prompts = 32
-validation_prompts = 16
-[policy]
-width = 8
-[start]
-all_zero = 0.55
-lr = 0.01
-[train]
-steps = 12
-batch = 8
-group = 8
-evaluations = 3
-lr = [0.001, 0.01]
-"""
+SPEC = tiny_text(
+    ["grpo", "recast", "sft"],
+    1,
+    world__test_prompts=32,
+    start__lr=0.01,
+    train__steps=12,
+    train__evaluations=3,
+    train__lr=[0.001, 0.01],
+)
 
 
 @given(

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from command_line import recast
-from sweeping import TOML, gone, payload_bytes
+from sweeping import TOML, gone, payload_bytes, tiny_text
 from test_store import damage
 
 from workbench.analysis.example import load_or_example
@@ -169,23 +169,7 @@ def test_damage_to_anything_else_in_a_store_is_survived(uninterrupted, tmp_path)
     assert payload_bytes(store.root) == payload_bytes(uninterrupted / "runs")
 
 
-SMALL_TOML = """
-strategies = ["recast"]
-seeds = 1
-[world]
-items = 32
-test_prompts = 16
-validation_prompts = 16
-[policy]
-width = 8
-[start]
-all_zero = 0.72
-[train]
-steps = 2
-batch = 8
-group = 8
-evaluations = 1
-"""
+SMALL_TOML = tiny_text(["recast"], 1, start__all_zero=0.72, train__steps=2, train__evaluations=1)
 
 
 @contextlib.contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sim.kernel import code
-from sim.training import learner
+from sim.kernel import available, code
+from sim.shortcuts.compile_ahead import kinds
 from workbench.jobs import warm_up
 
 
@@ -15,13 +15,15 @@ def test_what_a_machine_has_is_not_compiled_again(monkeypatch, tmp_path):
     monkeypatch.setattr(code, "FOLDER", tmp_path)
     assert warm_up.compile_missing()
     assert [command[-2:] for command in started] == [["sim.shortcuts.compile_ahead", "float64"]]
-    with code.first_call("float64"):
-        pass
+    for kind in kinds("float64"):
+        assert warm_up.compile_missing()
+        with code.first_call(kind):
+            pass
     assert not warm_up.compile_missing()
-    assert len(started) == 1
+    assert len(started) == 3
 
 
 @pytest.mark.parametrize("reason", ["No module named 'numba'"])
 def test_where_numba_cannot_be_used_nothing_is_started(monkeypatch, reason):
-    monkeypatch.setattr(learner, "why_not_compiled", lambda: reason)
+    monkeypatch.setattr(available, "why_not_compiled", lambda: reason)
     assert not warm_up.compile_missing()

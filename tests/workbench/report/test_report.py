@@ -15,6 +15,7 @@ import command_line
 import polars as pl
 import pytest
 from markupsafe import escape
+from sweeping import tiny_text
 
 from workbench import charts
 from workbench.errors import UserError
@@ -31,28 +32,17 @@ from workbench.studies.evidence import conditions, gather
 from workbench.studies.questions import QUESTIONS
 from workbench.studies.verdicts import Verdict
 
-TINY = """
-strategies = ["grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft"]
-seeds = 5
-[world]
-items = 32
-test_prompts = 16
-validation_prompts = 16
-[policy]
-width = 8
-[start]
-all_zero = 0.55
-[train]
-steps = 4
-batch = 8
-group = 8
-evaluations = 2
+STRATEGIES = ["grpo", "recast", "repair_only", "contrast_only", "sft", "grpo_sft"]
+TINY = (
+    tiny_text(STRATEGIES, 5)
+    + """
 [tune]
 lr = [0.001, 0.01]
 metric = "greedy"
 extend = EXTEND
 [grid]
 """
+)
 GRIDS = {
     "claims": "",
     "claims-openonerec": "train.temperature = [0.9]",

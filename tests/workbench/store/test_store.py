@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -268,6 +270,37 @@ def test_a_claim_is_exclusive_until_it_is_dropped(tmp_path):
     assert two.take()
     two.drop(done=True)
     assert not (tmp_path / "c" / "x").exists()
+
+
+def test_a_claim_is_granted_where_the_file_system_has_no_locks(tmp_path, monkeypatch):
+    def no_locks(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(workbench.store.files.fcntl, "flock", no_locks)
+    lock = WorkLock(tmp_path / "c" / "x")
+    assert lock.take()
+    assert lock.held
+    lock.drop(done=True)
+    assert not (tmp_path / "c" / "x").exists()
+
+
+def test_a_claim_that_another_user_left_and_may_not_be_written_can_be_taken(tmp_path, monkeypatch):
+    path, opened = tmp_path / "x", os.open
+    path.write_text("process 1 on another machine\n")
+
+    def readable_alone(name: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(name, flags, *mode)
+
+    monkeypatch.setattr(workbench.store.files.os, "open", readable_alone)
+    one, two = WorkLock(path), WorkLock(path)
+    assert one.take()
+    assert not two.take()
+    one.drop(done=False)
+    assert two.take()
+    two.drop(done=False)
+    assert two.owner() == "process 1 on another machine"
 
 
 def test_a_missing_store_reads_as_empty(tmp_path):

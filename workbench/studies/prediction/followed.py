@@ -13,7 +13,7 @@ from scipy import stats
 from workbench.errors import UserError
 from workbench.stats.p_values import holm
 from workbench.stats.samples import Floats
-from workbench.store.files import read_regular
+from workbench.store.table_files import read_table
 
 LARGEST = 10_000_000
 """Bytes of a file of results."""
@@ -41,17 +41,17 @@ class HeldAgainst:
 
 
 def read_results(file: Path, metric: str) -> pl.DataFrame:
-    """strategy, seed, value of a CSV file with these columns; the value may be named after the
+    """strategy, seed, value of a file with these columns; the value may be named after the
     metric instead. Raises UserError, one line."""
     try:
-        table = pl.read_csv(read_regular(file, LARGEST))
+        table = read_table(file, LARGEST)
         name = metric if metric in table.columns else "value"
         found = table.select(
             pl.col("strategy").cast(pl.String),
             pl.col("seed").cast(pl.Int64),
             pl.col(name).cast(pl.Float64).alias("value"),
         )
-    except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
+    except (ValueError, pl.exceptions.PolarsError) as problem:
         reason = " ".join(str(problem).split())[:120]
         raise UserError(
             f"{file}: expected CSV with columns strategy, seed and {metric} or value ({reason})"

@@ -22,9 +22,9 @@ from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
 from sim.policies.transformer import Transformer
 from sim.settings import Training
-from sim.target_paths import target_paths, tuned_temperatures
+from sim.target_paths import target_paths, tuned_temperatures, tuning_users
 from sim.training.learner import fast_path, general_path
-from sim.training.warm_start import hit_share, solver_prompts, warm_start
+from sim.training.warm_start import StartRequest, hit_share, solver_prompts, warm_start
 from sim.worlds.replay import replay_world
 from sim.worlds.world import Prompts, World
 from workbench.execution.imitation import imitate
@@ -82,14 +82,10 @@ class SmallRung:
         """The warm start of the seed. Raises ValueError where the share is out of reach."""
         place = start_of(seed)
         if place not in self._starts:
-            warm = warm_start(
-                self.policy,
-                self.world,
-                (place,),
-                all_zero=self.all_zero,
-                group=self.plan.group,
-                temperature=self.temperature / self.sharpness,
+            wanted = StartRequest(
+                self.all_zero, self.plan.group, temperature=self.temperature / self.sharpness
             )
+            warm = warm_start(self.policy, self.world, (place,), wanted)
             if self.sharpness != 1.0:
                 for part in ("head", "bias"):
                     warm.params[part].mul_(self.sharpness)
@@ -125,17 +121,19 @@ class SmallRung:
 
     def tuned(self) -> float:
         """The plan's metric on the tuning users."""
-        given = (self.policy, self._single, self.world.catalogue, self.world.validation)
-        best = tuned_temperatures(*given)
+        given = (self.policy, self._single, self.world.catalogue)
+        best = tuned_temperatures(*given, tuning_users(self.world.validation))
         if self.plan.metric != "area":
             parts = [self._part(best, part) for part in self.world.validation.chunks(CHUNK)]
             return float(torch.cat([part[self.plan.metric] for part in parts]).mean())
-        return float(pass_curve(target_paths(*given).hits(best))["area"].mean())
+        return float(
+            pass_curve(target_paths(*given, self.world.validation).hits(best))["area"].mean()
+        )
 
     def measured(self) -> Table:
         """Every metric of every test prompt."""
         given = (self.policy, self._single, self.world.catalogue)
-        best = tuned_temperatures(*given, self.world.validation)
+        best = tuned_temperatures(*given, tuning_users(self.world.validation))
         parts = [self._part(best, part) for part in self.world.test.chunks(CHUNK)]
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in LM_METRICS}
 

@@ -9,35 +9,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean as average
 from statistics import pstdev
-from typing import Any
 
-from stranger import Hits, Row, Truth, answer_of, batches, case, grpo, jsonl, parquet, rng, told
-from stranger_trl import run
-from stranger_verl import dump
-
-Group = Callable[[random.Random, int, int, Hits], list[Row]]
-
-
-def rise(t: float) -> float:
-    """The share of hits of a run that learns."""
-    return 0.3 + 0.3 * t
-
-
-def table(
-    folder: Path, name: str, group: Group, truth: Truth | None = None, **options: Any
-) -> Truth:
-    """A hand-written table. group: (chance, step, place, hits) to what each row has besides; its
-    reward is the truth's."""
-    r, truth = rng(name), truth or Truth()
-    held: list[Row] = []
-    for step, place, prompt, answer, hits in batches(r, **options):
-        for hit, more in zip(hits, group(r, step, place, hits), strict=True):
-            row = {"step": step, "prompt": prompt, "reward": float(hit),
-                   "response": answer_of(r, answer, hit), **more}  # fmt: skip
-            held.append(row)
-            truth.add((step, place), hit, row["reward"])
-    jsonl(folder / "log" / "rollouts.jsonl", held)
-    return truth
+from foreign_logs.cases import (
+    Hits,
+    Row,
+    Truth,
+    answer_of,
+    batches,
+    case,
+    grpo,
+    jsonl,
+    parquet,
+    rise,
+    rng,
+    table,
+    told,
+)
+from foreign_logs.trl import run
+from foreign_logs.verl import dump
 
 
 @case

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
-import stranger
-import stranger_agents
-import stranger_course
-import stranger_findings
-import stranger_folders
-import stranger_layouts
-import stranger_others
-import stranger_rewards
-import stranger_scalars
-import stranger_tables
-import stranger_trackers
-import stranger_trl
-import stranger_verl
-import stranger_wrapped
-
+import foreign_logs
+from foreign_logs.cases import CASES, Truth
 from recast import REGIMES
 from workbench.commands.log_options import LogOptions
 from workbench.diagnosis.answer import DiagnosisSummary, answer, answer_of_scalars
@@ -30,27 +19,12 @@ from workbench.diagnosis.logs.read import files_of
 from workbench.errors import LogError
 from workbench.spec.limits import lifted
 
-CASES = stranger.CASES
-"""By name; the modules that make them are imported for that."""
-
-MODULES = (
-    stranger_trl,
-    stranger_verl,
-    stranger_others,
-    stranger_scalars,
-    stranger_rewards,
-    stranger_layouts,
-    stranger_course,
-    stranger_trackers,
-    stranger_agents,
-    stranger_tables,
-    stranger_folders,
-    stranger_wrapped,
-    stranger_findings,
-)
+# Each module of the package puts its logs into CASES when it is imported.
+for module in iter_modules(foreign_logs.__path__, "foreign_logs."):
+    import_module(module.name)
 
 
-def read(folder: Path, truth: stranger.Truth) -> tuple[Diagnosis | ScalarRun, DiagnosisSummary]:
+def read(folder: Path, truth: Truth) -> tuple[Diagnosis | ScalarRun, DiagnosisSummary]:
     """The log and its answer. Raises LogError."""
     group, prompts = (
         int(truth.args[truth.args.index(one) + 1]) if one in truth.args else None

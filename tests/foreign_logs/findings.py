@@ -10,8 +10,8 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from stranger import Row, Truth, batches, case, jsonl
-from stranger_scalars import STATE, VERL, lines, state, truth, values
+from foreign_logs.cases import Row, Truth, batches, case, jsonl
+from foreign_logs.scalars import STATE, VERL, lines, state, truth, values
 
 NAN = math.nan
 NEMO = {"reward": "train/reward", "kl": "train/kl_penalty", "norm": "train/grad_norm",

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import polars as pl
-from stranger import Row, Truth, answer_of, batches, case, grpo, jsonl, parquet, rng
-from stranger_rewards import rise
+
+from foreign_logs.cases import Row, Truth, answer_of, batches, case, grpo, jsonl, parquet, rise, rng
 
 
 @case

@@ -10,7 +10,7 @@ from statistics import mean as average
 from statistics import stdev
 from typing import Any
 
-from stranger import (
+from foreign_logs.cases import (
     WORDS,
     Hits,
     Row,

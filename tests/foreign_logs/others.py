@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from stranger import Truth, answer_of, batches, case, grpo, jsonl, rng, told
+
+from foreign_logs.cases import Truth, answer_of, batches, case, grpo, jsonl, rng, told
 
 
 @case

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from stranger import Row, Truth, case, jsonl, rng
+from foreign_logs.cases import Row, Truth, case, jsonl, rng
 
 Shape = Callable[[float, random.Random], Row]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stranger import Hits, Row, Truth, answer_of, batches, case, jsonl, rng
+from foreign_logs.cases import Hits, Row, Truth, answer_of, batches, case, jsonl, rng
 
 Entry = Callable[[random.Random, int, int, int, int, bool], Row]
 

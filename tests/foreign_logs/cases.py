@@ -1,8 +1,6 @@
 """What a stranger's log is made of: prompts, answers, files of trainers, and the truth beside them.
 
-The logs of `stranger_rollouts` and `stranger_scalars` are written as trainers' sources and users'
-reports say, before the checks were run on them; what is true of them is counted from what was
-sampled.
+What is true of a log is counted from what was sampled for it.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from recast import REGIMES
 
 Row = dict[str, Any]
 Hits = list[bool]
+Group = Callable[[random.Random, int, int, Hits], list[Row]]
 WORDS = [
     "so",
     "then",
@@ -153,3 +152,25 @@ def parquet(folder: Path, step: int, rows: Sequence[Row]) -> None:
     place.mkdir(parents=True, exist_ok=True)
     table = pl.DataFrame(list(rows), infer_schema_length=None)
     table.write_parquet(place / f"completions_{step:05d}.parquet")
+
+
+def rise(t: float) -> float:
+    """The share of hits of a run that learns."""
+    return 0.3 + 0.3 * t
+
+
+def table(
+    folder: Path, name: str, group: Group, truth: Truth | None = None, **options: Any
+) -> Truth:
+    """A hand-written table. group: (chance, step, place, hits) to what each row has besides; its
+    reward is the truth's."""
+    r, truth = rng(name), truth or Truth()
+    held: list[Row] = []
+    for step, place, prompt, answer, hits in batches(r, **options):
+        for hit, more in zip(hits, group(r, step, place, hits), strict=True):
+            row = {"step": step, "prompt": prompt, "reward": float(hit),
+                   "response": answer_of(r, answer, hit), **more}  # fmt: skip
+            held.append(row)
+            truth.add((step, place), hit, row["reward"])
+    jsonl(folder / "log" / "rollouts.jsonl", held)
+    return truth

@@ -9,9 +9,9 @@ import random
 from pathlib import Path
 
 import polars as pl
-from stranger import Hits, Row, Truth, answer_of, batches, case, jsonl, rng
-from stranger_rewards import rise
-from stranger_verl import dump
+
+from foreign_logs.cases import Hits, Row, Truth, answer_of, batches, case, jsonl, rise, rng
+from foreign_logs.verl import dump
 
 
 def rows_of(name: str, truth: Truth, **options: object) -> list[Row]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stranger import Row, Truth, answer_of, batches, case, grpo, jsonl, parquet, rng, told
+from foreign_logs.cases import Row, Truth, answer_of, batches, case, grpo, jsonl, parquet, rng, told
 
 
 def curve(seed: str, steps: int, of: Callable[[int, random.Random], Row]) -> list[Row]:

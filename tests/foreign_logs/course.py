@@ -5,10 +5,21 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from stranger import WORDS, Hits, Row, Truth, answer_of, batches, case, jsonl, rng
-from stranger_rewards import rise, table
-from stranger_trl import run
-from stranger_verl import dump
+from foreign_logs.cases import (
+    WORDS,
+    Hits,
+    Row,
+    Truth,
+    answer_of,
+    batches,
+    case,
+    jsonl,
+    rise,
+    rng,
+    table,
+)
+from foreign_logs.trl import run
+from foreign_logs.verl import dump
 
 
 @case

@@ -6,8 +6,8 @@ import json
 import math
 from pathlib import Path
 
-from stranger import Row, Truth, case, jsonl, rng
-from stranger_scalars import STATE, VERL, lines, state, truth, values
+from foreign_logs.cases import Row, Truth, case, jsonl, rng
+from foreign_logs.scalars import STATE, VERL, lines, state, truth, values
 
 EASY = {"reward": "reward/overall", "clipped": "response_length/clip_ratio",
         "length": "response_length/mean", "entropy": "actor/entropy_loss", "kl": "actor/kl_loss",

@@ -8,8 +8,21 @@ import random
 from pathlib import Path
 
 import torch
-from stranger import Hits, Row, Truth, answer_of, batches, case, grpo, jsonl, parquet, rng, told
-from stranger_verl import dump
+
+from foreign_logs.cases import (
+    Hits,
+    Row,
+    Truth,
+    answer_of,
+    batches,
+    case,
+    grpo,
+    jsonl,
+    parquet,
+    rng,
+    told,
+)
+from foreign_logs.verl import dump
 
 
 @case

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from stranger import Row, Truth, answer_of, batches, case, jsonl, rng
+
+from foreign_logs.cases import Row, Truth, answer_of, batches, case, jsonl, rng
 
 Group = tuple[int, int, str, list[Row]]
 

@@ -1,0 +1,81 @@
+"""A folder of LoRA adapters: the model that they belong to, and that model with them merged in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from recast.lm.memory import embedding_rows, tensors
+from recast.lm.optional_extra import LMError, require
+from recast.lm.prefix import CausalLM
+
+ADAPTERS = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+def adapted(folder: Path) -> str | None:
+    """The folder or hub name of the model that a folder's LoRA adapters belong to; None for a
+    folder that holds none. Raises LMError for adapters that do not name it."""
+    path = folder / ADAPTERS
+    if not path.is_file():
+        return None
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        named = None
+    if not isinstance(named, str) or not named:
+        raise LMError(f"{path}: expected the adapters of a model, base_model_name_or_path")
+    if Path(named).resolve() == folder.resolve():
+        raise LMError(f"{path}: base_model_name_or_path is the folder of the adapters itself")
+    return named
+
+
+def check_base(folder: Path, base: str) -> None:
+    """Raise LMError where the adapters of a folder or their base cannot be here."""
+    path = Path(base)
+    if not path.is_dir() and (path.is_absolute() or base.startswith(".") or len(path.parts) > 2):
+        raise LMError(f"{folder}: holds adapters of {base}, which is not here")
+    if adapted(path) is not None:
+        raise LMError(f"{folder}: its base {base} holds adapters too; merge those first")
+    if not (folder / WEIGHTS).is_file():
+        raise LMError(
+            f"{folder}: {ADAPTERS} without {WEIGHTS}; take it away where the adapters are merged "
+            "into the weights"
+        )
+
+
+def merged(folder: Path, model: CausalLM) -> CausalLM:
+    """The model with a folder's adapters merged into its weights, and rows that they bring.
+
+    Raises LMError for adapters of another model and those that cannot be merged.
+    """
+    peft = require("peft")
+    rows = embedding_rows(folder)
+    if rows["input"] and rows["input"] != model.get_input_embeddings().weight.shape[0]:
+        if rows["output"] != rows["input"] and not model.config.tie_word_embeddings:
+            raise LMError(
+                f"{folder}: brings {rows['input']} rows of the embedding and no output layer "
+                "for them; merge the adapters into their model where they were trained"
+            )
+        model.resize_token_embeddings(rows["input"])
+    model = peft.PeftModel.from_pretrained(model, folder)
+    _check_adapters(folder, model)
+    return model.merge_and_unload()
+
+
+def _check_adapters(folder: Path, model: CausalLM) -> None:
+    """Raise LMError for adapters that cannot be merged, or that belong to another model."""
+    conf = model.active_peft_config
+    if not hasattr(model, "merge_and_unload"):
+        raise LMError(
+            f"{folder}: {getattr(conf.peft_type, 'value', conf.peft_type)} cannot be merged into "
+            "the model's weights; LoRA can"
+        )
+    held = {name.split(" ", 1)[1] for name in tensors(folder)}
+    names = require("peft").get_peft_model_state_dict(model, save_embedding_layers=False)
+    lacking = sorted(set(names) - held)
+    if lacking:
+        raise LMError(
+            f"{folder}: its adapters lack {lacking[0]}, so they belong to another model than "
+            f"{conf.base_model_name_or_path}"
+        )

@@ -1,0 +1,237 @@
+"""Folders that other people publish: read as their own tokenizer and weights say, or one line.
+
+Covers `recast.lm.folder_checks`, `recast.lm.lora_folder` and how a whole prompt is read.
+"""
+
+from __future__ import annotations
+
+import json
+
+import peft
+import pytest
+import tokenizers
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken
+from tokenizers import pre_tokenizers as pre
+
+from recast.lm import folder_checks, lora_folder
+from recast.lm.dataset import LMData
+from recast.lm.optional_extra import LMError
+from recast.lm.pretrained import open_model
+from recast.lm.spelling import Spelling, find_spelling, plain
+from recast.lm.vocabulary import Wording, tokenizer_vocabulary
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+CODES = [f"<{level}_{code}>" for level in "abc" for code in range(4)]
+SIDS = ((0, 1, 2), (1, 1, 1), (3, 0, 2))
+PROMPT = Wording(prompt="Bought: {history}\nNext: ")
+CHAT = "{% for m in messages %}U {{ m.content }}{% endfor %} A"
+
+
+def byte_tokenizer(splits=None, **flags):
+    """Bytes and codes; the flags are those of the added tokens."""
+    tok = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tok.pre_tokenizer = splits or pre.ByteLevel(add_prefix_space=False)
+    alphabet = [*pre.ByteLevel.alphabet(), "\u2581"]
+    tok.train_from_iterator(
+        ["Bought: Next: history"] * 3,
+        tokenizers.trainers.BpeTrainer(
+            vocab_size=290, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tok, pad_token="<pad>")
+    fast.add_tokens([AddedToken(code, normalized=False, **flags) for code in CODES])
+    return fast
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        byte_tokenizer(),
+        byte_tokenizer(lstrip=True),
+        byte_tokenizer(rstrip=True),
+        byte_tokenizer(pre.Metaspace(prepend_scheme="first")),
+        byte_tokenizer(pre.ByteLevel(add_prefix_space=True)),
+    ],
+    ids=["bytes", "lstrip", "rstrip", "metaspace", "prefix space"],
+)
+def test_a_prompt_is_read_as_the_tokenizer_reads_its_whole_text(tokenizer):
+    vocabulary = tokenizer_vocabulary(tokenizer, plain(3), 4, PROMPT)
+    prompts = vocabulary.prompts([SIDS, SIDS[:1]])
+    for history, ids, length in zip((SIDS, SIDS[:1]), prompts.ids, prompts.length, strict=True):
+        text = PROMPT.prompt.format(history="".join(map(plain(3).joined, history)))
+        assert ids[:length].tolist() == tokenizer(text)["input_ids"]
+
+
+def test_codes_that_are_tokens_alone_and_not_in_a_text_are_refused():
+    words = {word: place for place, word in enumerate(["<unk>", "Bought:", "Next:", *CODES])}
+    tok = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    tok.pre_tokenizer = pre.WhitespaceSplit()
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tok, unk_token="<unk>")
+    with pytest.raises(LMError, match="does not read <a_0><b_0><c_0> as 3 tokens"):
+        tokenizer_vocabulary(fast, plain(3), 4, PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (CHAT.replace("m.content", "'hello'"), "does not show a user's items once"),
+        (CHAT.replace("{{ m.content }}", "{{ m.content }}{{ m.content }}"), "items once"),
+        (CHAT.replace("m.content", "m.content | upper"), "items once, as they are"),
+        (CHAT.replace("m.content", "m.content | replace('_', '-')"), "items once, as they are"),
+        ("{{ raise_exception('no system') }}", "template fails: no system; leave out --chat"),
+        ("{% for m in", "template fails: .*; leave out --chat"),
+    ],
+)
+def test_a_chat_template_that_does_not_show_the_items_is_refused(template, message):
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(LMError, match=message):
+        tokenizer_vocabulary(tokenizer, plain(3), 4, Wording(chat=True))
+
+
+def test_of_two_spellings_the_datas_own_is_taken():
+    other = Spelling("<|", "_", "|>", ("a", "b", "c"))
+    names = [other.name(level, code) for level in range(3) for code in range(30)]
+    vocabulary = {name: place for place, name in enumerate([*names, *CODES])}
+    assert find_spelling(vocabulary, SIDS, 3) == other
+    assert find_spelling(vocabulary, SIDS, 3, plain(3)) == plain(3)
+    assert find_spelling(vocabulary, SIDS, 3, other) == other
+
+
+def test_codes_filled_with_zeros_are_found():
+    zeros = Spelling("<", "_", ">", ("a", "b", "c"), 3)
+    names = [zeros.name(level, code) for level in range(3) for code in (7, 80, 123)]
+    vocabulary = {name: place for place, name in enumerate(names)}
+    assert find_spelling(vocabulary, [(7, 80, 123), (80, 7, 7)], 3, plain(3)) == zeros
+
+
+DATA = LMData("made", SIDS, 4, (), (), (), (), frozenset(), frozenset())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tokenizer, place = byte_tokenizer(), tmp_path / "model"
+    config = transformers.Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    transformers.Qwen3ForCausalLM(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return place
+
+
+def rewritten(place, change):
+    weights = place / "model.safetensors"
+    save_file(change(load_file(weights)), weights, {"format": "pt"})
+
+
+def set_config(place, **changes):
+    path = place / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def int8(held):
+    return {k: v.to(torch.int8) if "mlp" in k else v for k, v in held.items()}
+
+
+FAULTS = {
+    "a bias of the head": (
+        lambda f: rewritten(f, lambda held: held | {"lm_head.bias": torch.ones(3)}),
+        "weights that a Qwen3ForCausalLM of this config.json has no place for, such as lm_head",
+    ),
+    "a layer more": (
+        lambda f: set_config(f, num_hidden_layers=1, layer_types=["full_attention"]),
+        r"no place for, such as model.layers.1",
+    ),
+    "integers": (lambda f: rewritten(f, int8), "is stored as I8"),
+    "an encoder": (
+        lambda f: set_config(f, architectures=["TIGER"], is_encoder_decoder=True),
+        "TIGER is an encoder and a decoder",
+    ),
+    "a classifier": (
+        lambda f: set_config(f, architectures=["Qwen3ForSequenceClassification"]),
+        "Qwen3ForSequenceClassification is no causal LM",
+    ),
+    "no heads": (lambda f: set_config(f, num_attention_heads=0), "cannot load.*ZeroDivision"),
+    "a tokenizer cut off": (
+        lambda f: (f / "tokenizer.json").write_text("{"),
+        "tokenizer.json: damaged, not a JSON object",
+    ),
+    "an index of nothing": (
+        lambda f: (f / "model.safetensors.index.json").write_text("[]"),
+        "index.json: damaged, not a JSON object",
+    ),
+    "adapters that are gone": (
+        lambda f: (f / "adapter_config.json").write_text('{"base_model_name_or_path": "a/b"}'),
+        "adapter_config.json without adapter_model.safetensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_folder_that_would_be_another_model_is_one_line(fault, folder):
+    spoil, message = FAULTS[fault]
+    spoil(folder)
+    with pytest.raises(LMError, match=message) as caught:
+        open_model(str(folder), DATA)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_critics_head_is_passed_over(folder):
+    rewritten(folder, lambda held: held | {"v_head.summary.weight": torch.zeros(1, 16)})
+    assert open_model(str(folder), DATA).vocabulary.depth == 3
+
+
+def adapters(folder, conf):
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    wrapped = peft.get_peft_model(model, conf)
+    place = folder.parent / "adapters"
+    wrapped.save_pretrained(place)
+    return place
+
+
+LORA = {"r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+
+
+def test_adapters_of_another_model_are_refused(folder):
+    place = adapters(folder, peft.LoraConfig(**LORA))
+    assert open_model(str(place), DATA).vocabulary.depth == 3
+    weights = place / "adapter_model.safetensors"
+    held = {k.replace("layers.1", "layers.7"): v for k, v in load_file(weights).items()}
+    save_file(held, weights)
+    with pytest.raises(LMError, match=r"adapters lack .*layers\.1.*belong to another model"):
+        open_model(str(place), DATA)
+
+
+def test_adapters_that_cannot_be_merged_and_bases_that_are_gone_are_refused(folder):
+    conf = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    place = adapters(folder, conf)
+    with pytest.raises(LMError, match="PROMPT_TUNING cannot be merged"):
+        open_model(str(place), DATA)
+    for gone in ("./gone", "/gone", "a/b/c"):
+        with pytest.raises(LMError, match="which is not here"):
+            lora_folder.check_base(place, gone)
+
+
+def test_what_a_library_raises_is_one_line():
+    for problem in (ZeroDivisionError("a\nb"), KeyError("k"), Exception("rust")):
+        with (
+            pytest.raises(LMError, match="x: cannot load a causal LM") as caught,
+            folder_checks.loading("x"),
+        ):
+            raise problem
+        assert "\n" not in str(caught.value)
