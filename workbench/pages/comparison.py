@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import streamlit as st
 
@@ -57,13 +59,7 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     )
     label = charts.METRICS.get(headline, headline)
     row = table.filter(pl.col("metric") == headline).row(0, named=True)
-    command = f"recast compare {first} {second}"
-    told = [
-        f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: best on "
-        f"{charts.METRICS.get(row['tuned_by'], row['tuned_by'])} of validation users. All test "
-        "users, after the last step. The numbers of "
-        + (f"{command} --tune-metric {asked_for}." if asked_for else f"{command}.")
-    ]
+    told = [_rates_said(row, first, second, asked_for)]
     if asked_for not in (None, headline):
         sides = [
             mark_tuned(runs.filter(pl.col("strategy") == name), str(asked_for))
@@ -88,6 +84,17 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         name="comparison",
         read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
         "hollow mark is not significant at .05 after correction over these rows.",
+    )
+
+
+def _rates_said(row: dict[str, Any], first: str, second: str, asked_for: str | None) -> str:
+    """At which rates a row's two sides are, what chose them, and the command of these numbers."""
+    by = charts.METRICS.get(row["tuned_by"], row["tuned_by"])
+    command = f"recast compare {first} {second}"
+    command += f" --tune-metric {asked_for}" if asked_for else ""
+    return (
+        f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: best on {by} of "
+        f"validation users. All test users, after the last step. The numbers of {command}."
     )
 
 
