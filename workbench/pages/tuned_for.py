@@ -8,8 +8,8 @@ import polars as pl
 import streamlit as st
 
 from workbench.analysis.tuning import mark_tuned, rates_that_differ
-from workbench.charts.style import METRICS
 from workbench.pages.address import Address
+from workbench.spec.metrics import METRICS
 
 OWN = "own"
 
