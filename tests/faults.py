@@ -26,6 +26,13 @@ from policy_faults import (
     stands_still,
     weights_never_synced,
 )
+from reward_faults import (
+    divided_by_nothing,
+    one_function_never_pays,
+    one_task_hardly_hits,
+    rewards_in_another_order,
+    rewards_that_are_no_number,
+)
 
 Fault = Callable[[int], Rows]
 
@@ -283,6 +290,11 @@ def one_task_gets_nothing(seed: int) -> Rows:
 
 
 FAULTS: Mapping[Fault, str] = {
+    rewards_that_are_no_number: "unusable_rewards",
+    rewards_in_another_order: "contradicting_rewards",
+    one_task_hardly_hits: "starved_task",
+    one_function_never_pays: "silent_function",
+    divided_by_nothing: "missing_advantages",
     constant_reward: "constant_reward",
     format_guard_by_its_column: "format_guard",
     format_guard_by_the_answers: "format_guard",
@@ -353,8 +365,10 @@ FOLLOWS: Mapping[str, frozenset[str]] = {
         "reward_hacking": "shaped_hides late_collapse no_raw_outcome",
         "late_collapse": "starved diluted_denominator",
         "kl_explosion": "kl_on_dead_groups",
-        "repetition": "duplicated_rollouts length_collapse length_growth",
-        "duplicated_rollouts": "diluted_denominator pass_at_k_falls",
+        "repetition": "duplicated_rollouts length_collapse length_growth contradicting_rewards",
+        "duplicated_rollouts": "diluted_denominator pass_at_k_falls contradicting_rewards",
+        "starved_task": "starved diluted_denominator",
+        "unusable_rewards": "rows_outside_mean",
     }.items()
 }
 """What a fault brings along, and is right to."""

@@ -69,7 +69,8 @@ TESTED_BY = {
     "workbench/diagnosis/logs/test_hits.py": "workbench/diagnosis/logs: rewards task_hits",
     "workbench/diagnosis/logs/test_logs.py": "workbench/diagnosis/logs: beside records tensors",
     "workbench/diagnosis/test_strangers.py": (
-        "workbench/diagnosis/logs: databases evaluation_rows written"
+        "workbench/diagnosis/logs: column_names databases evaluation_rows printed_rollouts"
+        " scalar_stores shown_rollouts written"
     ),
     "workbench/diagnosis/logs/test_scalars.py": "workbench/diagnosis/logs: printed token_exports",
     "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: file_kinds packed"
@@ -88,7 +89,8 @@ TESTED_BY = {
     " comparison parallel_coordinates phase_map run_details sweep_list sweep_start;"
     " workbench/report: selection",
     "workbench/pages/test_your_rollouts.py": "workbench/jobs: dataclass_folder log_reading"
-    " stuck_process; workbench/pages: log_questions log_reading ranked_by_theory",
+    " stuck_process; workbench/pages: log_on_disk log_questions log_reading"
+    " ranked_by_theory",
     "workbench/real/test_gpu.py": "workbench/studies: costs",
     "browsing.py": "workbench/pages: cheaper_experiments",
     "workbench/report/test_report.py": "workbench/commands: claims packaged phases questions report"

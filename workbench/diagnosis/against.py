@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings import CHECKS, Examined, examine
 from workbench.diagnosis.findings.curves import Curve, Curves, curves_of
-from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS
+from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS, SILENT
 from workbench.diagnosis.findings.scalars import HELPERS, ScalarRun
 from workbench.diagnosis.logs.groups import TEACHES
 
@@ -85,7 +85,7 @@ def shares_apart(one: LoggedRun, other: LoggedRun) -> pl.DataFrame:
         pairs = {
             name: (_late(mine[name]), _late(theirs[name]))
             for name in mine
-            if name in theirs and name not in HELPERS
+            if name in theirs and name not in HELPERS and not name.startswith(SILENT)
         }
     rows = []
     for name, (first, last) in pairs.items():

@@ -46,7 +46,7 @@ class LiveDiagnosis:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.points: dict[str, dict[int, tuple[int, float]]] = {}
-        self.functions: set[str] = set()
+        self.functions: dict[str, dict[int, float]] = {}
         self.findings: tuple[Finding, ...] = ()
         self.begun: float | None = None
         self.spent = self.cost = 0.0
@@ -96,14 +96,16 @@ class LiveDiagnosis:
     def _keep(self, step: int, scalars: Mapping[str, Any]) -> bool:
         known = False
         for name, value in scalars.items():
-            if function := function_of(str(name)):
-                self.functions.add(function)
-            said = meaning(str(name))
-            if said is None or said[0] not in _NAMES:
+            function, said = function_of(str(name)), meaning(str(name))
+            if not function and (said is None or said[0] not in _NAMES):
                 continue
             try:
                 number = float(value)
             except Exception:  # noqa: BLE001 - trackers take more than numbers
+                continue
+            if function:
+                _keep_one(self.functions.setdefault(function, {}), step, number)
+            if said is None or said[0] not in _NAMES:
                 continue
             if not math.isfinite(number) and said[0] not in BREAK:
                 continue
@@ -121,7 +123,11 @@ class LiveDiagnosis:
             name: ([float(step) for step in mine], [value for _, value in mine.values()])
             for name, mine in self.points.items()
         }
-        curves = curves_of_points(points, len(self.functions))
+        functions = {
+            name: ([float(step) for step in mine], list(mine.values()))
+            for name, mine in self.functions.items()
+        }
+        curves = curves_of_points(points, functions)
         self.findings = examine_scalars(curves).findings if curves else ()
         self.ever |= {f"diagnosis/{finding.name}" for finding in self.findings}
         for finding in self.findings:
@@ -129,6 +135,12 @@ class LiveDiagnosis:
             if finding.level == "problem" and finding.name not in self.warned:
                 self.warned.add(finding.name)
                 _LOG.warning("%s: %s %s", finding.name, finding.says, finding.do)
+
+
+def _keep_one(mine: dict[int, float], step: int, number: float) -> None:
+    """A reward function's mean, until it moves: whether it ever does is all that is asked."""
+    if not mine or (len(mine) < MOST and mine[next(iter(mine))] == mine[next(reversed(mine))]):
+        mine[step] = number
 
 
 class DiagnosisCallback:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +25,14 @@ from workbench.diagnosis.diagnosis import (
 )
 from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.groups import TEACHES
+from workbench.diagnosis.logs.problems import CUT_LINE
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.diagnosis.savings import savings
 from workbench.errors import LogError, Refused
 from workbench.jobs.log_reading import HowToRead, read_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
+from workbench.pages.log_on_disk import asked_for, show_changes, watch
 from workbench.pages.log_questions import PARTS, ShownDiagnosis, teaching_groups
 from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
 from workbench.pages.server_shelf import WORD, Shelf
@@ -56,17 +59,18 @@ def kept_logs() -> Shelf[list[Upload]]:
 
 @st.cache_resource(max_entries=3, show_spinner="Reading the log", scope="session")
 def taken_apart(
-    ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload]
+    ids: tuple[str, ...], how: Choices, _uploads: Sequence[Upload], _files: Sequence[Path]
 ) -> ShownDiagnosis | Scalars | Unread:
-    """Read and take apart."""
+    """Read and take apart: files on this machine, uploads, or the packaged example."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = []
+        paths = list(_files)
+        names = ["/".join(path.parts[-5:]) for path in paths]
         for place, upload in enumerate(_uploads):
             path = Path(folder) / str(place)
             path.write_bytes(upload.content.getvalue())
             paths.append(path)
-        names = [upload.name for upload in _uploads]
-        if not _uploads:
+            names.append(upload.name)
+        if not paths:
             paths, names = [EXAMPLE], ["the packaged example"]
         try:
             log = read_guarded(paths, HowToRead(how.form, how.choice, MOST, names, scalars=True))
@@ -124,8 +128,8 @@ st.write(
     "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, a table of wandb, "
     "verl's `rollout_data_dir`, those of other trainers, or any table with step, prompt and "
     "reward. They are read as data and stay on this machine, in the memory of this server until it "
-    "ends, you forget them, or later ones need the place. For larger logs: `recast diagnose "
-    "FOLDER`."
+    "ends, you forget them, or later ones need the place. Larger logs, and those that still grow, "
+    "are read from the disk: give their path."
 )
 word = view.text("log", longest=WORD)["key"]
 
@@ -144,16 +148,19 @@ def forget_upload() -> None:
     view.put({"log": ""})
 
 
-files = st.file_uploader(
+left, right = st.columns([3, 2])
+files = left.file_uploader(
     "Files of one log",
     accept_multiple_files=True,
     max_upload_size=LARGEST_MB,
     key="upload",
     on_change=keep_upload,
 )
+with right:
+    disk = asked_for(view)
 uploads = [Upload(file.file_id, file.name, file) for file in files]
 if sum(file.size for file in files) > TOTAL:
-    st.error("More than 200 MB together; give fewer files, or use `recast diagnose FOLDER`.")
+    st.error("More than 200 MB together; give fewer files, or their path.")
     st.stop()
 if not files and st.session_state[word]:
     uploads = kept_logs().get(st.session_state[word]) or []
@@ -164,12 +171,17 @@ if not files and st.session_state[word]:
         right.button("Forget it", key="forget-upload", on_click=forget_upload)
     else:
         st.info("The upload of this address is no longer on this server. Drop it again.")
-view.presets({"Show me an example: a stuck TRL run": {"example": True}})
-example = view.flag("example")
-if not uploads and not st.session_state[example["key"]]:
-    st.info("Nothing to look at yet. Drop files above, or press the example.")
+if uploads:
+    disk = None
+if isinstance(disk, str):
+    st.error(plain(f"{disk}."))
     st.stop()
-if not uploads:
+view.presets({"Show me an example: a stuck TRL run": {"example": True, "path": ""}})
+example = view.flag("example")
+if not uploads and disk is None and not st.session_state[example["key"]]:
+    st.info("Nothing to look at yet. Drop files above, name a path, or press the example.")
+    st.stop()
+if not uploads and disk is None:
     st.caption(
         "Example: a simulated run of 60 steps, written as TRL would have logged it. "
         "`tools/example_log.py` made it."
@@ -178,20 +190,44 @@ how = choices(view)
 if isinstance(how, str):
     st.error(plain(how))
     st.stop()
-ids = tuple(upload.file_id for upload in uploads)
-said = taken_apart(ids, how, uploads)
+ids = disk.ids if disk else tuple(upload.file_id for upload in uploads)
+began = time.monotonic()
+said = taken_apart(ids, how, uploads, disk.files if disk else [])
+if disk and disk.follow:
+    watch(disk, time.monotonic() - began)
 if isinstance(said, Unread):
     st.error(plain(said.reason))
     if said.columns:
         columns_by_hand(view, said.columns)
     st.stop()
 if isinstance(said, Scalars):
-    used = st.number_input("Rollouts per prompt (G) of this run", 0, 1024, 0, key="scalar group")
-    show_answer(answer_of_scalars(scalar_run(said, used if used > 1 else None), 0.5))
+    left, right = st.columns(2)
+    used = left.number_input(
+        "Rollouts per prompt (G) of this run; 0: not known",
+        0,
+        1024,
+        **view.number("scalar_group", 0, low=0, high=1024),
+    )
+    prompts = right.number_input(
+        "Prompts per step; 0: not known",
+        0,
+        1_000_000,
+        help="slime counts groups of equal rewards, not all groups: its rollout_batch_size.",
+        **view.number("scalar_prompts", 0, low=0, high=1_000_000),
+    )
+    run = scalar_run(said, used if used > 1 else None, prompts or None)
+    summary = answer_of_scalars(run, 0.5)
+    if disk and disk.follow:
+        show_changes(disk, summary)
+    show_answer(summary)
     st.stop()
 found, problems = said.diagnosis, said.diagnosis.log.problems
+if disk and disk.follow:
+    show_changes(disk, said.answer)
 st.write("  \n".join(plain(line) for line in said.answer.read))
-if problems.summary():
+# Of a log that grows, the last line may still be on its way.
+growing = disk is not None and disk.follow and set(problems.kinds) <= {CUT_LINE}
+if problems.summary() and not growing:
     st.warning(plain(f"{problems.summary()}."))
     with st.expander("What could not be read"):
         st.code("\n".join(problems.lines()), language=None, wrap_lines=True)

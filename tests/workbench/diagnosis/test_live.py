@@ -213,6 +213,7 @@ def test_every_finding_of_scalars_has_one_name():
         "starved",
         "saturated",
         "diluted_denominator",
+        "silent_function",
     }
 
 

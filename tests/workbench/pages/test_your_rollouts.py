@@ -257,6 +257,76 @@ def test_a_trackers_scalars_are_answered_without_rollouts():
     app = upload(page(), ("trainer_state.json", state))
     assert "Entropy collapse." in said(app)
     assert "say --group" in said(app)
-    app.number_input(key="scalar group").set_value(8)
+    app.number_input(key="scalar_group").set_value(8)
     healthy(app.run())
     assert "now, G = 8" in said(app)
+
+
+def test_a_log_on_this_machine_is_read_by_its_path_and_followed_while_it_grows(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RECAST_LOGS", str(tmp_path))
+    good = planted.as_jsonl(planted.log(mean=0.5, batch=16, steps=6), tmp_path / "good.jsonl")
+    lines = good.read_bytes()
+    (tmp_path / "run").mkdir()
+    log = tmp_path / "run" / "rollouts.jsonl"
+    log.write_bytes(lines + b'{"step": 7, "pro')
+    app = page()
+    app.text_input(key="path").set_value("run")
+    app.toggle(key="follow").set_value(True)
+    healthy(app.run())
+    assert app.query_params["path"] == "run"
+    assert "Nothing that is looked for is wrong" in said(app)
+    # The line that is still being written is no fault of the log.
+    assert "could not be read" not in said(app)
+    dead = planted.log(mean=0.002, batch=16, steps=12)
+    for row in dead:
+        row["step"] += 6
+    log.write_bytes(lines + planted.as_jsonl(dead, tmp_path / "dead.jsonl").read_bytes())
+    healthy(app.run())
+    assert "began:" in said(app)
+    assert "starved" in said(app)
+    log.write_bytes(lines)
+    healthy(app.run())
+    assert "over: " in said(app)
+
+
+@pytest.mark.parametrize("path", ["/etc", "../", "nothing-here"])
+def test_a_path_outside_the_folder_of_logs_or_to_nothing_costs_one_line(
+    path, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RECAST_LOGS", str(tmp_path))
+    app = page()
+    app.text_input(key="path").set_value(path)
+    healthy(app.run())
+    (problem,) = app.error
+    assert "outside" in problem.value or "no such file" in problem.value
+
+
+def test_a_link_below_the_folder_of_logs_leads_nowhere_else(tmp_path, monkeypatch):
+    inside = tmp_path / "logs"
+    inside.mkdir()
+    good = planted.as_jsonl(ROWS, tmp_path / "rollouts.jsonl")
+    (inside / "rollouts.jsonl").symlink_to(good)
+    monkeypatch.setenv("RECAST_LOGS", str(inside))
+    app = page()
+    for path in (".", "rollouts.jsonl"):
+        app.text_input(key="path").set_value(path)
+        healthy(app.run())
+        assert "outside" in app.error[0].value
+
+
+def test_scalars_that_count_groups_are_shares_once_the_prompts_of_a_step_are_said(tmp_path):
+    app = page()
+    rows = [
+        {"rollout/step": step, "rollout/raw_reward": 0.02, "rollout/zero_std/count_0.0": 28.0,
+         "rollout/zero_std/count_1.0": 0.0, "train/entropy_loss": 0.5}
+        for step in range(1, 41)
+    ]  # fmt: skip
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    upload(app, ("metrics.jsonl", lines))
+    assert "need the number of prompts per step" in said(app)
+    app.number_input(key="scalar_prompts").set_value(32)
+    app.number_input(key="scalar_group").set_value(8)
+    healthy(app.run())
+    assert "need the number of prompts per step" not in said(app)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from workbench.diagnosis.findings.audit import ABSURD, BATCH, Audit
+import polars as pl
+
+from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.findings.audit import ABSURD, BATCH, FEWEST, FITS, Audit
 from workbench.diagnosis.findings.finding import Finding
 
 BATCH_WIDE = ("reinforce", "reinforce_pp", "raw", BATCH)
@@ -50,6 +53,35 @@ def absurd_advantages(said: Audit) -> Finding | None:
         "near zero was divided by.",
         "Add an eps to the standard deviation, leave groups of equal rewards out before dividing, "
         "and mind that leave-one-out deviations are zero where a single rollout differs.",
+    )
+
+
+def missing_advantages(found: Diagnosis) -> Finding | None:
+    """Groups of equal rewards have no number as advantage, all others do."""
+    rows = found.rollouts
+    if not rows["advantage"].count() or not rows["advantage"].null_count():
+        return None
+    known = rows.join(found.groups.select("key", "part", "constant", "size"), on=["key", "part"])
+    groups = known.group_by("key", "part").agg(
+        pl.col("constant").first(),
+        pl.col("size").first(),
+        none=pl.col("advantage").is_null().all(),
+        some=pl.col("advantage").is_null().any(),
+    )
+    groups = groups.filter(pl.col("size") > 1)
+    equal, uneven = groups.filter("constant"), groups.filter(~pl.col("constant"))
+    lost = equal.filter("none").height
+    if lost < FEWEST or lost < FITS * equal.height or uneven.filter("some").height:
+        return None
+    return Finding(
+        "missing_advantages",
+        "note",
+        f"In {lost:,} of {equal.height:,} groups of equal rewards no advantage is a number, in "
+        f"{uneven.height:,} groups of different rewards every one is: they were divided by a "
+        "standard deviation of 0, or such groups were filtered before.",
+        "See whether the log says NaN there. If so, add an eps to the standard deviation, or leave "
+        "these groups out before dividing: one NaN makes the loss of its batch NaN. If they were "
+        "filtered (dynamic sampling), nothing is wrong.",
     )
 
 

@@ -8,11 +8,12 @@ is wrong: whose mean was subtracted, and whether they follow the rewards of thei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 
 from recast.stage import bind
@@ -20,6 +21,7 @@ from recast.stages.credit import CREDITS
 from recast.strategies import STRATEGIES
 from workbench.diagnosis.counterfactual import Logged, StepGroups, logged, signals, slots
 from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.logs.groups import group_table
 
 Floats = npt.NDArray[np.float64]
 FaultKind = Literal["", "formula", "stride", "foreign", "outside", "unknown"]
@@ -88,7 +90,8 @@ class Audit:
 @dataclass(frozen=True)
 class PaddedStep:
     """The groups of one step, padded. place: among the log's batches; order: of the rows in the
-    log; valid: which slots hold one; reward, advantage; all `[B, G]`."""
+    log; valid: which slots hold one; reward, advantage; masked: cut off, with an advantage of 0;
+    skip: what is not compared with a formula; all `[B, G]`."""
 
     place: int
     batch: StepGroups
@@ -96,18 +99,29 @@ class PaddedStep:
     valid: npt.NDArray[np.bool_]
     reward: Floats
     advantage: Floats
+    masked: npt.NDArray[np.bool_]
+    skip: npt.NDArray[np.bool_] | None = None
 
     @property
     def uneven(self) -> npt.NDArray[np.bool_]:
         """Groups of different rewards, `[B]`."""
         return np.asarray(_spread(self.reward, self.valid) > 1e-6, np.bool_)
 
+    @property
+    def rounded(self) -> float:
+        """How far rounding may have moved an advantage, where all have at most three decimals."""
+        for unit in (0.1, 0.01, 0.001):
+            if np.abs(self.advantage / unit - np.round(self.advantage / unit)).max() < 1e-4:
+                return unit / 2
+        return 0.0
+
 
 def audit(found: Diagnosis) -> Audit:
     """Explain the advantages of a log; see `Audit`."""
     if not found.rollouts["advantage"].count() or found.group < 2:
         return Audit(found)
-    tensors = logged(found, "reward")
+    scored = _scored(found)
+    tensors = logged(scored, "reward")
     steps = _steps(tensors)
     uneven = sum(int(step.uneven.sum()) for step in steps)
     if uneven < FEWEST:
@@ -118,6 +132,7 @@ def audit(found: Diagnosis) -> Audit:
         or _formula(steps)
         or _scaled(steps)
         or _batch_wide(steps)
+        or _without_cut_off(scored, steps)
         or _strategy(steps, tensors)
         or _formula(steps, max(float(np.abs(step.advantage).max()) for step in steps))
     )
@@ -147,8 +162,11 @@ def _steps(tensors: Logged) -> list[PaddedStep]:
         at = named["row"].to_numpy(), named["slot"].to_numpy()
         order, advantage = np.zeros(valid.shape, np.int64), np.zeros(valid.shape)
         order[at], advantage[at] = named["order"].to_numpy(), named["advantage"].to_numpy()
+        masked = np.zeros(valid.shape, np.bool_)
+        cut = named["truncated"].fill_null(value=False).cast(pl.Boolean).to_numpy()
+        masked[at] = cut & (named["advantage"].to_numpy() == 0)
         reward = np.where(valid, batch.groups.reward.numpy(), 0.0)
-        steps.append(PaddedStep(place, batch, order, valid, reward, advantage))
+        steps.append(PaddedStep(place, batch, order, valid, reward, advantage, masked))
     return steps
 
 
@@ -171,6 +189,33 @@ def _formula(steps: Sequence[PaddedStep], clip: float = np.inf) -> tuple[str, fl
         if share >= FITS and (best is None or error < best[0]):
             best = error, share, text if clip == np.inf else f"{text}, clipped at {clip:.3g}"
     return None if best is None else (best[2], best[1])
+
+
+def _scored(found: Diagnosis) -> Diagnosis:
+    """Without groups of which no rollout has an advantage: they were filtered, or it was NaN."""
+    some = pl.col("advantage").is_not_null().any().over("key", "part")
+    return _only(found, some) if found.rollouts["advantage"].null_count() else found
+
+
+def _only(found: Diagnosis, keep: pl.Expr) -> Diagnosis:
+    rows = found.rollouts.filter(keep)
+    groups = group_table(rows, found.rule.threshold, found.tolerance)
+    return replace(found, rollouts=rows, groups=groups)
+
+
+def _without_cut_off(found: Diagnosis, steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
+    """The formula where rollouts that were cut off have an advantage of 0 (overlong filtering):
+    they stay in the mean of their group, or leave it."""
+    if not any(step.masked.any() for step in steps):
+        return None
+    named = _formula([replace(step, skip=step.masked) for step in steps])
+    where = "0 where a rollout was cut off (overlong filtering)"
+    if named is None:
+        masked = pl.col("truncated").fill_null(value=False).cast(pl.Boolean)
+        rest = _steps(logged(_only(found, ~(masked & (pl.col("advantage") == 0))), "reward"))
+        where = f"{where}, which leaves the mean as well"
+        named = _formula(rest) if sum(int(step.uneven.sum()) for step in rest) >= FEWEST else None
+    return None if named is None else (f"{named[0]}, and {where}", named[1])
 
 
 def _scaled(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
@@ -256,9 +301,10 @@ def _agreement(steps: Sequence[PaddedStep], said: Sequence[Floats]) -> tuple[flo
     dead: list[npt.NDArray[np.bool_]] = []
     errors = []
     for step, value in zip(steps, said, strict=True):
-        gap = np.abs(step.advantage - value).max(1)
+        gap = np.abs(step.advantage - value)
+        gap = (gap if step.skip is None else np.where(step.skip, 0.0, gap)).max(1)
         scale = np.maximum(np.abs(value).max(1), 1e-2)
-        near = gap <= NEAR * scale + 1e-6
+        near = gap <= NEAR * scale + 1e-6 + step.rounded
         fits.append(near[step.uneven])
         dead.append(near[~step.uneven])
         errors.append((gap / scale)[step.uneven])

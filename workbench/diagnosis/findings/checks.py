@@ -10,6 +10,7 @@ from types import MappingProxyType
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings import (
     advantages,
+    copies,
     groups,
     length,
     policy,
@@ -26,6 +27,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         check.name: check
         for check in (
             Check(groups.group_of_one),
+            Check(reward.unusable_rewards),
             Check(
                 length.truncated,
                 "curves",
@@ -41,7 +43,8 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
                     {"saturated", "diluted_denominator", "plateau", "no_raw_outcome"}
                 ),
             ),
-            Check(reward.silent_task),
+            Check(reward.silent_task, explains=frozenset({"starved_task"})),
+            Check(copies.contradicting_rewards, needs=("prediction",)),
             Check(reward.format_guard, needs=("format", "shaped")),
             Check(groups.groups_mixed, "audit"),
             Check(advantages.rows_outside_mean, "audit", ("advantage",)),
@@ -51,7 +54,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
                 ("advantage",),
                 frozenset({"rows_outside_mean", "unknown_advantages"}),
             ),
-            Check(groups.duplicated_rollouts, needs=("prediction",)),
+            Check(copies.duplicated_rollouts, needs=("prediction",)),
             Check(progress.late_collapse, "curves", ("outcome", "reward"), steps=progress.LEAST),
             Check(policy.entropy_collapse, "curves", ("entropy",), steps=SHORT),
             Check(policy.entropy_explosion, "curves", ("entropy",), steps=SHORT),
@@ -67,6 +70,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
                 frozenset({"late_collapse"}),
                 steps=9,
             ),
+            Check(regimes.starved_task, explains=frozenset({"plateau"})),
             Check(regimes.starved, explains=frozenset({"plateau"})),
             Check(regimes.saturated, explains=frozenset({"plateau"})),
             Check(reward.shaped_hides),
@@ -77,8 +81,10 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             Check(progress.plateau, "curves", ("outcome", "reward"), steps=progress.LONG),
             Check(length.length_growth, "curves", ("length",), steps=SHORT),
             Check(policy.stale_rollouts, "curves", ("lag",)),
+            Check(advantages.missing_advantages, needs=("advantage",)),
             Check(advantages.no_group_baseline, "audit", ("advantage",)),
             Check(advantages.unknown_advantages, "audit", ("advantage",)),
+            Check(reward.silent_function),
             Check(groups.repeated_batches),
             Check(reward.no_raw_outcome),
         )
@@ -139,7 +145,7 @@ def examine_curves(curves: Curves, more: Sequence[Check] = ()) -> Examined:
     checks = [*more, *(check for check in CHECKS.values() if check.reads == "curves")]
     weight = list(CHECKS)
     # What only scalars tell comes first: it names a cause. The sort is stable.
-    checks.sort(key=lambda one: weight.index(one.name) if one.name in CHECKS else -1)
+    checks.sort(key=lambda one: (one.last, weight.index(one.name) if one.name in CHECKS else -1))
     said = [(check, check.function(curves)) for check in checks if not there.lacks(check)]
     known = {check.name for check in checks}
     rest = Unchecked(

@@ -9,6 +9,9 @@ from typing import Any, Literal
 Level = Literal["problem", "note"]
 
 MOSTLY = 0.5
+TASK = 20
+"""Groups of a task from which on it is judged alone: what they share is no chance."""
+
 Z = 4.0
 """A change over training counts from this many standard errors on: one log in 15,000 by chance."""
 
@@ -32,7 +35,7 @@ class Check:
 
     needs: names of which the log must hold one (`NEEDS`), empty where every log has what it takes;
     explains: findings that only repeat this one and are left out beside it; steps: how many logged
-    steps it takes.
+    steps it takes; last: it says that nothing is wrong, after all others.
     """
 
     function: Callable[[Any], Finding | None]
@@ -40,6 +43,7 @@ class Check:
     needs: tuple[str, ...] = ()
     explains: frozenset[str] = frozenset()
     steps: int = 1
+    last: bool = False
 
     @property
     def name(self) -> str:
@@ -67,6 +71,7 @@ NEEDS: Mapping[str, str] = {
     "all_bad": "the share of groups without a hit",
     "all_good": "the share of groups of hits only",
     "grad_norm": "the gradient's norm",
+    "learning_rate": "the learning rate",
     "loss": "the loss",
     "broken": "the loss, the gradient's norm or kl",
     "lag": "staleness",

@@ -1,20 +1,16 @@
-"""Findings about groups: their size, their members, copies in them."""
+"""Findings about groups: their size, their members, batches that come again."""
 
 from __future__ import annotations
 
 import polars as pl
 
-from workbench.diagnosis.diagnosis import LATE, Diagnosis
+from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.advantages import foreign_advantages
 from workbench.diagnosis.findings.audit import Audit
 from workbench.diagnosis.findings.finding import MOSTLY, Finding
 
 COMMON = 0.1
 """Share of the groups from which on a size is common."""
-
-COPIES_IN_BEAM = 0.05
-SHORT = 40
-"""Characters: equal answers that are no longer may be a label."""
 
 
 def group_of_one(found: Diagnosis) -> Finding | None:
@@ -93,8 +89,9 @@ def groups_mixed(said: Audit) -> Finding | None:
         "problem",
         f"Groups look split or mixed up: {'; '.join(says)}.",
         "Check that every prompt has one id, that a batch holds whole groups (batch size a "
-        "multiple of G on every worker), and that rows are not shuffled before advantages are "
-        "computed. Log a group id. If G varies on purpose, ignore the sizes.",
+        "multiple of G on every worker), that rows are not shuffled before advantages are "
+        "computed, and that each worker takes its own slice of those that were gathered. Log a "
+        "group id. If G varies on purpose, ignore the sizes.",
     )
 
 
@@ -133,96 +130,6 @@ def uses_dead_groups(found: Diagnosis) -> bool:
     dead = dead_advantages(found)
     used = dead.filter((pl.col("low") < -1e-3) ^ (pl.col("high") > 1e-3)).height
     return dead.height > 0 and used >= MOSTLY * dead.height
-
-
-def duplicated_rollouts(found: Diagnosis) -> Finding | None:
-    """Rollouts of a group are copies of each other, in the whole log or at its end."""
-    says = _beam_copies(found) if found.beam else _all_alike(found) or _paired(found)
-    if not says:
-        return None
-    if found.beam:
-        do = (
-            "Beam search cannot return one item twice: check that sampling is off (do_sample), "
-            "that the beams are constrained to the catalogue, and that decoding reads every code."
-        )
-    else:
-        do = (
-            "Check that sampling is on (temperature above 0), and that workers and requests draw "
-            "from different seeds. If the policy has collapsed, restart earlier, with a higher "
-            "temperature or an entropy bonus."
-        )
-    return Finding("duplicated_rollouts", "problem", f"{says}. Copies cost like rollouts and add "
-                   "nothing.", do)  # fmt: skip
-
-
-def _beam_copies(found: Diagnosis) -> str:
-    known = found.groups.filter(pl.col("distinct").is_not_null())
-    slots, distinct = int(known["size"].sum()), int(known["distinct"].sum())
-    if known.height < 10 or slots - distinct < COPIES_IN_BEAM * slots:
-        return ""
-    return f"{1 - distinct / slots:.0%} of the places of the beam sets repeat another of their set"
-
-
-def _all_alike(found: Diagnosis) -> str:
-    """Whether all rollouts are the same in half of the groups: of the log, of its last third, or of
-    its last tenth."""
-    known = found.groups.filter(pl.col("distinct").is_not_null() & (pl.col("size") > 1))
-    if _labels(found):
-        return ""
-    # Where every rollout hits, all may well be the one short right answer.
-    if _median_length(found) <= SHORT:
-        known = known.filter(pl.col("regime") != "saturated")
-    steps = found.steps
-    for share, where in ((1.0, ""), (LATE, " of the last third"), (0.1, " of the last tenth")):
-        first = steps[len(steps) - max(1, round(share * len(steps)))]
-        mine = known.filter(pl.col("step") >= first)
-        same = mine.filter(pl.col("distinct") == 1).height
-        if mine.height >= 10 and same >= MOSTLY * mine.height:
-            return f"In {same:,} of {mine.height:,} groups{where} all rollouts are the same"
-    return ""
-
-
-def _labels(found: Diagnosis) -> bool:
-    """Whether answers are labels of a classification: short, and few of them in the whole log."""
-    said = found.rollouts["prediction"].drop_nulls()
-    structured = found.rollouts["depth"].fill_null(1).max()
-    if not len(said) or (structured or 1) > 1 or _median_length(found) > SHORT:  # type: ignore[operator]
-        return False
-    kinds = said.n_unique()
-    return 1 < kinds <= 100 and kinds * 20 <= len(said)
-
-
-def _median_length(found: Diagnosis) -> float:
-    """Characters of the usual answer; 0 where no text is logged."""
-    if "chars" not in found.rollouts.columns:
-        return 0.0
-    value = found.rollouts["chars"].median()
-    return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-def _paired(found: Diagnosis) -> str:
-    """Whether every prediction of nearly every group comes a multiple of 2 or 3 times."""
-    groups = found.groups.filter((pl.col("distinct") > 1).fill_null(value=True))
-    half = groups.filter((2 * pl.col("distinct") <= pl.col("size")).fill_null(value=True))
-    if half.height < 0.9 * groups.height:
-        return ""  # most groups have too many predictions for that
-    counts = (
-        found.rollouts.drop_nulls("prediction")
-        .group_by("key", "part", "prediction")
-        .len("times")
-        .group_by("key", "part")
-        .agg(distinct=pl.len(), **{f"by_{m}": (pl.col("times") % m == 0).all() for m in (2, 3)})
-        .filter(pl.col("distinct") > 1)
-    )
-    if counts.height < 10:
-        return ""
-    for many in (2, 3):
-        share = counts.filter(pl.col(f"by_{many}")).height / counts.height
-        if share >= 0.9:
-            return (
-                f"In {share:.0%} of the groups every prediction occurs a multiple of {many} times"
-            )
-    return ""
 
 
 def repeated_batches(found: Diagnosis) -> Finding | None:

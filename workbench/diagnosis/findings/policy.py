@@ -15,6 +15,10 @@ from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z, number
 FLOOR = 0.1
 """Entropy that is left of the first third's when it counts as collapsed."""
 
+BARE = 0.05
+"""Nats per token below which the entropy of the first tenth is what it is compared with: a fall
+that is over within the first third has no early third to show it."""
+
 GAPS: Mapping[str, tuple[float, float, str]] = MappingProxyType(
     {
         "mismatch": (
@@ -52,9 +56,12 @@ def entropy_collapse(curves: Curves) -> Finding | None:
     if entropy is None or len(entropy) < SHORT:
         return None
     change = moved(entropy, 0.1)
-    if change.before <= 0 or change.z > -Z:
+    began, when = change.before, "third"
+    if change.after < BARE and (start := float(entropy.first(0.1).mean())) > began:
+        began, when = start, "tenth"
+    if began <= 0 or change.z > -Z:
         return None
-    level = FLOOR * change.before
+    level = FLOOR * began
     do = (
         "Keep samples apart: a higher upper clip (clip-higher), an entropy bonus or KL, more "
         "prompts that are neither solved nor hopeless, a lower learning rate. Go on from a "
@@ -65,19 +72,19 @@ def entropy_collapse(curves: Curves) -> Finding | None:
         return Finding(
             "entropy_collapse",
             "problem",
-            f"The entropy fell from {change.before:.3g} nats per token in the first third of the "
-            f"steps to {change.after:.3g} in the last tenth; it was first below a tenth of where "
-            f"it began at step {crossed:,.0f}.",
+            f"The entropy fell from {began:.3g} nats per token in the first {when} of the steps "
+            f"to {change.after:.3g} in the last tenth; it was first below a tenth of where it "
+            f"began at step {crossed:,.0f}.",
             do,
         )
     there = arrival(entropy, level)
     span = entropy.step[-1] - entropy.step[0]
-    if change.after > 0.5 * change.before or there is None or there[2] > entropy.step[-1] + span:
+    if change.after > 0.5 * began or there is None or there[2] > entropy.step[-1] + span:
         return None
     return Finding(
         "entropy_collapse",
         "note",
-        f"The entropy falls, from {change.before:.3g} nats per token in the first third of the "
+        f"The entropy falls, from {began:.3g} nats per token in the first {when} of the "
         f"steps to {change.after:.3g} in the last tenth; if it goes on as in the last half, a "
         f"tenth of where it began is reached at step {_at(there)}.",
         do,
@@ -194,8 +201,9 @@ def _whose(gap: Curve, lag: Curve | None) -> tuple[str, str]:
         "the policy that sampled (truncated importance sampling)."
     )
     engine = (
-        "Compare one prompt in both: precision, chat template, temperature, attention kernel, MoE "
-        "routing, a quantised rollout model. Until they agree, correct with the truncated ratio to "
+        "Compare one prompt in both: precision, chat template, temperature, top_p or top_k (the "
+        "engine's log-probs are of what they leave), attention kernel, MoE routing, a quantised "
+        "rollout model. Until they agree, correct with the truncated ratio to "
         "the log-probs of the rollout engine."
     )
     if lag is not None and len(lag) == len(gap) and float(lag.value.std()) > 0:
@@ -218,7 +226,8 @@ def _whose(gap: Curve, lag: Curve | None) -> tuple[str, str]:
             "weights, or the two engines drift apart as the policy sharpens.",
             "Train some steps at a learning rate of 0: what comes from old weights is gone then. "
             + stale
-            + " If it only ever grows, the weights may never reach the engine.",
+            + " If it only ever grows, the weights, or the adapter (LoRA), may never reach the "
+            "engine: compare its answers with those of the base model.",
         )
     return "It was there from the first steps on: the engines differ.", engine
 

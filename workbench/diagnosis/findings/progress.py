@@ -17,6 +17,9 @@ ENDS = {0.1: "tenth", 0.25: "quarter"}
 """Ends of a run that a collapse is looked for in, and what they are called: a fall that few
 rollouts a step show only over more of them counts too."""
 
+UNMOVED = 1e-4
+"""Nats of KL to the reference below which a policy is where it began."""
+
 LEAST = 15
 """Steps below which a collapse at the end is not looked for."""
 
@@ -111,6 +114,14 @@ def plateau(curves: Curves) -> Finding | None:
             "there and the update does not use it."
         )
     few = share is not None and share < 0.4
+    kl = curves.get("kl")
+    near = float(np.median(kl.last(1 / 3))) if kl else np.inf
+    still = not few and near < UNMOVED
+    if still:
+        why += (
+            f" The KL to the reference is {near:.1g} nats in the last third: the policy has hardly "
+            "moved."
+        )
     return Finding(
         "plateau",
         "note",
@@ -120,6 +131,10 @@ def plateau(curves: Curves) -> Finding | None:
         "More learnable groups come first: another G, other prompts, or repair (see the table of "
         "predictions)."
         if few
+        else "Raise the learning rate, tenfold for an adapter (LoRA); then see whether the KL "
+        "grows. If it does not, the weights that are trained are not those that are measured (or "
+        "the KL is only logged as 0)."
+        if still
         else "Look at the update: learning rate, clipped share, gradient norm, and whether the "
         "weights that sample are the weights that are trained.",
     )

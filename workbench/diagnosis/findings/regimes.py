@@ -5,9 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis, change
-from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
+from workbench.diagnosis.findings.finding import MOSTLY, TASK, Finding, Z
 from workbench.diagnosis.findings.groups import uses_dead_groups
 from workbench.stats.beta_binomial import binomial_share
+
+HOPELESS = 0.8
+"""Share of a task's groups without a hit from which on it learns next to nothing."""
 
 
 def starved(found: Diagnosis) -> Finding | None:
@@ -45,6 +48,47 @@ def starved(found: Diagnosis) -> Finding | None:
         "Read some answers of such groups first: are they cut off, empty, or judged wrongly? "
         f"{ready}{': repair' if known else ', repair'} such groups with it (recast, repair_only), "
         f"or train on it directly (sft, grpo_sft).{wider}",
+    )
+
+
+def starved_task(found: Diagnosis) -> Finding | None:
+    """One task has hardly a hit while another learns."""
+    if found.group < 2 or len(found.tasks) < 2:
+        return None
+    late = found.late().filter(pl.col("size") > 1)
+    if late.is_empty() or late["regime"].null_count():
+        return None
+    counted = (
+        late.group_by("task", maintain_order=True)
+        .agg(groups=pl.len(), none=((pl.col("regime") == "all_zero") & _counts(found)).sum())
+        .filter(pl.col("groups") >= TASK)
+        .sort("groups", descending=True)
+    )
+    shares = [
+        (str(row["task"]), row["groups"], binomial_share(row["none"], row["groups"]))
+        for row in counted.iter_rows(named=True)
+    ]
+    hopeless = [one for one in shares if one[2].value > HOPELESS]
+    sure = any(share.low > HOPELESS for _, _, share in hopeless)
+    learning = [one for one in shares if one[2].high < HOPELESS and one[2].value <= MOSTLY]
+    if not sure or not learning:
+        return None
+    each = "; ".join(
+        f"{task}: {share.value:.0%} [{share.low:.0%}, {share.high:.0%}] of {groups:,} groups"
+        for task, groups, share in hopeless[:3]
+    )
+    best = min(learning, key=lambda one: one[2].value)
+    part = sum(groups for _, groups, _ in hopeless) / late.height
+    return Finding(
+        "starved_task",
+        "problem",
+        f"In the last third of the steps {len(hopeless)} of {len(shares)} tasks have hardly a "
+        f"group with a hit ({each} have none, while {best[0]} has none in {best[2].value:.0%}). "
+        f"These tasks make {part:.0%} of the groups and teach a group-relative signal next to "
+        "nothing.",
+        "Read some answers of that task: are they judged rightly, are they cut off? If they are "
+        "only wrong, train it on the ground truth first (sft), give it easier prompts or a wider "
+        "G, or take it out until the policy finds some; the mean over all tasks hides it.",
     )
 
 

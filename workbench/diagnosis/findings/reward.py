@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.diagnosis.findings.finding import MOSTLY, Finding, Z
+from workbench.diagnosis.findings.finding import MOSTLY, TASK, Finding, Z
+from workbench.diagnosis.logs.layout import REWARD
+from workbench.diagnosis.logs.problems import NO_NUMBER, plain_line
 from workbench.stats.beta_binomial import binomial_share
 
-TASK = 20
-"""Groups of a task from which on its equal rewards are no chance."""
+FEW = 100
+"""Rollouts below which a reward function that never paid is no news."""
 
 LEVELS = 12
 """A reward of at most so many values is one of levels; of more it is a continuous one."""
@@ -30,6 +34,61 @@ def constant_reward(found: Diagnosis) -> Finding | None:
         "scores no better, the function is broken (wrong field, parser, or scale). If it does, the "
         "policy never finds the target (or its weights never reached the rollout engine): "
         "warm-start it longer, or repair groups with the ground truth.",
+    )
+
+
+def unusable_rewards(found: Diagnosis) -> Finding | None:
+    """Rollouts whose reward is NaN or infinite, which are left out of everything else."""
+    bad, whole = found.log.problems.kinds[NO_NUMBER], found.log.problems.read
+    if not bad:
+        return None
+    share = binomial_share(bad, bad + whole)
+    return Finding(
+        "unusable_rewards",
+        "problem" if share.value >= 0.01 else "note",
+        f"{bad:,} of {bad + whole:,} rollouts ({share.value:.1%} [{share.low:.1%}, "
+        f"{share.high:.1%}]) have a reward that is NaN or infinite; they are left out here. In the "
+        "trainer such a reward makes the mean of its group NaN, and with it the loss.",
+        "Read some of these answers (the rows are in the warnings) and call the reward function on "
+        "them: a parser that fails, a time limit, a division by 0. Return the lowest reward or "
+        "None (no verdict) there, and count how often.",
+    )
+
+
+def silent_function(found: Diagnosis) -> Finding | None:
+    """A reward function never pays."""
+    silent = {}
+    for column in found.rollouts.columns:
+        name = column.removeprefix(REWARD)
+        used = name in found.log.reading.functions or "reward" in name.lower()
+        if name == column or not used or is_penalty(name):
+            continue
+        values = found.rollouts[column].drop_nulls().to_numpy()
+        if len(values) >= FEW and float(np.ptp(values)) <= found.tolerance and values[0] <= 0:
+            silent[name] = float(values[0])
+    low, high = _range(found.rollouts, "reward")
+    if not silent or high - low <= found.tolerance:
+        return None
+    return never_pays(silent, f"all {found.rollouts.height:,} rollouts")
+
+
+def is_penalty(name: str) -> bool:
+    """Whether a reward function is there to be 0."""
+    return any(word in name.lower() for word in ("penal", "punish", "overlong", "repet"))
+
+
+def never_pays(silent: Mapping[str, float], where: str) -> Finding:
+    """The finding. silent: the one value of each function; where: in which rollouts or steps."""
+    each = ", ".join(f"{plain_line(name, 40)}: {value:g}" for name, value in silent.items())
+    one = len(silent) == 1
+    return Finding(
+        "silent_function",
+        "note",
+        f"{'A reward function gives' if one else f'{len(silent)} reward functions give'} the same "
+        f"in {where} ({each}), so nothing is learnt from {'it' if one else 'them'}.",
+        "Call it on an answer that should get it: a pattern that does not match (line breaks, a "
+        "tag that the template opens), another field, another scale. If it is a penalty, nothing "
+        "is wrong.",
     )
 
 

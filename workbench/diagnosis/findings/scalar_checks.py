@@ -8,13 +8,44 @@ import numpy as np
 
 from workbench.diagnosis.findings.curves import SHORT, Curves, Floats, joined
 from workbench.diagnosis.findings.finding import MOSTLY, Check, Finding, number
+from workbench.diagnosis.findings.reward import is_penalty, never_pays
+from workbench.diagnosis.findings.updates import no_update
+
+SILENT = "function "
+"""What the curve of a reward function that never pays is called, before its name."""
 
 STAYS = 3
 """Steps in a row that are no finite number: one may have been skipped, three were not."""
 
 
+def silent_function(curves: Curves) -> Finding | None:
+    """The mean of a reward function is 0, or below, at every step."""
+    silent = {
+        name.removeprefix(SILENT): float(one.value[0])
+        for name, one in curves.items()
+        if name.startswith(SILENT) and not is_penalty(name)
+    }
+    if not silent:
+        return None
+    steps = min(len(one) for name, one in curves.items() if name.startswith(SILENT))
+    return never_pays(silent, f"all {steps:,} logged steps")
+
+
 def starved(curves: Curves) -> Finding | None:
     """Most groups have no hit: what the mean leaves no other room for."""
+    outcome, reward = curves.get("outcome"), curves.get("reward")
+    late = outcome.last(1 / 3) if outcome else np.ones(1)
+    if reward is not None and is_sum(curves) and len(late) >= STAYS and not late.any():
+        return Finding(
+            "starved",
+            "problem",
+            f"No rollout was right in the last {len(late):,} logged steps (the mean accuracy is 0 "
+            f"at each), while the reward is {number(float(reward.last(1 / 3).mean()))}: whatever "
+            "is learnt is learnt from the other parts of the reward.",
+            "Read some answers that have a high reward and are wrong, and call the function that "
+            "judges them on the ground truth itself. If it is right, the task is out of reach: "
+            "easier prompts, a warm start on the ground truth (sft), or repair (recast).",
+        )
     share = _share(curves, "all_bad", lambda zero, mean: zero - mean)
     if share is None or share <= MOSTLY:
         return None
@@ -60,9 +91,9 @@ def diluted_denominator(curves: Curves) -> Finding | None:
 
 
 def constant_reward(curves: Curves) -> Finding | None:
-    """Rewards never differ inside a group."""
+    """Rewards never differ inside a group, or their mean never moves at all."""
     if not _always_equal(curves):
-        return None
+        return _same_mean(curves)
     return Finding(
         "constant_reward",
         "problem",
@@ -71,6 +102,29 @@ def constant_reward(curves: Curves) -> Finding | None:
         "Read some answers, then call the reward function on the ground truth itself and on "
         "another answer: it is broken, or looks at the prompt only, or the policy never finds the "
         "target.",
+    )
+
+
+def _same_mean(curves: Curves) -> Finding | None:
+    """Means of rewards that differ are never equal to the last digit, step after step."""
+    reward, equal = curves.get("reward"), curves.get("zero_spread")
+    if reward is None or len(reward) < SHORT or float(np.ptp(reward.value)) > 0:
+        return None
+    spread = curves.get("reward_std")
+    if equal is not None or (spread is not None and float(spread.value.max()) > 0):
+        return None
+    if "rounded" in curves:
+        return None
+    return Finding(
+        "constant_reward",
+        "problem",
+        f"The mean reward is exactly {number(float(reward.value[0]))} at all {len(reward):,} "
+        "logged steps: every rollout got the same reward, and no advantage was ever different from "
+        "zero.",
+        "Read some answers, then call the reward function on the ground truth itself. If that "
+        "scores no better, the function is broken (wrong field, parser, or scale). If it does, the "
+        "policy never finds the target: look at the prompt's template and the stop tokens, or "
+        "warm-start it.",
     )
 
 
@@ -216,10 +270,16 @@ SCALAR_CHECKS: tuple[Check, ...] = (
     Check(
         constant_reward,
         "curves",
-        ("zero_spread",),
-        frozenset({"starved", "saturated", "plateau"}),
+        ("zero_spread", "reward"),
+        frozenset({"starved", "saturated", "plateau", "no_update"}),
     ),
-    Check(starved, "curves", ("all_bad", "zero_spread"), frozenset({"plateau"})),
+    Check(
+        no_update,
+        "curves",
+        ("grad_norm", "learning_rate"),
+        frozenset({"plateau", "loss_is_zero"}),
+    ),
+    Check(starved, "curves", ("all_bad", "zero_spread", "outcome"), frozenset({"plateau"})),
     Check(saturated, "curves", ("all_good", "zero_spread"), frozenset({"plateau"})),
     Check(diluted_denominator, "curves", ("zero_spread",)),
     Check(gradient_explosion, "curves", ("grad_norm",), steps=SHORT),
@@ -229,7 +289,8 @@ SCALAR_CHECKS: tuple[Check, ...] = (
         ("broken",),
         frozenset({"starved", "diluted_denominator", "gradient_explosion"}),
     ),
-    Check(loss_is_zero, "curves", ("loss",)),
+    Check(silent_function, "curves"),
+    Check(loss_is_zero, "curves", ("loss",), last=True),
 )
 """Beside the checks of `checks.CHECKS` that look at curves."""
 

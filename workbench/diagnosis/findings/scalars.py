@@ -10,8 +10,8 @@ import polars as pl
 
 from workbench.diagnosis.diagnosis import prediction
 from workbench.diagnosis.findings.checks import Examined, examine_curves
-from workbench.diagnosis.findings.curves import Curve, Curves, curve, joined
-from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS, is_sum
+from workbench.diagnosis.findings.curves import SHORT, Curve, Curves, curve, joined
+from workbench.diagnosis.findings.scalar_checks import SCALAR_CHECKS, SILENT, is_sum
 from workbench.diagnosis.logs.scalar_names import function_of, meaning
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.stats.beta_binomial import BetaFit, fit_shares
@@ -36,14 +36,16 @@ MEANS: Mapping[str, tuple[str, ...]] = {
     "eval": ("eval_outcome_mean", "eval_reward_mean"),
     "loss": ("loss",),
     "grad_norm": ("grad_norm",),
+    "learning_rate": ("learning_rate",),
+    "reward_std": ("reward_std",),
 }
 """Curves by the meanings of scalars that give them, the better first."""
 
 BREAK = ("loss", "grad_norm", "kl")
 """Scalars that end a run when they are no finite number."""
 
-HELPERS = frozenset(("functions", "broken", "kl_broken"))
-"""Curves that checks read and nobody measured."""
+HELPERS = frozenset(("functions", "broken", "kl_broken", "rounded", "learning_rate", "reward_std"))
+"""Curves that checks read and that say nothing of the run by themselves."""
 
 Points = tuple[list[float], list[float]]
 
@@ -117,13 +119,19 @@ def _curves(scalars: Scalars) -> dict[str, Curve]:
             steps, values = points.setdefault(said[0], ([], []))
             steps.append(step)
             values.append(np.nan)
-    names = {name for one in scalars.frame["name"].unique() if (name := function_of(one))}
-    return curves_of_points(points, len(names))
+    functions: dict[str, Points] = {}
+    for one in scalars.frame["name"].unique().sort():
+        if name := function_of(one):
+            rows = scalars.frame.filter(pl.col("name") == one)
+            functions[name] = rows["step"].to_list(), rows["value"].to_list()
+    return curves_of_points(points, functions)
 
 
-def curves_of_points(points: Mapping[str, Points], functions: int) -> dict[str, Curve]:
+def curves_of_points(
+    points: Mapping[str, Points], functions: Mapping[str, Points] | None = None
+) -> dict[str, Curve]:
     """Curves of scalars by meaning, steps and values in any order, values that are no finite number
-    among them; functions: how many reward functions were logged, one by one."""
+    among them; functions: the means of reward functions that were logged one by one."""
     found: dict[str, Curve] = {}
     for name, meanings in MEANS.items():
         known = (curve(*points[one]) for one in meanings if one in points)
@@ -141,9 +149,31 @@ def curves_of_points(points: Mapping[str, Points], functions: int) -> dict[str, 
             broken[step] = broken.get(step, False) or step not in good
     if broken:
         found["broken"] = curve(list(broken), list(map(float, broken.values())))
-    if functions > 1 and "reward" in found:
-        found["functions"] = Curve(found["reward"].step, np.full(len(found["reward"]), functions))
+    if _rounded(points):
+        found["rounded"] = curve([0.0], [1.0])
+    if functions is not None and len(functions) > 1:
+        if "reward" in found:
+            many = np.full(len(found["reward"]), len(functions))
+            found["functions"] = Curve(found["reward"].step, many)
+        found |= _silent(functions) if "rounded" not in found else {}
     return joined_shares(found)
+
+
+def _silent(functions: Mapping[str, Points]) -> dict[str, Curve]:
+    """The reward functions that never pay."""
+    each = {f"{SILENT}{name}": curve(*functions[name]) for name in sorted(functions)}
+    return {
+        name: one
+        for name, one in each.items()
+        if len(one) >= SHORT and float(np.ptp(one.value)) == 0 and one.value[0] <= 0
+    }
+
+
+def _rounded(points: Mapping[str, Points]) -> bool:
+    """Whether scalars were printed with three digits after the point, or fewer."""
+    values = np.concatenate([np.asarray(each, np.float64) for _, each in points.values()])
+    values = values[np.isfinite(values) & (values != 0)]
+    return bool(len(values)) and bool(np.all(np.abs(values - values.round(3)) < 1e-9))
 
 
 def joined_shares(curves: Mapping[str, Curve]) -> dict[str, Curve]:
@@ -151,7 +181,10 @@ def joined_shares(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     found = dict(curves)
     if "zero_spread" in found:
         return found
-    if "mixed" in found:
+    spread = found.get("reward_std")
+    if spread is not None and not spread.value.any():
+        found["zero_spread"] = Curve(spread.step, np.ones(len(spread)))
+    elif "mixed" in found:
         found["zero_spread"] = Curve(found["mixed"].step, 1 - found["mixed"].value)
     elif {"all_bad", "all_good"} <= set(found):
         bad, good = joined(found["all_bad"], found["all_good"])

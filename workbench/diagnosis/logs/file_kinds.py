@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from workbench.diagnosis.logs import tensors
-from workbench.diagnosis.logs.packed import DAMAGED, GZIP, unpacked
+from workbench.diagnosis.logs.packed import DAMAGED, packing_of, unpacked
+from workbench.diagnosis.logs.printed_rollouts import holds_printed
 from workbench.diagnosis.logs.problems import Problems
+from workbench.diagnosis.logs.shown_rollouts import shown_kind
 
-FileKind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch", "arrow"]
+FileKind = Literal["parquet", "jsonl", "json", "csv", "sqlite", "torch", "arrow", "printed",
+                   "marked", "drawn"]  # fmt: skip
+
+HEAD = 65536
+"""Bytes by which a file is told what it is."""
 
 SEPARATORS = ",\t;|"
 """What may stand between the fields of a line."""
@@ -19,18 +25,17 @@ ARROW_FILE, _ARROW_STREAM = b"ARROW1", b"\xff\xff\xff\xff"
 _OTHER = {
     b":W&B": "wandb's own record of a run; open the run with wandb and export its table or history",
     b"\x93NUMPY": "a numpy array; write its rows as JSON lines",
-    b"\x80\x04\x95": "a pickle, which is never opened; write its rows as JSON lines",
-    b"\x80\x05\x95": "a pickle, which is never opened; write its rows as JSON lines",
+    **dict.fromkeys(
+        (b"\x80\x02}", b"\x80\x02c", b"\x80\x03c", b"\x80\x04\x95", b"\x80\x05\x95"),
+        "a pickle, which is never opened; write its rows as JSON lines",
+    ),
     b"\x89HDF": "HDF5; write its rows as JSON lines or parquet",
 }
 """Files of which only another program makes a log."""
 
 _ARCHIVES = {
     b"PK\x03\x04": "a zip archive",
-    b"\x28\xb5\x2f\xfd": "zstd-compressed",
     b"7z\xbc\xaf": "a 7z archive",
-    b"BZh": "bzip2-compressed",
-    b"\xfd7zXZ": "xz-compressed",
 }
 
 
@@ -38,9 +43,10 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
     """What a file holds by its first bytes; None, with a problem noted, for what is no table."""
     try:
         with unpacked(path) as stream:
-            head = stream.read(65536)
+            head = stream.read(HEAD) or stream.read(1)
+            damaged = len(head) < HEAD and _ends_badly(stream)
     except DAMAGED:
-        problems.file(name, "damaged gzip")
+        problems.file(name, f"damaged {packing_of(path)}")
         return None
     except (OSError, ValueError) as problem:
         problems.file(name, f"cannot be opened ({getattr(problem, 'strerror', None) or problem})")
@@ -48,8 +54,9 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
     if not head.strip():
         problems.file(name, "the file is empty")
         return None
-    if _is_packed(path) and head[:4] in (b"PAR1", b"SQLi", b"PK\x03\x04"):
-        problems.file(name, "gzip-compressed; unpack it first")
+    packing = packing_of(path)
+    if packing and head[:4] in (b"PAR1", b"SQLi", b"PK\x03\x04"):
+        problems.file(name, f"{packing}-compressed; unpack it first")
         return None
     if head.startswith(b"PAR1"):
         return "parquet"
@@ -74,20 +81,34 @@ def kind_of(path: Path, name: str, problems: Problems) -> FileKind | None:
             problems.file(name, f"{words}; unpack it first")
             return None
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if kind := _told(text):
+        return kind
     if text.startswith(b"["):
         return "jsonl" if _is_lists(text) else "json"
     if text.startswith(b"{"):
         return "json" if _is_document(text) else "jsonl"
     line = text.split(b"\n", 1)[0]
     if b"\x00" in head or not any(one in line for one in SEPARATORS.encode()):
-        problems.file(name, "neither parquet, JSONL nor CSV with a header")
+        what = f"damaged {packing}" if damaged else "neither parquet, JSONL nor CSV with a header"
+        problems.file(name, what)
         return None
     return "csv"
 
 
-def _is_packed(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(2) == GZIP
+def _ends_badly(stream: BinaryIO) -> bool:
+    """Whether a stream is damaged at what seems to be its end."""
+    try:
+        stream.read(1)
+    except DAMAGED:
+        return True
+    return False
+
+
+def _told(text: bytes) -> FileKind | None:
+    """The kind of a text in which rollouts were printed or shown; None for any other."""
+    if shown := shown_kind(text.decode("utf-8", "replace")):
+        return "marked" if shown == "marked" else "drawn"
+    return "printed" if holds_printed(text) else None
 
 
 def _is_lists(text: bytes) -> bool:

@@ -44,8 +44,9 @@ def group(
     if ordered:
         table = _in_a_row(table)
     else:
-        table, said = _apart(table)
-        notes += said
+        for divide in (_apart, _twice_over_files):
+            table, said = divide(table)
+            notes += said
     for tell in (_answers, _beams):
         table, said = tell(table)
         notes += said
@@ -328,6 +329,31 @@ def _apart(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     key = pl.when(pl.col("key").is_in(keys)).then(pl.struct("key", "run").hash())
     words = f"{len(keys):,} prompts come again in a step, rollouts standing together: each time is "
     return runs.with_columns(key=key.otherwise("key")).drop("run"), [words + "a group"]
+
+
+def _twice_over_files(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Where workers' files share every group, a prompt that came twice in a step has a multiple of
+    the usual rollouts, and that many shares in each file, one after the other."""
+    if table["uid"].count() or table["source"].n_unique() < 2:
+        return table, []
+    groups = table.group_by("key").agg(size=pl.len(), files=pl.col("source").n_unique())
+    usual = _usual(groups["size"])
+    times = pl.col("size") // usual if usual > 1 else pl.lit(0)
+    several = groups.filter((pl.col("size") % usual == 0) & (times > 1)) if usual > 1 else groups
+    shared = usual > 1 and _share(groups["files"] > 1) >= MOSTLY
+    if not shared or several.is_empty() or several.height > 0.1 * groups.height:
+        return table, []
+    several = several.select("key", times=times)
+    rows = table.join(several, on="key", how="left", maintain_order="left")
+    share = pl.len().over("key", "source")
+    place = pl.int_range(pl.len()).over("key", "source") * pl.col("times") // share
+    uneven = rows.filter(pl.col("times").is_not_null() & (share % pl.col("times") != 0))
+    if uneven.height:
+        return table, []
+    key = pl.when(place > 0).then(pl.struct("key", place.alias("place")).hash())
+    words = f"{several.height:,} prompts come again in a step, a share in each file: each time is "
+    rows = rows.with_columns(key=key.otherwise("key")).drop("times")
+    return rows, [words + "a group"]
 
 
 def _in_a_row(table: pl.DataFrame) -> pl.DataFrame:

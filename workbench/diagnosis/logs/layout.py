@@ -16,7 +16,19 @@ from typing import Any
 
 import polars as pl
 
-from workbench.diagnosis.logs.problems import Problems
+from workbench.diagnosis.logs.column_names import (
+    EVALUATION,
+    FORMATS,
+    IMAGES,
+    NO_PROMPT,
+    NO_REWARD,
+    OUTCOMES,
+    ROLLOUTS,
+    SPLITS,
+    TASKS,
+    TURNS,
+)
+from workbench.diagnosis.logs.problems import NO_NUMBER, Problems
 from workbench.diagnosis.logs.semantic_ids import agreements
 from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
 from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
@@ -71,45 +83,6 @@ column that may be a reward function or a raw outcome."""
 
 REWARD = "reward:"
 
-OUTCOMES = (
-    "raw_outcome",
-    "raw_reward",
-    "outcome",
-    "acc",
-    "accuracy",
-    "accuracy_reward",
-    "accuracyreward",
-    "correct",
-    "is_correct",
-    "correctness",
-    "correctness_reward",
-    "hit",
-    "pass_at_1",
-    "hit_reward",
-    "exact_match",
-    "exact_match_reward",
-    "em",
-    "solved",
-    "success",
-    "pass",
-)
-"""Columns that hold a raw outcome, in order of preference."""
-
-NO_PROMPT = "no prompt: expected a column such as prompt, prompt_id or input"
-FORMATS = ("format", "format_reward", "format_ok", "well_formed", "strict_format_reward")
-SPLITS = ("split", "data_split", "dataset_split", "mode", "phase", "is_eval", "is_validate",
-          "is_validation", "evaluation")  # fmt: skip
-IMAGES = ("image", "images", "image_path", "image_paths", "image_id", "image_url", "img")
-TURNS = ("turn", "turn_idx", "turn_id", "turn_index")
-ROLLOUTS = ("rollout_id", "rollout_idx", "rollout_index", "trajectory_id", "traj_id", "traj_idx",
-            "episode_id", "session_id", "sample_id", "sample_idx")  # fmt: skip
-TASKS = ("problem_id", "problem_idx", "question_id", "task_id", "task_idx", "example_id",
-         "example_idx", "instance_id", "scenario_id", "user_id")  # fmt: skip
-"""Ids of what was asked: they stand for the prompt where nothing else does, or where prompts differ
-between the rollouts of a group."""
-
-EVALUATION = ("eval", "evaluation", "val", "valid", "validation", "test", "dev", "true", "1")
-NO_REWARD = ("completion_length", "num_tokens", "length", "index", "idx", "id", "epoch", "seed")
 _NUMBERS = ("logp", "entropy", "advantage", "kl")
 _SESSION = r"^(.*)_\d+$"
 _SAMPLE = r"^(.*)_\d+_\d+$"
@@ -278,15 +251,21 @@ class Reader:
             at = pl.Series([float(step)] * raw.height, dtype=pl.Float64)
         fields = self._read(raw, at)
         prompt, group = self._text(raw, "prompt"), self._text(raw, "group")
+        outputs = self._with_turns(raw, group)
+        if outputs is not None:
+            # Each turn asks something else: the group alone says what is compared.
+            prompt, group = group, outputs
         own = group.fill_null(prompt)
         rewards = [fields["named"], *(numbers(raw[c]) for c in self.functions if c in raw.columns)]
         known = rewards[0].is_not_null()
         for one in rewards[1:]:
             known = known | one.is_not_null()
+        # Of a rollout's turns those that earn nothing of their own.
+        unpaid = pl.Series([outputs is not None] * raw.height) & self._no_reward(raw)
         for faults, what in (
             (bad, "a step that is no whole number"),
             (own.is_null() & ~bad, "no prompt"),
-            (~known & ~bad & own.is_not_null(), "a reward that is no finite number"),
+            (~known & ~bad & own.is_not_null() & ~unpaid, NO_NUMBER),
         ):
             if faults.any():
                 for row in raw["row"].filter(faults):
@@ -302,7 +281,7 @@ class Reader:
                 "source": pl.Series([source] * raw.height, dtype=pl.Int32),
                 "step": at.set(bad, 0.0).cast(pl.Int64),
                 "prompt": prompt.fill_null(group).hash(),
-                **self._ids(at, own, self._with_turns(raw, group)),
+                **self._ids(at, own, group),
             }
         ).with_columns(functions)
         self.rollouts += int(good.sum())
@@ -370,16 +349,23 @@ class Reader:
             "turn": frame["id"].str.extract(r"_(\d{1,9})$").cast(pl.Int32, strict=False),
         }
 
-    def _with_turns(self, raw: pl.DataFrame, group: pl.Series) -> pl.Series:
-        """Ids of groups; of outputs, `<group>_<rollout>_<turn>`, where a log has a row for each
-        turn of a rollout."""
+    def _with_turns(self, raw: pl.DataFrame, group: pl.Series) -> pl.Series | None:
+        """Ids of outputs, `<group>_<rollout>_<turn>`, where a log has a row for each turn of a
+        rollout; None where it has not."""
         turn, rollout = self._text(raw, "turn"), self._text(raw, "rollout")
-        known = ~(turn.is_null() | rollout.is_null() | group.is_null())
-        if self.form.name != "generic" or not known.all():
-            return group
         number = turn.str.extract(r"^(\d{1,9})(?:\.0)?$")
-        plain = rollout.hash().cast(pl.String)
-        return (group + "_" + plain + "_" + number).set(number.is_null(), None).fill_null(group)
+        known = ~(number.is_null() | rollout.is_null() | group.is_null())
+        plain = self.form.name in ("generic", "verl", "trl")
+        if not plain or not known.all() or number.n_unique() < 2:
+            return None
+        return group + "_" + rollout.hash().cast(pl.String) + "_" + number
+
+    def _no_reward(self, raw: pl.DataFrame) -> pl.Series:
+        """Rows in which no column of a reward says anything."""
+        said = pl.Series([False] * raw.height)
+        for name in {*self._there(raw, "reward"), *self.functions} & set(raw.columns):
+            said = said | raw[name].is_not_null()
+        return ~said
 
     def _there(self, raw: pl.DataFrame, name: str) -> list[str]:
         present = {plain_name(column): column for column in reversed(raw.columns)}

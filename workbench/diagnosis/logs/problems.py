@@ -15,6 +15,10 @@ CUT_LINE = "a truncated line"
 """What is said of a file's last line where it has no end: it may still be written."""
 
 
+NO_NUMBER = "a reward that is no finite number"
+"""What is said of a row whose reward is NaN, infinite or no number."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """file: name as text; row: line of a text file or row of a table, from 1, 0 for the whole file;

@@ -14,11 +14,11 @@ from pathlib import Path
 import polars as pl
 
 from recast.progress import Progress
+from workbench.diagnosis.logs.column_names import NO_PROMPT
 from workbench.diagnosis.logs.file_kinds import kind_of
 from workbench.diagnosis.logs.formats import FORMATS
 from workbench.diagnosis.logs.grouping import group
 from workbench.diagnosis.logs.layout import (
-    NO_PROMPT,
     REWARD,
     SCHEMA,
     Choice,
@@ -26,6 +26,7 @@ from workbench.diagnosis.logs.layout import (
     LogRow,
     Reader,
 )
+from workbench.diagnosis.logs.packed import unpacked_name
 from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import RewardRule, settle
@@ -271,7 +272,7 @@ def _whose(path: Path) -> int:
 
 def _step_of(form: LogFormat, path: Path) -> int | None:
     called = "/".join(path.parts[-5:])
-    called = called.removesuffix(".gz")
+    called = unpacked_name(called)
     if form.name == "generic":
         called = _WORKER.sub("", _PART.sub("", called))
     found = re.search(form.step_of_file, called)

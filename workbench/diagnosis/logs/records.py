@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from workbench.diagnosis.logs.formats.generic import FORMAT as GENERIC
 from workbench.diagnosis.logs.layout import LogRow
 from workbench.diagnosis.logs.opened import CONVERSATIONS, opened
+from workbench.diagnosis.logs.signs import MASK, ROLLOUT, TRAINING
 
 REWARDS = ("reward", "rewards", "score", "scores")
+ADVANTAGES = ("advantage", "advantages")
+PER_TOKEN = (*ADVANTAGES, *MASK, *ROLLOUT, *TRAINING, "tokens", "token_ids", "response_ids",
+             "completion_ids", "output_ids", "logprobs", "token_level_rewards")  # fmt: skip
+"""Lists with an entry for each token."""
+TOKENS = GENERIC.names["tokens"]
 TOTALS = ("total", "overall", "reward", "score", "sum", "value", "final", "combined", "mean")
 """What an object of rewards calls their sum, the surer first."""
 PAID = frozenset((*REWARDS, "total_reward", "final_reward", "reward_total", "r", "rew"))
@@ -48,7 +55,7 @@ def flat(row: LogRow) -> Iterator[LogRow]:
         return
     many = entries(row)
     if not many:
-        yield _plain({name: _total(name, value) for name, value in row.items()})
+        yield _plain({name: _total(name, value, row) for name, value in row.items()})
         return
     lists = {name: v for name, v in row.items() if isinstance(v, list) and len(v) == many}
     for place in range(many):
@@ -154,13 +161,28 @@ def nested(row: LogRow) -> str:
     return ""
 
 
-def _total(name: str, value: Any) -> Any:
-    """The sum of a rollout's rewards, one for each of its turns or tokens; anything else as it
-    is."""
-    if name.lower() in REWARDS and isinstance(value, list) and value:
-        known = [one for one in value if isinstance(one, (bool, int, float))]
-        return sum(known) if len(known) == len(value) else value
-    return value
+def _total(name: str, value: Any, row: LogRow) -> Any:
+    """The sum of a rollout's rewards, one for each of its turns or tokens; once what is repeated
+    for every token; of an advantage repeated so, that advantage; anything else as it is."""
+    low = name.lower()
+    if low not in (*REWARDS, *ADVANTAGES) or not (isinstance(value, list) and value):
+        return value
+    known = [one for one in value if isinstance(one, (bool, int, float))]
+    if len(known) < len(value):
+        return value
+    repeated = len(value) > 1 and min(known) == max(known) and _per_token(len(value), row)
+    if repeated or (low in ADVANTAGES and min(known) == max(known)):
+        return known[0]
+    return value if low in ADVANTAGES else sum(known)
+
+
+def _per_token(many: int, row: LogRow) -> bool:
+    """Whether a list of so many entries has one for each token of the answer."""
+    return any(
+        (len(value) if isinstance(value, list) else value) == many
+        for name, value in ((str(key).lower(), value) for key, value in row.items())
+        if name in PER_TOKEN or name in TOKENS
+    )
 
 
 def entries(row: LogRow) -> int:

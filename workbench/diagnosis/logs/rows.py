@@ -8,19 +8,23 @@ what follows is still read.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.beside import with_training
+from workbench.diagnosis.logs.column_names import IMAGES
 from workbench.diagnosis.logs.databases import NoTableError, database_rows
 from workbench.diagnosis.logs.file_kinds import ARROW_FILE, FileKind
-from workbench.diagnosis.logs.layout import IMAGES, LogRow, Reader
+from workbench.diagnosis.logs.layout import LogRow, Reader
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
+from workbench.diagnosis.logs.printed_rollouts import printed_rows
 from workbench.diagnosis.logs.problems import CUT_LINE, MOST_COLUMNS, Problems, too_wide
 from workbench.diagnosis.logs.records import (
     REWARDS,
@@ -31,6 +35,7 @@ from workbench.diagnosis.logs.records import (
     is_whole,
     nested,
 )
+from workbench.diagnosis.logs.shown_rollouts import shown_rows
 from workbench.diagnosis.logs.signs import compact, has_tokens
 from workbench.diagnosis.logs.values import frame_of
 from workbench.diagnosis.logs.written import csv_rows
@@ -42,6 +47,7 @@ BLOCK = 4_000_000
 LONGEST_LINE = 32_000_000
 LARGEST_DOCUMENT = 1_000_000_000
 SAMPLE = 64
+_BETWEEN = re.compile(r"[\s,]*")
 EVENTS = 50
 """Records of other kinds that may stand before a rollout in a file of events."""
 
@@ -95,6 +101,11 @@ def _records(path: Path, name: str, kind: FileKind, problems: Problems) -> Itera
     elif kind == "csv":
         with unpacked(path) as stream:
             yield from csv_rows(stream, LONGEST_LINE, name, problems)
+            yield from _while_sound(lambda: stream.read(1), name, problems)  # type: ignore[misc]
+    elif kind == "printed":
+        yield from printed_rows(path, LONGEST_LINE, name, problems)
+    elif kind in ("marked", "drawn"):
+        yield from shown_rows(path, kind, name, problems)
     elif kind == "parquet":
         for place, row in enumerate(pl.read_parquet(path, glob=False).iter_rows(named=True)):
             yield place + 1, row
@@ -127,7 +138,7 @@ def _while_sound(more: Callable[[], bytes], name: str, problems: Problems) -> It
         while piece := more():
             yield piece
     except DAMAGED:
-        problems.file(name, "damaged gzip; what stands before is read")
+        problems.file(name, "damaged packing; what stands before is read")
 
 
 def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterator[LogRow]:
@@ -143,9 +154,8 @@ def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterato
             if len(content) > LARGEST_DOCUMENT:
                 problems.file(name, f"a JSON document of more than {LARGEST_DOCUMENT:,} bytes")
                 return
-            found = json.loads(content.decode("utf-8-sig", "replace"))
+            rows = _records_of(content.decode("utf-8-sig", "replace"), name, problems)
             del content
-            rows = list(documents(found))
             if not rows:
                 problems.file(name, "a JSON array without objects")
             if (wide := max(map(_width, rows), default=0)) > MOST_COLUMNS:
@@ -158,6 +168,31 @@ def _whole(path: Path, name: str, kind: FileKind, problems: Problems) -> Iterato
         problems.file(name, "a damaged database")
     except (ValueError, RecursionError, OSError, *DAMAGED):
         problems.file(name, "no valid JSON")
+
+
+def _records_of(text: str, name: str, problems: Problems) -> list[LogRow]:
+    """The records of a JSON document; also of one that was cut, and of objects one after the
+    other. Raises ValueError where not one value is whole."""
+    try:
+        return list(documents(json.loads(text)))
+    except ValueError:
+        pass
+    decoder, found, at = json.JSONDecoder(), list[Any](), len(text) - len(text.lstrip())
+    at += text.startswith("[", at)
+    while True:
+        between = _BETWEEN.match(text, at)
+        at = between.end() if between else at
+        if at >= len(text) or text[at] == "]":
+            break
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except ValueError:
+            if not found:
+                raise
+            problems.file(name, "a JSON document that is cut or broken; what stands before is read")
+            break
+        found.append(value)
+    return [row for value in found for row in documents(value)]
 
 
 def _jsonl(path: Path, name: str, reader: Reader, problems: Problems) -> Iterator[pl.DataFrame]:

@@ -200,6 +200,8 @@ of these probabilities."""
 _OF = {name: meaning for meaning, names in MEANINGS.items() for name in names}
 _RANK = {name: rank for names in MEANINGS.values() for rank, name in enumerate(names)}
 _PREFIX = re.compile(r"^(?:train|training|metrics|rollout_metrics)[/_.](?=.)")
+_SPACED = re.compile(r"\s*/\s*")
+"""A notebook's table has spaces around slashes."""
 _FUNCTION = re.compile(r"^rewards/(?P<name>.+?)(?:/mean)?$")
 _JUDGES = re.compile(r"correct|accura|exact_match|solved|success|(?:^|_)(?:acc|rule)(?:_|$)")
 _LEAST = 100
@@ -227,7 +229,7 @@ def meaning(name: str) -> tuple[str, int] | None:
     An evaluation's scalar means `eval_` and the same word. verl's validation scores
     (`val-core/<data source>/<reward>/mean@<n>`) mean eval_reward_mean.
     """
-    low = name.lower().strip()
+    low = _SPACED.sub("/", name.lower().strip())
     if low in _OF:
         return _OF[low], _RANK[low]
     if (found := _PRIME.match(low)) and (said := _OF_PRIME.get(found["name"])):
@@ -246,6 +248,22 @@ def meaning(name: str) -> tuple[str, int] | None:
     return None
 
 
+def tag_of(name: str) -> str:
+    """The tag in the name of a file that TensorBoard let somebody download,
+    `run-<run>-tag-<tag>.csv`, whose slashes have become `_`; of any other file its stem."""
+    stem = re.sub(r"(?: ?\(\d+\))?(?:\.[a-z]+)+$", "", name.rpartition("/")[2])
+    tag = stem.rpartition("-tag-")[2]
+    if meaning(tag):
+        return tag
+    for place in [found.start() for found in re.finditer("_", tag)]:
+        slashed = f"{tag[:place]}/{tag[place + 1 :]}"
+        for one in (slashed, f"{tag[:place].replace('_', '/')}/{tag[place + 1 :]}"):
+            if meaning(one):
+                return one
+    every = tag.replace("_", "/")
+    return every if meaning(every) else tag
+
+
 def function_of(name: str) -> str:
     """The reward function whose mean a scalar is (TRL's `rewards/<function>/mean`); "" for any
     other."""
@@ -253,4 +271,4 @@ def function_of(name: str) -> str:
     return found["name"] if found and not found["name"].endswith("/std") else ""
 
 
-__all__ = ["MEANINGS", "function_of", "meaning"]
+__all__ = ["MEANINGS", "function_of", "meaning", "tag_of"]

@@ -9,13 +9,11 @@ parquet with a step and numbers.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,15 @@ from typing import Any
 import polars as pl
 
 from workbench.diagnosis.logs.events import is_events, scalars_of
+from workbench.diagnosis.logs.file_kinds import SEPARATORS
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
 from workbench.diagnosis.logs.printed import points_of
-from workbench.diagnosis.logs.problems import MOST_COLUMNS, Problems, plain_line, too_wide
+from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.records import ANSWERS
-from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
+from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning, tag_of
+from workbench.diagnosis.logs.scalar_stores import is_metric_file, metric_rows, stored_scalars
 from workbench.diagnosis.logs.token_exports import Exports
+from workbench.diagnosis.logs.written import csv_rows
 from workbench.errors import LogError
 
 SCHEMA = {"run": pl.String, "step": pl.Int64, "name": pl.String, "value": pl.Float64}
@@ -47,7 +48,12 @@ STEPS = (
 )
 """Columns that hold the step, the surer first: a tracker's own `_step` counts its log calls."""
 
+BOARD = {"Wall time", "Step", "Value"}
+"""Columns of TensorBoard's download of one chart; the tag is in the file's name."""
 NO_SCALARS = frozenset(("epoch", "_runtime", "_timestamp", "timestamp", "_step", "time"))
+NAMED = ("key", "metric", "tag", "name", "metricname", "metric_name", "path")
+VALUED = ("value", "metricvalue", "metric_value", "float_value")
+"""Columns of a history with a row for each name and value (MLflow, Comet, Neptune)."""
 LARGEST = 300_000_000
 LONGEST_LINE = 32_000_000
 DEEPEST = 4
@@ -107,7 +113,7 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
     for place, path in enumerate(paths):
         name = plain_line(names[place] if names else path.name)
         try:
-            found = _file(path)
+            found = _file(path, names[place] if names else path.name)
         except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError, *DAMAGED) as problem:
             problems.file(name, f"no scalars ({plain_line(problem, 60)})")
             continue
@@ -143,7 +149,7 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
 def is_scalars(path: Path) -> bool:
     """Whether a file holds scalars with at least one known meaning, and no rollouts."""
     try:
-        found = _file(path)
+        found = _file(path, path.name)
     except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError, *DAMAGED):
         return False
     return found is not None and any(meaning(name) for name in {point[2] for point in found[1]})
@@ -161,38 +167,45 @@ def _run(frame: pl.DataFrame) -> tuple[str, tuple[str, ...]]:
     return runs[0], tuple(runs[1:])
 
 
-def _file(path: Path) -> tuple[str, list[Point]] | None:
+def _file(path: Path, name: str) -> tuple[str, list[Point]] | None:
     """Where a file's scalars come from, and they; None where it holds none."""
     with unpacked(path) as stream:
         head = stream.read(4096)
     if is_events(head):
         return "TensorBoard events", [("", *one) for one in scalars_of(path)]
     if head.startswith(b"SQLite format 3"):
-        return _trackio(path)
+        form, said = stored_scalars(path)
+        points = [point for run, row in said for point in _points(row, run)]
+        return (form, points) if points else None
     if head.startswith(b"PAR1"):
         frame = pl.read_parquet(path, glob=False, memory_map=False)
         return _table(frame.iter_rows(named=True))
     if path.stat().st_size > LARGEST:
         return None
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith((b"{", b"[")) and (found := _json(path)):
+    if text.startswith((b"{", b"[")) and (found := _json(path, name)):
         return found
     line = text.split(b"\n", 1)[0]
     if b"\x00" in head:
         return None
+    if (tag := is_metric_file(path, line)) and (said := list(metric_rows(path, tag))):
+        return "MLflow's files", [point for run, row in said for point in _points(row, run)]
     if printed := points_of(path):
         return "what the trainer printed", [("", *one) for one in printed]
-    if b"," not in line:
+    if not any(one in line for one in SEPARATORS.encode()):
         return None
+    problems = Problems()
     with unpacked(path) as packed:
-        table = io.TextIOWrapper(packed, encoding="utf-8-sig", errors="replace", newline="")
-        reader = csv.DictReader(table)
-        if len(reader.fieldnames or ()) > MOST_COLUMNS:
-            raise ValueError(too_wide(len(reader.fieldnames or ())))
-        return _table(reader)
+        rows = [row for _, row in csv_rows(packed, LONGEST_LINE, path.name, problems)]
+    if problems.files:
+        raise ValueError(problems.first[0].what)
+    tag = tag_of(name)
+    if rows and set(rows[0]) == BOARD:
+        rows = [{"step": row["Step"], tag: row["Value"]} for row in rows]
+    return _table(rows)
 
 
-def _json(path: Path) -> tuple[str, list[Point]] | None:
+def _json(path: Path, name: str) -> tuple[str, list[Point]] | None:
     if said := _exports(path):
         return said
     with unpacked(path) as stream:
@@ -205,7 +218,10 @@ def _json(path: Path) -> tuple[str, list[Point]] | None:
         found = _table(whole["log_history"])
         return ("trainer_state.json", found[1]) if found else None
     if isinstance(whole, list):
-        return _table(one for one in whole if isinstance(one, dict))
+        if whole and all(isinstance(one, list) and len(one) == 3 for one in whole):
+            # TensorBoard's download of one chart.
+            return _table({"step": step, tag_of(name): value} for _, step, value in whole)
+        return _table(_unnested(one) for one in whole if isinstance(one, dict))
     return _lines(content)
 
 
@@ -247,6 +263,10 @@ def _unnested(row: dict[str, Any], before: str = "") -> dict[str, Any]:
     """Scalars of objects in an object, under their names with slashes between."""
     found: dict[str, Any] = {}
     for name, value in row.items():
+        if isinstance(value, str) and value.startswith("{"):
+            # trackio keeps the scalars of a call as text.
+            with suppress(ValueError, RecursionError):
+                value = json.loads(value)
         if isinstance(value, dict) and before.count("/") < DEEPEST:
             found |= _unnested(value, f"{before}{name}/")
         else:
@@ -254,31 +274,12 @@ def _unnested(row: dict[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def _trackio(path: Path) -> tuple[str, list[Point]] | None:
-    """The metrics of a trackio database, opened to read only."""
-    points: list[Point] = []
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-        rows = database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY id")
-        for run, step, metrics in rows:
-            try:
-                said = json.loads(metrics)
-            except (ValueError, TypeError):
-                continue
-            if isinstance(said, dict):
-                points += _points({"step": step, **_with_step(said)}, str(run))
-    return ("trackio", points) if points else None
-
-
-def _with_step(said: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in said.items() if name != "step" or _number(value)}
-
-
 def _table(rows: Iterable[dict[str, Any]]) -> tuple[str, list[Point]] | None:
     """Rows with a step and numbers, or the CSV of a wandb chart."""
     points: list[Point] = []
     form = "a table of scalars"
     for row in rows:
-        if "Step" in row and any(isinstance(name, str) and " - " in name for name in row):
+        if any(isinstance(name, str) and " - " in name for name in row):
             form = "a wandb chart"
             points += _chart(row)
             continue
@@ -291,9 +292,10 @@ def _table(rows: Iterable[dict[str, Any]]) -> tuple[str, list[Point]] | None:
 
 
 def _chart(row: dict[str, Any]) -> Iterator[Point]:
-    """wandb's CSV of a chart: `Step`, then `<run> - <name>` with __MIN and __MAX beside it."""
-    step = _number(row.get("Step"))
-    if step is None:
+    """wandb's CSV of a chart: its step, then `<run> - <name>` with __MIN and __MAX beside it."""
+    low = {str(name).lower(): value for name, value in row.items()}
+    step = next((at for name in STEPS if (at := _number(low.get(name))) is not None), None)
+    if step is None or abs(step) > 2**53:
         return
     for column, cell in row.items():
         run, _, name = str(column).rpartition(" - ")
@@ -313,9 +315,10 @@ def _points(row: dict[str, Any], run: str) -> Iterator[Point]:
     if step is None or abs(step) > 2**53 or _is_rollout(low):
         return
     # MLflow's history of metrics, and whatever else has a row for each name and value.
-    key = next((low[one] for one in ("key", "metric", "tag", "name") if one in low), None)
-    if isinstance(key, str) and "value" in low and not any(map(meaning, low)):
-        row = {key: low["value"]}
+    key = next((low[one] for one in NAMED if one in low), None)
+    valued = next((low[one] for one in VALUED if one in low), None)
+    if isinstance(key, str) and valued is not None and not any(map(meaning, low)):
+        row = {key: valued}
     for name, cell in row.items():
         value = math.nan if _is_broken(cell) else _number(cell)
         key = str(name)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from workbench.diagnosis.logs.values import numbers, texts
+from workbench.diagnosis.logs.values import VERDICTS, numbers, texts
 
 SCHEMA: Mapping[str, Any] = {
     "truncated": pl.Boolean,
@@ -40,6 +40,7 @@ CUT = ("length", "max_length", "max_tokens", "truncated", "max_new_tokens", "con
        "compaction_failed")  # fmt: skip
 ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed", "complete", "done",
          "env_done", "tool_calls", "finished")  # fmt: skip
+JUDGED = VERDICTS.keys() - {"true", "false", "yes", "no"}
 ROLLOUT = ("rollout_log_probs", "generation_logprobs", "inference_logprobs", "sampling_logprobs",
            "rollout_logprobs", "sampling_per_token_logps", "vllm_logprobs")  # fmt: skip
 TRAINING = ("log_probs", "prev_logprobs", "trainer_logprobs", "old_log_probs", "training_logprobs",
@@ -127,8 +128,10 @@ def _truncated(columns: Sequence[pl.Series], prediction: pl.Series) -> pl.Series
     found = pl.Series([None] * len(prediction), dtype=pl.Boolean)
     for column in columns:
         flag = numbers(column)
-        flag = flag.set(~flag.is_in([0.0, 1.0]).fill_null(False), None).cast(pl.Boolean)
         word = texts(column).str.strip_chars(" \"'[]").str.to_lowercase()
+        # `success` and the like judge the rollout, or the call that made it.
+        other = ~flag.is_in([0.0, 1.0]) | word.is_in(list(JUDGED))
+        flag = flag.set(other.fill_null(True), None).cast(pl.Boolean)
         word = word.str.extract(r"([a-z_]+)$")
         said = word.is_in(list(CUT))
         known = (said | word.is_in(list(ENDED))).fill_null(False)

@@ -41,6 +41,10 @@ _WRAPPED = (
 """A number in the words in which Python prints a tensor, or numpy's."""
 
 
+_FRACTION = r"^(?<of>-?[0-9]+(?:\.[0-9]*)?) ?/ ?(?<all>[0-9]+(?:\.[0-9]*)?)$"
+_PERCENT = r"^(-?[0-9]+(?:\.[0-9]*)?) ?%$"
+
+
 def plain_name(column: str) -> str:
     """A column's name as trainers write it: `Total Reward` and `totalReward` are `total_reward`."""
     name = _HUMP.sub("_", column.strip())
@@ -53,8 +57,8 @@ def is_paid(low: str) -> bool:
 
 
 def numbers(column: pl.Series) -> pl.Series:
-    """Float64: finite numbers, also as text or as Python prints a tensor of one, `VERDICTS` as 1
-    and 0; a list of one number is that number. Null for all else."""
+    """Float64: finite numbers, also as text or as Python prints a tensor of one, shares (`3/5`,
+    `60%`), `VERDICTS` as 1 and 0; a list of one number is that number. Null for all else."""
     if isinstance(column.dtype, pl.List | pl.Array):
         column = _only(column.cast(pl.List(column.dtype.inner)))
     if column.dtype == pl.String:
@@ -64,11 +68,22 @@ def numbers(column: pl.Series) -> pl.Series:
             said = said.zip_with(~wrapped.fill_null(False), said.str.extract(_WRAPPED))
         said = said.replace(VERDICTS)
         found = said.cast(pl.Float64, strict=False)
+        if found.null_count() > said.null_count():
+            found = found.fill_null(_fractions(said))
     elif column.dtype.is_numeric() or column.dtype == pl.Boolean:
         found = column.cast(pl.Float64, strict=False)
     else:
         found = pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
     return found.set(~found.is_finite().fill_null(False), None)
+
+
+def _fractions(said: pl.Series) -> pl.Series:
+    """Texts such as `3/5`, `1.0 / 1.0` and `60%` as the share that they mean."""
+    part = pl.col("x").str.extract_groups(_FRACTION).struct
+    upper, lower = (part.field(name).cast(pl.Float64, strict=False) for name in ("of", "all"))
+    percent = pl.col("x").str.extract(_PERCENT).cast(pl.Float64, strict=False) / 100
+    share = pl.when(lower > 0).then(upper / lower).otherwise(percent)
+    return pl.DataFrame({"x": said}).select(share).to_series()
 
 
 def _only(column: pl.Series) -> pl.Series:

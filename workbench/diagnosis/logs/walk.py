@@ -8,13 +8,15 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workbench.diagnosis.logs.packed import plain_suffix
+from workbench.diagnosis.logs.packed import SUFFIXES as PACKED
+from workbench.diagnosis.logs.packed import plain_suffix, unpacked_name
 from workbench.diagnosis.logs.problems import plain_line
+from workbench.diagnosis.logs.scalar_stores import metric_files
 from workbench.errors import LogError
 
-SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv", ".json", ".ndjson", ".pt", ".db", ".zst",
+SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv", ".json", ".ndjson", ".pt", ".db",
             ".sqlite", ".sqlite3", ".arrow")  # fmt: skip
-OTHERS = (".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".wandb", ".pkl", ".pickle", ".npy",
+OTHERS = (".zip", ".tar", ".tgz", ".7z", ".wandb", ".pkl", ".pickle", ".npy",
           ".npz", ".h5", ".hdf5", ".xlsx", ".xls", ".ods")  # fmt: skip
 """Files from which a log can be made: named where a folder holds nothing else."""
 
@@ -33,15 +35,13 @@ NO_ROLLOUTS = re.compile(
 """Files beside rollouts that trainers write and that hold none."""
 
 SCALARS = (
-    re.compile(
-        r"^(?:trainer_state\.json|(?:metrics|logging|trainer_log)\.jsonl(?:\.gz)?|.*tfevents.*)$"
-    ),
-    re.compile(r"^(?!(?:requirements|readme|licen[cs]e)).*\.(?:log|out|txt)(?:\.gz)?$"),
+    re.compile(r"^(?:trainer_state\.json|(?:metrics|logging|trainer_log)\.jsonl|.*tfevents.*)$"),
+    re.compile(r"^(?!(?:requirements|readme|licen[cs]e)).*\.(?:log|out|txt)$"),
 )
 """Files that hold a tracker's scalars at most, the better first: taken where a folder holds no
 other log. What a trainer printed comes last."""
 
-ROTATED = re.compile(r"(\.(?:jsonl|ndjson|csv|tsv|log|out|txt))[.-]\d{1,8}(?=(?:\.gz)?$)")
+ROTATED = re.compile(r"(\.(?:jsonl|ndjson|csv|tsv|log|out|txt))[.-]\d{1,8}$")
 
 SMALL = 100_000
 """Bytes of a file of settings at most."""
@@ -69,11 +69,17 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
         if is_folder:
             inside = _below(path / "completions") or _below(path)
             if all(map(_settings, inside)):
-                inside = _scalars(path) or inside or _walked(path, _is_other)
+                inside = (
+                    _scalars(path)
+                    or inside
+                    or metric_files(path)
+                    or _walked(path, _is_other)
+                    or _walked(path, _is_nameless)
+                )
             if not inside:
                 raise LogError(
                     f"{plain_line(path)}: no log in this folder or below it; expected files that "
-                    f"end in {', '.join(SUFFIXES)}, or such a name and .gz"
+                    f"end in {', '.join(SUFFIXES)}, or such a name and {', '.join(PACKED)}"
                 )
             found += inside
         elif is_file:
@@ -125,6 +131,10 @@ def _is_other(name: str) -> bool:
     return plain_suffix(name) in OTHERS
 
 
+def _is_nameless(name: str) -> bool:
+    return "." not in name
+
+
 def _walked(folder: Path, wanted: Callable[[str], object], hidden: bool = False) -> list[Path]:
     """Files below a folder whose name, in lower case, is wanted. hidden: also in hidden folders,
     but not in those of version control and caches."""
@@ -139,9 +149,9 @@ def _walked(folder: Path, wanted: Callable[[str], object], hidden: bool = False)
 
 
 def _unrotated(name: str) -> str:
-    """The name that a text file had before its writer, or logrotate, put it aside under a number or
-    a date."""
-    return ROTATED.sub(r"\1", name)
+    """The name that a text file had before it was packed, and before its writer, or logrotate, put
+    it aside under a number or a date."""
+    return ROTATED.sub(r"\1", unpacked_name(name))
 
 
 def _evaluation(path: Path, folder: Path) -> bool:

@@ -9,6 +9,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
 from workbench.diagnosis.logs.file_kinds import SEPARATORS
@@ -31,9 +32,9 @@ def csv_rows(
     csv.field_size_limit(longest)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
     try:
-        separator = _separator(text.readline(longest))
-        text.seek(0)
-        yield from _rows(csv.reader(text, delimiter=separator), name, problems)
+        header = text.readline(longest)
+        lines = chain([header], text)
+        yield from _rows(csv.reader(lines, delimiter=_separator(header)), name, problems)
     finally:
         text.detach()
 

@@ -3,7 +3,8 @@
 OpenRLHF writes no rollouts: log prompt, output, reward and step from its reward function.
 """
 
-from workbench.diagnosis.logs.layout import TASKS, LogFormat
+from workbench.diagnosis.logs.column_names import TASKS
+from workbench.diagnosis.logs.layout import LogFormat
 
 COLUMNS = (
     "step",
@@ -132,7 +133,7 @@ FORMAT = LogFormat(
     },
     typical=(frozenset(),),
     step_of_file=(
-        r"(?:step|iter|iteration|update)[_\-=]?(\d+)/[^/]*$|"
+        r"(?:step|iter|iteration|update)[_\-=]?(\d+)[^/]*(?:/[^/]*)?$|"
         r"(\d+)\.(?:jsonl|csv|parquet|json|ndjson)$"
     ),
     versions="any trainer",

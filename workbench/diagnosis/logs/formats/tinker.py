@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from workbench.diagnosis.logs.layout import OUTCOMES, LogFormat, LogRow
+from workbench.diagnosis.logs.column_names import OUTCOMES
+from workbench.diagnosis.logs.layout import LogFormat, LogRow
 
 
 def unpack(record: LogRow) -> Iterator[LogRow]:

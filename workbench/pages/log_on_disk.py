@@ -1,0 +1,143 @@
+"""A log on this machine by its path, read again while it grows.
+
+The page reads what lies below one folder, that of `recast app --logs`, the current one by default:
+whoever else can reach the server on this machine gets at nothing more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import streamlit as st
+
+from workbench.diagnosis.answer import DiagnosisSummary
+from workbench.diagnosis.logs.problems import plain_line
+from workbench.diagnosis.logs.read import files_of
+from workbench.errors import LogError
+from workbench.pages.address import Address
+from workbench.pages.figure import plain
+
+FOLDER = "RECAST_LOGS"
+"""Environment variable: the folder below which logs may be named."""
+
+EVERY, REST = 5.0, 3.0
+"""Seconds between two glances at the files; a pause is at least so many times what a look took."""
+
+SHOWN = 5
+_LEVELS, _EVENTS = "_followed_levels", "_followed_events"
+
+
+class DiskLog(NamedTuple):
+    """said: the path as typed; files: of the log; ids: change with any of them; follow: whether it
+    is looked at again."""
+
+    said: str
+    files: list[Path]
+    ids: tuple[str, ...]
+    follow: bool
+
+
+def readable_folder() -> Path:
+    """The folder below which logs may be named."""
+    return Path(os.environ.get(FOLDER) or ".").resolve()
+
+
+def files_below(said: str) -> list[Path]:
+    """The files of a log by its path, from `readable_folder` on. Raises LogError, one line, for
+    what is not there or outside that folder."""
+    folder = readable_folder()
+    try:
+        path = (folder / Path(said).expanduser()).resolve()
+    except (OSError, ValueError, RuntimeError):
+        raise LogError(f"{plain_line(said)}: no such file or folder") from None
+    if not path.is_relative_to(folder):
+        raise LogError(
+            f"{plain_line(said)}: outside {plain_line(folder)}, the folder whose logs this page "
+            "reads; name another when you start it: recast app --logs FOLDER"
+        )
+    files = files_of([path])
+    if any(not one.resolve().is_relative_to(folder) for one in files):
+        raise LogError(f"{plain_line(said)}: a link to a file outside {plain_line(folder)}")
+    return files
+
+
+def asked_for(view: Address) -> DiskLog | str | None:
+    """What the path field says: a log, None where it is empty, or the one-line reason why not.
+    An upload goes before it."""
+    said = st.text_input(
+        "Or a file or folder on this machine",
+        help=f"Below {readable_folder()}; `recast app --logs FOLDER` names another folder.",
+        placeholder="runs/completions",
+        **view.text("path", longest=400),
+    ).strip()
+    follow = st.toggle(
+        "Follow it while it grows",
+        help="Read it again whenever its files change, and say what begins and what is over.",
+        **view.flag("follow"),
+    )
+    if not said:
+        return None
+    try:
+        files = files_below(said)
+    except LogError as problem:
+        return str(problem)
+    return DiskLog(said, files, _stamps(files), follow)
+
+
+def _stamps(files: Sequence[Path]) -> tuple[str, ...]:
+    found = []
+    for path in files:
+        try:
+            state = path.stat()
+            found.append(f"{path}:{state.st_size}:{state.st_mtime_ns}")
+        except OSError:
+            found.append(f"{path}:gone")
+    return tuple(found)
+
+
+def watch(log: DiskLog, took: float) -> None:
+    """Look at the files again and again, and run the page anew once they have changed; took: the
+    seconds of the last look."""
+
+    drawn = False
+
+    def glance() -> None:
+        nonlocal drawn
+        try:
+            now = _stamps(files_below(log.said))
+        except LogError:
+            now = ()
+        # What was read is shown first, however fast the log grows.
+        if drawn and now != log.ids:
+            st.rerun()
+        drawn = True
+        st.caption(f"Followed: its files are looked at every {pause:.0f} seconds.")
+
+    pause = max(EVERY, REST * took)
+    st.fragment(glance, run_every=pause)()
+
+
+def show_changes(log: DiskLog, said: DiagnosisSummary) -> None:
+    """What began and what is over since the look before, the last `SHOWN` times anything did."""
+    known: dict[str, dict[str, str]] = st.session_state.setdefault(_LEVELS, {})
+    events: dict[str, list[str]] = st.session_state.setdefault(_EVENTS, {})
+    levels = {one.name: str(one.level) for one in said.findings}
+    before = known.get(log.said)
+    if before is not None and before != levels:
+        began = [name for name in levels if before.get(name) != levels[name]]
+        over = [name for name in before if name not in levels]
+        words = [f"began: {', '.join(began)}"] * bool(began)
+        words += [f"over: {', '.join(over)}"] * bool(over)
+        line = f"{time.strftime('%H:%M:%S')} {'; '.join(words)}"
+        events[log.said] = [*events.get(log.said, []), line][-SHOWN:]
+    known[log.said] = levels
+    for line in events.get(log.said, []):
+        st.write(plain(line))
+
+
+__all__ = ["FOLDER", "DiskLog", "asked_for", "files_below", "readable_folder", "show_changes",
+           "watch"]  # fmt: skip
