@@ -81,8 +81,8 @@ TESTED_BY = {
     "workbench/jobs/test_started_sweeps.py": "workbench/jobs: sweep_worker;"
     " workbench/store: records",
     "workbench/jobs/test_warm_up.py": "sim/shortcuts: compile_ahead",
-    "workbench/pages/test_answers.py": "workbench/analysis: answers; workbench/pages: home;"
-    " workbench/theory: story",
+    "workbench/pages/test_answers.py": "workbench/analysis: answers; workbench/pages: home"
+    " tuned_for; workbench/theory: story",
     "workbench/pages/test_app.py": "workbench/pages: end_forecasts figure group_picture navigation"
     " notice preload race_trees",
     "workbench/pages/test_sweeps_page.py": "workbench/analysis: cells runs; workbench/pages:"

@@ -106,13 +106,19 @@ def compare(
 
 
 def runs_behind(
-    frame: pl.DataFrame, first: Side, second: Side, metrics: Sequence[str], label: str = "all"
+    frame: pl.DataFrame,
+    first: Side,
+    second: Side,
+    metrics: Sequence[str],
+    label: str = "all",
+    tune_metric: str | None = None,
 ) -> set[str]:
     """Keys of the runs that `compare` pairs for these metrics. Raises UserError as it does."""
     found: set[str] = set()
     frame = _both(frame, first, second)
     for metric in (name for name in metrics if name in frame.columns):
-        pairs, _, _ = _paired(mark_tuned(frame, metric), first, second, label)
+        marked = mark_tuned(frame, tune_metric or metric)
+        pairs, _, _ = _paired(marked, first, second, label)
         found |= {*pairs["run"], *pairs["run_second"]}
     return found
 

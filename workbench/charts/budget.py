@@ -13,7 +13,7 @@ import polars as pl
 from workbench.analysis.budget import AXES
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled, tooltip
-from workbench.charts.together import overlaid
+from workbench.charts.together import fixed, overlaid
 from workbench.spec.metrics import METRICS
 
 _FAR = 2.5
@@ -66,7 +66,9 @@ def learning_curves(
     if ceiling is not None and ceiling > _FAR * top > 0:
         said = pl.DataFrame({"label": [f"ceiling {ceiling:.3g}, above this picture"]})
         far = alt.Chart(said).mark_text(align="left", dx=4, color=INK)
-        layers.append(far.encode(x=alt.XValue(0), y=alt.YValue(8), text=alt.Text("label:N")))
+        layers.append(
+            far.encode(x=fixed(alt.XValue, 0), y=fixed(alt.YValue, 8), text=alt.Text("label:N"))
+        )
         ceiling = None
     layers += _levels(free, start, ceiling)
     return titled(
@@ -89,16 +91,20 @@ def _levels(
         rule = alt.Chart(pl.DataFrame({"y": [level], "label": [name]})).encode(y=alt.Y("y:Q"))
         layers.append(rule.mark_rule(color=INK, strokeDash=[1, 2]))
         text = rule.mark_text(align="left", dx=4, dy=11 if i else -6, color=INK)
-        layers.append(text.encode(x=alt.XValue(0), text=alt.Text("label:N")))
+        layers.append(text.encode(x=fixed(alt.XValue, 0), text=alt.Text("label:N")))
     for name, value in (("start", start), ("ceiling", ceiling)):
         if value is not None:
             mark = alt.Chart(pl.DataFrame({"y": [value], "label": [name]})).encode(y=alt.Y("y:Q"))
             layers.append(mark.mark_rule(color=INK, strokeDash=[3, 3]))
             # All curves leave from the start: its name stands at their other end, below the marks.
             text = (
-                mark.mark_text(align="right", dx=-4, dy=11, color=INK).encode(x=alt.XValue("width"))
+                mark.mark_text(align="right", dx=-4, dy=11, color=INK).encode(
+                    x=fixed(alt.XValue, "width")
+                )
                 if name == "start"
-                else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(x=alt.XValue(0))
+                else mark.mark_text(align="left", dx=4, dy=-6, color=INK).encode(
+                    x=fixed(alt.XValue, 0)
+                )
             )
             layers.append(text.encode(text=alt.Text("label:N")))
     return layers
@@ -200,9 +206,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     bars = (
         alt.Chart(shown.drop_nulls("end"))
         .mark_rule(strokeWidth=2)
-        .encode(
-            y=y, x=alt.X("share_low:Q", scale=scale), x2=alt.X2("end:Q"), color=colour.legend(None)
-        )
+        .encode(y=y, x=alt.X("share_low:Q", scale=scale), x2="end:Q", color=colour.legend(None))
     )
     points = (
         alt.Chart(known)
@@ -225,7 +229,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     counts = (
         alt.Chart(shown)
         .mark_text(align="left", dx=6, color=INK)
-        .encode(y=y, x=alt.XValue("width"), text=alt.Text("reached:N"))
+        .encode(y=y, x=fixed(alt.XValue, "width"), text=alt.Text("reached:N"))
     )
     marks = [(1.0, "all of it")] + ([(paper, f"paper: {paper:.1%}")] if paper else [])
     rules = alt.Chart(pl.DataFrame(marks, schema=["at", "label"], orient="row")).encode(
@@ -234,9 +238,7 @@ def budget_shares(frame: pl.DataFrame, baseline: str, paper: float | None = None
     return titled(
         overlaid(
             rules.mark_rule(strokeDash=[4, 3], color=INK),
-            rules.mark_text(align="left", dx=4, color=INK).encode(
-                y=alt.YValue(-8), text=alt.Text("label:N")
-            ),
+            rules.mark_text(align="left", dx=4, color=INK).encode(y=alt.value(-8), text="label:N"),
             bars,
             points,
             counts,

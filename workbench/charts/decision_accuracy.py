@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.style import INK, Chart, log_ticks, titled
-from workbench.charts.together import overlaid
+from workbench.charts.together import fixed, overlaid
 from workbench.spec.metrics import METRICS
 from workbench.spec.rungs import RUNGS
 
@@ -101,7 +101,7 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
     said = (
         alt.Chart(marks)
         .mark_text(align="right", dx=-4, dy=-7, color=INK)
-        .encode(x=alt.XValue("width"), y=alt.Y("accuracy:Q"), text=alt.Text("label:N"))
+        .encode(x=fixed(alt.XValue, "width"), y=alt.Y("accuracy:Q"), text=alt.Text("label:N"))
     )
     listed = "; ".join(
         f"{row['rung']} {row['accuracy']:.0%} for {row['seconds']:.3g} s"

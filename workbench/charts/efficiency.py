@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.style import INK, Chart, log_ticks, titled
-from workbench.charts.together import overlaid
+from workbench.charts.together import fixed, overlaid
 
 PAPER_RATIO = 16.6
 PREFIX = {"reencoded": "encoded per rollout", "shared": "shared by group"}
@@ -81,6 +81,6 @@ def _paper() -> tuple[alt.Chart, alt.Chart]:
     text = (
         alt.Chart(paper)
         .mark_text(align="left", dx=4, dy=-6, color=INK)
-        .encode(x=alt.XValue(0), y=alt.Y("ratio:Q"), text=alt.Text("label:N"))
+        .encode(x=fixed(alt.XValue, 0), y=alt.Y("ratio:Q"), text=alt.Text("label:N"))
     )
     return rule, text

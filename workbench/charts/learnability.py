@@ -9,7 +9,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, log_ticks, titled
-from workbench.charts.together import overlaid, side_by_side
+from workbench.charts.together import fixed, overlaid, side_by_side
 
 
 def _below(frame: pl.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
@@ -94,7 +94,7 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         here = alt.Chart(pl.DataFrame({"p": [p_here], "label": [f"your p {p_here:.2%}"]}))
         rule = here.mark_rule(color=INK, strokeDash=[2, 2]).encode(x=alt.X("p:Q"))
         text = here.mark_text(color=INK, align="left", dx=4, baseline="top").encode(
-            x=alt.X("p:Q"), y=alt.YValue(2), text=alt.Text("label:N")
+            x=alt.X("p:Q"), y=fixed(alt.YValue, 2), text=alt.Text("label:N")
         )
         drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
         return overlaid(lines, drawn, rule, text, width=270, height=280)

@@ -7,7 +7,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import INK, Chart, titled
-from workbench.charts.together import overlaid
+from workbench.charts.together import fixed, overlaid
 from workbench.spec.metrics import METRICS
 
 START = "start"
@@ -52,7 +52,7 @@ def final_scores(frame: pl.DataFrame, metric: str) -> Chart:
         layers += [
             rule.mark_rule(color=INK, strokeDash=[3, 3]),
             rule.mark_text(align="left", dx=4, color=INK).encode(
-                y=alt.YValue(-8), text=alt.Text("label:N")
+                y=fixed(alt.YValue, -8), text=alt.Text("label:N")
             ),
         ]
     return titled(

@@ -15,7 +15,7 @@ from workbench.charts.style import (
     Chart,
     titled,
 )
-from workbench.charts.together import overlaid
+from workbench.charts.together import fixed, overlaid
 
 
 def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
@@ -26,17 +26,13 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
     labels = [REGIME_LABELS[name] for name in REGIMES]
     named = frame.with_columns(pl.col("regime").replace_strict(dict(REGIME_LABELS)))
     key = alt.Legend(symbolType="stroke", symbolSize=600, symbolStrokeWidth=2)
+    percent = {"format": "%"}
     lines = (
         alt.Chart(named)
         .mark_line(point=alt.OverlayMarkDef(size=25))
         .encode(
             x=alt.X("group:Q", title="Rollouts per group, G", scale={"type": "log", "base": 2}),
-            y=alt.Y(
-                "share:Q",
-                title="Share of groups",
-                axis={"format": "%"},
-                scale={"domain": [0, 1]},
-            ),
+            y=alt.Y("share:Q", title="Share of groups", axis=percent, scale={"domain": [0, 1]}),
             color=alt.Color(
                 "regime:N",
                 title="Regime",
@@ -68,7 +64,7 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
     )
     said = "paper: " + " / ".join(f"{share:.0%}" for share in PAPER_SHARES.values())
     text = alt.Chart(paper.head(1)).encode(
-        x=alt.X("group:Q"), y=alt.Y("share:Q"), text=alt.TextValue(said)
+        x=alt.X("group:Q"), y=alt.Y("share:Q"), text=fixed(alt.TextValue, said)
     )
     own = alt.Chart(pl.DataFrame({"group": [here or 0]})).encode(x=alt.X("group:Q"))
     rules = [own.mark_rule(color=INK, strokeDash=[2, 2])] if here else []

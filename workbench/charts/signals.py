@@ -7,7 +7,7 @@ import polars as pl
 
 from workbench.charts.strategy_style import scales
 from workbench.charts.style import COUNTS, INK, Chart, few_ticks, titled
-from workbench.charts.together import overlaid
+from workbench.charts.together import fixed, overlaid
 
 _LEAVES = {
     "hit": ("#008A61", "circle"),
@@ -101,7 +101,7 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
             text=alt.condition(alt.datum.origin == "anchor", alt.value("anchor"), alt.value("SFT")),
         )
     )
-    zero = alt.Chart(frame).mark_rule(color=INK, aria=False).encode(y=alt.YDatum(0))
+    zero = alt.Chart(frame).mark_rule(color=INK, aria=False).encode(y=fixed(alt.YDatum, 0))
     chart = (
         (bars + zero + given)
         .properties(width=width, height=high)

@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from workbench.charts.style import INK, Chart, titled
-from workbench.charts.together import overlaid, side_by_side
+from workbench.charts.together import fixed, overlaid, side_by_side
 
 UP, DOWN, REACHED = "#006AB1", "#D24D00", "#008A61"
 _ROW, _TREE, _BARS = 11, 300, 140
@@ -164,7 +164,9 @@ def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> Chart:
             alt.Chart(pl.DataFrame({"label": ["no bar: nothing to learn"]}))
             .mark_text(color=INK, angle=270, fontSize=13)
             .encode(
-                x=alt.XValue(_BARS / 2 - 14), y=alt.YValue(height / 2), text=alt.Text("label:N")
+                x=fixed(alt.XValue, _BARS / 2 - 14),
+                y=fixed(alt.YValue, height / 2),
+                text=alt.Text("label:N"),
             )
         )
     found: Chart = overlaid(*layers).properties(width=_BARS, height=height, title=title)

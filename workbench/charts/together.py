@@ -8,7 +8,7 @@ the unit that it was given to, which Vega-Lite reads as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import altair as alt
@@ -48,3 +48,9 @@ def overlaid(*units: Any, **how: Any) -> alt.LayerChart:
 def side_by_side(*panels: Any, **how: Any) -> alt.HConcatChart:
     """Charts beside each other, from left to right. how: properties of the whole."""
     return _Panels(hconcat=panels, **how)
+
+
+def fixed(channel: Callable[..., Any], value: Any) -> Any:
+    """A channel with one value for all marks. channel: `alt.XValue` and the like, which say at once
+    what `alt.value` leaves Altair to look up among all classes that there are."""
+    return channel(value)

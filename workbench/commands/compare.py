@@ -28,10 +28,21 @@ from workbench.store.arithmetic import apart
     type=click.Choice(tuple(METRICS)),
     help="Repeatable. Default: the primary ones.",
 )
+@click.option(
+    "--tune-metric",
+    type=click.Choice(tuple(METRICS)),
+    help="What chooses the rates that are not named. Default: the metric of each row.",
+)
 @click.option("--slice", "label", default="all", show_default=True, help="Slice of the test split.")
 @FORMAT
 def compare(
-    first: str, second: str, store_path: str, metrics: tuple[str, ...], label: str, style: str
+    first: str,
+    second: str,
+    store_path: str,
+    metrics: tuple[str, ...],
+    tune_metric: str | None,
+    label: str,
+    style: str,
 ) -> None:
     """Paired difference A minus B per metric, and the ratio of what they spent.
 
@@ -42,7 +53,7 @@ def compare(
     if frame.is_empty():
         raise UserError(f"store {store_path!r}: holds no readable runs")
     one, two = parse_side(first), parse_side(second)
-    table = compared(frame, one, two, metrics or PRIMARY, label=label)
+    table = compared(frame, one, two, metrics or PRIMARY, tune_metric, label)
     if style != "table":
         emit(table, style, "")
         return
@@ -64,14 +75,15 @@ def compare(
     ratios = table.select(*fields, *(f"ratio_{name}" for name in COST)).unique(maintain_order=True)
     emit(ratios, style, f"What {one.name} spent, divided by what {two.name} spent")
     click.echo(least_said(int(table["n"].max() or 0), table.height))  # type: ignore[arg-type]
+    by = "the metric of its row" + (f" ({', '.join(some)})" if (some := _others(table)) else "")
     click.echo(
-        "A rate that is not named was chosen per side and cell on validation prompts, by the "
-        "metric of its row" + (f" ({', '.join(by)})." if (by := _others(table)) else ".")
+        "A rate that is not named was chosen per side and cell on validation prompts, by "
+        f"{tune_metric or by}."
     )
     for text in table["label"].unique().sort():
         if text:
             click.echo(f"note: {text}")
-    behind = runs_behind(frame, one, two, metrics or PRIMARY, label)
+    behind = runs_behind(frame, one, two, metrics or PRIMARY, label, tune_metric)
     if text := apart(store.provenances(behind)):
         click.echo(f"note: runs {text}")
     if (unpaired := int(table["unpaired"].max() or 0)) > 0:  # type: ignore[arg-type]

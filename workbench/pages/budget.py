@@ -20,12 +20,13 @@ from workbench.analysis.budget import (
 )
 from workbench.analysis.cells import cell_labels
 from workbench.analysis.rows import tuned_test_rows
-from workbench.analysis.tuning import chosen_by, mark_tuned, rates_that_differ
+from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.end_forecasts import end_forecasts
 from workbench.pages.figure import answer, few_seeds, figure, grid, plain
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
+from workbench.pages.tuned_for import other_rates, tuning_box
 from workbench.report.figures import PAPER_SHARE
 from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.metrics import COMPARED
@@ -34,7 +35,6 @@ from workbench.studies.phase_map import phase_table
 
 CEILINGS = {name: f"ceiling_{name}" for name in ("pass_at_1", "hr_at_10", "recall_at_10")}
 MOST_LINES = 10
-DRAWN = "the metric that is drawn"
 
 
 def mean_of(frame: pl.DataFrame, column: str) -> float | None:
@@ -59,15 +59,6 @@ def target_sentence(rows: pl.DataFrame, metric: str, axis: str, baseline: str) -
         return ""
     end = f"Target: where {baseline} ends on the curve of {charts.METRICS[metric]}. "
     return end + cheapest(table, baseline, AXES[axis]) if table.height else ""
-
-
-def other_rates(runs: pl.DataFrame, metric: str) -> str:
-    """What the metric that is drawn would have chosen instead of the rates that are shown."""
-    differ = rates_that_differ(mark_tuned(runs, metric), runs)
-    if not differ:
-        return "The metric that is drawn would have chosen the same rates."
-    said = ", ".join(f"{name} {own:g} (here {rate:g})" for name, (own, rate) in differ.items())
-    return f"The metric that is drawn would have chosen: {said}."
 
 
 view = Address("budget")
@@ -97,15 +88,8 @@ choices = st.columns([5, 3, 2])
 metric = choices[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
 )
-chosen = how.selectbox(
-    "Rates chosen for",
-    [DRAWN, *metrics],
-    format_func=lambda name: charts.METRICS.get(name, name),
-    help="What picks each strategy's learning rate, on validation users: the metric that is drawn, "
-    "or another one.",
-    **view.one_of("tune", [DRAWN, *metrics]),
-)
-asked_for = None if chosen == DRAWN else chosen
+with how:
+    asked_for = tuning_box(view, metrics, "the metric that is drawn")
 tuned_for = asked_for or metric
 unmarked = frame
 frame = cached_by_store(state, f"tuned by {tuned_for}", lambda: mark_tuned(unmarked, tuned_for))
@@ -131,7 +115,7 @@ whole_cell = frame.filter((pl.col("cell") == cell) & pl.col("strategy").is_in([*
 compared = [name for name in COMPARED if name in whole_cell.columns]
 judged = cached_by_store(
     state,
-    f"winners {cell} {metric} {chosen} {sorted({*names, baseline})}",
+    f"winners {cell} {metric} {asked_for} {sorted({*names, baseline})}",
     lambda: phase_table(
         with_setting(whole_cell, []),
         list(dict.fromkeys([metric, *compared])),
@@ -146,7 +130,7 @@ more = [
     "winners on all of them."
 ]
 if tuned_for != metric:
-    more.append(other_rates(whole_cell, metric))
+    more.append(other_rates(metric, whole_cell))
 averaged = any(split_averaged(name)[1] for name in known)
 if not averaged and (
     "train.iterate" not in rows.columns or "mean" not in set(rows["train.iterate"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import streamlit as st
 
@@ -9,11 +11,13 @@ from workbench import charts
 from workbench.analysis.answers import compared
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
+from workbench.analysis.tuning import mark_tuned
 from workbench.charts.style import words_of
 from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, few_seeds, figure, plain
 from workbench.pages.stored import StoreState, cached_by_store
+from workbench.pages.tuned_for import other_rates, tuning_box
 from workbench.spec.metrics import PRIMARY
 
 
@@ -32,17 +36,22 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
     differing = varying_fields(both)
     metrics = [name for name in PRIMARY if name in both.columns and both[name].count()]
+    boxes = st.columns(2)
+    with boxes[1]:
+        known = [name for name in charts.METRICS if name in both.columns and both[name].count()]
+        asked_for = tuning_box(view, known, "the metric of each row")
     try:
         table = compare(
             both,
             Side(first, {name: one[name][0] for name in differing}),
             Side(second, {name: two[name][0] for name in differing}),
             metrics,
+            asked_for,
         )
     except UserError as problem:
         st.info(plain(str(problem)))
         return
-    headline = st.selectbox(
+    headline = boxes[0].selectbox(
         "Headline metric",
         metrics,
         format_func=lambda name: charts.METRICS.get(name, name),
@@ -50,14 +59,14 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     )
     label = charts.METRICS.get(headline, headline)
     row = table.filter(pl.col("metric") == headline).row(0, named=True)
-    answer(
-        compared(table, first, second, headline, label),
-        [
-            f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: best on "
-            f"{charts.METRICS.get(row['tuned_by'], row['tuned_by'])} of validation users. All test "
-            f"users, after the last step. The numbers of recast compare {first} {second}."
-        ],
-    )
+    told = [_rates_said(row, first, second, asked_for)]
+    if asked_for not in (None, headline):
+        sides = [
+            mark_tuned(runs.filter(pl.col("strategy") == name), str(asked_for))
+            for runs, name in ((one, first), (two, second))
+        ]
+        told.append(other_rates(headline, *sides))
+    answer(compared(table, first, second, headline, label), told)
     few_seeds(int(table["n"].to_numpy().min()))
     figure(
         charts.differences(
@@ -75,6 +84,17 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         name="comparison",
         read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
         "hollow mark is not significant at .05 after correction over these rows.",
+    )
+
+
+def _rates_said(row: dict[str, Any], first: str, second: str, asked_for: str | None) -> str:
+    """At which rates a row's two sides are, what chose them, and the command of these numbers."""
+    by = charts.METRICS.get(row["tuned_by"], row["tuned_by"])
+    command = f"recast compare {first} {second}"
+    command += f" --tune-metric {asked_for}" if asked_for else ""
+    return (
+        f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: best on {by} of "
+        f"validation users. All test users, after the last step. The numbers of {command}."
     )
 
 

@@ -140,3 +140,19 @@ def test_the_packaged_data_stay_within_reach_of_a_store_with_runs(monkeypatch, t
         app.selectbox(key="data").set_value("packaged").run()
         assert not app.exception
         assert "packaged example" in plain_words(app)
+
+
+def test_compare_takes_another_metric_for_its_rates_and_says_what_the_drawn_one_would_choose():
+    sides = {"view": "compare", "strategy_0": "recast", "strategy_1": "grpo"}
+    frame, _ = packaged_example()
+    table = compare(frame, Side("recast", {}), Side("grpo", {}), tune_metric="pass_at_1")
+    row = table.filter(metric="area").row(0, named=True)
+    own = compare(frame, Side("recast", {}), Side("grpo", {})).filter(metric="area")
+    assert own["lr_second"][0] != row["lr_second"]
+    app = page("sweeps", **sides, tune="pass_at_1")
+    words = plain_words(app)
+    assert f"grpo {own['lr_second'][0]:g} (here {row['lr_second']:g})" in words
+    assert "recast compare recast grpo --tune-metric pass_at_1" in words
+    shown = next(t.value for t in app.dataframe if "p_corrected" in t.value.columns)
+    assert shown.set_index("metric").loc["area", "lr_second"] == row["lr_second"]
+    assert "would have chosen" not in plain_words(page("sweeps", **sides))

@@ -237,6 +237,22 @@ def test_a_name_that_is_pointed_at_or_clicked_in_a_legend_lights_up_alone(visit:
 
 
 @pytest.mark.drill
+def test_a_name_in_the_legend_of_facets_lights_up_in_each_of_them(visit: Visit) -> None:
+    visit.open("train_live?more=yes", 4)
+    facets = visit.tab.locator('[data-testid="stVegaLiteChart"]').last
+    name = facets.locator(".role-legend-label text", has_text="single-hit")
+    name.scroll_into_view_if_needed()
+    for shift in (0, 1, 2):  # a pointer that stands still follows an event late
+        name.hover(position={"x": 4 + shift, "y": 4})
+    visit.tab.wait_for_function(
+        """() => [...[...document.querySelectorAll('[data-testid="stVegaLiteChart"]')].at(-1)
+            .querySelectorAll('svg .mark-area path')].filter(
+                area => Number(area.getAttribute('opacity')) < 0.5).length === 12"""
+    )  # three other regimes of four strategies
+    visit.healthy()
+
+
+@pytest.mark.drill
 @pytest.mark.parametrize("name", EVERY_PAGE)
 def test_a_page_is_at_most_three_screens_long(visit: Visit, name: str) -> None:
     visit.open(*EVERY_PAGE[name])
