@@ -25,13 +25,13 @@ from benchmarks.contenders import RATE, general, jax_peer, ours, phases, warm, w
 from benchmarks.cost_chart import cost_chart
 from benchmarks.measure import least, table
 from recast import STRATEGIES
-from sim.general.runs import Runs
+from sim.general.runs import Runs, params_of_one
 from sim.memory import keep_freed_memory
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params
 from sim.settings import Training
 from sim.shortcuts.fast_path import FastPath
-from sim.training.trainer import train
+from sim.training.trainer import open_run, train
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
 
@@ -264,12 +264,18 @@ def sweep(steps: int, seeds: int) -> None:
         *("grpo", "dr_grpo", "rloo", "reinforce", "recast", "recast_random_negative"),
         *("repair_only", "contrast_only", "sft", "grpo_sft"),
     )
-    rows, whole, looking = [], time.process_time(), 0.0
+    rows, whole = [], time.process_time()
+    how = Training(steps=steps, evaluations=max(1, steps // 100))
+    # As in a sweep, a start is evaluated once for all strategies.
+    opening = [open_run(policy, params_of_one(start, run), world, how) for run in range(seeds)]
+    looking = time.process_time() - whole
     for name in names:
         begun, wall = time.process_time(), time.perf_counter()
-        how = Training(steps=steps, evaluations=max(1, steps // 100))
         rates = torch.full((seeds,), 0.003)
-        found = train(policy, world, start, STRATEGIES[name], tuple(range(seeds)), rates, how)
+        found = train(
+            policy, world, start, STRATEGIES[name], tuple(range(seeds)), rates, how,
+            opening=opening,
+        )  # fmt: skip
         spent = time.process_time() - begun
         # The evaluation's share of wall time, applied to processor time.
         evaluating = sum(run.evaluating for run in found) / (time.perf_counter() - wall) * spent
