@@ -121,7 +121,8 @@ def has_tokenizer(folder: Path) -> bool:
 
 @contextmanager
 def loading(name: str, what: str = "a causal LM") -> Iterator[None]:
-    """Turn what libraries raise for a folder that they cannot load `what` from into one line."""
+    """Turn what libraries raise for a folder that they cannot load `what` from into one line:
+    raises LMError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

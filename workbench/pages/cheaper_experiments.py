@@ -36,7 +36,6 @@ def cheaper_experiments(view: Address) -> None:
         read="Up is right more often, left is cheaper. Half is a coin; `recast predict` asks a "
         "rung about language models from nine in ten on two data sets on, and where its "
         "probabilities beat a coin too. Bars resample strategies and data sets.",
-        width="content",
     )
     stated = saved.reliabilities(metric)
     if stated.height and st.toggle("Do the stated probabilities hold?", **view.flag("reliable")):
@@ -47,8 +46,7 @@ def cheaper_experiments(view: Address) -> None:
             read="All pairs, also those that hardly differ. A mark below the dashed line is a rung "
             "that was too sure. The steepness of a rung's probabilities comes from the other data "
             "sets alone; larger marks hold more pairs, bars resample strategies and data sets.",
-            width="content",
-        )
+            )
     for rung in rows["cheap"].to_list():
         _, said = saved.worth(rung, metric) if metric != "all" else (False, "")
         if said:

@@ -11,7 +11,7 @@ from workbench.pages.figure import plain
 from workbench.pages.notice import show_notice
 from workbench.pages.parallel_coordinates import parallel_coordinates
 from workbench.pages.phase_map import phase_map
-from workbench.pages.stored import data_switch, store_folder, stored_runs
+from workbench.pages.stored import PACKAGED, data_switch, store_folder, stored_runs
 from workbench.pages.sweep_list import sweep_list
 from workbench.pages.sweep_start import launch
 from workbench.store.runs import Store
@@ -55,7 +55,8 @@ else:
     if frame.is_empty():
         st.info("Nothing yet. Start a sweep here, or run `recast run --preset quick`.")
         st.stop()
-    st.caption(f"Data: {plain(source)}.")
+    if (shown, state[0]) != ("map", PACKAGED):  # the packaged map names its own source
+        st.caption(f"Data: {plain(source)}.")
     if shown == "browse":
         own = state[0] == str(store_folder()) and Store(store_folder()).has(frame["run"][0])
         browse(view, state, frame, own=own)
