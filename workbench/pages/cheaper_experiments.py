@@ -46,7 +46,7 @@ def cheaper_experiments(view: Address) -> None:
             read="All pairs, also those that hardly differ. A mark below the dashed line is a rung "
             "that was too sure. The steepness of a rung's probabilities comes from the other data "
             "sets alone; larger marks hold more pairs, bars resample strategies and data sets.",
-            )
+        )
     for rung in rows["cheap"].to_list():
         _, said = saved.worth(rung, metric) if metric != "all" else (False, "")
         if said:

@@ -254,6 +254,12 @@ def test_a_name_in_the_legend_of_facets_lights_up_in_each_of_them(visit: Visit) 
 
 @pytest.mark.drill
 @pytest.mark.parametrize("name", EVERY_PAGE)
-def test_a_page_is_at_most_three_screens_long(visit: Visit, name: str) -> None:
+def test_a_page_is_at_most_three_screens_long_and_no_plot_is_squeezed(
+    visit: Visit, name: str
+) -> None:
     visit.open(*EVERY_PAGE[name])
     assert visit.length() <= 3 * 800
+    wide = visit.tab.locator("svg.marks g.role-frame.root > g > path.background").evaluate_all(
+        "plots => plots.map(plot => plot.getBoundingClientRect().width).filter(wide => wide > 0)"
+    )
+    assert min(wide, default=800) >= 200  # panels side by side have no plot of their own
