@@ -131,7 +131,7 @@ class Visit:
         for kind in ("stException", "stAlertContentError"):
             shown = self.tab.locator(f'[data-testid="{kind}"]')
             assert shown.count() == 0, shown.first.inner_text()
-        assert self.complaints == []
+        assert self.complaints == [], self.complaints
 
 
 def wait_until_up(tab, address: str) -> None:

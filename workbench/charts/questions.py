@@ -31,7 +31,7 @@ def differences(frame: pl.DataFrame, title: str) -> Chart:
     axis = "Difference" if len(names) > 1 else f"Difference: {names[0]}" if names else "Difference"
     base = alt.Chart(shown).encode(y=y, yOffset=offset, color=settings)
     bars = (
-        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        base.properties(data=shown.drop_nulls(["low", "high"]))
         .mark_rule()
         .encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"))
     )
@@ -72,7 +72,7 @@ def against_rate(frame: pl.DataFrame, metric: str) -> Chart:
     )
     y = alt.Y("mean:Q", title=label).scale(zero=False)
     bars = (
-        base.transform_filter("isValid(datum.low)")
+        base.properties(data=frame.drop_nulls("low"))
         .mark_rule(opacity=0.6)
         .encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     )
@@ -133,7 +133,7 @@ def against_k(frame: pl.DataFrame) -> Chart:
     )
     y = alt.Y("mean:Q", title="Pass@k, sampled at T = 1").scale(type="log", nice=False)
     bars = (
-        base.transform_filter("isValid(datum.low)")
+        base.properties(data=frame.drop_nulls("low"))
         .mark_rule(opacity=0.6)
         .encode(y=alt.Y("low:Q").scale(type="log", nice=False), y2=alt.Y2("high:Q"))
     )
@@ -168,7 +168,7 @@ def remaining(frame: pl.DataFrame) -> Chart:
             .encode(y=alt.Y("strategy:N", title=None, sort=order))
         )
         bars = (
-            base.transform_filter("isValid(datum.low)")
+            base.properties(data=frame.filter(measure=measure).drop_nulls("low"))
             .mark_rule()
             .encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), color=colour)
         )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import altair as alt
+import polars as pl
 from altair.vegalite.v6.api import TopLevelMixin
 
 _MOVED = ("width", "height")
@@ -34,8 +35,10 @@ class _Panels(alt.HConcatChart):
 def overlaid(*units: Any, **how: Any) -> alt.LayerChart:
     """Units on top of each other, the first at the bottom. how: properties of the whole.
 
-    A size that a unit has becomes the size of the whole, as Vega-Lite wants it.
+    A size that a unit has becomes the size of the whole, as Vega-Lite wants it. Units whose own
+    data are empty are left out: Vega complains of the extent of nothing.
     """
+    units = tuple(unit for unit in units if not _is_empty(unit)) or units
     own = [unit.copy(deep=["encoding"]) if isinstance(unit, alt.Chart) else unit for unit in units]
     for unit in own:
         for side in _MOVED:
@@ -43,6 +46,11 @@ def overlaid(*units: Any, **how: Any) -> alt.LayerChart:
                 how.setdefault(side, size)
                 unit[side] = alt.Undefined
     return _Layers(layer=own, **how)
+
+
+def _is_empty(unit: Any) -> bool:
+    data = getattr(unit, "data", None)
+    return isinstance(data, pl.DataFrame) and data.is_empty()
 
 
 def side_by_side(*panels: Any, **how: Any) -> alt.HConcatChart:

@@ -23,8 +23,8 @@ def pareto_front(frame: pl.DataFrame, x: str, y: str, matched: str) -> Chart:
     base = alt.Chart(frame)
     at_x = alt.X("x:Q", title=METRICS.get(x, x)).scale(zero=False)
     at_y = alt.Y("y:Q", title=METRICS.get(y, y)).scale(zero=False)
-    across = base.transform_filter("isValid(datum.x_low)").mark_rule(opacity=0.5)
-    along = base.transform_filter("isValid(datum.y_low)").mark_rule(opacity=0.5)
+    across = alt.Chart(frame.drop_nulls("x_low")).mark_rule(opacity=0.5)
+    along = alt.Chart(frame.drop_nulls("y_low")).mark_rule(opacity=0.5)
     front = (
         alt.Chart(frame.filter("on_front").sort("x"))
         .mark_line(interpolate="step-before", color=INK, strokeDash=[4, 3])

@@ -374,6 +374,11 @@ def test_intervals_that_few_seeds_do_not_have_leave_no_empty_layer() -> None:
     )
     assert len(encodings(without)) == len(encodings(with_bands)) - 1
     assert all(without["datasets"].values())
+    pair = {"label": "Area", "setting": "quick", "value": 0.1, "p": 0.4}
+    frames = (pl.DataFrame([pair | {"low": low, "high": 0.2}]) for low in (0.05, None))
+    shown, bare = (charts.differences(frame, "Who leads?").to_dict() for frame in frames)
+    assert len(encodings(bare)) == len(encodings(shown)) - 1
+    assert all(bare["datasets"].values())
 
 
 @pytest.mark.parametrize("name", DRAWN)
