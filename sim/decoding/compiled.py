@@ -17,20 +17,18 @@ from sim.kernel import enumeration
 from sim.kernel.code import calling
 from sim.kernel.shapes import Array
 from sim.policies.mlp import MLP
+from sim.policies.nodes import quietly
 from sim.policies.protocol import Params
 from sim.worlds.catalogue import Catalogue, TrieLevel
 
 KIND = "evaluation"
 """What is compiled here, as `sim.kernel.code.calling` names it, beside the type of the logits."""
 
-_quietly = np.errstate(over="ignore", invalid="ignore")
-"""What overflows is seen by its NaN or size, as in torch."""
-
 
 class ChildrenOfMLP:
     """Logits of the children of all nodes, for one run of an MLP, params `[1, ...]`."""
 
-    @_quietly
+    @quietly
     def __init__(self, policy: MLP, params: Params, catalogue: Catalogue) -> None:
         self._policy, self._params, self._catalogue = policy, params, catalogue
         own = {name: value[0].numpy() for name, value in params.items()}
@@ -42,7 +40,7 @@ class ChildrenOfMLP:
         self._wide = not np.abs(self._node).max() < self._safe
         self._powers = None if self._wide else np.exp(2 * self._node)
 
-    @_quietly
+    @quietly
     def __call__(self, context: Tensor) -> tuple[Tensor, ...]:
         """Per level `[c, P]`, 0 for an only child; context `[P, D]`."""
         encoded = self._policy.encode(self._params, context.unsqueeze(0))[0]

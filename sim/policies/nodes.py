@@ -79,11 +79,11 @@ class NodePolicy(Protocol):
 SMALL = 200_000
 """Multiplications of one product up to which numpy does it: on one thread, with less overhead than
 torch by far, and with the same bits wherever operands lie. Longer ones are done piece by piece."""
-_quietly = np.errstate(over="ignore", invalid="ignore")
+quietly = np.errstate(over="ignore", invalid="ignore")
 """What overflows is seen by its NaN or size, as in torch."""
 
 
-@_quietly
+@quietly
 def segment_products(left: Tensor, right: Tensor, bounds: Sequence[int]) -> Tensor:
     """Rows `[n, p]` of each segment times the matrix of that segment, right `[S, p, q]`; `[n, q]`.
 
@@ -97,7 +97,7 @@ def segment_products(left: Tensor, right: Tensor, bounds: Sequence[int]) -> Tens
     return out
 
 
-@_quietly
+@quietly
 def segment_outer(left: Tensor, right: Tensor, bounds: Sequence[int], out: Tensor) -> None:
     """Add left^T right of each segment's rows, left `[n, p]`, right `[n, q]`, to out `[S, p, q]`;
     segments without rows are left as they are."""
