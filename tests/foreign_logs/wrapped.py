@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import random
 import sqlite3
-import tarfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -281,25 +278,6 @@ def a_history_of_metrics(folder: Path) -> Truth:
         rows += [{"run_id": "a", "key": k, "value": v, "step": step} for k, v in said.items()]
     a_table(folder / "log" / "metrics.csv", rows)
     return Truth(clean=True, says=("no rollouts",))
-
-
-@case
-def packed_in_a_folder(folder: Path) -> Truth:
-    """Archives are named, not unpacked."""
-    (folder / "log").mkdir()
-    with zipfile.ZipFile(folder / "log" / "rollouts.zip", "w") as packed:
-        packed.writestr("1.jsonl", json.dumps({"prompt": "a", "reward": 1}))
-    return Truth(refused=("rollouts.zip", "unpack"))
-
-
-@case
-def a_tar_in_gzip(folder: Path) -> Truth:
-    """gzip is read, the tar in it is not."""
-    (folder / "log").mkdir()
-    (folder / "1.jsonl").write_text(json.dumps({"prompt": "a", "reward": 1}))
-    with tarfile.open(folder / "log" / "rollouts.tar.gz", "w:gz") as packed:
-        packed.add(folder / "1.jsonl", "1.jsonl")
-    return Truth(refused=("tar archive", "unpack"))
 
 
 @case

@@ -101,9 +101,7 @@ def read_guarded(
         return load_record(kind, Path(folder))
 
 
-def _read(
-    paths: Sequence[Path], how: HowToRead, progress: Progress, folder: Path
-) -> Log | Scalars:
+def _read(paths: Sequence[Path], how: HowToRead, progress: Progress, folder: Path) -> Log | Scalars:
     """Read in this process; folder: where archives are unpacked. Raises LogError: what is wrong
     with the rollouts, where scalars will not do either."""
     paths, names, cut = files_inside(paths, how.names, folder / "unpacked")

@@ -1,4 +1,4 @@
-"""Zip and tar archives (a tar also packed): what in them may be a log, put into a folder of its own.
+"""Zip and tar archives (a tar also packed): what may be a log in them, put into a folder.
 
 An archive names its members as it likes: of a name only plain parts are used, links and devices are
 passed over, and what is written is counted as it is written, whatever the archive says of sizes.
