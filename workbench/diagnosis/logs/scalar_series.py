@@ -59,7 +59,7 @@ def _point(row: dict[str, Any]) -> tuple[Any, Any] | None:
 
 
 def _column(row: dict[str, Any], names: tuple[str, ...]) -> list[Any]:
-    cells = next((row[name] for name in names if isinstance(row.get(name), list)), [])
+    cells: list[Any] = next((row[name] for name in names if isinstance(row.get(name), list)), [])
     return [] if any(isinstance(one, (dict, list)) for one in cells) else cells
 
 
