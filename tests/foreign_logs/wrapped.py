@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -163,6 +164,29 @@ def a_step_in_lists_of_lists(folder: Path) -> Truth:
         line["completions"].append([row["completion"] for row in rows])
         line["rewards"].append([row["reward"] for row in rows])
     jsonl(folder / "log" / "steps.jsonl", list(steps.values()))
+    return truth
+
+
+@case
+def verdicts_beside_generations(folder: Path) -> Truth:
+    """A data set of reasoning traces: what was generated, and whether each is right."""
+    truth = Truth(clean=True)
+    for step, _, prompt, rows in sampled(rng("verdicts"), truth):
+        jsonl(folder / "log" / "data.jsonl", [{
+            "step": f"step_{step:04d}", "problem": prompt, "answer": "4",
+            "generations": [row["completion"] for row in rows],
+            "correctness_math_verify": [row["reward"] > 0 for row in rows]}])  # fmt: skip
+    return truth
+
+
+@case
+def a_document_by_step(folder: Path) -> Truth:
+    truth, steps = Truth(clean=True), dict[str, list[Row]]()
+    for step, _, _, rows in sampled(rng("by step"), truth):
+        kept = [{name: v for name, v in row.items() if name != "step"} for row in rows]
+        steps.setdefault(f"step_{step}", []).extend(kept)
+    (folder / "log").mkdir()
+    (folder / "log" / "all.json").write_text(json.dumps(steps, indent=1))
     return truth
 
 

@@ -25,6 +25,9 @@ from workbench.errors import LogError
 MOST_BYTES = 4_000_000_000
 """What is unpacked at most, of all archives of a log together."""
 
+MOST_TIMES, SMALL = 200, 100_000_000
+"""How many times as large an archive may become, and how many bytes more."""
+
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _SHEETS = (".xlsx", ".ods", ".docx", ".npz")
 _PIECE = 1 << 20
@@ -100,7 +103,8 @@ def _unpack(path: Path, kind: str, name: str, target: Path, left: int) -> tuple[
     is whole."""
     target.mkdir(parents=True)
     many = written = 0
-    room = min(left, shutil.disk_usage(target).free // 2)
+    room = min(left, MOST_TIMES * path.stat().st_size + SMALL)
+    room = min(room, shutil.disk_usage(target).free // 2)
     try:
         for called, stream in _zipped(path) if kind == "zip" else _tarred(path):
             many += 1
