@@ -74,7 +74,7 @@ TESTED_BY = {
         " scalar_series scalar_stores shown_rollouts written"
     ),
     "workbench/diagnosis/logs/test_scalars.py": "workbench/diagnosis/logs: printed token_exports",
-    "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: archives file_kinds"
+    "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: file_kinds"
     " packed walk",
     "workbench/diagnosis/logs/test_weights.py": "workbench/diagnosis/logs: signs",
     "workbench/execution/test_runner.py": "workbench/execution: executor_names results",
