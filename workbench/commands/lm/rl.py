@@ -17,11 +17,14 @@ from recast.ledger import COST, TAUGHT
 from recast.progress import Progress
 from workbench.analysis.summary import summary
 from workbench.analysis.tuning import mark_tuned
-from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
+from workbench.commands.bounds import FEW, KL, RATE, WHOLE
 from workbench.commands.lm.recipe import RECIPE
 from workbench.commands.lm.session import (
+    BATCHES,
     CODEBOOK,
     DATA,
+    LORA,
+    SEARCH,
     category,
     check_rollouts,
     on_device,
@@ -57,15 +60,11 @@ if TYPE_CHECKING:
     required=True,
     help="The checkpoint to start from, a folder or hub name; also the KL reference.",
 )
-@click.option(
-    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
-)
+@LORA
 @click.option("--steps", type=click.IntRange(1, WHOLE), default=120, show_default=True)
-@click.option("--batch", type=BATCH, default=32, show_default=True)
-@click.option("--group", type=BATCH, default=32, show_default=True)
+@BATCHES
 @click.option("--kl", type=KL, default=0.001, show_default=True)
-@click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
-@click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
+@SEARCH
 @click.option("--evaluations", type=click.IntRange(1, FEW), default=4, show_default=True)
 @click.option(
     "--eval-prompts",
