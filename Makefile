@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
 
-.PHONY: findings app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers trainer-logs bench ray-drill screenshots studies wheel-lm
+.PHONY: findings hashes app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers trainer-logs bench ray-drill screenshots studies wheel-lm
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
@@ -127,10 +127,20 @@ mutation: $(STAMP)
 	$(PARITY)/python -m pip install --no-deps verl==0.9.1 trl==1.16.0 -e .
 	touch $@
 
+# HASHES=1: all but torch by the hashes of its wheels, for CPython 3.11 on Linux, x86-64.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+ifdef HASHES
+	$(BIN)/python -m pip install --require-hashes --no-deps --only-binary :all: -r constraints-hashed.txt
+	$(BIN)/python -m pip install --no-build-isolation -c constraints.txt -e '.[dev]'
+else
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+endif
 	touch $@
+
+# constraints-hashed.txt anew, after constraints.txt has changed.
+hashes:
+	$(PYTHON) tools/hashes.py
 
 # The browser tests drive Debian's Chromium. Best effort: this step never fails.
 browser:
