@@ -1,4 +1,4 @@
-"""Writes constraints-hashed.txt: what constraints.txt pins but torch, with the SHA-256 of its wheels.
+"""Writes constraints-hashed.txt: what constraints.txt pins but torch, with the hashes of wheels.
 
 Run by `make hashes` after constraints.txt has changed, with the interpreter and on the kind of
 machine for which the wheels are: CPython 3.11 on Linux, x86-64. torch is left out, as its wheel is

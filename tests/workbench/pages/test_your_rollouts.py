@@ -19,7 +19,7 @@ import workbench.jobs.log_reading as guarded
 from recast import STRATEGIES
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
-from workbench.pages import log_reading
+from workbench.pages import log_on_disk, log_reading
 
 PAGE = Path(__file__).parents[3] / "workbench" / "pages" / "your_rollouts.py"
 ROWS = planted.log(mean=0.02, batch=32, steps=6)
@@ -311,6 +311,21 @@ def test_a_path_outside_the_folder_of_logs_or_to_nothing_costs_one_line(
     assert re.search("outside|no such file|no regular file", problem.value)
     # What is not there yet, or is just being put aside, is looked for again.
     assert "Followed: " in said(app)
+
+
+def test_what_takes_long_to_find_is_not_found_anew_for_every_control(monkeypatch):
+    looks = []
+
+    def look(said: str) -> log_on_disk.DiskLog:
+        looks.append(said)
+        return log_on_disk.DiskLog(said, [], (), "no such file", 1000.0)
+
+    monkeypatch.setattr(log_on_disk, "look_at", look)
+    app = page()
+    for path in ("runs", "runs", "others"):
+        app.text_input(key="path").set_value(path)
+        healthy(app.run())
+    assert looks == ["runs", "others"]
 
 
 def test_a_log_is_read_when_its_turn_comes_and_no_longer_than_its_visitor_stays(monkeypatch):
