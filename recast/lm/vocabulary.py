@@ -100,12 +100,14 @@ def vocabulary_from(config: Any) -> Vocabulary:
     """The inverse of `Vocabulary.as_config`. Raises LMError for a damaged one."""
     try:
         found = Vocabulary(
-            tokens=tuple(map(_ids, config["tokens"])),
-            before=_ids(config["before"]),
-            after=_ids(config["after"]),
+            tokens=tuple(map(_token_ids, config["tokens"])),
+            before=_token_ids(config["before"]),
+            after=_token_ids(config["after"]),
             pad=int(config["pad"]),
             recent=int(config["recent"]),
-            **{name: _ids(config.get(name, ())) for name in ("opening", "closing", "between")},
+            **{
+                name: _token_ids(config.get(name, ())) for name in ("opening", "closing", "between")
+            },
         )
         if len(set(map(len, found.tokens))) != 1 or not found.tokens[0] or found.recent < 1:
             raise ValueError("levels of different sizes, or none")
@@ -115,7 +117,7 @@ def vocabulary_from(config: Any) -> Vocabulary:
         raise LMError(f"vocabulary of the checkpoint is unreadable: {reason}") from None
 
 
-def _ids(listed: Any) -> tuple[int, ...]:
+def _token_ids(listed: Any) -> tuple[int, ...]:
     found = tuple(int(token) for token in listed)
     if any(token < 0 for token in found):
         raise ValueError("a token below 0")

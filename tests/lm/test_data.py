@@ -138,7 +138,7 @@ def test_bad_recif_is_one_line(asked, answer, message, tmp_path):
     ("bound", "most", "says"),
     [
         ("_SMALL", 1000, "rows of more than 7 bytes each"),
-        ("_MOST_VALUES", 2, "far larger than it is in the file"),
+        ("_MOST_VALUES", 1, "far larger than it is in the file"),
     ],
 )
 def test_recif_that_becomes_large_is_refused_before_it_is(bound, most, says, tmp_path, monkeypatch):
