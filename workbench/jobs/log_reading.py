@@ -19,13 +19,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any
 
 from recast.progress import Progress
+from workbench.diagnosis.logs.archives import archive_of, files_inside
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, read_log
@@ -74,9 +75,10 @@ def read_guarded(
     ceiling.
     """
     sizes = [_size(path) for path in paths]
-    small = sum(sizes) <= harmless and not any(map(_is_parquet, compress(paths, sizes)))
+    small = sum(sizes) <= harmless and not any(map(_may_grow, compress(paths, sizes)))
     if are_lifted() or small:
-        return _read(paths, how, progress)
+        with tempfile.TemporaryDirectory(prefix="recast-log-") as folder:
+            return _read(paths, how, progress, Path(folder))
     seconds = int(SECONDS + PER_MEGABYTE * sum(sizes) / 1e6 + PER_FILE * len(paths))
     last = (how.names[0] if how.names else paths[0].name) if paths else ""
     with tempfile.TemporaryDirectory(prefix="recast-log-") as folder:
@@ -111,9 +113,18 @@ def read_guarded(
         return load_record(kind, Path(folder))
 
 
-def _read(paths: Sequence[Path], how: HowToRead, progress: Progress) -> Log | Scalars:
-    """Read in this process. Raises LogError: what is wrong with the rollouts, where scalars will
-    not do either."""
+def _read(paths: Sequence[Path], how: HowToRead, progress: Progress, folder: Path) -> Log | Scalars:
+    """Read in this process; folder: where archives are unpacked. Raises LogError: what is wrong
+    with the rollouts, where scalars will not do either."""
+    paths, names, cut = files_inside(paths, how.names, folder / "unpacked")
+    found = _of_files(paths, replace(how, names=names), progress)
+    for name in cut:
+        found.problems.file(plain_line(name), "a damaged archive; what stands before is read")
+    return found
+
+
+def _of_files(paths: Sequence[Path], how: HowToRead, progress: Progress) -> Log | Scalars:
+    """`_read`, archives apart."""
     try:
         return read_log(
             paths,
@@ -203,10 +214,11 @@ def _size(path: Path) -> int:
     return found.st_size
 
 
-def _is_parquet(path: Path) -> bool:
+def _may_grow(path: Path) -> bool:
+    """Whether a small file may become large: parquet and archives."""
     try:
         with path.open("rb") as stream:
-            return stream.read(4) == b"PAR1"
+            return stream.read(4) == b"PAR1" or bool(archive_of(path))
     except (OSError, ValueError):
         return False
 
@@ -229,6 +241,7 @@ def main() -> None:
             [Path(path) for path in order["paths"]],
             built_from(HowToRead, order["how"]),
             lambda done, total, name: _say("progress", done=done, total=total, name=name),
+            Path(order["folder"]),
         )
         if isinstance(found, Scalars):
             _say("scalars")

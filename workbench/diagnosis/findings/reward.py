@@ -37,12 +37,28 @@ def constant_reward(found: Diagnosis) -> Finding | None:
     )
 
 
+NAN_IS_NONE = ("trl", "ms-swift")
+"""Trainers that log a reward function's None as NaN, and leave it out of their sum."""
+
+
 def unusable_rewards(found: Diagnosis) -> Finding | None:
     """Rollouts whose reward is NaN or infinite, which are left out of everything else."""
     bad, whole = found.log.problems.kinds[NO_NUMBER], found.log.problems.read
     if not bad:
         return None
     share = binomial_share(bad, bad + whole)
+    if found.log.form in NAN_IS_NONE:
+        return Finding(
+            "unusable_rewards",
+            "note",
+            f"{bad:,} of {bad + whole:,} rollouts ({share.value:.1%} [{share.low:.1%}, "
+            f"{share.high:.1%}]) have no reward; they are left out here. This trainer logs NaN "
+            "where every reward function returned None (no verdict) or NaN, and learns nothing "
+            "from these rollouts.",
+            "See which prompts they belong to: those whose ground truth cannot be parsed cost "
+            "rollouts and can be filtered before training. Where a function was meant to judge "
+            "them, call it on one of these answers.",
+        )
     return Finding(
         "unusable_rewards",
         "problem" if share.value >= 0.01 else "note",
