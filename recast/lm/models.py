@@ -13,6 +13,9 @@ from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
 from recast.lm.vocabulary import Vocabulary
 
+LORA_SEED = 0
+"""Of the adapters that every run of a start begins with, whatever the run's own seed."""
+
 
 @dataclass(frozen=True)
 class SmallModel:
@@ -80,10 +83,12 @@ def recompute(model: CausalLM) -> None:
     (new or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalLM:
+def with_lora(
+    model: CausalLM, vocabulary: Vocabulary, rank: int = 8, seed: int = LORA_SEED
+) -> CausalLM:
     """LoRA adapters on attention and MLP; the rows of the new code tokens train in full.
 
-    Raises LMError without peft.
+    The same seed gives the same adapters, whatever was drawn before. Raises LMError without peft.
     """
     peft = require("peft")
     tokens = sorted({token for level in vocabulary.tokens for token in level})
@@ -102,7 +107,9 @@ def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalL
         trainable_token_indices=dict.fromkeys(places, tokens),
         task_type="CAUSAL_LM",
     )
-    return peft.get_peft_model(model, config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return peft.get_peft_model(model, config)
 
 
 def context(config: Any) -> int | None:

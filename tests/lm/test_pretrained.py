@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from test_commands import recast as run
 
 from recast.lm.dataset import load_data
+from recast.lm.models import with_lora
 from recast.lm.optional_extra import LMError
 from recast.lm.prefix import reencoded_logp
 from recast.lm.pretrained import ModelReading, add_codes, open_model
@@ -241,6 +242,17 @@ def test_rl_evaluation_and_study_take_a_foreign_folder_and_adapters(tmp_path, da
     )  # fmt: skip
     assert code == 0, said.err
     assert "note: 1 start behind 2 seeds" in said.out
+
+
+def test_adapters_begin_alike_whatever_was_drawn_before():
+    starts = []
+    for draws in (0, 3):
+        model = tiny.model("llama", tiny.vocabulary())
+        torch.rand(draws)
+        wrapped = with_lora(model, tiny.vocabulary(), 2)
+        starts.append({k: v for k, v in wrapped.named_parameters() if "lora_A" in k})
+    assert starts[0]
+    assert all(torch.equal(value, starts[1][name]) for name, value in starts[0].items())
 
 
 def test_what_a_row_of_the_study_needs_is_asked_before_anything_is_trained(
