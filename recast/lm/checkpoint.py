@@ -70,9 +70,14 @@ def _codes(manifest: Any) -> int:
 
 
 def load_model(
-    folder: Path, fingerprint: str | None = None, placement: Placement = CPU
+    folder: Path,
+    fingerprint: str | None = None,
+    placement: Placement = CPU,
+    *,
+    trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """Read a model. fingerprint: the catalogue's (`LMData.fingerprint`), None = any.
+    """Read a model. fingerprint: the catalogue's (`LMData.fingerprint`), None = any;
+    trust_remote_code: run code that the folder brings, which it may have from its base.
 
     Raises LMError, one line: missing, half-written, damaged, or of another catalogue.
     """
@@ -83,15 +88,17 @@ def load_model(
             f"is {fingerprint}); use the data folder that the model was trained on, with the same "
             f"--codebook ({_codes(manifest)})"
         )
-    transformers = require("transformers")
+    transformers, trust = require("transformers"), {"trust_remote_code": trust_remote_code}
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            place, use_safetensors=True, dtype=placement.dtype
+            place, use_safetensors=True, dtype=placement.dtype, **trust
         )
         known = (place / "tokenizer_config.json").exists()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place) if known else None
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **trust) if known else None
     except (OSError, ValueError) as problem:
         reason = " ".join(str(problem).split())[:300]
+        if "trust_remote_code" in reason or "custom code" in reason:
+            reason = "it brings code of its own; --trust-remote-code would run that"
         raise LMError(f"{folder}: unreadable checkpoint: {reason}") from None
     vocabulary = vocabulary_from(manifest["vocabulary"])
     return Checkpoint(

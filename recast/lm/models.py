@@ -127,12 +127,11 @@ def context(config: Any) -> int | None:
 
 def zero_dropout(model: CausalLM) -> None:
     """No dropout: with it the policy that is scored is not the one that sampled, and the KL of the
-    first step is not 0."""
-    for name in ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"):
-        if getattr(model.config, name, 0.0):
-            setattr(model.config, name, 0.0)
-    for module in model.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    first step is not 0. Architectures keep it as modules or as numbers, under many names."""
+    inner = getattr(model.config, "text_config", None) or model.config
+    for holder in (model.config, inner, *model.modules()):
+        for name, value in list(vars(holder).items()):
+            if isinstance(value, float) and "drop" in name:
+                setattr(holder, name, 0.0)
+        if isinstance(holder, torch.nn.Dropout):
+            holder.p = 0.0

@@ -70,7 +70,9 @@ def open_model(
     folder = _place(name)
     if checkpoint.is_ours(folder):
         check_memory(folder, placement, lora=how.lora)
-        return checkpoint.load_model(folder, data.fingerprint, placement)
+        return checkpoint.load_model(
+            folder, data.fingerprint, placement, trust_remote_code=how.trust_remote_code
+        )
     model, tokenizer = _load(name, placement, how)
     rows = model.get_input_embeddings().weight.shape[0]
     _check_tokenizer(name, tokenizer, rows)

@@ -210,6 +210,11 @@ LORA = {"r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
 def test_adapters_of_another_model_are_refused(folder):
     place = adapters(folder, peft.LoraConfig(**LORA))
     assert open_model(str(place), DATA).vocabulary.depth == 3
+    named = json.loads((place / "adapter_config.json").read_text()) | {
+        "base_model_name_or_path": f"../{folder.name}"
+    }
+    (place / "adapter_config.json").write_text(json.dumps(named))
+    assert open_model(str(place), DATA).vocabulary.depth == 3  # from the adapters' own folder
     weights = place / "adapter_model.safetensors"
     held = {k.replace("layers.1", "layers.7"): v for k, v in load_file(weights).items()}
     save_file(held, weights)

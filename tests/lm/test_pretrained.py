@@ -244,6 +244,7 @@ def test_rl_evaluation_and_study_take_a_foreign_folder_and_adapters(tmp_path, da
     assert "note: 1 start behind 2 seeds" in said.out
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_adapters_begin_alike_whatever_was_drawn_before():
     starts = []
     for draws in (0, 3):
