@@ -86,16 +86,20 @@ def recompute(model: CausalLM) -> None:
 def with_lora(
     model: CausalLM, vocabulary: Vocabulary, rank: int = 8, seed: int = LORA_SEED
 ) -> CausalLM:
-    """LoRA adapters on attention and MLP; the rows of the new code tokens train in full.
+    """LoRA adapters on attention and MLP; the rows of the new code tokens train in full, and an
+    output layer that has a bias as a whole, since peft's rows of one would lose the bias.
 
-    The same seed gives the same adapters, whatever was drawn before. Raises LMError without peft.
+    The same seed gives the same adapters, whatever was drawn before. Raises LMError without peft,
+    and where the model with fresh adapters says other things than without.
     """
     peft = require("peft")
     tokens = sorted({token for level in vocabulary.tokens for token in level})
     # Tied embeddings share the rows; an output layer of its own needs them too.
     tied = getattr(model.config, "tie_word_embeddings", False)
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
-    layers = [model.get_input_embeddings(), *([] if tied else [model.get_output_embeddings()])]
+    output = model.get_output_embeddings()
+    biased = getattr(output, "bias", None) is not None
+    layers = [model.get_input_embeddings(), *([] if tied or biased else [output])]
     places = [names[id(layer)] for layer in layers]
     config = peft.LoraConfig(
         r=rank,
@@ -105,11 +109,30 @@ def with_lora(
         fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
         target_modules="all-linear",
         trainable_token_indices=dict.fromkeys(places, tokens),
+        modules_to_save=[names[id(output)]] if biased else None,
         task_type="CAUSAL_LM",
     )
+    before = _said(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return peft.get_peft_model(model, config)
+        adapted = peft.get_peft_model(model, config)
+    near = 1e-4 if model.dtype == torch.float32 else 0.1
+    if not torch.allclose(before, _said(adapted), atol=near, rtol=near):
+        raise LMError(
+            f"{type(model).__name__}: with fresh adapters it says other things than without; train "
+            "it whole, without --lora"
+        )
+    return adapted
+
+
+@torch.no_grad()
+def _said(model: CausalLM) -> torch.Tensor:
+    """Logits after a short sequence of the first tokens, in eval mode."""
+    training = model.training
+    ids = torch.arange(6, device=model.device).unsqueeze(0)
+    logits: torch.Tensor = model.eval()(input_ids=ids).logits.float()
+    model.train(training)
+    return logits
 
 
 def context(config: Any) -> int | None:
