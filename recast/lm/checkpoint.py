@@ -71,9 +71,14 @@ def _codes(manifest: Any) -> int:
 
 
 def load_model(
-    folder: Path, fingerprint: str | None = None, placement: Placement = CPU
+    folder: Path,
+    fingerprint: str | None = None,
+    placement: Placement = CPU,
+    *,
+    trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """Read a model. fingerprint: the catalogue's (`LMData.fingerprint`), None = any.
+    """Read a model. fingerprint: the catalogue's (`LMData.fingerprint`), None = any;
+    trust_remote_code: run code that the folder brings, which it may have from its base.
 
     Raises LMError, one line: missing, half-written, damaged, or of another catalogue.
     """
@@ -87,14 +92,14 @@ def load_model(
             f"is {fingerprint}); use the data folder that the model was trained on, with the same "
             f"--codebook ({_codes(manifest)})"
         )
-    transformers = require("transformers")
+    transformers, trust = require("transformers"), {"trust_remote_code": trust_remote_code}
     vocabulary = vocabulary_from(manifest.get("vocabulary"))
     with loading(str(folder)):
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            place, use_safetensors=True, dtype=placement.dtype
+            place, use_safetensors=True, dtype=placement.dtype, **trust
         )
         spelled = (place / "tokenizer_config.json").exists()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place) if spelled else None
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **trust) if spelled else None
     if vocabulary.largest >= model.get_input_embeddings().weight.shape[0]:
         raise LMError(f"{folder}: its vocabulary names tokens that the model lacks; train again")
     return Checkpoint(

@@ -102,6 +102,7 @@ def split_roles(name: str, data: DataFolder, seed: int = 0) -> LMData:
         test=data.test,
         seen=frozenset(counts),
         popular=frozenset(ranked[: max(1, round(POPULAR_SHARE * len(ranked)))]),
+        names=data.names,
     )
 
 

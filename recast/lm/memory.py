@@ -21,8 +21,8 @@ def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> N
     """Raise LMError when a folder's weights, as they will be loaded, cannot be trained here.
 
     Counted in the placement's type, whatever type the files have: weights, gradient and Adam's
-    moments (with float32 copies below float32); with LoRA the weights alone. A hub name is not
-    checked beforehand, and activations are not counted.
+    moments (with float32 copies below float32); with LoRA the weights alone. Activations are not
+    counted.
     """
     check_room(str(folder), parameters_of(folder), placement, lora=lora)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import transformers
 
 from recast.lm import checkpoint
 from recast.lm.dataset import load_data
@@ -36,6 +37,22 @@ def test_a_model_comes_back_as_it_was(tmp_path):
     assert found.meta == {"note": 1}
     assert not list(place.glob("*.bin"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_code_that_a_model_brought_runs_only_when_asked(tmp_path, monkeypatch):
+    place, asked = saved(tmp_path / "model"), []
+
+    def from_pretrained(folder, *, trust_remote_code=None, **_):
+        asked.append((Path(folder), trust_remote_code))
+        if not trust_remote_code:
+            raise ValueError("contains custom code; pass `trust_remote_code=True`")
+        return tiny.model("qwen3", tiny.vocabulary())
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    with pytest.raises(LMError, match="it brings code of its own; --trust-remote-code would run"):
+        checkpoint.load_model(place)
+    checkpoint.load_model(place, trust_remote_code=True)
+    assert asked == [(place, False), (place, True)]  # None would ask the terminal
 
 
 def damage(place: Path, how: str) -> None:

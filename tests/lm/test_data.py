@@ -16,7 +16,7 @@ import transformers
 from recast.items import Interaction
 from recast.lm import dataset
 from recast.lm.datareport import describe, popularity_hit_rate
-from recast.lm.dataset import load_data, read_any, tunes
+from recast.lm.dataset import RECIF_NAMES, load_data, read_any, tunes
 from recast.lm.optional_extra import LMError
 from recast.lm.spelling import find_spelling, plain
 from recast.lm.tokenizer import code_tokenizer, prompt_text
@@ -105,6 +105,7 @@ def test_recif_rows_keep_their_targets_and_train_has_one_row_for_each(as_text, t
     )
     assert data.test == (Interaction("u1", ((1, 2, 3),), (4, 5, 6), "s", ((1, 2, 3),)),)
     assert data.test[0].targets == ((4, 5, 6), (1, 2, 3))
+    assert load_data(tmp_path).names == RECIF_NAMES
 
 
 def test_each_task_of_several_is_a_slice_of_its_own(data_folder):

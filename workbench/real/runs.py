@@ -43,6 +43,7 @@ def run_config(
     weights: `recast.lm.pretrained.identity` of the start. Of the placement its type alone: device,
     kernel and checkpointing round differently, no more. similarity: hash of the items' vectors.
     """
+    from recast.lm.models import LORA_SEED
     from recast.strategies import parse_strategy
 
     left_out = ("lr", "seed", "micro_tokens")
@@ -51,7 +52,7 @@ def run_config(
     if dtype != "float32":
         settings["dtype"] = dtype
     if lora:
-        settings["lora"] = lora
+        settings |= {"lora": lora, "lora_seed": LORA_SEED}
     if similarity is not None:
         settings["similarity"] = similarity
     tensors = {n: d for n, d in weights.items() if n.endswith(".safetensors")}
