@@ -123,7 +123,7 @@ def _values(ticks: pl.DataFrame, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         .mark_point(
             shape=f"M4,-8H{12 + _WIDE * letters}V8H4Z", size=4, filled=True, color=PLATE, opacity=1
         )
-        .encode(x=x, y=y, tooltip=alt.Tooltip("value:N", title="Value"))
+        .encode(x=x, y=y, tooltip=[alt.Tooltip("value:N", title="Value")])
         for letters in sorted(among["value"].str.len_chars().unique().to_list())
     ]
     return [*plates, *values]

@@ -78,8 +78,8 @@ if (!window.recastWatches) {
     soon();
 }
 </script>"""
-"""A picture that scrolls by itself on a narrow screen can be reached, and scrolled, by keyboard. The
-place to drop files has a name, so it is a group and no mere decoration."""
+"""A picture that scrolls by itself on a narrow screen can be reached, and scrolled, by keyboard.
+The place to drop files has a name, so it is a group and no mere decoration."""
 
 
 def page_of(name: str) -> StreamlitPage:
