@@ -77,9 +77,11 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     slots = frame.sort("place")["slot"].unique(maintain_order=True).to_list()
     high, gap, most = (52, 8, 4) if len(order) <= 6 else (21, 4, 2)
     weights = frame["weight"].cast(pl.Float64).to_numpy()
-    # Chosen to fit their row: Vega would drop some of them, zero first, rather than let them near.
+    # Chosen to fit their row: Vega would leave the outer two alone of a row this low.
+    told = few_ticks(float(weights.min()), float(weights.max()), most)
     ticks = alt.Axis(
-        values=few_ticks(float(weights.min()), float(weights.max()), most),
+        values=told,
+        tickCount=len(told),
         labelOverlap=False,
         labelFontSize=10 if most > 2 else 8,
         format="~g",
