@@ -23,6 +23,7 @@ from workbench.diagnosis.diagnosis import (
     predictions,
     regime_table,
 )
+from workbench.diagnosis.findings.finding import Finding
 from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.problems import CUT_LINE
@@ -38,6 +39,8 @@ from workbench.pages.server_shelf import WORD, Shelf
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
 LARGEST_MB = 50
 TOTAL = 200_000_000
+AT_ONCE = 2
+"""Findings in full; the others, less weighty, are named and unfold."""
 
 
 class Upload(NamedTuple):
@@ -91,19 +94,29 @@ def show_answer(said: DiagnosisSummary) -> None:
     show_findings(said)
 
 
+def show_finding(finding: Finding) -> None:
+    """What is wrong, and what to do about it."""
+    text = (
+        f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
+        f"**What to do:** {plain(finding.do)}"
+    )
+    if finding.level == "problem":
+        st.warning(text, icon=":material/warning:")
+    else:
+        st.info(text, icon=":material/info:")
+
+
 def show_findings(said: DiagnosisSummary) -> None:
     """What is wrong, what it would buy, and what could not be checked."""
     st.header("What is wrong?")
     st.write(plain(said.verdict))
-    for finding in said.findings:
-        text = (
-            f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
-            f"**What to do:** {plain(finding.do)}"
-        )
-        if finding.level == "problem":
-            st.warning(text, icon=":material/warning:")
-        else:
-            st.info(text, icon=":material/info:")
+    for finding in said.findings[:AT_ONCE]:
+        show_finding(finding)
+    if rest := said.findings[AT_ONCE:]:
+        names = ", ".join(finding.name.replace("_", " ") for finding in rest)
+        with st.expander(f"{len(rest)} more: {names}"):
+            for finding in rest:
+                show_finding(finding)
     st.header("What would it buy?")
     st.markdown("\n".join(f"- {plain(line)}" for line in said.buys))
     if said.unchecked:
@@ -116,7 +129,8 @@ def show_findings(said: DiagnosisSummary) -> None:
 
 view = Address("your_rollouts")
 st.title("What is wrong with my run, and what would help?")
-st.write(
+about = st.empty()  # told only while there is nothing else to read
+ABOUT = (
     "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, a table of wandb, "
     "verl's `rollout_data_dir`, those of other trainers, or any table with step, prompt and "
     "reward. They are read as data and stay on this machine, in the memory of this server until it "
@@ -173,6 +187,7 @@ if disk and disk.problem:
 view.presets({"Show me an example: a stuck TRL run": {"example": True, "path": ""}})
 example = view.flag("example")
 if not uploads and disk is None and not st.session_state[example["key"]]:
+    about.write(ABOUT)
     st.info("Nothing to look at yet. Drop files above, name a path, or press the example.")
     st.stop()
 if not uploads and disk is None:

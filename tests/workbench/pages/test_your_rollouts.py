@@ -117,6 +117,22 @@ def test_a_saturated_log_has_other_advice(tmp_path):
     assert "Starved." not in said(app)
 
 
+def test_the_weightiest_findings_are_told_in_full_and_all_others_named(tmp_path):
+    rows = [
+        row
+        | {"completion": f"item {row['step'] % 3}", "truncated": place % 3 > 0, "kl": row["step"]}
+        for place, row in enumerate(planted.log(mean=0.02, batch=32, steps=20))
+        if place % 5
+    ]
+    app = upload(page(), ("log.jsonl", jsonl(rows, tmp_path)))
+    boxes = [box.value for box in (*app.warning, *app.info) if "What to do" in box.value]
+    more = next(one for one in app.expander if " more: " in one.label)
+    count, _, names = more.label.partition(" more: ")
+    assert len(names.split(", ")) == int(count) == len(boxes) - 2 > 1
+    assert len([one for one in (*more.warning, *more.info) if "What to do" in one.value]) > 1
+    assert "Give the rollouts" not in said(app)
+
+
 def test_a_clean_log_is_told_so(tmp_path):
     app = upload(page(), ("l.jsonl", jsonl(planted.log(), tmp_path)))
     assert "Nothing that is looked for is wrong" in said(app)
