@@ -25,8 +25,8 @@ from benchmarks.contenders import RATE, general, jax_peer, ours, phases, warm, w
 from benchmarks.cost_chart import cost_chart
 from benchmarks.measure import least, table
 from recast import STRATEGIES
+from sim.allocator import keep_freed_memory
 from sim.general.runs import Runs, params_of_one
-from sim.memory import keep_freed_memory
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params
 from sim.settings import Training

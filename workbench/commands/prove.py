@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import polars as pl
 
-from workbench.commands.forecast import DRY_RUN, forecast, slots
+from workbench.commands.dry_run import DRY_RUN, forecast, slots
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from sim.memory import keep_freed_memory
+from sim.allocator import keep_freed_memory
 from sim.policies.protocol import Params
 from sim.training.trainer import Hooks, train
 from sim.worlds.world import World
