@@ -92,7 +92,8 @@ def missing_advantages(found: Diagnosis) -> Finding | None:
     rows = found.rollouts
     if not rows["advantage"].count() or not rows["advantage"].null_count():
         return None
-    known = rows.join(found.groups.select("key", "part", "constant", "size"), on=["key", "part"])
+    mine = found.groups.select("key", "part", "constant", "size")
+    known = rows.select("key", "part", "advantage").join(mine, on=["key", "part"])
     groups = known.group_by("key", "part").agg(
         pl.col("constant").first(),
         pl.col("size").first(),

@@ -110,8 +110,12 @@ def never_pays(silent: Mapping[str, float], where: str) -> Finding:
 
 def silent_task(found: Diagnosis) -> Finding | None:
     """All rewards of one task are equal, while those of another differ."""
+    if found.groups["task"].n_unique() < 2:
+        return None
+    mine = found.groups.select("key", "part", "size")
     tasks = (
-        found.rollouts.join(found.groups.select("key", "part", "size"), on=["key", "part"])
+        found.rollouts.select("key", "part", "task", "reward")
+        .join(mine, on=["key", "part"])
         .filter(pl.col("size") > 1)
         .group_by("task", maintain_order=True)
         .agg(

@@ -30,7 +30,7 @@ NESTED = ("samples", "rollouts", "completions", "responses", "outputs", "generat
 """Where a record keeps its rollouts one level down."""
 
 
-STEP_NAME = re.compile(r"^(?:[a-z_]*step|iter(?:ation)?|epoch)?[_\- ]?(\d{1,15})$", re.IGNORECASE)
+STEP_NAME = re.compile(r"^(?:[a-z_]*step|iter(?:ation)?|epoch)[_\- ]?(\d{1,15})$", re.IGNORECASE)
 """A step as a name."""
 
 SEVERAL = ("generations", "completions", "responses", "outputs", "answers", "predictions",
