@@ -250,7 +250,9 @@ def test_fresh_adapters_change_nothing_with_a_bias_in_the_head_either(monkeypatc
         torch.manual_seed(0)
         sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
         heads = {"num_attention_heads": 2, "pad_token_id": 0, "tie_word_embeddings": False}
-        model = transformers.PhiForCausalLM(transformers.PhiConfig(vocab_size=20, **sizes, **heads)).eval()
+        model = transformers.PhiForCausalLM(
+            transformers.PhiConfig(vocab_size=20, **sizes, **heads)
+        ).eval()
         model.lm_head.bias.data.normal_()
         return model
 
