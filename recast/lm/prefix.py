@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ def hidden_states(
         bias = torch.zeros(mask.shape, dtype=inner.dtype, device=mask.device)
         bias = bias.masked_fill(~mask, torch.finfo(inner.dtype).min)
     body = inner.base_model
-    held = {} if cache is None else {_cache_name(type(body)): cache}
+    held = {} if cache is None else {_cache_name(type(body).forward): cache}
     out = body(
         input_ids=ids,
         position_ids=position,
@@ -60,9 +60,9 @@ def hidden_states(
 
 
 @functools.cache
-def _cache_name(body: Any) -> str:
-    """What the forward call of a class takes its cache as: transformers renamed it in 5.24."""
-    known = inspect.signature(body.forward).parameters
+def _cache_name(forward: Callable[..., Any]) -> str:
+    """What a class's forward call takes its cache as: transformers renamed it in 5.24."""
+    known = inspect.signature(forward).parameters
     return "cache" if "cache" in known else "past_key_values"
 
 
