@@ -42,8 +42,7 @@ EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
 LARGEST_MB = 50
 MOST = 400_000
 TOTAL = 200_000_000
-AT_ONCE = 2
-"""Findings in full; the others, less weighty, are named and unfold."""
+AT_ONCE = 2  # findings in full; the others, less weighty, are named and unfold
 
 
 class Upload(NamedTuple):
