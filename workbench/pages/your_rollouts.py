@@ -39,8 +39,7 @@ from workbench.pages.server_shelf import WORD, Shelf
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
 LARGEST_MB = 50
 TOTAL = 200_000_000
-AT_ONCE = 2
-"""Findings in full; the others, less weighty, are named and unfold."""
+AT_ONCE = 2  # findings in full; the others, less weighty, are named and unfold
 
 
 class Upload(NamedTuple):

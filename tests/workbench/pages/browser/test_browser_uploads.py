@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import planted
@@ -64,7 +65,7 @@ def test_a_good_upload_is_diagnosed_and_hostile_ones_get_one_line_each(visit: Vi
     )
     visit.open("your_rollouts?part=width", 0)
     upload(visit, "many.csv", many)
-    visit.tab.get_by_text(" more: ").wait_for()
+    visit.tab.get_by_text(re.compile(r"^\d+ more: ")).wait_for()
     visit.settled(1)
     assert visit.length() <= 3 * 800
     evil = "<img src=x onerror=alert(1)>.csv"
