@@ -272,10 +272,8 @@ def sweep(steps: int, seeds: int) -> None:
     for name in names:
         begun, wall = time.process_time(), time.perf_counter()
         rates = torch.full((seeds,), 0.003)
-        found = train(
-            policy, world, start, STRATEGIES[name], tuple(range(seeds)), rates, how,
-            opening=opening,
-        )  # fmt: skip
+        runs = Runs(policy, world, STRATEGIES[name], start, tuple(range(seeds)), how)
+        found = train(runs, rates, opening=opening)
         spent = time.process_time() - begun
         # The evaluation's share of wall time, applied to processor time.
         evaluating = sum(run.evaluating for run in found) / (time.perf_counter() - wall) * spent

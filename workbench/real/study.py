@@ -20,6 +20,7 @@ import polars as pl
 from recast.progress import Progress
 from workbench.real.runs import (
     ENGINE,
+    LMCell,
     Setups,
     build_setup,
     needs_reference,
@@ -299,20 +300,10 @@ class Study:
         return total + sum(costs[t.entry.label].step_cpu * (t.stop or 0) + both for t in report)
 
     def _config(self, entry: Entry, lr: float, seed: int, stop: int | None) -> dict[str, Any]:
-        weights = self.weights[seed % len(self.weights)]
-        prompts = self.plan.eval_prompts or 0
-        found = run_config(
-            self.data,
-            weights,
-            self.plan.how,
-            entry.strategy,
-            lr,
-            seed,
-            prompts,
-            self.plan.placement,
-            self.plan.reading,
-            self.plan.lora,
-        )
+        plan, weights = self.plan, self.weights[seed % len(self.weights)]
+        prompts, lora = plan.eval_prompts or 0, plan.lora
+        shared = LMCell(self.data, weights, plan.how, prompts, plan.placement, plan.reading, lora)
+        found = run_config(shared, entry.strategy, lr, seed)
         # Runs of one study are one cell, whichever start their seed has.
         starts = [run_key({"files": weights}) for weights in self.weights]
         found["start_spec"] = {"weights": starts}
