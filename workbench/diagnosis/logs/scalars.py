@@ -220,8 +220,8 @@ def _json(path: Path, name: str) -> tuple[str, list[Point]] | None:
     if isinstance(whole, dict) and isinstance(whole.get("log_history"), list):
         found = _table(whole["log_history"])
         return ("trainer_state.json", found[1]) if found else None
-    if said := named_series(whole):
-        found = _table({"step": step, name: value} for name, step, value in said)
+    if series := named_series(whole):
+        found = _table({"step": step, name: value} for name, step, value in series)
         return ("named series", found[1]) if found else None
     if isinstance(whole, list):
         if whole and all(isinstance(one, list) and len(one) == 3 for one in whole):
