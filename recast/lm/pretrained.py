@@ -106,6 +106,9 @@ def identity(name: str) -> dict[str, str]:
     found = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
     if not found:
         raise LMError(no_weights(name, folder))
+    for path in found:
+        if not path.is_file():
+            raise LMError(f"{path}: no regular file")
     own = {path.name: _digest(path) for path in found}
     base = adapted(folder)
     return own if base is None else {f"base {n}": d for n, d in identity(base).items()} | own

@@ -6,14 +6,9 @@ import altair as alt
 import polars as pl
 
 from recast import REGIMES
+from workbench.charts.regimes import band_channels, stacked
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import (
-    INK,
-    REGIME_LABELS,
-    REGIME_STYLE,
-    Chart,
-    titled,
-)
+from workbench.charts.style import INK, REGIME_STYLE, Chart, log_ticks, titled
 from workbench.charts.together import overlaid, side_by_side
 
 TASKS = 8
@@ -26,23 +21,16 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
     frame: step, task, groups and the shares named by `REGIMES`, one row per task and stretch of
     steps, as `diagnose.over_training` gives.
     """
-    labels = [REGIME_LABELS[name] for name in REGIMES]
     counts = frame.group_by("task", maintain_order=True).agg(pl.col("groups").sum())
     order = counts.sort("groups", descending=True, maintain_order=True)["task"].head(TASKS)
-    shares = (
-        frame.filter(pl.col("task").is_in(order.to_list()))
-        .unpivot(
+    shares = stacked(
+        frame.filter(pl.col("task").is_in(order.to_list())).unpivot(
             on=list(REGIMES),
             index=["task", "step", "groups"],
             variable_name="regime",
             value_name="share",
-        )
-        .sort(pl.col("regime").replace_strict({name: i for i, name in enumerate(REGIMES)}))
-        .with_columns(top=pl.col("share").cum_sum().over("task", "step"))
-        .with_columns(
-            bottom=pl.col("top") - pl.col("share"),
-            regime=pl.col("regime").replace_strict(dict(REGIME_LABELS)),
-        )
+        ),
+        "task",
     )
     base = alt.Chart(shares)
     several = frame["step"].n_unique() > 1
@@ -51,13 +39,7 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
         x=alt.X("step:Q" if several else "step:O", title="Step of the log").axis(
             tickCount=5, labelAngle=0
         ),
-        y=alt.Y("bottom:Q", title="Share of groups")
-        .axis(format="%", tickCount=5)
-        .scale(domain=[0, 1]),
-        y2=alt.Y2("top:Q"),
-        color=alt.Color("regime:N", title=None)
-        .legend(orient="top", symbolStrokeWidth=0)
-        .scale(domain=labels, range=[colour for colour, _ in REGIME_STYLE]),
+        **band_channels(ticks=5),
         tooltip=[
             alt.Tooltip("task:N"),
             alt.Tooltip("step:Q"),
@@ -107,7 +89,11 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
         return overlaid(band, line)
 
     share = alt.Y("learnable:Q", title="Learnable groups").axis(format="%").scale(domain=[0, 1])
+    known = frame.drop_nulls(["cost", "cost_low", "cost_high"])
+    ends = known.select("cost_low", "cost_high").rows()
+    ticks = log_ticks(min(low for low, _ in ends), max(high for _, high in ends)) if ends else []
     cost = alt.Y("cost:Q", title="Rollouts per learnable group").scale(type="log", nice=False)
+    cost = cost.axis(values=ticks, format=",~g")
     here = pl.DataFrame({"group": [group], "share": [observed], "label": ["your log"]})
     mark = alt.Chart(here).encode(
         x=alt.X("group:Q"),
@@ -120,7 +106,6 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
     )
     own = mark.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
     text = mark.mark_text(align="left", dx=10, dy=10, color=INK).encode(text=alt.Text("label:N"))
-    known = frame.drop_nulls(["cost", "cost_low", "cost_high"])
     left = overlaid(panel(frame, "learnable", share, ".1%"), own, text, width=270, height=210)
     right = panel(known, "cost", cost, ",.1f").properties(width=270, height=210)
     return titled(

@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from sim.memory import keep_freed_memory
+from sim.allocator import keep_freed_memory
 from workbench.errors import UserError
 from workbench.execution.executor_names import NAMES
 from workbench.execution.tasks import ReportStep, StartTask, Task, make_runs, make_starts

@@ -12,6 +12,7 @@ import torch
 
 from recast import STRATEGIES
 from recast.items import read_folder
+from sim.general.runs import Runs
 from sim.policies.mlp import MLP
 from sim.settings import Training
 from sim.training.trainer import train
@@ -160,7 +161,9 @@ def test_what_is_learnt_does_not_depend_on_the_test_file(data_folder):
     found = []
     for world in (before, after):
         start = policy.init(world.catalogue, world.sft.context.shape[1], (0,), torch.float64)
-        run = train(policy, world, start, STRATEGIES["recast"], (0,), torch.tensor([0.01]), how)
+        run = train(
+            Runs(policy, world, STRATEGIES["recast"], start, (0,), how), torch.tensor([0.01])
+        )
         found.append([r for r in run[0].rows if r["split"] == "validation"])
     assert found[0] == found[1]
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench.store.files
-import workbench.store.parts
+import workbench.store.parsed_rows
 from recast.ledger import RunRecord
 from workbench.analysis.example import load_or_example
 from workbench.errors import DiskError
@@ -137,7 +137,7 @@ def test_an_empty_run_folder_and_a_foreign_name_are_damage_too(tmp_path):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(workbench.store.parts, "_WORTH_A_PART", 2)
+    monkeypatch.setattr(workbench.store.parsed_rows, "_WORTH_A_PART", 2)
 
 
 def test_parsed_parts_change_nothing_whatever_is_added_damaged_or_removed(tmp_path, small_parts):
@@ -260,6 +260,10 @@ def test_the_label_of_a_damaged_store_names_the_damage_and_the_rest_is_shown(tmp
     frame, label = load_or_example(store.root)
     assert frame["run"].n_unique() == 5
     assert str(victim) in label
+    damage(store.files()[1], random.Random(0))
+    frame, label = load_or_example(store.root)
+    assert frame["run"].n_unique() == 4
+    assert f"2 damaged files are left out, such as {victim}" in label
 
 
 def test_a_claim_is_exclusive_until_it_is_dropped(tmp_path):

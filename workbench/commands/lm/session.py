@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recast.lm.optional_extra import LMError
-from workbench.commands.bounds import CODES, FEW
+from workbench.commands.bounds import BATCH, CODES, FEW, RANK, WHOLE
 from workbench.errors import UserError
 from workbench.spec.limits import are_lifted
 
@@ -27,6 +27,10 @@ CODEBOOK = click.option(
     default=None,
     help="Codes per level. Default: 256 (RecIF: 8192).",
 )
+LORA = click.option(
+    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
+)
+SEARCH = click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
 ROLLOUTS = 262_144
 """Of a step, drawn together."""
 _CATEGORY = "recast.category"
@@ -46,6 +50,16 @@ def DATA(command: Callable[..., None]) -> Callable[..., None]:  # beside CODEBOO
     )
     folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
     return folder(category(command))
+
+
+def BATCHES(command: Callable[..., None]) -> Callable[..., None]:  # beside DATA
+    """How many prompts a step draws, how many rollouts each, and how many rows a pass holds."""
+    rows = click.option(
+        "--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True
+    )
+    group = click.option("--group", type=BATCH, default=32, show_default=True)
+    batch = click.option("--batch", type=BATCH, default=32, show_default=True)
+    return batch(group(rows(command)))
 
 
 def category() -> str | None:
