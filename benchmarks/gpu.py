@@ -44,7 +44,8 @@ PARTS: dict[str, tuple[float, Callable[[str, str, Emit], None]]] = {
     "cost 1.7B, P = 128": (45, gpu_cost.part("qwen3-1.7b", 128)),
     "simulator": (40, simulator),
 }
-"""Seconds that each may take at its full size, start included, and what it does with (device, size, emit)."""
+"""Seconds that each may take at its full size, start included, and what it does with (device, size,
+emit)."""
 
 
 def main() -> None:
