@@ -277,7 +277,7 @@ class _Runs(NamedTuple):
         setup, opened = self.source.open(data, config["train_spec"]["eval_prompts"])
         place, runs = turn
         if not place:
-            show_start(opened, data)
+            show_start(opened, data, self.source.reading)
         mine = replace(self.how, lr=config["lr"], seed=config["seed"])
         label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
         progress = store.root / ".lm-progress" / key
