@@ -5,7 +5,7 @@ PARITY := .venv-parity/bin
 # Modules are compiled when they are first imported, not all of them when they are installed.
 QUICK := --no-compile
 
-.PHONY: findings app check test lint types newest dist docs drills hostile browser parity bench-signals mutation lm-test \
+.PHONY: findings hashes app check test lint types newest dist docs drills hostile browser parity bench-signals mutation lm-test \
 	lm-smoke trainers trainer-logs bench ray-drill screenshots studies wheel-lm
 
 app: $(STAMP)
@@ -136,10 +136,20 @@ mutation: $(STAMP)
 	$(PARITY)/python -m pip install $(QUICK) --no-deps verl==0.9.1 trl==1.16.0 -e .
 	touch $@
 
+# HASHES=1: all but torch by the hashes of its wheels, for CPython 3.11 on Linux, x86-64.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+ifdef HASHES
+	$(BIN)/python -m pip install $(QUICK) --require-hashes --no-deps --only-binary :all: -r constraints-hashed.txt
+	$(BIN)/python -m pip install $(QUICK) --no-build-isolation -c constraints.txt -e '.[dev]'
+else
 	$(BIN)/python -m pip install $(QUICK) -c constraints.txt -e '.[dev]'
+endif
 	touch $@
+
+# constraints-hashed.txt anew, after constraints.txt has changed.
+hashes:
+	$(PYTHON) tools/hashes.py
 
 # The browser tests drive Debian's Chromium. Best effort: this step never fails.
 browser:

@@ -160,7 +160,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         ),
         "bgae": Strategy(
             credit="bgae",
-            meaning="GRPO on the matched prefix plus a Pass@k bonus on hits",
+            meaning="GRPO on the matched prefix plus the Pass@4 advantage, on every rollout",
             source="arXiv 2510.20815",
             all_zero="shaped",
         ),

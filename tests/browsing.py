@@ -234,7 +234,11 @@ GOOD = b"step,prompt,reward\n" + b"".join(
 
 
 EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()} | {
+    **{f"Step {step} of the story": (f"?step={step}", 1) for step in range(2, 8)},
     "Train live": ("train_live", 1),
+    "Groups of a race": ("train_live?part=regimes", 1),
+    "How long runs need": ("budget?part=waiting", 2),
+    "A group in a table": ("gradient_signals?part=table", 2),
     "Browse": ("sweeps", 0),
     "Sweeps": ("sweeps?view=sweeps", 0),
     "Start": ("sweeps?view=start", 0),

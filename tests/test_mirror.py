@@ -61,7 +61,8 @@ TESTED_BY = {
     "workbench/commands/test_sweep_cli.py": "workbench/commands: dry_run",
     "workbench/diagnosis/test_diagnosis.py": "workbench/commands: diagnose diagnosis_output;"
     " workbench/report: log",
-    "workbench/diagnosis/test_findings.py": "workbench/diagnosis/findings: checks policy",
+    "workbench/diagnosis/test_findings.py": "workbench/diagnosis/findings: audit_faults checks"
+    " padded_step policy",
     "workbench/diagnosis/test_lookalike.py": "workbench/execution: imitation; workbench/jobs:"
     " lookalike lookalike_worker",
     "workbench/diagnosis/test_watch.py": "workbench/commands: log_options watch",
@@ -70,11 +71,11 @@ TESTED_BY = {
     "workbench/diagnosis/logs/test_logs.py": "workbench/diagnosis/logs: beside records tensors",
     "workbench/diagnosis/test_strangers.py": (
         "workbench/diagnosis/logs: column_names databases evaluation_rows printed_rollouts"
-        " scalar_stores shown_rollouts written"
+        " scalar_series scalar_stores shown_rollouts written"
     ),
     "workbench/diagnosis/logs/test_scalars.py": "workbench/diagnosis/logs: printed token_exports",
-    "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: file_kinds packed"
-    " walk",
+    "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: archives file_kinds"
+    " packed walk",
     "workbench/diagnosis/logs/test_weights.py": "workbench/diagnosis/logs: signs",
     "workbench/execution/test_runner.py": "workbench/execution: executor_names from_python",
     "workbench/jobs/test_race.py": "workbench/jobs: job process race_trees",

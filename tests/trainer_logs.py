@@ -232,6 +232,36 @@ def roll(rows: Rows, folder: Path) -> Path:
     return folder
 
 
+@builder("roll-agentic")
+def roll_agentic(rows: Rows, folder: Path) -> Path:
+    """ROLL main, `dump_rollout_trajectories`: trajectories and conversations as JSON text."""
+    for step, part in steps(rows):
+        told = [
+            {"trajectory_id": f"{r['task']}_{step}_{g}",
+             "env_info": {"env_id": g, "group_id": place, "tag": r["task"], "seed": step},
+             "length_info": {"num_actions": 1, "response_length": 12.0},
+             "reward_info": {"episode_reward": r["reward"], "step_rewards": [r["reward"]]},
+             "failure_info": {"stop_reason": "FINISH"}}
+            for place, group in enumerate(groups(part))
+            for g, r in enumerate(group)
+        ]  # fmt: skip
+        talks = [
+            [{"role": "user", "content": r["prompt"]},
+             {"role": "assistant", "content": r["prediction"]}]
+            for group in groups(part)
+            for r in group
+        ]  # fmt: skip
+        table = {
+            "trajectory_data": [json.dumps(one) for one in told],
+            "messages": [json.dumps(one) for one in talks],
+            "tools": ["[]"] * len(part),
+            "exp_name": ["run"] * len(part),
+            "global_step": [step] * len(part),
+        }
+        lines(folder / f"rollout_dump_data.step_{step}.jsonl", [table])
+    return folder
+
+
 @builder("open-instruct")
 def open_instruct(rows: Rows, folder: Path) -> Path:
     """open-instruct main: ids of tokens, the prompt's number within the step."""

@@ -32,6 +32,10 @@ def load_or_example(root: str | Path | None = None) -> tuple[pl.DataFrame, str]:
     held = store.contents() if folder.is_dir() else Contents()
     frame = store.parsed(held).collect()
     left_out = complaints(folder, held)
+    if len(held.damaged) > 1:
+        first = f"{len(held.damaged)} damaged files are left out, such as {held.damaged[0]}"
+        told = f"{first}; `recast store check {folder}` names them all and sets them aside"
+        left_out = [told, *left_out[len(held.damaged) :]]
     if not frame.is_empty():
         label = f"your store: {folder} ({frame['run'].n_unique()} runs)"
         return mark_tuned(frame), "; ".join([label, *left_out[:3]])

@@ -8,7 +8,7 @@ import polars as pl
 from recast import REGIMES
 from workbench.charts.regimes import band_channels, stacked
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import INK, REGIME_STYLE, Chart, titled
+from workbench.charts.style import INK, REGIME_STYLE, Chart, log_ticks, titled
 from workbench.charts.together import overlaid, side_by_side
 
 TASKS = 8
@@ -89,7 +89,11 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
         return overlaid(band, line)
 
     share = alt.Y("learnable:Q", title="Learnable groups").axis(format="%").scale(domain=[0, 1])
+    known = frame.drop_nulls(["cost", "cost_low", "cost_high"])
+    ends = known.select("cost_low", "cost_high").rows()
+    ticks = log_ticks(min(low for low, _ in ends), max(high for _, high in ends)) if ends else []
     cost = alt.Y("cost:Q", title="Rollouts per learnable group").scale(type="log", nice=False)
+    cost = cost.axis(values=ticks, format=",~g")
     here = pl.DataFrame({"group": [group], "share": [observed], "label": ["your log"]})
     mark = alt.Chart(here).encode(
         x=alt.X("group:Q"),
@@ -102,7 +106,6 @@ def other_widths(frame: pl.DataFrame, group: int, observed: float) -> Chart:
     )
     own = mark.mark_point(shape="diamond", size=140, color=INK, strokeWidth=2)
     text = mark.mark_text(align="left", dx=10, dy=10, color=INK).encode(text=alt.Text("label:N"))
-    known = frame.drop_nulls(["cost", "cost_low", "cost_high"])
     left = overlaid(panel(frame, "learnable", share, ".1%"), own, text, width=270, height=210)
     right = panel(known, "cost", cost, ",.1f").properties(width=270, height=210)
     return titled(

@@ -17,6 +17,9 @@ from workbench.spec.metrics import METRICS
 MOST_TICKS = 12
 MOST_PLAIN = 100
 """Runs above which lines are drawn fainter, so that the values of the axes stay readable."""
+PLATE = "#676767"
+_SMALL, _WIDE = 11, 6
+"""Size of a value's letters on its plate, and pixels that the widest of them takes."""
 
 
 def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> Chart:
@@ -68,7 +71,7 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
     points, ticks = _on_axes(frame, label, metric)
     order, colour, dash, _ = scales(frame)
     x = alt.X("axis:Q", axis=None).scale(domain=[-0.45, len(names) - 0.55], nice=False)
-    y = alt.Y("height:Q", axis=None).scale(domain=[-0.05, 1.12], nice=False)
+    y = alt.Y("height:Q", axis=None).scale(domain=[-0.05, 1.22], nice=False)
     lines = (
         alt.Chart(points)
         .mark_line(strokeWidth=1.3, opacity=0.75 if frame.height <= MOST_PLAIN else 0.35)
@@ -88,25 +91,42 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
             ],
         )
     )
-    heads = pl.DataFrame({"axis": list(range(len(names))), "name": list(label.values())})
-    heads = heads.with_columns(height=pl.lit(0.0), top=pl.lit(1.0), above=pl.lit(1.08))
+    lines_of = [textwrap.fill(name, 28) for name in label.values()]
+    heads = pl.DataFrame({"axis": list(range(len(names))), "name": lines_of})
+    heads = heads.with_columns(height=pl.lit(0.0), top=pl.lit(1.0), above=pl.lit(1.09))
     rules = alt.Chart(heads).mark_rule(color=INK).encode(x=x, y=y, y2=alt.Y2("top:Q"))
     titles = (
         alt.Chart(heads)
         .transform_calculate(height="datum.above")
-        .mark_text(color=INK, fontWeight="bold", limit=190)
+        .mark_text(color=INK, fontWeight="bold", baseline="line-bottom", lineBreak="\n")
         .encode(x=x, y=y, text=alt.Text("name:N"))
     )
-    # Lines run to the right of the first axis, so its values are written to its left.
-    outer = alt.Chart(ticks.filter(pl.col("axis") == 0)).mark_text(color=INK, align="right", dx=-5)
-    inner = alt.Chart(ticks.filter(pl.col("axis") > 0)).mark_text(color=INK, align="left", dx=5)
-    values = [text.encode(x=x, y=y, text=alt.Text("value:N")) for text in (outer, inner)]
     return titled(
-        overlaid(rules, lines, *values, titles).properties(height=360),
+        overlaid(rules, lines, *_values(ticks, x, y), titles).properties(height=360),
         "Which settings lead where?",
         f"Parallel coordinates over {', '.join(label.values())}: one line per run, coloured by "
         f"strategy ({', '.join(order)}).",
     )
+
+
+def _values(ticks: pl.DataFrame, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """The values of the axes. Lines run to the right of the first, so its own stand to its left;
+    those of the others, among lines, stand on plates."""
+    outer = alt.Chart(ticks.filter(pl.col("axis") == 0)).mark_text(color=INK, align="right", dx=-5)
+    among = ticks.filter(pl.col("axis") > 0)
+    inner = alt.Chart(among).mark_text(
+        color="white", fontWeight="bold", fontSize=_SMALL, align="left", dx=8
+    )
+    values = [text.encode(x=x, y=y, text=alt.Text("value:N")) for text in (outer, inner)]
+    plates = [
+        alt.Chart(among.filter(pl.col("value").str.len_chars() == letters))
+        .mark_point(
+            shape=f"M4,-8H{12 + _WIDE * letters}V8H4Z", size=4, filled=True, color=PLATE, opacity=1
+        )
+        .encode(x=x, y=y, tooltip=[alt.Tooltip("value:N", title="Value")])
+        for letters in sorted(among["value"].str.len_chars().unique().to_list())
+    ]
+    return [*plates, *values]
 
 
 def _on_axes(

@@ -75,16 +75,25 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     """
     order, colour, _, _ = scales(frame)
     slots = frame.sort("place")["slot"].unique(maintain_order=True).to_list()
-    high, gap = (52, 8) if len(order) <= 6 else (21, 4)
+    high, gap, most = (52, 8, 4) if len(order) <= 6 else (21, 4, 2)
     weights = frame["weight"].cast(pl.Float64).to_numpy()
-    ticks = few_ticks(float(weights.min()), float(weights.max()))
+    # Chosen to fit their row: Vega would leave the outer two alone of a row this low.
+    told = few_ticks(float(weights.min()), float(weights.max()), most)
+    ticks = alt.Axis(
+        values=told,
+        tickCount=len(told),
+        labelOverlap=False,
+        labelFontSize=10 if most > 2 else 8,
+        format="~g",
+        grid=False,
+    )
     base = alt.Chart(frame).encode(
         x=alt.X("slot:N", title="Rollout of the group", sort=slots).axis(
             labelAngle=0, labelOverlap=True, domain=False, ticks=False
         )
     )
     bars = base.mark_bar().encode(
-        y=alt.Y("weight:Q", title=None).axis(values=ticks, format="~g", grid=False),
+        y=alt.Y("weight:Q", title=None, axis=ticks),
         color=colour.legend(None),
         tooltip=[
             alt.Tooltip("strategy:N"),

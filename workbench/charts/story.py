@@ -196,7 +196,7 @@ def verdict_map(frame: pl.DataFrame, title: str, description: str) -> Chart:
     tiles = base.mark_rect(stroke="white", strokeWidth=2).encode(
         color=alt.Color("verdict:N", title=None)
         .scale(domain=list(tones.values()), range=["#B34200", "#676767", "#006AB1"])
-        .legend(orient="bottom"),
+        .legend(orient="bottom", symbolStrokeWidth=0),
         tooltip=[
             alt.Tooltip("label:N", title="Metric"),
             alt.Tooltip("rival:N", title="Rival"),

@@ -55,13 +55,16 @@ REGIME_STYLE = tuple(
 
 def log_ticks(low: float, high: float) -> list[float]:
     """1, 3, 10, 30, ... that a logarithmic axis from low to high > 0 shows; over more than three
-    decades the tens alone."""
+    decades the tens alone, and where fewer than three are left 1, 2, 5, 10, ..."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1.0,) if last - first > 3 else (1.0, 3.0)
-    ticks = [
-        float(f"{step * 10.0**place:.6g}") for place in range(first, last + 1) for step in steps
-    ]
-    return [tick for tick in ticks if 0.99 * low <= tick <= 1.01 * high]
+    decades = range(first, last + 1)
+
+    def shown(*steps: int) -> list[float]:
+        ticks = [float(f"{step * 10.0**place:.6g}") for place in decades for step in steps]
+        return [tick for tick in ticks if 0.99 * low <= tick <= 1.01 * high]
+
+    ticks = shown(1) if last - first > 3 else shown(1, 3)
+    return ticks if len(ticks) > 2 else shown(1, 2, 5)
 
 
 def few_ticks(low: float, high: float, most: int = 4) -> list[float]:

@@ -82,7 +82,9 @@ def phase_map(frame: pl.DataFrame, metric: str, x: str, y: str, column: str, row
         y=alt.Y("at_y:O", title=words_of(y), sort=_sorted(frame, y)),
     )
     tiles = base.mark_rect(stroke="white").encode(
-        color=colour.title("Winner").legend(orient="bottom", symbolOpacity=1, titleOpacity=1),
+        color=colour.title("Winner").legend(
+            orient="bottom", symbolOpacity=1, titleOpacity=1, symbolStrokeWidth=0
+        ),
         tooltip=[
             alt.Tooltip("winner:N"),
             alt.Tooltip("margin:Q", format=".4f"),

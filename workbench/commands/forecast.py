@@ -12,14 +12,16 @@ from workbench.commands.bounds import VALUE, Finite
 from workbench.commands.output import FORMAT, emit
 from workbench.errors import UserError
 from workbench.stats.growth import FEWEST_POINTS, BudgetCurve, worthwhile
-from workbench.store.files import read_regular
+from workbench.store.table_files import read_table
 
 LARGEST = 5_000_000
+"""Bytes of a file."""
+MOST_BUDGET, MOST_VALUE = 1e15, 1e30
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--end", type=Finite(0, 1e15, min_open=True), help="Budget at which it ends.")
+@click.option("--end", type=Finite(0, MOST_BUDGET, min_open=True), help="Budget at which it ends.")
 @click.option("--target", type=VALUE, default=None, help="A value that it should reach.")
 @FORMAT
 def forecast(file: Path | None, end: float | None, target: float | None, style: str) -> None:
@@ -85,16 +87,19 @@ def forecast(file: Path | None, end: float | None, target: float | None, style: 
 def _read(file: Path) -> BudgetCurve:
     """The curve of a CSV file."""
     try:
-        table = pl.read_csv(read_regular(file, LARGEST))
+        table = read_table(file, LARGEST)
         columns = [table[name].cast(pl.Float64).to_numpy() for name in ("budget", "value")]
-    except (OSError, ValueError, pl.exceptions.PolarsError) as problem:
+    except (ValueError, pl.exceptions.PolarsError) as problem:
         reason = " ".join(str(problem).split())[:120]
         raise UserError(
             f"{file}: expected CSV with number columns budget and value ({reason})"
         ) from None
     budgets, values = columns
-    if not np.isfinite(budgets).all() or not np.isfinite(values).all():
-        raise UserError(f"{file}: a budget or value is missing or not finite")
+    if not (np.abs(budgets) <= MOST_BUDGET).all() or not (np.abs(values) <= MOST_VALUE).all():
+        raise UserError(
+            f"{file}: a budget or value is missing, not finite, or beyond {MOST_BUDGET:g} or "
+            f"{MOST_VALUE:g}"
+        )
     if len(budgets) and (budgets[0] < 0 or (np.diff(budgets) <= 0).any()):
         raise UserError(f"{file}: column budget: expected numbers that rise from 0 or more")
     return BudgetCurve(budgets, values)

@@ -119,6 +119,7 @@ def browse(view: Address, state: StoreState, frame: pl.DataFrame, own: bool) -> 
 
 def _pick(shown: pl.DataFrame) -> list[str]:
     """A page of runs as a table; the keys of those that are ticked."""
+    longest = max(len(name) for name in shown["strategy"].to_list())
     with st.container(key="runs"):
         picked = grid(
             shown,
@@ -131,9 +132,13 @@ def _pick(shown: pl.DataFrame) -> list[str]:
             on_select="rerun",
             selection_mode="multi-row",
             column_config={
-                name: st.column_config.NumberColumn(label, format="%.4f")
-                for name, label in charts.METRICS.items()
-                if name in shown.columns
+                # As wide as the names: compositions begin alike.
+                "strategy": st.column_config.TextColumn(width=min(30 + 7 * longest, 320)),
+                **{
+                    name: st.column_config.NumberColumn(label, format="%.4f")
+                    for name, label in charts.METRICS.items()
+                    if name in shown.columns
+                },
             },
             alt="One row per stored run, with its settings and its results after the last step",
         )

@@ -237,37 +237,47 @@ target = st.slider(
     help="Starts at the baseline's mean final value.",
     **view.number(f"target_{metric}", float(default), low=float(lowest), high=float(highest)),
 )
-table = budget_table(rows, metric, axis, baseline, [target]).with_columns(
-    never_reached=pl.col("n_runs") - pl.col("n_reached")
-)
-never, runs = (int(table[name].to_numpy().sum()) for name in ("never_reached", "n_runs"))
-number = st.column_config.NumberColumn
-figure(
-    charts.budget_shares(table, baseline, paper=PAPER_SHARE if axis == "rollouts" else None),
-    table,
-    name="budget-shares",
-    read=f"Left is cheaper. {never} of {runs} runs never reach the target; they count as infinite, "
-    "and a row without a mark means that half of its runs or more never do. Reached: the "
-    "never falling curve through a run's evaluations is at or above the target, and not in its "
-    "last evaluation alone: few of the baseline's own runs reach the baseline's end.",
-    columns={
-        "median": number(f"{AXES[axis]}, median", format="%.0f"),
-        "low": number("95% low", format="%.0f"),
-        "high": number("95% high", format="%.0f"),
-        "ratio_to_baseline": number(f"x {baseline}", format="%.3f"),
-        "never_reached": number("runs that never reach it"),
-    },
-)
-if st.toggle("How long runs need, and what other targets cost", **view.flag("more")):
-    events = reach_events(rows, metric, axis, target)
-    waiting = survival_table(events)
+
+
+def share() -> None:
+    """Of the baseline's whole budget, with the runs that never reach the target."""
+    table = budget_table(rows, metric, axis, baseline, [target]).with_columns(
+        never_reached=pl.col("n_runs") - pl.col("n_reached")
+    )
+    never, runs = (int(table[name].to_numpy().sum()) for name in ("never_reached", "n_runs"))
+    number = st.column_config.NumberColumn
     figure(
-        charts.waiting_curves(waiting, axis, target),
-        waiting,
+        charts.budget_shares(table, baseline, paper=PAPER_SHARE if axis == "rollouts" else None),
+        table,
+        name="budget-shares",
+        read=f"Left is cheaper. {never} of {runs} runs never reach the target; they count as "
+        "infinite, and a row without a mark means that half of its runs or more never do. Reached: "
+        "the never falling curve through a run's evaluations is at or above the target, and not in "
+        "its last evaluation alone: few of the baseline's own runs reach the baseline's end.",
+        columns={
+            "median": number(f"{AXES[axis]}, median", format="%.0f"),
+            "low": number("95% low", format="%.0f"),
+            "high": number("95% high", format="%.0f"),
+            "ratio_to_baseline": number(f"x {baseline}", format="%.3f"),
+            "never_reached": number("runs that never reach it"),
+        },
+    )
+
+
+def waiting() -> None:
+    """How many runs still have not reached the target after a budget."""
+    curve = survival_table(reach_events(rows, metric, axis, target))
+    figure(
+        charts.waiting_curves(curve, axis, target),
+        curve,
         name="waiting",
         read="Kaplan-Meier: a curve that falls early is cheap, one that ends above zero has runs "
         "that never reach the target within what they spent.",
     )
+
+
+def other_targets() -> None:
+    """The cost of every target between the start and the best row's end."""
     by_target = budget_table(
         rows, metric, axis, baseline, np.linspace(lowest, highest, 21)[1:].tolist()
     )
@@ -279,4 +289,12 @@ if st.toggle("How long runs need, and what other targets cost", **view.flag("mor
         "target. A line ends where half of the runs or more never do.",
     )
 
+
+view.draw_part(
+    {
+        "share": (f"Share of what {baseline} spends", share),
+        "waiting": ("How long runs need", waiting),
+        "targets": ("What other targets cost", other_targets),
+    }
+)
 end_forecasts(rows, metric, axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import polars as pl
@@ -22,16 +23,25 @@ from workbench.spec.metrics import PRIMARY
 
 
 def first_choice(known: list[str], place: int) -> str:
-    """What a side opens with: ReCast, and SFT or else GRPO; without them the first two."""
-    wanted = ("recast",) if place == 0 else ("sft", "grpo")
-    return next((name for name in wanted if name in known), known[min(1 - place, len(known) - 1)])
+    """What a side opens with: ReCast, and SFT or else GRPO; without them others, and twice the
+    same only where there is one."""
+    first = "recast" if "recast" in known else known[min(1, len(known) - 1)]
+    others = [name for name in known if name != first]
+    if place == 0 or not others:
+        return first
+    return next((name for name in ("sft", "grpo") if name in others), others[0])
 
 
 def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Two strategies, in one cell or in two, paired by seed."""
     (one, first), (two, second) = _sides(view, state, frame)
     if first == second and one["cell"][0] == two["cell"][0]:
-        st.info("Both sides are the same: choose another strategy or another cell.")
+        alone = len(one) == len(frame) and one["strategy"].n_unique() == 1
+        st.info(
+            "Two strategies are needed to compare, and these runs are of one."
+            if alone
+            else "Both sides are the same: choose another strategy or another cell."
+        )
         return
     both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
     differing = varying_fields(both)
@@ -90,7 +100,7 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
 def _rates_said(row: dict[str, Any], first: str, second: str, asked_for: str | None) -> str:
     """At which rates a row's two sides are, what chose them, and the command of these numbers."""
     by = charts.METRICS.get(row["tuned_by"], row["tuned_by"])
-    command = f"recast compare {first} {second}"
+    command = shlex.join(["recast", "compare", first, second])
     command += f" --tune-metric {asked_for}" if asked_for else ""
     return (
         f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: best on {by} of "

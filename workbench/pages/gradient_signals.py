@@ -179,8 +179,6 @@ st.caption(
     "the ground truth took. A rollout dragged to the last level is a hit, reward 1; one dragged "
     "away from it has reward 0."
 )
-if st.toggle("Edit rewards in a table, and pictures to take away", **view.flag("table")):
-    edit_and_take_away()
 grid(
     table,
     hide_index=True,
@@ -193,34 +191,47 @@ st.caption(
     "the other groups. `target` is a supervised row. Ties are broken at random."
 )
 
-st.header("And over a whole training run?")
-frame, source = stored_runs(data_switch(view))
-st.caption(f"Measured. Data: {plain(source)}.")
-measured = tuned_test_rows(frame)
-chosen, where = st.columns(2)
-quantity = chosen.selectbox(
-    "Count",
-    list(charts.COUNTS),
-    format_func=charts.COUNTS.__getitem__,
-    **view.one_of("quantity", list(charts.COUNTS)),
-)
-measured = measured.drop_nulls(quantity) if quantity in measured.columns else measured.clear()
-if measured.is_empty():
-    st.info("No stored run has this count.")
-    st.stop()
-widths = sorted(measured["group"].unique().to_list())
-shown = where.selectbox("Rollouts per group, G", widths, **view.one_of("stored_group", widths))
-measured = measured.filter(pl.col("group") == shown)
-known = set(measured["strategy"])
-counts = curve_table(
-    measured.filter(pl.col("strategy").is_in([name for name in names if name in known] or known)),
-    quantity,
-    "optimizer_steps",
-)
-figure(
-    charts.counts_over_training(counts, quantity),
-    counts,
-    name="counts-over-training",
-    read="Measured in stored runs of the strategies chosen above. A line is the mean over seeds, "
-    "its band a 95% bootstrap interval, drawn from 5 seeds on.",
+
+def over_training() -> None:
+    """What was counted in stored runs of these strategies."""
+    st.header("And over a whole training run?")
+    frame, source = stored_runs(data_switch(view))
+    st.caption(f"Measured. Data: {plain(source)}.")
+    measured = tuned_test_rows(frame)
+    chosen, where = st.columns(2)
+    quantity = chosen.selectbox(
+        "Count",
+        list(charts.COUNTS),
+        format_func=charts.COUNTS.__getitem__,
+        **view.one_of("quantity", list(charts.COUNTS)),
+    )
+    measured = measured.drop_nulls(quantity) if quantity in measured.columns else measured.clear()
+    if measured.is_empty():
+        st.info("No stored run has this count.")
+        return
+    widths = sorted(measured["group"].unique().to_list())
+    shown = where.selectbox("Rollouts per group, G", widths, **view.one_of("stored_group", widths))
+    measured = measured.filter(pl.col("group") == shown)
+    known = set(measured["strategy"])
+    counts = curve_table(
+        measured.filter(
+            pl.col("strategy").is_in([name for name in names if name in known] or known)
+        ),
+        quantity,
+        "optimizer_steps",
+    )
+    figure(
+        charts.counts_over_training(counts, quantity),
+        counts,
+        name="counts-over-training",
+        read="Measured in stored runs of the strategies chosen above. A line is the mean over "
+        "seeds, its band a 95% bootstrap interval, drawn from 5 seeds on.",
+    )
+
+
+view.draw_part(
+    {
+        "run": ("Over a whole training run", over_training),
+        "table": ("Edit in a table, take pictures away", edit_and_take_away),
+    }
 )

@@ -66,6 +66,8 @@ if (!window.recastWatches) {
             if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
             else one.removeAttribute("tabindex");
         }
+        const drop = '[data-testid="stFileUploaderDropzone"][role="presentation"]';
+        for (const one of document.querySelectorAll(drop)) one.setAttribute("role", "group");
     };
     const soon = () => {
         clearTimeout(waiting);
@@ -76,7 +78,8 @@ if (!window.recastWatches) {
     soon();
 }
 </script>"""
-"""A picture that scrolls by itself on a narrow screen can be reached, and scrolled, by keyboard."""
+"""A picture that scrolls by itself on a narrow screen can be reached, and scrolled, by keyboard.
+The place to drop files has a name, so it is a group and no mere decoration."""
 
 
 def page_of(name: str) -> StreamlitPage:

@@ -22,7 +22,7 @@ def parallel_coordinates(view: Address, state: StoreState, frame: pl.DataFrame) 
     metrics = [name for name in charts.METRICS if name in runs.columns and runs[name].count()]
     fields = list(dict.fromkeys([*FIRST, *varying_fields(frame), "seed"]))
     fields = [name for name in fields if name in runs.columns and runs[name].null_count() == 0]
-    boxes = st.columns([3, 2])
+    boxes = st.columns(2)
     chosen = boxes[0].multiselect(
         "Settings",
         fields,

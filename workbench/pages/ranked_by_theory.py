@@ -51,8 +51,8 @@ def ranked_by_theory(view: Address, found: Diagnosis) -> None:
         plain(
             f"How often theory was right before, on this metric: it {ranking.record}. "
             + " ".join(ranking.notes)
-            + " `recast predict --log` prints every pair."
         )
+        + " `recast predict --log` prints every pair."
     )
 
 

@@ -49,9 +49,8 @@ def launch(view: Address) -> None:
         st.error(plain(str(problem)))
         return
     cells = len({run.config["cell"] for run in plan.runs()})
-    st.success(
-        plain(f"Valid: {total} runs in {cells} cells, {absent} of them not yet in {folder}.")
-    )
+    said = f"{total:,} runs in {cells:,} {'cell' if cells == 1 else 'cells'}"
+    st.success(plain(f"Valid: {said}, {absent:,} of them not yet in {folder}."))
     st.button(
         "Start" if absent == total else f"Resume: {absent} runs are missing",
         type="primary",

@@ -274,28 +274,26 @@ def results() -> None:
         return
     if shown.over and frame["step"].n_unique() > 1:
         judge(shown, frame)
-    pictures(frame, shown)
+    PARTS[part or "curves"][1](frame, shown)
 
 
 def pictures(frame: pl.DataFrame, race: Race) -> None:
-    """Curves of what has come in; trade-off, regimes and entropy on request."""
+    """Curves of what has come in; nothing is spent where no rollout is sampled."""
     curves = curve_table(frame, metric, axis)
     begin = frame.filter(pl.col("step") == 0)[metric].cast(pl.Float64).to_numpy().mean()
     if curves.is_empty():
         st.info("None of these strategies samples rollouts: choose optimizer steps.")
-    else:
-        end = axis_end(frame, race)
-        figure(
-            charts.learning_curves(curves, metric, axis, start=float(begin), end=end).properties(
-                title="Who gets further for the same budget?"
-            ),
-            curves,
-            name="live-curves",
-            read="Left is cheaper, up is better; band: 95% interval from 5 seeds on. "
-            "Supervised training samples no rollouts, so it shows against steps only.",
-        )
-    if more:
-        further(frame)
+        return
+    end = axis_end(frame, race)
+    figure(
+        charts.learning_curves(curves, metric, axis, start=float(begin), end=end).properties(
+            title="Who gets further for the same budget?"
+        ),
+        curves,
+        name="live-curves",
+        read="Left is cheaper, up is better; band: 95% interval from 5 seeds on. "
+        "Supervised training samples no rollouts, so it shows against steps only.",
+    )
 
 
 def axis_end(frame: pl.DataFrame, race: Race) -> float:
@@ -307,8 +305,8 @@ def axis_end(frame: pl.DataFrame, race: Race) -> float:
     return max(costs, default=asked) * train.steps
 
 
-def further(frame: pl.DataFrame) -> None:
-    """Trade-off, entropy and regimes."""
+def trade_off(frame: pl.DataFrame, _: Race) -> None:
+    """Pass@1 against the hits of beam search."""
     figure(
         charts.trade_off(frame, "c_at_1", "hr_at_10"),
         frame.group_by("strategy", "step", maintain_order=True).agg(
@@ -317,15 +315,23 @@ def further(frame: pl.DataFrame) -> None:
         name="live-trade-off",
         read="Every path begins at the warm start. Up and right is better on both counts.",
     )
-    entropy = curve_table(frame, "entropy", "optimizer_steps")
+
+
+def entropy(frame: pl.DataFrame, _: Race) -> None:
+    """What is left of the policy's diversity."""
+    curves = curve_table(frame, "entropy", "optimizer_steps")
     figure(
-        charts.learning_curves(entropy, "entropy", "optimizer_steps").properties(
+        charts.learning_curves(curves, "entropy", "optimizer_steps").properties(
             title="How much of its diversity does the policy give up?"
         ),
-        entropy,
+        curves,
         name="live-entropy",
         read="Falling entropy means a sharper policy: it raises Pass@1 even without learning.",
     )
+
+
+def regimes(frame: pl.DataFrame, _: Race) -> None:
+    """Which groups hold hits, as training goes on."""
     figure(
         charts.regimes_over_training(frame),
         frame.group_by("strategy", "step", maintain_order=True).agg(pl.col(REGIMES).mean()),
@@ -335,16 +341,30 @@ def further(frame: pl.DataFrame) -> None:
     )
 
 
+PARTS = {
+    "curves": ("Who gets further?", pictures),
+    "trade_off": ("More than sharpening?", trade_off),
+    "entropy": ("Diversity", entropy),
+    "regimes": ("Groups that teach", regimes),
+}
+
 st.html(STEADY)
 now = current()
 ticking = pace(now.look()) if now is not None else None
 st.fragment(board, run_every=ticking)()
-choice = st.columns([3, 2, 3], vertical_alignment="bottom")
+choice = st.columns([3, 2])
 metric = choice[0].selectbox(
     "Metric", metrics, format_func=charts.METRICS.__getitem__, **view.one_of("metric", metrics)
 )
 axis = choice[1].selectbox(
     "Against", list(AXES), format_func=AXES.__getitem__, **view.one_of("axis", list(AXES))
 )
-more = choice[2].toggle("Trade-off, entropy and regimes", **view.flag("more"))
+part = st.segmented_control(
+    "Part of the page",
+    list(PARTS),
+    format_func=lambda name: PARTS[name][0],
+    required=True,
+    label_visibility="collapsed",
+    **view.one_of("part", list(PARTS)),
+)
 st.fragment(results, run_every=ticking)()

@@ -23,24 +23,23 @@ from workbench.diagnosis.diagnosis import (
     predictions,
     regime_table,
 )
+from workbench.diagnosis.findings.finding import Finding
 from workbench.diagnosis.findings.scalars import take_apart as scalar_run
 from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.problems import CUT_LINE
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.diagnosis.savings import savings
-from workbench.errors import LogError, Refused
-from workbench.jobs.log_reading import HowToRead, read_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
 from workbench.pages.log_on_disk import asked_for, show_changes, watch
 from workbench.pages.log_questions import PARTS, ShownDiagnosis, teaching_groups
-from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
+from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand, read_in_turn
 from workbench.pages.server_shelf import WORD, Shelf
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
 LARGEST_MB = 50
-MOST = 400_000
 TOTAL = 200_000_000
+AT_ONCE = 2  # findings in full; the others, less weighty, are named and unfold
 
 
 class Upload(NamedTuple):
@@ -72,13 +71,8 @@ def taken_apart(
             names.append(upload.name)
         if not paths:
             paths, names = [EXAMPLE], ["the packaged example"]
-        try:
-            log = read_guarded(paths, HowToRead(how.form, how.choice, MOST, names, scalars=True))
-        except Refused as problem:
-            return Unread(str(problem), ())
-        except LogError as problem:
-            return Unread(str(problem), problem.columns)
-    if isinstance(log, Scalars):
+        log = read_in_turn(paths, how, names, ours=not _files)
+    if isinstance(log, Scalars | Unread):
         return log
     found = diagnose(log, how.threshold)
     tensors = logged(found)
@@ -99,19 +93,29 @@ def show_answer(said: DiagnosisSummary) -> None:
     show_findings(said)
 
 
+def show_finding(finding: Finding) -> None:
+    """What is wrong, and what to do about it."""
+    text = (
+        f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
+        f"**What to do:** {plain(finding.do)}"
+    )
+    if finding.level == "problem":
+        st.warning(text, icon=":material/warning:")
+    else:
+        st.info(text, icon=":material/info:")
+
+
 def show_findings(said: DiagnosisSummary) -> None:
     """What is wrong, what it would buy, and what could not be checked."""
     st.header("What is wrong?")
     st.write(plain(said.verdict))
-    for finding in said.findings:
-        text = (
-            f"**{finding.name.replace('_', ' ').capitalize()}.** {plain(finding.says)}\n\n"
-            f"**What to do:** {plain(finding.do)}"
-        )
-        if finding.level == "problem":
-            st.warning(text, icon=":material/warning:")
-        else:
-            st.info(text, icon=":material/info:")
+    for finding in said.findings[:AT_ONCE]:
+        show_finding(finding)
+    if rest := said.findings[AT_ONCE:]:
+        names = ", ".join(finding.name.replace("_", " ") for finding in rest)
+        with st.expander(f"{len(rest)} more: {names}"):
+            for finding in rest:
+                show_finding(finding)
     st.header("What would it buy?")
     st.markdown("\n".join(f"- {plain(line)}" for line in said.buys))
     if said.unchecked:
@@ -124,7 +128,8 @@ def show_findings(said: DiagnosisSummary) -> None:
 
 view = Address("your_rollouts")
 st.title("What is wrong with my run, and what would help?")
-st.write(
+about = st.empty()  # told only while there is nothing else to read
+ABOUT = (
     "Give the rollouts that your trainer logged: TRL's `completions_*.parquet`, a table of wandb, "
     "verl's `rollout_data_dir`, those of other trainers, or any table with step, prompt and "
     "reward. They are read as data and stay on this machine, in the memory of this server until it "
@@ -173,12 +178,15 @@ if not files and st.session_state[word]:
         st.info("The upload of this address is no longer on this server. Drop it again.")
 if uploads:
     disk = None
-if isinstance(disk, str):
-    st.error(plain(f"{disk}."))
+if disk and disk.problem:
+    if disk.follow:
+        watch(disk, 0.0)
+    st.error(plain(f"{disk.problem}."))
     st.stop()
 view.presets({"Show me an example: a stuck TRL run": {"example": True, "path": ""}})
 example = view.flag("example")
 if not uploads and disk is None and not st.session_state[example["key"]]:
+    about.write(ABOUT)
     st.info("Nothing to look at yet. Drop files above, name a path, or press the example.")
     st.stop()
 if not uploads and disk is None:

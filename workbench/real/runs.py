@@ -43,6 +43,7 @@ class LMCell:
 
 def lm_run_config(shared: LMCell, strategy: str, lr: float, seed: int) -> dict[str, Any]:
     """Everything that determines one run, JSON-serialisable, in the simulator's layout."""
+    from recast.lm.models import LORA_SEED
     from recast.strategies import parse_strategy
 
     left_out = ("lr", "seed", "micro_tokens")
@@ -52,7 +53,7 @@ def lm_run_config(shared: LMCell, strategy: str, lr: float, seed: int) -> dict[s
     if dtype != "float32":
         settings["dtype"] = dtype
     if lora:
-        settings["lora"] = lora
+        settings |= {"lora": lora, "lora_seed": LORA_SEED}
     if shared.similarity is not None:
         settings["similarity"] = shared.similarity
     tensors = {n: d for n, d in shared.weights.items() if n.endswith(".safetensors")}

@@ -194,9 +194,13 @@ BROKEN = {
     "an item outside the trie": (break_row("item_sid", "<a_2><b_2><c_2>"), r"row 5: .*not in the"),
     "a history outside it": (break_row("history_item_sid", "['<a_9><b_0><c_0>']"), "not in the"),
     "no ID": (break_row("item_sid", "shoes"), "row 5: 'shoes' is not a semantic ID"),
-    "no list": (break_row("history_item_sid", "exit()"), r"row 5"),
+    "no list": (
+        break_row("history_item_sid", "exit()"),
+        r"row 5: history 'exit\(\)' is not a list",
+    ),
+    "a word": (break_row("history_item_sid", "nan"), "row 5: history 'nan' is not a list of IDs"),
     "uneven IDs": (break_index, "item 1 has 1 codes; the first has 2"),
-    "a lost column": (drop_column, "missing column history_item_sid"),
+    "a lost column": (drop_column, "missing column history_item_sid; it has 'user_id, item_sid'"),
     "two files": (second_file, "expected exactly one"),
 }
 

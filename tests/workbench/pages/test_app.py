@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 
 import pytest
@@ -12,11 +13,21 @@ import workbench.analysis.example
 from recast import STRATEGIES
 from recast.ledger import RunRecord
 from workbench import charts
-from workbench.pages import stored
+from workbench.pages import navigation, stored
 from workbench.store.runs import Store
 from workbench.studies.packaged import packaged
 
 pytestmark = pytest.mark.usefixtures("store_of_full")
+
+
+@pytest.mark.parametrize("name", navigation.PAGES)
+def test_a_page_has_no_text_on_a_line_of_its_own_which_streamlit_would_show(name):
+    body = ast.parse((PAGES / f"{name}.py").read_text()).body
+    assert [line.lineno for line in body[1:] if is_text(line)] == []
+
+
+def is_text(line):
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
 
 
 def test_the_app_opens_on_the_story():

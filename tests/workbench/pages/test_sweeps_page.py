@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from recast.ledger import RunRecord
 from workbench import charts
 from workbench.pages import browse
+from workbench.pages.comparison import first_choice
 from workbench.store.runs import Store
 
 pytestmark = pytest.mark.usefixtures("store_of_full")
@@ -103,6 +104,21 @@ def test_the_phase_map_names_a_winner_where_there_is_one(monkeypatch, grid_store
     app.selectbox(key="at_train.group").set_value(64).run()
     assert not app.exception
     assert len(tables(app)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("known", "sides"),
+    [
+        (["grpo", "recast", "sft"], ["recast", "sft"]),
+        (["grpo", "recast"], ["recast", "grpo"]),
+        (["recast", "repair_only"], ["recast", "repair_only"]),
+        (["grpo", "sft"], ["sft", "grpo"]),
+        (["grpo", "dr_grpo"], ["dr_grpo", "grpo"]),
+        (["sft"], ["sft", "sft"]),
+    ],
+)
+def test_a_comparison_opens_with_two_different_strategies_where_there_are_two(known, sides):
+    assert [first_choice(known, place) for place in (0, 1)] == sides
 
 
 def test_where_no_number_of_seeds_could_decide_the_page_says_so():

@@ -260,6 +260,10 @@ def test_the_label_of_a_damaged_store_names_the_damage_and_the_rest_is_shown(tmp
     frame, label = load_or_example(store.root)
     assert frame["run"].n_unique() == 5
     assert str(victim) in label
+    damage(store.files()[1], random.Random(0))
+    frame, label = load_or_example(store.root)
+    assert frame["run"].n_unique() == 4
+    assert f"2 damaged files are left out, such as {victim}" in label
 
 
 def test_a_claim_is_exclusive_until_it_is_dropped(tmp_path):

@@ -109,7 +109,7 @@ def sft(
             show_start(start, data)
             model, tokenizer, vocabulary = start.model, start.tokenizer, start.vocabulary
         if rank:
-            model = with_lora(model, vocabulary, rank)
+            model = with_lora(model, vocabulary, rank, seed)
         total = sum(p.numel() for p in model.parameters())
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         how = Tuning(

@@ -84,6 +84,7 @@ column that may be a reward function or a raw outcome."""
 REWARD = "reward:"
 
 _NUMBERS = ("logp", "entropy", "advantage", "kl")
+STEP_TEXT = r"(?i)^(?:[a-z_]*step|iter(?:ation)?)[_\- ]?(\d{1,15})$"
 _SESSION = r"^(.*)_\d+$"
 _SAMPLE = r"^(.*)_\d+_\d+$"
 
@@ -241,6 +242,8 @@ class Reader:
             return pl.DataFrame(schema=dict(SCHEMA))
         said_step = self._text(raw, "step")
         at = self._number(raw, "step")
+        if at.null_count():
+            at = at.fill_null(numbers(said_step.str.extract(STEP_TEXT)))
         bad = null_false(said_step.is_not_null() & (said_step != "")) & (
             at.is_null() | (at != at.floor()).fill_null(True) | (at.abs() > 2**53).fill_null(True)
         )

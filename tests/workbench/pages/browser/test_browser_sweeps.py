@@ -21,7 +21,7 @@ def test_a_sweep_is_checked_started_left_alone_browsed_taken_away_and_deleted(
     write(visit, small_sweep(["sft", "recast"], seeds=0))
     visit.tab.get_by_text("seeds: ").first.wait_for()
     write(visit, small_sweep(["sft", "recast"], seeds=2))
-    visit.tab.get_by_text("4 runs in 1 cells, 4 of them not yet").wait_for()
+    visit.tab.get_by_text("4 runs in 1 cell, 4 of them not yet").wait_for()
     press(visit, "launch")
     visit.tab.get_by_role("heading", name="Which sweeps are there").wait_for()
     visit.tab.goto("about:blank")  # nobody watches, and it goes on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import planted
@@ -55,6 +56,18 @@ def test_a_good_upload_is_diagnosed_and_hostile_ones_get_one_line_each(visit: Vi
     visit.tab.get_by_text("Your upload is still here: log.csv").wait_for()
     visit.tab.locator(CHART).first.wait_for()
     visit.healthy()
+    many = b"step,prompt,completion,reward,truncated,kl,entropy\n" + b"".join(
+        b"%d,%d %d,item %d,%d,%d,%d,%.2f\n"
+        % (step, step, prompt, place, place + prompt + step == 3, place % 3 > 0, step, 9 / step)
+        for step in range(1, 31)
+        for prompt in range(8)
+        for place in range(8 - prompt % 2)
+    )
+    visit.open("your_rollouts?part=width", 0)
+    upload(visit, "many.csv", many)
+    visit.tab.get_by_text(re.compile(r"^\d+ more: ")).wait_for()
+    visit.settled(1)
+    assert visit.length() <= 3 * 800
     evil = "<img src=x onerror=alert(1)>.csv"
     for name, content in (
         (evil, b"<script>alert(1)</script>"),
