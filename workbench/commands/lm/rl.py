@@ -34,7 +34,7 @@ from workbench.commands.lm.session import (
 )
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
-from workbench.real.runs import LMCell, build_setup, needs_reference, run_config, world_values
+from workbench.real.runs import LMCell, build_setup, lm_run_config, needs_reference, world_values
 from workbench.spec.keys import run_key
 from workbench.spec.metrics import METRICS
 from workbench.spec.strategy_texts import parsed
@@ -179,7 +179,7 @@ def rl(
         rank = lora or 0
         shared = LMCell(data, weights, how, eval_prompts, placement, reading, rank, near)
         each = itertools.product(strategies, rates, range(seeds))
-        jobs = {run_key(made): made for made in (run_config(shared, *one) for one in each)}
+        jobs = {run_key(made): made for made in (lm_run_config(shared, *one) for one in each)}
         missing = [key for key in jobs if not store.has(key)]
         how_read = replace(reading, lora=bool(lora))
         reference = needs_reference(how, strategies)
