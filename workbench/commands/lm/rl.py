@@ -22,6 +22,7 @@ from workbench.commands.lm.recipe import RECIPE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
+    SCHEDULE,
     category,
     check_rollouts,
     on_device,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 @click.option("--batch", type=BATCH, default=32, show_default=True)
 @click.option("--group", type=BATCH, default=32, show_default=True)
 @click.option("--kl", type=KL, default=0.001, show_default=True)
+@SCHEDULE
 @click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
 @click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
 @click.option("--evaluations", type=click.IntRange(1, FEW), default=4, show_default=True)
@@ -74,9 +76,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Test and tuning prompts per evaluation.",
 )
-@click.option(
-    "--tune-metric", type=click.Choice(tuple(METRICS)), default="hr_at_1", show_default=True
-)
+@click.option("--tune-metric", type=click.Choice(tuple(METRICS)), default="area", show_default=True)
 @click.option("--store", "store_path", default="runs", show_default=True)
 @FORMAT
 @click.option("--strategy", "strategies", multiple=True, required=True, help="Repeatable.")
@@ -136,6 +136,7 @@ def rl(
     batch: int,
     group: int,
     kl: float,
+    schedule: Any,
     search: Any,
     micro_rows: int,
     evaluations: int,
@@ -174,6 +175,7 @@ def rl(
             shared_prefix=not reencode,
             evaluations=min(evaluations, steps),
             free_logp=logp == "free",
+            schedule=schedule,
         )
         vectors = read_similarity(similarity, folder, data, category()) if similarity else None
         near = file_digest(similarity) if similarity else None

@@ -27,6 +27,13 @@ CODEBOOK = click.option(
     default=None,
     help="Codes per level. Default: 256 (RecIF: 8192).",
 )
+SCHEDULE = click.option(
+    "--schedule",
+    type=click.Choice(["constant", "linear"]),
+    default="constant",
+    show_default=True,
+    help="Of the learning rate: constant, or falling linearly to 0.",
+)
 ROLLOUTS = 262_144
 """Of a step, drawn together."""
 _CATEGORY = "recast.category"

@@ -15,6 +15,7 @@ from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
 from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
+    SCHEDULE,
     category,
     check_rollouts,
     on_device,
@@ -75,6 +76,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--batch", type=BATCH, default=32, show_default=True)
 @click.option("--group", type=BATCH, default=32, show_default=True)
 @click.option("--kl", type=KL, default=0.0, show_default=True)
+@SCHEDULE
 @click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
 @click.option("--seeds", type=click.IntRange(1, FEW), default=10, show_default=True)
 @click.option("--tuning-seeds", type=click.IntRange(1, FEW), default=2, show_default=True)
@@ -122,6 +124,7 @@ def study(
     batch: int,
     group: int,
     kl: float,
+    schedule: Any,
     micro_rows: int,
     seeds: int,
     tuning_seeds: int,
@@ -164,6 +167,7 @@ def study(
                 micro_rows=micro_rows,
                 skip_idle=True,
                 search=search,
+                schedule=schedule,
             ),
             entries=entries,
             rates=tuple(sorted(rates)),
