@@ -24,6 +24,7 @@ from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
     LORA,
+    SCHEDULE,
     SEARCH,
     category,
     check_rollouts,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1, WHOLE), default=120, show_default=True)
 @BATCHES
 @click.option("--kl", type=KL, default=0.001, show_default=True)
+@SCHEDULE
 @SEARCH
 @click.option("--evaluations", type=click.IntRange(1, FEW), default=4, show_default=True)
 @click.option(
@@ -73,9 +75,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Test and tuning prompts per evaluation.",
 )
-@click.option(
-    "--tune-metric", type=click.Choice(tuple(METRICS)), default="hr_at_1", show_default=True
-)
+@click.option("--tune-metric", type=click.Choice(tuple(METRICS)), default="area", show_default=True)
 @click.option("--store", "store_path", default="runs", show_default=True)
 @FORMAT
 @click.option("--strategy", "strategies", multiple=True, required=True, help="Repeatable.")
@@ -135,6 +135,7 @@ def rl(
     batch: int,
     group: int,
     kl: float,
+    schedule: Any,
     search: Any,
     micro_rows: int,
     evaluations: int,
@@ -173,6 +174,7 @@ def rl(
             shared_prefix=not reencode,
             evaluations=min(evaluations, steps),
             free_logp=logp == "free",
+            schedule=schedule,
         )
         vectors = read_similarity(similarity, folder, data, category()) if similarity else None
         near = file_digest(similarity) if similarity else None

@@ -32,6 +32,13 @@ LORA = click.option(
     "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
 )
 SEARCH = click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
+SCHEDULE = click.option(
+    "--schedule",
+    type=click.Choice(["constant", "linear"]),
+    default="constant",
+    show_default=True,
+    help="Of the learning rate: constant, or falling linearly to 0.",
+)
 ROLLOUTS = 262_144
 """Of a step, drawn together."""
 _CATEGORY = "recast.category"
