@@ -189,7 +189,8 @@ if uploads:
 if isinstance(disk, str):
     st.error(plain(f"{disk}."))
     st.stop()
-view.presets({"Show me an example: a stuck TRL run": {"example": True, "path": ""}})
+if not uploads and disk is None:
+    view.presets({"Show me an example: a stuck TRL run": {"example": True, "path": ""}})
 example = view.flag("example")
 if not uploads and disk is None and not st.session_state[example["key"]]:
     about.write(ABOUT)
