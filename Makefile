@@ -87,10 +87,10 @@ trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed)
 	OMP_NUM_THREADS=1 .venv-lm/bin/python -m benchmarks.trainers \
 		$(TRL_RELEASES:%=.venv-trl-%/bin/python) .venv-lm/bin/python
 
-# Releases below 1.0 were written for transformers 4.
+# Releases below 1.0 were written for transformers 4; 1.4 imports requests and does not ask for it.
 .venv-trl-%/.installed: constraints.txt
 	test -x .venv-trl-$*/bin/python || $(PYTHON) -m venv .venv-trl-$*
-	.venv-trl-$*/bin/python -m pip install 'trl==$*' accelerate datasets torch \
+	.venv-trl-$*/bin/python -m pip install 'trl==$*' accelerate datasets requests torch \
 		'$(if $(filter 0.%,$*),transformers==4.57.1,transformers==5.23.0)'
 	.venv-trl-$*/bin/python -m pip install --no-deps -e .
 	touch $@

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -117,3 +122,16 @@ def test_a_file_that_may_not_be_looked_at_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "is_file", refuse)
     with pytest.raises(LogError, match="no log in this folder"):
         files_of([tmp_path])
+
+
+def test_only_plain_text_is_read_in_this_process(tmp_path):
+    """A packed text becomes large, and a view of a database can go on for ever."""
+    text = b'{"step": 0, "prompt": "p", "reward": 1.0}\n' * 9
+    packed = {"gz": gzip.compress(text), "bz2": bz2.compress(text), "xz": lzma.compress(text)}
+    others = {"utf16": text.decode().encode("utf-16"), "zip": b"PK", "parquet": b"PAR1"}
+    for name, content in {"jsonl": text, "csv": b"a,b\n", **packed, **others}.items():
+        (tmp_path / name).write_bytes(content)
+    with closing(sqlite3.connect(tmp_path / "db")) as database, database:
+        database.execute("CREATE VIEW metrics AS SELECT 1 AS step, '{}' AS metrics")
+    grows = {path.name: log_reading._may_grow(path) for path in tmp_path.iterdir()}
+    assert grows == {name: name not in ("jsonl", "csv") for name in grows}

@@ -19,6 +19,8 @@ from tokenizers import pre_tokenizers as pre
 
 from recast.lm import folder_checks, lora_folder, pretrained
 from recast.lm.dataset import LMData
+from recast.lm.engine_check import check_engine
+from recast.lm.models import zero_dropout
 from recast.lm.optional_extra import LMError
 from recast.lm.pretrained import identity, open_model
 from recast.lm.spelling import Spelling, find_spelling, plain
@@ -283,6 +285,22 @@ def test_adapters_that_cannot_be_merged_and_bases_that_are_gone_are_refused(fold
     for gone in ("./gone", "/gone", "a/b/c"):
         with pytest.raises(LMError, match="which is not here"):
             lora_folder.check_base(place, gone)
+
+
+def test_dropout_under_any_name_is_off_or_the_model_is_refused():
+    """OPT keeps it as a number of its layers, not as a module."""
+    torch.manual_seed(0)
+    config = transformers.OPTConfig(
+        vocab_size=20, hidden_size=16, ffn_dim=16, num_hidden_layers=2, num_attention_heads=2,
+        word_embed_proj_dim=16, max_position_embeddings=64, dropout=0.3, pad_token_id=None,
+        bos_token_id=None, eos_token_id=None, init_std=0.5,
+    )  # fmt: skip
+    model = transformers.OPTForCausalLM(config)
+    with pytest.raises(LMError, match=r"says other things while it is trained than after"):
+        check_engine(model)
+    zero_dropout(model)
+    check_engine(model)
+    assert model.config.dropout == 0.0
 
 
 def test_what_a_library_raises_is_one_line():

@@ -21,7 +21,6 @@ from test_commands import recast
 from recast.lm import engine_check
 from recast.lm.dataset import load_data
 from recast.lm.engine_check import check_engine
-from recast.lm.models import zero_dropout
 from recast.lm.optional_extra import LMError
 from recast.lm.prefix import packed_logp, reencoded_logp
 from recast.lm.pretrained import identity, open_model
@@ -302,22 +301,6 @@ def test_each_way_of_the_engine_is_held_to_the_models_own(spoilt, monkeypatch):
     monkeypatch.setattr(engine_check, spoilt, wrong)
     with pytest.raises(LMError, match=r"says other things of a text than this engine"):
         check_engine(model)
-
-
-def test_dropout_under_any_name_is_off_or_the_model_is_refused():
-    """OPT keeps it as a number of its layers, not as a module."""
-    torch.manual_seed(0)
-    config = transformers.OPTConfig(
-        vocab_size=20, hidden_size=16, ffn_dim=16, num_hidden_layers=2, num_attention_heads=2,
-        word_embed_proj_dim=16, max_position_embeddings=64, dropout=0.3, pad_token_id=None,
-        bos_token_id=None, eos_token_id=None, init_std=0.5,
-    )  # fmt: skip
-    model = transformers.OPTForCausalLM(config)
-    with pytest.raises(LMError, match=r"says other things while it is trained than after"):
-        check_engine(model)
-    zero_dropout(model)
-    check_engine(model)
-    assert model.config.dropout == 0.0
 
 
 @pytest.mark.parametrize("begins", [True, False])

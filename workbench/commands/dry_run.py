@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from workbench.execution.executors import cores
 from workbench.execution.forecast import estimate
+from workbench.execution.processes import cores
 from workbench.spec.sweep import Sweep, load_sweep
 from workbench.store.runs import Store
 

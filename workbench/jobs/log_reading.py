@@ -26,8 +26,9 @@ from queue import Empty, Queue
 from typing import IO, Any
 
 from recast.progress import Progress
-from workbench.diagnosis.logs.archives import archive_of, files_inside
+from workbench.diagnosis.logs.archives import files_inside
 from workbench.diagnosis.logs.layout import Choice
+from workbench.diagnosis.logs.packed import MAGIC
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, read_log
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
@@ -215,12 +216,14 @@ def _size(path: Path) -> int:
 
 
 def _may_grow(path: Path) -> bool:
-    """Whether a small file may become large: parquet and archives."""
+    """Whether a small file may become large, or take for ever: everything but plain text. A packed
+    text does, and a view of a database can be endless."""
     try:
         with path.open("rb") as stream:
-            return stream.read(4) == b"PAR1" or bool(archive_of(path))
+            head = stream.read(4096)
     except (OSError, ValueError):
         return False
+    return b"\0" in head or head.startswith((b"PAR1", b"PK", *MAGIC))
 
 
 def _say(kind: str, **content: Any) -> None:

@@ -84,7 +84,8 @@ def other_groups(view: Address, said: ShownDiagnosis) -> None:
     """What another G would make learnable, and what a learnable group costs."""
     found = said.diagnosis
     st.header("What G is worth paying for?")
-    share = st.slider(
+    left, right = st.columns([2, 1])
+    share = left.slider(
         "Learnable groups wanted (%)", 5, 95, **view.number("learnable", 50, low=5, high=95)
     )
     st.write(plain(best_group(found, share / 100)))
@@ -92,7 +93,7 @@ def other_groups(view: Address, said: ShownDiagnosis) -> None:
         tasks = said.predictions["task"].unique(maintain_order=True).to_list()
         task = tasks[0]
         if len(tasks) > 1:
-            task = st.selectbox("Task", tasks, **view.one_of("task", tasks))
+            task = right.selectbox("Task", tasks, **view.one_of("task", tasks))
         mine = said.predictions.filter(pl.col("task") == task)
         part = found.late() if task == "all" else found.late().filter(pl.col("task") == task)
         teaches = part.filter(TEACHES).height / part.height

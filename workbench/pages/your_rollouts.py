@@ -183,7 +183,8 @@ if disk and disk.problem:
         watch(disk, 0.0)
     st.error(plain(f"{disk.problem}."))
     st.stop()
-view.presets({"Show me an example: a stuck TRL run": {"example": True, "path": ""}})
+if not uploads and disk is None:
+    view.presets({"Show me an example: a stuck TRL run": {"example": True, "path": ""}})
 example = view.flag("example")
 if not uploads and disk is None and not st.session_state[example["key"]]:
     about.write(ABOUT)

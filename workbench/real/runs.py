@@ -41,7 +41,7 @@ class LMCell:
     similarity: str | None = None
 
 
-def run_config(shared: LMCell, strategy: str, lr: float, seed: int) -> dict[str, Any]:
+def lm_run_config(shared: LMCell, strategy: str, lr: float, seed: int) -> dict[str, Any]:
     """Everything that determines one run, JSON-serialisable, in the simulator's layout."""
     from recast.lm.models import LORA_SEED
     from recast.strategies import parse_strategy

@@ -23,8 +23,8 @@ from workbench.real.runs import (
     LMCell,
     Setups,
     build_setup,
+    lm_run_config,
     needs_reference,
-    run_config,
     world_values,
 )
 from workbench.spec.keys import run_key
@@ -303,7 +303,7 @@ class Study:
         plan, weights = self.plan, self.weights[seed % len(self.weights)]
         prompts, lora = plan.eval_prompts or 0, plan.lora
         shared = LMCell(self.data, weights, plan.how, prompts, plan.placement, plan.reading, lora)
-        found = run_config(shared, entry.strategy, lr, seed)
+        found = lm_run_config(shared, entry.strategy, lr, seed)
         # Runs of one study are one cell, whichever start their seed has.
         starts = [run_key({"files": weights}) for weights in self.weights]
         found["start_spec"] = {"weights": starts}

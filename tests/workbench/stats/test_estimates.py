@@ -198,9 +198,11 @@ def test_random_flips_agree_with_all_flips():
 
 def test_five_seeds_cannot_be_significant_and_equal_strategies_are_not():
     assert p_values.sign_flip_p([1.0] * 5) == 2 / 32
-    for pairs in range(1, 9):
+    for pairs in (*range(1, 9), 20, 40):
         assert p_values.least_p(pairs) == p_values.sign_flip_p([1.0] * pairs)
     assert p_values.sign_flip_p([1.0] * 20) == 1 / 10_000
+    assert p_values.least_after_holm(6, 12) == 12 * 2 / 64
+    assert p_values.least_after_holm(4, 12) == 1
     assert p_values.sign_flip_p([0.0] * 20) == 1.0
 
 

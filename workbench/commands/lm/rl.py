@@ -24,6 +24,7 @@ from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
     LORA,
+    SCHEDULE,
     SEARCH,
     category,
     check_rollouts,
@@ -34,7 +35,7 @@ from workbench.commands.lm.session import (
 )
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
-from workbench.real.runs import LMCell, build_setup, needs_reference, run_config, world_values
+from workbench.real.runs import LMCell, build_setup, lm_run_config, needs_reference, world_values
 from workbench.spec.keys import run_key
 from workbench.spec.metrics import METRICS
 from workbench.spec.strategy_texts import parsed
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1, WHOLE), default=120, show_default=True)
 @BATCHES
 @click.option("--kl", type=KL, default=0.001, show_default=True)
+@SCHEDULE
 @SEARCH
 @click.option("--evaluations", type=click.IntRange(1, FEW), default=4, show_default=True)
 @click.option(
@@ -73,9 +75,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Test and tuning prompts per evaluation.",
 )
-@click.option(
-    "--tune-metric", type=click.Choice(tuple(METRICS)), default="hr_at_1", show_default=True
-)
+@click.option("--tune-metric", type=click.Choice(tuple(METRICS)), default="area", show_default=True)
 @click.option("--store", "store_path", default="runs", show_default=True)
 @FORMAT
 @click.option("--strategy", "strategies", multiple=True, required=True, help="Repeatable.")
@@ -135,6 +135,7 @@ def rl(
     batch: int,
     group: int,
     kl: float,
+    schedule: Any,
     search: Any,
     micro_rows: int,
     evaluations: int,
@@ -173,13 +174,14 @@ def rl(
             shared_prefix=not reencode,
             evaluations=min(evaluations, steps),
             free_logp=logp == "free",
+            schedule=schedule,
         )
         vectors = read_similarity(similarity, folder, data, category()) if similarity else None
         near = file_digest(similarity) if similarity else None
         rank = lora or 0
         shared = LMCell(data, weights, how, eval_prompts, placement, reading, rank, near)
         each = itertools.product(strategies, rates, range(seeds))
-        jobs = {run_key(made): made for made in (run_config(shared, *one) for one in each)}
+        jobs = {run_key(made): made for made in (lm_run_config(shared, *one) for one in each)}
         missing = [key for key in jobs if not store.has(key)]
         how_read = replace(reading, lora=bool(lora))
         reference = needs_reference(how, strategies)
@@ -277,7 +279,7 @@ class _Runs(NamedTuple):
         setup, opened = self.source.open(data, config["train_spec"]["eval_prompts"])
         place, runs = turn
         if not place:
-            show_start(opened, data)
+            show_start(opened, data, self.source.reading)
         mine = replace(self.how, lr=config["lr"], seed=config["seed"])
         label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
         progress = store.root / ".lm-progress" / key

@@ -20,6 +20,7 @@ from workbench.spec.limits import are_lifted
 if TYPE_CHECKING:
     from recast.lm.checkpoint import Checkpoint
     from recast.lm.dataset import LMData
+    from recast.lm.pretrained import ModelReading
 
 CODEBOOK = click.option(
     "--codebook",
@@ -31,6 +32,13 @@ LORA = click.option(
     "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
 )
 SEARCH = click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
+SCHEDULE = click.option(
+    "--schedule",
+    type=click.Choice(["constant", "linear"]),
+    default="constant",
+    show_default=True,
+    help="Of the learning rate: constant, or falling linearly to 0.",
+)
 ROLLOUTS = 262_144
 """Of a step, drawn together."""
 _CATEGORY = "recast.category"
@@ -198,11 +206,18 @@ def check_rollouts(batch: int, group: int) -> None:
         )
 
 
-def show_start(start: Checkpoint, data: LMData) -> None:
-    """Say on stderr, before anything is trained, how a foreign model spells items."""
-    from recast.lm.pretrained import example
+def show_start(start: Checkpoint, data: LMData, reading: ModelReading) -> None:
+    """Say on stderr, before anything is trained, how a foreign model spells items, and that a
+    checkpoint of this project keeps the prompt that it was trained with."""
+    from recast.lm.pretrained import AS_IT_IS, example
 
     if "spelling" in start.meta:
         size = f"{data.depth} levels, {len(data.sids):,} semantic IDs"
         click.echo(f"{start.meta['base']}: {start.meta['spelling']}; {size}", err=True)
         click.echo(f"a prompt: {example(start, data)!r}", err=True)
+    elif reading.wording != AS_IT_IS.wording:
+        click.echo(
+            "note: this checkpoint keeps the prompt that it was trained with; --prompt, --chat, "
+            "--no-wrap and --recent change nothing",
+            err=True,
+        )

@@ -106,7 +106,7 @@ def sft(
         else:
             reading = replace(reading, gguf=gguf, add_tokens=add_tokens, lora=bool(rank))
             start = open_model(name, data, placement, reading)
-            show_start(start, data)
+            show_start(start, data, reading)
             model, tokenizer, vocabulary = start.model, start.tokenizer, start.vocabulary
         if rank:
             model = with_lora(model, vocabulary, rank, seed)

@@ -17,6 +17,7 @@ from workbench.commands.lm.session import (
     CODEBOOK,
     DATA,
     LORA,
+    SCHEDULE,
     SEARCH,
     category,
     check_rollouts,
@@ -77,6 +78,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 )
 @BATCHES
 @click.option("--kl", type=KL, default=0.0, show_default=True)
+@SCHEDULE
 @click.option("--seeds", type=click.IntRange(1, FEW), default=10, show_default=True)
 @click.option("--tuning-seeds", type=click.IntRange(1, FEW), default=2, show_default=True)
 @click.option(
@@ -121,6 +123,7 @@ def study(
     batch: int,
     group: int,
     kl: float,
+    schedule: Any,
     micro_rows: int,
     seeds: int,
     tuning_seeds: int,
@@ -163,6 +166,7 @@ def study(
                 micro_rows=micro_rows,
                 skip_idle=True,
                 search=search,
+                schedule=schedule,
             ),
             entries=entries,
             rates=tuple(sorted(rates)),

@@ -42,6 +42,8 @@ def archive_of(path: Path) -> Literal["zip", "tar", ""]:
     """What kind of archive a file is, told by its first bytes; "" for any other file and for
     archives that are a format of their own (PyTorch's, spreadsheets)."""
     try:
+        if not path.stat().st_size:  # as `unpacked` has it, never opened
+            return ""
         with path.open("rb") as stream:
             head = stream.read(4)
         if head in ZIP:
