@@ -2,27 +2,33 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
+# Modules are compiled when they are first imported, not all of them when they are installed.
+QUICK := --no-compile
 
-.PHONY: findings app check test newest dist docs drills browser parity bench-signals mutation lm-test lm-smoke trainers trainer-logs bench ray-drill screenshots studies wheel-lm
+.PHONY: findings hashes app check test lint types newest dist docs drills hostile browser parity bench-signals mutation lm-test \
+	lm-smoke trainers trainer-logs bench ray-drill screenshots studies wheel-lm
 
 app: $(STAMP)
 	$(BIN)/streamlit run app.py
 
-test: $(STAMP) browser
+test: $(STAMP)
+	$(MAKE) -j 2 --output-sync=target types browser lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not drill"
+
+lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not drill"
+
+types: $(STAMP)
+	$(BIN)/mypy
 
 # What to run after every change; CONTRIBUTING.md says how long each of these takes.
 SIGNALS := tests/recast/stages/test_repair.py tests/recast/stages/test_selection.py \
 	$(addprefix tests/recast/test_,loss.py signal_pins.py strategy_loss.py structure.py)
 
 check: $(STAMP)
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(MAKE) -j 2 --output-sync=target types lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m "not drill" $(SIGNALS) tests/test_python_page.py
 
 # The tests against the newest releases of every dependency, in an environment without constraints.
@@ -40,7 +46,10 @@ docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
 
 # pytest exits with 5 when it finds no test to run.
-drills: $(STAMP) parity ray-drill
+# The environments, then what runs in one process, two at a time: each would leave a core idle.
+drills: $(STAMP)
+	$(MAKE) -j 2 --output-sync=target .venv-parity/.installed .venv-ray/.installed .venv-lm/.installed
+	$(MAKE) -j 2 --output-sync=target parity ray-drill
 	@code=0; OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m drill || code=$$?; \
 	if [ $$code -eq 5 ]; then echo "no drills found, none run"; code=0; fi; \
 	exit $$code
@@ -57,7 +66,7 @@ ray-drill: .venv-ray/.installed
 
 .venv-ray/.installed: pyproject.toml constraints.txt constraints-ray.txt
 	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/python -m pip install -c constraints.txt -c constraints-ray.txt -e '.[dev,ray]'
+	.venv-ray/bin/python -m pip install $(QUICK) -c constraints.txt -c constraints-ray.txt -e '.[dev,ray]'
 	touch $@
 
 # The real-model path has its own environment: the optional extra [lm].
@@ -78,10 +87,10 @@ trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed)
 	OMP_NUM_THREADS=1 .venv-lm/bin/python -m benchmarks.trainers \
 		$(TRL_RELEASES:%=.venv-trl-%/bin/python) .venv-lm/bin/python
 
-# Releases below 1.0 were written for transformers 4.
+# Releases below 1.0 were written for transformers 4; 1.4 imports requests and does not ask for it.
 .venv-trl-%/.installed: constraints.txt
 	test -x .venv-trl-$*/bin/python || $(PYTHON) -m venv .venv-trl-$*
-	.venv-trl-$*/bin/python -m pip install 'trl==$*' accelerate datasets torch \
+	.venv-trl-$*/bin/python -m pip install 'trl==$*' accelerate datasets requests torch \
 		'$(if $(filter 0.%,$*),transformers==4.57.1,transformers==5.23.0)'
 	.venv-trl-$*/bin/python -m pip install --no-deps -e .
 	touch $@
@@ -97,7 +106,7 @@ lm-smoke: .venv-lm/.installed
 
 .venv-lm/.installed: pyproject.toml constraints.txt constraints-lm.txt
 	test -x .venv-lm/bin/python || $(PYTHON) -m venv .venv-lm
-	.venv-lm/bin/python -m pip install -c constraints.txt -c constraints-lm.txt -e '.[dev,lm]'
+	.venv-lm/bin/python -m pip install $(QUICK) -c constraints.txt -c constraints-lm.txt -e '.[dev,lm]'
 	touch $@
 
 # Our formulas against verl's and TRL's own code, in an environment of its own: their pins differ
@@ -118,19 +127,29 @@ mutation: $(STAMP)
 # synchronous trainer those of the second.
 .venv-parity/.installed: constraints-parity.txt
 	test -x $(PARITY)/python || $(PYTHON) -m venv .venv-parity
-	$(PARITY)/python -m pip install -c constraints-parity.txt accelerate codetiming datasets \
+	$(PARITY)/python -m pip install $(QUICK) -c constraints-parity.txt accelerate codetiming datasets \
 		hypothesis numpy omegaconf polars pytest ray scipy tensordict torch transformers
-	$(PARITY)/python -m pip install -c constraints-parity.txt --no-deps TransferQueue aiohappyeyeballs \
+	$(PARITY)/python -m pip install $(QUICK) -c constraints-parity.txt --no-deps TransferQueue aiohappyeyeballs \
 		aiohttp aiosignal antlr4-python3-runtime cachetools fastapi frozenlist hydra-core matplotlib \
 		msgspec multidict opentelemetry-api peft pillow propcache pybind11 pyparsing pyzmq starlette \
 		torchdata uvicorn yarl
-	$(PARITY)/python -m pip install --no-deps verl==0.9.1 trl==1.16.0 -e .
+	$(PARITY)/python -m pip install $(QUICK) --no-deps verl==0.9.1 trl==1.16.0 -e .
 	touch $@
 
+# HASHES=1: all but torch by the hashes of its wheels, for CPython 3.11 on Linux, x86-64.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+ifdef HASHES
+	$(BIN)/python -m pip install $(QUICK) --require-hashes --no-deps --only-binary :all: -r constraints-hashed.txt
+	$(BIN)/python -m pip install $(QUICK) --no-build-isolation -c constraints.txt -e '.[dev]'
+else
+	$(BIN)/python -m pip install $(QUICK) -c constraints.txt -e '.[dev]'
+endif
 	touch $@
+
+# constraints-hashed.txt anew, after constraints.txt has changed.
+hashes:
+	$(PYTHON) tools/hashes.py
 
 # The browser tests drive Debian's Chromium. Best effort: this step never fails.
 browser:
@@ -162,7 +181,7 @@ bench: .venv-bench/.installed
 
 .venv-bench/.installed: pyproject.toml constraints.txt constraints-bench.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install -c constraints.txt -c constraints-bench.txt -e '.[bench]'
+	.venv-bench/bin/python -m pip install $(QUICK) -c constraints.txt -c constraints-bench.txt -e '.[bench]'
 	touch $@
 
 # The long studies anew, into what the package ships: resumable, hours of one core (--dry-run says).

@@ -83,10 +83,10 @@ def general(
         sim.general.step.sample, sim.general.step.path_logp = (  # type: ignore[attr-defined]
             (sample, path_logp) if tree else (sample_each, path_logp_each)
         )
-        params = start
+        params, trained = start, Runs(policy, world, strategy, start, seeds, how)
         for step in range(steps):
-            phase = collect(policy, params, world, strategy, seeds, step, how, {})
-            for loss_of in updates(policy, params, start, world, strategy, how, phase, 0.0):
+            phase = collect(trained, params, step, {})
+            for loss_of in updates(trained, params, phase, 0.0):
                 leaves = {k: v.detach().requires_grad_() for k, v in params.items()}
                 slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
                 params = adam.step(params, dict(zip(leaves, slopes, strict=True)), rate)

@@ -16,7 +16,7 @@ import time
 import torch
 
 from benchmarks.measure import table
-from sim.memory import keep_freed_memory
+from sim.allocator import keep_freed_memory
 from sim.training.trainer import open_run
 from workbench.execution.tasks import (
     StartTask,

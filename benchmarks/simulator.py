@@ -25,8 +25,8 @@ from benchmarks.contenders import RATE, general, jax_peer, ours, phases, warm, w
 from benchmarks.cost_chart import cost_chart
 from benchmarks.measure import least, table
 from recast import STRATEGIES
+from sim.allocator import keep_freed_memory
 from sim.general.runs import Runs, params_of_one
-from sim.memory import keep_freed_memory
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params
 from sim.settings import Training
@@ -272,10 +272,8 @@ def sweep(steps: int, seeds: int) -> None:
     for name in names:
         begun, wall = time.process_time(), time.perf_counter()
         rates = torch.full((seeds,), 0.003)
-        found = train(
-            policy, world, start, STRATEGIES[name], tuple(range(seeds)), rates, how,
-            opening=opening,
-        )  # fmt: skip
+        runs = Runs(policy, world, STRATEGIES[name], start, tuple(range(seeds)), how)
+        found = train(runs, rates, opening=opening)
         spent = time.process_time() - begun
         # The evaluation's share of wall time, applied to processor time.
         evaluating = sum(run.evaluating for run in found) / (time.perf_counter() - wall) * spent

@@ -77,6 +77,8 @@ def read_index(path: Path) -> tuple[CodeNames, dict[str, Codes]]:
     """
     try:
         index = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(index, dict):
+            raise ValueError("expected an object, item -> its codes")
         first = next(iter(index.values()), ())
         names = names_of(first) or MINIONEREC
         listed = {str(i): read_sid("".join(codes), None, names) for i, codes in index.items()}
@@ -150,7 +152,8 @@ def _read_split(
             reader = csv.DictReader(handle)
             missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
             if missing:
-                raise ValueError(f"{path}: missing column {', '.join(missing)}")
+                have = ", ".join(reader.fieldnames or ())[:80]
+                raise ValueError(f"{path}: missing column {', '.join(missing)}; it has {have!r}")
             for line, row in enumerate(reader, start=2):
                 rows.append(_interaction(row, depth, known, names, f"{path}: row {line}"))
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
@@ -160,16 +163,25 @@ def _read_split(
     return tuple(rows)
 
 
+def _listed(text: str | None) -> list[str]:
+    """The texts of a history. Raises ValueError, one line, for what is no list of texts."""
+    try:
+        found = ast.literal_eval(text or "")
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        found = None
+    if not isinstance(found, list | tuple) or not all(isinstance(one, str) for one in found):
+        raise ValueError(f"history {(text or '')[:40]!r} is not a list of IDs such as ['ID', 'ID']")
+    return list(found)
+
+
 def _interaction(
     row: dict[str, str], depth: int, known: Counter[Codes], names: CodeNames, where: str
 ) -> Interaction:
     try:
-        listed = ast.literal_eval(row["history_item_sid"])
-        history = tuple(read_sid(text, depth, names) for text in listed)
-        target = read_sid(row["item_sid"], depth, names)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as problem:
-        reason = problem if isinstance(problem, ValueError) else "history is not a list of IDs"
-        raise ValueError(f"{where}: {reason}") from None
+        history = tuple(read_sid(t, depth, names) for t in _listed(row["history_item_sid"]))
+        target = read_sid(row["item_sid"] or "", depth, names)
+    except ValueError as problem:
+        raise ValueError(f"{where}: {problem}") from None
     for sid in (*history, target):
         if sid not in known:
             raise ValueError(f"{where}: {names.joined(sid)} is not in the index")

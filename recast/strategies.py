@@ -160,7 +160,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         ),
         "bgae": Strategy(
             credit="bgae",
-            meaning="GRPO on the matched prefix plus a Pass@k bonus on hits",
+            meaning="GRPO on the matched prefix plus the Pass@4 advantage, on every rollout",
             source="arXiv 2510.20815",
             all_zero="shaped",
         ),
@@ -528,3 +528,8 @@ def parse_strategy(text: str) -> Strategy:
 
 _composed = lru_cache(maxsize=1024)(compose)
 """A run's text is read where it is checked, named, planned and trained: it is taken apart once."""
+
+
+def as_strategy(strategy: str | Strategy) -> Strategy:
+    """A strategy as it is, a text as `parse_strategy` reads it. Raises ValueError as that does."""
+    return parse_strategy(strategy) if isinstance(strategy, str) else strategy

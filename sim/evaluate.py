@@ -45,6 +45,7 @@ from sim.decoding.enumerate import Enumeration, Enumerator, item_logp, tree_entr
 from sim.matched_temperature import MATCHING_USERS, matched, mean
 from sim.policies.protocol import Params, Policy
 from sim.seeds import stream
+from sim.settings import Training
 from sim.target_paths import target_paths, tuned_temperatures, tuning_users
 from sim.worlds.catalogue import Catalogue
 from sim.worlds.world import Prompts, World
@@ -76,24 +77,21 @@ def snapshot(
     policy: Policy,
     params: Params,
     world: World,
-    group: int,
+    how: Training,
     *,
-    curve_prompts: int = 0,
     full: bool = True,
     matching: Tensor | None = None,
     near: Tensor | None = None,
-    sampled_at: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Snapshot:
-    """Evaluate every run. curve_prompts: size of the `test` sample, 0 = all test prompts.
+    """Evaluate every run; regime shares are those of the groups and the temperature of `how`.
 
     full: the splits and metrics of the start and the end too. matching `[R]`: entropy at which
     Pass@1 is also read; None = the policy's own, so T = 1. near `[R]`: the temperature at which the
-    evaluation before found it. sampled_at: temperature of the rollouts, to which the regime shares
-    belong.
+    evaluation before found it.
     """
     params = {name: value.detach().to(dtype) for name, value in params.items()}
-    parts = _parts(world, curve_prompts)
+    parts, group = _parts(world, how.curve_prompts), how.group
     test = [*parts.curve, *parts.others] if full else parts.curve
     users = parts.matching
     found: dict[str, list[Slices]] = {"test": []}
@@ -112,7 +110,7 @@ def snapshot(
         temperatures.append(temperature)
         entropies.append(wanted)
         best = tuned_temperatures(policy, one, world.catalogue, parts.tuning)
-        heat = _Heat(temperature, sampled_at, best)
+        heat = _Heat(temperature, how.temperature, best)
         measure = partial(_measure, policy, one, world.catalogue, enumerate_at, heat)
         measured = [measure(chunk, full) for chunk in test]
         found["test"].append(_summary(measured, world.catalogue, heat, group, first=parts.size))

@@ -27,6 +27,8 @@ from policy_faults import (
     weights_never_synced,
 )
 from reward_faults import (
+    advantages_are_all_zero,
+    advantages_with_the_wrong_sign,
     divided_by_nothing,
     one_function_never_pays,
     one_task_hardly_hits,
@@ -295,6 +297,8 @@ FAULTS: Mapping[Fault, str] = {
     one_task_hardly_hits: "starved_task",
     one_function_never_pays: "silent_function",
     divided_by_nothing: "missing_advantages",
+    advantages_are_all_zero: "zero_advantages",
+    advantages_with_the_wrong_sign: "reversed_advantages",
     constant_reward: "constant_reward",
     format_guard_by_its_column: "format_guard",
     format_guard_by_the_answers: "format_guard",

@@ -48,3 +48,11 @@ def divided_by_nothing(seed: int) -> Rows:
             for row in group:
                 row["advantage"] = float("nan")
     return rows
+
+
+def advantages_are_all_zero(seed: int) -> Rows:
+    return [{**row, "advantage": 0.0} for row in log(seed)]
+
+
+def advantages_with_the_wrong_sign(seed: int) -> Rows:
+    return [{**row, "advantage": -row["advantage"]} for row in log(seed)]

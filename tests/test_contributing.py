@@ -81,6 +81,10 @@ def recast(folder: Path, *words: str) -> str:
 def copy(tmp_path: Path) -> Path:
     for name in ("recast", "sim", "workbench"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    # Python reads this at its start. In a place of its own the kernel would be compiled anew.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['numba'] = sys.modules['llvmlite'] = None\n"
+    )
     return tmp_path
 
 

@@ -16,6 +16,7 @@ import torch
 
 from recast import STRATEGIES, Origin, RolloutGroups, build_signal, denominator
 from recast.structure import level_scores
+from sim.general.runs import Runs
 from sim.general.step import collect, updates
 from sim.policies.mlp import MLP
 from sim.settings import Training
@@ -132,8 +133,9 @@ def test_one_step_has_the_simulator_s_loss_and_gradient(plain, world, plain_worl
     """From the same parameters and draws: the loss to 1e-12 and each gradient to 1e-9 of
     its value."""
     how, strategy = Training(steps=10, batch=12, group=16), STRATEGIES[name]
-    collected = collect(POLICY, start, world, strategy, (1,), 4, how, {})
-    (loss_of,) = updates(POLICY, start, start, world, strategy, how, collected, 0.4)
+    runs = Runs(POLICY, world, strategy, start, (1,), how)
+    collected = collect(runs, start, 4, {})
+    (loss_of,) = updates(runs, start, collected, 0.4)
     leaves = {key: value.detach().requires_grad_() for key, value in start.items()}
     ours = loss_of(leaves)
     slopes = torch.autograd.grad(ours.sum(), list(leaves.values()))
@@ -155,7 +157,7 @@ def test_its_curve_is_the_simulator_s(plain, world, plain_world, start, plain_st
     how = Training(steps=40, batch=12, group=16, evaluations=10, curve_prompts=0)
     rate = torch.tensor([0.003], dtype=torch.float64)
     hooks = Hooks(record=lambda *_: None)
-    (run,) = train(POLICY, world, start, STRATEGIES[name], (1,), rate, how, hooks)
+    (run,) = train(Runs(POLICY, world, STRATEGIES[name], start, (1,), how), rate, hooks)
     rows = [r for r in run.rows if r["split"] == "test" and r["slice"] == "all"]
     curve = plain.train(plain_world, plain_start, getattr(plain, name), 40, 1, 0.003)
     assert [point[0] for point in curve] == [row["step"] for row in rows]

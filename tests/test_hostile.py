@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from workbench.diagnosis.logs.read import files_of
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
 from workbench.errors import LogError
 from workbench.jobs import log_reading
@@ -90,3 +96,42 @@ def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "log.jsonl")
     with pytest.raises(LogError, match="no regular file"):
         log_reading.read_guarded([tmp_path / "log.jsonl"])
+
+
+def test_a_file_of_the_system_that_shows_no_size_is_never_opened():
+    """Some of them, such as /proc/kmsg, keep who reads them waiting for ever."""
+    assert Path("/proc/version").read_bytes()
+    with pytest.raises(LogError, match="the file is empty"):
+        log_reading.read_guarded([Path("/proc/version")], log_reading.HowToRead(scalars=True))
+
+
+def test_a_file_that_goes_while_its_folder_is_listed_ends_nothing(tmp_path, monkeypatch):
+    log = tmp_path / "log.jsonl"
+    log.write_text("{}")
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nothing")
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    assert files_of([tmp_path]) == [tmp_path / "gone.json", log]
+
+
+def test_a_file_that_may_not_be_looked_at_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "log.jsonl").write_text("{}")
+
+    def refuse(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(LogError, match="no log in this folder"):
+        files_of([tmp_path])
+
+
+def test_only_plain_text_is_read_in_this_process(tmp_path):
+    """A packed text becomes large, and a view of a database can go on for ever."""
+    text = b'{"step": 0, "prompt": "p", "reward": 1.0}\n' * 9
+    packed = {"gz": gzip.compress(text), "bz2": bz2.compress(text), "xz": lzma.compress(text)}
+    others = {"utf16": text.decode().encode("utf-16"), "zip": b"PK", "parquet": b"PAR1"}
+    for name, content in {"jsonl": text, "csv": b"a,b\n", **packed, **others}.items():
+        (tmp_path / name).write_bytes(content)
+    with closing(sqlite3.connect(tmp_path / "db")) as database, database:
+        database.execute("CREATE VIEW metrics AS SELECT 1 AS step, '{}' AS metrics")
+    grows = {path.name: log_reading._may_grow(path) for path in tmp_path.iterdir()}
+    assert grows == {name: name not in ("jsonl", "csv") for name in grows}

@@ -57,11 +57,12 @@ TESTED_BY = {
     " efficiency learnability live questions real regimes runs signals story trade_offs",
     "workbench/commands/test_cli.py": "workbench/commands: output run_output; workbench/spec:"
     " strategy_texts",
-    "workbench/commands/test_predict.py": "workbench/commands: budget_forecast;"
-    " workbench/studies/prediction: curves question saved",
-    "workbench/diagnosis/test_diagnosis.py": "workbench/commands: diagnose diagnosis_shown;"
+    "workbench/commands/test_predict.py": "workbench/studies/prediction: curves question saved",
+    "workbench/commands/test_sweep_cli.py": "workbench/commands: dry_run",
+    "workbench/diagnosis/test_diagnosis.py": "workbench/commands: diagnose diagnosis_output;"
     " workbench/report: log",
-    "workbench/diagnosis/test_findings.py": "workbench/diagnosis/findings: checks policy",
+    "workbench/diagnosis/test_findings.py": "workbench/diagnosis/findings: audit_faults checks"
+    " padded_step policy",
     "workbench/diagnosis/test_lookalike.py": "workbench/execution: imitation; workbench/jobs:"
     " lookalike lookalike_worker",
     "workbench/diagnosis/test_watch.py": "workbench/commands: log_options watch",
@@ -70,13 +71,13 @@ TESTED_BY = {
     "workbench/diagnosis/logs/test_logs.py": "workbench/diagnosis/logs: beside records tensors",
     "workbench/diagnosis/test_strangers.py": (
         "workbench/diagnosis/logs: column_names databases evaluation_rows printed_rollouts"
-        " scalar_stores shown_rollouts written"
+        " scalar_series scalar_stores shown_rollouts written"
     ),
     "workbench/diagnosis/logs/test_scalars.py": "workbench/diagnosis/logs: printed token_exports",
-    "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: file_kinds packed"
-    " walk",
+    "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: file_kinds"
+    " packed walk",
     "workbench/diagnosis/logs/test_weights.py": "workbench/diagnosis/logs: signs",
-    "workbench/execution/test_runner.py": "workbench/execution: executor_names results",
+    "workbench/execution/test_runner.py": "workbench/execution: executor_names from_python",
     "workbench/jobs/test_race.py": "workbench/jobs: job process race_trees",
     "workbench/jobs/test_started_sweeps.py": "workbench/jobs: sweep_worker;"
     " workbench/store: records",
@@ -93,8 +94,8 @@ TESTED_BY = {
     " ranked_by_theory",
     "workbench/real/test_gpu.py": "workbench/studies: costs",
     "browsing.py": "workbench/pages: cheaper_experiments",
-    "workbench/report/test_report.py": "workbench/commands: claims packaged phases questions report"
-    " search",
+    "workbench/report/test_report.py": "workbench/commands: claims packaged phase_map questions"
+    " report search",
     "workbench/spec/test_fields.py": "workbench/commands: fields",
     "workbench/store/test_store.py": "recast: ledger; workbench/store: other_files",
     "workbench/studies/test_prediction.py": "workbench/spec: rungs",

@@ -19,6 +19,7 @@ from recast.stage import WIDEST, Rounds, Stage, bind
 from recast.strategy import STAGES
 from recast.theory.by_hits import why_undefined
 from sim.exact import exact_world
+from sim.general.runs import Runs
 from sim.general.step import collect
 from sim.inputs import why_not
 from sim.policies.mlp import MLP
@@ -53,7 +54,7 @@ def trained(world, text, **changes):
     start = policy.init(world.catalogue, world.train.context.shape[-1], (0, 1), torch.float64)
     strategy = parse_strategy(text)
     assert why_not(strategy, how.rollouts, how.group) is None
-    return train(policy, world, start, strategy, (0, 1), torch.tensor([0.01, 0.01]), how)
+    return train(Runs(policy, world, strategy, start, (0, 1), how), torch.tensor([0.01, 0.01]))
 
 
 @pytest.mark.parametrize("text", made_up.TEXTS)
@@ -222,7 +223,7 @@ def test_a_group_without_hits_is_rolled_out_again_behind_the_targets_first_codes
     policy = MLP(8)
     params = policy.init(world.catalogue, world.train.context.shape[-1], (0,), torch.float64)
     strategy = parse_strategy("repair=made_up_hint(2), credit=grpo")
-    found = collect(policy, params, world, strategy, (0,), 0, HOW, {})
+    found = collect(Runs(policy, world, strategy, params, (0,), HOW), params, 0, {})
     groups, codes = found.signal.groups, world.catalogue.codes
     again = (groups.hinted > 0).all(-1)
     assert again.any()
@@ -239,8 +240,8 @@ def test_prompts_with_few_hits_are_sampled_in_rounds(world):
     policy = MLP(8)
     params = policy.init(world.catalogue, world.train.context.shape[-1], (0,), torch.float64)
     strategy = parse_strategy("repair=made_up_rounds, credit=grpo")
-    found = collect(policy, params, world, strategy, (0,), 0, HOW, {})
-    plain = collect(policy, params, world, parse_strategy("grpo"), (0,), 0, HOW, {})
+    found = collect(Runs(policy, world, strategy, params, (0,), HOW), params, 0, {})
+    plain = collect(Runs(policy, world, parse_strategy("grpo"), params, (0,), HOW), params, 0, {})
     sampled = found.signal.sampled
     rounds = sampled.valid.view(1, HOW.batch, -1, HOW.group).any(-1).sum(-1)
     assert int(rounds.max()) == 4

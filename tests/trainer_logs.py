@@ -232,6 +232,21 @@ def roll(rows: Rows, folder: Path) -> Path:
     return folder
 
 
+@builder("roll-agentic")
+def roll_agentic(rows: Rows, folder: Path) -> Path:
+    """ROLL main, `dump_rollout_trajectories`: trajectories and conversations as JSON text."""
+    for step, part in steps(rows):
+        told = [{"env_info": {"env_id": g, "group_id": place, "tag": r["task"], "seed": step},
+                 "reward_info": {"episode_reward": r["reward"]}}
+                for place, group in enumerate(groups(part)) for g, r in enumerate(group)]  # fmt: skip
+        talks = [[{"role": "user", "content": r["prompt"]},
+                  {"role": "assistant", "content": r["prediction"]}] for r in part]  # fmt: skip
+        lines(folder / f"rollout_dump_data.step_{step}.jsonl", [{
+            "trajectory_data": [*map(json.dumps, told)], "global_step": [step] * len(part),
+            "messages": [*map(json.dumps, talks)]}])  # fmt: skip
+    return folder
+
+
 @builder("open-instruct")
 def open_instruct(rows: Rows, folder: Path) -> Path:
     """open-instruct main: ids of tokens, the prompt's number within the step."""

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from recast.lazy_names import lazily
 
 if TYPE_CHECKING:
-    from workbench.execution.results import Results, experiment, run
+    from workbench.execution.from_python import Results, experiment, run
     from workbench.spec.experiment import Experiment
     from workbench.store.runs import Store
 else:
     __getattr__ = lazily(
         __name__,
         {
-            "execution.results": ("Results", "experiment", "run"),
+            "execution.from_python": ("Results", "experiment", "run"),
             "spec.experiment": ("Experiment",),
             "store.runs": ("Store",),
         },

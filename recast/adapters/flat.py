@@ -11,7 +11,7 @@ from recast.adapters.limits import why_not_estimator
 from recast.adapters.verl_batch import places
 from recast.groups import RolloutGroups
 from recast.signal import build_signal
-from recast.strategies import parse_strategy
+from recast.strategies import as_strategy
 from recast.strategy import Strategy
 
 
@@ -32,7 +32,7 @@ def flat_advantages(
     >>> flat_advantages("rloo", torch.tensor([1.0, 0.0, 0.0, 0.0]), ["a", "b", "a", "b"])
     tensor([ 1.,  0., -1.,  0.])
     """
-    chosen = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+    chosen = as_strategy(strategy)
     reason = why_not_estimator(chosen)
     if reason is not None:
         raise ValueError(f"strategy {chosen.text!r} is more than an advantage: {reason}")

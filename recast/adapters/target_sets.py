@@ -11,7 +11,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from recast.prefix import leading
+from recast.common_prefix import leading
 
 TokenIds = list[int]
 

@@ -51,7 +51,7 @@ from recast.lm.vocabulary import Vocabulary
 from recast.loss import denominator
 from recast.signal import Signal, build_signal
 from recast.stage import State
-from recast.strategies import parse_strategy
+from recast.strategies import as_strategy
 from recast.strategy import Strategy
 from recast.structure import level_scores
 
@@ -84,7 +84,7 @@ class RecastGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is optional a
         divisor: Literal["trl", "strategy"] = "trl",
         **kwargs: Any,
     ) -> None:
-        self.strategy = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+        self.strategy = as_strategy(strategy)
         self.trie, self.vocabulary, self.divisor = trie, vocabulary, divisor
         if kwargs.pop("reward_funcs", None) is not None:
             raise LMError("reward_funcs: the outcome comes from target_ids; leave it out")

@@ -20,7 +20,7 @@ from torch import Tensor
 from recast.adapters.flat import flat_advantages
 from recast.adapters.limits import why_not_estimator as why_not
 from recast.adapters.trainer_imports import needed
-from recast.strategies import STRATEGIES, parse_strategy
+from recast.strategies import STRATEGIES, as_strategy
 from recast.strategy import Strategy
 
 OLDEST = (0, 5)
@@ -74,7 +74,7 @@ def register(strategy: str | Strategy, name: str) -> None:
     Raises ValueError, one line, for one that verl's estimators cannot serve, or a name that is
     taken.
     """
-    chosen = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+    chosen = as_strategy(strategy)
     register_adv_est(name)(estimator(chosen))
 
 

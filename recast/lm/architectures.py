@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from recast.lm.device import CPU, Placement
+from recast.lm.folder_checks import check_layers, loading
+from recast.lm.memory import check_room
 from recast.lm.models import recompute
 from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
@@ -69,15 +71,23 @@ def random_model(
     if name in ARCHITECTURES:
         config = transformers.Qwen3Config(**ARCHITECTURES[name], bos_token_id=BEGIN)
     elif (Path(name) / "config.json").is_file():
-        config = transformers.AutoConfig.from_pretrained(name)
+        with loading(name, "a config.json of a causal LM"):
+            config = transformers.AutoConfig.from_pretrained(name)
+            check_layers(name, config.to_dict())
     else:
         raise LMError(
             f"--model: {name!r}; expected {', '.join(ARCHITECTURES)}, small, or a folder with a "
             "config.json"
         )
-    base = config.vocab_size
-    config.vocab_size = base + depth * codebook
-    config.pad_token_id = None
+    with loading(name, "a config.json of a causal LM"):
+        base = int(config.vocab_size)
+        config.vocab_size = base + depth * codebook
+        config.pad_token_id = None
+        with torch.device("meta"):
+            shape = transformers.AutoModelForCausalLM.from_config(config, dtype=placement.dtype)
+        if placement.device.type != "meta":
+            weights = sum(part.numel() for part in shape.parameters())
+            check_room(name, weights, placement, lora=True)
     with torch.random.fork_rng(devices=[]), torch.device(placement.device):
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(

@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from recast.lm.device import CPU, Placement
+from recast.lm.folder_checks import loading
 from recast.lm.models import placed
 from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
@@ -66,39 +67,46 @@ def save_model(
 
 
 def _codes(manifest: Any) -> int:
-    return len(vocabulary_from(manifest["vocabulary"]).tokens[0])
+    return len(vocabulary_from(manifest.get("vocabulary")).tokens[0])
 
 
 def load_model(
-    folder: Path, fingerprint: str | None = None, placement: Placement = CPU
+    folder: Path,
+    fingerprint: str | None = None,
+    placement: Placement = CPU,
+    *,
+    trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """Read a model. fingerprint: the catalogue's (`LMData.fingerprint`), None = any.
+    """Read a model. fingerprint: the catalogue's (`LMData.fingerprint`), None = any;
+    trust_remote_code: run code that the folder brings, which it may have from its base.
 
     Raises LMError, one line: missing, half-written, damaged, or of another catalogue.
     """
     place, manifest = read_manifest(folder)
-    if fingerprint is not None and manifest["fingerprint"] != fingerprint:
+    known = manifest.get("fingerprint")
+    if not isinstance(known, str):
+        raise LMError(f"{folder}/{MANIFEST}: names no catalogue; train again")
+    if fingerprint is not None and known != fingerprint:
         raise LMError(
-            f"{folder}: trained on another catalogue (index {manifest['fingerprint']}, the data's "
+            f"{folder}: trained on another catalogue (index {known[:40]}, the data's "
             f"is {fingerprint}); use the data folder that the model was trained on, with the same "
             f"--codebook ({_codes(manifest)})"
         )
-    transformers = require("transformers")
-    try:
+    transformers, trust = require("transformers"), {"trust_remote_code": trust_remote_code}
+    vocabulary = vocabulary_from(manifest.get("vocabulary"))
+    with loading(str(folder)):
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            place, use_safetensors=True, dtype=placement.dtype
+            place, use_safetensors=True, dtype=placement.dtype, **trust
         )
-        known = (place / "tokenizer_config.json").exists()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place) if known else None
-    except (OSError, ValueError) as problem:
-        reason = " ".join(str(problem).split())[:300]
-        raise LMError(f"{folder}: unreadable checkpoint: {reason}") from None
-    vocabulary = vocabulary_from(manifest["vocabulary"])
+        spelled = (place / "tokenizer_config.json").exists()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **trust) if spelled else None
+    if vocabulary.largest >= model.get_input_embeddings().weight.shape[0]:
+        raise LMError(f"{folder}: its vocabulary names tokens that the model lacks; train again")
     return Checkpoint(
         placed(model, placement).eval(),
         tokenizer,
         vocabulary,
-        manifest["fingerprint"],
+        known,
         manifest["meta"],
     )
 
@@ -156,12 +164,16 @@ def read_manifest(folder: Path) -> tuple[Path, dict[str, Any]]:
     try:
         manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
-            raise LMError(f"{folder}: format {manifest['format']}; this version reads {FORMAT}")
+            said = repr(manifest["format"])[:40]
+            raise LMError(f"{folder}: format {said}; this version reads {FORMAT}")
         listed = manifest["files"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        if not isinstance(manifest["meta"], dict):
+            raise ValueError("no notes in it")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
         if isinstance(problem, LMError):
             raise
-        raise LMError(f"{folder}/{MANIFEST}: unreadable ({problem!r}); train again") from None
+        reason = repr(problem)[:100]
+        raise LMError(f"{folder}/{MANIFEST}: unreadable ({reason}); train again") from None
     for name, digest in listed:
         path = place / name
         if not path.is_file() or _digest(path) != digest:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,11 @@ POPULAR_SHARE = 0.1
 _RECIF = re.compile(r"<\|sid_begin\|>((?:<s_[a-h]_\d+>)+)<\|sid_end\|>")
 _RECIF_CODE = re.compile(r"<s_([a-h])_(\d+)>")
 RECIF_NAMES = CodeNames("<s_", "_", ">", FAMILIES[0])
+_ROWS_AT_ONCE, _SMALL = 128, 128_000_000
+"""Rows of a parquet file in memory at once, and the bytes that they, or an unpacked column of any
+packing, may take."""
+_MOST_PACKED, _MOST_VALUES = 200, 20_000_000
+"""How many times its packed size a larger column may be, and its values in a group of rows."""
 _RECIF_SPLITS = {"train": ("train",), "valid": ("valid", "val", "dev"), "test": ("test",)}
 
 
@@ -97,6 +102,7 @@ def split_roles(name: str, data: DataFolder, seed: int = 0) -> LMData:
         test=data.test,
         seen=frozenset(counts),
         popular=frozenset(ranked[: max(1, round(POPULAR_SHARE * len(ranked)))]),
+        names=data.names,
     )
 
 
@@ -132,7 +138,7 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
     per target. `source`, where there is such a column, is the task. The catalogue is every ID that
     occurs, so it has no collisions to report. Raises LMError, one line with file and row.
     """
-    parquet = require("pyarrow.parquet")
+    require("pyarrow.parquet")
     splits = {}
     for split, words in _RECIF_SPLITS.items():
         found = [p for p in sorted(folder.glob("*.parquet")) if any(w in p.stem for w in words)]
@@ -142,16 +148,7 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
             raise LMError(f"{folder}: expected a *{split}*.parquet file, found none")
         rows: list[Interaction] = []
         for path in found:
-            try:
-                if not path.is_file():
-                    raise ValueError("no regular file")
-                names = set(parquet.read_schema(path).names)
-                wanted = ["uuid", "messages", *({"source"} & names)]
-                table = parquet.read_table(path, columns=wanted).to_pylist()
-            except (OSError, ValueError, KeyError) as problem:
-                reason = " ".join(str(problem).split())[:200]
-                raise LMError(f"{path}: not RecIF parquet (uuid, messages): {reason}") from None
-            for place, row in enumerate(table):
+            for place, row in enumerate(_raw_rows(path)):
                 rows.append(_recif_row(row, f"{path}: row {place}", codebook))
         splits[split] = tuple(rows)
     if "valid" not in splits:
@@ -174,6 +171,33 @@ def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
         test=splits["test"],
         names=RECIF_NAMES,
     )
+
+
+def _raw_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a RecIF file, a few at a time, none of which may become much larger than it is on
+    the disk. Raises LMError, one line."""
+    parquet = require("pyarrow.parquet")
+    strange = require("pyarrow").ArrowException
+    try:
+        if not path.is_file():
+            raise ValueError("no regular file")
+        with parquet.ParquetFile(path) as file:
+            for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+                for column in map(group.column, range(group.num_columns)):
+                    packed, whole = column.total_compressed_size, column.total_uncompressed_size
+                    if column.num_values > _MOST_VALUES or whole > _SMALL + _MOST_PACKED * packed:
+                        raise ValueError("a column becomes far larger than it is in the file")
+            names = set(file.schema_arrow.names)
+            if lacking := {"uuid", "messages"} - names:
+                raise ValueError(f"no column {' and '.join(sorted(lacking))}")
+            wanted = ["uuid", "messages", *({"source"} & names)]
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
+                if batch.nbytes > _SMALL:
+                    raise ValueError(f"rows of more than {_SMALL // _ROWS_AT_ONCE:,} bytes each")
+                yield from batch.to_pylist()
+    except (OSError, ValueError, strange) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise LMError(f"{path}: not RecIF parquet (uuid, messages): {reason}") from None
 
 
 def _recif_row(row: dict[str, Any], where: str, codebook: int) -> Interaction:

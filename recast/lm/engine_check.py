@@ -38,7 +38,8 @@ _BROKEN = (
 
 @torch.no_grad()
 def check_engine(model: CausalLM) -> None:
-    """Raise LMError, one line, where rollouts or scores would not be the model's own.
+    """Raise LMError, one line, where rollouts or scores would not be the model's own, or training
+    would be of another model than was sampled.
 
     A few short forward passes on the model's device, in its type; no random numbers are drawn.
     """
@@ -46,6 +47,10 @@ def check_engine(model: CausalLM) -> None:
     model.eval()
     try:
         own = _own_logits(model)
+        with torch.random.fork_rng(devices=[]):
+            trained = _own_logits(model.train())
+        steady = all(torch.allclose(*pair, atol=1e-3) for pair in zip(own, trained, strict=True))
+        model.eval()
         finite = all(bool(level.isfinite().all()) for level in own)
         gap = _gap(model, own) if finite and _plain_head(model) else None
     except _BROKEN as problem:
@@ -66,6 +71,11 @@ def check_engine(model: CausalLM) -> None:
         raise LMError(
             f"{name} says other things of a text than this engine, which encodes a prompt once for "
             f"many rollouts (by {gap:.3g} nats); {WORK}"
+        )
+    if not steady:
+        raise LMError(
+            f"{name} says other things while it is trained than after, by dropout or noise that "
+            f"its configuration does not turn off; {WORK}"
         )
 
 

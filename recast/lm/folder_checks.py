@@ -32,6 +32,7 @@ READ = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
+MOST_LAYERS = 1000
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Types of weights that need no scale beside them, as safetensors names them."""
 OTHER_HEADS = ("Classification", "ForMaskedLM", "ForQuestionAnswering", "ForRewardModeling")
@@ -47,6 +48,7 @@ def check_files(name: str, folder: Path) -> None:
     path = folder / "config.json"  # where it is missing transformers says so
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     check_plain(name, config.get("quantization_config"))
+    check_layers(name, config)
     listed = config.get("architectures")
     writer = str(listed[0])[:60] if isinstance(listed, list) and listed else "it"
     if config.get("is_encoder_decoder") is True:
@@ -59,6 +61,19 @@ def check_files(name: str, folder: Path) -> None:
                 f"{name}: {where} is stored as {kind} and config.json does not say how; take the "
                 "model's plain weights"
             )
+
+
+def check_layers(name: str, config: Mapping[str, Any]) -> None:
+    """Raise LMError for a config.json of more layers than any model has: they would be made one by
+    one before anything else is looked at."""
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, Mapping) else {}):
+        for key in ("num_hidden_layers", "num_layers", "n_layers", "n_layer"):
+            if isinstance(part.get(key), int) and part[key] > MOST_LAYERS:
+                raise LMError(
+                    f"{name}: {key} {str(part[key])[:20]} in config.json; expected at most "
+                    f"{MOST_LAYERS:,}"
+                )
 
 
 def _check_json(path: Path) -> None:

@@ -15,7 +15,8 @@ WEIGHTS = "adapter_model.safetensors"
 
 def adapted(folder: Path) -> str | None:
     """The folder or hub name of the model that a folder's LoRA adapters belong to; None for a
-    folder that holds none. Raises LMError for adapters that do not name it."""
+    folder that holds none. A path that leads nowhere from here is read from the folder of the
+    adapters. Raises LMError for adapters that do not name their model."""
     path = folder / ADAPTERS
     if not path.is_file():
         return None
@@ -25,9 +26,10 @@ def adapted(folder: Path) -> str | None:
         named = None
     if not isinstance(named, str) or not named:
         raise LMError(f"{path}: expected the adapters of a model, base_model_name_or_path")
-    if Path(named).resolve() == folder.resolve():
+    if folder.resolve() in (Path(named).resolve(), (folder / named).resolve()):
         raise LMError(f"{path}: base_model_name_or_path is the folder of the adapters itself")
-    return named
+    beside = folder / named
+    return str(beside) if not Path(named).is_dir() and beside.is_dir() else named
 
 
 def check_base(folder: Path, base: str) -> None:

@@ -21,8 +21,8 @@ def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> N
     """Raise LMError when a folder's weights, as they will be loaded, cannot be trained here.
 
     Counted in the placement's type, whatever type the files have: weights, gradient and Adam's
-    moments (with float32 copies below float32); with LoRA the weights alone. A hub name is not
-    checked beforehand, and activations are not counted.
+    moments (with float32 copies below float32); with LoRA the weights alone. Activations are not
+    counted.
     """
     check_room(str(folder), parameters_of(folder), placement, lora=lora)
 
@@ -58,6 +58,12 @@ def parameters_of(folder: Path) -> int:
     return sum(math.prod(shape) for _, shape in tensors(folder).values())
 
 
+LARGEST_HEADER = 20_000_000
+"""Bytes of the header of a safetensors file: some 100 for each of its tensors."""
+_NO_HEADER = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError,
+              RecursionError, struct.error)  # fmt: skip
+
+
 def embedding_rows(folder: Path) -> dict[str, int]:
     """Rows of the embeddings, input and output, that a folder of adapters brings in full; 0 where
     it brings none. Raises LMError for a file that is damaged."""
@@ -75,15 +81,17 @@ def tensors(folder: Path) -> dict[str, tuple[str, list[int]]]:
     found: dict[str, tuple[str, list[int]]] = {}
     for path in folder.glob("*.safetensors") if folder.is_dir() else ():
         try:
+            if not path.is_file():
+                raise ValueError("no regular file")
             with path.open("rb") as handle:
                 (length,) = struct.unpack("<Q", handle.read(8))
-                listed = json.loads(handle.read(min(length, 100_000_000)))
+                listed = json.loads(handle.read(min(length, LARGEST_HEADER)))
             found |= {
                 f"{path.name} {name}": (str(value["dtype"]), [int(n) for n in value["shape"]])
                 for name, value in listed.items()
                 if name != "__metadata__"
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        except _NO_HEADER:
             raise LMError(f"{path}: damaged, its header is unreadable") from None
     return found
 

@@ -13,6 +13,9 @@ from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
 from recast.lm.vocabulary import Vocabulary
 
+LORA_SEED = 0
+"""Of the adapters that every run of a start begins with, whatever the run's own seed."""
+
 
 @dataclass(frozen=True)
 class SmallModel:
@@ -80,17 +83,23 @@ def recompute(model: CausalLM) -> None:
     (new or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalLM:
-    """LoRA adapters on attention and MLP; the rows of the new code tokens train in full.
+def with_lora(
+    model: CausalLM, vocabulary: Vocabulary, rank: int = 8, seed: int = LORA_SEED
+) -> CausalLM:
+    """LoRA adapters on attention and MLP; the rows of the new code tokens train in full, and an
+    output layer that has a bias as a whole, since peft's rows of one would lose the bias.
 
-    Raises LMError without peft.
+    The same seed gives the same adapters, whatever was drawn before. Raises LMError without peft,
+    and where the model with fresh adapters says other things than without.
     """
     peft = require("peft")
     tokens = sorted({token for level in vocabulary.tokens for token in level})
     # Tied embeddings share the rows; an output layer of its own needs them too.
     tied = getattr(model.config, "tie_word_embeddings", False)
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
-    layers = [model.get_input_embeddings(), *([] if tied else [model.get_output_embeddings()])]
+    output = model.get_output_embeddings()
+    biased = getattr(output, "bias", None) is not None
+    layers = [model.get_input_embeddings(), *([] if tied or biased else [output])]
     places = [names[id(layer)] for layer in layers]
     config = peft.LoraConfig(
         r=rank,
@@ -100,9 +109,30 @@ def with_lora(model: CausalLM, vocabulary: Vocabulary, rank: int = 8) -> CausalL
         fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
         target_modules="all-linear",
         trainable_token_indices=dict.fromkeys(places, tokens),
+        modules_to_save=[names[id(output)]] if biased else None,
         task_type="CAUSAL_LM",
     )
-    return peft.get_peft_model(model, config)
+    before = _said(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = peft.get_peft_model(model, config)
+    near = 1e-4 if model.dtype == torch.float32 else 0.1
+    if not torch.allclose(before, _said(adapted), atol=near, rtol=near):
+        raise LMError(
+            f"{type(model).__name__}: with fresh adapters it says other things than without; train "
+            "it whole, without --lora"
+        )
+    return adapted
+
+
+@torch.no_grad()
+def _said(model: CausalLM) -> torch.Tensor:
+    """Logits after a short sequence of the first tokens, in eval mode."""
+    training = model.training
+    ids = torch.arange(6, device=model.device).unsqueeze(0)
+    logits: torch.Tensor = model.eval()(input_ids=ids).logits.float()
+    model.train(training)
+    return logits
 
 
 def context(config: Any) -> int | None:
@@ -120,12 +150,11 @@ def context(config: Any) -> int | None:
 
 def zero_dropout(model: CausalLM) -> None:
     """No dropout: with it the policy that is scored is not the one that sampled, and the KL of the
-    first step is not 0."""
-    for name in ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"):
-        if getattr(model.config, name, 0.0):
-            setattr(model.config, name, 0.0)
-    for module in model.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    first step is not 0. Architectures keep it as modules or as numbers, under many names."""
+    inner = getattr(model.config, "text_config", None) or model.config
+    for holder in (model.config, inner, *model.modules()):
+        for name, value in list(vars(holder).items()):
+            if isinstance(value, float) and "drop" in name:
+                setattr(holder, name, 0.0)
+        if isinstance(holder, torch.nn.Dropout):
+            holder.p = 0.0

@@ -11,8 +11,10 @@ codes that can follow), without one those of the model's whole vocabulary.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -44,15 +46,24 @@ def hidden_states(
     if mask is not None:
         bias = torch.zeros(mask.shape, dtype=inner.dtype, device=mask.device)
         bias = bias.masked_fill(~mask, torch.finfo(inner.dtype).min)
-    out = inner.base_model(
+    body = inner.base_model
+    held = {} if cache is None else {_cache_name(type(body).forward): cache}
+    out = body(
         input_ids=ids,
         position_ids=position,
         attention_mask=bias,
-        past_key_values=cache,
         use_cache=cache is not None,
+        **held,
     )
     states: Tensor = out.last_hidden_state
     return states
+
+
+@functools.cache
+def _cache_name(forward: Callable[..., Any]) -> str:
+    """What a class's forward call takes its cache as: transformers renamed it in 5.24."""
+    known = inspect.signature(forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def prompt_mask(length: Tensor, width: int) -> tuple[Tensor, Tensor]:

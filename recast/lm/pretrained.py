@@ -22,6 +22,7 @@ from recast.lm.dataset import LMData
 from recast.lm.device import CPU, Placement
 from recast.lm.engine_check import check_engine
 from recast.lm.folder_checks import (
+    TOKENIZER_FILES,
     check_files,
     check_plain,
     check_whole,
@@ -41,6 +42,8 @@ SAMPLES = ("The user bought, oldest first: ", "\nNext item: ", "### User Input: 
 """Texts by which two readings of one tokenizer are told apart."""
 SPARE_ROWS = 1024
 """Rows of an embedding without a token that are no surprise: tables are padded to round sizes."""
+HUB_FILES = ("*.safetensors", "*.gguf", "*.json", "*.jinja", "*.py", *TOKENIZER_FILES)
+"""What is fetched of a hub's model."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,10 @@ def open_model(
     folder = _place(name)
     if checkpoint.is_ours(folder):
         check_memory(folder, placement, lora=how.lora)
-        return checkpoint.load_model(folder, data.fingerprint, placement)
-    model, tokenizer = _load(name, placement, how)
+        return checkpoint.load_model(
+            folder, data.fingerprint, placement, trust_remote_code=how.trust_remote_code
+        )
+    model, tokenizer = _load(name, folder, placement, how)
     rows = model.get_input_embeddings().weight.shape[0]
     _check_tokenizer(name, tokenizer, rows)
     try:
@@ -90,23 +95,23 @@ def open_model(
 
 
 def identity(name: str) -> dict[str, str]:
-    """What tells a start from another: its files' SHA-256, or the hub's commit.
+    """What tells a start from another: the SHA-256 of its files.
 
-    Raises LMError for a folder without weights.
+    Raises LMError for a folder without weights, and for a hub name that leads nowhere.
     """
     folder = _place(name)
     if checkpoint.is_ours(folder):
         files: dict[str, str] = checkpoint.read_manifest(folder)[1]["files"]
         return files
-    if folder.is_dir():
-        found = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
-        if not found:
-            raise LMError(no_weights(name, folder))
-        own = {path.name: _digest(path) for path in found}
-        base = adapted(folder)
-        return own if base is None else {f"base {n}": d for n, d in identity(base).items()} | own
-    config = _config(name, trust_remote_code=False)
-    return {name: str(getattr(config, "_commit_hash", None) or "unknown commit")}
+    found = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf")])
+    if not found:
+        raise LMError(no_weights(name, folder))
+    for path in found:
+        if not path.is_file():
+            raise LMError(f"{path}: no regular file")
+    own = {path.name: _digest(path) for path in found}
+    base = adapted(folder)
+    return own if base is None else {f"base {n}": d for n, d in identity(base).items()} | own
 
 
 def example(start: Checkpoint, data: LMData) -> str:
@@ -151,10 +156,10 @@ def _likelihood(model: CausalLM, rows: int) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM, Any]:
+def _load(name: str, folder: Path, placement: Placement, how: ModelReading) -> tuple[CausalLM, Any]:
+    """The model in a folder, which people know by this name, and its tokenizer."""
     transformers = require("transformers")
-    folder = Path(name)
-    if folder.is_dir() and how.gguf is None:
+    if how.gguf is None:
         check_files(name, folder)
         base = adapted(folder)
         if base is not None:
@@ -170,10 +175,10 @@ def _load(name: str, placement: Placement, how: ModelReading) -> tuple[CausalLM,
     if how.gguf:
         extra, known = {}, {**known, "gguf_file": how.gguf}
     with loading(name, "its tokenizer"):
-        tokenizer = _tokenizer(name, known)
+        tokenizer = _tokenizer(folder, known)
     with loading(name):
         model, found = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=placement.dtype, output_loading_info=True, **known, **extra
+            folder, dtype=placement.dtype, output_loading_info=True, **known, **extra
         )
     if not how.gguf:
         check_plain(name, getattr(model.config, "quantization_config", None))
@@ -193,30 +198,35 @@ def _load_adapters(
     """The model that adapters belong to with them merged in, and the tokenizer beside them, or the
     model's where there is none."""
     check_base(folder, base)
-    model, tokenizer = _load(base, placement, how)
+    model, tokenizer = _load(base, _place(base), placement, how)
     if has_tokenizer(folder):
         with loading(str(folder), "its tokenizer"):
-            tokenizer = _tokenizer(str(folder), {"trust_remote_code": how.trust_remote_code})
+            tokenizer = _tokenizer(folder, {"trust_remote_code": how.trust_remote_code})
     with loading(str(folder)):
         model = merged(folder, model)
     return model.requires_grad_(True).eval(), tokenizer
 
 
-def _tokenizer(name: str, known: dict[str, Any]) -> Any:
+def _tokenizer(folder: Path, known: dict[str, Any]) -> Any:
     """The tokenizer as its tokenizer.json has it.
 
     The class that a model's type stands for may build another one from the same words; where the
     two differ, the file counts.
     """
     transformers = require("transformers")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **known)
-    if not (Path(name) / "tokenizer.json").is_file():
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **known)
+    if not (folder / "tokenizer.json").is_file():
         return tokenizer
-    written = transformers.PreTrainedTokenizerFast.from_pretrained(name)
+    written = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    # What stands before and after an added token is where the two differ most often.
+    added = sorted(written.get_added_vocab())
+    among = [
+        "".join(f"x y{token}\nz {token}w" for token in part) for part in (added[:4], added[-4:])
+    ]
     same = tokenizer.get_vocab() == written.get_vocab() and all(
         tokenizer.encode(text, add_special_tokens=False)
         == written.encode(text, add_special_tokens=False)
-        for text in SAMPLES
+        for text in (*SAMPLES, *among)
     )
     return tokenizer if same else written
 
@@ -254,24 +264,24 @@ def _check_tokenizer(name: str, tokenizer: Any, rows: int) -> None:
 
 
 def _place(name: str) -> Path:
-    """The folder of that name, there or not. Raises LMError for a path, which no hub name is, to
-    nothing."""
+    """The folder of that name, or where the hub's files of that name lie once they are fetched.
+
+    From there on a hub's model is a folder like any other, held to the same checks. Raises LMError
+    for a path, which no hub name is, to nothing, and for a name that leads nowhere.
+    """
     folder = Path(name)
-    if not folder.is_dir() and (
-        folder.is_absolute() or name.startswith(".") or len(folder.parts) > 2
-    ):
+    if folder.is_dir() or checkpoint.is_ours(folder):
+        return folder
+    if folder.is_absolute() or name.startswith(".") or len(folder.parts) > 2:
         raise LMError(f"{name}: no checkpoint here; train one with: recast lm sft")
-    return folder
-
-
-def _config(name: str, *, trust_remote_code: bool) -> Any:
     try:
-        return require("transformers").AutoConfig.from_pretrained(
-            name, trust_remote_code=trust_remote_code
+        found = require("huggingface_hub").snapshot_download(
+            name, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*", "consolidated*"]
         )
     except (OSError, ValueError) as problem:
-        reason = " ".join(str(problem).split())[:300]
+        reason = " ".join(str(problem).split())[:200]
         raise LMError(f"{name}: no folder, and no model that can be reached: {reason}") from None
+    return Path(found)
 
 
 def _digest(path: Path) -> str:

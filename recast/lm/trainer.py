@@ -148,7 +148,7 @@ def train_step(
     record(step + 1, collected)
     rolled = _now(device)
     update(setup, strategy, how, collected, step / max(1, how.steps - 1))
-    norm = optimizer.step(how.lr, how.clip_norm)
+    norm = optimizer.step(how.rate(step), how.clip_norm)
     if not norm < float("inf"):
         raise Diverged(
             f"RL: the gradient's norm became {norm} at step {step + 1} (lr {how.lr:g}); lower "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,7 +31,8 @@ class Diverged(LMError):
 
 @dataclass(frozen=True)
 class RLTraining(LossSettings):
-    """batch: prompts per step; group: rollouts per prompt G; lr: Adam's, constant; micro_rows:
+    """batch: prompts per step; group: rollouts per prompt G; lr: Adam's; schedule: of
+    the rate, constant or falling linearly to 0 over `steps`; micro_rows:
     rollouts per micro-batch (memory, not result); micro_tokens: tokens per micro-batch instead, as
     verl counts them, 0 = by rows; a group is never split; shared_prefix: False encodes each prompt
     again for every rollout; evaluations: how many after the start, evenly spaced in steps;
@@ -54,10 +55,17 @@ class RLTraining(LossSettings):
     seed: int = 0
     skip_idle: bool = False
     free_logp: bool = False
+    schedule: Literal["constant", "linear"] = "constant"
+
+    def rate(self, step: int) -> float:
+        """The learning rate of an optimizer step, counted from 0."""
+        left = 1 - step / self.steps if self.schedule == "linear" else 1.0
+        return self.lr * left
 
     def settings(self) -> dict[str, Any]:
         """The fields by name; those that came later only where they say something."""
-        return {k: v for k, v in asdict(self).items() if k != "free_logp" or v}
+        later = {"free_logp": False, "schedule": "constant"}
+        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -65,6 +66,12 @@ class Vocabulary:
         """Codes per semantic ID, L."""
         return len(self.tokens)
 
+    @property
+    def largest(self) -> int:
+        """The largest token id that it names."""
+        around = (self.before, self.after, self.opening, self.closing, self.between)
+        return max(self.pad, *chain.from_iterable((*self.tokens, *around)))
+
     def table(self, device: torch.device | None = None) -> Tensor:
         """Token ids, int64 `[L, K]`."""
         return torch.tensor(self.tokens, dtype=torch.int64, device=device)
@@ -89,19 +96,32 @@ class Vocabulary:
         return asdict(self)
 
 
-def vocabulary_from(config: dict[str, Any]) -> Vocabulary:
+def vocabulary_from(config: Any) -> Vocabulary:
     """The inverse of `Vocabulary.as_config`. Raises LMError for a damaged one."""
     try:
-        return Vocabulary(
-            tokens=tuple(tuple(int(t) for t in level) for level in config["tokens"]),
-            before=tuple(config["before"]),
-            after=tuple(config["after"]),
+        found = Vocabulary(
+            tokens=tuple(map(_token_ids, config["tokens"])),
+            before=_token_ids(config["before"]),
+            after=_token_ids(config["after"]),
             pad=int(config["pad"]),
             recent=int(config["recent"]),
-            **{name: tuple(config.get(name, ())) for name in ("opening", "closing", "between")},
+            **{
+                name: _token_ids(config.get(name, ())) for name in ("opening", "closing", "between")
+            },
         )
-    except (KeyError, TypeError, ValueError) as problem:
-        raise LMError(f"vocabulary of the checkpoint is unreadable: {problem!r}") from None
+        if len(set(map(len, found.tokens))) != 1 or not found.tokens[0] or found.recent < 1:
+            raise ValueError("levels of different sizes, or none")
+        return found
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as problem:
+        reason = repr(problem)[:100]
+        raise LMError(f"vocabulary of the checkpoint is unreadable: {reason}") from None
+
+
+def _token_ids(listed: Any) -> tuple[int, ...]:
+    found = tuple(int(token) for token in listed)
+    if any(token < 0 for token in found):
+        raise ValueError("a token below 0")
+    return found
 
 
 def small_vocabulary(depth: int, codebook: int, recent: int = RECENT) -> Vocabulary:

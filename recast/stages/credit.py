@@ -273,7 +273,7 @@ def ha_dw_carry(groups: RolloutGroups, state: State) -> State:
 
 
 def bgae(groups: RolloutGroups, k: int = 4, eps: float = 1e-6) -> Tensor:
-    """GRPO on the prefix reward, plus `pass_at_k` on exact hits; everyone gets both.
+    """GRPO on the prefix reward plus `pass_at_k`, which counts exact hits, for every rollout.
 
     The prefix reward is 0, .5, .707, .866, .95 for 0, 1, 2, 3, 4+ matched codes and 1 for a hit, so
     near misses act in a group without hits. Binary outcome. Raises ValueError without `matched`.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from recast.regimes import hit_shares, require_group
-from recast.strategies import parse_strategy
+from recast.strategies import as_strategy
 from recast.strategy import Strategy
 from recast.theory.by_hits import by_hits, sampled_width
 
@@ -76,7 +76,7 @@ def expected_signal(
     another length.
     """
     require_group(group)
-    chosen = _parsed(strategy)
+    chosen = as_strategy(strategy)
     weights = torch.as_tensor(pmf, dtype=torch.float64)
     expected = sampled_width(chosen, group) + 1
     if weights.shape != (expected,):
@@ -87,10 +87,6 @@ def expected_signal(
     alive = (table.count > 0).to(torch.float64)
     values = (table.count, table.square, alive)
     return Expected(*(float(table.mean(value)[0] @ weights) for value in values))
-
-
-def _parsed(strategy: str | Strategy) -> Strategy:
-    return parse_strategy(strategy) if isinstance(strategy, str) else strategy
 
 
 def _probabilities(p: Tensor) -> Tensor:

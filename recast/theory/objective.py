@@ -29,7 +29,7 @@ from torch import Tensor
 from recast.loss import policy_loss
 from recast.signal import build_signal
 from recast.stages.supervised import Evidence
-from recast.strategies import parse_strategy
+from recast.strategies import as_strategy
 from recast.strategy import Strategy
 from recast.theory.by_hits import ByHits, by_hits, groups_of
 from recast.theory.learnability import binomial_pmf, hit_probability
@@ -71,7 +71,7 @@ def weight(strategy: str | Strategy, p: Tensor, group: int) -> Weight:
     Raises ValueError for p outside [0, 1], group < 1, an unknown strategy, or one that hits alone
     do not determine.
     """
-    chosen = _parsed(strategy)
+    chosen = as_strategy(strategy)
     table = by_hits(chosen, group)
     pmf = binomial_pmf(p, table.width)
     tilted = _tilted(pmf)
@@ -96,7 +96,7 @@ def objective(strategy: str | Strategy, p: Tensor, group: int) -> Tensor:
     Exact sums over k for a group-local strategy, quadrature where w is no such sum (two groups in
     the batch; a term that depends on p itself). Raises ValueError as `weight` does.
     """
-    chosen = _parsed(strategy)
+    chosen = as_strategy(strategy)
     if by_hits(chosen, group).batch > 1 or not _constant_in_p(chosen, group):
         return _by_quadrature(chosen, p, group)
     utility, grounded = utility_of_hits(chosen, group)
@@ -112,7 +112,7 @@ def utility_of_hits(strategy: str | Strategy, group: int) -> tuple[Tensor, float
     rare. Raises ValueError for a strategy that looks at the batch or depends on p itself, or as
     `weight` does.
     """
-    chosen = _parsed(strategy)
+    chosen = as_strategy(strategy)
     table = by_hits(chosen, group)
     if table.batch > 1 or not _constant_in_p(chosen, group):
         raise ValueError("strategy: it depends on more than its own hits, so it has no utility")
@@ -134,7 +134,7 @@ def signal_to_noise(strategy: str | Strategy, p: Tensor, group: int) -> Tensor:
     update has no noise (SFT on a known target), 0 where there is no update. Raises ValueError as
     `weight` does.
     """
-    chosen = _parsed(strategy)
+    chosen = as_strategy(strategy)
     table = by_hits(chosen, group)
     p = p.to(torch.float64)
     pmf = binomial_pmf(p, table.width)
@@ -166,7 +166,7 @@ def target_weights(
     """
     if anchor not in ("uniform", "first"):
         raise ValueError(f"anchor: expected uniform or first, got {anchor!r}")
-    chosen = _parsed(strategy)
+    chosen = as_strategy(strategy)
     table = by_hits(chosen, group)
     total = hit_probability(targets).reshape(1)
     parts = weight(chosen, total, group)
@@ -183,10 +183,6 @@ def target_weights(
     rows = pmf @ together.hit - _tilted(pmf) @ together.miss
     taught = anchors + (pmf * each.target).sum(-1)
     return (parts.hits + parts.misses + rows) * split + given * taught
-
-
-def _parsed(strategy: str | Strategy) -> Strategy:
-    return parse_strategy(strategy) if isinstance(strategy, str) else strategy
 
 
 def _tilted(pmf: Tensor) -> Tensor:

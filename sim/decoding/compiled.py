@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sim.kernel import enumeration
-from sim.kernel.code import calling
+from sim.kernel.machine_code import calling
 from sim.kernel.shapes import Array
 from sim.policies.mlp import MLP
 from sim.policies.nodes import quietly
@@ -22,7 +22,7 @@ from sim.policies.protocol import Params
 from sim.worlds.catalogue import Catalogue, TrieLevel
 
 KIND = "evaluation"
-"""What is compiled here, as `sim.kernel.code.calling` names it, beside the type of the logits."""
+"""What is compiled here, as `sim.kernel.machine_code.calling` names it; the type comes on top."""
 
 
 class ChildrenOfMLP:

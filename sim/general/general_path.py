@@ -45,16 +45,7 @@ class General:
         if self.diverged_at[0] is not None:
             return 1
         runs = self.runs
-        phase = collect(
-            runs.policy,
-            self.params,
-            runs.world,
-            runs.strategy,
-            runs.seeds,
-            first,
-            runs.how,
-            self._state,
-        )
+        phase = collect(runs, self.params, first, self._state)
         self._state = phase.state
         if self.record is not None:
             self.record(first + 1, phase)
@@ -70,16 +61,7 @@ class General:
         """Take the optimizer steps of one phase; how many it has."""
         runs = self.runs
         progress = step / max(1, runs.how.steps - 1)
-        losses = updates(
-            runs.policy,
-            self.params,
-            runs.start,
-            runs.world,
-            runs.strategy,
-            runs.how,
-            phase,
-            progress,
-        )
+        losses = updates(runs, self.params, phase, progress)
         for loss_of in losses:
             leaves = {name: value.detach().requires_grad_() for name, value in self.params.items()}
             slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))

@@ -23,7 +23,8 @@ from recast.stages.supervised import Evidence, Several, of_all_targets
 from recast.strategy import Strategy
 from sim.decoding.sample import path_codes, path_logp
 from sim.general.rollouts import Batch, Roller
-from sim.policies.protocol import Params, Policy
+from sim.general.runs import Runs
+from sim.policies.protocol import Params
 from sim.seeds import uniforms
 from sim.settings import Training
 from sim.worlds.world import World
@@ -45,18 +46,11 @@ class Collected:
     state: State = field(default_factory=dict)
 
 
-def collect(
-    policy: Policy,
-    params: Params,
-    world: World,
-    strategy: Strategy,
-    seeds: tuple[int, ...],
-    step: int,
-    how: Training,
-    state: State,
-) -> Collected:
-    """Roll out, judge, repair and credit. state: from the previous step, or `Strategy.start`."""
-    roller = Roller(policy, params, world, strategy, seeds, step, how)
+def collect(runs: Runs, params: Params, step: int, state: State) -> Collected:
+    """Roll out with `params`, judge, repair and credit. state: from the previous step, or
+    `Strategy.start`."""
+    world, strategy, seeds, how = runs.world, runs.strategy, runs.seeds, runs.how
+    roller = Roller(runs.policy, params, world, strategy, seeds, step, how)
     batch = roller.draw("prompts", step)
     none = torch.zeros(len(seeds), dtype=torch.int64)
     if not strategy.needs_rollouts:
@@ -80,42 +74,27 @@ def collect(
 
 
 def updates(
-    policy: Policy,
-    params: Params,
-    reference: Params,
-    world: World,
-    strategy: Strategy,
-    how: Training,
-    collected: Collected,
-    progress: float,
+    runs: Runs, params: Params, collected: Collected, progress: float
 ) -> list[Callable[[Params], Tensor]]:
     """The losses of one rollout phase, one per optimizer step; each maps parameters to `[R]`.
 
     Prompts are split so that about `mini_batch` rows share a step; all of them measure their ratio
-    against `params`, which rolled out. progress: share of training done, for schedules.
+    against `params`, which rolled out, and their KL term against the runs' start. progress: share
+    of training done, for schedules.
     """
-    parts = splits(strategy, how, collected.batch.prompt.shape[1])
+    parts = splits(runs.strategy, runs.how, collected.batch.prompt.shape[1])
     old = None
     known = collected.rows is not None and collected.rows.index.shape[-1] > 0
     if len(parts) > 1 and known and collected.items is not None and collected.rows is not None:
         with torch.no_grad():
-            encoded = policy.encode(params, collected.batch.context)
+            encoded = runs.policy.encode(params, collected.batch.context)
             index = collected.items.gather(-1, collected.rows.index)
-            old = path_logp(policy, params, world.catalogue, encoded, index)
+            old = path_logp(runs.policy, params, runs.world.catalogue, encoded, index)
 
     def loss_of(part: slice) -> Callable[[Params], Tensor]:
         def loss(leaves: Params) -> Tensor:
-            return _loss(
-                policy,
-                leaves,
-                reference,
-                world,
-                strategy,
-                how,
-                _part(collected, part),
-                None if old is None else old[:, part],
-                progress,
-            )
+            before = None if old is None else old[:, part]
+            return _loss(runs, leaves, _part(collected, part), before, progress)
 
         return loss
 
@@ -192,18 +171,11 @@ def _part(collected: Collected, part: slice) -> Collected:
 
 
 def _loss(
-    policy: Policy,
-    params: Params,
-    reference: Params,
-    world: World,
-    strategy: Strategy,
-    how: Training,
-    part: Collected,
-    old_logp: Tensor | None,
-    progress: float,
+    runs: Runs, params: Params, part: Collected, old_logp: Tensor | None, progress: float
 ) -> Tensor:
     """Loss of each run on one mini-batch, `[R]`; only the rows that reach the actor are scored."""
-    catalogue = world.catalogue
+    policy, strategy, how, reference = runs.policy, runs.strategy, runs.how, runs.start
+    catalogue = runs.world.catalogue
     encoded = policy.encode(params, part.batch.context)
     needs_reference = bool(how.kl_weight) or "reference" in strategy.needs
     frozen = None

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import inner
+from sim.kernel.machine_code import inner
 from sim.kernel.numbers import binomial, draw_codes
 from sim.kernel.shapes import Array, Demand, PathArrays, Rules, Scratch
 

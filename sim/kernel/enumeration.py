@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import compiled, inner
+from sim.kernel.machine_code import compiled, inner
 from sim.kernel.numbers import exp, tanh
 from sim.kernel.shapes import Array
 

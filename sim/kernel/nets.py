@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import blas, inner
+from sim.kernel.machine_code import blas, inner
 from sim.kernel.numbers import tanh
 from sim.kernel.shapes import Array, Net, NodeArrays
 

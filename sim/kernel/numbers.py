@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from sim.kernel.code import CONTRACT, inner
+from sim.kernel.machine_code import CONTRACT, inner
 from sim.kernel.shapes import Array
 
 BLOCK = 512

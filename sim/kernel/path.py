@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import inner
+from sim.kernel.machine_code import inner
 from sim.kernel.nets import forward
 from sim.kernel.numbers import exp
 from sim.kernel.shapes import Array, Net, NodeArrays, PathArrays, Rules, Scratch, TrieArrays

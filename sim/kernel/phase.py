@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.kernel.code import compiled, inner
+from sim.kernel.machine_code import compiled, inner
 from sim.kernel.nets import backward, encode, encode_backward, fill, forward
 from sim.kernel.path import softmax
 from sim.kernel.shapes import Array, Flat, Net, NodeArrays, Scratch, TrieArrays

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import compiled, inner
 from sim.kernel.draw import ask, supervise
+from sim.kernel.machine_code import compiled, inner
 from sim.kernel.nets import encode
 from sim.kernel.numbers import open_stream
 from sim.kernel.path import score_paths

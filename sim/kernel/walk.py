@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernel.code import inner
+from sim.kernel.machine_code import inner
 from sim.kernel.nets import backward, encode, encode_backward, fill, forward
 from sim.kernel.numbers import draw_codes
 from sim.kernel.path import softmax, warm

@@ -17,7 +17,7 @@ from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 
 
 def kinds(precision: str) -> tuple[str, str]:
-    """What `warm` compiles, as `sim.kernel.code.is_compiled` knows it."""
+    """What `warm` compiles, as `sim.kernel.machine_code.is_compiled` knows it."""
     return precision, f"float32, {KIND}"
 
 

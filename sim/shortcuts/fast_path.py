@@ -28,8 +28,8 @@ from sim.kernel.buffers import (
     serves,
     trie_of,
 )
-from sim.kernel.code import calling
 from sim.kernel.draw import TALLIES
+from sim.kernel.machine_code import calling
 from sim.kernel.shapes import Array, Flat, Net, PromptArrays, Rules
 from sim.kernel.step import GIVEN_GRADIENT, GIVEN_TRAIN, GRADIENT, SCORE, TRAIN, run_steps
 from sim.policies.protocol import Params

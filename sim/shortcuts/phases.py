@@ -24,7 +24,7 @@ from sim.kernel.buffers import (
     serves,
     trie_of,
 )
-from sim.kernel.code import calling
+from sim.kernel.machine_code import calling
 from sim.kernel.phase import Listed, LossTerms, Phase, phase_step
 from sim.kernel.shapes import Array
 from sim.policies.protocol import Policy

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 
 from torch import Tensor
 
-from recast.strategy import Strategy
 from sim.evaluate import Snapshot, snapshot
 from sim.general.counts import Counted
 from sim.general.runs import Learner, Runs, params_of_one
@@ -65,35 +64,31 @@ class Hooks:
 
 
 def train(
-    policy: Policy,
-    world: World,
-    start: Params,
-    strategy: Strategy,
-    seeds: tuple[int, ...],
+    runs: Runs,
     rates: Tensor,
-    how: Training,
     hooks: Hooks = Hooks(),
     opening: Sequence[Snapshot] | None = None,
 ) -> list[TrainedRun]:
-    """Train R runs from `start` `[R, ...]`; seeds has length R, rates `[R]` are Adam's.
+    """Train R runs; rates `[R]` are Adam's.
 
     opening: the evaluation of each run's start, when the caller has it already. Raises ValueError
-    for a target that is not in the catalogue, for several runs to record, and where `how` asks for
-    expected updates that do not exist or would have to be recorded.
+    for a target that is not in the catalogue, for several runs to record, and where `runs.how` asks
+    for expected updates that do not exist or would have to be recorded.
     """
-    _check_targets(world)
-    if hooks.record is not None and len(seeds) > 1:
-        raise ValueError(f"record: expected a single run, got {len(seeds)}")
-    runs = Runs(policy, world, strategy, start, seeds, how)
+    _check_targets(runs.world)
+    several = len(runs.seeds)
+    if hooks.record is not None and several > 1:
+        raise ValueError(f"record: expected a single run, got {several}")
     learner = _together(runs, hooks)
     if opening is None:
         opening = [
-            open_run(policy, params_of_one(start, run), world, how) for run in range(len(seeds))
+            open_run(runs.policy, params_of_one(runs.start, run), runs.world, runs.how)
+            for run in range(several)
         ]
     if learner is not None:
         return _trained(_Record(runs, learner, opening, hooks), rates)
     found = []
-    for run in range(len(seeds)):
+    for run in range(several):
         alone = general_path(runs.one(run), hooks.record)
         mine = _Record(runs, alone, opening[run : run + 1], hooks.of(run))
         found += _trained(mine, rates[run : run + 1])
@@ -181,12 +176,10 @@ class _Record:
             self._policy,
             params_of_one(params, run),
             self._world,
-            how.group,
-            curve_prompts=how.curve_prompts,
+            how,
             full=step == how.steps,
             matching=opening.entropy,
             near=self._before[run],
-            sampled_at=how.temperature,
         )
         self._before[run] = now.temperature
         return now
@@ -210,14 +203,7 @@ class _Mean:
 
 def open_run(policy: Policy, start: Params, world: World, how: Training) -> Snapshot:
     """The evaluation of one run's start; parameters with a run axis of one."""
-    return snapshot(
-        policy,
-        start,
-        world,
-        how.group,
-        curve_prompts=how.curve_prompts,
-        sampled_at=how.temperature,
-    )
+    return snapshot(policy, start, world, how)
 
 
 def _check_targets(world: World) -> None:

@@ -162,6 +162,20 @@ def advantages_of_groups_that_are_three_rows_off(folder: Path) -> Truth:
 
 
 @case
+def advantages_of_half_a_group(folder: Path) -> Truth:
+    """Eight were sampled, and the trainer was told of four."""
+    r, rows = random.Random(9), []
+    for step in range(12):
+        for _, place, _, _, hits in batches(r, steps=1):
+            means = [sum(hits[:4]) / 4, sum(hits[4:]) / 4]
+            rows += [{"step": step, "prompt": f"Sum {step} {place}", "completion": f"It is {at}.",
+                      "reward": float(hit), "advantage": hit - means[at // 4]}
+                     for at, hit in enumerate(hits)]  # fmt: skip
+    jsonl(folder / "log" / "rollouts.jsonl", rows)
+    return Truth(must=("groups_mixed",), says=("every 4 rows in a row",))
+
+
+@case
 def groups_that_become_all_or_nothing(folder: Path) -> Truth:
     """Pass@1 stays where it is and Pass@8 falls: half of the prompts were given up."""
     said, r = Truth(must=("pass_at_k_falls",)), random.Random(9)

@@ -254,6 +254,26 @@ def a_judge_that_often_abstains(folder: Path) -> Truth:
 
 
 @case
+def no_function_judges_some_prompts(folder: Path) -> Truth:
+    """TRL logs None of every function as NaN, and NaN as the advantage."""
+    r, truth = rng("nobody"), Truth(clean=True)
+    for step in range(1, 13):
+        rows = []
+        for _, place, prompt, answer, hits in batches(r, steps=1, batch=4, mean=0.45):
+            given = grpo([float(hit) for hit in hits])
+            for hit, a in zip(hits, given, strict=True):
+                judged = place < 3
+                said, lost = answer_of(r, answer, hit), float("nan")
+                rows.append({"step": step, "prompt": prompt, "completion": said,
+                             "accuracy_reward": float(hit) if judged else lost,
+                             "advantage": a if judged else lost})  # fmt: skip
+                if judged:
+                    truth.add((step, place), hit, float(hit))
+        parquet(folder / "log", step, rows)
+    return truth
+
+
+@case
 def evaluations_over_training_steps(folder: Path) -> Truth:
     """Evaluation twice, written over the training file of its step."""
     r, truth = rng("eval"), Truth(clean=True)

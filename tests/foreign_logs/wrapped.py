@@ -6,8 +6,6 @@ import csv
 import json
 import random
 import sqlite3
-import tarfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -170,6 +168,29 @@ def a_step_in_lists_of_lists(folder: Path) -> Truth:
 
 
 @case
+def verdicts_beside_generations(folder: Path) -> Truth:
+    """A data set of reasoning traces: what was generated, and whether each is right."""
+    truth = Truth(clean=True)
+    for step, _, prompt, rows in sampled(rng("verdicts"), truth):
+        jsonl(folder / "log" / "data.jsonl", [{
+            "step": f"step_{step:04d}", "problem": prompt, "answer": "4",
+            "generations": [row["completion"] for row in rows],
+            "correctness_math_verify": [row["reward"] > 0 for row in rows]}])  # fmt: skip
+    return truth
+
+
+@case
+def a_document_by_step(folder: Path) -> Truth:
+    truth, steps = Truth(clean=True), dict[str, list[Row]]()
+    for step, _, _, rows in sampled(rng("by step"), truth):
+        kept = [{name: v for name, v in row.items() if name != "step"} for row in rows]
+        steps.setdefault(f"step_{step}", []).extend(kept)
+    (folder / "log").mkdir()
+    (folder / "log" / "all.json").write_text(json.dumps(steps, indent=1))
+    return truth
+
+
+@case
 def functions_in_an_object_of_lists(folder: Path) -> Truth:
     """rewards {accuracy: [n], format: [n]} beside prompts [n]."""
     truth = Truth(clean=True)
@@ -281,25 +302,6 @@ def a_history_of_metrics(folder: Path) -> Truth:
         rows += [{"run_id": "a", "key": k, "value": v, "step": step} for k, v in said.items()]
     a_table(folder / "log" / "metrics.csv", rows)
     return Truth(clean=True, says=("no rollouts",))
-
-
-@case
-def packed_in_a_folder(folder: Path) -> Truth:
-    """Archives are named, not unpacked."""
-    (folder / "log").mkdir()
-    with zipfile.ZipFile(folder / "log" / "rollouts.zip", "w") as packed:
-        packed.writestr("1.jsonl", json.dumps({"prompt": "a", "reward": 1}))
-    return Truth(refused=("rollouts.zip", "unpack"))
-
-
-@case
-def a_tar_in_gzip(folder: Path) -> Truth:
-    """gzip is read, the tar in it is not."""
-    (folder / "log").mkdir()
-    (folder / "1.jsonl").write_text(json.dumps({"prompt": "a", "reward": 1}))
-    with tarfile.open(folder / "log" / "rollouts.tar.gz", "w:gz") as packed:
-        packed.add(folder / "1.jsonl", "1.jsonl")
-    return Truth(refused=("tar archive", "unpack"))
 
 
 @case

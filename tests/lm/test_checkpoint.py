@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import transformers
 
 from recast.lm import checkpoint
 from recast.lm.dataset import load_data
 from recast.lm.device import Placement
-from recast.lm.memory import check_memory
+from recast.lm.memory import check_memory, tensors
 from recast.lm.optional_extra import LMError
 from recast.lm.prefix import packed_logp
 from recast.lm.pretrained import open_model
@@ -36,6 +37,22 @@ def test_a_model_comes_back_as_it_was(tmp_path):
     assert found.meta == {"note": 1}
     assert not list(place.glob("*.bin"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_code_that_a_model_brought_runs_only_when_asked(tmp_path, monkeypatch):
+    place, asked = saved(tmp_path / "model"), []
+
+    def from_pretrained(folder, *, trust_remote_code=None, **_):
+        asked.append((Path(folder), trust_remote_code))
+        if not trust_remote_code:
+            raise ValueError("contains custom code; pass `trust_remote_code=True`")
+        return tiny.model("qwen3", tiny.vocabulary())
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    with pytest.raises(LMError, match="it brings code of its own; --trust-remote-code would run"):
+        checkpoint.load_model(place)
+    checkpoint.load_model(place, trust_remote_code=True)
+    assert asked == [(place, False), (place, True)]  # None would ask the terminal
 
 
 def damage(place: Path, how: str) -> None:
@@ -69,6 +86,44 @@ def test_a_damaged_checkpoint_is_named_in_one_line(how, message, tmp_path):
     with pytest.raises(LMError, match=message) as caught:
         checkpoint.load_model(place)
     assert "\n" not in str(caught.value)
+
+
+AROUND = {"before": [], "after": [], "pad": 0, "recent": 1}
+FORGED = {
+    "deep": "[" * 100_000,
+    "a list": "[1]",
+    "no notes": {"meta": 1},
+    "no catalogue": {"fingerprint": None},
+    "a format of its own": {"format": "x" * 5000},
+    "files as a list": {"files": ["model.safetensors"]},
+    "no vocabulary": {"vocabulary": None},
+    "ragged": {"vocabulary": {**AROUND, "tokens": [[1], [1, 2]]}},
+    "endless": {"vocabulary": {**AROUND, "tokens": [[1e400]]}},
+    "beyond": {"vocabulary": {**AROUND, "tokens": [[99999]]}},
+}
+
+
+def test_a_forged_note_of_a_checkpoint_is_one_short_line(tmp_path):
+    note = saved(tmp_path / "model") / "recast.json"
+    whole = json.loads(note.read_text())
+    for said in FORGED.values():
+        note.write_text(said if isinstance(said, str) else json.dumps(whole | said))
+        with pytest.raises(LMError) as caught:
+            checkpoint.load_model(tmp_path / "model")
+        assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "header", [b"[" * 100_000, b'{"a": {"dtype": "F32", "shape": [1e999]}}', b""]
+)
+def test_weights_with_a_forged_header_or_none_are_named(header, tmp_path):
+    if header:
+        content = len(header).to_bytes(8, "little") + header
+        (tmp_path / "model.safetensors").write_bytes(content)
+    else:
+        os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(LMError, match="its header is unreadable"):
+        tensors(tmp_path)
 
 
 def test_an_index_that_does_not_match_the_model_is_refused(tmp_path):

@@ -139,6 +139,15 @@ def test_a_local_pretrained_model_learns_with_lora(data_folder, tmp_path, capsys
     assert "has no chat template" in capsys.readouterr().err
 
 
+def test_a_checkpoint_of_ours_says_that_it_keeps_its_prompt(started, data_folder, capsys):
+    words = ["evaluate", data_folder, "--model", started, "--limit", 8]
+    capsys.readouterr()
+    assert recast(*words) == 0
+    assert "keeps the prompt" not in capsys.readouterr().err
+    assert recast(*words, "--recent", 2) == 0
+    assert "keeps the prompt that it was trained with; --prompt" in capsys.readouterr().err
+
+
 def test_training_curves_go_to_the_tracker_that_is_asked_for(
     started, data_folder, tmp_path, monkeypatch, capsys
 ):

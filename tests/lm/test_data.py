@@ -14,8 +14,9 @@ import tokenizers
 import transformers
 
 from recast.items import Interaction
+from recast.lm import dataset
 from recast.lm.datareport import describe, popularity_hit_rate
-from recast.lm.dataset import load_data, read_any, tunes
+from recast.lm.dataset import RECIF_NAMES, load_data, read_any, tunes
 from recast.lm.optional_extra import LMError
 from recast.lm.spelling import find_spelling, plain
 from recast.lm.tokenizer import code_tokenizer, prompt_text
@@ -104,6 +105,7 @@ def test_recif_rows_keep_their_targets_and_train_has_one_row_for_each(as_text, t
     )
     assert data.test == (Interaction("u1", ((1, 2, 3),), (4, 5, 6), "s", ((1, 2, 3),)),)
     assert data.test[0].targets == ((4, 5, 6), (1, 2, 3))
+    assert load_data(tmp_path).names == RECIF_NAMES
 
 
 def test_each_task_of_several_is_a_slice_of_its_own(data_folder):
@@ -131,6 +133,28 @@ def test_bad_recif_is_one_line(asked, answer, message, tmp_path):
     with pytest.raises(LMError, match=message) as caught:
         read_any(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bound", "most", "says"),
+    [
+        ("_SMALL", 1000, "rows of more than 7 bytes each"),
+        ("_MOST_VALUES", 1, "far larger than it is in the file"),
+    ],
+)
+def test_recif_that_becomes_large_is_refused_before_it_is(bound, most, says, tmp_path, monkeypatch):
+    """Bounds on what is decoded at once, and on what the file's own notes say of its columns."""
+    monkeypatch.setattr(dataset, bound, most)
+    messages = [{"role": "user", "content": ASKED * 20}, {"role": "assistant", "content": ANSWER}]
+    recif(tmp_path, messages)
+    with pytest.raises(LMError, match=says):
+        read_any(tmp_path)
+
+
+def test_recif_without_messages_is_one_line(tmp_path):
+    pq.write_table(pa.table({"uuid": ["u1"]}), tmp_path / "train.parquet")
+    with pytest.raises(LMError, match="no column messages"):
+        read_any(tmp_path)
 
 
 def test_prompts_hold_the_last_items_and_are_padded_on_the_right():

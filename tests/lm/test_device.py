@@ -319,3 +319,19 @@ def test_a_policy_in_bfloat16_trains_all_of_its_parameters():
     before = {k: v.clone() for k, v in adam.master.items()}
     trainer.train_step(setup, STRATEGIES["recast"], replace(how, lr=1e-3), adam, 0)
     assert all(not torch.equal(before[k], v) for k, v in adam.master.items())
+
+
+CONFIGS = {
+    "{": "cannot load a config.json",
+    '{"model_type": "nope"}': "cannot load a config.json",
+    '{"model_type": "qwen3", "num_hidden_layers": 1000000000}': "expected at most 1,000",
+    '{"model_type": "qwen3", "vocab_size": 10000000000}': "too little memory",
+    '{"model_type": "qwen3", "vocab_size": "many"}': "cannot load",
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_shape_that_cannot_be_built_here_is_one_line(config, tmp_path):
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(LMError, match=CONFIGS[config]):
+        random_model(str(tmp_path), 3, 8)

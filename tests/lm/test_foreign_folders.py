@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+import huggingface_hub
 import peft
 import pytest
 import tokenizers
@@ -16,10 +17,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from tokenizers import pre_tokenizers as pre
 
-from recast.lm import folder_checks, lora_folder
+from recast.lm import folder_checks, lora_folder, pretrained
 from recast.lm.dataset import LMData
+from recast.lm.engine_check import check_engine
+from recast.lm.models import zero_dropout
 from recast.lm.optional_extra import LMError
-from recast.lm.pretrained import open_model
+from recast.lm.pretrained import identity, open_model
 from recast.lm.spelling import Spelling, find_spelling, plain
 from recast.lm.vocabulary import Wording, tokenizer_vocabulary
 
@@ -67,6 +70,31 @@ def test_a_prompt_is_read_as_the_tokenizer_reads_its_whole_text(tokenizer):
     for history, ids, length in zip((SIDS, SIDS[:1]), prompts.ids, prompts.length, strict=True):
         text = PROMPT.prompt.format(history="".join(map(plain(3).joined, history)))
         assert ids[:length].tolist() == tokenizer(text)["input_ids"]
+
+
+def test_the_file_counts_where_the_class_reads_a_text_between_codes_in_another_way(tmp_path):
+    """An older Llama's file puts its mark after each code, what its class builds today does not."""
+    tok = tokenizers.Tokenizer(
+        tokenizers.models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
+    tok.normalizer = tokenizers.normalizers.Sequence(
+        [
+            tokenizers.normalizers.Prepend("\u2581"),
+            tokenizers.normalizers.Replace(" ", "\u2581"),
+        ]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tok.train_from_iterator(
+        ["Bought Next"], tokenizers.trainers.BpeTrainer(special_tokens=special, show_progress=False)
+    )
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tok, unk_token="<unk>")
+    fast.add_tokens(CODES)
+    fast.save_pretrained(tmp_path)
+    set_json(tmp_path / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
+    text = "Bought <a_0><b_1><c_2>Next <a_1>"
+    built = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert built.encode(text, add_special_tokens=False) != fast.encode(text)
+    assert pretrained._tokenizer(tmp_path, {}).encode(text) == fast.encode(text)
 
 
 def test_codes_that_are_tokens_alone_and_not_in_a_text_are_refused():
@@ -139,8 +167,7 @@ def rewritten(place, change):
     save_file(change(load_file(weights)), weights, {"format": "pt"})
 
 
-def set_config(place, **changes):
-    path = place / "config.json"
+def set_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -154,19 +181,22 @@ FAULTS = {
         "weights that a Qwen3ForCausalLM of this config.json has no place for, such as lm_head",
     ),
     "a layer more": (
-        lambda f: set_config(f, num_hidden_layers=1, layer_types=["full_attention"]),
+        lambda f: set_json(f / "config.json", num_hidden_layers=1, layer_types=["full_attention"]),
         r"no place for, such as model.layers.1",
     ),
     "integers": (lambda f: rewritten(f, int8), "is stored as I8"),
     "an encoder": (
-        lambda f: set_config(f, architectures=["TIGER"], is_encoder_decoder=True),
+        lambda f: set_json(f / "config.json", architectures=["TIGER"], is_encoder_decoder=True),
         "TIGER is an encoder and a decoder",
     ),
     "a classifier": (
-        lambda f: set_config(f, architectures=["Qwen3ForSequenceClassification"]),
+        lambda f: set_json(f / "config.json", architectures=["Qwen3ForSequenceClassification"]),
         "Qwen3ForSequenceClassification is no causal LM",
     ),
-    "no heads": (lambda f: set_config(f, num_attention_heads=0), "cannot load.*ZeroDivision"),
+    "no heads": (
+        lambda f: set_json(f / "config.json", num_attention_heads=0),
+        "cannot load.*ZeroDivision",
+    ),
     "a tokenizer cut off": (
         lambda f: (f / "tokenizer.json").write_text("{"),
         "tokenizer.json: damaged, not a JSON object",
@@ -210,11 +240,41 @@ LORA = {"r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
 def test_adapters_of_another_model_are_refused(folder):
     place = adapters(folder, peft.LoraConfig(**LORA))
     assert open_model(str(place), DATA).vocabulary.depth == 3
+    named = json.loads((place / "adapter_config.json").read_text()) | {
+        "base_model_name_or_path": f"../{folder.name}"
+    }
+    (place / "adapter_config.json").write_text(json.dumps(named))
+    assert open_model(str(place), DATA).vocabulary.depth == 3  # from the adapters' own folder
     weights = place / "adapter_model.safetensors"
     held = {k.replace("layers.1", "layers.7"): v for k, v in load_file(weights).items()}
     save_file(held, weights)
     with pytest.raises(LMError, match=r"adapters lack .*layers\.1.*belong to another model"):
         open_model(str(place), DATA)
+
+
+def test_a_hub_name_is_held_to_what_a_folder_is(folder, monkeypatch):
+    place = adapters(folder, peft.LoraConfig(**LORA))
+    set_base = json.loads((place / "adapter_config.json").read_text())
+    set_base["base_model_name_or_path"] = "me/model"
+    (place / "adapter_config.json").write_text(json.dumps(set_base))
+    cached = {"me/model": folder, "me/adapters": place}
+
+    def fetched(name, **_):
+        if name not in cached:
+            raise FileNotFoundError("no net\nand no cache")
+        return str(cached[name])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
+    assert open_model("me/model", DATA).meta["base"] == "me/model"
+    assert open_model("me/adapters", DATA).vocabulary.depth == 3
+    assert identity("me/model") == identity(str(folder))
+    assert "base model.safetensors" in identity("me/adapters")
+    with pytest.raises(LMError, match="no model that can be reached: no net and no cache"):
+        open_model("me/gone", DATA)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(LMError, match="me/model: no tokenizer here"):
+        open_model("me/model", DATA)
 
 
 def test_adapters_that_cannot_be_merged_and_bases_that_are_gone_are_refused(folder):
@@ -225,6 +285,22 @@ def test_adapters_that_cannot_be_merged_and_bases_that_are_gone_are_refused(fold
     for gone in ("./gone", "/gone", "a/b/c"):
         with pytest.raises(LMError, match="which is not here"):
             lora_folder.check_base(place, gone)
+
+
+def test_dropout_under_any_name_is_off_or_the_model_is_refused():
+    """OPT keeps it as a number of its layers, not as a module."""
+    torch.manual_seed(0)
+    config = transformers.OPTConfig(
+        vocab_size=20, hidden_size=16, ffn_dim=16, num_hidden_layers=2, num_attention_heads=2,
+        word_embed_proj_dim=16, max_position_embeddings=64, dropout=0.3, pad_token_id=None,
+        bos_token_id=None, eos_token_id=None, init_std=0.5,
+    )  # fmt: skip
+    model = transformers.OPTForCausalLM(config)
+    with pytest.raises(LMError, match=r"says other things while it is trained than after"):
+        check_engine(model)
+    zero_dropout(model)
+    check_engine(model)
+    assert model.config.dropout == 0.0
 
 
 def test_what_a_library_raises_is_one_line():

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from test_commands import recast as run
 
 from recast.lm.dataset import load_data
+from recast.lm.models import with_lora
 from recast.lm.optional_extra import LMError
 from recast.lm.prefix import reencoded_logp
 from recast.lm.pretrained import ModelReading, add_codes, open_model
@@ -241,6 +242,46 @@ def test_rl_evaluation_and_study_take_a_foreign_folder_and_adapters(tmp_path, da
     )  # fmt: skip
     assert code == 0, said.err
     assert "note: 1 start behind 2 seeds" in said.out
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_fresh_adapters_change_nothing_with_a_bias_in_the_head_either(monkeypatch):
+    def phi():
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+        heads = {"num_attention_heads": 2, "pad_token_id": 0, "tie_word_embeddings": False}
+        model = transformers.PhiForCausalLM(
+            transformers.PhiConfig(vocab_size=20, **sizes, **heads)
+        ).eval()
+        model.lm_head.bias.data.normal_()
+        return model
+
+    ids = torch.arange(9).unsqueeze(0)
+    vocab = tiny.small_vocabulary(3, 5)
+    found = with_lora(phi(), vocab, 2).eval()
+    assert torch.allclose(found(input_ids=ids).logits, phi()(input_ids=ids).logits, atol=1e-5)
+    peft = pytest.importorskip("peft")
+    real = peft.get_peft_model
+
+    def spoilt(model, config):
+        model.lm_head.bias.data.zero_()
+        return real(model, config)
+
+    monkeypatch.setattr(peft, "get_peft_model", spoilt)
+    with pytest.raises(LMError, match="with fresh adapters it says other things than without"):
+        with_lora(phi(), vocab, 2)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_adapters_begin_alike_whatever_was_drawn_before():
+    starts = []
+    for draws in (0, 3):
+        model = tiny.model("llama", tiny.vocabulary())
+        torch.rand(draws)
+        wrapped = with_lora(model, tiny.vocabulary(), 2)
+        starts.append({k: v for k, v in wrapped.named_parameters() if "lora_A" in k})
+    assert starts[0]
+    assert all(torch.equal(value, starts[1][name]) for name, value in starts[0].items())
 
 
 def test_what_a_row_of_the_study_needs_is_asked_before_anything_is_trained(

@@ -138,6 +138,18 @@ def test_the_kl_to_the_reference_is_zero_before_the_first_step():
     assert abs(loss) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("schedule", "rates"), [("constant", [0.4] * 4), ("linear", [0.4, 0.3, 0.2, 0.1])]
+)
+def test_every_step_is_taken_at_the_rate_of_its_schedule(schedule, rates, monkeypatch):
+    taken = []
+    monkeypatch.setattr(AdamW, "step", lambda self, lr, *_: taken.append(lr) or 1.0)
+    how = replace(SHORT, lr=0.4, steps=4, schedule=schedule)
+    train(tiny.setup(), STRATEGIES["sft"], how)
+    assert taken == pytest.approx(rates)
+    assert ("schedule" in how.settings()) == (schedule == "linear")
+
+
 @pytest.mark.parametrize("name", ["recast", "ha_dw", "greso"])
 def test_a_killed_run_continues_bit_for_bit(name, tmp_path):
     how = replace(SHORT, steps=4, evaluations=2)

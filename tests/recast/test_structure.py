@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recast import matched_levels, structural_score
-from recast.prefix import leading
+from recast.common_prefix import leading
 from recast.structure import level_scores
 
 quick = settings(max_examples=100, deadline=None)

@@ -38,6 +38,7 @@ from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Policy
 from sim.policies.transformer import Transformer
+from sim.settings import Training
 from sim.worlds.catalogue import Catalogue, build_catalogue
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
@@ -46,6 +47,8 @@ TINY = SyntheticWorld(
     items=24, codes=4, sft_prompts=512, train_prompts=256, validation_prompts=64, test_prompts=64
 )
 POLICIES = [MLP(8), Tabular(), LogLinear(), Transformer(8)]
+HOW = Training(group=8, curve_prompts=0)
+CURVE = Training(group=8, curve_prompts=16)
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +224,8 @@ def test_pass_at_1_rises_to_the_greedy_hit_as_the_temperature_falls(world):
 def test_float32_metrics_are_within_a_part_in_ten_thousand(world):
     policy = MLP(8)
     params = policy.init(world.catalogue, 24, (1,), torch.float64)
-    coarse = snapshot(policy, params, world, 8).found["test_all"][0]["all"]
-    exact = snapshot(policy, params, world, 8, dtype=torch.float64).found["test_all"][0]["all"]
+    coarse = snapshot(policy, params, world, HOW).found["test_all"][0]["all"]
+    exact = snapshot(policy, params, world, HOW, dtype=torch.float64).found["test_all"][0]["all"]
     for name in ("pass_at_1", "entropy", "all_zero", "total_variation"):
         assert coarse[name] == pytest.approx(exact[name], rel=1e-4)
 
@@ -245,7 +248,7 @@ def test_an_entropy_out_of_reach_gives_no_temperature_and_no_value(world, wanted
     asked = torch.tensor([wanted])
     logits = enumerate_logits(policy, params, world.catalogue, world.validation.context)
     assert math.isnan(matched(logits, wanted, 1.0))
-    found = snapshot(policy, params, world, 8, matching=asked).found["test_all"][0]["all"]
+    found = snapshot(policy, params, world, HOW, matching=asked).found["test_all"][0]["all"]
     assert found["pass_at_1_matched"] is None
     assert found["area"] > 0
 
@@ -253,8 +256,8 @@ def test_an_entropy_out_of_reach_gives_no_temperature_and_no_value(world, wanted
 def test_the_curve_is_measured_on_the_same_prompts_every_time_and_the_end_on_all(world):
     policy = MLP(8)
     params = policy.init(world.catalogue, 24, (1, 2), torch.float64)
-    curve = snapshot(policy, params, world, 8, curve_prompts=16, full=False)
-    whole = snapshot(policy, params, world, 8, curve_prompts=16)
+    curve = snapshot(policy, params, world, CURVE, full=False)
+    whole = snapshot(policy, params, world, CURVE)
     assert set(curve.found) == {"test"}
     assert set(whole.found) == {"test", "test_all", "validation"}
     assert curve.found["test"] == whole.found["test"]
@@ -304,10 +307,10 @@ def test_a_run_whose_entropy_has_no_root_takes_no_sibling_down(world, sick):
     params = policy.init(world.catalogue, 24, (1, 2, 3), torch.float64)
     params["head"][1] *= sick
     wanted = torch.tensor([2.0, 2.0, 2.0], dtype=torch.float64)
-    found = snapshot(policy, params, world, 8, matching=wanted)
+    found = snapshot(policy, params, world, HOW, matching=wanted)
     for run in (0, 2):
         one = {name: value[run : run + 1].clone() for name, value in params.items()}
-        alone = snapshot(policy, one, world, 8, matching=wanted[:1])
+        alone = snapshot(policy, one, world, HOW, matching=wanted[:1])
         assert alone.found["test_all"][0] == found.found["test_all"][run]
         assert alone.temperature[0] == found.temperature[run]
     ill = found.found["test_all"][1]["all"]["pass_at_1_matched"]
@@ -318,7 +321,7 @@ def test_a_run_whose_entropy_has_no_root_takes_no_sibling_down(world, sick):
 def test_the_test_split_of_a_whole_evaluation_is_that_of_all_prompts_in_order(world):
     policy = MLP(8)
     params = policy.init(world.catalogue, 24, (1,), torch.float64)
-    whole = snapshot(policy, params, world, 8, curve_prompts=16, dtype=torch.float64)
+    whole = snapshot(policy, params, world, CURVE, dtype=torch.float64)
     plain = metrics(policy, params, world, world.test, 8, whole.temperature)[0]
     for label, values in plain.items():
         for name, value in values.items():

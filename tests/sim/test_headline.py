@@ -18,6 +18,7 @@ from sim.evaluate import metrics, snapshot
 from sim.general.optimizer import Adam
 from sim.matched_temperature import MATCHING_USERS
 from sim.policies.mlp import MLP
+from sim.settings import Training
 from sim.target_paths import target_paths
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
@@ -26,6 +27,7 @@ from workbench.execution.runner import run_sweep
 from workbench.store.runs import Store
 
 USERS, ITEMS = 150, 128
+HOW = Training(group=8, curve_prompts=0)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +161,7 @@ def test_a_snapshot_reads_the_curve_at_temperatures_of_all_validation_users(worl
     policy = MLP(8)
     params = policy.init(world.catalogue, 24, (4,), torch.float64)
     params["head"] = 3 * params["head"]
-    found = snapshot(policy, params, world, 8, dtype=torch.float64).found
+    found = snapshot(policy, params, world, HOW, dtype=torch.float64).found
     paths = target_paths(policy, params, world.catalogue, world.validation)
     best = best_temperatures(paths.hits)
     for split, prompts in (("test_all", world.test), ("validation", world.validation)):
@@ -175,7 +177,7 @@ def test_validation_counts_every_user_once(world):
     assert len(world.validation) > MATCHING_USERS
     policy = MLP(8)
     params = policy.init(world.catalogue, 24, (4,), torch.float64)
-    now = snapshot(policy, params, world, 8, dtype=torch.float64)
+    now = snapshot(policy, params, world, HOW, dtype=torch.float64)
     found = now.found["validation"][0]["all"]
     plain = metrics(policy, params, world, world.validation, 8, now.temperature)[0]["all"]
     assert found["prompts"] == len(world.validation)
@@ -193,7 +195,7 @@ def test_a_trained_policy_is_read_where_its_entropy_is_the_wanted_one(world):
     context = world.validation.context[:MATCHING_USERS]
     logits = enumerate_logits(policy, params, world.catalogue, context)
     wanted = tree_entropy(logits, 2.5).mean().view(1)
-    now = snapshot(policy, params, world, 8, matching=wanted, dtype=torch.float64)
+    now = snapshot(policy, params, world, HOW, matching=wanted, dtype=torch.float64)
     assert now.temperature.item() == pytest.approx(2.5, rel=1e-3)
     row = now.found["test_all"][0]["all"]
     at = walked(policy, params, world, world.test, 2.5).mean().item()

@@ -12,6 +12,7 @@ import torch
 from recast import STRATEGIES
 from sim.decoding.enumerate import enumerate_logits, item_logp
 from sim.decoding.sample import sample
+from sim.general.runs import Runs
 from sim.policies.mlp import MLP
 from sim.seeds import minibatch, uniforms
 from sim.settings import Training
@@ -60,9 +61,11 @@ def test_an_unreachable_warm_start_says_what_was_reached(world):
 def test_a_run_does_not_depend_on_its_siblings(world, name):
     policy, how = MLP(8), Training(steps=4, batch=8, group=6, evaluations=2)
     start = policy.init(world.catalogue, 24, (0, 1), torch.float64)
-    both = train(policy, world, start, STRATEGIES[name], (0, 1), torch.tensor([0.1, 0.01]), how)
+    both = train(
+        Runs(policy, world, STRATEGIES[name], start, (0, 1), how), torch.tensor([0.1, 0.01])
+    )
     alone = {k: v[1:] for k, v in start.items()}
-    single = train(policy, world, alone, STRATEGIES[name], (1,), torch.tensor([0.01]), how)[0]
+    single = train(Runs(policy, world, STRATEGIES[name], alone, (1,), how), torch.tensor([0.01]))[0]
     for mine, other in zip(single.rows, both[1].rows, strict=True):
         for key, value in mine.items():
             expected = other[key]
@@ -75,7 +78,7 @@ def test_a_diverged_run_is_frozen_and_its_sibling_is_untouched(world):
     policy, how = MLP(8), Training(steps=3, batch=8, group=6, evaluations=1)
     start = policy.init(world.catalogue, 24, (0, 1), torch.float64)
     rates = torch.tensor([float("nan"), 0.01])
-    bad, good = train(policy, world, start, STRATEGIES["sft"], (0, 1), rates, how)
+    bad, good = train(Runs(policy, world, STRATEGIES["sft"], start, (0, 1), how), rates)
     assert bad.diverged_at == 1
     assert good.diverged_at is None
     assert bad.rows[-1]["pass_at_1"] == pytest.approx(
@@ -90,9 +93,8 @@ def test_the_ledger_counts_what_each_strategy_spends(world):
     start = policy.init(world.catalogue, 24, (0,), torch.float64)
 
     def last(name: str) -> dict:
-        return train(policy, world, start, STRATEGIES[name], (0,), torch.tensor([0.01]), how)[
-            0
-        ].rows[-1]
+        runs = Runs(policy, world, STRATEGIES[name], start, (0,), how)
+        return train(runs, torch.tensor([0.01]))[0].rows[-1]
 
     grpo, recast, sft = last("grpo"), last("recast"), last("sft")
     assert (grpo["rollouts"], grpo["updated_rows"], grpo["labels"]) == (240, 240, 0)

@@ -6,15 +6,9 @@ import altair as alt
 import polars as pl
 
 from recast import REGIMES
+from workbench.charts.regimes import band_channels, stacked
 from workbench.charts.strategy_style import scales
-from workbench.charts.style import (
-    INK,
-    REGIME_LABELS,
-    REGIME_STYLE,
-    Chart,
-    log_ticks,
-    titled,
-)
+from workbench.charts.style import INK, REGIME_STYLE, Chart, log_ticks, titled
 from workbench.charts.together import overlaid, side_by_side
 
 TASKS = 8
@@ -27,23 +21,16 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
     frame: step, task, groups and the shares named by `REGIMES`, one row per task and stretch of
     steps, as `diagnose.over_training` gives.
     """
-    labels = [REGIME_LABELS[name] for name in REGIMES]
     counts = frame.group_by("task", maintain_order=True).agg(pl.col("groups").sum())
     order = counts.sort("groups", descending=True, maintain_order=True)["task"].head(TASKS)
-    shares = (
-        frame.filter(pl.col("task").is_in(order.to_list()))
-        .unpivot(
+    shares = stacked(
+        frame.filter(pl.col("task").is_in(order.to_list())).unpivot(
             on=list(REGIMES),
             index=["task", "step", "groups"],
             variable_name="regime",
             value_name="share",
-        )
-        .sort(pl.col("regime").replace_strict({name: i for i, name in enumerate(REGIMES)}))
-        .with_columns(top=pl.col("share").cum_sum().over("task", "step"))
-        .with_columns(
-            bottom=pl.col("top") - pl.col("share"),
-            regime=pl.col("regime").replace_strict(dict(REGIME_LABELS)),
-        )
+        ),
+        "task",
     )
     base = alt.Chart(shares)
     several = frame["step"].n_unique() > 1
@@ -52,13 +39,7 @@ def logged_regimes(frame: pl.DataFrame) -> Chart:
         x=alt.X("step:Q" if several else "step:O", title="Step of the log").axis(
             tickCount=5, labelAngle=0
         ),
-        y=alt.Y("bottom:Q", title="Share of groups")
-        .axis(format="%", tickCount=5)
-        .scale(domain=[0, 1]),
-        y2=alt.Y2("top:Q"),
-        color=alt.Color("regime:N", title=None)
-        .legend(orient="top", symbolStrokeWidth=0)
-        .scale(domain=labels, range=[colour for colour, _ in REGIME_STYLE]),
+        **band_channels(ticks=5),
         tooltip=[
             alt.Tooltip("task:N"),
             alt.Tooltip("step:Q"),

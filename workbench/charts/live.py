@@ -6,8 +6,9 @@ import altair as alt
 import polars as pl
 
 from recast import REGIMES
+from workbench.charts.regimes import band_channels, stacked
 from workbench.charts.strategy_style import in_order, scales
-from workbench.charts.style import INK, REGIME_LABELS, REGIME_STYLE, Chart, titled
+from workbench.charts.style import INK, Chart, titled
 from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 from workbench.stats.estimates import interval
@@ -21,32 +22,20 @@ def regimes_over_training(frame: pl.DataFrame, columns: int = 4, width: int = 13
     columns, width: panels side by side, and pixels of each.
     """
     order = in_order(frame["strategy"].to_list())
-    labels = [REGIME_LABELS[name] for name in REGIMES]
-    shares = (
+    shares = stacked(
         frame.unpivot(
             on=list(REGIMES), index=["strategy", "step"], variable_name="regime", value_name="share"
         )
-        .group_by("strategy", "step", "regime")
-        .agg(pl.col("share").cast(pl.Float64).mean())
-        .sort(pl.col("regime").replace_strict({name: i for i, name in enumerate(REGIMES)}))
-        .with_columns(top=pl.col("share").cum_sum().over("strategy", "step"))
-        .with_columns(
-            bottom=pl.col("top") - pl.col("share"),
-            regime=pl.col("regime").replace_strict(dict(REGIME_LABELS)),
-        )
+        .group_by("strategy", "step", "regime", maintain_order=True)
+        .agg(pl.col("share").cast(pl.Float64).mean()),
+        "strategy",
     )
     areas = (
         alt.Chart(shares)
         .mark_area(stroke="white", strokeWidth=1)
         .encode(
             x=alt.X("step:Q", title="Optimizer steps").axis(tickCount=3),
-            y=alt.Y("bottom:Q", title="Share of groups")
-            .axis(format="%", tickCount=3)
-            .scale(domain=[0, 1]),
-            y2=alt.Y2("top:Q"),
-            color=alt.Color("regime:N", title=None)
-            .legend(orient="top", symbolStrokeWidth=0)
-            .scale(domain=labels, range=[colour for colour, _ in REGIME_STYLE]),
+            **band_channels(ticks=3),
             tooltip=[
                 alt.Tooltip("strategy:N"),
                 alt.Tooltip("step:Q"),

@@ -80,3 +80,33 @@ def regimes_by_group(frame: pl.DataFrame, here: int | None = None) -> Chart:
         "per group. Grey diamonds: the paper's 85%, 13% and 2% at 32 rollouts. Dashed rule: your "
         "own number of rollouts.",
     )
+
+
+def stacked(shares: pl.DataFrame, panel: str) -> pl.DataFrame:
+    """Each regime's band between `bottom` and `top`, all-zero groups lowest, saturated ones on top.
+
+    shares: `panel`, step, regime (of `REGIMES`) and share, one row each.
+    """
+    place = {name: i for i, name in enumerate(REGIMES)}
+    return (
+        shares.sort(pl.col("regime").replace_strict(place), maintain_order=True)
+        .with_columns(top=pl.col("share").cum_sum().over(panel, "step"))
+        .with_columns(
+            bottom=pl.col("top") - pl.col("share"),
+            regime=pl.col("regime").replace_strict(dict(REGIME_LABELS)),
+        )
+    )
+
+
+def band_channels(ticks: int) -> dict[str, alt.Y | alt.Y2 | alt.Color]:
+    """How the bands of `stacked` are drawn. ticks: about how many along the shares."""
+    labels = [REGIME_LABELS[name] for name in REGIMES]
+    return {
+        "y": alt.Y("bottom:Q", title="Share of groups")
+        .axis(format="%", tickCount=ticks)
+        .scale(domain=[0, 1]),
+        "y2": alt.Y2("top:Q"),
+        "color": alt.Color("regime:N", title=None)
+        .legend(orient="top", symbolStrokeWidth=0)
+        .scale(domain=labels, range=[colour for colour, _ in REGIME_STYLE]),
+    }

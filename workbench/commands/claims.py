@@ -10,7 +10,14 @@ import polars as pl
 from workbench.commands.output import EFFICIENCY, FORMAT, emit
 from workbench.commands.packaged import PackagedOptions, packaged_options
 from workbench.real.efficiency import read_efficiency
-from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
+from workbench.studies.claims import (
+    CLAIMS,
+    SWEEPS,
+    check,
+    claims_table,
+    least_told,
+    settings_table,
+)
 from workbench.studies.measures import BASELINE, METRIC
 
 _LINES = ("says", "paper", "measured", "beside", "statistic", "threshold", "analogue")
@@ -57,6 +64,8 @@ def claims(
         return
     if show == "settings":
         emit(table, style, "Every claim in every setting; intervals corrected for the settings")
+        for line in least_told(table):
+            click.echo(line)
     else:
         for row in table.iter_rows(named=True):
             where = f" {row['where']}" if row["where"] else ""

@@ -11,6 +11,7 @@ from workbench.analysis.compare import parse_side, runs_behind
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import UserError
 from workbench.spec.metrics import METRICS, PRIMARY
+from workbench.stats.estimates import coverage_said
 from workbench.stats.p_values import least_said
 from workbench.store.arithmetic import apart
 
@@ -74,7 +75,10 @@ def compare(
     emit(shown, style, f"{one.name} minus {two.name}: mean difference over seeds [95% interval]")
     ratios = table.select(*fields, *(f"ratio_{name}" for name in COST)).unique(maintain_order=True)
     emit(ratios, style, f"What {one.name} spent, divided by what {two.name} spent")
-    click.echo(least_said(int(table["n"].max() or 0), table.height))  # type: ignore[arg-type]
+    pairs = int(table["n"].max() or 0)  # type: ignore[arg-type]
+    click.echo(least_said(pairs, table.height))
+    if text := coverage_said(pairs):
+        click.echo(text)
     by = "the metric of its row" + (f" ({', '.join(some)})" if (some := _others(table)) else "")
     click.echo(
         "A rate that is not named was chosen per side and cell on validation prompts, by "

@@ -76,7 +76,7 @@ def diagnose(
     found = reading.read(files_of(paths))
     other = reading.read(files_of(against)) if against else None
     # Only now: see log_options.
-    from workbench.commands.diagnosis_shown import DiagnosisRequest, show, show_apart
+    from workbench.commands.diagnosis_output import DiagnosisRequest, show, show_apart
 
     if other is not None:
         show_apart(reading.taken_apart(found), reading.taken_apart(other), table, style)

@@ -12,7 +12,7 @@ import click
 import polars as pl
 
 from workbench.commands.bounds import of_field
-from workbench.commands.forecast import DRY_RUN, forecast_packaged
+from workbench.commands.dry_run import DRY_RUN, forecast_packaged
 from workbench.commands.output import (
     EXECUTOR,
     SAVE,

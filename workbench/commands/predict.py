@@ -182,6 +182,13 @@ def _record(style: str) -> None:
     whole = mine.filter(metric="all").select("cheap", "pairs", "data_sets", "brier", "seconds")
     emit(whole, style, f"Pairs behind it, Brier score of the stated probability; {dear} costs "
          f"{duration(mine['seconds_dear'][0])} of one core per data set")  # fmt: skip
+    click.echo(
+        f"control, nothing run: the order of {dear} on the other data sets alone has "
+        + ", ".join(
+            f"{row['accuracy']:.2f} of {row['pairs']} ({row['metric']})"
+            for row in saved.elsewhere_accuracies().iter_rows(named=True)
+        )
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import polars as pl
 
-from workbench.commands.forecast import DRY_RUN, forecast, slots
+from workbench.commands.dry_run import DRY_RUN, forecast, slots
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,
@@ -26,6 +26,7 @@ from workbench.studies.proof import (
     GRPO,
     MARGIN,
     SEEDS,
+    START,
     SUPERVISED,
     TEST_PROMPTS,
     gaps_table,
@@ -105,6 +106,11 @@ def prove(
     emit(tables[show], style, _TITLES[show])
     for line in verdicts(tests):
         click.echo(line)
+    for row in means.filter(means["idle"] > 0).iter_rows(named=True):
+        click.echo(
+            f"note: {row['row']}, {row['unlearnable']:g} unlearnable: no rate beats the start on "
+            f"validation users in {row['idle']} world(s) ({row['rates']}): its best is not to train"
+        )
     edges = means.filter(~means["inside"])
     for row in edges.iter_rows(named=True):
         click.echo(
@@ -120,12 +126,12 @@ def prove(
 
 
 def _draw(gaps: pl.DataFrame, target: Path) -> None:
-    """Draw every row minus averaged supervision, without those of GRPO, which lie far below."""
+    """Draw every row minus averaged supervision; GRPO and the start lie far below it."""
     from workbench import charts
     from workbench.charts.picture import picture
 
     names = {"hr_at_10": "HR@10", "area": "area"}
-    near = gaps.filter(~pl.col("row").is_in(GRPO))
+    near = gaps.filter(~pl.col("row").is_in((*GRPO, START)))
     rows_ = near.sort("metric", descending=True, maintain_order=True).select(
         label=pl.format("{}: {}", pl.col("metric").replace(names), "row"),
         setting=pl.format("{}% unlearnable", (100 * pl.col("unlearnable")).round().cast(pl.Int64)),

@@ -8,6 +8,7 @@ from recast.quoting import nearest
 from workbench.commands.bounds import of_field
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import UserError
+from workbench.stats.p_values import least_said
 from workbench.studies.evidence import gather
 from workbench.studies.questions import QUESTIONS, SWEEP
 
@@ -45,4 +46,7 @@ def questions(
         raise UserError(f"--setting: unknown {setting!r}; {nearest(setting, settings)}")
     asks, table = QUESTIONS[name]
     here = setting or settings[0]
-    emit(table(evidence, here), style, f"{asks} ({SWEEP}, {here})")
+    found = table(evidence, here)
+    emit(found, style, f"{asks} ({SWEEP}, {here})")
+    if style == "table" and found.height and "p" in found.columns:
+        click.echo(least_said(int(found["seeds"].to_numpy().max()), found.height, "p"))

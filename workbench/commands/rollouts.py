@@ -65,6 +65,7 @@ def rollouts(
     import torch
 
     from recast.strategies import parse_strategy
+    from sim.general.runs import Runs
     from sim.training.trainer import Hooks, train
     from workbench.diagnosis.logs.write import RolloutLog
     from workbench.execution.tasks import (
@@ -85,14 +86,10 @@ def rollouts(
             done += count
             show(done, spec.train.steps, strategy)
 
+        policy, start, chosen = build_policy(spec), abreast([begun], spec), parse_strategy(strategy)
         train(
-            build_policy(spec),
-            world,
-            abreast([begun], spec),
-            parse_strategy(strategy),
-            (seed,),
+            Runs(policy, world, chosen, start, (seed,), spec.train),
             torch.tensor([lr], dtype=torch.float64),
-            spec.train,
             Hooks(tick, record=partial(RolloutLog(folder).simulated, world)),
             opening=[begun.opening],
         )

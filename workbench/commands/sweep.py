@@ -10,7 +10,7 @@ import polars as pl
 from workbench.analysis.summary import summary
 from workbench.analysis.tuning import edge, mark_tuned, tried
 from workbench.commands.bounds import of_field
-from workbench.commands.forecast import forecast, slots
+from workbench.commands.dry_run import forecast, slots
 from workbench.commands.output import (
     EXECUTOR,
     FORMAT,

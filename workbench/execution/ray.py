@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sim.memory import keep_freed_memory
+from sim.allocator import keep_freed_memory
 from workbench.errors import UserError
 from workbench.execution.executors import Event, OnStep, perform
 from workbench.execution.tasks import Task

@@ -19,8 +19,9 @@ from recast.progress import Progress
 from sim.worlds.world import World
 from workbench.analysis.tuning import beyond_the_edge, tried
 from workbench.errors import UserError
-from workbench.execution.executors import Event, Executor, open_executor
+from workbench.execution.executors import Event, Executor
 from workbench.execution.interruption import Interruption
+from workbench.execution.open_executor import open_executor
 from workbench.execution.tasks import StartTask, Task, Trained, TrainTask, build_world
 from workbench.execution.warm_starts import Starts
 from workbench.spec.experiment import Experiment

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from sim.evaluate import Snapshot
+from sim.general.runs import Runs
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
@@ -203,14 +204,11 @@ def make_runs(task: TrainTask, report: ReportStep) -> list[Trained]:
     began = time.perf_counter()
     spec, world = task.experiment, world_of(task.experiment)
     try:
+        policy, strategy = build_policy(spec), strategy_of(task.strategy)
+        how = training_of(task.strategy, spec.train)
         results = train(
-            build_policy(spec),
-            world,
-            abreast(task.starts, spec),
-            strategy_of(task.strategy),
-            task.seeds,
+            Runs(policy, world, strategy, abreast(task.starts, spec), task.seeds, how),
             torch.tensor(task.rates, dtype=torch.float64),
-            training_of(task.strategy, spec.train),
             Hooks(report),
             opening=[start.opening for start in task.starts],
         )

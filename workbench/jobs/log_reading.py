@@ -17,13 +17,18 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from queue import Empty, Queue
+from typing import IO, Any
 
 from recast.progress import Progress
+from workbench.diagnosis.logs.archives import files_inside
 from workbench.diagnosis.logs.layout import Choice
+from workbench.diagnosis.logs.packed import MAGIC
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, read_log
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
@@ -41,6 +46,8 @@ PER_SECOND = 20.0
 """Ceiling of its time by the clock, per second of that."""
 HARMLESS = 256_000
 """Bytes of text files that are read in this process: they cannot become large."""
+HEARTBEAT = 0.5
+"""Seconds of silence of the reading process after which the caller hears that it still reads."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +66,20 @@ def read_guarded(
     paths: Sequence[Path],
     how: HowToRead = HowToRead(),
     progress: Progress = lambda *_: None,
+    harmless: int = HARMLESS,
 ) -> Log | Scalars:
-    """`read_log` under ceilings of memory and processor time.
+    """`read_log` under ceilings of memory and processor time. harmless: bytes of text that are read
+    in this process; 0 where others may change the files meanwhile.
 
+    progress is called again every `HEARTBEAT` seconds; what it raises ends the reading.
     Raises LogError for what cannot be read; Refused for what is no regular file and beyond a
     ceiling.
     """
     sizes = [_size(path) for path in paths]
-    if are_lifted() or (sum(sizes) <= HARMLESS and not any(_is_parquet(path) for path in paths)):
-        return _read(paths, how, progress)
+    small = sum(sizes) <= harmless and not any(map(_may_grow, compress(paths, sizes)))
+    if are_lifted() or small:
+        with tempfile.TemporaryDirectory(prefix="recast-log-") as folder:
+            return _read(paths, how, progress, Path(folder))
     seconds = int(SECONDS + PER_MEGABYTE * sum(sizes) / 1e6 + PER_FILE * len(paths))
     last = (how.names[0] if how.names else paths[0].name) if paths else ""
     with tempfile.TemporaryDirectory(prefix="recast-log-") as folder:
@@ -79,10 +91,13 @@ def read_guarded(
             "ceiling": int(GIBIBYTES * 2**30),
         }
         kind: type[Log | Scalars] = Log
+        done = 0
         for event in _child(said):
             if event["kind"] == "progress":
-                last = event["name"]
-                progress(event["done"], event["total"], last)
+                done, last = event["done"], event["name"]
+                progress(done, sum(sizes), last)
+            elif event["kind"] == "still":
+                progress(done, sum(sizes), last)
             elif event["kind"] == "scalars":
                 kind = Scalars
             elif event["kind"] == "refused":
@@ -99,9 +114,18 @@ def read_guarded(
         return load_record(kind, Path(folder))
 
 
-def _read(paths: Sequence[Path], how: HowToRead, progress: Progress) -> Log | Scalars:
-    """Read in this process. Raises LogError: what is wrong with the rollouts, where scalars will
-    not do either."""
+def _read(paths: Sequence[Path], how: HowToRead, progress: Progress, folder: Path) -> Log | Scalars:
+    """Read in this process; folder: where archives are unpacked. Raises LogError: what is wrong
+    with the rollouts, where scalars will not do either."""
+    paths, names, cut = files_inside(paths, how.names, folder / "unpacked")
+    found = _of_files(paths, replace(how, names=names), progress)
+    for name in cut:
+        found.problems.file(plain_line(name), "a damaged archive; what stands before is read")
+    return found
+
+
+def _of_files(paths: Sequence[Path], how: HowToRead, progress: Progress) -> Log | Scalars:
+    """`_read`, archives apart."""
     try:
         return read_log(
             paths,
@@ -144,17 +168,40 @@ def _child(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     assert process.stdout is not None
     guard = Guard(process, PER_SECOND * order["seconds"])
     try:
-        with process.stdin, process.stdout:
-            process.stdin.write(json.dumps(order) + "\n")
-            process.stdin.flush()
-            for line in process.stdout:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.flush()
+        for line in _lines(process.stdout):
+            if not line:
+                yield {"kind": "still"}
+            elif line.endswith("\n"):
+                yield json.loads(line)
         code = process.wait()
         yield {"kind": "end", "code": code, "late": guard.late or code == -signal.SIGXCPU}
     finally:
-        process.kill()
+        process.kill()  # before its pipes are closed, or who listens holds them
         process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def _lines(stream: IO[str]) -> Iterator[str]:
+    """The lines of a stream, and an empty one after each `HEARTBEAT` without any."""
+    heard: Queue[str | None] = Queue()
+
+    def listen() -> None:
+        for line in stream:
+            heard.put(line)
+        heard.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        try:
+            line = heard.get(timeout=HEARTBEAT)
+        except Empty:
+            line = ""
+        if line is None:
+            return
+        yield line
 
 
 def _size(path: Path) -> int:
@@ -168,12 +215,15 @@ def _size(path: Path) -> int:
     return found.st_size
 
 
-def _is_parquet(path: Path) -> bool:
+def _may_grow(path: Path) -> bool:
+    """Whether a small file may become large, or take for ever: everything but plain text. A packed
+    text does, and a view of a database can be endless."""
     try:
         with path.open("rb") as stream:
-            return stream.read(4) == b"PAR1"
+            head = stream.read(4096)
     except (OSError, ValueError):
         return False
+    return b"\0" in head or head.startswith((b"PAR1", b"PK", *MAGIC))
 
 
 def _say(kind: str, **content: Any) -> None:
@@ -194,6 +244,7 @@ def main() -> None:
             [Path(path) for path in order["paths"]],
             built_from(HowToRead, order["how"]),
             lambda done, total, name: _say("progress", done=done, total=total, name=name),
+            Path(order["folder"]),
         )
         if isinstance(found, Scalars):
             _say("scalars")

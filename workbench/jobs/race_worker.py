@@ -14,12 +14,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sim.memory import keep_freed_memory
+from sim.allocator import keep_freed_memory
+from sim.general.runs import Runs
 from sim.policies.protocol import Params
 from sim.training.trainer import Hooks, train
 from sim.worlds.world import World
@@ -133,11 +135,9 @@ def race(
     }
     forest = plant(build_policy(spec), abreast(starts[SEED : SEED + 1], spec), world)
     voice.say("forest", prompts=forest.plain())
+    entrants = _Entrants(spec, world, starts, facts, forest, voice, turns)
     threads = [
-        threading.Thread(
-            target=_train_one,
-            args=(spec, name, rates[name], world, starts, facts, forest, voice, turns),
-        )
+        threading.Thread(target=entrants.train, args=(name, rates[name]))
         for name in spec.strategies
     ]
     for thread in threads:
@@ -146,62 +146,68 @@ def race(
         thread.join()
 
 
-def _train_one(
-    spec: Experiment,
-    name: str,
-    rate: float,
-    world: World,
-    starts: list[Start],
-    facts: dict[str, float | None],
-    forest: Forest,
-    voice: Voice,
-    turns: Turns,
-) -> None:
-    policy = build_policy(spec)
-    seeds, done = tuple(range(spec.seeds)), 0
-    try:
-        with turns.part(name) as pass_on:
+@dataclass(frozen=True)
+class _Entrants:
+    """What the strategies of a race share. facts: what is true of the world, for each row."""
 
-            def progress(steps: int) -> None:
-                nonlocal done
-                done += steps
-                voice.say("steps", strategy=name, done=done // spec.seeds)
-                pass_on()
+    spec: Experiment
+    world: World
+    starts: list[Start]
+    facts: dict[str, float | None]
+    forest: Forest
+    voice: Voice
+    turns: Turns
 
-            def watch(run: int, rows: list[dict[str, Any]]) -> None:
-                shown = [row for row in rows if row["split"] == "test" and row["slice"] == "all"]
-                voice.say("rows", strategy=name, seed=seeds[run], rows=shown, world=facts)
-
-            def look(run: int, step: int, params: Params) -> None:
-                if run == SEED:
-                    grown = forest.grown(policy, params, world)
-                    voice.say("tree", strategy=name, step=step, prompts=grown)
-
-            results = train(
-                policy,
-                world,
-                abreast(starts, spec),
-                strategy_of(name),
-                seeds,
-                torch.full((len(seeds),), rate, dtype=torch.float64),
-                training_of(name, spec.train),
-                Hooks(progress, watch, look=look),
-                opening=[start.opening for start in starts],
+    def train(self, name: str, rate: float) -> None:
+        """One strategy from start to end, in its turns."""
+        seeds = tuple(range(self.spec.seeds))
+        try:
+            with self.turns.part(name) as pass_on:
+                results = train(
+                    self._runs(name, seeds),
+                    torch.full((len(seeds),), rate, dtype=torch.float64),
+                    self._hooks(name, pass_on),
+                    opening=[start.opening for start in self.starts],
+                )
+        except Stopped:
+            return
+        except ValueError as problem:
+            self.voice.say("failed", strategy=name, text=str(problem))
+            return
+        for seed, result in zip(seeds, results, strict=True):
+            self.voice.say(
+                "finished",
+                strategy=name,
+                seed=seed,
+                rows=list(result.rows),
+                world={**self.facts, "warm_start_steps": float(self.starts[seed].steps)},
+                diverged_at=result.diverged_at,
             )
-    except Stopped:
-        return
-    except ValueError as problem:
-        voice.say("failed", strategy=name, text=str(problem))
-        return
-    for seed, result in zip(seeds, results, strict=True):
-        voice.say(
-            "finished",
-            strategy=name,
-            seed=seed,
-            rows=list(result.rows),
-            world={**facts, "warm_start_steps": float(starts[seed].steps)},
-            diverged_at=result.diverged_at,
-        )
+
+    def _runs(self, name: str, seeds: tuple[int, ...]) -> Runs:
+        spec, start = self.spec, abreast(self.starts, self.spec)
+        how = training_of(name, spec.train)
+        return Runs(build_policy(spec), self.world, strategy_of(name), start, seeds, how)
+
+    def _hooks(self, name: str, pass_on: Callable[[], None]) -> Hooks:
+        policy, done = build_policy(self.spec), 0
+
+        def progress(steps: int) -> None:
+            nonlocal done
+            done += steps
+            self.voice.say("steps", strategy=name, done=done // self.spec.seeds)
+            pass_on()
+
+        def watch(run: int, rows: list[dict[str, Any]]) -> None:
+            shown = [row for row in rows if row["split"] == "test" and row["slice"] == "all"]
+            self.voice.say("rows", strategy=name, seed=run, rows=shown, world=self.facts)
+
+        def look(run: int, step: int, params: Params) -> None:
+            if run == SEED:
+                grown = self.forest.grown(policy, params, self.world)
+                self.voice.say("tree", strategy=name, step=step, prompts=grown)
+
+        return Hooks(progress, watch, look=look)
 
 
 def _ignore(_: int) -> None:

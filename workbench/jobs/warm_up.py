@@ -24,7 +24,7 @@ def load_compiled() -> None:
     from sim.kernel.available import why_not_compiled
 
     if why_not_compiled() is None:
-        from sim.kernel.code import is_compiled
+        from sim.kernel.machine_code import is_compiled
         from sim.shortcuts.compile_ahead import kinds, warm
 
         if all(is_compiled(kind) for kind in kinds(PRECISION)):
@@ -37,7 +37,7 @@ def compile_missing() -> bool:
 
     if why_not_compiled() is not None:
         return False
-    from sim.kernel.code import is_compiled
+    from sim.kernel.machine_code import is_compiled
     from sim.shortcuts.compile_ahead import kinds
 
     if all(is_compiled(kind) for kind in kinds(PRECISION)):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
 from workbench.diagnosis.answer import DiagnosisSummary
+from workbench.diagnosis.logs.beside import training_files
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import files_of
 from workbench.errors import LogError
@@ -28,17 +30,20 @@ EVERY, REST = 5.0, 3.0
 """Seconds between two glances at the files; a pause is at least so many times what a look took."""
 
 SHOWN = 5
-_LEVELS, _EVENTS = "_followed_levels", "_followed_events"
+_LEVELS, _EVENTS, _LAST = "_followed_levels", "_followed_events", "_last_look"
 
 
 class DiskLog(NamedTuple):
-    """said: the path as typed; files: of the log; ids: change with any of them; follow: whether it
-    is looked at again."""
+    """said: the path as typed; files: of the log; ids: change with any of them; problem: one line
+    where there is no log; seconds: what finding them took; follow: whether it is looked at again.
+    """
 
     said: str
     files: list[Path]
     ids: tuple[str, ...]
-    follow: bool
+    problem: str
+    seconds: float
+    follow: bool = False
 
 
 def readable_folder() -> Path:
@@ -60,14 +65,26 @@ def files_below(said: str) -> list[Path]:
             "reads; name another when you start it: recast app --logs FOLDER"
         )
     files = files_of([path])
-    if any(not one.resolve().is_relative_to(folder) for one in files):
+    read = [*files, *chain.from_iterable(map(training_files, files))]
+    real = {one.parent for one in read} | {one for one in read if one.is_symlink()}
+    if any(not one.resolve().is_relative_to(folder) for one in real):
         raise LogError(f"{plain_line(said)}: a link to a file outside {plain_line(folder)}")
     return files
 
 
-def asked_for(view: Address) -> DiskLog | str | None:
-    """What the path field says: a log, None where it is empty, or the one-line reason why not.
-    An upload goes before it."""
+def look_at(said: str) -> DiskLog:
+    """What a path names now."""
+    began = time.monotonic()
+    try:
+        files, problem = files_below(said), ""
+    except LogError as found:
+        files, problem = [], str(found)
+    ids = _stamps(files)
+    return DiskLog(said, files, ids, problem, time.monotonic() - began)
+
+
+def asked_for(view: Address) -> DiskLog | None:
+    """What the path field says, None where it is empty. An upload goes before it."""
     said = st.text_input(
         "Or a file or folder on this machine",
         help=f"Below {readable_folder()}; `recast app --logs FOLDER` names another folder.",
@@ -81,11 +98,13 @@ def asked_for(view: Address) -> DiskLog | str | None:
     )
     if not said:
         return None
-    try:
-        files = files_below(said)
-    except LogError as problem:
-        return str(problem)
-    return DiskLog(said, files, _stamps(files), follow)
+    # Where many files take long to find, not every control of the page finds them anew.
+    last: tuple[DiskLog | None, float] = st.session_state.get(_LAST, (None, 0.0))
+    log, when = last
+    if log is None or log.said != said or time.monotonic() - when > REST * log.seconds:
+        log = look_at(said)
+        st.session_state[_LAST] = log, time.monotonic()
+    return log._replace(follow=follow)
 
 
 def _stamps(files: Sequence[Path]) -> tuple[str, ...]:
@@ -107,17 +126,16 @@ def watch(log: DiskLog, took: float) -> None:
 
     def glance() -> None:
         nonlocal drawn
-        try:
-            now = _stamps(files_below(log.said))
-        except LogError:
-            now = ()
         # What was read is shown first, however fast the log grows.
-        if drawn and now != log.ids:
-            st.rerun()
+        if drawn:
+            now = look_at(log.said)
+            if (now.ids, now.problem) != (log.ids, log.problem):
+                st.session_state[_LAST] = now, time.monotonic()
+                st.rerun()
         drawn = True
         st.caption(f"Followed: its files are looked at every {pause:.0f} seconds.")
 
-    pause = max(EVERY, REST * took)
+    pause = max(EVERY, REST * (took + log.seconds))
     st.fragment(glance, run_every=pause)()
 
 

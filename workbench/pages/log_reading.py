@@ -1,22 +1,34 @@
-"""How a log is read: its controls, and the columns by hand where nobody knows the format."""
+"""How a log is read: its controls, who may read now, and the columns by hand where nobody knows the
+format."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.mapping import choice_of
-from workbench.diagnosis.logs.read import FORMATS, mapping_guess
+from workbench.diagnosis.logs.read import FORMATS, Log, mapping_guess
+from workbench.diagnosis.logs.scalars import Scalars
 from workbench.diagnosis.logs.values import number
-from workbench.errors import UserError
+from workbench.errors import LogError, Refused, UserError
+from workbench.jobs.log_reading import HARMLESS, HEARTBEAT, HowToRead, read_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
 
 BY_HAND = ("step", "prompt", "group", "reward", "outcome", "prediction", "target", "advantage")
 NONE = "(none)"
+MOST = 400_000
+"""Rollouts of a log that the page keeps."""
+AT_ONCE = max(1, min(8, os.cpu_count() or 1))
+"""Logs that a server reads at once; each reader may hold the memory of its ceiling."""
+OTHERS = 0
+"""Bytes of files on the disk that are read in this process: others may change them meanwhile."""
 
 
 class Choices(NamedTuple):
@@ -73,6 +85,36 @@ def choices(view: Address) -> Choices | str:
     return Choices(form, choice, cut)
 
 
+@st.cache_resource(show_spinner=False)
+def _places() -> threading.Semaphore:
+    """Of those who read, on this server."""
+    return threading.Semaphore(AT_ONCE)
+
+
+def _go_on(*_: object) -> None:
+    """Ends this run of the page where its visitor is gone or has asked for something else:
+    Streamlit looks whenever a session's state is read."""
+    st.session_state.get("still here")
+
+
+def read_in_turn(
+    paths: Sequence[Path], how: Choices, names: Sequence[str], ours: bool
+) -> Log | Scalars | Unread:
+    """Read a log once fewer than `AT_ONCE` others are being read, for as long as its visitor is
+    there. ours: nobody else changes the files."""
+    while not _places().acquire(timeout=HEARTBEAT):
+        _go_on()
+    try:
+        asked = HowToRead(how.form, how.choice, MOST, names, scalars=True)
+        return read_guarded(paths, asked, _go_on, HARMLESS if ours else OTHERS)
+    except Refused as problem:
+        return Unread(str(problem), ())
+    except LogError as problem:
+        return Unread(str(problem), problem.columns)
+    finally:
+        _places().release()
+
+
 def columns_by_hand(view: Address, columns: Sequence[str]) -> None:
     """One box per field for a log of an unknown format, and a button that reads it so."""
     st.write("Say which column holds what; a prompt (or a group) and a reward are enough.")
@@ -91,4 +133,4 @@ def columns_by_hand(view: Address, columns: Sequence[str]) -> None:
     st.code(f"recast diagnose PATH --map {words}", language=None, wrap_lines=True)
 
 
-__all__ = ["Choices", "Unread", "choices", "columns_by_hand"]
+__all__ = ["Choices", "Unread", "choices", "columns_by_hand", "read_in_turn"]

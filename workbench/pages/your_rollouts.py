@@ -29,18 +29,15 @@ from workbench.diagnosis.logs.groups import TEACHES
 from workbench.diagnosis.logs.problems import CUT_LINE
 from workbench.diagnosis.logs.scalars import Scalars
 from workbench.diagnosis.savings import savings
-from workbench.errors import LogError, Refused
-from workbench.jobs.log_reading import HowToRead, read_guarded
 from workbench.pages.address import Address
 from workbench.pages.figure import plain
 from workbench.pages.log_on_disk import asked_for, show_changes, watch
 from workbench.pages.log_questions import PARTS, ShownDiagnosis, teaching_groups
-from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand
+from workbench.pages.log_reading import Choices, Unread, choices, columns_by_hand, read_in_turn
 from workbench.pages.server_shelf import WORD, Shelf
 
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
 LARGEST_MB = 50
-MOST = 400_000
 TOTAL = 200_000_000
 AT_ONCE = 2  # findings in full; the others, less weighty, are named and unfold
 
@@ -74,13 +71,8 @@ def taken_apart(
             names.append(upload.name)
         if not paths:
             paths, names = [EXAMPLE], ["the packaged example"]
-        try:
-            log = read_guarded(paths, HowToRead(how.form, how.choice, MOST, names, scalars=True))
-        except Refused as problem:
-            return Unread(str(problem), ())
-        except LogError as problem:
-            return Unread(str(problem), problem.columns)
-    if isinstance(log, Scalars):
+        log = read_in_turn(paths, how, names, ours=not _files)
+    if isinstance(log, Scalars | Unread):
         return log
     found = diagnose(log, how.threshold)
     tensors = logged(found)
@@ -186,8 +178,10 @@ if not files and st.session_state[word]:
         st.info("The upload of this address is no longer on this server. Drop it again.")
 if uploads:
     disk = None
-if isinstance(disk, str):
-    st.error(plain(f"{disk}."))
+if disk and disk.problem:
+    if disk.follow:
+        watch(disk, 0.0)
+    st.error(plain(f"{disk.problem}."))
     st.stop()
 if not uploads and disk is None:
     view.presets({"Show me an example: a stuck TRL run": {"example": True, "path": ""}})

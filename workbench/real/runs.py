@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,37 +25,39 @@ ENGINE = 3
 """Generation of this path's numbers; raised when the same configuration gives other numbers."""
 
 
-def run_config(
-    data: LMData,
-    weights: Mapping[str, str],
-    how: RLTraining,
-    strategy: str,
-    lr: float,
-    seed: int,
-    eval_prompts: int,
-    placement: Placement | None = None,
-    reading: ModelReading | None = None,
-    lora: int = 0,
-    similarity: str | None = None,
-) -> dict[str, Any]:
-    """Everything that determines one run, JSON-serialisable, in the simulator's layout.
+@dataclass(frozen=True)
+class LMCell:
+    """What runs of the real-model path share. weights: `recast.lm.pretrained.identity` of the
+    start. Of the placement its type alone counts: device, kernel and checkpointing round
+    differently, no more. similarity: hash of the items' vectors."""
 
-    weights: `recast.lm.pretrained.identity` of the start. Of the placement its type alone: device,
-    kernel and checkpointing round differently, no more. similarity: hash of the items' vectors.
-    """
+    data: LMData
+    weights: Mapping[str, str]
+    how: RLTraining
+    eval_prompts: int
+    placement: Placement | None = None
+    reading: ModelReading | None = None
+    lora: int = 0
+    similarity: str | None = None
+
+
+def lm_run_config(shared: LMCell, strategy: str, lr: float, seed: int) -> dict[str, Any]:
+    """Everything that determines one run, JSON-serialisable, in the simulator's layout."""
+    from recast.lm.models import LORA_SEED
     from recast.strategies import parse_strategy
 
     left_out = ("lr", "seed", "micro_tokens")
-    settings = {k: v for k, v in how.settings().items() if k not in left_out}
+    data, placement, reading, lora = shared.data, shared.placement, shared.reading, shared.lora
+    settings = {k: v for k, v in shared.how.settings().items() if k not in left_out}
     dtype = str(placement.dtype).removeprefix("torch.") if placement is not None else "float32"
     if dtype != "float32":
         settings["dtype"] = dtype
     if lora:
-        settings["lora"] = lora
-    if similarity is not None:
-        settings["similarity"] = similarity
-    tensors = {n: d for n, d in weights.items() if n.endswith(".safetensors")}
-    start: dict[str, Any] = {"weights": tensors or dict(weights)}
+        settings |= {"lora": lora, "lora_seed": LORA_SEED}
+    if shared.similarity is not None:
+        settings["similarity"] = shared.similarity
+    tensors = {n: d for n, d in shared.weights.items() if n.endswith(".safetensors")}
+    start: dict[str, Any] = {"weights": tensors or dict(shared.weights)}
     if reading is not None and reading.wording != type(reading.wording)():
         start["wording"] = asdict(reading.wording)
     cell = {
@@ -68,7 +70,7 @@ def run_config(
         },
         "policy_spec": {"kind": "causal LM"},
         "start_spec": start,
-        "train_spec": {**settings, "eval_prompts": eval_prompts},
+        "train_spec": {**settings, "eval_prompts": shared.eval_prompts},
     }
     return {
         **cell,
@@ -78,7 +80,7 @@ def run_config(
         "seed": seed,
         "cell": run_key(cell)[:8],
         "world": f"lm:{data.name}",
-        "group": how.group,
+        "group": shared.how.group,
     }
 
 

@@ -20,14 +20,16 @@ import polars as pl
 from recast.progress import Progress
 from workbench.real.runs import (
     ENGINE,
+    LMCell,
     Setups,
     build_setup,
+    lm_run_config,
     needs_reference,
-    run_config,
     world_values,
 )
 from workbench.spec.keys import run_key
 from workbench.store.files import replace as write_whole
+from workbench.store.kept_files import kept_note, kept_table
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:
@@ -243,17 +245,17 @@ class Study:
         tables = {
             split: {
                 name: torch.tensor(column.to_numpy()).double()
-                for name, column in pl.read_parquet(path).to_dict().items()
+                for name, column in kept_table(path).to_dict().items()
             }
             for split, path in files.items()
         }
-        return tables, float(json.loads(note.read_text()))
+        return tables, kept_note(note, float)
 
     def values(self, task: StudyRun | int) -> pl.DataFrame:
         """Every metric of every test prompt of a reporting run, or of the start of a seed."""
         if isinstance(task, StudyRun):
-            return pl.read_parquet(self._prompts(task))
-        return pl.read_parquet(self._start_file(task % len(self.plan.starts), "test"))
+            return kept_table(self._prompts(task))
+        return kept_table(self._start_file(task % len(self.plan.starts), "test"))
 
     def costs(self) -> dict[str, Cost]:
         """What one step of each entry costs at the start, measured once and kept."""
@@ -268,7 +270,7 @@ class Study:
                 setup, how = self._fresh(task)
                 measured = cost(setup, parse_strategy(entry.strategy), how)
                 write_whole(json.dumps(asdict(measured)).encode(), path)
-            found[entry.label] = Cost(**json.loads(path.read_text()))
+            found[entry.label] = kept_note(path, lambda said: Cost(**said))
         return found
 
     def seconds(self, tuning: Sequence[StudyRun], report: Sequence[StudyRun] | int) -> float:
@@ -298,20 +300,10 @@ class Study:
         return total + sum(costs[t.entry.label].step_cpu * (t.stop or 0) + both for t in report)
 
     def _config(self, entry: Entry, lr: float, seed: int, stop: int | None) -> dict[str, Any]:
-        weights = self.weights[seed % len(self.weights)]
-        prompts = self.plan.eval_prompts or 0
-        found = run_config(
-            self.data,
-            weights,
-            self.plan.how,
-            entry.strategy,
-            lr,
-            seed,
-            prompts,
-            self.plan.placement,
-            self.plan.reading,
-            self.plan.lora,
-        )
+        plan, weights = self.plan, self.weights[seed % len(self.weights)]
+        prompts, lora = plan.eval_prompts or 0, plan.lora
+        shared = LMCell(self.data, weights, plan.how, prompts, plan.placement, plan.reading, lora)
+        found = lm_run_config(shared, entry.strategy, lr, seed)
         # Runs of one study are one cell, whichever start their seed has.
         starts = [run_key({"files": weights}) for weights in self.weights]
         found["start_spec"] = {"weights": starts}
@@ -362,8 +354,7 @@ class Study:
         path = self._tuning_file(task)
         if not path.exists():
             return None
-        found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        return kept_note(path, _tuning_note)
 
     def _prompts(self, task: StudyRun) -> Path:
         return self.plan.folder / "prompts" / f"{task.key}.parquet"
@@ -389,3 +380,7 @@ def run_missing(study: Study, tasks: Sequence[StudyRun], progress: Progress) -> 
         (study.tune if task.stop is None else study.report)(task)
         yield task
     progress(len(todo), len(todo), "done")
+
+
+def _tuning_note(said: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {stop: {k: float(v) for k, v in values.items()} for stop, values in said.items()}

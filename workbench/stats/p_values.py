@@ -25,16 +25,23 @@ _FLIPS = 9_999
 
 
 def least_p(pairs: int) -> float:
-    """The smallest p that `paired_difference` can give with few pairs: all signs agree."""
-    return min(1.0, 2.0 ** (1 - pairs))
+    """The smallest p that `paired_difference` can give: all signs agree. Above 13 pairs flips are
+    drawn, and the observed one counts among them."""
+    exact = min(1.0, 2.0 ** (1 - pairs))
+    return exact if pairs <= _EXACT_UP_TO else max(exact, 1 / (1 + _FLIPS))
 
 
-def least_said(pairs: int, rows: int) -> str:
+def least_said(pairs: int, rows: int, column: str = "p_corrected") -> str:
     """One line: how the p-values of a table are corrected, and the least that it can show."""
     return (
-        f"p_corrected: sign flips, corrected (max-T) over the table; {rows} rows, {pairs} pairs: "
+        f"{column}: sign flips, corrected (max-T) over the table; {rows} rows, {pairs} pairs: "
         f"none can be below {least_p(pairs):.2g}."
     )
+
+
+def least_after_holm(pairs: int, rows: int) -> float:
+    """The smallest p that a family of so many rows can show after Holm's correction."""
+    return min(1.0, rows * least_p(pairs))
 
 
 def sign_flip_p(differences: ArrayLike, statistic: Name = "mean") -> float:

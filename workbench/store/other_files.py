@@ -16,7 +16,7 @@ from pathlib import Path
 from workbench.store.bin import is_batch
 from workbench.store.contents import Damage
 from workbench.store.files import read_regular, sha256
-from workbench.store.parts import part_content
+from workbench.store.parsed_rows import part_content
 from workbench.store.records import LaterVersionError, label_record, sweep_note, sweep_record
 from workbench.store.soundness import KEY, RUN_FILE, listed, only_file, start_content
 

@@ -30,7 +30,7 @@ from workbench.store.contents import Contents, Damage, complaints
 from workbench.store.encoding import config_of, encoded, migrated, versions
 from workbench.store.files import draft_in, publish, remove_abandoned, set_aside, sha256
 from workbench.store.other_files import OtherFiles, other_files
-from workbench.store.parts import rows_of
+from workbench.store.parsed_rows import rows_of
 from workbench.store.soundness import KEY, RUN_FILE, fault_of_run, listed, only_file
 
 SCHEMA_VERSION = 2

@@ -9,6 +9,9 @@ import polars as pl
 
 from workbench.store.files import read_regular
 
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How files begin that Polars would unpack, to whatever size: gzip, zstd, zlib."""
+
 
 def read_table(path: Path, most: int) -> pl.DataFrame:
     """The rows of a file of at most `most` bytes: JSON where it begins like JSON, else CSV.
@@ -17,6 +20,8 @@ def read_table(path: Path, most: int) -> pl.DataFrame:
     """
     try:
         content = read_regular(path, most)
+        if content.startswith(_PACKED):
+            raise ValueError("packed; unpack it first")
         read = pl.read_json if content.lstrip()[:1] in (b"[", b"{") else pl.read_csv
         return read(io.BytesIO(content), infer_schema_length=None)
     except (OSError, ValueError, pl.exceptions.PolarsError) as problem:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 import polars as pl
 
+from workbench.stats.p_values import least_after_holm
 from workbench.studies import costs, measures, stability
 from workbench.studies.evidence import WHOLE, SweepFrames
 from workbench.studies.verdicts import Measured, Verdict, together
@@ -342,3 +343,15 @@ def _companions(rows: Sequence[Measured]) -> str:
         f"{what}: {_span([row for row in rows if row.beside == what])}"
         for what in dict.fromkeys(row.beside for row in rows if row.beside)
     )
+
+
+def least_told(settings: pl.DataFrame) -> list[str]:
+    """The least p that the settings of a claim can show, one line per claim and quantity that has
+    any. settings: as `settings_table` gives."""
+    family = settings.drop_nulls("p").group_by("claim", "beside", maintain_order=True)
+    families = family.agg(pl.len(), pl.col("n").max())
+    return [
+        f"{claim}{f', {beside}' if beside else ''}: p by sign flips, Holm over {rows} rows of at "
+        f"most {pairs} pairs: none can be below {least_after_holm(pairs, rows):.2g}."
+        for claim, beside, rows, pairs in families.iter_rows()
+    ]

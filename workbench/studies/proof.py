@@ -5,6 +5,9 @@ targets. Rates are chosen by the area on validation users over seeds of their ow
 sweep `prove`); ten further seeds at these rates are judged on 2,048 test users each, paired by
 world and seed. A candidate is judged against every supervised row and against every row of GRPO,
 and a statement that needs all of several bounds needs each of them (intersection-union).
+
+One control was added afterwards, which makes the tests harder: the start. A rate of 0 is a rate
+that every strategy has, and where no other one is better the start is the best of it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from recast.progress import Progress
-from workbench.analysis.rows import last_rows
+from workbench.analysis.rows import at_the_end, last_rows, reported
 from workbench.analysis.tuning import tried
 from workbench.errors import UserError
 from workbench.execution.runner import run_all, run_sweep
@@ -42,7 +45,12 @@ LABELS = {GENTLE: "target_power to .1", "target_power": "target_power to .25"}
 CANDIDATES = tuple(f"{name}{AVERAGED}" for name in LABELS.values())
 SUPERVISED = ("sft", "sft averaged")
 GRPO = ("grpo", "grpo averaged")
+START = "start"
+SAME = 0.0005
+"""Of the area on validation users: a best rate that gains no more is taken for not training."""
+
 _SHARE, _WORLD, _ITERATE = "world.unlearnable", "world.seed", "train.iterate"
+_ROW = ["strategy", _ITERATE, _SHARE, _WORLD]
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,8 @@ class Test:
 TESTS = (
     Test("not worse in HR@10 than supervision", "hr_at_10", SUPERVISED, bound=-MARGIN),
     Test("better in area than supervision", "area", SUPERVISED, least=CONTAMINATED),
-    Test("better in C(1) than GRPO", "c_at_1", GRPO),
-    Test("better in C(32) than GRPO", "c_at_32", GRPO),
+    Test("better in C(1) than GRPO and the start", "c_at_1", (*GRPO, START)),
+    Test("better in C(32) than GRPO and the start", "c_at_32", (*GRPO, START)),
 )
 
 
@@ -136,29 +144,59 @@ def prove(
 
 
 def rows(plan: Sweep, store: Store, seeds: int) -> pl.DataFrame:
-    """One row per judged run that is stored: row, unlearnable, world, seed, lr, inside (whether a
-    smaller and a larger rate were tried) and `METRICS`, on all test users."""
+    """One row per judged run that is stored: row, unlearnable, world, seed, lr, idle (whether no
+    rate gains more than `SAME` over the start where rates are chosen), inside (whether the rate has
+    a larger one and a smaller one beside it; below the lowest of an idle row lies the start) and
+    `METRICS`, on all test users; and the start of every run of plain supervision, at a rate of 0.
+    """
     runs = judged_runs(plan, store, seeds)
     frame = store.load(run.key for run in runs)
     if frame.is_empty():
         return frame
-    keys = ["strategy", _ITERATE, _SHARE, _WORLD]
     frame, tuning = (_completed(part) for part in (frame, _choosing_rows(plan, store)))
-    edges = tuning.group_by(keys).agg(least=pl.col("lr").min(), most=pl.col("lr").max())
+    begun = reported(frame).filter(
+        pl.col("strategy") == "sft", pl.col(_ITERATE) == "last", step=0, slice="all"
+    )
+    begun = begun.with_columns(lr=0.0, label=pl.lit(START), idle=False, inside=True)
+    ended = last_rows(frame).join(grids(tuning), on=_ROW, how="left")
+    ended = ended.with_columns(
+        label=pl.col("strategy").replace(LABELS)
+        + pl.when(pl.col(_ITERATE) == "mean").then(pl.lit(AVERAGED)).otherwise(pl.lit(""))
+    )
     return (
-        last_rows(frame)
-        .join(edges, on=keys, how="left")
+        pl.concat([ended, begun], how="diagonal_relaxed")
         .select(
-            row=pl.col("strategy").replace(LABELS)
-            + pl.when(pl.col(_ITERATE) == "mean").then(pl.lit(AVERAGED)).otherwise(pl.lit("")),
+            row=pl.col("label"),
             unlearnable=pl.col(_SHARE),
             world=pl.col(_WORLD),
             seed=pl.col("seed"),
             lr=pl.col("lr"),
-            inside=(pl.col("least") < pl.col("lr")) & (pl.col("lr") < pl.col("most")),
+            idle=pl.col("idle"),
+            inside=pl.col("inside"),
             **{metric: pl.col(metric).cast(pl.Float64) for metric in METRICS},
         )
         .sort("unlearnable", "row", "world", "seed")
+    )
+
+
+def grids(tuning: pl.DataFrame) -> pl.DataFrame:
+    """What was tried for each row: strategy, iterate, share and world, idle and inside, as in
+    `rows`. tuning: every evaluation of the runs that choose the rates."""
+    area = pl.col("area").cast(pl.Float64)
+    held = tuning.filter(split="validation", slice="all")
+    begun = held.filter(step=0).group_by(_SHARE, _WORLD).agg(start=area.mean())
+    tried_rates = at_the_end(held).group_by(*_ROW, "lr").agg(value=area.mean())
+    lr, best = pl.col("lr"), pl.col("lr").sort_by("value").last()
+    return (
+        tried_rates.group_by(_ROW)
+        .agg(
+            above=best > lr.min(),
+            below=best < lr.max(),
+            value=pl.col("value").max(),
+        )
+        .join(begun, on=[_SHARE, _WORLD], how="left")
+        .with_columns(idle=pl.col("value") <= pl.col("start") + SAME)
+        .select(*_ROW, "idle", inside=pl.col("below") & (pl.col("above") | pl.col("idle")))
     )
 
 
@@ -174,16 +212,19 @@ def _completed(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def means_table(judged: pl.DataFrame) -> pl.DataFrame:
-    """unlearnable, row, rates (chosen, by world), inside (whether all lie within their grids),
-    runs, and each metric with its interval over seeds, stratified by world."""
+    """unlearnable, row, rates (chosen, by world), inside (whether all lie within their grids), idle
+    (worlds in which no rate beats the start), runs, and each metric with its interval over seeds,
+    stratified by world."""
     found = []
     for (share, row), runs in judged.group_by("unlearnable", "row", maintain_order=True):
         rates = runs.unique(["world", "lr"]).sort("world")["lr"].to_list()
+        rates = [] if row == START else rates
         known: dict[str, Any] = {
             "unlearnable": share,
             "row": row,
             "rates": ", ".join(f"{lr:g}" for lr in rates),
             "inside": bool(runs["inside"].all()),
+            "idle": runs.filter("idle")["world"].n_unique(),
             "runs": runs.height,
         }
         for metric in METRICS:

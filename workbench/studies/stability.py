@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
 from workbench.stats.estimates import CONFIDENCE, interval, paired_difference
+from workbench.stats.p_values import holm
 from workbench.stats.samples import Floats, finite, mean
 from workbench.studies.evidence import SweepFrames, per_run
 from workbench.studies.measures import BASELINE, METHOD, METRIC, Modes, missing
@@ -56,7 +59,8 @@ def steadier(evidence: SweepFrames, modes: Modes) -> list[Measured]:
             Measured(mode, falling, gap.value, gap.low, gap.high, gap.n, gap.p, verdict, gap.label),
             Measured(mode, varying, ratio, low, high, n, None, verdict, text),
         ]
-    return found
+    adjusted = iter(holm([row.p for row in found if row.p is not None]))
+    return [row if row.p is None else replace(row, p=next(adjusted)) for row in found]
 
 
 def drawdown(rows: pl.DataFrame) -> float:

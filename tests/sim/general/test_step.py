@@ -9,6 +9,7 @@ import torch
 from recast import STRATEGIES, Origin, parse_strategy
 from recast.stage import MOST_ROUNDS
 from sim.decoding.sample import path_logp
+from sim.general.runs import Runs
 from sim.general.step import account, collect, updates
 from sim.policies.linear import Tabular
 from sim.policies.mlp import MLP
@@ -37,15 +38,13 @@ def params(world):
 def step(world, params, name, how=HOW, number=0, state=None):
     strategy = parse_strategy(name)
     state = state or strategy.start((len(SEEDS),), len(world.train))
-    return collect(MLP(8), params, world, strategy, SEEDS, number, how, state)
+    return collect(Runs(MLP(8), world, strategy, params, SEEDS, how), params, number, state)
 
 
 def gradients(world, params, name, collected, how=HOW, policy=None):
-    losses = updates(
-        policy or MLP(8), params, params, world, parse_strategy(name), how, collected, 0.5
-    )
+    runs = Runs(policy or MLP(8), world, parse_strategy(name), params, SEEDS, how)
     found = []
-    for loss_of in losses:
+    for loss_of in updates(runs, params, collected, 0.5):
         leaves = {key: value.detach().requires_grad_() for key, value in params.items()}
         slopes = torch.autograd.grad(loss_of(leaves).sum(), list(leaves.values()))
         found.append(dict(zip(leaves, slopes, strict=True)))
@@ -189,7 +188,7 @@ def test_the_sampled_grpo_steps_mean_is_w_of_p_times_grad_log_p():
     params = {name: value.expand(runs, *value.shape[1:]) for name, value in one.items()}
     how = Training(steps=1, batch=8, group=group, evaluations=1)
     strategy = parse_strategy("credit=grpo(eps=0)")
-    collected = collect(policy, params, world, strategy, seeds, 0, how, {})
+    collected = collect(Runs(policy, world, strategy, params, seeds, how), params, 0, {})
     sampled = -gradients(world, params, "credit=grpo(eps=0)", collected, how, policy)[0]["table"]
 
     table = one["table"].clone().requires_grad_()

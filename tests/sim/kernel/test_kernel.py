@@ -16,7 +16,7 @@ from test_fast_path import SEEDS, check_one_step, made_world, rough
 from recast import STRATEGIES
 from sim.general.optimizer import Adam
 from sim.general.runs import Runs
-from sim.kernel import code
+from sim.kernel import machine_code
 from sim.kernel.shapes import Flat
 from sim.kernel.step import adam
 from sim.policies.mlp import MLP
@@ -202,13 +202,13 @@ print("trained")
 
 
 def test_one_process_compiles_and_says_so_and_others_say_nothing(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(code, "FOLDER", tmp_path)
-    with pytest.raises(KeyError), code.first_call("float64"):
+    monkeypatch.setattr(machine_code, "FOLDER", tmp_path)
+    with pytest.raises(KeyError), machine_code.first_call("float64"):
         raise KeyError
-    with code.first_call("float64"):
+    with machine_code.first_call("float64"):
         assert not (tmp_path / "float64.compiled").exists()
     assert capsys.readouterr().err.count("compiling the kernel (float64), once") == 2
-    with code.first_call("float64"):
+    with machine_code.first_call("float64"):
         pass
     assert capsys.readouterr().err == ""
 
@@ -218,14 +218,14 @@ def test_a_folder_that_cannot_be_written_or_is_not_ours_alone_is_passed_over(mon
     closed.touch()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(closed))
     monkeypatch.setenv("HOME", str(closed))
-    monkeypatch.setattr(code.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
-    found = code.cache_folder()
+    monkeypatch.setattr(machine_code.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    found = machine_code.cache_folder()
     assert found is not None
     assert found.is_relative_to(tmp_path / "temporary")
     found.chmod(0o777)
-    assert code.cache_folder() is None
+    assert machine_code.cache_folder() is None
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(shared))
-    assert code.cache_folder() == next((shared / "recast-workbench").iterdir())
+    assert machine_code.cache_folder() == next((shared / "recast-workbench").iterdir())
 
 
 CHECKED = """

@@ -12,6 +12,7 @@ from command_line import recast
 
 from recast import STRATEGIES
 from sim.decoding.sample import path_logp
+from sim.general.runs import Runs
 from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.policies.transformer import Transformer
@@ -146,7 +147,7 @@ def test_every_policy_learns_from_the_target(world, policy):
     start = policy.init(world.catalogue, 24, (0,), torch.float64)
     how = Training(steps=60, batch=32, group=4, evaluations=1)
     for name in ("sft", "recast", "rl_zvp"):
-        rows = train(policy, world, start, STRATEGIES[name], (0,), torch.tensor([0.02]), how)
+        rows = train(Runs(policy, world, STRATEGIES[name], start, (0,), how), torch.tensor([0.02]))
         first, last = rows[0].rows[0], rows[0].rows[-1]
         assert last["hr_at_10"] > first["hr_at_10"] or name == "rl_zvp"
         assert last["optimizer_steps"] == 60

@@ -147,13 +147,15 @@ def test_an_expected_run_takes_nothing_from_the_stream_of_rollouts(world):
     start = rough(policy, world)
     both = {k: v.repeat(2, *[1] * (v.ndim - 1)) for k, v in start.items()}
     one, other = train(
-        policy, world, both, STRATEGIES["recast"], (0, 5), torch.tensor([0.05, 0.05]), how
+        Runs(policy, world, STRATEGIES["recast"], both, (0, 5), how), torch.tensor([0.05, 0.05])
     )
     for mine, theirs in zip(one.rows, other.rows, strict=True):
         for key, value in mine.items():
             if isinstance(value, float):
                 assert value == pytest.approx(theirs[key], rel=1e-5, abs=1e-6), key
-    alone = train(policy, world, start, STRATEGIES["recast"], (5,), torch.tensor([0.05]), how)[0]
+    alone = train(
+        Runs(policy, world, STRATEGIES["recast"], start, (5,), how), torch.tensor([0.05])
+    )[0]
     assert alone == other
 
 
@@ -162,9 +164,9 @@ def test_a_nan_run_stops_alone_with_expected_updates_too(world):
     start = rough(policy, world)
     both = {k: v.repeat(2, *[1] * (v.ndim - 1)) for k, v in start.items()}
     rates = torch.tensor([float("nan"), 0.01])
-    bad, good = train(policy, world, both, STRATEGIES["grpo"], (0, 1), rates, how)
+    bad, good = train(Runs(policy, world, STRATEGIES["grpo"], both, (0, 1), how), rates)
     assert bad.diverged_at == 1
-    assert good == train(policy, world, start, STRATEGIES["grpo"], (1,), rates[1:], how)[0]
+    assert good == train(Runs(policy, world, STRATEGIES["grpo"], start, (1,), how), rates[1:])[0]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,9 @@ def test_prompts_with_several_targets_are_refused_in_one_line():
     assert world.train.targets is not None
     how = Training(steps=1, batch=4, group=4, updates="expected")
     with pytest.raises(ValueError, match="several targets have no single path"):
-        train(MLP(4), world, rough(MLP(4), world), STRATEGIES["grpo"], (0,), torch.ones(1), how)
+        train(
+            Runs(MLP(4), world, STRATEGIES["grpo"], rough(MLP(4), world), (0,), how), torch.ones(1)
+        )
 
 
 @pytest.mark.parametrize("name", OTHERS)

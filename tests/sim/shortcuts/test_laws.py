@@ -199,4 +199,4 @@ def test_a_target_outside_the_trie_is_refused(item):
     stray = World("stray", world.catalogue, broken, broken, broken, broken)
     how = Training(steps=1, batch=2, group=2, evaluations=1)
     with pytest.raises(ValueError, match=rf"target {item} .* expected an item in 0\.\.6"):
-        train(POLICY, stray, params, STRATEGIES["grpo"], (0,), torch.tensor([0.1]), how)
+        train(Runs(POLICY, stray, STRATEGIES["grpo"], params, (0,), how), torch.tensor([0.1]))

@@ -53,7 +53,7 @@ def run(
 ) -> dict[int, TrainedRun]:
     start = policy.init(world.catalogue, RECIPE.features, seeds, dtype)
     rate = torch.tensor([(rates or {}).get(seed, 0.01 + 0.003 * seed) for seed in seeds])
-    found = train(policy, world, start, STRATEGIES[name], seeds, rate, how)
+    found = train(Runs(policy, world, STRATEGIES[name], start, seeds, how), rate)
     return dict(zip(seeds, found, strict=True))
 
 

@@ -11,6 +11,7 @@ from recast.stages.gate import GATES, Visit
 from recast.strategies import parse_strategy
 from sim.evaluate import metrics
 from sim.general.optimizer import Adam
+from sim.general.runs import Runs
 from sim.general.step import collect, updates
 from sim.policies.mlp import MLP
 from sim.settings import Training
@@ -33,14 +34,13 @@ def world() -> World:
 
 def looped(world: World, name: str, how: Training) -> list[dict[str, torch.Tensor]]:
     """Parameters after each step, by autograd and a plain loop."""
-    policy, strategy = MLP(8), STRATEGIES[name]
+    policy = MLP(8)
     start = policy.init(world.catalogue, 24, (1,), torch.float64)
+    runs = Runs(policy, world, STRATEGIES[name], start, (1,), how)
     params, optimizer, found = start, Adam(start), []
     for step in range(STEPS):
-        collected = collect(policy, params, world, strategy, (1,), step, how, {})
-        (loss,) = updates(
-            policy, params, start, world, strategy, how, collected, step / (STEPS - 1)
-        )
+        collected = collect(runs, params, step, {})
+        (loss,) = updates(runs, params, collected, step / (STEPS - 1))
         leaves = {k: v.detach().requires_grad_() for k, v in params.items()}
         slopes = torch.autograd.grad(loss(leaves).sum(), list(leaves.values()))
         rate = RATE * (1 - step / STEPS) if how.schedule == "linear" else RATE
@@ -62,7 +62,9 @@ def test_what_is_evaluated_is_the_mean_of_the_last_half_or_the_last(world, name,
     start = policy.init(world.catalogue, 24, (1,), torch.float64)
     rate = torch.tensor([RATE], dtype=torch.float64)
     watched = None if name == "sft" else lambda *_: None  # the path whose draws the loop has
-    (run,) = train(policy, world, start, STRATEGIES[name], (1,), rate, how, Hooks(record=watched))
+    (run,) = train(
+        Runs(policy, world, STRATEGIES[name], start, (1,), how), rate, Hooks(record=watched)
+    )
     steps = looped(world, name, how)
     kept = steps[STEPS // 2 :] if iterate == "mean" else steps[-1:]
     mean = {k: torch.stack([one[k] for one in kept]).mean(0) for k in kept[0]}

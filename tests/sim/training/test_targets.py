@@ -7,6 +7,7 @@ import torch
 
 from recast import STRATEGIES
 from sim.decoding.sample import path_codes, path_logp
+from sim.general.runs import Runs
 from sim.general.step import account, collect, updates
 from sim.policies.mlp import MLP
 from sim.settings import Training
@@ -32,9 +33,9 @@ def world() -> World:
 
 def phase(world: World, name: str, how: Training):
     start = POLICY.init(world.catalogue, world.train.context.shape[1], (1,), torch.float64)
-    strategy = STRATEGIES[name]
-    collected = collect(POLICY, start, world, strategy, (1,), 0, how, {})
-    (loss,) = updates(POLICY, start, start, world, strategy, how, collected, 0.0)
+    runs = Runs(POLICY, world, STRATEGIES[name], start, (1,), how)
+    collected = collect(runs, start, 0, {})
+    (loss,) = updates(runs, start, collected, 0.0)
     leaves = {key: value.detach().requires_grad_() for key, value in start.items()}
     return loss(leaves), leaves, collected
 
@@ -79,7 +80,8 @@ def test_a_run_that_sees_all_targets_trains_and_is_another_than_one_that_does_no
     start = POLICY.init(world.catalogue, world.train.context.shape[1], (1,), torch.float64)
     rate, strategy = torch.tensor([0.02], dtype=torch.float64), STRATEGIES[name]
     rows = [
-        train(POLICY, world, start, strategy, (1,), rate, how)[0].rows[-1] for how in (HOW, ONE)
+        train(Runs(POLICY, world, strategy, start, (1,), how), rate)[0].rows[-1]
+        for how in (HOW, ONE)
     ]
     assert rows[0]["area"] != rows[1]["area"]
 

@@ -142,14 +142,14 @@ def test_an_invalid_rollout_earns_nothing_and_is_paid_for(world):
     policy = MLP(8)
     params = rough(policy, world.catalogue, 24)
     how = Training(steps=2, batch=32, group=16, evaluations=1)
-    found = collect(policy, params, world, STRATEGIES["grpo"], (0,), 0, how, {})
+    found = collect(Runs(policy, world, STRATEGIES["grpo"], params, (0,), how), params, 0, {})
     groups = found.signal.groups
     invalid = world.catalogue.void[groups.item]
     assert bool(invalid.any())
     assert not bool(groups.reward[invalid].any())
     assert not bool(invalid[groups.hit].any())
     for name in ("grpo", "recast", "rl_zvp"):
-        rows = train(policy, world, params, STRATEGIES[name], (0,), torch.tensor([0.01]), how)
+        rows = train(Runs(policy, world, STRATEGIES[name], params, (0,), how), torch.tensor([0.01]))
         last = rows[0].rows[-1]
         assert last["rollouts"] == 2 * 32 * 16
         assert 0 < last["invalid_share"] < 1
@@ -164,9 +164,10 @@ def test_the_fast_path_expects_what_every_rollout_gives_when_decoding_is_free(wo
     each = torch.stack([fast.step(params, s).grads["bias"].flatten() for s in range(times)])
     slow = []
     for step in range(times):
-        found = collect(policy, params, small, strategy, (step,), 0, how, {})
+        runs = Runs(policy, small, strategy, params, (step,), how)
+        found = collect(runs, params, 0, {})
         leaf = {k: v.clone().requires_grad_() for k, v in params.items()}
-        (loss,) = updates(policy, params, params, small, strategy, how, found, 0.0)
+        (loss,) = updates(runs, params, found, 0.0)
         slow.append(torch.autograd.grad(loss(leaf).sum(), leaf["bias"])[0].flatten())
     other = torch.stack(slow)
     error = (each.var(0) / times + other.var(0) / times).sqrt()

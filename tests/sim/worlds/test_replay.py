@@ -12,6 +12,7 @@ import torch
 
 from recast import STRATEGIES
 from recast.items import read_folder
+from sim.general.runs import Runs
 from sim.policies.mlp import MLP
 from sim.settings import Training
 from sim.training.trainer import train
@@ -160,7 +161,9 @@ def test_what_is_learnt_does_not_depend_on_the_test_file(data_folder):
     found = []
     for world in (before, after):
         start = policy.init(world.catalogue, world.sft.context.shape[1], (0,), torch.float64)
-        run = train(policy, world, start, STRATEGIES["recast"], (0,), torch.tensor([0.01]), how)
+        run = train(
+            Runs(policy, world, STRATEGIES["recast"], start, (0,), how), torch.tensor([0.01])
+        )
         found.append([r for r in run[0].rows if r["split"] == "validation"])
     assert found[0] == found[1]
 
@@ -191,9 +194,13 @@ BROKEN = {
     "an item outside the trie": (break_row("item_sid", "<a_2><b_2><c_2>"), r"row 5: .*not in the"),
     "a history outside it": (break_row("history_item_sid", "['<a_9><b_0><c_0>']"), "not in the"),
     "no ID": (break_row("item_sid", "shoes"), "row 5: 'shoes' is not a semantic ID"),
-    "no list": (break_row("history_item_sid", "exit()"), r"row 5"),
+    "no list": (
+        break_row("history_item_sid", "exit()"),
+        r"row 5: history 'exit\(\)' is not a list",
+    ),
+    "a word": (break_row("history_item_sid", "nan"), "row 5: history 'nan' is not a list of IDs"),
     "uneven IDs": (break_index, "item 1 has 1 codes; the first has 2"),
-    "a lost column": (drop_column, "missing column history_item_sid"),
+    "a lost column": (drop_column, "missing column history_item_sid; it has 'user_id, item_sid'"),
     "two files": (second_file, "expected exactly one"),
 }
 

@@ -85,7 +85,7 @@ def test_every_strategy_trains_and_is_evaluated_in_a_world_of_any_shape(
         return
     how = Training(steps=2, batch=3, group=group, evaluations=1, rollouts=rollouts)
     start = rough(POLICIES[policy], world.catalogue, (1,))
-    run = train(POLICIES[policy], world, start, strategy, (1,), torch.tensor([0.01]), how)[0]
+    run = train(Runs(POLICIES[policy], world, strategy, start, (1,), how), torch.tensor([0.01]))[0]
     assert run.diverged_at is None
     last = next(r for r in run.rows if r["split"] == "test_all" and r["step"] == 2)
     shares = [last[x] for x in ("all_zero", "single_hit", "multi_hit", "saturated")]
@@ -119,7 +119,9 @@ def test_a_target_outside_the_trie_is_refused(split, stray):
     broken = replace(world, **{split: replace(prompts, target=target)})
     start = rough(MLP(4), world.catalogue, (0,))
     with pytest.raises(ValueError, match=rf"target {stray} is not in the catalogue; expected an"):
-        train(MLP(4), broken, start, STRATEGIES["grpo"], (0,), torch.tensor([0.1]), Training())
+        train(
+            Runs(MLP(4), broken, STRATEGIES["grpo"], start, (0,), Training()), torch.tensor([0.1])
+        )
 
 
 UNEVEN = build_catalogue(
@@ -195,8 +197,12 @@ def test_group_statistics_follow_their_exact_laws():
     world, law = one_prompt(policy, params, times)
     below = [sum(law[:m]) for m in range(5)]
     how = Training(steps=1, batch=times, group=group)
-    found = collect(policy, params, world, STRATEGIES["repair_only"], (0,), 0, how, {})
-    plain = collect(policy, params, world, STRATEGIES["grpo"], (0,), 0, how, {}).signal.groups
+    found = collect(
+        Runs(policy, world, STRATEGIES["repair_only"], params, (0,), how), params, 0, {}
+    )
+    plain = collect(
+        Runs(policy, world, STRATEGIES["grpo"], params, (0,), how), params, 0, {}
+    ).signal.groups
     hits = plain.hit.sum(-1)[0]
     k_law = torch.tensor([stats.binom.pmf(k, group, law[3]) for k in range(group + 1)])
     assert chi_square(torch.bincount(hits, minlength=group + 1), k_law) > 1e-4

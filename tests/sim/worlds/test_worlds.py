@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from recast import STRATEGIES
 from sim.evaluate import metrics
+from sim.general.runs import Runs
 from sim.general.step import collect
 from sim.policies.mlp import MLP
 from sim.seeds import stream
@@ -137,7 +138,7 @@ def test_a_hit_is_any_target_in_rollouts_and_in_evaluation(mixed):
     policy = MLP(8)
     params = policy.init(mixed.catalogue, mixed.sft.context.shape[1], (0,), torch.float64)
     how = Training(steps=1, batch=64, group=16)
-    found = collect(policy, params, mixed, STRATEGIES["grpo"], (0,), 0, how, {})
+    found = collect(Runs(policy, mixed, STRATEGIES["grpo"], params, (0,), how), params, 0, {})
     groups, targets = found.signal.groups, found.batch.targets
     loop = [
         [float(item in known) for item in items]
@@ -168,9 +169,11 @@ def test_the_anchor_is_any_of_the_targets_by_the_runs_own_stream(mixed):
     policy = MLP(8)
     params = policy.init(mixed.catalogue, mixed.sft.context.shape[1], (0, 1), torch.float64)
     how = Training(steps=1, batch=200, group=4)
-    both = collect(policy, params, mixed, STRATEGIES["repair_only"], (0, 1), 0, how, {})
+    both = collect(
+        Runs(policy, mixed, STRATEGIES["repair_only"], params, (0, 1), how), params, 0, {}
+    )
     one = {k: v[1:] for k, v in params.items()}
-    alone = collect(policy, one, mixed, STRATEGIES["repair_only"], (1,), 0, how, {})
+    alone = collect(Runs(policy, mixed, STRATEGIES["repair_only"], one, (1,), how), one, 0, {})
     assert torch.equal(both.batch.target[1], alone.batch.target[0])
     known = both.batch.targets >= 0
     chosen = (both.batch.targets == both.batch.target.unsqueeze(-1)) & known
@@ -184,7 +187,9 @@ def test_a_beam_set_holds_distinct_items_best_first_and_one_hit_at_most():
     policy = MLP(8)
     params = policy.init(world.catalogue, 24, (0,), torch.float64)
     how = Training(steps=1, batch=32, group=8, rollouts="beam")
-    groups = collect(policy, params, world, STRATEGIES["grpo"], (0,), 0, how, {}).signal.groups
+    groups = collect(
+        Runs(policy, world, STRATEGIES["grpo"], params, (0,), how), params, 0, {}
+    ).signal.groups
     assert all(len(set(items)) == 8 for items in groups.item[0].tolist())
     assert groups.beam_rank[0, 0].tolist() == list(range(8))
     assert int(groups.reward.sum(-1).max()) <= 1
@@ -195,7 +200,8 @@ def test_a_beam_wider_than_the_catalogue_is_padded_with_invalid_slots():
     policy = MLP(8)
     params = policy.init(world.catalogue, 24, (0,), torch.float64)
     how = Training(steps=2, batch=8, group=9, rollouts="beam", evaluations=1)
-    rows = train(policy, world, params, STRATEGIES["grpo"], (0,), torch.tensor([0.01]), how)[0].rows
+    runs = Runs(policy, world, STRATEGIES["grpo"], params, (0,), how)
+    rows = train(runs, torch.tensor([0.01]))[0].rows
     assert rows[-1]["rollouts"] == 2 * 8 * 6
 
 
@@ -206,10 +212,8 @@ def test_the_baseline_takes_32_optimizer_steps_per_phase_and_recast_two():
     how = Training(steps=1, mini_batch=32, rollouts="beam", kl_weight=0.001, evaluations=1)
 
     def steps(name: str) -> object:
-        rates = torch.tensor([0.001])
-        return train(policy, world, params, STRATEGIES[name], (0,), rates, how)[0].rows[-1][
-            "optimizer_steps"
-        ]
+        runs = Runs(policy, world, STRATEGIES[name], params, (0,), how)
+        return train(runs, torch.tensor([0.001]))[0].rows[-1]["optimizer_steps"]
 
     assert (steps("grpo"), steps("recast")) == (32, 2)
 

@@ -65,7 +65,7 @@ def test_every_strategy_of_the_example_stands_beside_its_averaged_row(example):
     assert least_p(example["seed"].n_unique()) * (len(rows) - 1) < LEVEL
 
 
-@pytest.mark.parametrize("metric", ["area"])
+@pytest.mark.parametrize("metric", PRIMARY)
 def test_every_rate_of_the_example_lies_inside_its_grid(example, metric):
     marked = mark_tuned(example, metric)
     assert edge_warnings(marked, tuple(example["lr"].unique())) == []

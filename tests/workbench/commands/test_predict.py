@@ -37,7 +37,9 @@ def test_alone_it_prints_decision_accuracy_by_rung_and_metric():
     known = table.drop_nulls("accuracy")
     assert ((known["low"] <= known["accuracy"]) & (known["accuracy"] <= known["high"])).all()
     assert (known["pairs"] >= LEAST_PAIRS).all()
-    assert saved.dearest() in call("predict")
+    said = call("predict")
+    assert saved.dearest() in said
+    assert "on the other data sets alone has" in said
 
 
 def test_a_rung_speaks_of_language_models_only_where_its_record_allows_it():
@@ -170,6 +172,7 @@ def test_a_forecast_gives_an_interval_a_chance_and_its_record(tmp_path):
         ("a,b\n1,2\n", "9", "number columns budget and value"),
         ("budget,value\n0,1\n2,1\n1,1\n3,1\n", "9", "rise from 0"),
         ("budget,value\n0,1\n2,x\n", "9", "number columns"),
+        ("budget,value\n1,1e307\n2,2e307\n3,3e307\n4,4e307\n", "9", "not finite, or beyond"),
     ],
 )
 def test_a_curve_that_cannot_be_read_is_one_line(tmp_path, text, end, says):

@@ -17,8 +17,10 @@ import workbench.execution.executors
 import workbench.execution.runner
 from sim.evaluate import Snapshot
 from workbench.errors import DiskError, UserError
-from workbench.execution.executors import Event, Processes, Serial, open_executor
+from workbench.execution.executors import Event, Serial
 from workbench.execution.interruption import Interruption
+from workbench.execution.open_executor import open_executor
+from workbench.execution.processes import Processes
 from workbench.execution.runner import batches, run_sweep
 from workbench.execution.tasks import Start, StartTask
 from workbench.execution.warm_starts import Starts

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import threading
 import zipfile
 from pathlib import Path
 
@@ -13,8 +15,11 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import workbench.jobs.log_reading as guarded
 from recast import STRATEGIES
+from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.snippets import TRAINERS, mind, snippet
+from workbench.pages import log_on_disk, log_reading
 
 PAGE = Path(__file__).parents[3] / "workbench" / "pages" / "your_rollouts.py"
 ROWS = planted.log(mean=0.02, batch=32, steps=6)
@@ -281,6 +286,7 @@ def test_a_trackers_scalars_are_answered_without_rollouts():
 def test_a_log_on_this_machine_is_read_by_its_path_and_followed_while_it_grows(
     tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(log_reading, "OTHERS", 1_000_000)  # without processes of their own
     monkeypatch.setenv("RECAST_LOGS", str(tmp_path))
     good = planted.as_jsonl(planted.log(mean=0.5, batch=16, steps=6), tmp_path / "good.jsonl")
     lines = good.read_bytes()
@@ -307,16 +313,57 @@ def test_a_log_on_this_machine_is_read_by_its_path_and_followed_while_it_grows(
     assert "over: " in said(app)
 
 
-@pytest.mark.parametrize("path", ["/etc", "../", "nothing-here"])
+@pytest.mark.parametrize("path", ["/etc", "../", "nothing-here", "\0", "~nobody-here/x", "fifo"])
 def test_a_path_outside_the_folder_of_logs_or_to_nothing_costs_one_line(
     path, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("RECAST_LOGS", str(tmp_path))
+    os.mkfifo(tmp_path / "fifo")
     app = page()
     app.text_input(key="path").set_value(path)
+    app.toggle(key="follow").set_value(True)
     healthy(app.run())
     (problem,) = app.error
-    assert "outside" in problem.value or "no such file" in problem.value
+    assert re.search("outside|no such file|no regular file", problem.value)
+    # What is not there yet, or is just being put aside, is looked for again.
+    assert "Followed: " in said(app)
+
+
+def test_what_takes_long_to_find_is_not_found_anew_for_every_control(monkeypatch):
+    looks = []
+
+    def look(said: str) -> log_on_disk.DiskLog:
+        looks.append(said)
+        return log_on_disk.DiskLog(said, [], (), "no such file", 1000.0)
+
+    monkeypatch.setattr(log_on_disk, "look_at", look)
+    app = page()
+    for path in ("runs", "runs", "others"):
+        app.text_input(key="path").set_value(path)
+        healthy(app.run())
+    assert looks == ["runs", "others"]
+
+
+def test_a_log_is_read_when_its_turn_comes_and_no_longer_than_its_visitor_stays(monkeypatch):
+    class Gone(BaseException):
+        pass
+
+    def leave(*_: object) -> None:
+        raise Gone
+
+    monkeypatch.setattr(log_reading, "_go_on", leave)
+    monkeypatch.setattr(log_reading, "HEARTBEAT", 0.001)
+    monkeypatch.setattr(guarded, "HEARTBEAT", 0.001)
+    places = threading.Semaphore(1)
+    monkeypatch.setattr(log_reading, "_places", lambda: places)
+    how = log_reading.Choices("", Choice(), None)
+    example = PAGE.parents[1] / "example" / "rollouts.parquet"
+    with pytest.raises(Gone):  # while it is read
+        log_reading.read_in_turn([example], how, ["x"], ours=True)
+    assert places.acquire(blocking=False)
+    with pytest.raises(Gone):  # while it waits
+        log_reading.read_in_turn([], how, [], ours=True)
+    assert not places.acquire(blocking=False)
 
 
 def test_a_link_below_the_folder_of_logs_leads_nowhere_else(tmp_path, monkeypatch):
@@ -326,7 +373,12 @@ def test_a_link_below_the_folder_of_logs_leads_nowhere_else(tmp_path, monkeypatc
     (inside / "rollouts.jsonl").symlink_to(good)
     monkeypatch.setenv("RECAST_LOGS", str(inside))
     app = page()
-    for path in (".", "rollouts.jsonl"):
+    # What is read beside a file counts as well: slime's data of training.
+    for folder in (inside / "rollout_data", tmp_path / "train_data"):
+        folder.mkdir()
+        (folder / "1.pt").touch()
+    (inside / "train_data").symlink_to(tmp_path / "train_data")
+    for path in (".", "rollouts.jsonl", "rollout_data/1.pt"):
         app.text_input(key="path").set_value(path)
         healthy(app.run())
         assert "outside" in app.error[0].value

@@ -20,7 +20,7 @@ import pytest
 from command_line import recast
 from sweeping import small_sweep
 
-import workbench.store.parts
+import workbench.store.parsed_rows
 from workbench.jobs.started_sweeps import Note
 from workbench.jobs.sweep_labels import Labels, label
 from workbench.jobs.sweep_listing import listing
@@ -39,7 +39,7 @@ def whole(tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stderr
     store = Store(folder / "runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workbench.store.parts, "_WORTH_A_PART", 1)
+        patch.setattr(workbench.store.parsed_rows, "_WORTH_A_PART", 1)
         store.load()
     plan = load_sweep(str(folder / "small.toml"))
     note = Note.of(plan, store)

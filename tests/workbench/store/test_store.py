@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench.store.files
-import workbench.store.parts
+import workbench.store.parsed_rows
 from recast.ledger import RunRecord
 from workbench.analysis.example import load_or_example
 from workbench.errors import DiskError
@@ -137,7 +137,7 @@ def test_an_empty_run_folder_and_a_foreign_name_are_damage_too(tmp_path):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(workbench.store.parts, "_WORTH_A_PART", 2)
+    monkeypatch.setattr(workbench.store.parsed_rows, "_WORTH_A_PART", 2)
 
 
 def test_parsed_parts_change_nothing_whatever_is_added_damaged_or_removed(tmp_path, small_parts):

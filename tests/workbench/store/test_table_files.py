@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 import polars as pl
@@ -36,11 +37,13 @@ def test_what_is_no_table_within_bounds_is_refused_in_one_phrase(tmp_path):
     (tmp_path / "bad").write_text("{not json")
     (tmp_path / "large").write_text("a,b\n" * 100)
     (tmp_path / "empty").write_text("")
+    (tmp_path / "packed").write_bytes(gzip.compress(b"a,b\n1,2\n"))
     os.mkfifo(tmp_path / "pipe")
     for name, reason in (
         ("bad", ""),
         ("large", "larger than 100 bytes"),
         ("empty", ""),
+        ("packed", "unpack it first"),
         ("pipe", "no regular file"),
         (".", "no regular file"),
         ("none", "No such file or directory"),

@@ -15,6 +15,7 @@ from workbench.studies.claims import (
     OPENONEREC,
     check,
     claims_table,
+    least_told,
     settings_table,
 )
 from workbench.studies.evidence import SweepFrames
@@ -337,6 +338,13 @@ def test_the_tables_have_one_row_per_claim_and_one_per_setting():
     first = table.filter(claim="C1")
     assert first["setting"].to_list() == ["the whole sweep"] * first.height
     assert first["decides"].to_list() == [True, False, False, True]  # two companions, one baseline
+    said = least_told(table)
+    pairs = int(first["n"].max())
+    assert (
+        f"Holm over 1 rows of at most {pairs} pairs: none can be below {2 / 2**pairs:.2g}"
+        in said[0]
+    )
+    assert len(said) == table.drop_nulls("p").select("claim", "beside").n_unique()
 
 
 def test_prompts_encoded_once_per_group_shrink_the_ratio():

@@ -17,9 +17,11 @@ from recast.lm.dataset import load_data
 from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import (
+    ELSEWHERE,
     accuracy_table,
     compared,
     decision_accuracy,
+    elsewhere,
     judged,
     pairs_of,
     reliability,
@@ -249,3 +251,16 @@ def _middle(case: Case) -> float:
     fresh = rung.policy.init(world.catalogue, world.sft.context.shape[1], (0,), torch.float64)
     share = all_zero_share(rung.policy, fresh, world, solver_prompts(world), PLAN.group)
     return round(float(share[0]) - 0.03, 3)
+
+
+@pytest.mark.parametrize(("second", "wanted"), [(RISING, 1.0), (RISING[::-1], 0.0)])
+def test_the_order_of_the_dear_rung_elsewhere_is_a_control(second, wanted):
+    both = pl.concat([planted("dear", "one", RISING), planted("dear", "two", second)])
+    found = elsewhere(both, "dear")
+    said = decision_accuracy(found, ELSEWHERE, "dear", "area")
+    assert (said["accuracy"], said["pairs"]) == (wanted, 2 * 15)
+    # What is said of a data set is taken from the other one alone.
+    other = found.filter(rung=ELSEWHERE, data="one", metric="area", first="a", second="f")
+    assert other["difference"][0] == pytest.approx(
+        -0.5 / np.std(RISING, ddof=1) * (2 * wanted - 1), rel=0.05
+    )

@@ -15,7 +15,7 @@ from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 from workbench.studies import packaged, proof
 
-ROWS = (*proof.SUPERVISED, *proof.GRPO, *proof.CANDIDATES)
+ROWS = (*proof.SUPERVISED, *proof.GRPO, proof.START, *proof.CANDIDATES)
 
 
 def judged(better: dict[tuple[str, float, str], float], noise: float = 0.001) -> pl.DataFrame:
@@ -32,7 +32,7 @@ def judged(better: dict[tuple[str, float, str], float], noise: float = 0.001) ->
                         for m in proof.METRICS
                     }
                     known = {"row": row, "unlearnable": share, "world": world, "seed": seed}
-                    found.append({**known, "lr": 0.01, "inside": True, **values})
+                    found.append({**known, "lr": 0.01, "idle": False, "inside": True, **values})
     return pl.DataFrame(found)
 
 
@@ -53,7 +53,7 @@ def test_a_candidate_that_is_better_where_asked_and_no_worse_elsewhere_passes_ev
     assert table["holds"].all()
     area = table.filter(test="better in area than supervision")
     assert area["unlearnable"].unique().to_list() == [0.2]
-    assert set(table["control"]) == {*proof.SUPERVISED, *proof.GRPO}
+    assert set(table["control"]) == {*proof.SUPERVISED, *proof.GRPO, proof.START}
     assert all("every test holds" in line for line in proof.verdicts(table))
 
 
@@ -72,11 +72,16 @@ def test_a_wide_interval_is_no_evidence_of_being_no_worse():
     assert sum(holds(table, test="not worse in HR@10 than supervision")) <= 2  # of 8, by chance
 
 
-def test_a_gain_over_one_row_of_grpo_is_no_gain_over_grpo():
-    stronger = GOOD | {("grpo averaged", s, "c_at_1"): 0.03 for s in (0.0, 0.2)}
-    table = proof.tests_table(judged(stronger)).filter(test="better in C(1) than GRPO")
+@pytest.mark.parametrize("stronger", ["grpo averaged", proof.START])
+def test_a_gain_over_one_row_of_grpo_is_no_gain_over_grpo_or_over_not_training(stronger):
+    planted = GOOD | {(stronger, s, "c_at_1"): 0.03 for s in (0.0, 0.2)}
+    table = proof.tests_table(judged(planted)).filter(metric_of("C(1)"))
     assert all(holds(table, control="grpo"))
-    assert not any(holds(table, control="grpo averaged"))
+    assert set(holds(table, control=stronger)) == {False}
+
+
+def metric_of(name: str) -> pl.Expr:
+    return pl.col("test").str.contains(name, literal=True)
 
 
 def test_every_row_stands_against_averaged_supervision_in_one_family():
@@ -113,8 +118,14 @@ def test_what_is_judged_is_trained_on_further_seeds_at_rates_that_others_chose(
         proof.rows(proof.tuning_plan(), store, 2)
     found = proof.prove(store, lambda *_: None, "serial", seeds=2)
     assert found["seed"].unique().sort().to_list() == [1, 2]
-    assert found.height == 2 * 4 * 2
-    assert found.select("row", "unlearnable").n_unique() == 8
+    # Four rows and the start, at two shares, of two seeds.
+    assert found.height == 2 * 5 * 2
+    assert found.select("row", "unlearnable").n_unique() == 10
+    begun = found.filter(row=proof.START)
+    assert begun["lr"].unique().to_list() == [0.0]
+    # The start that is judged is what the runs began with, on all test users.
+    held = store.load().filter(split="test_all", slice="all", step=0, strategy="sft", seed=1)
+    assert set(begun.filter(seed=1)["area"]) <= set(held["area"])
     assert found["area"].is_finite().all()
     again = proof.rows(proof.tuning_plan(), store, 2)
     assert again.equals(found)
@@ -149,3 +160,27 @@ def test_the_command_of_a_saved_study_is_what_prints_it_again():
 def test_what_the_package_ships_of_a_study_can_be_read(study):
     found = packaged.packaged(study)
     assert found is None or all(table.height for table in found.tables.values())
+
+
+@pytest.mark.parametrize(
+    ("values", "idle", "inside"),
+    [
+        ((0.2, 0.1, 0.05), False, False),  # the lowest is the best, and better than the start
+        ((0.1002, 0.09, 0.05), True, True),  # hardly trained: below it lies the start
+        ((0.09, 0.1, 0.05), True, True),
+        ((0.1, 0.3, 0.2), False, True),
+        ((0.1, 0.2, 0.3), False, False),
+    ],
+)
+def test_below_the_lowest_rate_of_a_row_that_gains_nothing_lies_the_start(values, idle, inside):
+    known = {"strategy": "grpo", "train.iterate": "last", "world.unlearnable": 0.2}
+    known |= {"world.seed": 100, "split": "validation", "slice": "all"}
+    tuning = pl.DataFrame(
+        [
+            {**known, "run": f"{lr}", "lr": lr, "step": step, "area": area}
+            for lr, end in zip((0.001, 0.003, 0.01), values, strict=True)
+            for step, area in ((0, 0.1), (4, end))
+        ]
+    )
+    (row,) = proof.grids(tuning).iter_rows(named=True)
+    assert (row["idle"], row["inside"]) == (idle, inside)

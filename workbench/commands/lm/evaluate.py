@@ -85,7 +85,7 @@ def evaluate(
         rows = data.test if split == "test" else data.tuning
         loaded = [open_model(path, data, placement, reading) for path in (place, against) if path]
         for one in loaded:
-            show_start(one, data)
+            show_start(one, data, reading)
         read = _read(loaded, data, trie, rows, limit, group)
     emit(
         _table(*read),

@@ -17,11 +17,15 @@ from recast.ledger import COST, TAUGHT
 from recast.progress import Progress
 from workbench.analysis.summary import summary
 from workbench.analysis.tuning import mark_tuned
-from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
+from workbench.commands.bounds import FEW, KL, RATE, WHOLE
 from workbench.commands.lm.recipe import RECIPE
 from workbench.commands.lm.session import (
+    BATCHES,
     CODEBOOK,
     DATA,
+    LORA,
+    SCHEDULE,
+    SEARCH,
     category,
     check_rollouts,
     on_device,
@@ -31,7 +35,7 @@ from workbench.commands.lm.session import (
 )
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
-from workbench.real.runs import build_setup, needs_reference, run_config, world_values
+from workbench.real.runs import LMCell, build_setup, lm_run_config, needs_reference, world_values
 from workbench.spec.keys import run_key
 from workbench.spec.metrics import METRICS
 from workbench.spec.strategy_texts import parsed
@@ -57,15 +61,12 @@ if TYPE_CHECKING:
     required=True,
     help="The checkpoint to start from, a folder or hub name; also the KL reference.",
 )
-@click.option(
-    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
-)
+@LORA
 @click.option("--steps", type=click.IntRange(1, WHOLE), default=120, show_default=True)
-@click.option("--batch", type=BATCH, default=32, show_default=True)
-@click.option("--group", type=BATCH, default=32, show_default=True)
+@BATCHES
 @click.option("--kl", type=KL, default=0.001, show_default=True)
-@click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
-@click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
+@SCHEDULE
+@SEARCH
 @click.option("--evaluations", type=click.IntRange(1, FEW), default=4, show_default=True)
 @click.option(
     "--eval-prompts",
@@ -74,9 +75,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Test and tuning prompts per evaluation.",
 )
-@click.option(
-    "--tune-metric", type=click.Choice(tuple(METRICS)), default="hr_at_1", show_default=True
-)
+@click.option("--tune-metric", type=click.Choice(tuple(METRICS)), default="area", show_default=True)
 @click.option("--store", "store_path", default="runs", show_default=True)
 @FORMAT
 @click.option("--strategy", "strategies", multiple=True, required=True, help="Repeatable.")
@@ -136,6 +135,7 @@ def rl(
     batch: int,
     group: int,
     kl: float,
+    schedule: Any,
     search: Any,
     micro_rows: int,
     evaluations: int,
@@ -174,34 +174,22 @@ def rl(
             shared_prefix=not reencode,
             evaluations=min(evaluations, steps),
             free_logp=logp == "free",
+            schedule=schedule,
         )
         vectors = read_similarity(similarity, folder, data, category()) if similarity else None
         near = file_digest(similarity) if similarity else None
-        jobs = {}
-        for name, rate, seed in itertools.product(strategies, rates, range(seeds)):
-            made = run_config(
-                data,
-                weights,
-                how,
-                name,
-                rate,
-                seed,
-                eval_prompts,
-                placement,
-                reading,
-                lora or 0,
-                near,
-            )
-            jobs[run_key(made)] = made
+        rank = lora or 0
+        shared = LMCell(data, weights, how, eval_prompts, placement, reading, rank, near)
+        each = itertools.product(strategies, rates, range(seeds))
+        jobs = {run_key(made): made for made in (lm_run_config(shared, *one) for one in each)}
         missing = [key for key in jobs if not store.has(key)]
         how_read = replace(reading, lora=bool(lora))
         reference = needs_reference(how, strategies)
-        source = Source(start, placement, how_read, lora or 0, reference, vectors)
-        kept = Artefacts(out, logs, report_to)
+        source = Source(start, placement, how_read, rank, reference, vectors)
+        study = _Runs(source, data, how, store, Artefacts(out, logs, report_to))
         with progress_bar("steps") as show:
             for place, key in enumerate(missing):
-                turn = (place, len(missing))
-                _one_run(source, data, how, jobs[key], key, store, kept, turn, show)
+                study.train(key, jobs[key], (place, len(missing)), show)
     frame = mark_tuned(store.load(list(jobs)), tune_metric)
     frame = frame.sort(pl.col("strategy").replace_strict({s: i for i, s in enumerate(strategies)}))
     _show(summary(frame), style, f"{min(eval_prompts, len(data.test))} of {len(data.test)}", data)
@@ -268,55 +256,61 @@ class Artefacts(NamedTuple):
     tracker: str | None
 
 
-def _one_run(
-    source: Source,
-    data: LMData,
-    how: RLTraining,
-    config: dict[str, Any],
-    key: str,
-    store: Store,
-    kept: Artefacts,
-    turn: tuple[int, int],
-    show: Progress,
-) -> None:
-    """Train one run, store it, and keep its model when asked to."""
-    from recast.ledger import RunRecord
-    from recast.lm import checkpoint
-    from recast.lm.tracking import open_tracker
-    from recast.lm.trainer import train
-    from recast.strategies import parse_strategy
+class _Runs(NamedTuple):
+    """What the runs of one call share: their start, data and settings, and what becomes of them."""
 
-    setup, opened = source.open(data, config["train_spec"]["eval_prompts"])
-    place, runs = turn
-    if not place:
-        show_start(opened, data)
-    mine = replace(how, lr=config["lr"], seed=config["seed"])
-    label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
-    progress = store.root / ".lm-progress" / key
-    name = f"{config['strategy']}-{config['lr']:g}-{config['seed']}".replace(" ", "")
-    rollouts = RolloutLog(kept.rollouts / name) if kept.rollouts is not None else None
-    tracker = open_tracker(kept.tracker, label, store.root / "tracking") if kept.tracker else None
+    source: Source
+    data: LMData
+    how: RLTraining
+    store: Store
+    kept: Artefacts
 
-    def record(step: int, collected: RolloutPhase) -> None:
-        if rollouts is not None:
-            rollouts.sampled(setup.trie, step, collected)
+    def train(
+        self, key: str, config: dict[str, Any], turn: tuple[int, int], show: Progress
+    ) -> None:
+        """Train one run, store it, and keep its model when asked to. turn: which of how many."""
+        from recast.ledger import RunRecord
+        from recast.lm import checkpoint
+        from recast.lm.tracking import open_tracker
+        from recast.lm.trainer import train
+        from recast.strategies import parse_strategy
 
-    try:
-        rows = train(
-            setup,
-            parse_strategy(config["strategy"]),
-            mine,
-            progress,
-            lambda done, total, _: show(place * total + done, runs * total, label),
-            record,
-            lambda step, values: tracker.log(dict(values), step=step) if tracker else None,
+        data, store, kept = self.data, self.store, self.kept
+        setup, opened = self.source.open(data, config["train_spec"]["eval_prompts"])
+        place, runs = turn
+        if not place:
+            show_start(opened, data, self.source.reading)
+        mine = replace(self.how, lr=config["lr"], seed=config["seed"])
+        label = f"{config['strategy']} lr {config['lr']:g} seed {config['seed']}"
+        progress = store.root / ".lm-progress" / key
+        name = f"{config['strategy']}-{config['lr']:g}-{config['seed']}".replace(" ", "")
+        rollouts = RolloutLog(kept.rollouts / name) if kept.rollouts is not None else None
+        tracker = (
+            open_tracker(kept.tracker, label, store.root / "tracking") if kept.tracker else None
         )
-    finally:
-        if tracker is not None:
-            tracker.finish()
-    if kept.models is not None:
-        meta = {n: config[n] for n in ("strategy", "lr", "seed", "train_spec")}
-        to, tokenizer = kept.models / name, opened.tokenizer
-        checkpoint.save_model(to, setup.model, setup.vocabulary, data.fingerprint, meta, tokenizer)
-    store.write(key, RunRecord(config, rows, world_values(setup)))
-    shutil.rmtree(progress, ignore_errors=True)
+
+        def record(step: int, collected: RolloutPhase) -> None:
+            if rollouts is not None:
+                rollouts.sampled(setup.trie, step, collected)
+
+        try:
+            rows = train(
+                setup,
+                parse_strategy(config["strategy"]),
+                mine,
+                progress,
+                lambda done, total, _: show(place * total + done, runs * total, label),
+                record,
+                lambda step, values: tracker.log(dict(values), step=step) if tracker else None,
+            )
+        finally:
+            if tracker is not None:
+                tracker.finish()
+        if kept.models is not None:
+            meta = {n: config[n] for n in ("strategy", "lr", "seed", "train_spec")}
+            to, tokenizer = kept.models / name, opened.tokenizer
+            checkpoint.save_model(
+                to, setup.model, setup.vocabulary, data.fingerprint, meta, tokenizer
+            )
+        store.write(key, RunRecord(config, rows, world_values(setup)))
+        shutil.rmtree(progress, ignore_errors=True)

@@ -13,19 +13,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recast.lm.optional_extra import LMError
-from workbench.commands.bounds import CODES, FEW
+from workbench.commands.bounds import BATCH, CODES, FEW, RANK, WHOLE
 from workbench.errors import UserError
 from workbench.spec.limits import are_lifted
 
 if TYPE_CHECKING:
     from recast.lm.checkpoint import Checkpoint
     from recast.lm.dataset import LMData
+    from recast.lm.pretrained import ModelReading
 
 CODEBOOK = click.option(
     "--codebook",
     type=click.IntRange(1, CODES),
     default=None,
     help="Codes per level. Default: 256 (RecIF: 8192).",
+)
+LORA = click.option(
+    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
+)
+SEARCH = click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
+SCHEDULE = click.option(
+    "--schedule",
+    type=click.Choice(["constant", "linear"]),
+    default="constant",
+    show_default=True,
+    help="Of the learning rate: constant, or falling linearly to 0.",
 )
 ROLLOUTS = 262_144
 """Of a step, drawn together."""
@@ -46,6 +58,16 @@ def DATA(command: Callable[..., None]) -> Callable[..., None]:  # beside CODEBOO
     )
     folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
     return folder(category(command))
+
+
+def BATCHES(command: Callable[..., None]) -> Callable[..., None]:  # beside DATA
+    """How many prompts a step draws, how many rollouts each, and how many rows a pass holds."""
+    rows = click.option(
+        "--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True
+    )
+    group = click.option("--group", type=BATCH, default=32, show_default=True)
+    batch = click.option("--batch", type=BATCH, default=32, show_default=True)
+    return batch(group(rows(command)))
 
 
 def category() -> str | None:
@@ -184,11 +206,18 @@ def check_rollouts(batch: int, group: int) -> None:
         )
 
 
-def show_start(start: Checkpoint, data: LMData) -> None:
-    """Say on stderr, before anything is trained, how a foreign model spells items."""
-    from recast.lm.pretrained import example
+def show_start(start: Checkpoint, data: LMData, reading: ModelReading) -> None:
+    """Say on stderr, before anything is trained, how a foreign model spells items, and that a
+    checkpoint of this project keeps the prompt that it was trained with."""
+    from recast.lm.pretrained import AS_IT_IS, example
 
     if "spelling" in start.meta:
         size = f"{data.depth} levels, {len(data.sids):,} semantic IDs"
         click.echo(f"{start.meta['base']}: {start.meta['spelling']}; {size}", err=True)
         click.echo(f"a prompt: {example(start, data)!r}", err=True)
+    elif reading.wording != AS_IT_IS.wording:
+        click.echo(
+            "note: this checkpoint keeps the prompt that it was trained with; --prompt, --chat, "
+            "--no-wrap and --recent change nothing",
+            err=True,
+        )

@@ -106,10 +106,10 @@ def sft(
         else:
             reading = replace(reading, gguf=gguf, add_tokens=add_tokens, lora=bool(rank))
             start = open_model(name, data, placement, reading)
-            show_start(start, data)
+            show_start(start, data, reading)
             model, tokenizer, vocabulary = start.model, start.tokenizer, start.vocabulary
         if rank:
-            model = with_lora(model, vocabulary, rank)
+            model = with_lora(model, vocabulary, rank, seed)
         total = sum(p.numel() for p in model.parameters())
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         how = Tuning(

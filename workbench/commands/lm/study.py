@@ -11,10 +11,14 @@ import click
 import polars as pl
 
 from workbench.analysis.tuning import HEADLINE, edge, mark_tuned
-from workbench.commands.bounds import BATCH, FEW, KL, RANK, RATE, WHOLE
+from workbench.commands.bounds import FEW, KL, RATE, WHOLE
 from workbench.commands.lm.session import (
+    BATCHES,
     CODEBOOK,
     DATA,
+    LORA,
+    SCHEDULE,
+    SEARCH,
     category,
     check_rollouts,
     on_device,
@@ -72,10 +76,9 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     show_default=True,
     help="Checkpoints to choose.",
 )
-@click.option("--batch", type=BATCH, default=32, show_default=True)
-@click.option("--group", type=BATCH, default=32, show_default=True)
+@BATCHES
 @click.option("--kl", type=KL, default=0.0, show_default=True)
-@click.option("--micro-rows", type=click.IntRange(1, WHOLE), default=1024, show_default=True)
+@SCHEDULE
 @click.option("--seeds", type=click.IntRange(1, FEW), default=10, show_default=True)
 @click.option("--tuning-seeds", type=click.IntRange(1, FEW), default=2, show_default=True)
 @click.option(
@@ -99,10 +102,8 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
 @click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
 @click.option("--read-only", is_flag=True, help="Print what is finished; run nothing.")
 @click.option("--show", type=click.Choice(SHOWS), default="scores", help="For csv and json.")
-@click.option(
-    "--lora", type=click.IntRange(1, RANK), default=None, help="Train LoRA adapters of this rank."
-)
-@click.option("--search", type=click.Choice(["sample", "beam"]), default="sample")
+@LORA
+@SEARCH
 @on_device
 @reads_models
 @FORMAT
@@ -122,6 +123,7 @@ def study(
     batch: int,
     group: int,
     kl: float,
+    schedule: Any,
     micro_rows: int,
     seeds: int,
     tuning_seeds: int,
@@ -164,6 +166,7 @@ def study(
                 micro_rows=micro_rows,
                 skip_idle=True,
                 search=search,
+                schedule=schedule,
             ),
             entries=entries,
             rates=tuple(sorted(rates)),

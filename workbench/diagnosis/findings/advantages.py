@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.diagnosis.findings.audit import ABSURD, BATCH, FEWEST, FITS, Audit
+from workbench.diagnosis.findings.audit import ABSURD, BATCH, Audit
+from workbench.diagnosis.findings.audit_faults import FEWEST, FITS
 from workbench.diagnosis.findings.finding import Finding
 
 BATCH_WIDE = ("reinforce", "reinforce_pp", "raw", BATCH)
@@ -15,8 +16,9 @@ def foreign_advantages(said: Audit) -> str:
     """That advantages come from other groups, as half a sentence; empty where they do not."""
     if said.kind == "stride":
         return (
-            f"advantages were computed over every {said.found.group} rows in a row of the batch, "
-            "whatever their prompts (rewards.view(-1, G) on interleaved or shifted prompts)"
+            f"advantages were computed over every {said.stride} rows in a row of the batch, "
+            "whatever their prompts (rewards.view(-1, G) on interleaved or shifted prompts, or "
+            "with another number of generations than was sampled)"
         )
     if said.kind == "foreign":
         return (
@@ -24,6 +26,35 @@ def foreign_advantages(said: Audit) -> str:
             "own group: they were computed over other rollouts"
         )
     return ""
+
+
+def zero_advantages(said: Audit) -> Finding | None:
+    """Rewards differ inside groups and their advantages are 0."""
+    if said.kind != "zero":
+        return None
+    return Finding(
+        "zero_advantages",
+        "problem",
+        f"In {said.odd:.0%} of {said.groups:,} groups of different rewards every logged advantage "
+        "is 0: nothing is learnt from them.",
+        "Look at what stands between reward and advantage: a group size of 1 in the trainer, a "
+        "reward that is normalised again, weights of 0, a mask or filter over all rows, or the "
+        "wrong tensor in the log.",
+    )
+
+
+def reversed_advantages(said: Audit) -> Finding | None:
+    """The worse rollouts of a group are reinforced."""
+    if said.kind != "reversed":
+        return None
+    return Finding(
+        "reversed_advantages",
+        "problem",
+        f"In {said.odd:.0%} of {said.groups:,} groups of different rewards the worse rollouts have "
+        "the larger advantages, by a formula of the catalogue with its sign turned around.",
+        "Look for a sign: a cost in the place of a reward, mean less reward, or a loss that is "
+        "maximised.",
+    )
 
 
 def rows_outside_mean(said: Audit) -> Finding | None:
@@ -61,7 +92,8 @@ def missing_advantages(found: Diagnosis) -> Finding | None:
     rows = found.rollouts
     if not rows["advantage"].count() or not rows["advantage"].null_count():
         return None
-    known = rows.join(found.groups.select("key", "part", "constant", "size"), on=["key", "part"])
+    mine = found.groups.select("key", "part", "constant", "size")
+    known = rows.select("key", "part", "advantage").join(mine, on=["key", "part"])
     groups = known.group_by("key", "part").agg(
         pl.col("constant").first(),
         pl.col("size").first(),

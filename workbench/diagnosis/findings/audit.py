@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +18,18 @@ import torch
 from recast.stage import bind
 from recast.stages.credit import CREDITS
 from recast.strategies import STRATEGIES
-from workbench.diagnosis.counterfactual import Logged, StepGroups, logged, signals, slots
+from workbench.diagnosis.counterfactual import Logged, logged, signals, slots
 from workbench.diagnosis.diagnosis import Diagnosis
+from workbench.diagnosis.findings.audit_faults import (
+    FEWEST,
+    FITS,
+    FaultKind,
+    all_zero,
+    fault_of,
+    stride_of,
+)
+from workbench.diagnosis.findings.padded_step import Floats, PaddedStep, spread_of
 from workbench.diagnosis.logs.groups import group_table
-
-Floats = npt.NDArray[np.float64]
-FaultKind = Literal["", "formula", "stride", "foreign", "outside", "unknown"]
-
-FEWEST = 5
-"""Groups of different rewards below which nothing is said."""
-
-FITS = 0.95
-"""Share of those groups that a formula must reproduce."""
 
 NEAR = 2e-3
 """Advantages this near, relative to the largest of their group, are the same."""
@@ -65,7 +64,7 @@ class Audit:
     formula: the credit or strategy that fits `share` of them, "" for none; kind: "" where nothing
     is logged or too little, "formula", or the fault; odd: share of groups that show the fault;
     largest: the largest advantage over what normalising a group of that size can give, and absurd:
-    the share of groups beyond `ABSURD` of it."""
+    the share of groups beyond `ABSURD` of it; stride: rows in a row that were taken for a group."""
 
     found: Diagnosis
     kind: FaultKind = ""
@@ -75,6 +74,7 @@ class Audit:
     odd: float = 0.0
     largest: float = 0.0
     absurd: float = 0.0
+    stride: int = 0
 
     @property
     def words(self) -> str:
@@ -85,35 +85,6 @@ class Audit:
                 f"{self.groups:,} groups of different rewards"
             )
         return "advantages: no formula of the catalogue gives them" if self.kind else ""
-
-
-@dataclass(frozen=True)
-class PaddedStep:
-    """The groups of one step, padded. place: among the log's batches; order: of the rows in the
-    log; valid: which slots hold one; reward, advantage; masked: cut off, with an advantage of 0;
-    skip: what is not compared with a formula; all `[B, G]`."""
-
-    place: int
-    batch: StepGroups
-    order: npt.NDArray[np.int64]
-    valid: npt.NDArray[np.bool_]
-    reward: Floats
-    advantage: Floats
-    masked: npt.NDArray[np.bool_]
-    skip: npt.NDArray[np.bool_] | None = None
-
-    @property
-    def uneven(self) -> npt.NDArray[np.bool_]:
-        """Groups of different rewards, `[B]`."""
-        return np.asarray(_spread(self.reward, self.valid) > 1e-6, np.bool_)
-
-    @property
-    def rounded(self) -> float:
-        """How far rounding may have moved an advantage, where all have at most three decimals."""
-        for unit in (0.1, 0.01, 0.001):
-            if np.abs(self.advantage / unit - np.round(self.advantage / unit)).max() < 1e-4:
-                return unit / 2
-        return 0.0
 
 
 def audit(found: Diagnosis) -> Audit:
@@ -127,6 +98,9 @@ def audit(found: Diagnosis) -> Audit:
     if uneven < FEWEST:
         return Audit(found, groups=uneven)
     largest, absurd = _size(steps)
+    idle = float(np.concatenate([all_zero(step) for step in steps]).mean())
+    if idle >= FITS:
+        return Audit(found, "zero", "", 0.0, uneven, idle, largest)
     named = (
         _each(found)
         or _formula(steps)
@@ -138,7 +112,12 @@ def audit(found: Diagnosis) -> Audit:
     )
     if named is not None:
         return Audit(found, "formula", *named, uneven, 0.0, largest)
-    kind, odd = _fault(steps, found.group)
+    if stride := stride_of(steps, found.group):
+        return Audit(found, "stride", "", 0.0, uneven, 1.0, largest, absurd, stride)
+    kind, odd = fault_of(steps)
+    turned = [replace(step, advantage=-step.advantage) for step in steps]
+    if kind == "foreign" and odd >= FITS and _formula(turned):
+        kind = "reversed"
     return Audit(found, kind, "", 0.0, uneven, odd, largest, absurd)
 
 
@@ -315,82 +294,14 @@ def _agreement(steps: Sequence[PaddedStep], said: Sequence[Floats]) -> tuple[flo
     return share, float(np.concatenate(errors).mean())
 
 
-def _fault(steps: Sequence[PaddedStep], group: int) -> tuple[FaultKind, float]:
-    """What is wrong with advantages that no formula gives, and in which share of the groups."""
-    if _sliced(steps, group):
-        return "stride", 1.0
-    against = [_against(step) for step in steps]
-    dead = np.concatenate([_both_signs(step) for step in steps])
-    odd = float(np.concatenate(against).mean())
-    if odd >= 0.2 or (len(dead) >= FEWEST and dead.sum() >= FEWEST and dead.mean() >= 0.2):
-        return "foreign", max(odd, float(dead.mean()) if len(dead) else 0.0)
-    outside = np.concatenate([_off_centre(step) for step in steps])
-    if outside.mean() >= 0.2:
-        return "outside", float(outside.mean())
-    return "unknown", 1.0
-
-
-def _sliced(steps: Sequence[PaddedStep], group: int) -> bool:
-    """Whether rows were cut into groups by their place in the batch: G in a row, whatever their
-    prompts, from the batch's first row on or some rows later."""
-    return any(_sliced_from(steps, group, first) for first in range(group))
-
-
-def _sliced_from(steps: Sequence[PaddedStep], group: int, first: int) -> bool:
-    whole, rows = 0, 0
-    for step in steps:
-        order = np.argsort(step.order[step.valid])[first:]
-        reward, advantage = step.reward[step.valid][order], step.advantage[step.valid][order]
-        usable = len(reward) - len(reward) % group
-        if not usable:
-            continue
-        r = reward[:usable].reshape(-1, group)
-        a = advantage[:usable].reshape(-1, group)
-        centred = r - r.mean(1, keepdims=True)
-        norm = (centred**2).sum(1, keepdims=True)
-        slope = np.divide((centred * a).sum(1, keepdims=True), norm, out=0 * norm, where=norm > 0)
-        near = np.abs(a - slope * centred).max(1) <= 1e-2 * np.maximum(np.abs(a).max(1), 0.1)
-        whole += int((near & (slope[:, 0] >= 0)).sum())
-        rows += len(near)
-    return rows >= FEWEST and whole >= FITS * rows
-
-
-def _against(step: PaddedStep) -> npt.NDArray[np.bool_]:
-    """Groups of different rewards whose better half did not get the larger advantage, `[U]`."""
-    keep = step.uneven
-    r, a, valid = step.reward[keep], step.advantage[keep], step.valid[keep]
-    count = valid.sum(1, keepdims=True)
-    centred = np.where(valid, r - (r * valid).sum(1, keepdims=True) / count, 0.0)
-    mean = (a * valid).sum(1, keepdims=True) / count
-    return np.asarray((centred * (a - mean)).sum(1) <= 0, np.bool_)
-
-
-def _both_signs(step: PaddedStep) -> npt.NDArray[np.bool_]:
-    """Groups of equal rewards that have advantages of both signs, `[D]`."""
-    a = np.where(step.valid, step.advantage, 0.0)[~step.uneven]
-    return np.asarray((a.min(1) < -1e-3) & (a.max(1) > 1e-3), np.bool_)
-
-
-def _off_centre(step: PaddedStep) -> npt.NDArray[np.bool_]:
-    """Groups of different rewards whose advantages do not add up to nothing, `[U]`."""
-    a = np.where(step.valid, step.advantage, 0.0)[step.uneven]
-    return np.asarray(np.abs(a.sum(1)) > 0.02 * np.abs(a).sum(1) + 1e-6, np.bool_)
-
-
 def _size(steps: Sequence[PaddedStep]) -> tuple[float, float]:
     """The largest advantage over what normalising can give ((n - 1) / sqrt n, or the spread of the
     rewards where that is larger), and the share of groups beyond `ABSURD` of it."""
     ratios = []
     for step in steps:
         count = step.valid.sum(1)
-        bound = np.maximum(np.sqrt(count), _spread(step.reward, step.valid))
+        bound = np.maximum(np.sqrt(count), spread_of(step.reward, step.valid))
         bound = np.maximum(bound, np.abs(step.reward).max(1))
         ratios.append((np.abs(step.advantage) * step.valid).max(1) / bound)
     ratio = np.concatenate(ratios)
     return float(ratio.max()), float((ratio > ABSURD).mean())
-
-
-def _spread(reward: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
-    top = np.where(valid, reward, -np.inf).max(1)
-    low = np.where(valid, reward, np.inf).min(1)
-    return np.asarray(top - low, np.float64)

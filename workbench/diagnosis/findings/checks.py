@@ -47,6 +47,8 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             Check(copies.contradicting_rewards, needs=("prediction",)),
             Check(reward.format_guard, needs=("format", "shaped")),
             Check(groups.groups_mixed, "audit"),
+            Check(advantages.zero_advantages, "audit", ("advantage",)),
+            Check(advantages.reversed_advantages, "audit", ("advantage",)),
             Check(advantages.rows_outside_mean, "audit", ("advantage",)),
             Check(
                 advantages.absurd_advantages,

@@ -91,7 +91,8 @@ def _paired(found: Diagnosis) -> str:
     if half.height < 0.9 * groups.height:
         return ""  # most groups have too many predictions for that
     counts = (
-        found.rollouts.drop_nulls("prediction")
+        found.rollouts.select("key", "part", "prediction")
+        .drop_nulls("prediction")
         .group_by("key", "part", "prediction")
         .len("times")
         .group_by("key", "part")
@@ -113,9 +114,10 @@ def contradicting_rewards(found: Diagnosis) -> Finding | None:
     """Equal answers to one prompt are hits and misses both."""
     if found.beam or not found.known:
         return None
-    judged = _judged(found)
+    plain = found.groups.filter((pl.col("size") > 1) & (pl.col("targets") <= 1))
     counted = (
-        judged.group_by("key", "part", "prediction", "chars", "value")
+        _judged(found, plain)
+        .group_by("key", "part", "prediction", "chars", "value")
         .len("same")
         .group_by("key", "part", "prediction", "chars")
         .agg(n=pl.col("same").sum(), square=(pl.col("same") ** 2).sum())
@@ -130,7 +132,7 @@ def contradicting_rewards(found: Diagnosis) -> Finding | None:
     if pairs < PAIRS or counted.height < 10 or apart < APART * pairs:
         return None
     groups = binomial_share(counted.filter(pl.col("apart") > 0).height, counted.height)
-    chance = _chance(judged)
+    chance = _chance(plain)
     blind = apart >= MOSTLY * chance * pairs
     known = found.rollouts["target"].count() > 0
     return Finding(
@@ -149,23 +151,19 @@ def contradicting_rewards(found: Diagnosis) -> Finding | None:
     )
 
 
-def _judged(found: Diagnosis) -> pl.DataFrame:
-    """Rollouts with an answer, and whether it is a hit."""
-    plain = found.groups.filter((pl.col("size") > 1) & (pl.col("targets") <= 1))
+def _judged(found: Diagnosis, groups: pl.DataFrame) -> pl.DataFrame:
+    """Rollouts with an answer, of groups in which one comes twice, and whether it is a hit."""
+    twice = groups.filter((pl.col("distinct") < pl.col("size")).fill_null(value=True))
     return (
-        found.rollouts.drop_nulls("prediction")
-        .join(plain.select("key", "part"), on=["key", "part"])
+        found.rollouts.select("key", "part", "prediction", "chars", "outcome")
+        .drop_nulls("prediction")
+        .join(twice.select("key", "part"), on=["key", "part"])
         .with_columns(value=pl.col("outcome") > found.threshold + found.tolerance)
+        .drop("outcome")
     )
 
 
-def _chance(judged: pl.DataFrame) -> float:
-    """Share of all pairs of rollouts of one group that got different rewards."""
-    counted = (
-        judged.group_by("key", "part", "value")
-        .len("same")
-        .group_by("key", "part")
-        .agg(n=pl.col("same").sum(), square=(pl.col("same") ** 2).sum())
-    )
-    pairs = int(((counted["n"] ** 2 - counted["n"]) // 2).sum())
-    return int(((counted["n"] ** 2 - counted["square"]) // 2).sum()) / max(1, pairs)
+def _chance(groups: pl.DataFrame) -> float:
+    """Share of all pairs of rollouts of one group of which one is a hit."""
+    hits, size = groups["hits"].cast(pl.Float64), groups["size"].cast(pl.Float64)
+    return float((hits * (size - hits)).sum()) / max(1.0, float((size * (size - 1)).sum()) / 2)

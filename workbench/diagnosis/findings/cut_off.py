@@ -77,7 +77,7 @@ def _at_one_length(found: Diagnosis) -> pl.Expr | None:
 def _ends_badly(found: Diagnosis) -> bool:
     """Whether answers without an end are the longest, of nearly one length, and never right, while
     those with an end are; or nearly all have none, and nothing is right."""
-    rows = found.rollouts.drop_nulls("open").select("open", "chars", hit=_hit(found))
+    rows = found.rollouts.select("open", "chars", hit=_hit(found)).drop_nulls("open")
     cut, whole = rows.filter("open"), rows.filter(~pl.col("open"))
     if cut.height < max(FEWEST, 0.1 * rows.height):
         return False

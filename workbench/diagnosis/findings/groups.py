@@ -119,7 +119,8 @@ def dead_advantages(found: Diagnosis) -> pl.DataFrame:
     """Smallest and largest logged advantage (`low`, `high`) of each group of equal rewards."""
     known = found.groups.filter(pl.col("constant") & pl.col("idle").is_not_null())
     return (
-        found.rollouts.join(known.select("key", "part"), on=["key", "part"])
+        found.rollouts.select("key", "part", "advantage")
+        .join(known.select("key", "part"), on=["key", "part"])
         .group_by("key", "part")
         .agg(low=pl.col("advantage").min(), high=pl.col("advantage").max())
     )

@@ -145,8 +145,10 @@ def kl_explosion(curves: Curves) -> Finding | None:
 
 def kl_on_dead_groups(found: Diagnosis) -> Finding | None:
     """Most of the KL term pulls on groups that have no advantage."""
-    known = found.rollouts.drop_nulls("kl").join(
-        found.groups.select("key", "part", "constant"), on=["key", "part"]
+    known = (
+        found.rollouts.select("key", "part", "kl")
+        .drop_nulls("kl")
+        .join(found.groups.select("key", "part", "constant"), on=["key", "part"])
     )
     total = _sum(known, "kl")
     dead = known.filter("constant")

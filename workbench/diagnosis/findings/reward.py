@@ -37,12 +37,28 @@ def constant_reward(found: Diagnosis) -> Finding | None:
     )
 
 
+NAN_IS_NONE = ("trl", "ms-swift")
+"""Trainers that log a reward function's None as NaN, and leave it out of their sum."""
+
+
 def unusable_rewards(found: Diagnosis) -> Finding | None:
     """Rollouts whose reward is NaN or infinite, which are left out of everything else."""
     bad, whole = found.log.problems.kinds[NO_NUMBER], found.log.problems.read
     if not bad:
         return None
     share = binomial_share(bad, bad + whole)
+    if found.log.form in NAN_IS_NONE:
+        return Finding(
+            "unusable_rewards",
+            "note",
+            f"{bad:,} of {bad + whole:,} rollouts ({share.value:.1%} [{share.low:.1%}, "
+            f"{share.high:.1%}]) have no reward; they are left out here. This trainer logs NaN "
+            "where every reward function returned None (no verdict) or NaN, and learns nothing "
+            "from these rollouts.",
+            "See which prompts they belong to: those whose ground truth cannot be parsed cost "
+            "rollouts and can be filtered before training. Where a function was meant to judge "
+            "them, call it on one of these answers.",
+        )
     return Finding(
         "unusable_rewards",
         "problem" if share.value >= 0.01 else "note",
@@ -94,8 +110,12 @@ def never_pays(silent: Mapping[str, float], where: str) -> Finding:
 
 def silent_task(found: Diagnosis) -> Finding | None:
     """All rewards of one task are equal, while those of another differ."""
+    if found.groups["task"].n_unique() < 2:
+        return None
+    mine = found.groups.select("key", "part", "size")
     tasks = (
-        found.rollouts.join(found.groups.select("key", "part", "size"), on=["key", "part"])
+        found.rollouts.select("key", "part", "task", "reward")
+        .join(mine, on=["key", "part"])
         .filter(pl.col("size") > 1)
         .group_by("task", maintain_order=True)
         .agg(

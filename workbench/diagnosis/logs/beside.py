@@ -12,6 +12,16 @@ from workbench.diagnosis.logs.problems import Problems
 from workbench.diagnosis.logs.walk import COPIES
 
 
+def training_files(path: Path) -> list[Path]:
+    """The files with slime's data of training that are read with a file of rollouts; it need not
+    be one."""
+    if path.parent.name != COPIES["slime"][0]:
+        return []
+    folder = path.parent.with_name(COPIES["slime"][1])
+    files = sorted(folder.glob(f"{glob.escape(path.stem)}_*.pt"))
+    return [*files, *(one for one in [folder / path.name] if one.is_file())]
+
+
 def with_training(path: Path, problems: Problems) -> Any:
     """What slime saved; its rollouts with the advantages of the data of training beside them.
 
@@ -19,13 +29,12 @@ def with_training(path: Path, problems: Problems) -> Any:
     problem.
     """
     found = tensors.load(path)
-    if path.parent.name != COPIES["slime"][0] or not isinstance(found, dict):
+    files = training_files(path)
+    if not isinstance(found, dict) or not files:
         return found
-    folder = path.parent.with_name(COPIES["slime"][1])
-    files = sorted(folder.glob(f"{glob.escape(path.stem)}_*.pt"))
-    files += [one for one in [folder / path.name] if one.is_file()]
+    folder = files[0].parent
     try:
-        sound = not files or join(found, [tensors.load(one) for one in files])
+        sound = join(found, [tensors.load(one) for one in files])
     except tensors.NoTensors:
         sound = False
     if not sound:

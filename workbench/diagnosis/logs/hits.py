@@ -24,6 +24,9 @@ Floats = NDArray[np.float64]
 APART = 0.5
 """Levels stand apart where the gap below them is more than this share of the outcome's range."""
 
+HEAPS = 0.75
+"""The same where both sides take any number of values, none of them negative."""
+
 LEVELS = 12
 """Up to so many values an outcome has levels; beyond, it is a scale."""
 
@@ -194,7 +197,10 @@ def _apart(
     # Rewards of right answers that vary a little (by length, say) above one value of wrong ones.
     level = level or (10 * max(below) >= 9 * sum(below) and 2 * width <= gap)
     few = levels[-1] > 0 and level and (mode or 2 * width <= gap)
-    if gap > APART * whole + tolerance and enough and few:
+    # Two narrow heaps, near 0 and well above it: whatever is added to either, it is little.
+    many = min(sum(above), sum(below)) >= max(5, 0.005 * total)
+    heaps = levels[0] >= -tolerance and gap > HEAPS * whole and many
+    if (gap > APART * whole + tolerance and enough and few) or heaps:
         middle = float(levels[place] + levels[place + 1]) / 2
         low, high = float(levels[place]), float(levels[place + 1])
         cut = 0.0 if low <= 0 < high else middle

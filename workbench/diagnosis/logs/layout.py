@@ -84,6 +84,7 @@ column that may be a reward function or a raw outcome."""
 REWARD = "reward:"
 
 _NUMBERS = ("logp", "entropy", "advantage", "kl")
+STEP_TEXT = r"(?i)^(?:[a-z_]*step|iter(?:ation)?)[_\- ]?(\d{1,15})$"
 _SESSION = r"^(.*)_\d+$"
 _SAMPLE = r"^(.*)_\d+_\d+$"
 
@@ -239,16 +240,7 @@ class Reader:
             for row in raw["row"]:
                 problems.row(name, row, lacks)
             return pl.DataFrame(schema=dict(SCHEMA))
-        said_step = self._text(raw, "step")
-        at = self._number(raw, "step")
-        bad = null_false(said_step.is_not_null() & (said_step != "")) & (
-            at.is_null() | (at != at.floor()).fill_null(True) | (at.abs() > 2**53).fill_null(True)
-        )
-        if step is None:
-            at = at.fill_null(self._number(raw, "epoch").floor())
-        at = at.fill_null(float(step or 0))
-        if self.form.file_first and step is not None:
-            at = pl.Series([float(step)] * raw.height, dtype=pl.Float64)
+        at, bad = self._steps(raw, step)
         fields = self._read(raw, at)
         prompt, group = self._text(raw, "prompt"), self._text(raw, "group")
         outputs = self._with_turns(raw, group)
@@ -291,6 +283,23 @@ class Reader:
             *(pl.col(c).cast(kind) for c, kind in SCHEMA.items()),
             *(pl.col(one.name) for one in functions),
         )
+
+    def _steps(self, raw: pl.DataFrame, step: int | None) -> tuple[pl.Series, pl.Series]:
+        """The step of each row, and which rows say one that is no whole number; step: of the
+        file."""
+        said_step = self._text(raw, "step")
+        at = self._number(raw, "step")
+        if at.null_count():
+            at = at.fill_null(numbers(said_step.str.extract(STEP_TEXT)))
+        bad = null_false(said_step.is_not_null() & (said_step != "")) & (
+            at.is_null() | (at != at.floor()).fill_null(True) | (at.abs() > 2**53).fill_null(True)
+        )
+        if step is None:
+            at = at.fill_null(self._number(raw, "epoch").floor())
+        at = at.fill_null(float(step or 0))
+        if self.form.file_first and step is not None:
+            at = pl.Series([float(step)] * raw.height, dtype=pl.Float64)
+        return at, bad
 
     def _read(self, raw: pl.DataFrame, step: pl.Series) -> dict[str, pl.Series]:
         """Every field that needs no other."""

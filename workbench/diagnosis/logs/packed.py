@@ -40,7 +40,11 @@ def packing_of(path: Path) -> str:
 @contextmanager
 def unpacked(path: Path) -> Iterator[BinaryIO]:
     """A file's bytes, a piece at a time unpacked and recoded from UTF-16. Raises OSError; reading
-    raises what `DAMAGED` lists, after everything that stands before the damage."""
+    raises what `DAMAGED` lists, after everything that stands before the damage. A file of no bytes
+    is not opened: those of the system's own (/proc/kmsg) may keep who reads them waiting."""
+    if not path.stat().st_size:
+        yield io.BytesIO()
+        return
     packing = packing_of(path)
     with path.open("rb") as plain:
         inner = _opened(plain, packing) if packing else plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from workbench.diagnosis.logs.formats.generic import FORMAT as GENERIC
 from workbench.diagnosis.logs.layout import LogRow
 from workbench.diagnosis.logs.opened import CONVERSATIONS, opened
 from workbench.diagnosis.logs.signs import MASK, ROLLOUT, TRAINING
+from workbench.diagnosis.logs.values import OUTCOME_WORDS, plain_name
 
 REWARDS = ("reward", "rewards", "score", "scores")
 ADVANTAGES = ("advantage", "advantages")
@@ -26,6 +28,14 @@ NESTED = ("samples", "rollouts", "completions", "responses", "outputs", "generat
           "attempts", "answers", "solutions", "gens", "cots", "predictions", "recommendations",
           "recs", "group", "members", "choices", "items")  # fmt: skip
 """Where a record keeps its rollouts one level down."""
+
+
+STEP_NAME = re.compile(r"^(?:[a-z_]*step|iter(?:ation)?|epoch)[_\- ]?(\d{1,15})$", re.IGNORECASE)
+"""A step as a name."""
+
+SEVERAL = ("generations", "completions", "responses", "outputs", "answers", "predictions",
+           "candidates", "samples")  # fmt: skip
+"""Where a record keeps the texts of a group's answers."""
 
 
 def is_table(row: LogRow) -> bool:
@@ -195,6 +205,8 @@ def entries(row: LogRow) -> int:
             continue
         if cells and all(not isinstance(cell, (list, dict)) for cell in cells):
             return len(cells)
+    if many := _judged(row):
+        return many
     for name in ("prompt", "completion", "prompts", "completions", "responses"):
         cells = row.get(name)
         steps = any(isinstance(row.get(step), list) for step in ("step", "gen_step"))
@@ -203,10 +215,32 @@ def entries(row: LogRow) -> int:
     return 0
 
 
+def _judged(row: LogRow) -> int:
+    """How many texts a record holds that a list of verdicts beside them judges one by one."""
+    for name in SEVERAL:
+        cells = row.get(name)
+        if not (isinstance(cells, list) and len(cells) > 1 and isinstance(cells[0], str)):
+            continue
+        verdicts = (v for n, v in row.items() if OUTCOME_WORDS.search(plain_name(n)))
+        if any(_numeric(one) and len(one) == len(cells) for one in verdicts):
+            return len(cells)
+    return 0
+
+
+def _is_rows(cells: Any) -> bool:
+    return isinstance(cells, list) and bool(cells) and all(isinstance(one, dict) for one in cells)
+
+
 def documents(whole: Any) -> Iterator[LogRow]:
-    """The records of a JSON document: an object, or the objects of an array."""
+    """The records of a JSON document: an object, the objects of an array, or those that an object
+    keeps in a list for each step (`{"step_1": [...], "step_2": [...]}`)."""
     if isinstance(whole, dict):
-        yield whole
+        steps = [STEP_NAME.match(str(name)) for name in whole]
+        if not (whole and all(steps) and all(map(_is_rows, whole.values()))):
+            yield whole
+            return
+        for step, rows in zip(steps, whole.values(), strict=True):
+            yield from ({"step": int(step[1]) if step else None, **row} for row in rows)
     elif isinstance(whole, list):
         yield from (one for one in whole if isinstance(one, dict))
 

@@ -4,7 +4,8 @@ Names are matched without a tracker's prefix (`train/`, `eval/` is kept apart) a
 Sources: TRL 0.16 to 1.16 `GRPOTrainer.log`; verl 0.5 to main `metric_utils.py` and the actors;
 ms-swift (as TRL); NeMo-RL `grpo.py`; OpenRLHF `ppo_trainer.py`; open-instruct `grpo_fast.py`;
 tinker-cookbook `rl/metrics.py`; SkyRL `trainer.py`; rLLM; slime `rollout.py`; prime-rl
-`orchestrator.py`; EasyR1 `metrics.py`; miles `rollout.py`. docs/diagnose.md has the table.
+`orchestrator.py`; EasyR1 `metrics.py`; miles `rollout.py`; ROLL; AReaL `trainer/ppo/actor.py`.
+docs/diagnose.md has the table.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "rollout/reward",
             "rollout_reward",
             "reward/overall",
+            "rollout/reward_mean",
         ),
         "reward_std": ("reward_std", "critic/rewards/std", "reward/std", "scores_std"),
         "zero_spread": (
@@ -85,6 +87,8 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "rollout/truncated",
             "is_truncated/mean",
             "truncated_ratio",
+            "truncation",
+            "rollout/truncated_rate",
             "stop_rate_inverse",
         ),
         "length_mean": (
@@ -99,6 +103,9 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "rollout/response_lengths",
             "env/all/ac_tokens_per_turn",
             "seq_len/mean",
+            "seq_length",
+            "rollout/response_length_mean",
+            "token/response_length/mean",
         ),
         "length_max": ("completions/max_length", "response_length/max"),
         "entropy": (
@@ -140,6 +147,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "ppo_clip_ratio",
             "policy/clipfrac_avg",
             "actor/clipfrac",
+            "actor/ppo_ratio_clipfrac",
         ),
         "logprob_gap": (
             "sampling/sampling_logp_difference/mean",
@@ -187,8 +195,16 @@ MEANINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "optim/grad_norm",
             "train/grad_norm",
             "policy/raw_grad_norm",
+            "actor_grad_norm",
         ),
-        "learning_rate": ("learning_rate", "actor/lr", "lr", "optim/lr", "policy/policy_lr"),
+        "learning_rate": (
+            "learning_rate",
+            "actor/lr",
+            "lr",
+            "optim/lr",
+            "policy/policy_lr",
+            "actor_lr",
+        ),
     }
 )
 """Each meaning with the names it goes by, the surer name first. Shares are within [0, 1], entropy
@@ -220,6 +236,19 @@ _OF_PRIME = {
 _EQUAL = re.compile(r"^(?:rollout/)?zero_std/count_(?P<reward>-?\d+(?:\.\d+)?)$")
 _OF_EQUAL = {-1.0: "all_bad_count", 0.0: "all_bad_count", 1.0: "all_good_count"}
 """slime's and miles' counts of groups of equal rewards, by the reward."""
+_AREAL = re.compile(r"^(?:ppo|grpo)_actor/(?:update/)?(?P<name>[a-z_]+)(?:/avg)?$")
+_OF_AREAL = {
+    "task_reward": "reward_mean",
+    "seq_len": "length_mean",
+    "entropy": "entropy",
+    "actor_loss": "loss",
+    "approx_kl": "old_kl",
+    "behave_approx_kl": "mismatch_kl",
+    "clip_ratio": "ratio_clipped",
+    "grad_norm": "grad_norm",
+    "lr": "learning_rate",
+}
+"""AReaL's `ppo_actor/<name>/avg`, of its update below `update/`."""
 _EVAL = re.compile(r"^(?:eval|val|validation|test)[/_.-](?=.)")
 
 
@@ -234,6 +263,8 @@ def meaning(name: str) -> tuple[str, int] | None:
         return _OF[low], _RANK[low]
     if (found := _PRIME.match(low)) and (said := _OF_PRIME.get(found["name"])):
         return said, (found["env"] != "agg") + 2 * (found["subset"] != "all")
+    if (found := _AREAL.match(low)) and (said := _OF_AREAL.get(found["name"])):
+        return said, 0
     if found := _EQUAL.match(low):
         return _OF_EQUAL.get(float(found["reward"]), "equal_count"), 0
     if low.startswith("val-core/") or re.match(r"^val/test_score/", low):

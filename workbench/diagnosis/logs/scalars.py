@@ -27,6 +27,7 @@ from workbench.diagnosis.logs.printed import points_of
 from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.records import ANSWERS
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning, tag_of
+from workbench.diagnosis.logs.scalar_series import named_series, swanlab_row
 from workbench.diagnosis.logs.scalar_stores import is_metric_file, metric_rows, stored_scalars
 from workbench.diagnosis.logs.token_exports import Exports
 from workbench.diagnosis.logs.written import csv_rows
@@ -48,8 +49,9 @@ STEPS = (
 )
 """Columns that hold the step, the surer first: a tracker's own `_step` counts its log calls."""
 
-BOARD = {"Wall time", "Step", "Value"}
-"""Columns of TensorBoard's download of one chart; the tag is in the file's name."""
+CHART = {"step", "value", "wall time", "timestamp", "time", "relative time (process)"}
+"""Columns of a chart of one scalar (TensorBoard's download, Neptune's series); its tag is in the
+file's name."""
 NO_SCALARS = frozenset(("epoch", "_runtime", "_timestamp", "timestamp", "_step", "time"))
 NAMED = ("key", "metric", "tag", "name", "metricname", "metric_name", "path")
 VALUED = ("value", "metricvalue", "metric_value", "float_value")
@@ -200,8 +202,9 @@ def _file(path: Path, name: str) -> tuple[str, list[Point]] | None:
     if problems.files:
         raise ValueError(problems.first[0].what)
     tag = tag_of(name)
-    if rows and set(rows[0]) == BOARD:
-        rows = [{"step": row["Step"], tag: row["Value"]} for row in rows]
+    if rows and {"step", "value"} <= {str(key).lower() for key in rows[0]} <= CHART:
+        plain = [{str(key).lower(): cell for key, cell in row.items()} for row in rows]
+        rows = [{"step": row["step"], tag: row["value"]} for row in plain]
     return _table(rows)
 
 
@@ -217,6 +220,9 @@ def _json(path: Path, name: str) -> tuple[str, list[Point]] | None:
     if isinstance(whole, dict) and isinstance(whole.get("log_history"), list):
         found = _table(whole["log_history"])
         return ("trainer_state.json", found[1]) if found else None
+    if series := named_series(whole):
+        found = _table({"step": step, name: value} for name, step, value in series)
+        return ("named series", found[1]) if found else None
     if isinstance(whole, list):
         if whole and all(isinstance(one, list) and len(one) == 3 for one in whole):
             # TensorBoard's download of one chart.
@@ -282,6 +288,10 @@ def _table(rows: Iterable[dict[str, Any]]) -> tuple[str, list[Point]] | None:
         if any(isinstance(name, str) and " - " in name for name in row):
             form = "a wandb chart"
             points += _chart(row)
+            continue
+        if named := swanlab_row(row):
+            form = "SwanLab"
+            points += [point for run, said in named for point in _points(said, run)]
             continue
         if "_step" in row:
             form = "wandb's history"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from recast.prefix import leading
+from recast.common_prefix import leading
 
 CODE = r"<[A-Za-z_]{0,24}-?\d{1,12}>"
 _TOKEN = r"<\|sid_begin\|>|" + CODE

@@ -22,7 +22,8 @@ def hits_of(
     """The rollouts, outcomes as 1 and 0 where the rule is no plain threshold, and the rule.
 
     Tasks are judged one by one where the rule for all of them together contradicts the plain scale
-    (0 and 1, -1 and 1, -1 and 0) of one of them, and no task calls a miss what another calls a hit.
+    (0 and 1, -1 and 1, -1 and 0) of one of them, or where there is no such rule and each task has
+    one, and no task calls a miss what another calls a hit.
     """
     rule = hit_rule(rollouts, reading, threshold, tolerance)
     if rule.ranked:
@@ -68,7 +69,9 @@ def _apart(
         mine = {value for value in values if value > rule.threshold + tolerance}
         said = whole.threshold
         differs = said is None or mine != {value for value in values if value > said + tolerance}
-        if differs and tuple(sorted(values)) not in BINARY and len(values) > 1:
+        plain = tuple(sorted(values)) in BINARY or len(values) == 1
+        # A scale of several levels gives way to a rule that all tasks share.
+        if differs and said is not None and not plain:
             return False
         other |= differs
         hits |= mine

@@ -13,6 +13,7 @@ from workbench.diagnosis.logs.packed import plain_suffix, unpacked_name
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.scalar_stores import metric_files
 from workbench.errors import LogError
+from workbench.store.files import read_regular
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv", ".json", ".ndjson", ".pt", ".db",
             ".sqlite", ".sqlite3", ".arrow")  # fmt: skip
@@ -105,10 +106,10 @@ def _below(folder: Path) -> list[Path]:
 
 def _settings(path: Path) -> bool:
     """Whether a file is a small JSON object that can be no rollouts: settings of some program."""
-    if path.suffix.lower() != ".json" or path.stat().st_size > SMALL:
+    if path.suffix.lower() != ".json":
         return False
     try:
-        said = json.loads(path.read_bytes())
+        said = json.loads(read_regular(path, SMALL))
     except (OSError, ValueError, RecursionError):
         return False
     lists = isinstance(said, dict) and any(isinstance(one, list) for one in said.values())
@@ -145,7 +146,15 @@ def _walked(folder: Path, wanted: Callable[[str], object], hidden: bool = False)
         found += [Path(here) / name for name in names if wanted(_unrotated(name.lower()))]
         if len(found) > MOST_FILES:
             break
-    return [path for path in found if path.is_file()]
+    return [path for path in found if _is_file(path)]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file now; one in a folder that may be listed and not entered is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _unrotated(name: str) -> str:

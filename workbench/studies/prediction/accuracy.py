@@ -12,6 +12,7 @@ is a chance: the normal probability of the measured difference over its standard
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,9 @@ from workbench.stats.samples import SEED, Floats
 RESAMPLES = 2000
 LEAST_PAIRS = 10
 """Real pairs below which no decision accuracy is stated."""
+
+ELSEWHERE = "elsewhere"
+"""A control that runs nothing: the order of the dear rung itself on the other data sets."""
 
 GOAL = 0.9
 UNINFORMED = 0.25
@@ -85,6 +89,24 @@ def compared(pairs: pl.DataFrame, cheap: str, dear: str) -> pl.DataFrame:
         real=both["p_holm"].fill_nan(None).lt(LEVEL).fill_null(False),
         agrees=pl.Series(agrees, dtype=pl.Float64),
     )
+
+
+def elsewhere(pairs: pl.DataFrame, dear: str) -> pl.DataFrame:
+    """The dear rung's pairs, and `ELSEWHERE`'s: for each data set the mean difference on the other
+    ones, in spreads of the rows there. What orders like this control says that strategies rank
+    alike everywhere, not that it knows a data set. Columns as in `pairs_of`."""
+    known = pairs.filter(rung=dear)
+    keys = ["data", "metric", "first", "second"]
+    others = known.select(*keys, each=pl.col("difference") / pl.col("spread"))
+    found = (
+        known.join(others, on=keys[1:], suffix="_other")
+        .filter(pl.col("data") != pl.col("data_other"))
+        .group_by(keys, maintain_order=True)
+        .agg(difference=pl.col("each").mean())
+        .with_columns(rung=pl.lit(ELSEWHERE), error=0.0, p_holm=math.nan, spread=1.0)
+        .with_columns(seeds=pl.lit(0, dtype=pl.Int64))
+    )
+    return pl.concat([known, found.select(known.columns)])
 
 
 def judged(pairs: pl.DataFrame, cheap: str, dear: str) -> pl.DataFrame:

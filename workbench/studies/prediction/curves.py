@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,7 @@ from workbench.stats.growth import (
     worthwhile,
 )
 from workbench.store.files import replace as write_whole
+from workbench.store.kept_files import kept_note
 from workbench.studies.prediction.protocol import Rung
 
 PACKAGED = Path(__file__).parents[2] / "example" / "prediction-curves.parquet"
@@ -53,22 +55,17 @@ def read(folder: Path, rung: str, data: str) -> pl.DataFrame:
     are left out."""
     found = []
     for path in sorted(folder.glob("curves/*.json")):
-        note = json.loads(path.read_text(encoding="utf-8"))
-        if len(note["values"]) < len(note["steps"]):
-            continue
-        found += [
-            {
-                "rung": rung,
-                "data": data,
-                "strategy": note["strategy"],
-                "lr": note["lr"],
-                "seed": note["seed"],
-                "step": step,
-                "value": value,
-            }
-            for step, value in zip(note["steps"], note["values"], strict=True)
-        ]
+        found += kept_note(path, partial(_points, {"rung": rung, "data": data}))
     return pl.DataFrame(found)
+
+
+def _points(run: dict[str, str], note: dict[str, Any]) -> list[dict[str, Any]]:
+    """The points of one curve; none of a run that diverged."""
+    if len(note["values"]) < len(note["steps"]):
+        return []
+    said = run | {name: note[name] for name in ("strategy", "lr", "seed")}
+    pairs = zip(note["steps"], note["values"], strict=True)
+    return [said | {"step": int(step), "value": float(value)} for step, value in pairs]
 
 
 def curves_of(frame: pl.DataFrame) -> list[BudgetCurve]:

@@ -22,6 +22,7 @@ from recast.progress import Progress
 from workbench.spec.keys import run_key
 from workbench.spec.metrics import LM_METRICS
 from workbench.store.files import replace as write_whole
+from workbench.store.kept_files import kept_note, kept_table
 from workbench.studies.prediction.protocol import (
     START,
     TUNING_SEED,
@@ -58,7 +59,7 @@ def tune(rung: Rung, plan: PredictionPlan, folder: Path, progress: Progress) -> 
             areas = {str(stop): rung.tuned() for stop in rung.run(strategy, lr, seed, plan.stops)}
             note = {"areas": areas, "seconds": time.process_time() - began}
             write_whole(json.dumps(note).encode(), path)
-        areas = json.loads(path.read_text(encoding="utf-8"))["areas"]
+        areas = kept_note(path, _areas)
         for stop in plan.stops:
             value = areas.get(str(stop), -np.inf)
             found[strategy].setdefault(Chosen(lr, stop), []).append(value)
@@ -121,10 +122,7 @@ def collected(folder: Path, plan: PredictionPlan) -> tuple[Floats, list[int]] | 
     if not seeds:
         return None
     values = [
-        [
-            pl.read_parquet(_file(folder, row, seed)).select(LM_METRICS).to_numpy().T
-            for seed in seeds
-        ]
+        [kept_table(_file(folder, row, seed), LM_METRICS).to_numpy().T for seed in seeds]
         for row in rows
     ]
     return np.asarray(values, dtype=np.float64).transpose(0, 2, 1, 3), seeds
@@ -133,4 +131,8 @@ def collected(folder: Path, plan: PredictionPlan) -> tuple[Floats, list[int]] | 
 def seconds(folder: Path) -> float:
     """Processor seconds of everything that lies below a rung's folder: starts, tuning, reports."""
     notes = [*folder.glob("tuning/*.json"), *folder.glob("report/*.json")]
-    return sum(float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) for path in notes)
+    return sum(kept_note(path, lambda note: float(note["seconds"])) for path in notes)
+
+
+def _areas(note: dict[str, Any]) -> dict[str, float]:
+    return {stop: float(value) for stop, value in note["areas"].items()}

@@ -9,10 +9,12 @@ import polars as pl
 
 from workbench.spec.rungs import ORDER
 from workbench.studies.prediction.accuracy import (
+    ELSEWHERE,
     GOAL,
     UNINFORMED,
     accuracy_table,
     compared,
+    elsewhere,
     reliability,
     slope,
 )
@@ -58,6 +60,15 @@ def accuracies() -> pl.DataFrame:
     return table.join(mean.rename({"rung": "cheap"}), on="cheap", how="left").join(
         dear, on="dear", how="left"
     )
+
+
+@cache
+def elsewhere_accuracies() -> pl.DataFrame:
+    """`accuracy.accuracy_table` of the control `accuracy.elsewhere`, of metrics with enough pairs;
+    "all" first."""
+    both = elsewhere(pairs(), dearest())
+    table = accuracy_table(both, (ELSEWHERE, dearest()))
+    return table.filter(pl.col("accuracy").is_not_null())
 
 
 @cache

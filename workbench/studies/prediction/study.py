@@ -25,6 +25,7 @@ from workbench.spec.keys import run_key
 from workbench.spec.metrics import LM_METRICS
 from workbench.spec.rungs import ORDER
 from workbench.store.files import replace as write_whole
+from workbench.store.kept_files import kept_note
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import pairs_of
 from workbench.studies.prediction.language_models import PRETRAINED, SHAPES, Given, LanguageRung
@@ -88,7 +89,7 @@ class PredictionStudy:
             if case.hit_rate is None and source in SHAPES:
                 case = replace(case, hit_rate=float(hits.mean()))
             write_whole(json.dumps(sharpness_of(case, self.plan)).encode(), path)
-        return float(json.loads(path.read_text(encoding="utf-8")))
+        return kept_note(path, float)
 
     def hits(self, case: Case) -> tuple[str, Floats]:
         """The dearest rung that has a start on this case, and its hit probabilities `[P]`; those of
@@ -96,8 +97,7 @@ class PredictionStudy:
         for name in reversed(ORDER):
             path = self.place(name, case) / "hits.json"
             if path.exists():
-                found = json.loads(path.read_text(encoding="utf-8"))
-                return name, np.asarray(found["hits"], dtype=np.float64)
+                return name, kept_note(path, _hits)
         return "replay_mlp", self.keep_hits("replay_mlp", case)
 
     def keep_hits(self, name: str, case: Case) -> Floats:
@@ -108,7 +108,7 @@ class PredictionStudy:
             rung.start(0)
             hits = rung.hits()
             write_whole(json.dumps({"hits": [float(f"{p:.6g}") for p in hits]}).encode(), path)
-        return np.asarray(json.loads(path.read_text(encoding="utf-8"))["hits"], dtype=np.float64)
+        return kept_note(path, _hits)
 
     def do(self, name: str, case: Case, seeds: Sequence[int], progress: Progress) -> Iterator[str]:
         """Whatever is missing of a rung on a case, for these paired seeds."""
@@ -174,7 +174,7 @@ class PredictionStudy:
                     path = folder / "scores.json"
                     if not path.exists():
                         continue
-                    spent = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+                    spent = kept_note(path, lambda note: float(note["seconds"]))
                     seeds = 0
                 else:
                     held = missing_runs.collected(folder, self.plan)
@@ -225,11 +225,7 @@ class PredictionStudy:
         path = self.place(name, case) / "scores.json"
         if not path.exists():
             return None
-        note = json.loads(path.read_text(encoding="utf-8"))
-        known: dict[str, dict[str, float]] = {metric: {} for metric in LM_METRICS}
-        for row, metric, value in note["scores"]:
-            if value is not None:
-                known[metric][row] = value
+        known = kept_note(path, _scores)
         told = (
             differences(known[metric]).with_columns(metric=pl.lit(metric)) for metric in LM_METRICS
         )
@@ -242,3 +238,16 @@ class PredictionStudy:
             "spread",
             pl.lit(0, dtype=pl.Int64).alias("seeds"),
         )
+
+
+def _hits(note: dict[str, Any]) -> Floats:
+    return np.asarray(note["hits"], dtype=np.float64)
+
+
+def _scores(note: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The score of every row, by metric."""
+    known: dict[str, dict[str, float]] = {metric: {} for metric in LM_METRICS}
+    for row, metric, value in note["scores"]:
+        if value is not None:
+            known[metric][row] = float(value)
+    return known

@@ -7,6 +7,7 @@ import torch
 from command_line import recast
 
 from recast.strategies import parse_strategy
+from sim.general.runs import Runs
 from sim.general.step import account
 from sim.policies.mlp import MLP
 from sim.settings import Training
@@ -37,10 +38,8 @@ def logged(strategy, folder, *, task="plain", how=HOW):
         log.simulated(world, step, collected)
         counted.append((collected, account(parse_strategy(strategy), how, collected, 1)))
 
-    train(
-        policy, world, start, parse_strategy(strategy), (0,), torch.tensor([0.01]), how,
-        Hooks(record=record),
-    )  # fmt: skip
+    runs = Runs(policy, world, parse_strategy(strategy), start, (0,), how)
+    train(runs, torch.tensor([0.01]), Hooks(record=record))
     return diagnose(read_log(files_of([folder]))), counted
 
 
@@ -86,11 +85,10 @@ def test_a_step_written_again_replaces_the_first(tmp_path):
 def test_several_runs_cannot_be_recorded():
     world = build_synthetic(SyntheticWorld(items=32, **SIZES))
     policy = MLP(8)
+    start = fresh(policy, world, (0, 1))
+    runs = Runs(policy, world, parse_strategy("grpo"), start, (0, 1), HOW)
     with pytest.raises(ValueError, match="single run"):
-        train(
-            policy, world, fresh(policy, world, (0, 1)), parse_strategy("grpo"), (0, 1),
-            torch.tensor([0.01, 0.01]), HOW, Hooks(record=lambda *_: None),
-        )  # fmt: skip
+        train(runs, torch.tensor([0.01, 0.01]), Hooks(record=lambda *_: None))
 
 
 def test_the_command_writes_a_log_that_diagnose_reads(tmp_path):

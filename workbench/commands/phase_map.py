@@ -7,7 +7,7 @@ import click
 from workbench.commands.output import FORMAT, emit
 from workbench.commands.packaged import PackagedOptions, packaged_options
 from workbench.spec.metrics import COMPARED
-from workbench.stats.p_values import least_p
+from workbench.stats.p_values import least_after_holm
 from workbench.studies.phase_map import FIELDS, SWEEP, phase_table
 
 
@@ -44,7 +44,7 @@ def phase_map(
     if table.height:
         pairs = int(table["seeds"].to_numpy().max())
         cells = table.height // table["metric"].n_unique()
-        least = min(1.0, cells * least_p(pairs))
+        least = least_after_holm(pairs, cells)
         click.echo(f"{cells} cells, {pairs} pairs: no p can be below {least:.2g}.")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")

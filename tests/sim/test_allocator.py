@@ -11,7 +11,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from sim.memory import keep_freed_memory
+from sim.allocator import keep_freed_memory
 torch.set_num_threads(1)
 kept = keep_freed_memory() if {keep} else False
 def work():
