@@ -84,10 +84,10 @@ TESTED_BY = {
     "workbench/jobs/test_warm_up.py": "sim/shortcuts: compile_ahead",
     "workbench/pages/test_answers.py": "workbench/analysis: answers; workbench/pages: home"
     " tuned_for; workbench/theory: story",
-    "workbench/pages/test_app.py": "workbench/pages: end_forecasts figure group_picture navigation"
+    "workbench/pages/test_app.py": "workbench/pages: end_forecasts figure group_picture"
     " notice preload race_trees",
     "workbench/pages/test_sweeps_page.py": "workbench/analysis: cells runs; workbench/pages:"
-    " comparison parallel_coordinates phase_map run_details sweep_list sweep_start;"
+    " parallel_coordinates phase_map run_details sweep_list sweep_start;"
     " workbench/report: selection",
     "workbench/pages/test_your_rollouts.py": "workbench/jobs: dataclass_folder log_reading"
     " stuck_process; workbench/pages: log_on_disk log_questions log_reading"

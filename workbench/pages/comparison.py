@@ -36,12 +36,7 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     """Two strategies, in one cell or in two, paired by seed."""
     (one, first), (two, second) = _sides(view, state, frame)
     if first == second and one["cell"][0] == two["cell"][0]:
-        alone = len(one) == len(frame) and one["strategy"].n_unique() == 1
-        st.info(
-            "Two strategies are needed to compare, and these runs are of one."
-            if alone
-            else "Both sides are the same: choose another strategy or another cell."
-        )
+        st.info(_why_not(frame))
         return
     both = pl.concat([one, two]) if one["cell"][0] != two["cell"][0] else one
     differing = varying_fields(both)
@@ -95,6 +90,13 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         read="Right of zero: the first is higher. The bar is a 95% interval over paired seeds; a "
         "hollow mark is not significant at .05 after correction over these rows.",
     )
+
+
+def _why_not(frame: pl.DataFrame) -> str:
+    """What to do where both sides are the same."""
+    if frame["strategy"].n_unique() == frame["cell"].n_unique() == 1:
+        return "Two strategies are needed to compare, and these runs are of one."
+    return "Both sides are the same: choose another strategy or another cell."
 
 
 def _rates_said(row: dict[str, Any], first: str, second: str, asked_for: str | None) -> str:

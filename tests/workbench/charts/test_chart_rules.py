@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from test_charts import COST, DIFFERENCES, FRONT, MAP, SHARES, over
 from workbench import charts
 from workbench.charts.exact import DIRECTIONS
 from workbench.charts.line_key import key_path
-from workbench.charts.style import log_ticks
 from workbench.theory import frames as theory
 from workbench.theory import story
 from workbench.theory.group import sample_group, tree_frames
@@ -352,47 +350,6 @@ def test_an_estimate_is_drawn_with_its_interval(name: str) -> None:
     assert any(field.endswith("low") for field in fields)
     ends = {one.get("field", "") for one in channels(spec, "x2") + channels(spec, "y2")}
     assert any(field.endswith(("high", "end")) for field in ends)
-
-
-@pytest.mark.parametrize("many", [3, 10])
-def test_rows_of_bars_keep_zero_and_another_number_with_room_for_each(many: int) -> None:
-    rows = [
-        {"strategy": f"name{row}", "slot": slot, "place": place, "origin": "policy"}
-        | {"weight": 2.47 if place else -1.0}
-        for row in range(many)
-        for place, slot in enumerate("abcd")
-    ]
-    spec = charts.advantages(pl.DataFrame(rows)).to_dict()
-    wanted = channels(spec["spec"]["layer"][0], "y")[0]["axis"]
-    assert wanted["labelFontSize"] <= 1 + spec["spec"]["height"] / 3.47 * wanted["values"][-1] / (
-        len([tick for tick in wanted["values"] if tick >= 0]) - 1
-    )  # digits are lower than their line
-    spec["config"] = {"axis": {"labelOverlap": True, "labelSeparation": 4}}  # as Streamlit's theme
-    drawn = pytest.importorskip("vl_convert").vegalite_to_svg(spec)
-    for tick in wanted["values"]:
-        assert len(re.findall(f">{tick:g}<".replace("-", "[-\u2212]"), drawn)) == many
-    assert 0 in wanted["values"]
-    assert len(wanted["values"]) > 1
-
-
-def test_a_logarithmic_axis_shows_three_even_steps_or_more() -> None:
-    assert log_ticks(2, 300) == [3, 10, 30, 100, 300]
-    assert log_ticks(90, 700) == [100, 200, 500]
-    assert log_ticks(0.001, 100) == [0.001, 0.01, 0.1, 1, 10, 100]
-
-
-def test_values_among_lines_stand_on_plates_that_are_wide_enough() -> None:
-    spec = DRAWN["parallel"].to_dict()
-    plates = [one["mark"]["shape"] for one in spec["layer"] if one["mark"].get("size") == 4]
-    among = {
-        len(row["value"])
-        for one in spec["layer"]
-        if one["mark"].get("align") == "left" and one["mark"]["type"] == "text"
-        for row in spec["datasets"][one["data"]["name"]]
-    }
-    assert [int(re.search(r"H(\d+)V", shape)[1]) for shape in plates] == [
-        12 + 6 * letters for letters in sorted(among)
-    ]
 
 
 def test_a_page_leaves_the_regimes_of_one_task_their_height() -> None:
