@@ -80,9 +80,9 @@ def tensors(folder: Path) -> dict[str, tuple[str, list[int]]]:
     file and name, from their headers. Raises LMError for a file that is damaged."""
     found: dict[str, tuple[str, list[int]]] = {}
     for path in folder.glob("*.safetensors") if folder.is_dir() else ():
+        if not path.is_file():
+            raise LMError(f"{path}: damaged, no regular file")
         try:
-            if not path.is_file():
-                raise ValueError("no regular file")
             with path.open("rb") as handle:
                 (length,) = struct.unpack("<Q", handle.read(8))
                 listed = json.loads(handle.read(min(length, LARGEST_HEADER)))

@@ -23,7 +23,7 @@ def kept_note(path: Path, build: Callable[[Any], Made]) -> Made:
     try:
         return build(json.loads(read_regular(path)))
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        raise _damaged(path) from None
+        raise UserError(_damaged(path)) from None
 
 
 def kept_table(path: Path, columns: Sequence[str] = ()) -> pl.DataFrame:
@@ -33,11 +33,11 @@ def kept_table(path: Path, columns: Sequence[str] = ()) -> pl.DataFrame:
         table = pl.read_parquet(io.BytesIO(read_regular(path, MOST)))
         return table.select(columns) if columns else table
     except (OSError, ValueError, pl.exceptions.PolarsError):
-        raise _damaged(path) from None
+        raise UserError(_damaged(path)) from None
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path}: damaged; remove it, and the same command makes it anew")
+def _damaged(path: Path) -> str:
+    return f"{path}: damaged; remove it, and the same command makes it anew"
 
 
 __all__ = ["kept_note", "kept_table"]
