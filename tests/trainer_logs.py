@@ -238,7 +238,8 @@ def roll_agentic(rows: Rows, folder: Path) -> Path:
     for step, part in steps(rows):
         told = [{"env_info": {"env_id": g, "group_id": place, "tag": r["task"], "seed": step},
                  "reward_info": {"episode_reward": r["reward"]}}
-                for place, group in enumerate(groups(part)) for g, r in enumerate(group)]  # fmt: skip
+                for place, group in enumerate(groups(part))
+                 for g, r in enumerate(group)]  # fmt: skip
         talks = [[{"role": "user", "content": r["prompt"]},
                   {"role": "assistant", "content": r["prediction"]}] for r in part]  # fmt: skip
         lines(folder / f"rollout_dump_data.step_{step}.jsonl", [{
