@@ -49,8 +49,7 @@ TESTED_BY = {
     "sim/training/test_determinism.py": "sim/general: counts",
     "sim/training/test_iterates.py": "sim/general: optimizer",
     "sim/shortcuts/test_phases.py": "sim/general: general_path; sim/kernel: phase",
-    "sim/shortcuts/test_fast_path.py": "sim/general: runs; sim/kernel: buffers nets path walk;"
-    " sim/shortcuts: plan",
+    "sim/shortcuts/test_fast_path.py": "sim/kernel: buffers nets path walk; sim/shortcuts: plan",
     "sim/shortcuts/test_laws.py": "sim/kernel: draw",
     "workbench/analysis/test_conclusive_defaults.py": "workbench/spec: averaged_rows",
     "workbench/charts/test_chart_rules.py": "workbench/charts: decision_accuracy diagnose"
@@ -90,8 +89,7 @@ TESTED_BY = {
     " parallel_coordinates phase_map run_details sweep_list sweep_start;"
     " workbench/report: selection",
     "workbench/pages/test_your_rollouts.py": "workbench/jobs: dataclass_folder log_reading"
-    " stuck_process; workbench/pages: log_on_disk log_questions log_reading"
-    " ranked_by_theory",
+    " stuck_process; workbench/pages: log_questions ranked_by_theory",
     "workbench/real/test_gpu.py": "workbench/studies: costs",
     "browsing.py": "workbench/pages: cheaper_experiments",
     "workbench/report/test_report.py": "workbench/commands: claims packaged phase_map questions"
