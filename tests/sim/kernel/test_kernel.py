@@ -186,6 +186,7 @@ import sys
 sys.modules["numba"] = sys.modules["llvmlite"] = None
 import torch
 from recast import STRATEGIES
+from sim.general.runs import Runs
 from sim.policies.mlp import MLP
 from sim.settings import Training
 from sim.training.trainer import train
@@ -196,7 +197,8 @@ recipe = SyntheticWorld(items=20, codes=4, features=5, sft_prompts=20, train_pro
 world, how = build_synthetic(recipe), Training(steps=2, batch=4, group=4, evaluations=1)
 for _ in range(2):
     start = MLP(4).init(world.catalogue, 5, (0,), torch.float64)
-    train(MLP(4), world, start, STRATEGIES["grpo"], (0,), torch.tensor([.01]), how)
+    runs = Runs(MLP(4), world, STRATEGIES["grpo"], start, (0,), how)
+    train(runs, torch.tensor([.01]))
 print("trained")
 """
 

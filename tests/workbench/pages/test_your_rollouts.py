@@ -152,7 +152,7 @@ def test_hostile_files_are_text_and_one_line(tmp_path):
         inside.writestr("../../evil.jsonl", "{}")
     name = "<img src=x onerror=alert(1)>.jsonl"
     for content, words in (
-        (archive.getvalue(), "a zip archive; unpack it first"),
+        (archive.getvalue(), "evil.jsonl: row 1: no prompt"),
         (b"", "the file is empty"),
         (b"\x00\x01\x02", "neither parquet, JSONL nor CSV"),
         (b'{"prompt": ', "truncated line"),
