@@ -5,6 +5,7 @@ Figures: the `config.json` that each model is published with.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -72,8 +73,8 @@ def random_model(
         config = transformers.Qwen3Config(**ARCHITECTURES[name], bos_token_id=BEGIN)
     elif (Path(name) / "config.json").is_file():
         with loading(name, "a config.json of a causal LM"):
+            check_layers(name, json.loads((Path(name) / "config.json").read_text("utf-8")))
             config = transformers.AutoConfig.from_pretrained(name)
-            check_layers(name, config.to_dict())
     else:
         raise LMError(
             f"--model: {name!r}; expected {', '.join(ARCHITECTURES)}, small, or a folder with a "
