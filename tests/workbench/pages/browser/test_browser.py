@@ -191,7 +191,13 @@ def test_axe_finds_nothing_in_the_dark(visit: Visit, axe: Path, name: str) -> No
 
 
 def faults(visit: Visit) -> list[str]:
-    """What axe finds on the page as it is."""
+    """What axe finds on the page as it is, once nothing fades any more: colours on their way from
+    one to another have a contrast that nobody reads."""
+    visit.tab.wait_for_function(
+        """() => !document.querySelector('[data-stale="true"]')
+            && document.getAnimations().every(one => one.playState !== 'running'
+                || one.effect.getComputedTiming().endTime === Infinity)"""
+    )
     found = visit.tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     return [f"{fault['id']}: {fault['nodes'][0]['html'][:200]}" for fault in found]
 
