@@ -45,8 +45,8 @@ dist: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
 
-# pytest exits with 5 when it finds no test to run.
 # The environments, then what runs in one process, two at a time: each would leave a core idle.
+# pytest exits with 5 when it finds no test to run.
 drills: $(STAMP)
 	$(MAKE) -j 2 --output-sync=target .venv-parity/.installed .venv-ray/.installed .venv-lm/.installed
 	$(MAKE) -j 2 --output-sync=target parity ray-drill

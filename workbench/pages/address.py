@@ -136,11 +136,9 @@ class Address:
             for label, values in choices.items():
                 st.button(label, key=f"preset {label}", on_click=self.put, args=(dict(values),))
 
-    def draw_part(
-        self, parts: Mapping[str, tuple[str, Callable[..., None]]], *given: object
-    ) -> None:
-        """A row of buttons and the part of the page that it says, the first one at first: each with
-        its label and what draws it, which is called with `given`."""
+    def part_of(self, parts: Mapping[str, tuple[str, Callable[..., None]]]) -> Callable[..., None]:
+        """A row of buttons, one for each part of the page with its label; what draws the part that
+        it says, the first one at first."""
         chosen = st.segmented_control(
             "Part of the page",
             list(parts),
@@ -149,8 +147,13 @@ class Address:
             label_visibility="collapsed",
             **self.one_of("part", list(parts)),
         )
-        _, draw = parts[str(chosen or next(iter(parts)))]
-        draw(*given)
+        return parts[str(chosen or next(iter(parts)))][1]
+
+    def draw_part(
+        self, parts: Mapping[str, tuple[str, Callable[..., None]]], *given: object
+    ) -> None:
+        """The row of buttons and, below it, the part of the page that it says, drawn of `given`."""
+        self.part_of(parts)(*given)
 
     def _linked(self) -> builtins.set[str]:
         """Names of this page's controls that were drawn in this session."""

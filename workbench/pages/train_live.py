@@ -274,7 +274,7 @@ def results() -> None:
         return
     if shown.over and frame["step"].n_unique() > 1:
         judge(shown, frame)
-    PARTS[part or "curves"][1](frame, shown)
+    draw(frame, shown)
 
 
 def pictures(frame: pl.DataFrame, race: Race) -> None:
@@ -359,12 +359,5 @@ metric = choice[0].selectbox(
 axis = choice[1].selectbox(
     "Against", list(AXES), format_func=AXES.__getitem__, **view.one_of("axis", list(AXES))
 )
-part = st.segmented_control(
-    "Part of the page",
-    list(PARTS),
-    format_func=lambda name: PARTS[name][0],
-    required=True,
-    label_visibility="collapsed",
-    **view.one_of("part", list(PARTS)),
-)
+draw = view.part_of(PARTS)
 st.fragment(results, run_every=ticking)()

@@ -39,7 +39,7 @@ from workbench.pages.server_shelf import WORD, Shelf
 EXAMPLE = Path(__file__).parents[1] / "example" / "rollouts.parquet"
 LARGEST_MB = 50
 TOTAL = 200_000_000
-AT_ONCE = 2  # findings in full; the others, less weighty, are named and unfold
+IN_FULL = 2  # findings; the others, less weighty, are named and unfold
 
 
 class Upload(NamedTuple):
@@ -109,9 +109,9 @@ def show_findings(said: DiagnosisSummary) -> None:
     """What is wrong, what it would buy, and what could not be checked."""
     st.header("What is wrong?")
     st.write(plain(said.verdict))
-    for finding in said.findings[:AT_ONCE]:
+    for finding in said.findings[:IN_FULL]:
         show_finding(finding)
-    if rest := said.findings[AT_ONCE:]:
+    if rest := said.findings[IN_FULL:]:
         names = ", ".join(finding.name.replace("_", " ") for finding in rest)
         with st.expander(f"{len(rest)} more: {names}"):
             for finding in rest:
