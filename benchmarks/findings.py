@@ -3,7 +3,7 @@
     python benchmarks/findings.py            # 4 seeds of each, some minutes
     python benchmarks/findings.py 8 --csv findings.csv
 
-The logs are those of tests/faults.py, made for the checks, and of tests/foreign_logs/, written
+The logs are those of tests/planted_logs/, made for the checks, and of tests/foreign_logs/, written
 from trainers' sources and users' reports before the checks were run on them. A finding that a
 planted fault rightly brings along counts as right, and so does one that is true of a clean log (a
 made-up run without learning stands still). Of a stranger's log those findings count that it must or
@@ -22,10 +22,10 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import clean_logs
-import faults
-import planted
 from foreign_logs import check
+from planted_logs import clean as clean_logs
+from planted_logs import faults
+from planted_logs import rollouts as planted
 
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.findings import CHECKS, examine

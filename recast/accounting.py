@@ -5,6 +5,8 @@ Shapes: leading dimensions of the groups `[...]` (runs, or none), B prompts.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -29,24 +31,59 @@ def account(
     its group.
     """
     zero = torch.zeros_like(rollouts)
-    taught_by = strategy.learns_from_target
-    supervised = zero + (prompts if taught_by else 0) if labels is None else labels
-    spent = {"rollouts": rollouts, "scored_rows": rollouts, "optimizer_steps": zero + steps}
+    taught = strategy.learns_from_target
+    supervised = zero + (prompts if taught else 0) if labels is None else labels
     if signal is None:
-        taught = (zero + int(taught_by)).double()
-        spent |= {"updated_rows": supervised, "labels": supervised}
-        counted = {"learnable": taught, "signal_count": taught, "update_width": taught}
-        return spent | {"skipped_prompts": zero}, counted | {"repaired": 0 * taught}
-    width = signal.rows.sum(-1) + int(signal.supervised)
-    repaired = anchored(signal.groups)
-    spent |= {
-        "updated_rows": signal.rows.sum((-2, -1)) + supervised,
-        "labels": supervised if taught_by else repaired.sum(-1),
-        "skipped_prompts": (width == 0).sum(-1),
+        tally = Tally(zero, zero, zero, zero, zero)
+    else:
+        tally = Tally(
+            rows=signal.rows.sum((-2, -1)),
+            active=signal.active.sum((-2, -1)),
+            live=signal.active.any(-1).sum(-1),
+            repaired=anchored(signal.groups).sum(-1),
+            silent=(~signal.rows.any(-1)).sum(-1),
+        )
+    spent, counted = booked(tally, rollouts, supervised, zero + steps, prompts, taught)
+    return spent, {name: value.double() / prompts for name, value in counted.items()}
+
+
+class Tally(NamedTuple):
+    """Counts over groups `[...]`: rollouts that go through the update, those with a credit; groups
+    with a credit, with an anchor, without a rollout that goes through the update."""
+
+    rows: Tensor
+    active: Tensor
+    live: Tensor
+    repaired: Tensor
+    silent: Tensor
+
+
+def booked(
+    tally: Tally,
+    rollouts: Tensor,
+    labels: Tensor,
+    steps: Tensor,
+    groups: Tensor | int,
+    taught: bool,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What was counted, by the names of `CostLedger` and, as sums over groups, of `TAUGHT`.
+
+    rollouts, labels, steps `[...]`: sampled, shown to a supervised term, of the optimizer; groups
+    `[...]`: how many were counted; taught: whether a supervised term adds its labels as rows and a
+    credit to every group.
+    """
+    spent = {
+        "rollouts": rollouts,
+        "scored_rows": rollouts,
+        "updated_rows": tally.rows + labels,
+        "optimizer_steps": steps,
+        "labels": labels if taught else tally.repaired,
+        "skipped_prompts": 0 * steps if taught else tally.silent,
     }
+    extra = groups if taught else 0
     return spent, {
-        "learnable": (signal.count > 0).double().mean(-1),
-        "signal_count": signal.count.double().mean(-1),
-        "update_width": width.double().mean(-1),
-        "repaired": repaired.double().mean(-1),
+        "learnable": 0 * tally.live + groups if taught else tally.live,
+        "signal_count": tally.active + extra,
+        "update_width": tally.rows + extra,
+        "repaired": tally.repaired,
     }

@@ -20,7 +20,7 @@ EXTRAS = {
     "workbench/commands/lm": "lm",
     "workbench/real": "lm",
     "workbench/studies/prediction": "lm",
-    "workbench/diagnosis/logs/formats": "trainer_logs.py",
+    "workbench/diagnosis/logs/formats": "planted_logs/trainers.py",
 }
 """Packages whose tests, or some of them, need another environment, and the folders of those; and
 the file that writes a log of every format."""
@@ -53,7 +53,7 @@ TESTED_BY = {
     "sim/shortcuts/test_laws.py": "sim/kernel: draw",
     "workbench/analysis/test_conclusive_defaults.py": "workbench/spec: averaged_rows",
     "workbench/charts/test_chart_rules.py": "workbench/charts: decision_accuracy diagnose"
-    " efficiency learnability live questions real regimes runs signals story trade_offs",
+    " efficiency learnability questions real regimes runs signals story trade_offs training",
     "workbench/commands/test_cli.py": "workbench/commands: output run_output; workbench/spec:"
     " strategy_texts",
     "workbench/commands/test_predict.py": "workbench/studies/prediction: curves question saved",
@@ -67,14 +67,15 @@ TESTED_BY = {
     "workbench/diagnosis/test_watch.py": "workbench/commands: log_options watch",
     "workbench/diagnosis/logs/test_formats.py": "workbench/diagnosis/logs/formats: swift",
     "workbench/diagnosis/logs/test_hits.py": "workbench/diagnosis/logs: rewards task_hits",
-    "workbench/diagnosis/logs/test_logs.py": "workbench/diagnosis/logs: beside records tensors",
+    "workbench/diagnosis/logs/test_logs.py": "workbench/diagnosis/logs: records tensors"
+    " training_data",
     "workbench/diagnosis/test_strangers.py": (
-        "workbench/diagnosis/logs: column_names databases evaluation_rows printed_rollouts"
-        " scalar_series scalar_stores shown_rollouts written"
+        "workbench/diagnosis/logs: column_names csv_cells databases evaluation_rows"
+        " printed_rollouts scalar_series scalar_stores shown_rollouts"
     ),
     "workbench/diagnosis/logs/test_scalars.py": "workbench/diagnosis/logs: printed token_exports",
     "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: file_kinds"
-    " packed walk",
+    " log_files packed",
     "workbench/diagnosis/logs/test_weights.py": "workbench/diagnosis/logs: signs",
     "workbench/execution/test_runner.py": "workbench/execution: executor_names from_python",
     "workbench/jobs/test_race.py": "workbench/jobs: job process race_trees",

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import made_up
-import planted
 import pytest
 import torch
+from planted_logs import rollouts as planted
 
 from recast import STRATEGIES, build_signal, parse_strategy
 from recast.adapters.limits import why_not_estimator, why_not_trl, why_not_verl

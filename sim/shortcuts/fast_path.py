@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recast.accounting import Tally, booked
 from recast.stages.supervised import slope_of
 from recast.strategy import Strategy
 from sim.general.counts import Counted
@@ -284,23 +285,9 @@ def account(
     """As the general path's, summed over the groups of all steps `[R]`, from what was counted in
     these, tally `[R, TALLIES]`. The target of a supervised term is a row with credit in every
     group."""
-    taught = int(strategy.learns_from_target)
-    rows, active, live, repaired, silent, _ = torch.from_numpy(tally.T.copy())
+    taught = strategy.learns_from_target
+    tallied = Tally(*torch.from_numpy(tally.T[:5].copy()))
     done = torch.from_numpy(np.asarray(steps, dtype=np.float64))
     groups = done * how.batch
     sampled = groups * (how.group if strategy.needs_rollouts else 0)
-    spent = {
-        "rollouts": sampled,
-        "scored_rows": sampled,
-        "updated_rows": rows + taught * groups,
-        "optimizer_steps": done,
-        "labels": groups if taught else repaired,
-        "skipped_prompts": 0 * done if taught else silent,
-    }
-    counted = {
-        "learnable": groups if taught else live,
-        "signal_count": active + taught * groups,
-        "update_width": rows + taught * groups,
-        "repaired": repaired,
-    }
-    return spent, counted
+    return booked(tallied, sampled, groups * int(taught), done, groups, taught)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from workbench.charts.efficiency import update_ratio
     from workbench.charts.exact import exact_directions
     from workbench.charts.learnability import signal_counts, weights, what_width_buys
-    from workbench.charts.live import regimes_over_training, trade_off
     from workbench.charts.questions import (
         against_k,
         against_rate,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         Chart,
     )
     from workbench.charts.trade_offs import pareto_front, phase_map
+    from workbench.charts.training import regimes_over_training, trade_off
     from workbench.spec.metrics import METRICS
     from workbench.spec.rungs import RUNGS
 else:

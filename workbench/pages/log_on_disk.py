@@ -16,9 +16,9 @@ from typing import NamedTuple
 import streamlit as st
 
 from workbench.diagnosis.answer import DiagnosisSummary
-from workbench.diagnosis.logs.beside import training_files
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import files_of
+from workbench.diagnosis.logs.training_data import training_files
 from workbench.errors import LogError
 from workbench.pages.address import Address
 from workbench.pages.figure import plain

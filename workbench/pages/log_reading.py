@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from workbench.diagnosis.logs.column_values import number
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.mapping import choice_of
 from workbench.diagnosis.logs.read import FORMATS, Log, mapping_guess
 from workbench.diagnosis.logs.scalars import Scalars
-from workbench.diagnosis.logs.values import number
 from workbench.errors import LogError, Refused, UserError
 from workbench.jobs.log_reading import HARMLESS, HEARTBEAT, HowToRead, read_guarded
 from workbench.pages.address import Address

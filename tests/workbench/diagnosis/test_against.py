@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import planted
 import pytest
 from command_line import recast
 from foreign_logs import scalars
+from planted_logs import rollouts as planted
 
 from workbench.diagnosis.against import difference, findings_apart, shares_apart
 from workbench.diagnosis.diagnosis import diagnose

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import polars as pl
-import reward_faults
-from planted import as_jsonl, groups_of, log
+from planted_logs import reward_faults
+from planted_logs.rollouts import as_jsonl, groups_of, log
 
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.findings.copies import contradicting_rewards

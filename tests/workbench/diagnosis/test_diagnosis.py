@@ -8,11 +8,11 @@ import subprocess
 from collections import defaultdict
 
 import numpy as np
-import planted
 import polars as pl
 import pytest
 import torch
 from command_line import recast
+from planted_logs import rollouts as planted
 from scipy import integrate, stats
 
 from recast.groups import RolloutGroups

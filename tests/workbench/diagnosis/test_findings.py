@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import clean_logs
-import faults
 import numpy as np
-import planted
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from planted_logs import clean as clean_logs
+from planted_logs import faults
+from planted_logs import rollouts as planted
 
 from recast.strategies import STRATEGIES
 from workbench.diagnosis.counterfactual import logged, signals, slots

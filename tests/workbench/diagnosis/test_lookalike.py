@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import planted
 import pytest
 from command_line import recast
+from planted_logs import rollouts as planted
 
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs.read import read_log

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-import planted
 import pytest
 from command_line import recast
+from planted_logs import rollouts as planted
 
 from workbench.commands.log_options import LogOptions
 from workbench.commands.watch import Pace

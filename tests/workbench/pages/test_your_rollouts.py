@@ -10,9 +10,9 @@ import threading
 import zipfile
 from pathlib import Path
 
-import planted
 import polars as pl
 import pytest
+from planted_logs import rollouts as planted
 from streamlit.testing.v1 import AppTest
 
 import workbench.jobs.log_reading as guarded

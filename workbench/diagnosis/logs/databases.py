@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.formats.generic import FORMAT as GENERIC
 from workbench.diagnosis.logs.layout import LogRow
 from workbench.diagnosis.logs.records import flat
-from workbench.diagnosis.logs.values import plain_name
 
 
 class NoTableError(Exception):

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.rewards import RewardRule
-from workbench.diagnosis.logs.values import plain_name
 
 Sure = Literal["known", "likely", "unknown"]
 Floats = NDArray[np.float64]

@@ -28,12 +28,7 @@ from workbench.diagnosis.logs.column_names import (
     TASKS,
     TURNS,
 )
-from workbench.diagnosis.logs.problems import NO_NUMBER, Problems
-from workbench.diagnosis.logs.semantic_ids import agreements
-from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
-from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
-from workbench.diagnosis.logs.signs import signs
-from workbench.diagnosis.logs.values import (
+from workbench.diagnosis.logs.column_values import (
     OUTCOME_WORDS,
     first_there,
     is_paid,
@@ -43,6 +38,11 @@ from workbench.diagnosis.logs.values import (
     task_names,
     texts,
 )
+from workbench.diagnosis.logs.problems import NO_NUMBER, Problems
+from workbench.diagnosis.logs.semantic_ids import agreements
+from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
+from workbench.diagnosis.logs.signs import SCHEMA as SIGNS
+from workbench.diagnosis.logs.signs import signs
 
 LogRow = dict[str, Any]
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.formats.generic import FORMAT as GENERIC
 from workbench.diagnosis.logs.layout import LogRow
-from workbench.diagnosis.logs.values import plain_name
 
 FIELDS = ("step", "group", "prompt", "prediction", "reward", "advantage")
 """What is looked for in objects, where a record has it in no column of its own."""

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.formats.generic import FORMAT as GENERIC
 from workbench.diagnosis.logs.layout import LogRow
 from workbench.diagnosis.logs.packed import unpacked
 from workbench.diagnosis.logs.problems import CUT_LINE, Problems
 from workbench.diagnosis.logs.records import flat
-from workbench.diagnosis.logs.values import plain_name
 
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LOOKED_AT = 400

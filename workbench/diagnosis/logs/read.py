@@ -15,6 +15,7 @@ import polars as pl
 
 from recast.progress import Progress
 from workbench.diagnosis.logs.column_names import NO_PROMPT
+from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.file_kinds import kind_of
 from workbench.diagnosis.logs.formats import FORMATS
 from workbench.diagnosis.logs.grouping import group
@@ -26,13 +27,12 @@ from workbench.diagnosis.logs.layout import (
     LogRow,
     Reader,
 )
+from workbench.diagnosis.logs.log_files import files_of
 from workbench.diagnosis.logs.packed import unpacked_name
 from workbench.diagnosis.logs.problems import Problems, plain_line
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import RewardRule, settle
 from workbench.diagnosis.logs.rows import blocks, first_row
-from workbench.diagnosis.logs.values import plain_name
-from workbench.diagnosis.logs.walk import files_of
 from workbench.errors import LogError
 
 AS_LOGGED = Choice()

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from workbench.diagnosis.logs.column_values import OUTCOME_WORDS, plain_name
 from workbench.diagnosis.logs.formats.generic import FORMAT as GENERIC
 from workbench.diagnosis.logs.layout import LogRow
 from workbench.diagnosis.logs.opened import CONVERSATIONS, opened
 from workbench.diagnosis.logs.signs import MASK, ROLLOUT, TRAINING
-from workbench.diagnosis.logs.values import OUTCOME_WORDS, plain_name
 
 REWARDS = ("reward", "rewards", "score", "scores")
 ADVANTAGES = ("advantage", "advantages")

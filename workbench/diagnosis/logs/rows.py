@@ -18,8 +18,9 @@ from typing import Any
 import polars as pl
 
 from workbench.diagnosis.logs import tensors
-from workbench.diagnosis.logs.beside import with_training
 from workbench.diagnosis.logs.column_names import IMAGES
+from workbench.diagnosis.logs.column_values import frame_of
+from workbench.diagnosis.logs.csv_cells import csv_rows
 from workbench.diagnosis.logs.databases import NoTableError, database_rows
 from workbench.diagnosis.logs.file_kinds import ARROW_FILE, FileKind
 from workbench.diagnosis.logs.layout import LogRow, Reader
@@ -37,8 +38,7 @@ from workbench.diagnosis.logs.records import (
 )
 from workbench.diagnosis.logs.shown_rollouts import shown_rows
 from workbench.diagnosis.logs.signs import compact, has_tokens
-from workbench.diagnosis.logs.values import frame_of
-from workbench.diagnosis.logs.written import csv_rows
+from workbench.diagnosis.logs.training_data import with_training
 
 Numbered = tuple[int, LogRow]
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import polars as pl
 
+from workbench.diagnosis.logs.csv_cells import csv_rows
 from workbench.diagnosis.logs.events import is_events, scalars_of
 from workbench.diagnosis.logs.file_kinds import SEPARATORS
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
@@ -30,7 +31,6 @@ from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning, tag_of
 from workbench.diagnosis.logs.scalar_series import named_series, swanlab_row
 from workbench.diagnosis.logs.scalar_stores import is_metric_file, metric_rows, stored_scalars
 from workbench.diagnosis.logs.token_exports import Exports
-from workbench.diagnosis.logs.written import csv_rows
 from workbench.errors import LogError
 
 SCHEMA = {"run": pl.String, "step": pl.Int64, "name": pl.String, "value": pl.Float64}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from workbench.diagnosis.logs.values import VERDICTS, numbers, texts
+from workbench.diagnosis.logs.column_values import VERDICTS, numbers, texts
 
 SCHEMA: Mapping[str, Any] = {
     "truncated": pl.Boolean,

@@ -21,9 +21,9 @@ from scipy import optimize, stats
 
 from workbench.spec.metrics import LM_METRICS
 from workbench.spec.rungs import ORDER
-from workbench.stats.crossed import gaps
 from workbench.stats.p_values import LEVEL
 from workbench.stats.samples import SEED, Floats
+from workbench.stats.seeds_by_users import gaps
 
 RESAMPLES = 2000
 LEAST_PAIRS = 10

@@ -11,8 +11,8 @@ import polars as pl
 import torch
 
 from workbench.spec.metrics import LM_METRICS
-from workbench.stats.crossed import gaps
 from workbench.stats.samples import Floats
+from workbench.stats.seeds_by_users import gaps
 from workbench.studies.measures import CONTROL
 from workbench.studies.prediction import saved
 from workbench.studies.prediction.protocol import START

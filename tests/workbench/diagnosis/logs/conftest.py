@@ -1,7 +1,7 @@
 """A log that is known row by row."""
 
-import planted
 import pytest
+from planted_logs import rollouts as planted
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import planted
 import pytest
 import torch
-import trainer_logs
+from planted_logs import rollouts as planted
+from planted_logs import trainers as trainer_logs
 
 from recast import REGIMES
 from workbench.diagnosis.diagnosis import diagnose, regime_table

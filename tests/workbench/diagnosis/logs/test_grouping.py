@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import planted
 import polars as pl
 import pytest
+from planted_logs import rollouts as planted
 
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.findings import examine

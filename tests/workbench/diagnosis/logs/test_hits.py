@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import planted
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted_logs import rollouts as planted
 
 from workbench.diagnosis.counterfactual import counterfactual
 from workbench.diagnosis.diagnosis import diagnose, predictions, read_lines, regime_table, trend

@@ -6,19 +6,19 @@ import json
 import math
 from pathlib import Path
 
-import planted
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from planted import shares
+from planted_logs import rollouts as planted
+from planted_logs.rollouts import shares
 
 from workbench.diagnosis.diagnosis import diagnose, over_training
 from workbench.diagnosis.logs import rows as log_rows
+from workbench.diagnosis.logs.column_values import number
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.read import FORMATS, files_of, read_log, recognise
 from workbench.diagnosis.logs.semantic_ids import agreement, codes
-from workbench.diagnosis.logs.values import number
 from workbench.errors import LogError
 
 ROOT = Path(__file__).parents[4]

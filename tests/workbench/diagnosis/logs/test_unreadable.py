@@ -6,12 +6,12 @@ import gzip
 import zipfile
 from pathlib import Path
 
-import planted
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import shares
+from planted_logs import rollouts as planted
+from planted_logs.rollouts import shares
 
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs import rows as log_rows

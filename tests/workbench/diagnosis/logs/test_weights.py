@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import planted
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted_logs import rollouts as planted
 
 from workbench.diagnosis.logs.layout import REWARD
 from workbench.diagnosis.logs.read import read_log

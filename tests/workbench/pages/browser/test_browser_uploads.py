@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import planted
 import pytest
 from browsing import CHART, GOOD, Visit, nudge, upload
+from planted_logs import rollouts as planted
 
 pytestmark = pytest.mark.browser
 

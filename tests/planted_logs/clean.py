@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from planted import Rows, changed, credited, log, risen, with_column
+
+from planted_logs.rollouts import Rows, changed, credited, log, risen, with_column
 
 Fault = Callable[[int], Rows]
 REGIMES: Mapping[str, dict[str, Any]] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from planted import Rows, changed, credited, groups_of, log
+
+from planted_logs.rollouts import Rows, changed, credited, groups_of, log
 
 
 def rewards_that_are_no_number(seed: int) -> Rows:

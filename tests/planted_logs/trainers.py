@@ -15,7 +15,8 @@ from typing import Any
 
 import polars as pl
 import torch
-from planted import Rows
+
+from planted_logs.rollouts import Rows
 
 Builder = Callable[[Rows, Path], Path]
 BUILDERS: dict[str, tuple[str, Builder]] = {}
@@ -37,8 +38,7 @@ def steps(rows: Rows) -> Iterator[tuple[int, Rows]]:
 
 
 def groups(rows: Rows) -> Iterator[Rows]:
-    for _, part in groupby(rows, key=lambda row: row["prompt"]):
-        yield list(part)
+    return (list(part) for _, part in groupby(rows, key=lambda row: row["prompt"]))
 
 
 def lines(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from planted import LONG, Rows, changed, credited, groups_of, log, semantic_id
-from policy_faults import (
+
+from planted_logs.policy_faults import (
     all_at_the_limit,
     answers_grow,
     answers_loop,
@@ -26,7 +26,7 @@ from policy_faults import (
     stands_still,
     weights_never_synced,
 )
-from reward_faults import (
+from planted_logs.reward_faults import (
     advantages_are_all_zero,
     advantages_with_the_wrong_sign,
     divided_by_nothing,
@@ -35,6 +35,7 @@ from reward_faults import (
     rewards_in_another_order,
     rewards_that_are_no_number,
 )
+from planted_logs.rollouts import LONG, Rows, changed, credited, groups_of, log, semantic_id
 
 Fault = Callable[[int], Rows]
 

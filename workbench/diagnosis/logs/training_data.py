@@ -8,8 +8,8 @@ from typing import Any
 
 from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.formats.slime import join
+from workbench.diagnosis.logs.log_files import COPIES
 from workbench.diagnosis.logs.problems import Problems
-from workbench.diagnosis.logs.walk import COPIES
 
 
 def training_files(path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.stats.crossed import gaps, moderated
+from workbench.stats.seeds_by_users import gaps, moderated
 
 
 @settings(deadline=None, max_examples=40)

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
+from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.file_kinds import SEPARATORS
 from workbench.diagnosis.logs.layout import LogRow
 from workbench.diagnosis.logs.problems import MOST_COLUMNS, Problems, too_wide
-from workbench.diagnosis.logs.values import plain_name
 
 LONGEST = 1_000_000
 """Characters of a cell that is looked into."""

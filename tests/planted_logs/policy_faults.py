@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from planted import LONG, Rows, changed, log, risen, with_column
+
+from planted_logs.rollouts import LONG, Rows, changed, log, risen, with_column
 
 
 def cut_by_finish_reason(seed: int) -> Rows:
