@@ -38,7 +38,7 @@ def share(name: str, spec: Experiment) -> dict[str, object]:
     rate = sorted(spec.train.lr)[len(spec.train.lr) // 2]
     training = evaluating = 0.0
     for strategy in spec.strategies:
-        task = TrainTask(spec, strategy, (rate,) * len(seeds), seeds, starts)
+        task = TrainTask(spec, (strategy,) * len(seeds), (rate,) * len(seeds), seeds, starts)
         for run in make_runs(task, lambda _: None):
             training += run.seconds - run.evaluating
             evaluating += run.evaluating

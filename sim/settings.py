@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from recast.loss import KLEstimator, LossSettings
 from sim.inputs import Search
 
+Iterate = Literal["last", "mean"]
 Kernel = Literal["compiled", "general"]
 
 
@@ -78,7 +79,7 @@ class Training(BaseModel):
         ),
     ] = "compiled"
     iterate: Annotated[
-        Literal["last", "mean"],
+        Iterate,
         Field(description="which parameters count: the last, or the mean of the last half"),
     ] = "last"
     schedule: Annotated[

@@ -18,7 +18,7 @@ from sim.general.counts import Counted
 from sim.general.runs import Learner, Runs, params_of_one
 from sim.general.step import Collected
 from sim.policies.protocol import Params, Policy
-from sim.settings import Training
+from sim.settings import Iterate, Training
 from sim.training.learner import expected_path, fast_path, general_path
 from sim.worlds.world import World
 
@@ -69,11 +69,26 @@ def train(
     hooks: Hooks = Hooks(),
     opening: Sequence[Snapshot] | None = None,
 ) -> list[TrainedRun]:
-    """Train R runs; rates `[R]` are Adam's.
+    """Train R runs; rates `[R]` are Adam's. Raises ValueError as `train_for` does.
 
-    opening: the evaluation of each run's start, when the caller has it already. Raises ValueError
-    for a target that is not in the catalogue, for several runs to record, and where `runs.how` asks
-    for expected updates that do not exist or would have to be recorded.
+    opening: the evaluation of each run's start, when the caller has it already.
+    """
+    (found,) = train_for(runs, rates, (runs.how.iterate,), hooks, opening)
+    return found
+
+
+def train_for(
+    runs: Runs,
+    rates: Tensor,
+    iterates: Sequence[Iterate],
+    hooks: Hooks = Hooks(),
+    opening: Sequence[Snapshot] | None = None,
+) -> list[list[TrainedRun]]:
+    """As `train`, but measured at each of the iterates in place of `runs.how`'s: what the R runs
+    gave for each, from one training.
+
+    Raises ValueError for a target that is not in the catalogue, for several runs to record, and
+    where `runs.how` asks for expected updates that do not exist or would have to be recorded.
     """
     _check_targets(runs.world)
     several = len(runs.seeds)
@@ -86,12 +101,15 @@ def train(
             for run in range(several)
         ]
     if learner is not None:
-        return _trained(_Record(runs, learner, opening, hooks), rates)
-    found = []
+        return _trained([_Record(runs, learner, opening, hooks, one) for one in iterates], rates)
+    found: list[list[TrainedRun]] = [[] for _ in iterates]
     for run in range(several):
         alone = general_path(runs.one(run), hooks.record)
-        mine = _Record(runs, alone, opening[run : run + 1], hooks.of(run))
-        found += _trained(mine, rates[run : run + 1])
+        mine = [
+            _Record(runs, alone, opening[run : run + 1], hooks.of(run), one) for one in iterates
+        ]
+        for all_runs, this in zip(found, _trained(mine, rates[run : run + 1]), strict=True):
+            all_runs += this
     return found
 
 
@@ -104,28 +122,51 @@ def _together(runs: Runs, hooks: Hooks) -> Learner | None:
     return None if hooks.record else fast_path(runs)
 
 
-def _trained(record: _Record, rates: Tensor) -> list[TrainedRun]:
-    """The loop over steps: all runs of a learner from the first evaluation to the last."""
-    how, learner, mean, step = record.how, record.learner, _Mean(), 0
-    record.evaluate(0, learner.params)
+def _trained(records: Sequence[_Record], rates: Tensor) -> list[list[TrainedRun]]:
+    """The loop over steps: all runs of a learner from the first evaluation to the last, each
+    evaluated for every record."""
+    how, learner, mean, step = records[0].how, records[0].learner, _Mean(), 0
+    averaged = any(record.iterate == "mean" for record in records)
+    for record in records:
+        record.evaluate(0, learner.params)
     grid = [round(how.steps * (i + 1) / how.evaluations) for i in range(how.evaluations)]
     for end in sorted({point for point in grid if point}):
         while step < end:
             left = 1 - step / how.steps if how.schedule == "linear" else 1.0
-            each = how.schedule == "linear" or how.iterate == "mean"
-            done = learner.advance(rates * left, step, 1 if each else end - step)
+            done = learner.advance(rates * left, step, _stride(how, step, end, averaged))
             for _ in range(done):
-                record.hooks.progress(len(rates))
+                records[0].hooks.progress(len(rates))
             step += done
-            if how.iterate == "mean" and 2 * step > how.steps:
+            if averaged and 2 * step > how.steps:
                 mean.add(learner.params)
-        record.evaluate(end, mean.params if mean.count else learner.params)
-    found = zip(record.rows, learner.diverged_at, record.evaluating, strict=True)
-    return [TrainedRun(tuple(rows), at, seconds) for rows, at, seconds in found]
+        for record in records:
+            taken = record.iterate == "mean" and mean.count
+            record.evaluate(end, mean.params if taken else learner.params)
+    return [
+        [
+            TrainedRun(tuple(rows), at, seconds)
+            for rows, at, seconds in zip(
+                record.rows, learner.diverged_at, record.evaluating, strict=True
+            )
+        ]
+        for record in records
+    ]
+
+
+def _stride(how: Training, step: int, end: int, averaged: bool) -> int:
+    """Steps until somebody has to look: at a new rate, at an iterate that is averaged (those after
+    half of the steps), at an evaluation."""
+    if how.schedule == "linear":
+        return 1
+    half = how.steps // 2
+    if not averaged or end <= half:
+        return end - step
+    return half - step if step < half else 1
 
 
 class _Record:
-    """The evaluations of a learner's runs so far: rows of each run, and seconds that they took."""
+    """The evaluations of a learner's runs so far, at one iterate: rows of each run, and seconds
+    that they took."""
 
     def __init__(
         self,
@@ -133,8 +174,9 @@ class _Record:
         learner: Learner,
         opening: Sequence[Snapshot],
         hooks: Hooks,
+        iterate: Iterate,
     ) -> None:
-        self.how, self.learner, self.hooks = runs.how, learner, hooks
+        self.how, self.learner, self.hooks, self.iterate = runs.how, learner, hooks, iterate
         self.rows: list[list[Row]] = [[] for _ in opening]
         self.evaluating = [0.0] * len(opening)
         self._policy, self._world, self._opening = runs.policy, runs.world, opening

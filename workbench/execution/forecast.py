@@ -21,6 +21,7 @@ from workbench.execution.tasks import (
     world_of,
 )
 from workbench.execution.warm_starts import Starts
+from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.experiment import Experiment, change
 from workbench.spec.messages import validated
 from workbench.spec.sweep import Run
@@ -67,7 +68,8 @@ def duration(seconds: float) -> str:
 def estimate(missing: list[Run], store: Store, workers: int) -> Forecast:
     """Time a step and an evaluation of at most `KINDS` kinds of batches, from untrained policies.
 
-    A kind is a cell and a strategy. Raises UserError for a world that cannot be built.
+    A kind is a cell and a strategy, its averaged weights included. Raises UserError for a world
+    that cannot be built.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -75,10 +77,10 @@ def estimate(missing: list[Run], store: Store, workers: int) -> Forecast:
         parts = batches(missing, workers)
         kinds: dict[tuple[str, str], list[Run]] = {}
         for part in parts:
-            kinds.setdefault((part[0].config["cell"], part[0].strategy), part)
+            kinds.setdefault(_kind(part[0]), part)
         stride = -(-len(kinds) // KINDS)
         timed = {kind: _training(kinds[kind]) for kind in list(kinds)[::stride]}
-        counts = Counter((run.config["cell"], run.strategy) for run in missing)
+        counts = Counter(map(_kind, missing))
         mean = sum(timed.values()) / len(timed)
         training = sum(timed.get(kind, mean) * count for kind, count in counts.items())
         held = Starts(store.root)
@@ -88,6 +90,10 @@ def estimate(missing: list[Run], store: Store, workers: int) -> Forecast:
         return Forecast(training, starting, len(timed), len(kinds), len(lacking))
     finally:
         torch.set_num_threads(threads)
+
+
+def _kind(run: Run) -> tuple[str, str]:
+    return run.config["cell"], split_averaged(run.strategy)[0]
 
 
 def _training(part: list[Run]) -> float:
@@ -102,12 +108,12 @@ def _training(part: list[Run]) -> float:
         Start({name: value[i].numpy() for name, value in fresh.items()}, 1.0, 0, unopened)
         for i in range(len(part))
     )
-    rates = tuple(run.lr for run in part)
+    rows, rates = tuple(run.strategy for run in part), tuple(run.lr for run in part)
 
     def seconds(steps: int) -> float:
         short = _with(spec, {"train.steps": steps, "train.evaluations": 1})
         began = time.process_time()
-        make_runs(TrainTask(short, part[0].strategy, rates, seeds, starts), lambda _: None)
+        make_runs(TrainTask(short, rows, rates, seeds, starts), lambda _: None)
         return time.process_time() - began
 
     if spec.train.kernel == "compiled":

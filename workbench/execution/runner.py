@@ -24,6 +24,7 @@ from workbench.execution.interruption import Interruption
 from workbench.execution.open_executor import open_executor
 from workbench.execution.tasks import StartTask, Task, Trained, TrainTask, build_world
 from workbench.execution.warm_starts import Starts
+from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.experiment import Experiment
 from workbench.spec.sweep import Run, Sweep, Tune
 from workbench.store.files import WorkLock, replace, sha256
@@ -134,18 +135,21 @@ def run_all(
 
 
 def batches(runs: Iterable[Run], workers: int) -> list[list[Run]]:
-    """Runs that may share a tensor program (one cell, one strategy), at most `BATCH` together and
-    fewer when there would not be enough for every worker."""
-    groups: dict[tuple[str, str], list[Run]] = {}
+    """Runs that may share a tensor program (one cell, one strategy), at most `BATCH` trainings
+    together and fewer when there would not be enough for every worker. A run and the one at its
+    averaged weights are one training."""
+    groups: dict[tuple[str, str], dict[tuple[float, int], list[Run]]] = {}
     for run in runs:
-        groups.setdefault((run.config["cell"], run.strategy), []).append(run)
+        group = groups.setdefault((run.config["cell"], split_averaged(run.strategy)[0]), {})
+        group.setdefault((run.lr, run.seed), []).append(run)
     total = sum(len(group) for group in groups.values())
     size = max(1, min(BATCH, -(-total // (2 * workers))))
     found = []
-    for group in groups.values():
-        parts = -(-len(group) // size)
-        edges = [round(len(group) * part / parts) for part in range(parts + 1)]
-        found += [group[low:high] for low, high in itertools.pairwise(edges)]
+    for trainings in map(list, map(dict.values, groups.values())):
+        parts = -(-len(trainings) // size)
+        edges = [round(len(trainings) * part / parts) for part in range(parts + 1)]
+        for low, high in itertools.pairwise(edges):
+            found.append(list(itertools.chain.from_iterable(trainings[low:high])))
     return found
 
 
@@ -264,7 +268,7 @@ class _Session:
             return batch
         train = TrainTask(
             mine[0].experiment,
-            mine[0].strategy,
+            tuple(run.strategy for run in mine),
             tuple(run.lr for run in mine),
             tuple(run.seed for run in mine),
             tuple(start for start in starts if start is not None),
@@ -305,7 +309,8 @@ class _Session:
         if isinstance(flight.task, StartTask):
             self._text = f"warm start to {first.experiment.start.all_zero:.3g} all-zero groups"
         else:
-            self._text = f"{first.strategy}, lr {first.lr:g}, {len(flight.runs)} runs"
+            rows = ", ".join(dict.fromkeys(run.strategy for run in flight.runs))
+            self._text = f"{rows}, lr {first.lr:g}, {len(flight.runs)} runs"
         executor.submit(ticket, flight.task)
 
     def _settle(self, event: Event) -> list[list[Run]]:

@@ -22,7 +22,8 @@ from sim.policies.linear import LogLinear, Tabular
 from sim.policies.mlp import MLP
 from sim.policies.protocol import Params, Policy
 from sim.policies.transformer import Transformer
-from sim.training.trainer import Hooks, open_run, train
+from sim.settings import Iterate
+from sim.training.trainer import Hooks, TrainedRun, open_run, train_for
 from sim.training.warm_start import StartRequest, warm_start
 from sim.worlds.free_decoding import free_world
 from sim.worlds.replay import load_replay
@@ -59,10 +60,11 @@ class StartTask:
 
 @dataclass(frozen=True)
 class TrainTask:
-    """Train one strategy of a cell: run i has rates[i], seeds[i] and starts[i]."""
+    """Train one strategy of a cell: run i has rates[i], seeds[i] and starts[i]. Its row, rows[i],
+    names the strategy or its averaged weights; two runs that differ in that alone train once."""
 
     experiment: Experiment
-    strategy: str
+    rows: tuple[str, ...]
     rates: tuple[float, ...]
     seeds: tuple[int, ...]
     starts: tuple[Start, ...]
@@ -202,16 +204,11 @@ def abreast(starts: Sequence[Start], spec: Experiment) -> Params:
 def make_runs(task: TrainTask, report: ReportStep) -> list[Trained]:
     """Train a task's runs in one tensor program. Raises UserError for what cannot be trained."""
     began = time.perf_counter()
-    spec, world = task.experiment, world_of(task.experiment)
+    world = world_of(task.experiment)
+    results: dict[int, TrainedRun] = {}
     try:
-        policy, strategy = build_policy(spec), strategy_of(task.strategy)
-        how = training_of(task.strategy, spec.train)
-        results = train(
-            Runs(policy, world, strategy, abreast(task.starts, spec), task.seeds, how),
-            torch.tensor(task.rates, dtype=torch.float64),
-            Hooks(report),
-            opening=[start.opening for start in task.starts],
-        )
+        for iterates, trainings in _distinct(task).items():
+            results |= _trained(task, world, iterates, trainings, report)
     except (ValueError, ImportError) as problem:
         raise UserError(str(problem)) from None
     unknown = dict.fromkeys(("ceiling_pass_at_1", "ceiling_hr_at_10", "ceiling_recall_at_10"))
@@ -219,12 +216,56 @@ def make_runs(task: TrainTask, report: ReportStep) -> list[Trained]:
     seconds = (time.perf_counter() - began) / len(results)
     return [
         Trained(
-            result.rows,
+            results[run].rows,
             {**ceilings, "warm_start_steps": float(begun.steps)},
-            result.diverged_at,
+            results[run].diverged_at,
             seconds,
-            result.evaluating,
+            results[run].evaluating,
             arithmetic(),
         )
-        for result, begun in zip(results, task.starts, strict=True)
+        for run, begun in enumerate(task.starts)
     ]
+
+
+def _distinct(task: TrainTask) -> dict[tuple[Iterate, ...], list[dict[Iterate, int]]]:
+    """The trainings of a task by the iterates at which they are measured: each as the places of its
+    runs."""
+    alike: dict[tuple[float, int], dict[Iterate, int]] = {}
+    for run, row in enumerate(task.rows):
+        iterate = training_of(row, task.experiment.train).iterate
+        alike.setdefault((task.rates[run], task.seeds[run]), {})[iterate] = run
+    found: dict[tuple[Iterate, ...], list[dict[Iterate, int]]] = {}
+    for places in alike.values():
+        found.setdefault(tuple(sorted(places)), []).append(places)
+    return found
+
+
+def _trained(
+    task: TrainTask,
+    world: World,
+    iterates: tuple[Iterate, ...],
+    trainings: Sequence[Mapping[Iterate, int]],
+    report: ReportStep,
+) -> dict[int, TrainedRun]:
+    """What each run of these trainings gave, by its place in the task."""
+    spec, first = task.experiment, [places[iterates[0]] for places in trainings]
+    starts = [task.starts[run] for run in first]
+    results = train_for(
+        Runs(
+            build_policy(spec),
+            world,
+            strategy_of(task.rows[0]),
+            abreast(starts, spec),
+            tuple(task.seeds[run] for run in first),
+            spec.train,
+        ),
+        torch.tensor([task.rates[run] for run in first], dtype=torch.float64),
+        iterates,
+        Hooks(lambda steps: report(steps * len(iterates))),
+        opening=[start.opening for start in starts],
+    )
+    return {
+        places[iterate]: result
+        for iterate, measured in zip(iterates, results, strict=True)
+        for places, result in zip(trainings, measured, strict=True)
+    }

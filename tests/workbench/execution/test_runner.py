@@ -15,6 +15,7 @@ from sweeping import TINY, copied, payload, payload_bytes
 
 import workbench.execution.executors
 import workbench.execution.runner
+import workbench.execution.tasks
 from sim.evaluate import Snapshot
 from workbench.errors import DiskError, UserError
 from workbench.execution.executors import Event, Serial
@@ -153,7 +154,7 @@ def test_a_crash_in_one_cell_leaves_the_others_alone(tmp_path, monkeypatch, capl
     real = workbench.execution.executors.make_runs
 
     def sometimes(task, report):
-        if task.strategy == "recast":
+        if task.rows[0] == "recast":
             raise ZeroDivisionError("a bug")
         return real(task, report)
 
@@ -172,6 +173,34 @@ def test_batches_are_compatible_and_even_and_hold_every_run_once():
         assert len({(r.config["cell"], r.strategy) for r in part}) == 1
         assert len(part) == 6
     assert max(len(part) for part in batches(runs[:4], workers=2)) == 1
+
+
+def test_a_run_and_the_one_at_its_averaged_weights_are_one_training(tmp_path, monkeypatch):
+    """Each the same as if it stood alone, also when the other is stored already."""
+    both = {"strategies": ("sft", "sft averaged", "grpo"), "seeds": 2}
+    sweep = TINY.model_copy(update=both)
+    for part in batches(sweep.runs(), workers=1):
+        assert len({r.strategy.removesuffix(" averaged") for r in part}) == 1
+    alone, together, after = (Store(tmp_path / name).prepare() for name in ("a", "t", "x"))
+    for row in ("sft", "sft averaged", "grpo"):
+        one = sweep.model_copy(update={"strategies": (row,)})
+        run_sweep(one, alone, executor="serial")
+        if row == "sft averaged":
+            run_sweep(one, after, executor="serial")
+    trained: list[int] = []
+    real = workbench.execution.tasks.train_for
+
+    def counted(runs, *rest, **more):
+        trained.append(len(runs.seeds))
+        return real(runs, *rest, **more)
+
+    monkeypatch.setattr(workbench.execution.tasks, "train_for", counted)
+    steps: list[tuple[int, int]] = []
+    run_sweep(sweep, together, lambda done, of, _: steps.append((done, of)), executor="serial")
+    assert sum(trained) == len(sweep.runs()) * 2 / 3
+    assert steps[-1][0] == steps[-1][1]
+    run_sweep(sweep, after, executor="serial")
+    assert payload_bytes(alone.root) == payload_bytes(together.root) == payload_bytes(after.root)
 
 
 def test_a_killed_worker_is_replaced_and_its_batch_tried_again(reference, tmp_path, monkeypatch):

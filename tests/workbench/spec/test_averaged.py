@@ -29,7 +29,7 @@ SMALL = {
 def finished(strategy, **more):
     spec = load_experiment("quick", {**SMALL, "strategies": (strategy,), **more})
     starts = make_starts(StartTask(spec, (0,)), lambda _: None)
-    (run,) = make_runs(TrainTask(spec, strategy, (0.01,), (0,), tuple(starts)), lambda _: None)
+    (run,) = make_runs(TrainTask(spec, (strategy,), (0.01,), (0,), tuple(starts)), lambda _: None)
     return run.rows
 
 
