@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
-"""What a formula begins with, as a class of letters; the wide forms of East Asian keyboards among them."""
+"""What a formula begins with, also in wide letters of East Asia: a class of a regex."""
 STARTS = rf'^[\s"]*[{SIGNS}]|^[\t\r\n]'
 """How a cell begins that a spreadsheet takes for a formula."""
 INSIDE = rf'([;\t\r\n][\s"]*)([{SIGNS}])'
