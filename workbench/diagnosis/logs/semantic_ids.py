@@ -175,8 +175,8 @@ def _of_one_id(
         {"target": list(alone), "want": list(alone.values())},
         schema={"target": pl.String, "want": pl.List(pl.String)},
     )
-    lengths = [max(map(len, alone.values()), default=0), rows["mine"].list.len().max() or 0]
-    most = range(min(8, max(lengths)))
+    lengths = [*map(len, alone.values()), *rows["mine"].list.len().drop_nulls().unique()]
+    most = range(min(8, max(lengths, default=0)))
     mine, want = pl.col("mine"), pl.col("want")
     own, depth = mine.list.len(), want.list.len()
     sure = own.is_between(2, 8) & depth.is_between(2, 8) & pl.col("said").is_not_null()
