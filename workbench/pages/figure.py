@@ -53,16 +53,23 @@ def figure(
                 type="tertiary",
                 icon=":material/download:",
             )
-        with st.popover(f"Numbers ({numbers.height:,} rows)", type="tertiary"):
-            grid(
-                numbers,
-                hide_index=True,
-                width="stretch",
-                column_config=columns,
-                key=f"table-{name}",
-                placeholder="-",
-                alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
-            )
+        unfolded = st.popover(
+            f"Numbers ({numbers.height:,} rows)",
+            type="tertiary",
+            key=f"numbers-{name}",
+            on_change="rerun",
+        )
+        if unfolded.open:
+            with unfolded:
+                grid(
+                    numbers,
+                    hide_index=True,
+                    width="stretch",
+                    column_config=columns,
+                    key=f"table-{name}",
+                    placeholder="-",
+                    alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
+                )
 
 
 def draw(chart: Chart, *, width: Literal["stretch", "content"], key: str) -> None:
