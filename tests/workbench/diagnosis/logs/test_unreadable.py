@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
-import subprocess
 import re
+import subprocess
 import zipfile
 from pathlib import Path
 
