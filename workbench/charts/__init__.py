@@ -64,7 +64,7 @@ else:
             "trade_offs": ("pareto_front", "phase_map"),
             "learnability": ("signal_counts", "weights", "what_width_buys"),
             "decision_accuracy": ("RUNGS", "do_probabilities_hold", "what_knowing_costs"),
-            "live": ("regimes_over_training", "trade_off"),
+            "training": ("regimes_over_training", "trade_off"),
             "story": ("group_story", "verdict_map"),
             "strategy_style": ("STYLE", "in_order"),
             "questions": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -174,10 +175,13 @@ def test_folders_are_looked_into_as_far_as_any_log_lies(rows, tmp_path):
         os.close(here)
         here = inner
     os.close(here)
-    with pytest.raises(LogError, match="no log in this folder"):
-        files_of([tmp_path])
-    path = planted.as_jsonl(rows, tmp_path / "n" / "n" / "log.jsonl")
-    assert files_of([tmp_path]) == [path]
+    try:
+        with pytest.raises(LogError, match="no log in this folder"):
+            files_of([tmp_path])
+        path = planted.as_jsonl(rows, tmp_path / "n" / "n" / "log.jsonl")
+        assert files_of([tmp_path]) == [path]
+    finally:  # nor could pytest's own way of removing what tests leave
+        subprocess.run(["rm", "-rf", tmp_path / "n"], check=True)
 
 
 def test_a_path_that_is_not_there_is_one_line(tmp_path):
