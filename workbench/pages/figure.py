@@ -93,7 +93,8 @@ class _Fitted:
         """The specification."""
         chart = self._chart
         spec: dict[str, Any] = chart.to_dict(validate=False)
-        spec["config"] = {**spec.get("config", {}), "axisDiscrete": {"labelFlush": False}}
+        flush = dict.fromkeys(("axisDiscrete", "axisQuantitative"), {"labelFlush": False})
+        spec["config"] = {**spec.get("config", {}), **flush}
         wide, high = (
             isinstance(getattr(chart, side, None), alt.Step) for side in ("width", "height")
         )
