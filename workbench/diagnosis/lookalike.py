@@ -25,6 +25,7 @@ from workbench.diagnosis.findings.scalars import ScalarRun
 from workbench.errors import UserError
 from workbench.execution.imitation import imitate
 from workbench.execution.runner import run_sweep
+from workbench.plurals import number_of
 from workbench.spec.sweep import Sweep
 from workbench.stats.beta_binomial import binomial_share
 from workbench.stats.p_values import LEVEL, aligned, least_p, max_t
@@ -127,7 +128,10 @@ def rank(
     notes += edge_warnings(mark_tuned(frame, METRIC), spec.train.lr)
     least = least_p(seeds)
     if least >= LEVEL:
-        notes.append(f"with {seeds} seeds no corrected p can be below {least:.3g}: see intervals")
+        notes.append(
+            f"with {number_of(seeds, 'seed')} no corrected p can be below {least:.3g}: see "
+            "intervals"
+        )
     return Ranking(_regimes(wanted, found), _table(frame, strategies), tuple(notes))
 
 

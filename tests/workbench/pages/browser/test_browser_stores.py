@@ -19,7 +19,14 @@ SWITCHED = (
     *(f"sweeps?view={view}" for view in ("compare", "rates", "map")),
 )
 """Pages with a box that chooses whose data they show."""
-NARROW = ("Budget to target", "Learnability", "Gradient signals", "Phase map", "Real models", "Your rollouts")
+NARROW = (
+    "Budget to target",
+    "Learnability",
+    "Gradient signals",
+    "Phase map",
+    "Real models",
+    "Your rollouts",
+)
 
 
 def filled(folder: Path, world: str = "demo", **names: str) -> Path:
