@@ -2,8 +2,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PARITY := .venv-parity/bin
-# Modules are compiled when they are first imported, not all of them when they are installed.
+# Modules are compiled when they are first imported, not all of them when they are installed; and kept,
+# whatever the shell says: else every process of the tests compiles torch and its like anew.
 QUICK := --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: findings hashes app check test lint types newest dist docs drills hostile browser parity bench-signals mutation lm-test \
 	lm-smoke trainers trainer-logs bench ray-drill screenshots studies wheel-lm

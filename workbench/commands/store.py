@@ -10,6 +10,7 @@ import polars as pl
 
 from workbench.analysis.export import csv_text
 from workbench.commands.output import FORMAT, emit, existing_store
+from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import DiskError, UserError
 from workbench.plurals import number_of
 from workbench.store.bin import binned, empty, restore
@@ -73,21 +74,26 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
             moved = there.quarantine(faults)
         except DiskError as problem:
             refused = str(problem)
-    places = [str(moved.get(fault.path, "")) for fault in faults]
+    places = [_shown(moved.get(fault.path, "")) for fault in faults]
     if style != "table":
         rows = [
-            {"run": fault.key, "file": str(fault.path), "fault": fault.fault, "moved_to": place}
+            {
+                "run": _shown(fault.key),
+                "file": _shown(fault.path),
+                "fault": _shown(fault.fault),
+                "moved_to": place,
+            }
             for fault, place in zip(faults, places, strict=True)
         ]
         columns = ["run", "file", "fault", "moved_to"]
         emit(pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String)), style, "")
     else:
         for fault, place in zip(faults, places, strict=True):
-            click.echo(f"{fault}" + (f"; moved to {place}" if place else ""))
+            click.echo(_shown(fault) + (f"; moved to {place}" if place else ""))
         for line in complaints(Path(store_path), held)[len(held.damaged) :]:
-            click.echo(line)
+            click.echo(_shown(line))
         for fault in beside.left:
-            click.echo(f"{fault}; left as it is")
+            click.echo(f"{_shown(fault)}; left as it is")
         click.echo(
             f"{number_of(len(held.good), 'run')} sound, {number_of(len(faults), 'file')} damaged"
         )
@@ -97,6 +103,11 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
         click.get_current_context().exit(1)
 
 
+def _shown(text: object) -> str:
+    """A name from the store and what is said of it: whoever can write there chose its letters."""
+    return plain_line(text, 10_000)
+
+
 @store.command("bin")
 @click.argument("store_path", metavar="STORE")
 @click.option("--restore", "batch", default=None, help="Put what was deleted together back.")
@@ -104,6 +115,8 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
 def bin_command(store_path: str, batch: str | None, empties: bool) -> None:
     """What was deleted from STORE: list it, put it back, or remove it for good."""
     root = _kept(store_path).root
+    if batch is not None and empties:
+        raise UserError("--restore and --empty: expected one of the two")
     if batch is not None:
         click.echo(f"{number_of(restore(root, batch), 'run is', 'runs are')} back in {store_path}")
     elif empties:

@@ -127,11 +127,9 @@ def rank(
     frame = kept.load(outcome.keys)
     notes += edge_warnings(mark_tuned(frame, METRIC), spec.train.lr)
     least = least_p(seeds)
-    if least >= LEVEL:
-        notes.append(
-            f"with {number_of(seeds, 'seed')} no corrected p can be below {least:.3g}: see "
-            "intervals"
-        )
+    few = number_of(seeds, "seed")
+    aside = ": see intervals" if least >= LEVEL else ""
+    notes.append(f"with {few} no corrected p can be below {least:.3g}{aside}")
     return Ranking(_regimes(wanted, found), _table(frame, strategies), tuple(notes))
 
 

@@ -179,15 +179,17 @@ def answer(one: Answer, more: Sequence[str] = (), also: Answer | None = None) ->
             st.caption(plain(line))
 
 
-def few_seeds(pairs: int) -> None:
-    """Say so where so few pairs can never be significant, whatever they show."""
+def least_p_told(pairs: int) -> None:
+    """Say the least p that so many paired seeds can show, and where that is never significant."""
     from workbench.stats.p_values import LEVEL, least_p
 
+    least = f"{pairs} paired seeds: no p is below {least_p(pairs):.2g}"
     if least_p(pairs) >= LEVEL:
-        st.caption(
-            f"With {pairs} paired seeds no p is below {least_p(pairs):.2g}, whatever the runs "
-            "show: nothing here can be significant. Read the intervals, or run more seeds."
+        least += (
+            ", whatever the runs show: nothing here can be significant. Read the intervals, or run "
+            "more seeds"
         )
+    st.caption(f"{least}.")
 
 
 def plain(text: str) -> str:

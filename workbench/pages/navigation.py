@@ -48,6 +48,7 @@ LOOK = """<style>
 [data-testid="stMain"] [data-testid="stCode"] .token.comment { color: inherit; }
 [data-testid="stMain"] [data-testid="stElementContainer"] { max-width: 100%; }
 [data-testid="stMain"] [data-testid="stVegaLiteChart"] { max-width: 100%; overflow-x: auto; }
+[data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a { background: transparent; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a * { font-weight: 400; }
 @media (max-width: 900px) {
@@ -65,8 +66,9 @@ LOOK = """<style>
 """Less empty space than by default: what answers should be on the first screen. A question is not
 marked as the current page: other views of its page are not its answer. On a narrow screen a picture
 of a fixed width scrolls by itself, not the page; on a phone every picture keeps a width at which
-its legend leaves it room. A chosen part of a page, and a comment in code,
-are as dark as the text around them."""
+its legend leaves it room. A chosen part of a page, and a comment in code, are as dark as the text
+around them. Streamlit's own download of a table writes formulas as they are; every picture and list
+of runs has a download that does not."""
 
 
 REACH = """<script>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -41,13 +42,19 @@ def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
 
 
 def _known_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
-    schema = model.model_json_schema()
+    schema = _schema(model)
     return list(_inside(schema, where).get("properties", schema["properties"]))
 
 
 def expected(model: type[BaseModel], where: tuple[int | str, ...]) -> str:
     """What a field accepts, in words: `an integer >= 1 and <= 4096`."""
-    return _words(model.model_json_schema(), _inside(model.model_json_schema(), where))
+    return _words(_schema(model), _inside(_schema(model), where))
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Making it takes ten times what looking into it does."""
+    return model.model_json_schema()
 
 
 def _inside(schema: dict[str, Any], where: tuple[int | str, ...]) -> dict[str, Any]:

@@ -20,12 +20,13 @@ from typing import Any
 
 import polars as pl
 
+from workbench.diagnosis.logs.column_values import is_text
 from workbench.diagnosis.logs.csv_cells import csv_rows
 from workbench.diagnosis.logs.events import is_events, scalars_of
 from workbench.diagnosis.logs.file_kinds import SEPARATORS
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
 from workbench.diagnosis.logs.printed import points_of
-from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.problems import Problems, plain_line, unforeseen
 from workbench.diagnosis.logs.records import ANSWERS
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning, tag_of
 from workbench.diagnosis.logs.scalar_series import named_series, swanlab_row
@@ -120,11 +121,14 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
         except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError, *DAMAGED) as problem:
             problems.file(name, f"no scalars ({plain_line(problem, 60)})")
             continue
+        except pl.exceptions.PanicException as problem:
+            problems.file(name, unforeseen(problem))
+            continue
         if found is None:
             problems.file(name, "no scalars: expected a step and numbers")
             continue
         form = form or found[0]
-        points += found[1]
+        points += [point for point in found[1] if is_text(point[0]) and is_text(point[2])]
         used += 1
     if not points:
         first = problems.lines()[0] if problems.first else "no file"
