@@ -12,6 +12,7 @@ import streamlit as st
 from workbench.analysis.export import csv_text
 from workbench.charts.picture import AS_DRAWN, FONTS, PictureStyle, picture
 from workbench.charts.style import Chart, words_of
+from workbench.plurals import number_of
 
 if TYPE_CHECKING:
     from workbench.analysis.answers import Answer
@@ -54,7 +55,7 @@ def figure(
                 icon=":material/download:",
             )
         unfolded = st.popover(
-            f"Numbers ({numbers.height:,} rows)",
+            f"Numbers ({number_of(numbers.height, 'row')})",
             type="tertiary",
             key=f"numbers-{name}",
             on_change="rerun",
@@ -93,7 +94,8 @@ class _Fitted:
         """The specification."""
         chart = self._chart
         spec: dict[str, Any] = chart.to_dict(validate=False)
-        spec["config"] = {**spec.get("config", {}), "axisDiscrete": {"labelFlush": False}}
+        flush = {kind: {"labelFlush": False} for kind in ("axisDiscrete", "axisQuantitative")}
+        spec["config"] = {**spec.get("config", {}), **flush}
         wide, high = (
             isinstance(getattr(chart, side, None), alt.Step) for side in ("width", "height")
         )

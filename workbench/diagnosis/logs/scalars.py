@@ -33,6 +33,7 @@ from workbench.diagnosis.logs.scalar_series import named_series, swanlab_row
 from workbench.diagnosis.logs.scalar_stores import is_metric_file, metric_rows, stored_scalars
 from workbench.diagnosis.logs.token_exports import Exports
 from workbench.errors import LogError
+from workbench.plurals import number_of
 
 SCHEMA = {"run": pl.String, "step": pl.Int64, "name": pl.String, "value": pl.Float64}
 STEPS = (
@@ -100,7 +101,7 @@ class Scalars:
         """One line: what was read."""
         steps = [int(step) for step in self.frame["step"]]
         run = f" of run {plain_line(self.run, 40)}" if self.run else ""
-        left = f" ({len(self.others)} other runs left out)" if self.others else ""
+        left = f" ({number_of(len(self.others), 'other run')} left out)" if self.others else ""
         return (
             f"{self.form}{run}{left}: {self.frame['name'].n_unique()} scalars, steps from "
             f"{min(steps)} to {max(steps)}, no rollouts"

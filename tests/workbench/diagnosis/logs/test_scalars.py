@@ -145,7 +145,7 @@ def test_an_event_file_that_breaks_off_is_read_up_to_there(tmp_path):
 def test_of_several_runs_the_one_that_says_most_is_read(tmp_path):
     said = read_scalars([trackio_database(tmp_path / "p.db")])
     assert (said.run, said.others) == ("mine", ("other",))
-    assert "1 other runs left out" in said.words
+    assert "1 other run left out" in said.words
 
 
 def test_an_evaluation_is_kept_apart_and_the_surer_name_goes_first(tmp_path):
