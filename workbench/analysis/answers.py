@@ -167,7 +167,9 @@ def ranking(scores: pl.DataFrame, metric: str, label: str, first: str) -> list[s
         if None not in (row[f"{metric}_low"], row[f"{metric}_high"]):
             part += f" ({value(row[f'{metric}_low'])} to {value(row[f'{metric}_high'])})"
         said.append(part)
-    told = [f"Highest on {label}, mean and 95% interval: {', '.join(said)}."]
+    told = [
+        f"{label}, mean and 95% interval; the three highest and the controls: {', '.join(said)}."
+    ]
     sides = dict(rows.select("strategy", "edge").iter_rows()) if "edge" in rows.columns else {}
     there = ", ".join(f"{name} ({side})" for name, side in sides.items() if side)
     if there:
