@@ -157,8 +157,7 @@ def test_a_cell_that_lacks_a_run_is_left_out_named_and_not_measured(tiny, filled
     (gone,) = [
         run
         for run in plan.runs()
-        if (run.experiment.start.all_zero, run.strategy, run.lr, run.seed)
-        == (0.5, "grpo", 0.01, 3)
+        if (run.experiment.start.all_zero, run.strategy, run.lr, run.seed) == (0.5, "grpo", 0.01, 3)
     ]
     store.delete([gone.key])
     evidence = gather(["claims-start"], store, {})
