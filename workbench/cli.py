@@ -165,7 +165,7 @@ class _Echo(logging.Handler):
     """Warnings of the workbench, one line each on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+        click.echo(one_line(f"{record.levelname.lower()}: {record.getMessage()}"), err=True)
 
 
 def _warn_on_stderr() -> None:

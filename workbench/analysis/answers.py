@@ -15,6 +15,7 @@ import polars as pl
 
 from workbench.analysis.compare import Side, compare
 from workbench.errors import UserError
+from workbench.plurals import number_of
 from workbench.spec.metrics import PRIMARY, SCORES
 from workbench.stats.p_values import LEVEL, least_p
 
@@ -58,7 +59,7 @@ def chance(p: float) -> str:
 def surely(low: float | None, high: float | None, p: float | None, seeds: int) -> str:
     """Interval, corrected p and seeds in words; says when so few seeds can show nothing."""
     parts = [] if low is None or high is None else [f"95% interval {value(low)} to {value(high)}"]
-    parts.append(f"{seeds} paired {'seed' if seeds == 1 else 'seeds'}")
+    parts.append(f"{number_of(seeds, 'paired seed')}")
     if p is not None:
         parts.append(chance(p))
     if least_p(seeds) >= LEVEL:

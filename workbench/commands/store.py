@@ -10,7 +10,9 @@ import polars as pl
 
 from workbench.analysis.export import csv_text
 from workbench.commands.output import FORMAT, emit, existing_store
+from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import DiskError, UserError
+from workbench.plurals import number_of
 from workbench.store.bin import binned, empty, restore
 from workbench.store.contents import complaints
 from workbench.store.files import replace
@@ -48,7 +50,7 @@ def export(store_path: str, target: str) -> None:
     else:
         frame.write_parquet(buffer, compression="zstd", compression_level=19)
     replace(buffer.getvalue(), Path(target))
-    click.echo(f"{frame['run'].n_unique()} runs in {target}")
+    click.echo(f"{number_of(frame['run'].n_unique(), 'run')} in {target}")
 
 
 @store.command()
@@ -72,26 +74,38 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
             moved = there.quarantine(faults)
         except DiskError as problem:
             refused = str(problem)
-    places = [str(moved.get(fault.path, "")) for fault in faults]
+    places = [_shown(moved.get(fault.path, "")) for fault in faults]
     if style != "table":
         rows = [
-            {"run": fault.key, "file": str(fault.path), "fault": fault.fault, "moved_to": place}
+            {
+                "run": _shown(fault.key),
+                "file": _shown(fault.path),
+                "fault": _shown(fault.fault),
+                "moved_to": place,
+            }
             for fault, place in zip(faults, places, strict=True)
         ]
         columns = ["run", "file", "fault", "moved_to"]
         emit(pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String)), style, "")
     else:
         for fault, place in zip(faults, places, strict=True):
-            click.echo(f"{fault}" + (f"; moved to {place}" if place else ""))
+            click.echo(_shown(fault) + (f"; moved to {place}" if place else ""))
         for line in complaints(Path(store_path), held)[len(held.damaged) :]:
-            click.echo(line)
+            click.echo(_shown(line))
         for fault in beside.left:
-            click.echo(f"{fault}; left as it is")
-        click.echo(f"{len(held.good)} runs sound, {len(faults)} files damaged")
+            click.echo(f"{_shown(fault)}; left as it is")
+        click.echo(
+            f"{number_of(len(held.good), 'run')} sound, {number_of(len(faults), 'file')} damaged"
+        )
     if refused:
         click.echo(f"note: not set aside: {refused}", err=True)
     if faults:
         click.get_current_context().exit(1)
+
+
+def _shown(text: object) -> str:
+    """A name from the store and what is said of it: whoever can write there chose its letters."""
+    return plain_line(text, 10_000)
 
 
 @store.command("bin")
@@ -101,18 +115,21 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
 def bin_command(store_path: str, batch: str | None, empties: bool) -> None:
     """What was deleted from STORE: list it, put it back, or remove it for good."""
     root = _kept(store_path).root
+    if batch is not None and empties:
+        raise UserError("--restore and --empty: expected one of the two")
     if batch is not None:
-        click.echo(f"{restore(root, batch)} runs are back in {store_path}")
+        click.echo(f"{number_of(restore(root, batch), 'run is', 'runs are')} back in {store_path}")
     elif empties:
-        click.echo(f"{empty(root)} runs removed for good")
+        click.echo(f"{number_of(empty(root), 'run')} removed for good")
     else:
         for name, keys in binned(root).items():
-            click.echo(f"{name}: {len(keys)} runs")
-        click.echo(f"{sum(map(len, binned(root).values()))} runs in the bin of {store_path}")
+            click.echo(f"{name}: {number_of(len(keys), 'run')}")
+        there = number_of(sum(map(len, binned(root).values())), "run")
+        click.echo(f"{there} in the bin of {store_path}")
 
 
 @store.command()
 @click.argument("store_path", metavar="STORE")
 def migrate(store_path: str) -> None:
     """Rewrite runs of older schemas; the old files go to STORE/retired."""
-    click.echo(f"{_kept(store_path).migrate()} runs rewritten in {store_path}")
+    click.echo(f"{number_of(_kept(store_path).migrate(), 'run')} rewritten in {store_path}")

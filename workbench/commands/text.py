@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recast.ledger import COST
+from workbench.diagnosis.logs.problems import plain_line
 
 
 def as_text(table: pl.DataFrame, title: str) -> str:
@@ -22,7 +23,7 @@ def as_text(table: pl.DataFrame, title: str) -> str:
     names = [c for c in table.columns if not c.endswith(("_low", "_high"))]
     for name in names:
         text = table.schema[name] == pl.String
-        shown.add_column(name, justify="left" if text else "right", overflow="fold")
+        shown.add_column(plain_line(name), justify="left" if text else "right", overflow="fold")
     for row in table.iter_rows(named=True):
         shown.add_row(*(_cell(row, name) for name in names))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 40 + 24 * len(names)
@@ -37,7 +38,7 @@ def _cell(row: dict[str, object], name: str) -> str:
     if value is None:
         return "-"
     if not isinstance(value, float):
-        return str(value)
+        return "\n".join(plain_line(line, 10_000) for line in str(value).split("\n"))
     text = f"{value:.0f}" if name in COST else f"{value:.3g}" if name == "lr" else _four(value)
     if low is None or not isinstance(low, float) or not isinstance(high, float):
         return text

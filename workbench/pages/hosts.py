@@ -14,6 +14,11 @@ from urllib.parse import urlsplit
 OWN = ("localhost", "127.0.0.1", "::1")
 """Names of the loopback address; `--server.allowedHosts NAME` names others instead."""
 
+FRAMES = (
+    (b"content-security-policy", b"frame-ancestors 'self'"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+)
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -24,21 +29,25 @@ def refusal(headers: Iterable[tuple[bytes, bytes]], allowed: Sequence[str]) -> s
     """Why a request is refused, in a few words; empty when it is not.
 
     headers: names in lower case, as ASGI gives them. One Host, of an allowed name; an Origin, where
-    there is one, of that very host and port.
+    there is one, of that very host and port. A proxy that speaks https for a name of its own passes
+    on both without a port; under the names of `OWN` such an Origin is another server's.
     """
     headers = list(headers)
     hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
     origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
     if len(hosts) != 1 or _name(hosts[0]) not in allowed:
         return "unknown host"
-    for origin in origins:
-        if _place(origin) != _place(f"//{hosts[0]}"):
-            return "foreign origin"
-    return ""
+    host = hosts[0].lower()
+    own = [f"http://{host}"]
+    if ":" in host.rpartition("]")[2] or _name(host) not in OWN:
+        own.append(f"https://{host}")
+    return "" if all(origin.lower() in own for origin in origins) else "foreign origin"
 
 
 class OwnHostsOnly:
-    """ASGI middleware around the app: 403 for every request that `refusal` refuses."""
+    """ASGI middleware around the app: 403 for every request that `refusal` refuses, and no page of
+    another site may show the app in a frame, where a click meant for that page would be the app's.
+    """
 
     def __init__(self, app: Asgi) -> None:
         self._app = app
@@ -48,7 +57,7 @@ class OwnHostsOnly:
         if scope["type"] in ("http", "websocket"):
             reason = refusal(scope["headers"], _allowed())
         if not reason:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _unframed(send))
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": reason})
@@ -57,6 +66,17 @@ class OwnHostsOnly:
             kind = [(b"content-type", b"text/plain; charset=utf-8")]
             await send({"type": "http.response.start", "status": 403, "headers": kind})
             await send({"type": "http.response.body", "body": body})
+
+
+def _unframed(send: Send) -> Send:
+    """`send`, whose answers may stand in frames of the app's own pages alone."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *FRAMES]
+        await send(message)
+
+    return sent
 
 
 def _allowed() -> Sequence[str]:
@@ -74,13 +94,3 @@ def _name(host: str) -> str:
         return (parts.hostname or "").rstrip(".") if plain else ""
     except ValueError:
         return ""
-
-
-def _place(address: str) -> tuple[str, int] | None:
-    """Host and port of an address; None for what has none, such as the origin `null`."""
-    try:
-        parts = urlsplit(address)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        return None
-    return (parts.hostname, port) if parts.hostname else None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from recast.quoting import nearest
 from workbench.errors import DiskError, StoreError
+from workbench.store.soundness import KEY
 
 _BATCH = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 """What was thrown away together; whatever else a folder named bin holds is not ours."""
@@ -32,17 +33,24 @@ def throw_away(root: Path, keys: Iterable[str]) -> str:
             return batch
         place.rmdir()
     except OSError as problem:
+        _put_back(root, batch)
         raise DiskError(f"{place}: cannot move runs there ({problem.strerror})") from None
     return ""
 
 
+def _put_back(root: Path, batch: str) -> None:
+    """Undo what was moved of a batch before the disk refused the rest."""
+    with contextlib.suppress(StoreError):
+        restore(root, batch)
+
+
 def binned(root: Path) -> dict[str, list[str]]:
-    """What lies in the bin: the keys of each batch that may be read, the oldest first."""
+    """What lies in the bin: the runs' keys of each batch that may be read, the oldest first."""
     found: dict[str, list[str]] = {}
     with contextlib.suppress(OSError):
         for path in sorted(path for path in (root / "bin").iterdir() if is_batch(path)):
             with contextlib.suppress(OSError):
-                found[path.name] = sorted(one.name for one in path.iterdir())
+                found[path.name] = sorted(p.name for p in path.iterdir() if KEY.fullmatch(p.name))
     return found
 
 
@@ -71,8 +79,14 @@ def restore(root: Path, batch: str) -> int:
 
 
 def empty(root: Path) -> int:
-    """Remove what lies in the bin for good; returns how many runs that were."""
+    """Remove what lies in the bin for good; returns how many runs that were. Raises StoreError,
+    which says how many stay."""
     held = binned(root)
     for batch in held:
         shutil.rmtree(root / "bin" / batch, ignore_errors=True)
-    return sum(map(len, held.values()))
+    before, after = (sum(map(len, found.values())) for found in (held, binned(root)))
+    if after:
+        raise StoreError(
+            f"{root / 'bin'}: {after} of {before} runs cannot be removed; ask their owner"
+        )
+    return before

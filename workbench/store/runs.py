@@ -101,7 +101,7 @@ class Store:
                 continue  # another process took it away
             except OSError as problem:
                 fault = Damage(Path(folder), f"cannot be read ({problem.strerror})")
-                unreadable.append(fault)
+                (damaged if problem.errno == errno.ELOOP else unreadable).append(fault)
                 continue
             except ValueError as problem:
                 where = Path(folder)

@@ -104,6 +104,35 @@ def test_a_page_of_another_port_or_place_gets_no_connection(port, origin):
     assert get(port, own, "/_stcore/upload_file/a/b", origin) == 403
 
 
+def test_no_page_of_another_site_may_show_the_app_in_a_frame(port):
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("GET", "/sweeps")
+        with connection.getresponse() as answer:
+            assert answer.getheader("content-security-policy") == "frame-ancestors 'self'"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://localhost", "ftp://localhost", "chrome-extension://localhost"),
+        *("http://foreign.example\\@localhost", "http://me@localhost", "http://localhost/path"),
+        *("http://local\thost", "http://localhost, http://foreign.example", "http://localhost."),
+    ],
+)
+def test_an_origin_is_taken_by_its_plain_text_alone(origin):
+    assert not refusal([(b"host", b"Localhost"), (b"origin", b"http://LOCALHOST")], OWN)
+    assert refusal([(b"host", b"localhost"), (b"origin", origin.encode())], OWN)
+
+
+@pytest.mark.parametrize("host", ["recast.example", "recast.example:8443", "[fd00::1]"])
+def test_a_proxy_may_speak_https_for_a_name_that_was_allowed(host):
+    names = ["recast.example", "fd00::1"]
+    headers = [(b"host", host.encode()), (b"origin", f"https://{host}".encode())]
+    assert refusal(headers, names) == ""
+    assert refusal(headers, OWN) == "unknown host"
+    assert refusal([headers[0], (b"origin", b"https://foreign.example")], names)
+
+
 @given(st.binary(max_size=40))
 def test_no_other_host_is_taken_for_an_own_one(host):
     said = host.decode("latin-1").lower()

@@ -144,7 +144,7 @@ def test_a_dry_run_says_what_is_missing_and_how_long_it_takes(
     text = recast(*command, "--dry-run", store=tmp_path / "none")
     done = recast(*command, "--dry-run", store=filled)
     for name in names:
-        assert re.search(rf"^{name}: (\d+) runs in \d+ cells, \1 missing", text, re.M)
+        assert re.search(rf"^{name}: ([\d,]+) runs? in [\d,]+ cells?, \1 missing", text, re.M)
         assert re.search(rf"^{name}: .* 0 missing", done, re.M)
     assert text.count("about ") == len(names)
     assert "about " not in done

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_store import filled
 
+from workbench.errors import DiskError
 from workbench.execution.warm_starts import Starts
 from workbench.jobs.sweep_listing import recorded
 from workbench.store import bin as bins
@@ -156,7 +157,52 @@ def test_deleted_runs_lie_in_the_bin_until_they_are_put_back_or_removed(tmp_path
     assert bins.restore(store.root, batch) == 2
     assert store.load().equals(whole)
     assert store.delete(["no such run"]) == ""
+    batch = store.delete(keys[:3])
+    (store.root / "bin" / batch / "somebody's").mkdir()
+    assert bins.restore(store.root, batch) == 3
+    assert not (store.root / "runs" / "somebody's").exists()
     store.delete(keys[:3])
     assert bins.empty(store.root) == 3
     assert store.load()["run"].n_unique() == 3
     shutil.rmtree(store.root)
+
+
+def test_a_bin_that_refuses_loses_nothing_and_says_so(tmp_path, monkeypatch):
+    store = filled(tmp_path / "s")
+    keys = [path.parent.name for path in store.files()]
+    real = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self == store.root / "runs" / keys[2]:
+            raise PermissionError(1, "Operation not permitted")
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(DiskError, match="cannot move runs there"):
+            store.delete(keys)
+    assert [path.parent.name for path in store.files()] == keys
+    batch = store.delete(keys)
+    both = recast("store", "bin", str(store.root), "--restore", batch, "--empty")
+    assert (both.returncode, len(both.stderr.splitlines())) == (2, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(bins.shutil, "rmtree", lambda *args, **options: None)
+        left = recast("store", "bin", str(store.root), "--empty")
+    assert left.returncode == 2
+    assert "6 of 6 runs cannot be removed" in left.stderr
+
+
+@pytest.mark.parametrize("style", ["table", "json", "csv"])
+def test_names_in_a_store_reach_no_terminal_as_they_are(style, tmp_path):
+    store = filled(tmp_path / "s")
+    for name in (b"a\nb\x1b[31m", b"\xff\xfe", "\u202egnp".encode()):
+        folder = store.root / "runs" / os.fsdecode(name)
+        folder.mkdir()
+        (folder / f"{'0' * 64}.v2.parquet").write_bytes(b"x")
+    (store.root / "runs" / ("f" * 20)).symlink_to("f" * 20)
+    said = recast("store", "check", str(store.root), "--no-quarantine", "--format", style)
+    assert said.returncode == 1
+    assert said.stdout.count("checksum differs") == 3
+    assert "Too many levels" in said.stdout
+    assert all(letter.isprintable() for letter in said.stdout.replace("\n", ""))
+    assert all(letter.isprintable() for letter in said.stderr.replace("\n", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
-from workbench.diagnosis.findings.audit import ABSURD, BATCH, Audit
+from workbench.diagnosis.findings.audit import ABSURD, BATCH, OWN, Audit
 from workbench.diagnosis.findings.audit_faults import FEWEST, FITS
 from workbench.diagnosis.findings.finding import Finding
 
@@ -19,6 +19,11 @@ def foreign_advantages(said: Audit) -> str:
             f"advantages were computed over every {said.stride} rows in a row of the batch, "
             "whatever their prompts (rewards.view(-1, G) on interleaved or shifted prompts, or "
             "with another number of generations than was sampled)"
+        )
+    if said.kind == "dealt":
+        return (
+            "advantages were computed over rows that stand one batch of prompts apart, whatever "
+            "their prompts (rewards.view(G, -1) where the rollouts of a prompt stand together)"
         )
     if said.kind == "foreign":
         return (
@@ -119,6 +124,17 @@ def missing_advantages(found: Diagnosis) -> Finding | None:
 
 def no_group_baseline(said: Audit) -> Finding | None:
     """The signal compares rollouts with the whole batch, or with nothing."""
+    if said.kind == "formula" and said.formula == OWN:
+        return Finding(
+            "no_group_baseline",
+            "note",
+            f"The logged advantages are rewards less something that all rollouts of a prompt share "
+            f"and that is not their mean, in {said.share:.0%} of {said.groups:,} groups of "
+            "different rewards. Groups of equal rewards are trained on too.",
+            "That is right for a value model (PPO) or a running mean. For GRPO without the "
+            "deviation the mean was taken over other rows than those logged: see whether rows were "
+            "rejected or padded between the mean and the loss.",
+        )
     if said.kind != "formula" or said.formula.split("(")[0] not in BATCH_WIDE:
         return None
     how = (

@@ -25,6 +25,7 @@ from workbench.diagnosis.findings.audit_faults import (
     FITS,
     FaultKind,
     all_zero,
+    dealt_out,
     fault_of,
     stride_of,
 )
@@ -56,6 +57,7 @@ FORMULAS = (
 remembers each prompt is no formula of a step: `_strategy` tries it, with what it remembers."""
 
 BATCH = "the reward less a baseline of the whole batch"
+OWN = "the reward less a baseline of each prompt's own"
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,14 @@ def audit(found: Diagnosis) -> Audit:
         or _without_cut_off(scored, steps)
         or _strategy(steps, tensors)
         or _formula(steps, max(float(np.abs(step.advantage).max()) for step in steps))
+        or _own_baseline(steps)
     )
     if named is not None:
         return Audit(found, "formula", *named, uneven, 0.0, largest)
     if stride := stride_of(steps, found.group):
         return Audit(found, "stride", "", 0.0, uneven, 1.0, largest, absurd, stride)
+    if dealt_out(steps, found.group):
+        return Audit(found, "dealt", "", 0.0, uneven, 1.0, largest, absurd)
     kind, odd = fault_of(steps)
     turned = [replace(step, advantage=-step.advantage) for step in steps]
     if kind == "foreign" and odd >= FITS and _formula(turned):
@@ -233,6 +238,25 @@ def _batch_wide(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
     if not near or len(fits := np.concatenate(near)) < FEWEST or fits.mean() < FITS:
         return None
     return BATCH, float(fits.mean())
+
+
+def _own_baseline(steps: Sequence[PaddedStep]) -> tuple[str, float] | None:
+    """One scale for all rewards of a step, and in each group something else taken off: the value
+    of its prompt, by a model or a running mean."""
+    near: list[npt.NDArray[np.bool_]] = []
+    for step in steps:
+        if step.uneven.sum() < 2:
+            continue
+        valid = step.valid[step.uneven]
+        count = valid.sum(1, keepdims=True)
+        r, a = (np.where(valid, each[step.uneven], 0.0) for each in (step.reward, step.advantage))
+        r, mine = (np.where(valid, one - one.sum(1, keepdims=True) / count, 0.0) for one in (r, a))
+        rise = float((r * mine).sum() / (r**2).sum())
+        gap = np.abs(mine - rise * r).max(1)
+        near.append((gap <= NEAR * np.maximum(np.abs(a).max(1), 1e-2)) & (rise > 0))
+    if not near or len(fits := np.concatenate(near)) < FEWEST or fits.mean() < FITS:
+        return None
+    return OWN, float(fits.mean())
 
 
 def _own_scale(step: PaddedStep) -> tuple[Floats, Floats]:

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from workbench.diagnosis.findings.padded_step import PaddedStep
 
-FaultKind = Literal["", "formula", "zero", "reversed", "stride", "foreign", "outside", "unknown"]
+FaultKind = Literal[
+    "", "formula", "zero", "reversed", "stride", "dealt", "foreign", "outside", "unknown"
+]
 
 FEWEST = 5
 """Groups of different rewards below which nothing is said."""
@@ -28,7 +30,7 @@ def all_zero(step: PaddedStep) -> npt.NDArray[np.bool_]:
 def stride_of(steps: Sequence[PaddedStep], group: int) -> int:
     """How many rows in a row of the batch were taken for a group, whatever their prompts: G, or
     a half, a quarter, twice or four times as many; 0 where rows were not cut so."""
-    if _sliced(steps, group):
+    if any(_sliced_from(steps, group, first) for first in range(group)):
         return group
     others = [group * factor for factor in (2, 4)]
     others += [group // factor for factor in (2, 4) if group % factor == 0 and group > factor]
@@ -48,13 +50,16 @@ def fault_of(steps: Sequence[PaddedStep]) -> tuple[FaultKind, float]:
     return "unknown", 1.0
 
 
-def _sliced(steps: Sequence[PaddedStep], group: int) -> bool:
-    """Whether rows were cut into groups by their place in the batch: G in a row, whatever their
-    prompts, from the batch's first row on or some rows later."""
-    return any(_sliced_from(steps, group, first) for first in range(group))
+def dealt_out(steps: Sequence[PaddedStep], group: int) -> bool:
+    """Whether the rows of a group stand together, and those that stand one batch of prompts apart
+    were taken for a group."""
+    return _sliced_from(steps, group, 0, dealt=True)
 
 
-def _sliced_from(steps: Sequence[PaddedStep], group: int, first: int) -> bool:
+def _sliced_from(steps: Sequence[PaddedStep], group: int, first: int, dealt: bool = False) -> bool:
+    """Whether rows were cut into groups by their place in the batch: `group` in a row, whatever
+    their prompts, from that row on; dealt: one of so many rows, as cards are dealt. Slices that are
+    the groups themselves say nothing."""
     whole, rows = 0, 0
     for step in steps:
         order = np.argsort(step.order[step.valid])[first:]
@@ -62,8 +67,17 @@ def _sliced_from(steps: Sequence[PaddedStep], group: int, first: int) -> bool:
         usable = len(reward) - len(reward) % group
         if not usable:
             continue
-        r = reward[:usable].reshape(-1, group)
-        a = advantage[:usable].reshape(-1, group)
+        where = np.broadcast_to(np.arange(len(step.valid))[:, None], step.valid.shape)
+        own, size = where[step.valid][order], step.valid.sum(1)
+        shape = (group, -1) if dealt else (-1, group)
+        r, a, of = (
+            each[:usable].reshape(shape).T if dealt else each[:usable].reshape(shape)
+            for each in (reward, advantage, own)
+        )
+        other = (of != of[:, :1]).any(1) | (size[of[:, 0]] != group)
+        r, a = r[other], a[other]
+        if not len(r):
+            continue
         centred = r - r.mean(1, keepdims=True)
         norm = (centred**2).sum(1, keepdims=True)
         slope = np.divide((centred * a).sum(1, keepdims=True), norm, out=0 * norm, where=norm > 0)
@@ -90,6 +104,16 @@ def _both_signs(step: PaddedStep) -> npt.NDArray[np.bool_]:
 
 
 def _off_centre(step: PaddedStep) -> npt.NDArray[np.bool_]:
-    """Groups of different rewards whose advantages do not add up to nothing, `[U]`."""
+    """Groups of different rewards whose advantages do not add up to nothing, though they follow
+    from the rewards alone (rows of 0 aside), `[U]`: another mean was taken off."""
     a = np.where(step.valid, step.advantage, 0.0)[step.uneven]
-    return np.asarray(np.abs(a.sum(1)) > 0.02 * np.abs(a).sum(1) + 1e-6, np.bool_)
+    off = np.abs(a.sum(1)) > 0.02 * np.abs(a).sum(1) + 1e-6
+    there = step.valid[step.uneven] & (np.abs(a) > 1e-9)
+    count = np.maximum(there.sum(1, keepdims=True), 1)
+    r = step.reward[step.uneven]
+    r = np.where(there, r - (r * there).sum(1, keepdims=True) / count, 0.0)
+    mine = np.where(there, a - a.sum(1, keepdims=True) / count, 0.0)
+    norm = (r**2).sum(1, keepdims=True)
+    rise = np.divide((r * mine).sum(1, keepdims=True), norm, out=0 * norm, where=norm > 0)
+    left = np.abs(mine - rise * r).max(1)
+    return np.asarray(off & (left <= 0.02 * np.abs(a).max(1) + 1e-6), np.bool_)

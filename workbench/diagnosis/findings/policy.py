@@ -97,7 +97,10 @@ def entropy_explosion(curves: Curves) -> Finding | None:
     if entropy is None or len(entropy) < SHORT:
         return None
     change = moved(entropy, 0.1)
-    if change.after < 2 * change.before or change.after < change.before + 0.5 or change.z < Z:
+    least = max(2 * change.before, change.before + 0.5)
+    tail, first = entropy.last(), entropy.first()
+    stays = float(np.median(tail)) >= least and tail.min() > first.max()
+    if change.after < least or not (change.z >= Z or stays):
         return None
     there = arrival(entropy, 2 * change.after)
     goes = (
@@ -129,7 +132,10 @@ def kl_explosion(curves: Curves) -> Finding | None:
         return None
     change = moved(kl, 0.1)
     usual = float(np.median(kl.first()))
-    if change.after < 1.0 or change.after < 10 * max(usual, 1e-3) or change.z < Z:
+    least = max(1.0, 10 * usual, 1e-2)
+    # What grows by the same factor at every step has a spread as large as its mean.
+    stays = float(np.median(kl.last())) >= least and kl.last().min() > kl.first().max()
+    if change.after < least or not (change.z >= Z or stays):
         return None
     return Finding(
         "kl_explosion",

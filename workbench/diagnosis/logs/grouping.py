@@ -67,14 +67,16 @@ def _by_id(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         return plain, []
     if table["sample"].null_count() == 0 and _one_prompt(table, "sample", "session"):
         turns = table.height
-        table = table.with_columns(key=pl.struct("step", "sample").hash())
+        # From here on the id is the group's: its rollouts may stand at two steps.
+        table = table.with_columns(key=pl.struct("step", "sample").hash(), uid=pl.col("sample"))
         last = pl.col("turn") == pl.col("turn").max().over("step", "session")
         table = table.filter(last)
         left = turns - table.height
         words = f"{left:,} rows are earlier outputs of a rollout: the last output counts"
         return table, [words] * bool(left)
     if table["session"].null_count() == 0 and _one_prompt(table, "session", ""):
-        return table.with_columns(key=pl.struct("step", "session").hash()), [
+        own = pl.col("session")
+        return table.with_columns(key=pl.struct("step", "session").hash(), uid=own), [
             "ids are of rollouts: their last number is left out to tell groups"
         ]
     return plain, []

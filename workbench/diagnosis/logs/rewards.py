@@ -74,6 +74,7 @@ def settle(
     present = [c for c in numbers if table[REWARD + c].count()]
     functions, how, solved = _functions(table, present, form, choice)
     outcome = _outcome(present, functions, form, choice, named == "sampled_outcome")
+    outcome = outcome or ("" if choice.outcome else _by_task(table, list(functions)))
     if not outcome and how == "named" and named != "sampled_outcome":
         outcome = next((c for c in present if _judges(table, c)), "")
     if how == "named":
@@ -160,6 +161,18 @@ def _outcome(
     return "" if functions and list(functions) == [found] else found
 
 
+def _by_task(table: pl.DataFrame, functions: Sequence[str]) -> str:
+    """The first of several functions that do not judge the form, where each abstains on the
+    rollouts that another judges: they judge tasks of their own, and are one outcome together."""
+    rest = [name for name in functions if not SHAPE_WORDS.search(plain_name(name))]
+    if len(rest) < 2 or any(not table[REWARD + name].null_count() for name in rest):
+        return ""
+    many = table.select(pl.sum_horizontal(pl.col(REWARD + name).is_not_null() for name in rest))
+    by = many.to_series()
+    alone = (by > 1).sum() <= 0.01 * len(by) and (by > 0).sum() >= 0.5 * len(by)
+    return rest[0] if alone else ""
+
+
 def _judges(table: pl.DataFrame, name: str) -> bool:
     """Whether a column beside the reward is a verdict by its name, and holds 0 and 1 alone."""
     low, values = plain_name(name), table[REWARD + name].drop_nulls()
@@ -171,7 +184,8 @@ def _judged(
     table: pl.DataFrame, outcome: str, functions: dict[str, float]
 ) -> tuple[pl.DataFrame, list[str], int]:
     """The outcome of each row; of rows on which its function abstained that of functions that
-    abstain wherever it does not; groups in which nothing judged are left out and counted."""
+    abstain wherever it does not; groups in which nothing judged are left out and counted. Where no
+    task is logged, each of these functions has its own: it may have its own scale."""
     if not outcome:
         return table.with_columns(outcome=pl.col("reward")), [], 0
     raw = table[REWARD + outcome]
@@ -187,6 +201,11 @@ def _judged(
             standing.append(name)
     first = [pl.col(REWARD + c) for c in (outcome, *standing)]
     table = table.with_columns(outcome=pl.coalesce(first))
+    if standing and not table["task"].count():
+        judge = pl.coalesce(
+            pl.when(pl.col(REWARD + c).is_not_null()).then(pl.lit(c)) for c in (outcome, *standing)
+        )
+        table = table.with_columns(task=judge.drop_nulls().first().over("key"))
     judged = pl.col("outcome").is_not_null().any().over("key")
     kept = table.filter(judged)
     unjudged = int(table.filter(~judged)["key"].n_unique())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
@@ -20,7 +20,8 @@ from recast.common_prefix import leading
 CODE = r"<[A-Za-z_]{0,24}-?\d{1,12}>"
 _TOKEN = r"<\|sid_begin\|>|" + CODE
 _TOKENS = re.compile(_TOKEN)
-_LETTERS = re.compile(r"^<([A-Za-z_]*)")
+_HEAD = r"^<([A-Za-z_]*)"
+_LETTERS = re.compile(_HEAD)
 _THOUGHT = re.compile(r"(?s)^.*</think>")
 _PLAIN = r"^[\[(\s]*\d{1,6}(?:(?:-|_|,\s*|\s+)\d{1,6}){2,7}[\])\s]*$"
 _NUMBER = re.compile(r"\d+")
@@ -145,31 +146,59 @@ def _by_code(
     target: pl.Series,
     codes_of: Callable[[str], list[CodeTexts]],
 ) -> pl.DataFrame:
-    """`agreements` of answers whose codes are `tokens`, a row at a time."""
-    plain = codes_of is _number_codes
-    known: dict[str, list[CodeTexts]] = {}
-    matched: list[int | None] = []
-    depths: list[int | None] = []
-    formed: list[float | None] = []
-    for said, mine, wanted in zip(
-        answer.to_list(), tokens.to_list(), target.to_list(), strict=True
-    ):
-        if said is None or not wanted:
-            matched.append(None)
-            depths.append(None)
-            formed.append(None)
-            continue
-        if wanted not in known:
-            known[wanted] = codes_of(wanted)
-        first = [tuple(mine)] * bool(mine) if plain else ids(mine)
+    """`agreements` of answers whose codes are `tokens`: all rows of one ID and one target at once,
+    the others a row at a time."""
+    wanted = {one: codes_of(one) for one in target.unique().to_list() if one}
+    rows = pl.DataFrame({"said": answer, "mine": tokens, "target": target})
+    found = _of_one_id(rows, wanted, codes_of is _tag_codes)
+    rest = (found["matched"].is_null() & answer.is_not_null() & (target != "")).fill_null(False)
+    place = rest.arg_true()
+    left: list[tuple[int, int, float | None]] = []
+    for said, mine, want in rows.filter(rest).iter_rows():
+        first = ids(mine) if codes_of is _tag_codes else [tuple(mine)] * bool(mine)
         own = first[0] if first else (said.strip(),)
-        agree, depth = nearest(own, known[wanted])
-        matched.append(agree)
-        depths.append(depth)
-        formed.append(float(len(own) == depth) if depth > 1 else None)
-    return pl.DataFrame(
-        {"matched": matched, "depth": depths, "format": formed},
-        schema={"matched": pl.Int16, "depth": pl.Int16, "format": pl.Float32},
+        agree, depth = nearest(own, wanted[want])
+        left.append((agree, depth, float(len(own) == depth) if depth > 1 else None))
+    read = pl.DataFrame(left, schema=found.schema, orient="row")
+    return found.with_columns(one.scatter(place, read[one.name]) for one in found.iter_columns())
+
+
+def _of_one_id(
+    rows: pl.DataFrame, wanted: Mapping[str, list[CodeTexts]], tagged: bool
+) -> pl.DataFrame:
+    """`agreements` where both sides are surely one ID of two to eight codes; nulls elsewhere.
+
+    rows: said, mine (codes), target. tagged: a further ID would begin at the first code's letters.
+    """
+    alone = {one: list(there[0]) for one, there in wanted.items() if len(there) == 1}
+    known = pl.DataFrame(
+        {"target": list(alone), "want": list(alone.values())},
+        schema={"target": pl.String, "want": pl.List(pl.String)},
+    )
+    lengths = [*map(len, alone.values()), *rows["mine"].list.len().drop_nulls().unique()]
+    most = range(min(8, max(lengths, default=0)))
+    mine, want = pl.col("mine"), pl.col("want")
+    own, depth = mine.list.len(), want.list.len()
+    sure = own.is_between(2, 8) & depth.is_between(2, 8) & pl.col("said").is_not_null()
+    if tagged and len(most) > 2:
+        head, *more = (
+            mine.list.get(i, null_on_oob=True).str.extract(_HEAD).fill_null("") for i in most
+        )
+        again = pl.any_horizontal(one == head for one in more[1:])
+        split = again & (head != "") & (head != more[0])
+        sure &= ~split
+    if tagged:
+        sure &= ~mine.list.contains("<|sid_begin|>")
+    agree, same = pl.lit(True), pl.lit(0, pl.Int16)
+    for i in most:
+        there = want.list.get(i, null_on_oob=True)
+        agree &= (mine.list.get(i, null_on_oob=True) == there).fill_null(False)
+        same += agree.cast(pl.Int16)
+    same = pl.when(own == depth).then(same).otherwise(pl.min_horizontal(same, depth - 1))
+    found = {"matched": same, "depth": depth, "format": (own == depth).cast(pl.Float32)}
+    return rows.join(known, on="target", how="left", maintain_order="left").select(
+        pl.when(sure).then(one).cast(pl.Float32 if name == "format" else pl.Int16).alias(name)
+        for name, one in found.items()
     )
 
 

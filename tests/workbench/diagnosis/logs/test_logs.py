@@ -18,7 +18,7 @@ from workbench.diagnosis.logs import rows as log_rows
 from workbench.diagnosis.logs.column_values import number
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.read import FORMATS, files_of, read_log, recognise
-from workbench.diagnosis.logs.semantic_ids import agreement, codes
+from workbench.diagnosis.logs.semantic_ids import CODE, agreement, agreements, codes, targets
 from workbench.errors import LogError
 
 ROOT = Path(__file__).parents[4]
@@ -250,6 +250,25 @@ def test_codes_agree_from_the_left():
     assert agreement("<a_9><b_2><c_3>", ["<a_1><b_2><c_3>", "<a_9><b_2><c_4>"]) == (2, 3)
     assert agreement("yes", ["no"]) == (0, 1)
     assert agreement("yes", []) == (None, None)
+
+
+IDS = st.one_of(
+    st.lists(st.sampled_from(["<a_1>", "<a_2>", "<b_1>", "<7>", " or ", "<|sid_begin|>"])).map(
+        "".join
+    ),
+    st.integers(0, 10).map(lambda size: "".join(f"<{'abcdefghij'[i]}_1>" for i in range(size))),
+)
+WANTED = st.one_of(IDS, st.none(), st.lists(IDS, min_size=1, max_size=3).map(json.dumps))
+
+
+@given(st.lists(st.tuples(st.one_of(IDS, st.none()), WANTED), min_size=1, max_size=20))
+def test_answers_of_a_block_agree_with_their_targets_as_one_by_one(rows):
+    """The loop is the oracle of what reads all rows at once."""
+    said, wanted = (pl.Series(column, dtype=pl.String) for column in zip(*rows, strict=True))
+    if not wanted.str.contains(CODE).fill_null(False).any():
+        return
+    found = agreements(said, wanted).select("matched", "depth").rows()
+    assert found == [agreement(one, targets(there)) for one, there in rows]
 
 
 def test_numbers_are_finite_or_nothing():

@@ -70,7 +70,7 @@ def test_a_race_that_is_over_can_be_kept(visit: Visit, server: Server) -> None:
     press(visit, "start")
     visit.tab.get_by_text("All strategies took 20 steps").wait_for()
     press(visit, "keep")
-    visit.tab.get_by_text("1 runs are in the store").wait_for()
+    visit.tab.get_by_text("1 run is in the store").wait_for()
     visit.tab.get_by_text("World, start, steps").click()
     nudge(visit, "Seeds")
     visit.tab.get_by_text("Outdated: the controls have moved").wait_for()

@@ -1,8 +1,9 @@
 """prime-rl's and verifiers' traces: `rollouts/step_<n>/train/all/traces.jsonl`.
 
 An episode: id, env, task (data with prompt, key, hash), group.id, run.work (type train or eval,
-step), traces; a trace: task, agent (name, trainable), nodes (message, sampled, and per sampled
-token logprobs, trainer_logprobs, entropies, advantages), calls (finish_reason, usage), rewards
+step, policy.start and .end, the versions that sampled), traces; a trace: task, agent (name,
+trainable), nodes (message, sampled, and per sampled token logprobs, trainer_logprobs, entropies,
+advantages), calls (finish_reason, usage), rewards
 {name: {score, weight} or null}, stop_condition. The reward is the weighted sum; a null abstains.
 Agents that are not trained (a judge, a simulated user) are passed over where others are; several
 that are trained have groups of their own. `token_exports/` beside it have neither prompt nor
@@ -47,6 +48,7 @@ def _row(record: LogRow, trace: LogRow, several: bool) -> LogRow:
         "completion": _inside(sampled[-1], "message", "content") if sampled else None,
         "env": _inside(record, "env", "id"),
         "finish_reason": _reason(trace, calls),
+        "policy_version": _inside(run, "work", "policy", "start"),
         "tokens": _tokens(calls),
         "reward": _total(trace["rewards"]),
         "target": _inside(trace, "task", "data", "answer"),
