@@ -165,7 +165,9 @@ class _Echo(logging.Handler):
     """Warnings of the workbench, one line each on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(one_line(f"{record.levelname.lower()}: {record.getMessage()}"), err=True)
+        # Long enough for any path: a file that is named is named whole.
+        line = one_line(f"{record.levelname.lower()}: {record.getMessage()}", 5_000)
+        click.echo(line, err=True)
 
 
 def _warn_on_stderr() -> None:
