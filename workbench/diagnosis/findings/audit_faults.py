@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from workbench.diagnosis.findings.padded_step import PaddedStep
 
-FaultKind = Literal["", "formula", "zero", "reversed", "stride", "dealt", "foreign", "outside", "unknown"]
+FaultKind = Literal[
+    "", "formula", "zero", "reversed", "stride", "dealt", "foreign", "outside", "unknown"
+]
 
 FEWEST = 5
 """Groups of different rewards below which nothing is said."""
@@ -54,9 +56,7 @@ def dealt_out(steps: Sequence[PaddedStep], group: int) -> bool:
     return _sliced_from(steps, group, 0, dealt=True)
 
 
-def _sliced_from(
-    steps: Sequence[PaddedStep], group: int, first: int, dealt: bool = False
-) -> bool:
+def _sliced_from(steps: Sequence[PaddedStep], group: int, first: int, dealt: bool = False) -> bool:
     """Whether rows were cut into groups by their place in the batch: `group` in a row, whatever
     their prompts, from that row on; dealt: one of so many rows, as cards are dealt. Slices that are
     the groups themselves say nothing."""
