@@ -165,7 +165,7 @@ def _outcome(
 
 
 def _never_pays(values: pl.Series) -> bool:
-    """Whether a column looks like a function that no rollout pleased: 0, where it did not abstain."""
+    """Whether a column looks like a function that never pays: 0 wherever it judged."""
     known = values.drop_nulls()
     return bool(known.len()) and bool((known == 0).all())
 
