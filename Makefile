@@ -58,7 +58,7 @@ drills: $(STAMP)
 	$(MAKE) lm-test
 
 # Generated hostile inputs, file bombs, a crowd at a cold server: prints the table of
-# docs/robustness.md. About half an hour of one core.
+# docs/robustness.md. 13 to 23 minutes.
 hostile: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.hostile
 

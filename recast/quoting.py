@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 LONGEST_QUOTE = 60
@@ -40,7 +41,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word; all of them where they are few."""
     known = list(known)
     name = name[:LONGEST_QUOTE]
-    close = difflib.get_close_matches(name, known, n=5)
+    # Capitals, and the wide letters of East Asian keyboards, are the same word.
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    close = difflib.get_close_matches(name, known, n=5) or [w for w in known if w == plain]
     if close:
         # Of several, the one with the same letters: two swapped letters are the likeliest slip.
         swapped = [word for word in close if sorted(word) == sorted(name)]

@@ -240,7 +240,7 @@ EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()}
     "How long runs need": ("budget?part=waiting", 2),
     "A group in a table": ("gradient_signals?part=table", 2),
     "Browse": ("sweeps", 0),
-    "Sweeps": ("sweeps?view=sweeps", 0),
+    "List of sweeps": ("sweeps?view=sweeps", 0),
     "Start": ("sweeps?view=start", 0),
     "Settings and results": ("sweeps?view=rates", 1),
     "Phase map": ("sweeps?view=map", MAPS),
@@ -256,6 +256,16 @@ EVERY_PAGE = {name: (page.address, page.charts) for name, page in PAGES.items()}
     "Plug it in": ("your_rollouts?example=yes&part=plug", 0),
     "Claims": ("claims", 0),
 }
+
+
+def plot_widths(visit: Visit) -> list[float]:
+    """Pixels of the plots of the page's charts; panels side by side have no plot of their own."""
+    widths: list[float] = visit.tab.locator(
+        "svg.marks g.role-frame.root > g > path.background"
+    ).evaluate_all(
+        "plots => plots.map(plot => plot.getBoundingClientRect().width).filter(wide => wide > 0)"
+    )
+    return widths
 
 
 def levels(visit: Visit, unlike: list[str] | None = None) -> list[str]:

@@ -33,7 +33,7 @@ def tiny_text(strategies: Sequence[str], seeds: int, **changes: object) -> str:
     sections: dict[str, dict[str, object]] = {
         "world": {"items": 32, "test_prompts": 16, "validation_prompts": 16},
         "policy": {"width": 8},
-        "start": {"all_zero": 0.55},
+        "start": {"all_zero": 0.55, "lr": 0.02},
         "train": {"steps": 4, "batch": 8, "group": 8, "evaluations": 2},
     }
     for name, value in changes.items():

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -112,7 +113,11 @@ def utility_of_hits(strategy: str | Strategy, group: int) -> tuple[Tensor, float
     rare. Raises ValueError for a strategy that looks at the batch or depends on p itself, or as
     `weight` does.
     """
-    chosen = as_strategy(strategy)
+    return _utility(as_strategy(strategy), group)
+
+
+@lru_cache(maxsize=512)
+def _utility(chosen: Strategy, group: int) -> tuple[Tensor, float]:
     table = by_hits(chosen, group)
     if table.batch > 1 or not _constant_in_p(chosen, group):
         raise ValueError("strategy: it depends on more than its own hits, so it has no utility")
@@ -285,6 +290,7 @@ def _taught(strategy: Strategy, p: Tensor, table: ByHits) -> _Taught:
     )
 
 
+@lru_cache(maxsize=512)
 def _constant_in_p(strategy: Strategy, group: int) -> bool:
     """Whether the ground truth counts alike at every p, so that f is a sum over k."""
     probe = torch.tensor([0.03, 0.3], dtype=torch.float64)

@@ -50,6 +50,8 @@ def test_an_unknown_name_is_answered_with_one_name_and_not_with_all():
     said = nearest("zzz", STRATEGIES)
     assert sum(name in said.split("'") for name in STRATEGIES) == 1
     assert nearest("x" * 1_000_000, STRATEGIES)
+    for name in ("GRPO", "\uff47\uff52\uff50\uff4f"):  # the second is grpo in wide letters
+        assert nearest(name, STRATEGIES) == "did you mean 'grpo'?"
 
 
 def test_the_list_of_commands_says_what_their_own_help_says():

@@ -15,6 +15,7 @@ import polars as pl
 
 from workbench.analysis.compare import Side, compare
 from workbench.errors import UserError
+from workbench.plurals import number_of
 from workbench.spec.metrics import PRIMARY, SCORES
 from workbench.stats.p_values import LEVEL, least_p
 
@@ -58,7 +59,7 @@ def chance(p: float) -> str:
 def surely(low: float | None, high: float | None, p: float | None, seeds: int) -> str:
     """Interval, corrected p and seeds in words; says when so few seeds can show nothing."""
     parts = [] if low is None or high is None else [f"95% interval {value(low)} to {value(high)}"]
-    parts.append(f"{seeds} paired {'seed' if seeds == 1 else 'seeds'}")
+    parts.append(f"{number_of(seeds, 'paired seed')}")
     if p is not None:
         parts.append(chance(p))
     if least_p(seeds) >= LEVEL:
@@ -166,7 +167,9 @@ def ranking(scores: pl.DataFrame, metric: str, label: str, first: str) -> list[s
         if None not in (row[f"{metric}_low"], row[f"{metric}_high"]):
             part += f" ({value(row[f'{metric}_low'])} to {value(row[f'{metric}_high'])})"
         said.append(part)
-    told = [f"Highest on {label}, mean and 95% interval: {', '.join(said)}."]
+    told = [
+        f"{label}, mean and 95% interval; the three highest and the controls: {', '.join(said)}."
+    ]
     sides = dict(rows.select("strategy", "edge").iter_rows()) if "edge" in rows.columns else {}
     there = ", ".join(f"{name} ({side})" for name, side in sides.items() if side)
     if there:

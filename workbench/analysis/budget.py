@@ -19,6 +19,7 @@ import polars as pl
 
 from workbench.analysis.rows import tuned_test_rows
 from workbench.analysis.tuning import edge
+from workbench.plurals import number_of
 from workbench.stats import survival
 from workbench.stats.estimates import interval
 from workbench.stats.samples import Floats, finite, mean
@@ -212,7 +213,8 @@ def cautions(frame: pl.DataFrame, metric: str, baseline: str) -> list[Caution]:
             )
             found.append(Caution(name, "edge_of_grid", text))
         if row["diverged"]:
-            text = f"{role}: {row['diverged']} runs diverged and count with where they stopped"
+            runs = number_of(row["diverged"], "run")
+            text = f"{role}: {runs} diverged, which counts from where it stopped"
             found.append(Caution(name, "diverged", text))
     return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from workbench.analysis.tuning import mark_tuned
+from workbench.plurals import number_of
 from workbench.store.contents import Contents, complaints
 from workbench.store.runs import Store
 
@@ -37,7 +38,7 @@ def load_or_example(root: str | Path | None = None) -> tuple[pl.DataFrame, str]:
         told = f"{first}; `recast store check {folder}` names them all and sets them aside"
         left_out = [told, *left_out[len(held.damaged) :]]
     if not frame.is_empty():
-        label = f"your store: {folder} ({frame['run'].n_unique()} runs)"
+        label = f"your store: {folder} ({number_of(frame['run'].n_unique(), 'run')})"
         return mark_tuned(frame), "; ".join([label, *left_out[:3]])
     example, label = packaged_example()
     return example, "; ".join([label, *left_out[:3]])

@@ -80,14 +80,16 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
     )
     tooltip = [
         alt.Tooltip("strategy:N"),
-        alt.Tooltip("p:Q", format=".3~%"),
-        alt.Tooltip("w:Q", format=".4~g"),
-        alt.Tooltip("f:Q", format=".4~g"),
+        alt.Tooltip("p:Q", format=".3~%", title="hit probability p"),
+        alt.Tooltip("w:Q", format=".4~g", title="weight w(p)"),
+        alt.Tooltip("f:Q", format=".4~g", title="objective f(p)"),
     ]
     every = pl.int_range(pl.len()).over("strategy") % 10 == 5
 
     def panel(rows: pl.DataFrame, field: str, y: alt.Y) -> alt.LayerChart:
-        lines = alt.Chart(rows).mark_line(clip=True).encode(x=x, y=y, color=colour, strokeDash=dash)
+        drawn = rows.select("strategy", "p", field)  # a tooltip's numbers are for points alone
+        lines = alt.Chart(drawn).mark_line(clip=True)
+        lines = lines.encode(x=x, y=y, color=colour, strokeDash=dash)
         points = alt.Chart(rows.filter(every)).mark_point(
             filled=True, size=45, clip=True, opacity=1
         )
@@ -96,8 +98,8 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         text = here.mark_text(color=INK, align="left", dx=4, baseline="top").encode(
             x=alt.X("p:Q"), y=fixed(alt.YValue, 2), text=alt.Text("label:N")
         )
-        drawn = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
-        return overlaid(lines, drawn, rule, text, width=270, height=280)
+        points = points.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
+        return overlaid(lines, points, rule, text, width=270, height=280)
 
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
     pushes = positive[w].to_list() or [1.0]

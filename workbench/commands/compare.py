@@ -10,6 +10,7 @@ from workbench.analysis.compare import compare as compared
 from workbench.analysis.compare import parse_side, runs_behind
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import UserError
+from workbench.plurals import number_of
 from workbench.spec.metrics import METRICS, PRIMARY
 from workbench.stats.estimates import coverage_said
 from workbench.stats.p_values import least_said
@@ -91,7 +92,7 @@ def compare(
     if text := apart(store.provenances(behind)):
         click.echo(f"note: runs {text}")
     if (unpaired := int(table["unpaired"].max() or 0)) > 0:  # type: ignore[arg-type]
-        click.echo(f"note: {unpaired} runs have no twin and were left out")
+        click.echo(f"note: {number_of(unpaired, 'run')} without a twin left out")
 
 
 def _others(table: pl.DataFrame) -> list[str]:

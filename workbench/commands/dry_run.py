@@ -10,6 +10,7 @@ import click
 
 from workbench.execution.forecast import estimate
 from workbench.execution.processes import cores
+from workbench.plurals import number_of
 from workbench.spec.sweep import Sweep, load_sweep
 from workbench.store.runs import Store
 
@@ -29,7 +30,8 @@ def forecast(plan: Sweep, store: Store, workers: int) -> None:
     missing = [run for run in runs if not store.has(run.key)]
     cells = len({run.config["cell"] for run in runs})
     click.echo(
-        f"{plan.name}: {len(runs)} runs in {cells} cells, {len(missing)} missing in {store.root}"
+        f"{plan.name}: {number_of(len(runs), 'run')} in {number_of(cells, 'cell')}, "
+        f"{len(missing):,} missing in {store.root}"
     )
     if plan.tune and plan.tune.extend:
         click.echo(

@@ -12,6 +12,7 @@ import polars as pl
 from workbench.commands.bounds import of_field
 from workbench.commands.output import EFFICIENCY, existing_store
 from workbench.errors import UserError
+from workbench.plurals import number_of
 from workbench.real.efficiency import read_efficiency
 from workbench.report.figures import figures
 from workbench.report.html import FORMATS, Format, Report, export_charts, write_report
@@ -72,7 +73,7 @@ def report(
     click.echo(f"{path}: {len(whole.figures)} charts, {path.stat().st_size / 1e6:.1f} MB")
     if folder is not None:
         written = export_charts(whole.figures, Path(folder), formats or FORMATS)
-        click.echo(f"{folder}: {len(written)} files")
+        click.echo(f"{folder}: {number_of(len(written), 'file')}")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")
 

@@ -12,6 +12,7 @@ from workbench.analysis.export import csv_text
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import DiskError, UserError
+from workbench.plurals import number_of
 from workbench.store.bin import binned, empty, restore
 from workbench.store.contents import complaints
 from workbench.store.files import replace
@@ -49,7 +50,7 @@ def export(store_path: str, target: str) -> None:
     else:
         frame.write_parquet(buffer, compression="zstd", compression_level=19)
     replace(buffer.getvalue(), Path(target))
-    click.echo(f"{frame['run'].n_unique()} runs in {target}")
+    click.echo(f"{number_of(frame['run'].n_unique(), 'run')} in {target}")
 
 
 @store.command()
@@ -93,7 +94,9 @@ def check(store_path: str, quarantine: bool, style: str) -> None:
             click.echo(_shown(line))
         for fault in beside.left:
             click.echo(f"{_shown(fault)}; left as it is")
-        click.echo(f"{len(held.good)} runs sound, {len(faults)} files damaged")
+        click.echo(
+            f"{number_of(len(held.good), 'run')} sound, {number_of(len(faults), 'file')} damaged"
+        )
     if refused:
         click.echo(f"note: not set aside: {refused}", err=True)
     if faults:
@@ -115,17 +118,18 @@ def bin_command(store_path: str, batch: str | None, empties: bool) -> None:
     if batch is not None and empties:
         raise UserError("--restore and --empty: expected one of the two")
     if batch is not None:
-        click.echo(f"{restore(root, batch)} runs are back in {store_path}")
+        click.echo(f"{number_of(restore(root, batch), 'run is', 'runs are')} back in {store_path}")
     elif empties:
-        click.echo(f"{empty(root)} runs removed for good")
+        click.echo(f"{number_of(empty(root), 'run')} removed for good")
     else:
         for name, keys in binned(root).items():
-            click.echo(f"{name}: {len(keys)} runs")
-        click.echo(f"{sum(map(len, binned(root).values()))} runs in the bin of {store_path}")
+            click.echo(f"{name}: {number_of(len(keys), 'run')}")
+        there = number_of(sum(map(len, binned(root).values())), "run")
+        click.echo(f"{there} in the bin of {store_path}")
 
 
 @store.command()
 @click.argument("store_path", metavar="STORE")
 def migrate(store_path: str) -> None:
     """Rewrite runs of older schemas; the old files go to STORE/retired."""
-    click.echo(f"{_kept(store_path).migrate()} runs rewritten in {store_path}")
+    click.echo(f"{number_of(_kept(store_path).migrate(), 'run')} rewritten in {store_path}")

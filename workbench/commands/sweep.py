@@ -21,6 +21,7 @@ from workbench.commands.output import (
     progress_bar,
 )
 from workbench.errors import UserError
+from workbench.plurals import number_of
 from workbench.spec.experiment import assignments
 from workbench.spec.metrics import COMPARED, UNORDERED
 from workbench.spec.sweep import Sweep, Tune, load_sweep, sweep_names
@@ -99,7 +100,8 @@ def sweep(
             click.echo(f"runs: {len(keys)} in {store.root}, {outcome.trained} trained just now")
     if outcome.failures:
         raise UserError(
-            f"{len(outcome.failures)} of {len(outcome.keys)} runs failed: {outcome.first_failure()}"
+            f"{len(outcome.failures):,} of {number_of(len(outcome.keys), 'run')} failed: "
+            f"{outcome.first_failure()}"
         )
 
 
@@ -198,5 +200,9 @@ def sweeps() -> None:
     """List the packaged sweeps."""
     for name in sweep_names():
         plan = load_sweep(name)
-        size = f"{len(plan.runs())} runs" if plan.world.data or plan.world.kind != "replay" else ""
+        size = (
+            number_of(len(plan.runs()), "run")
+            if plan.world.data or plan.world.kind != "replay"
+            else ""
+        )
         click.echo(f"{name}: {', '.join(plan.strategies)}; {size or 'needs --data DIR'}")

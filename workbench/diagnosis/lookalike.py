@@ -25,6 +25,7 @@ from workbench.diagnosis.findings.scalars import ScalarRun
 from workbench.errors import UserError
 from workbench.execution.imitation import imitate
 from workbench.execution.runner import run_sweep
+from workbench.plurals import number_of
 from workbench.spec.sweep import Sweep
 from workbench.stats.beta_binomial import binomial_share
 from workbench.stats.p_values import LEVEL, aligned, least_p, max_t
@@ -126,8 +127,9 @@ def rank(
     frame = kept.load(outcome.keys)
     notes += edge_warnings(mark_tuned(frame, METRIC), spec.train.lr)
     least = least_p(seeds)
-    if least >= LEVEL:
-        notes.append(f"with {seeds} seeds no corrected p can be below {least:.3g}: see intervals")
+    few = number_of(seeds, "seed")
+    aside = ": see intervals" if least >= LEVEL else ""
+    notes.append(f"with {few} no corrected p can be below {least:.3g}{aside}")
     return Ranking(_regimes(wanted, found), _table(frame, strategies), tuple(notes))
 
 

@@ -24,6 +24,7 @@ from workbench.execution.interruption import Interruption
 from workbench.execution.open_executor import open_executor
 from workbench.execution.tasks import StartTask, Task, Trained, TrainTask, build_world
 from workbench.execution.warm_starts import Starts
+from workbench.plurals import number_of
 from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.experiment import Experiment
 from workbench.spec.sweep import Run, Sweep, Tune
@@ -57,7 +58,7 @@ class SweepOutcome:
         reasons = list(dict.fromkeys(self.failures.values()))
         more = f" (and {len(reasons) - 1} more reasons)" if len(reasons) > 1 else ""
         done = len(self.keys) - len(self.failures)
-        kept = f"; {done} other runs are stored" if done else ""
+        kept = f"; {number_of(done, 'other run is', 'other runs are')} stored" if done else ""
         return f"{reasons[0]}{more}{kept}"
 
 
@@ -310,7 +311,7 @@ class _Session:
             self._text = f"warm start to {first.experiment.start.all_zero:.3g} all-zero groups"
         else:
             rows = ", ".join(dict.fromkeys(run.strategy for run in flight.runs))
-            self._text = f"{rows}, lr {first.lr:g}, {len(flight.runs)} runs"
+            self._text = f"{rows}, lr {first.lr:g}, {number_of(len(flight.runs), 'run')}"
         executor.submit(ticket, flight.task)
 
     def _settle(self, event: Event) -> list[list[Run]]:

@@ -29,7 +29,7 @@ from recast.progress import Progress
 from workbench.diagnosis.logs.archives import files_inside
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.packed import MAGIC
-from workbench.diagnosis.logs.problems import plain_line
+from workbench.diagnosis.logs.problems import plain_line, unforeseen
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, read_log
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
 from workbench.errors import LogError, Refused
@@ -253,6 +253,8 @@ def main() -> None:
         _say("refused", text=str(problem), columns=list(problem.columns))
     except MemoryError:
         _say("memory")
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as problem:
+        _say("refused", text=f"the log {unforeseen(problem)}", columns=[])
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from workbench.jobs.process import Voice, listen
 from workbench.jobs.race import usual_race
 from workbench.jobs.race_trees import SEED, Forest, plant
 from workbench.jobs.warm_up import load_compiled
+from workbench.plurals import number_of
 from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import start_key
@@ -111,7 +112,10 @@ def starts_of(spec: Experiment, store: Path, voice: Voice) -> list[Start]:
             found[seed] = start
     missing = tuple(seed for seed in range(spec.seeds) if seed not in found)
     if missing:
-        voice.say("phase", text=f"Warm start of {len(missing)} seeds (kept for the next time)")
+        voice.say(
+            "phase",
+            text=f"Warm start of {number_of(len(missing), 'seed')} (kept for the next time)",
+        )
         for seed, start in zip(
             missing, make_starts(StartTask(spec, missing), _ignore), strict=True
         ):

@@ -17,6 +17,7 @@ from workbench.errors import UserError
 from workbench.jobs.job import Standing
 from workbench.jobs.process import environment
 from workbench.jobs.started_sweeps import Note, now
+from workbench.plurals import number_of
 from workbench.spec.experiment import PRESETS, preset_names
 from workbench.spec.plain_data import parsed_toml
 from workbench.spec.sweep import SWEEPS, Sweep, sweep_names, sweep_of
@@ -93,7 +94,10 @@ class Sweeping(Standing):
                 self.share = share
                 self.says(event["text"])
             case "end":
-                text = f"{event['trained']} runs trained, {event['reused']} were there before."
+                text = (
+                    f"{number_of(event['trained'], 'run')} trained, "
+                    f"{number_of(event['reused'], 'was', 'were')} there before."
+                )
                 if event["failures"]:
                     text += f" Failed: {'; '.join(map(str, event['failures'][:3]))}"
                 self.end("finished", text)

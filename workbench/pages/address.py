@@ -23,10 +23,13 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from workbench.diagnosis.logs.problems import plain_line
+
 T = TypeVar("T", int, float)
 _HERE, _DEFAULTS, _ARRIVALS = "_address", "_address_defaults", "_address_arrivals"
 _KEPT, _TOLD, _LINKED = "_address_kept", "_address_told", "_address_linked"
 _SHOWN = 40  # letters of a bad value
+_QUOTED = 200  # letters of anything that the page quotes
 
 
 class Address:
@@ -193,7 +196,7 @@ class Address:
 
 def _quoted(text: str) -> str:
     """A text from outside as Markdown code, which holds no markup."""
-    return f"`{text.replace('`', chr(39)).replace(chr(10), ' ') or ' '}`"
+    return f"`{plain_line(text, _QUOTED).replace('`', chr(39)) or ' '}`"
 
 
 def _texts(value: Any) -> list[str]:

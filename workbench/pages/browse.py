@@ -15,6 +15,7 @@ from workbench.pages.figure import grid, plain
 from workbench.pages.notice import tell
 from workbench.pages.run_details import details
 from workbench.pages.stored import StoreState, cached_by_store, store_folder
+from workbench.plurals import number_of
 from workbench.store.bin import binned, restore
 from workbench.store.files import sha256
 from workbench.store.runs import Store
@@ -37,14 +38,14 @@ def confirm(keys: list[str], named: pl.DataFrame) -> None:
         alt="The runs that would be deleted",
     )
     sure, back = st.columns(2)
-    if sure.button(f"Delete {len(keys):,} runs", type="primary", key="delete-sure"):
+    if sure.button(f"Delete {number_of(len(keys), 'run')}", type="primary", key="delete-sure"):
         try:
             batch = Store(store_folder()).delete(keys)
             moved = len(binned(store_folder()).get(batch, ()))
             gone = len(keys) - moved  # another tab, or another program, was faster
             tell(
-                f"{moved:,} runs are in the bin."
-                + (f" {gone:,} were no longer in the store." if gone else "")
+                f"{number_of(moved, 'run is', 'runs are')} in the bin."
+                + (f" {number_of(gone, 'was', 'were')} no longer in the store." if gone else "")
             )
             st.session_state["undo"] = batch
         except StoreError as problem:
@@ -58,7 +59,7 @@ def undo() -> None:
     """Put back what was deleted last in this tab."""
     try:
         back = restore(store_folder(), st.session_state.pop("undo"))
-        tell(f"{back:,} runs are back.")
+        tell(f"{number_of(back, 'run is', 'runs are')} back.")
     except StoreError as problem:
         tell(problem)
 
@@ -81,8 +82,9 @@ def browse(view: Address, state: StoreState, frame: pl.DataFrame, own: bool) -> 
     place = boxes[2].number_input(
         f"Page, of {pages:,}", 1, pages, **view.number("page", 1, low=1, high=pages)
     )
-    cells = f"{len(labels):,} {'cell' if len(labels) == 1 else 'cells'}"
-    st.caption(f"{kept.height:,} of {runs.height:,} runs in {cells}.")
+    st.caption(
+        f"{kept.height:,} of {number_of(runs.height, 'run')} in {number_of(len(labels), 'cell')}."
+    )
     if kept.is_empty():
         st.info("No run fits these filters.")
         return
@@ -92,7 +94,7 @@ def browse(view: Address, state: StoreState, frame: pl.DataFrame, own: bool) -> 
     keys = _pick(shown)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
-            f"CSV of these {kept.height:,} runs",
+            f"CSV of {number_of(kept.height, 'run')}",
             lambda: csv_text(kept).encode(),
             file_name="runs.csv",
             mime="text/csv",

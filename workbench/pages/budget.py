@@ -24,7 +24,7 @@ from workbench.analysis.tuning import chosen_by, mark_tuned
 from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.end_forecasts import end_forecasts
-from workbench.pages.figure import answer, few_seeds, figure, grid, plain
+from workbench.pages.figure import answer, figure, grid, least_p_told, plain
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.pages.tuned_for import other_rates, tuning_box
 from workbench.report.figures import PAPER_SHARE
@@ -218,8 +218,7 @@ else:
         "95% interval over paired seeds. It is the `winner` where p < .05 against every rival; "
         "`none` means that somebody does as well."
     )
-    seeds = int(judged["seeds"].to_numpy().min())
-    few_seeds(seeds)
+    least_p_told(int(judged["seeds"].to_numpy().min()))
 
 st.header("What does a target cost?")
 lowest = curves["mean"].to_numpy().min() if start is None else start

@@ -17,7 +17,14 @@ from workbench.pages.stored import PACKAGED, StoreState, cached_by_store, data_s
 from workbench.report.figures import claim_figures
 from workbench.spec.sweep import sweep_names
 from workbench.store.runs import Store
-from workbench.studies.claims import CLAIMS, SWEEPS, check, claims_table, settings_table
+from workbench.studies.claims import (
+    CLAIMS,
+    SWEEPS,
+    check,
+    claims_table,
+    least_told,
+    settings_table,
+)
 from workbench.studies.evidence import SweepFrames, gather
 from workbench.studies.measures import BASELINE, METRIC
 from workbench.studies.packaged import packaged
@@ -189,6 +196,8 @@ else:
         },
         alt="What was measured in each setting",
     )
+    for line in least_told(settings):
+        st.caption(line)
 sweeps = tuple(sorted(set(claim.modes.values())))
 if evidence is None:
     st.caption(

@@ -16,7 +16,7 @@ from workbench.analysis.tuning import mark_tuned
 from workbench.charts.style import words_of
 from workbench.errors import UserError
 from workbench.pages.address import Address
-from workbench.pages.figure import answer, few_seeds, figure, plain
+from workbench.pages.figure import answer, figure, least_p_told, plain
 from workbench.pages.stored import StoreState, cached_by_store
 from workbench.pages.tuned_for import other_rates, tuning_box
 from workbench.spec.metrics import PRIMARY
@@ -72,7 +72,7 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         ]
         told.append(other_rates(headline, *sides))
     answer(compared(table, first, second, headline, label), told)
-    few_seeds(int(table["n"].to_numpy().min()))
+    least_p_told(int(table["n"].to_numpy().min()))
     figure(
         charts.differences(
             table.select(

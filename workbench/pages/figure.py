@@ -12,6 +12,7 @@ import streamlit as st
 from workbench.analysis.export import csv_text
 from workbench.charts.picture import AS_DRAWN, FONTS, PictureStyle, picture
 from workbench.charts.style import Chart, words_of
+from workbench.plurals import number_of
 
 if TYPE_CHECKING:
     from workbench.analysis.answers import Answer
@@ -53,16 +54,23 @@ def figure(
                 type="tertiary",
                 icon=":material/download:",
             )
-        with st.popover(f"Numbers ({numbers.height:,} rows)", type="tertiary"):
-            grid(
-                numbers,
-                hide_index=True,
-                width="stretch",
-                column_config=columns,
-                key=f"table-{name}",
-                placeholder="-",
-                alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
-            )
+        unfolded = st.popover(
+            f"Numbers ({number_of(numbers.height, 'row')})",
+            type="tertiary",
+            key=f"numbers-{name}",
+            on_change="rerun",
+        )
+        if unfolded.open:
+            with unfolded:
+                grid(
+                    numbers,
+                    hide_index=True,
+                    width="stretch",
+                    column_config=columns,
+                    key=f"table-{name}",
+                    placeholder="-",
+                    alt=f"The numbers behind the picture: {', '.join(numbers.columns)}",
+                )
 
 
 def draw(chart: Chart, *, width: Literal["stretch", "content"], key: str) -> None:
@@ -86,7 +94,8 @@ class _Fitted:
         """The specification."""
         chart = self._chart
         spec: dict[str, Any] = chart.to_dict(validate=False)
-        spec["config"] = {**spec.get("config", {}), "axisDiscrete": {"labelFlush": False}}
+        flush = {kind: {"labelFlush": False} for kind in ("axisDiscrete", "axisQuantitative")}
+        spec["config"] = {**spec.get("config", {}), **flush}
         wide, high = (
             isinstance(getattr(chart, side, None), alt.Step) for side in ("width", "height")
         )
@@ -170,15 +179,17 @@ def answer(one: Answer, more: Sequence[str] = (), also: Answer | None = None) ->
             st.caption(plain(line))
 
 
-def few_seeds(pairs: int) -> None:
-    """Say so where so few pairs can never be significant, whatever they show."""
+def least_p_told(pairs: int) -> None:
+    """Say the least p that so many paired seeds can show, and where that is never significant."""
     from workbench.stats.p_values import LEVEL, least_p
 
+    least = f"{pairs} paired seeds: no p is below {least_p(pairs):.2g}"
     if least_p(pairs) >= LEVEL:
-        st.caption(
-            f"With {pairs} paired seeds no p is below {least_p(pairs):.2g}, whatever the runs "
-            "show: nothing here can be significant. Read the intervals, or run more seeds."
+        least += (
+            ", whatever the runs show: nothing here can be significant. Read the intervals, or run "
+            "more seeds"
         )
+    st.caption(f"{least}.")
 
 
 def plain(text: str) -> str:

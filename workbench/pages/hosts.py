@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 OWN = ("localhost", "127.0.0.1", "::1")
-"""Names of the loopback address; `--server.allowedHosts NAME` names others instead."""
+"""Names of the loopback address; `STREAMLIT_SERVER_ALLOWED_HOSTS` names others instead."""
 
 FRAMES = (
     (b"content-security-policy", b"frame-ancestors 'self'"),

@@ -1,8 +1,4 @@
-"""Learnability: which groups can teach and what a strategy climbs, from the hit rate alone.
-
-The app opens here. What draws the first picture loads at once; torch, which everything else on the
-page takes from the strategies' own code, loads once that picture is on its way to the browser.
-"""
+"""Learnability: which groups can teach and what a strategy climbs, from the hit rate alone."""
 
 from __future__ import annotations
 
@@ -13,9 +9,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 import streamlit as st
 
+from recast import STRATEGIES
+from recast.theory.closed_forms import SYMBOLS
 from workbench import charts
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, grid, plain
+from workbench.theory import frames as theory
 from workbench.theory.regimes import regime_frame
 
 if TYPE_CHECKING:
@@ -42,16 +41,12 @@ def use(fit: BetaFit) -> None:
 @st.cache_data(max_entries=64, show_spinner=False)
 def pushes(names: tuple[str, ...], mean: float, group: int) -> pl.DataFrame:
     """Weights; computed once per setting."""
-    from workbench.theory import frames as theory
-
     return theory.weight_frame(names, mean, group)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def summed_up(names: tuple[str, ...], mean: float, group: int) -> pl.DataFrame:
     """Closed forms and what each sum is divided by; computed once per setting."""
-    from workbench.theory import frames as theory
-
     return theory.summary_frame(names, mean, group)
 
 
@@ -60,8 +55,6 @@ def teaching_groups(
     names: tuple[str, ...], mean: float, cv: float, group: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What width buys, and counts; computed once per setting."""
-    from workbench.theory import frames as theory
-
     return (
         theory.reach_frame(names, mean, cv, WIDTHS),
         theory.count_frame(names, mean, cv, group),
@@ -142,11 +135,6 @@ figure(
     },
 )
 
-with st.spinner("Loading the strategies' code, once per server"):
-    from recast import STRATEGIES
-    from recast.theory.closed_forms import SYMBOLS
-    from workbench.theory import frames as theory
-
 names = charts.in_order(
     st.multiselect(
         "Strategies", list(STRATEGIES), **view.some_of("strategies", list(STRATEGIES), FIRST)
@@ -176,13 +164,21 @@ def which_prompts() -> None:
         charts.weights(curves, mean, scale or "shape"),
         curves,
         name="weights",
+        columns={
+            "p": st.column_config.NumberColumn("Hit probability p", format="%.4g"),
+            "w": st.column_config.NumberColumn("Weight w(p)", format="%.4g"),
+            "f": st.column_config.NumberColumn("Objective f(p)", format="%.4g"),
+            "w_scaled": st.column_config.NumberColumn("w(p), 1 at your p", format="%.4g"),
+            "f_scaled": st.column_config.NumberColumn("f(p), share of its climb", format="%.4g"),
+        },
         read="The expected update of a prompt is w(p) grad log p, so the strategy climbs the f "
         "with slope w / p. Flat w: every prompt counts alike, as in supervised training (f = log "
         "p). w rising with p: easy prompts count most, as in the policy gradient (f = p).",
     )
-    for line in theory.same_lines(curves):
+    together = theory.same_lines(curves)
+    for line in together:
         st.markdown(f"**{' and '.join(f'`{name}`' for name in line)} lie on one line.**")
-    if any({"recast", "sft"} <= set(line) for line in theory.same_lines(curves)):
+    if any({"recast", "sft"} <= set(line) for line in together):
         st.write(
             "That is the insight of this picture: in expectation ReCast pulls a prompt towards its "
             "target as supervised training does, whatever its hit rate; GRPO all but leaves rare "
@@ -247,6 +243,10 @@ def one_group() -> None:
         charts.what_width_buys(reach),
         reach,
         name="what-width-buys",
+        columns={
+            "learnable": st.column_config.NumberColumn("Groups with a signal", format="percent"),
+            "cost": st.column_config.NumberColumn("Rollouts per such group", format="%.4g"),
+        },
         read="Wider groups find more hits, so more of them teach; the right-hand line is the price "
         "of one that does. With repair every group teaches, from G = 2 on. Strategies that share a "
         "line cover each other.",

@@ -39,7 +39,7 @@ packaged data, whatever the store holds."""
 
 LOOK = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 3.2rem; padding-bottom: 3rem; }
-[data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.75rem; }
+[data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.6rem; }
 [data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0; }
 [data-testid="stMain"] h2 { font-size: 1.5rem; }
 [data-testid="stMain"] h3 { font-size: 1.2rem; }
@@ -51,12 +51,24 @@ LOOK = """<style>
 [data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a { background: transparent; }
 [data-testid="stSidebar"] [data-testid="stPageLink"] a * { font-weight: 400; }
+@media (max-width: 900px) {
+    [data-testid="stMainBlockContainer"] { padding-bottom: 1rem; }
+    [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.4rem; }
+}
+@media (max-width: 640px) {
+    [data-testid="stMain"] [data-testid="stVegaLiteChart"] { max-width: none; overflow: visible; }
+    [data-testid="stFullScreenFrame"]:has([data-testid="stVegaLiteChart"]) { overflow-x: auto; }
+    [data-testid="stFullScreenFrame"] > div:has(> [data-testid="stVegaLiteChart"]) {
+        min-width: 34rem;
+    }
+}
 </style>"""
 """Less empty space than by default: what answers should be on the first screen. A question is not
 marked as the current page: other views of its page are not its answer. On a narrow screen a picture
-of a fixed width scrolls by itself, not the page. A chosen part of a page, and a comment in code,
-are as dark as the text around them. Streamlit's own download of a table writes formulas as they
-are; every picture and list of runs has a download that does not."""
+of a fixed width scrolls by itself, not the page; on a phone every picture keeps a width at which
+its legend leaves it room. A chosen part of a page, and a comment in code, are as dark as the text
+around them. Streamlit's own download of a table writes formulas as they are; every picture and list
+of runs has a download that does not."""
 
 
 REACH = """<script>
@@ -64,8 +76,10 @@ if (!window.recastWatches) {
     window.recastWatches = true;
     let waiting = 0;
     const mark = () => {
-        for (const one of document.querySelectorAll('[data-testid="stVegaLiteChart"]')) {
-            if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
+        const frames = '[data-testid="stVegaLiteChart"], [data-testid="stFullScreenFrame"]';
+        for (const one of document.querySelectorAll(frames)) {
+            const scrolls = getComputedStyle(one).overflowX === "auto";
+            if (scrolls && one.scrollWidth > one.clientWidth) one.tabIndex = 0;
             else one.removeAttribute("tabindex");
         }
         const drop = '[data-testid="stFileUploaderDropzone"][role="presentation"]';

@@ -13,6 +13,7 @@ from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.figure import figure, plain
 from workbench.pages.stored import PACKAGED, StoreState, cached_by_store
+from workbench.plurals import number_of
 from workbench.spec.metrics import COMPARED
 from workbench.studies.evidence import with_setting
 from workbench.studies.packaged import Packaged, packaged
@@ -91,7 +92,8 @@ def tally(table: pl.DataFrame) -> None:
     alone = wins.pop("none", 0)
     most = sorted(wins.items(), key=lambda one: -one[1])
     said = [f"{name} beats every rival in {count}" for name, count in most]
-    st.markdown(plain(f"Of {table.height} cells: {', '.join([*said, f'nobody does in {alone}'])}."))
+    cells = number_of(table.height, "cell")
+    st.markdown(plain(f"Of {cells}: {', '.join([*said, f'nobody does in {alone}'])}."))
 
 
 def shipped_map(view: Address, study: Packaged) -> None:

@@ -12,6 +12,7 @@ from workbench.jobs.race import Race, Worker
 from workbench.jobs.race_queue import Track
 from workbench.pages.server_shelf import Shelf
 from workbench.pages.stored import store_folder
+from workbench.plurals import number_of
 from workbench.spec.experiment import Experiment
 from workbench.store.runs import Store
 
@@ -53,7 +54,7 @@ class Seat:
         elif not race.over:
             found = self._places.ask(self)
             if isinstance(found, int):
-                race.text = f"Waiting: {found} {'race' if found == 1 else 'races'} before this one"
+                race.text = f"Waiting: {number_of(found, 'race')} before this one"
             else:
                 self._worker = found
                 found.start(race.spec, race.rates, self._root, race)

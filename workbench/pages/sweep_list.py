@@ -19,6 +19,7 @@ from workbench.pages.figure import plain
 from workbench.pages.notice import tell
 from workbench.pages.stored import store_folder
 from workbench.pages.sweep_start import begin
+from workbench.plurals import number_of
 from workbench.spec.messages import validated
 from workbench.spec.sweep import Sweep
 from workbench.store.files import read_regular
@@ -138,7 +139,7 @@ def one(view: Address, store: Store, row: dict[str, Any]) -> None:
     absent = row["missing"] + (row["failed"] if row["status"] == "finished" else 0)
     with st.container(horizontal=True):
         st.button(
-            f"Resume: {absent} of {row['runs']} runs are missing",
+            f"Resume: {absent:,} of {number_of(row['runs'], 'run')} missing",
             key="resume-sweep",
             disabled=going or not absent,
             on_click=begin,
@@ -206,7 +207,10 @@ def progress(watch: Watch, plan: Sweep) -> str:
     """Share, runs in the store, time left, rounds of further rates."""
     told = watch.told
     total, absent = missing(plan, Store(watch.note.store))
-    words = [f"{told.share:.0%}: {told.text}", f"{total - absent} of {total} runs are stored"]
+    words = [
+        f"{told.share:.0%}: {told.text}",
+        f"{total - absent:,} of {number_of(total, 'run')} stored",
+    ]
     left = told.left()
     if left is not None:
         words.append(f"about {lasted(left)} left")

@@ -10,6 +10,7 @@ from workbench.pages.address import Address
 from workbench.pages.figure import plain
 from workbench.pages.notice import tell
 from workbench.pages.stored import store_folder
+from workbench.plurals import number_of
 from workbench.spec.sweep import Sweep
 from workbench.store.runs import Store
 
@@ -49,10 +50,12 @@ def launch(view: Address) -> None:
         st.error(plain(str(problem)))
         return
     cells = len({run.config["cell"] for run in plan.runs()})
-    said = f"{total:,} runs in {cells:,} {'cell' if cells == 1 else 'cells'}"
+    said = f"{number_of(total, 'run')} in {number_of(cells, 'cell')}"
     st.success(plain(f"Valid: {said}, {absent:,} of them not yet in {folder}."))
     st.button(
-        "Start" if absent == total else f"Resume: {absent} runs are missing",
+        "Start"
+        if absent == total
+        else f"Resume: {number_of(absent, 'run is', 'runs are')} missing",
         type="primary",
         icon=":material/play_arrow:",
         key="launch",

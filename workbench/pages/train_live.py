@@ -27,6 +27,7 @@ from workbench.pages.stored import (
     store_folder,
     stored_runs,
 )
+from workbench.plurals import number_of
 from workbench.spec.experiment import Experiment
 from workbench.spec.messages import validated
 from workbench.store.runs import Store
@@ -140,7 +141,7 @@ def keep() -> None:
     seat = current()
     try:
         kept = seat.look().keep(Store(store_folder())) if seat is not None else 0
-        tell(f"{kept} runs are in the store {store_folder()}.")
+        tell(f"{number_of(kept, 'run is', 'runs are')} in the store {store_folder()}.")
     except StoreError as problem:
         tell(problem)
 
@@ -197,7 +198,7 @@ def say(race: Race) -> None:
                 min(race.share, 1.0), text=plain(f"{text}. {race.share:.0%} of all steps.{to_go}")
             )
         case "finished":
-            st.caption(f"All strategies took {race.spec.train.steps} steps.")
+            st.caption(f"All strategies took {number_of(race.spec.train.steps, 'step')}.")
         case "stopped":
             st.info(plain(f"Stopped. {have} What was drawn stays until the next start."))
         case "lost":
@@ -246,7 +247,7 @@ def board() -> None:
     if race is None:
         st.caption(
             "A recorded race of the package plays: "
-            f"{plain(', '.join(shown.spec.strategies))}, {shown.spec.seeds} seeds. "
+            f"{plain(', '.join(shown.spec.strategies))}, {number_of(shown.spec.seeds, 'seed')}. "
             "Press Start to run your own."
         )
     else:
@@ -255,9 +256,9 @@ def board() -> None:
             spec = race.spec
             st.warning(
                 "Outdated: the controls have moved since this race was started. It shows "
-                f"{plain(', '.join(spec.strategies))} with {spec.seeds} seeds, {spec.train.steps} "
-                f"steps, G = {spec.train.group}, {spec.world.items} items; press Start again for "
-                "what the controls say."
+                f"{plain(', '.join(spec.strategies))} with {number_of(spec.seeds, 'seed')}, "
+                f"{number_of(spec.train.steps, 'step')}, G = {spec.train.group}, "
+                f"{spec.world.items} items; press Start again for what the controls say."
             )
     if shown.trees:
         race_trees(shown, st.session_state[word] or "recorded", plays=race is None)

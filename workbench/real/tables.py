@@ -16,6 +16,7 @@ import polars as pl
 
 from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import edge
+from workbench.plurals import number_of
 from workbench.spec.metrics import LM_METRICS, SAMPLED
 from workbench.stats.estimates import ENOUGH, FEWEST
 from workbench.stats.p_values import LEVEL
@@ -186,7 +187,7 @@ def _verdict(difference: float, p: float, seeds: int) -> str:
 def sentences(table: pl.DataFrame, seeds: int) -> list[str]:
     """Which differences are real, one sentence per control and metric."""
     if seeds < ENOUGH:
-        return [f"{seeds} seeds: no claim of a seed-level difference is made."]
+        return [f"{number_of(seeds, 'seed')}: no claim of a seed-level difference is made."]
     found = []
     for (control, metric), rows in table.group_by("control", "metric", maintain_order=True):
         parts = [

@@ -11,6 +11,7 @@ import polars as pl
 
 from workbench import charts
 from workbench.analysis.runs import labelled, ledger, settings
+from workbench.plurals import number_of
 from workbench.report.figures import Figure
 from workbench.report.html import Report, page
 from workbench.spec.metrics import COMPARED, UNORDERED
@@ -43,7 +44,7 @@ def selection_report(frame: pl.DataFrame, keys: Sequence[str], source: str) -> s
                 ("In what do they differ?", differing, ""),
             ],
             figures,
-            heading=f"How did these {len(keys)} runs go?",
+            heading=f"How did {'this run' if len(keys) == 1 else f'these {len(keys)} runs'} go?",
             scope="Small policies in a simulator; chosen by hand, so no comparison is corrected.",
             folded=[("Every setting", settings(frame, keys, differing=False), "")],
         )
@@ -67,7 +68,7 @@ def notebook(keys: Sequence[str], store: Path | None) -> str:
         "runs.select('label', 'step', 'c_at_1', 'hr_at_10')",
     ]
     cells = [
-        _cell("markdown", f"# {len(keys)} runs of the ReCast Workbench"),
+        _cell("markdown", f"# {number_of(len(keys), 'run')} of the ReCast Workbench"),
         _cell("code", "\n".join(lines)),
         _cell("code", "charts.run_curves(runs, 'c_at_1')"),
         _cell("code", "ledger(frame, keys)"),

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from workbench.plurals import number_of
 from workbench.stats.p_values import LEVEL, sign_flip_p
 from workbench.stats.samples import (
     SEED,
@@ -75,7 +76,7 @@ class Difference(Estimate):
 def small_sample_label(n: int) -> str:
     """What a reader must know of an interval over n seeds; empty from 10 on."""
     if n < FEWEST:
-        return f"no interval: {n} seeds"
+        return f"no interval: {number_of(n, 'seed')}"
     return f"under-covers (.9) where values are skewed: {n} seeds" if n < ENOUGH else ""
 
 

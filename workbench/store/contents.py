@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workbench.plurals import number_of
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -43,17 +45,17 @@ def complaints(root: Path, held: Contents) -> list[str]:
     ]
     if held.unreadable:
         lines.append(
-            f"{root}: {len(held.unreadable)} runs are left out, this user may not read them, such "
-            f"as {held.unreadable[0]}; ask their owner for `chmod -R a+rX`"
+            f"{root}: {number_of(len(held.unreadable), 'run is', 'runs are')} left out that this "
+            f"user may not read, such as {held.unreadable[0]}; ask the owner for `chmod -R a+rX`"
         )
     if held.old:
         lines.append(
-            f"{root}: {len(held.old)} runs in an older schema are left out; "
-            f"`recast store migrate {root}` rewrites them"
+            f"{root}: {number_of(len(held.old), 'run')} in an older schema left out; "
+            f"`recast store migrate {root}` rewrites such runs"
         )
     if held.foreign:
         lines.append(
-            f"{root}: {len(held.foreign)} runs were written by a later recast and are left out; "
-            "upgrade recast-workbench to read them"
+            f"{root}: {number_of(len(held.foreign), 'run')} written by a later recast left out; "
+            "upgrade recast-workbench to read such runs"
         )
     return lines

@@ -23,6 +23,9 @@ from recast.theory.objective import objective, signal_to_noise, weight
 LOWEST = 1e-4
 POINTS = 81
 NARROW = 4
+_CURVES = {"strategy": pl.String} | dict.fromkeys(
+    ("p", "w", "f", "w_scaled", "f_scaled"), pl.Float64
+)
 
 
 def left_out(names: Sequence[str], group: int) -> dict[str, str]:
@@ -67,26 +70,23 @@ def weight_frame(names: Sequence[str], p_here: float, group: int) -> pl.DataFram
     grid = torch.logspace(math.log10(LOWEST), 0, POINTS, dtype=torch.float64)
     p = torch.cat([grid, torch.tensor([p_here], dtype=torch.float64)]).sort().values
     here = int((p - p_here).abs().argmin())
-    frames = []
+    columns: dict[str, list[Any]] = {name: [] for name in _CURVES}
     for name in names:
         if left_out([name], group):
             continue
         w, f = weight(name, p, group).total, objective(name, p, group)
         climb = float(f[-1] - f[0])
-        frames.append(
-            pl.DataFrame(
-                {
-                    "strategy": name,
-                    "p": p.tolist(),
-                    "w": w.tolist(),
-                    "f": f.tolist(),
-                    "w_scaled": (w / w[here]).tolist() if w[here] != 0 else None,
-                    "f_scaled": ((f - f[0]) / climb).tolist() if climb else None,
-                },
-                schema_overrides={"w_scaled": pl.Float64, "f_scaled": pl.Float64},
-            )
-        )
-    return pl.concat(frames) if frames else pl.DataFrame()
+        nothing = [None] * len(p)
+        for column, values in (
+            ("strategy", [name] * len(p)),
+            ("p", p.tolist()),
+            ("w", w.tolist()),
+            ("f", f.tolist()),
+            ("w_scaled", (w / w[here]).tolist() if w[here] != 0 else nothing),
+            ("f_scaled", ((f - f[0]) / climb).tolist() if climb else nothing),
+        ):
+            columns[column] += values
+    return pl.DataFrame(columns, schema=_CURVES) if columns["p"] else pl.DataFrame()
 
 
 def same_lines(curves: pl.DataFrame, closer: float = 0.01) -> list[list[str]]:

@@ -32,7 +32,7 @@ def small(steps: int = 4, **changes) -> Experiment:
             "seeds": 2,
             "world": {"items": 64, "test_prompts": 16, "validation_prompts": 16},
             "policy": {"width": 8},
-            "start": {"all_zero": 0.6},
+            "start": {"all_zero": 0.6, "lr": 0.02},
             "train": {"steps": steps, "evaluations": 2, "batch": 8, "group": 8},
         }
         | changes
@@ -161,7 +161,7 @@ def test_a_worker_that_dies_at_once_is_lost_and_says_by_which_signal(worker, tmp
 
 
 def test_a_start_that_is_out_of_reach_is_one_line(worker, tmp_path):
-    worker.start(small(start={"all_zero": 0.97}), RATES, store_in(tmp_path))
+    worker.start(small(start={"all_zero": 0.97, "lr": 0.02}), RATES, store_in(tmp_path))
     race = until(worker, lambda race: race.over)
     assert race.state == "refused"
     assert race.text.startswith("start.all_zero")

@@ -110,7 +110,7 @@ def test_the_page_lists_what_was_cut_off_offers_to_go_on_and_archives(plan, tmp_
     app.query_params["view"] = "sweeps"
     app.run()
     assert not app.exception
-    assert app.button(key="resume-sweep").label == "Resume: 2 of 2 runs are missing"
+    assert app.button(key="resume-sweep").label == "Resume: 2 of 2 runs missing"
     app.button(key="archive-sweep").click().run()
     assert not app.exception
     assert "archived" in app.info[0].value

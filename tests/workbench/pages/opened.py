@@ -51,4 +51,12 @@ def page(name: str) -> AppTest:
 
 
 def tables(app: AppTest) -> list:
+    """Every table of the page, those that unfold below a picture as well."""
+    known = app.session_state._state.filtered_state
+    folded = [key for key, opened in known.items() if key.startswith("numbers-") and not opened]
+    for key in folded:
+        app.session_state[key] = True
+    if folded:
+        app.run()
+        assert not app.exception
     return [table.value for table in app.dataframe]

@@ -97,6 +97,12 @@ def test_an_address_that_does_not_fit_opens_the_default(query):
     assert controls(linked(**query)) == controls(linked())
 
 
+def test_what_an_address_asked_for_is_quoted_in_printable_letters():
+    (said,) = linked(one="`\u202e\x1b[31m\n# x").warning
+    assert said.value.isprintable()
+    assert "`'\\u202e\\x1b[31m\\n# x`" in said.value
+
+
 def test_a_number_outside_its_range_is_clipped():
     assert controls(linked(level="99", count="-4")) == controls(linked()) | {
         "level": 10.0,

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from opened import tables
 from streamlit.testing.v1 import AppTest
 
 from recast.regimes import beta_regimes
@@ -66,7 +67,7 @@ def test_the_page_and_the_command_give_one_pair_the_same_p():
     table = compare(frame, Side("recast", {}), Side("sft", {}))
     expected = table.filter(metric="area")["p_corrected"][0]
     app = page("sweeps", view="compare", strategy_0="recast", strategy_1="sft")
-    shown = next(t.value for t in app.dataframe if "p_corrected" in t.value.columns)
+    shown = next(one for one in tables(app) if "p_corrected" in one.columns)
     assert shown.set_index("metric").loc["area", "p_corrected"] == pytest.approx(expected)
 
 
@@ -153,6 +154,6 @@ def test_compare_takes_another_metric_for_its_rates_and_says_what_the_drawn_one_
     words = plain_words(app)
     assert f"grpo {own['lr_second'][0]:g} (here {row['lr_second']:g})" in words
     assert "recast compare recast grpo --tune-metric pass_at_1" in words
-    shown = next(t.value for t in app.dataframe if "p_corrected" in t.value.columns)
+    shown = next(one for one in tables(app) if "p_corrected" in one.columns)
     assert shown.set_index("metric").loc["area", "lr_second"] == row["lr_second"]
     assert "would have chosen" not in plain_words(page("sweeps", **sides))

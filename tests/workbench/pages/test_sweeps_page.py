@@ -125,7 +125,7 @@ def test_where_no_number_of_seeds_could_decide_the_page_says_so():
     app = AppTest.from_file(str(PAGES / "sweeps.py"), default_timeout=60)
     app.query_params["view"] = "compare"
     app.run()
-    assert any("With 3 paired seeds no p is below 0.25" in line.value for line in app.caption)
+    assert any("3 paired seeds: no p is below 0.25" in line.value for line in app.caption)
     assert any("no p is below 0.25" in line.value for line in page("budget").caption)
 
 

@@ -24,6 +24,7 @@ import workbench.store.parsed_rows
 from workbench.jobs.started_sweeps import Note
 from workbench.jobs.sweep_labels import Labels, label
 from workbench.jobs.sweep_listing import listing
+from workbench.plurals import number_of
 from workbench.spec.sweep import load_sweep
 from workbench.store.runs import Store
 
@@ -239,7 +240,7 @@ def drilled(
         assert set(held.good) == sound - ({key} if is_run else set())
         check = recast("store", "check", str(root), "--no-quarantine")
         assert check.returncode == int(damaged), check.stdout + check.stderr
-        assert f"{int(damaged)} files damaged" in check.stdout
+        assert f"{number_of(int(damaged), 'file')} damaged" in check.stdout
         if kind not in ("claim",) or damaged:
             about = [*lines_about(check.stdout, name), *lines_about(check.stdout, key)]
             counted = [line for line in check.stdout.splitlines() if "later recast" in line]

@@ -13,7 +13,7 @@ from scipy import stats
 
 from workbench.errors import UserError
 from workbench.stats.p_values import holm
-from workbench.studies.prediction.followed import held_against
+from workbench.studies.prediction.followed import held_against, read_results
 
 
 def ranking(scores: dict[str, float]) -> pl.DataFrame:
@@ -69,3 +69,13 @@ def test_only_seeds_that_both_have_count_and_what_was_not_run_is_named():
 def test_no_pair_with_results_is_an_error_that_names_both_sides():
     with pytest.raises(UserError, match="no two of a, b share a seed with results; it has z"):
         held_against(ranking({"a": 2.0, "b": 1.0}), results({"z": [1.0]}))
+
+
+@pytest.mark.parametrize("seed", ["1.5", "nan", "1e300", "x", "-0.5"])
+def test_a_seed_is_a_whole_number_and_is_never_cut_to_one(seed, tmp_path):
+    file = tmp_path / "results.csv"
+    file.write_text(f"strategy,seed,value\nsft,2.0,1\nsft,{seed},1\n")
+    with pytest.raises(UserError, match=r"results\.csv: "):
+        read_results(file, "pass_at_1")
+    file.write_text("strategy,seed,value\nsft,2.0,1\n")
+    assert read_results(file, "pass_at_1")["seed"].to_list() == [2]

@@ -35,6 +35,7 @@ from workbench.commands.lm.session import (
 )
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.diagnosis.logs.write import RolloutLog
+from workbench.plurals import number_of
 from workbench.real.runs import LMCell, build_setup, lm_run_config, needs_reference, world_values
 from workbench.spec.keys import run_key
 from workbench.spec.metrics import METRICS
@@ -197,7 +198,9 @@ def rl(
         return
     click.echo(f"runs: {len(jobs)} in {store.root}; rates chosen by {tune_metric} on tuning users")
     if seeds < ENOUGH:
-        click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
+        click.echo(
+            f"note: {number_of(seeds, 'seed')}; a difference between strategies needs ten or more"
+        )
 
 
 def _show(table: pl.DataFrame, style: str, prompts: str, data: LMData) -> None:

@@ -28,6 +28,7 @@ from workbench.commands.lm.session import (
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
+from workbench.plurals import number_of
 from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.metrics import LM_METRICS
 from workbench.stats.estimates import ENOUGH
@@ -297,13 +298,14 @@ def _print_tables(
     emit(
         tables["scores"].filter(slice="all").drop("slice"),
         style,
-        f"{name}: {len(measured.users)} test prompts, {seeds} seeds, mean [95% interval over "
-        "users and seeds together]",
+        f"{name}: {number_of(len(measured.users), 'test prompt')}, {number_of(seeds, 'seed')}, "
+        "mean [95% interval over users and seeds together]",
     )
     apart = tables["scores"].filter(pl.col("slice") != "all").drop("lr", "edge", "step", "seeds")
     emit(apart, style, "Seen and newly introduced targets")
     for control in gaps["control"].unique(maintain_order=True):
-        title = f"Minus {control}; * real: corrected p < .05 over this table, {seeds} seeds"
+        over = f"corrected p < .05 over this table, {number_of(seeds, 'seed')}"
+        title = f"Minus {control}; * real: {over}"
         emit(wide(gaps, control), style, title)
     emit(
         tables["costs"],
@@ -320,10 +322,12 @@ def _print_notes(plan: StudyPlan, chosen: Mapping[str, Tuned], seeds: int) -> No
     if there:
         click.echo(f"note: chosen rate on the edge of the grid: {', '.join(there)}")
     if seeds < ENOUGH:
-        click.echo(f"note: {seeds} seeds; a difference between strategies needs ten or more")
+        click.echo(
+            f"note: {number_of(seeds, 'seed')}; a difference between strategies needs ten or more"
+        )
     starts = len(plan.starts)
     if starts < min(seeds, ENOUGH):
         click.echo(
-            f"note: {starts} start{'s' if starts > 1 else ''} behind {seeds} seeds; seeds of one "
+            f"note: {number_of(starts, 'start')} behind {number_of(seeds, 'seed')}; seeds of one "
             "start share its luck, so intervals speak of these starts"
         )

@@ -105,7 +105,7 @@ def texts(column: pl.Series) -> pl.Series:
         return inner.set(~known, None).alias(column.name)
     if column.dtype == pl.Categorical or column.dtype == pl.Enum:
         return column.cast(pl.String)
-    if column.dtype == pl.Binary:
+    if column.dtype in (pl.Binary, pl.Duration):
         return pl.Series(column.name, [None] * len(column), dtype=pl.String)
     return column.cast(pl.String, strict=False)
 
@@ -172,6 +172,11 @@ def frame_of(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pl.DataF
     )
 
 
+def is_text(name: str) -> bool:
+    """Whether a table can have a column of that name: no half of a surrogate pair is in it."""
+    return name.isascii() or name == _clean(name)
+
+
 def _clean(written: str | None) -> str | None:
     """Half of a surrogate pair is no text that a table can hold."""
     if written is None or written.isascii():
@@ -179,4 +184,4 @@ def _clean(written: str | None) -> str | None:
     return written.encode("utf-8", "replace").decode()
 
 
-__all__ = ["as_text", "frame_of", "is_paid", "number", "numbers", "plain_name", "texts"]
+__all__ = ["as_text", "frame_of", "is_paid", "is_text", "number", "numbers", "plain_name", "texts"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from workbench.diagnosis.logs.packed import plain_suffix, unpacked_name
 from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.scalar_stores import metric_files
 from workbench.errors import LogError
-from workbench.store.files import read_regular
+from workbench.store.files import read_regular, walked
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv", ".json", ".ndjson", ".pt", ".db",
             ".sqlite", ".sqlite3", ".arrow")  # fmt: skip
@@ -140,10 +139,10 @@ def _walked(folder: Path, wanted: Callable[[str], object], hidden: bool = False)
     """Files below a folder whose name, in lower case, is wanted. hidden: also in hidden folders,
     but not in those of version control and caches."""
     found: list[Path] = []
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in walked(folder):
         skipped = CACHES if hidden else (".",)
         folders[:] = sorted((f for f in folders if not f.startswith(skipped)), key=natural)
-        found += [Path(here) / name for name in names if wanted(_unrotated(name.lower()))]
+        found += [here / name for name in names if wanted(_unrotated(name.lower()))]
         if len(found) > MOST_FILES:
             break
     return [path for path in found if _is_file(path)]

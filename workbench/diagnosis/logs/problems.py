@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ MOST_COLUMNS = 10_000
 CUT_LINE = "a truncated line"
 """What is said of a file's last line where it has no end: it may still be written."""
 
+
+_SCARCE = re.compile(r"memory|alloc|capacity|thread|temporarily unavailable", re.IGNORECASE)
 
 NO_NUMBER = "a reward that is no finite number"
 """What is said of a row whose reward is NaN, infinite or no number."""
@@ -88,6 +91,15 @@ def plain_line(value: object, longest: int = LONGEST) -> str:
     text = str(value)
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: longest + 1])
     return line if len(line) <= longest else line[: longest - 3] + "..."
+
+
+def unforeseen(problem: BaseException) -> str:
+    """What is said of a file in which a library found what nobody foresaw. Raises the problem again
+    where memory or threads ran out, which is no fault of the file's content."""
+    said = str(problem)
+    if isinstance(problem, MemoryError) or _SCARCE.search(said):
+        raise problem
+    return f"cannot be read ({type(problem).__name__}: {plain_line(said, 60)})"
 
 
 def too_wide(columns: int) -> str:

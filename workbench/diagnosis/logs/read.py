@@ -29,7 +29,7 @@ from workbench.diagnosis.logs.layout import (
 )
 from workbench.diagnosis.logs.log_files import files_of
 from workbench.diagnosis.logs.packed import unpacked_name
-from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.problems import Problems, plain_line, unforeseen
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import RewardRule, settle
 from workbench.diagnosis.logs.rows import blocks, first_row
@@ -86,7 +86,10 @@ def read_log(
     for place, path in enumerate(paths):
         name = plain_line(names[place] if names else path.name)
         progress(sum(sizes[:place]), sum(sizes), name)
-        task.file(path, name, place, Path(names[place]) if names else path)
+        try:
+            task.file(path, name, place, Path(names[place]) if names else path)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeError) as problem:
+            task.problems.file(name, unforeseen(problem))
     return task.log([_whose(path) for path in paths])
 
 

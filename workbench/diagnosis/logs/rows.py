@@ -19,7 +19,7 @@ import polars as pl
 
 from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.column_names import IMAGES
-from workbench.diagnosis.logs.column_values import frame_of
+from workbench.diagnosis.logs.column_values import frame_of, is_text
 from workbench.diagnosis.logs.csv_cells import csv_rows
 from workbench.diagnosis.logs.databases import NoTableError, database_rows
 from workbench.diagnosis.logs.file_kinds import ARROW_FILE, FileKind
@@ -274,6 +274,8 @@ def meet(rows: Iterable[LogRow], reader: Reader, text: bool = False) -> None:
     found: dict[str, bool | None] = {}
     for row in rows:
         for name, value in row.items():
+            if not is_text(name):
+                continue
             if value is None or value == "":
                 found.setdefault(name, None)
                 continue

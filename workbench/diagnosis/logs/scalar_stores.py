@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.diagnosis.logs.packed import unpacked
+from workbench.store.files import walked
 
 Named = tuple[str, dict[str, Any]]
 """The name of a run, and a row with its step and scalars."""
@@ -82,8 +83,9 @@ def metric_rows(path: Path, metric: str) -> Iterator[Named]:
 def metric_files(folder: Path) -> list[Path]:
     """The metrics of the runs of MLflow below a folder."""
     found: list[Path] = []
-    for about in sorted(folder.rglob("meta.yaml")):
-        found += sorted(one for one in (about.parent / "metrics").rglob("*") if one.is_file())
+    for run in sorted(here for here, _, names in walked(folder) if "meta.yaml" in names):
+        inside = (here / name for here, _, names in walked(run / "metrics") for name in names)
+        found += sorted(one for one in inside if one.is_file())
     return found
 
 

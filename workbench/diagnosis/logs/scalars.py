@@ -20,18 +20,20 @@ from typing import Any
 
 import polars as pl
 
+from workbench.diagnosis.logs.column_values import is_text
 from workbench.diagnosis.logs.csv_cells import csv_rows
 from workbench.diagnosis.logs.events import is_events, scalars_of
 from workbench.diagnosis.logs.file_kinds import SEPARATORS
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
 from workbench.diagnosis.logs.printed import points_of
-from workbench.diagnosis.logs.problems import Problems, plain_line
+from workbench.diagnosis.logs.problems import Problems, plain_line, unforeseen
 from workbench.diagnosis.logs.records import ANSWERS
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning, tag_of
 from workbench.diagnosis.logs.scalar_series import named_series, swanlab_row
 from workbench.diagnosis.logs.scalar_stores import is_metric_file, metric_rows, stored_scalars
 from workbench.diagnosis.logs.token_exports import Exports
 from workbench.errors import LogError
+from workbench.plurals import number_of
 
 SCHEMA = {"run": pl.String, "step": pl.Int64, "name": pl.String, "value": pl.Float64}
 STEPS = (
@@ -99,7 +101,7 @@ class Scalars:
         """One line: what was read."""
         steps = [int(step) for step in self.frame["step"]]
         run = f" of run {plain_line(self.run, 40)}" if self.run else ""
-        left = f" ({len(self.others)} other runs left out)" if self.others else ""
+        left = f" ({number_of(len(self.others), 'other run')} left out)" if self.others else ""
         return (
             f"{self.form}{run}{left}: {self.frame['name'].n_unique()} scalars, steps from "
             f"{min(steps)} to {max(steps)}, no rollouts"
@@ -119,11 +121,14 @@ def read_scalars(paths: Sequence[Path], names: Sequence[str] | None = None) -> S
         except (OSError, ValueError, sqlite3.Error, pl.exceptions.PolarsError, *DAMAGED) as problem:
             problems.file(name, f"no scalars ({plain_line(problem, 60)})")
             continue
+        except pl.exceptions.PanicException as problem:
+            problems.file(name, unforeseen(problem))
+            continue
         if found is None:
             problems.file(name, "no scalars: expected a step and numbers")
             continue
         form = form or found[0]
-        points += found[1]
+        points += [point for point in found[1] if is_text(point[0]) and is_text(point[2])]
         used += 1
     if not points:
         first = problems.lines()[0] if problems.first else "no file"

@@ -48,7 +48,7 @@ def read_results(file: Path, metric: str) -> pl.DataFrame:
         name = metric if metric in table.columns else "value"
         found = table.select(
             pl.col("strategy").cast(pl.String),
-            pl.col("seed").cast(pl.Int64),
+            pl.col("seed").cast(pl.Float64),
             pl.col(name).cast(pl.Float64).alias("value"),
         )
     except (ValueError, pl.exceptions.PolarsError) as problem:
@@ -58,6 +58,11 @@ def read_results(file: Path, metric: str) -> pl.DataFrame:
         ) from None
     if found.height != found.drop_nulls().filter(pl.col("value").is_finite()).height:
         raise UserError(f"{file}: a strategy, seed or value is missing or not finite")
+    seed = pl.col("seed")
+    odd = found.filter((seed != seed.floor()) | (seed.abs() > 2**53) | seed.is_nan())["seed"]
+    if len(odd):
+        raise UserError(f"{file}: seed {odd[0]:g}: expected a whole number")
+    found = found.with_columns(seed.cast(pl.Int64))
     twice = found.filter(pl.struct("strategy", "seed").is_duplicated())
     if twice.height:
         row = twice.row(0, named=True)

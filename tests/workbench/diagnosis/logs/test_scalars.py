@@ -9,6 +9,8 @@ import struct
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning
@@ -143,7 +145,7 @@ def test_an_event_file_that_breaks_off_is_read_up_to_there(tmp_path):
 def test_of_several_runs_the_one_that_says_most_is_read(tmp_path):
     said = read_scalars([trackio_database(tmp_path / "p.db")])
     assert (said.run, said.others) == ("mine", ("other",))
-    assert "1 other runs left out" in said.words
+    assert "1 other run left out" in said.words
 
 
 def test_an_evaluation_is_kept_apart_and_the_surer_name_goes_first(tmp_path):
@@ -173,4 +175,15 @@ def test_what_holds_no_scalars_is_refused_in_one_line(content, tmp_path):
     path.write_bytes(content)
     assert not is_scalars(path)
     with pytest.raises(LogError, match=r"^nothing readable: x: no scalars"):
+        read_scalars([path])
+
+
+def test_names_that_are_no_text_and_times_nowhere_cost_themselves_alone(tmp_path):
+    path = tmp_path / "trainer_state.json"
+    path.write_text('{"log_history": [{"step": 1, "re\\ud800ward": 0.5, "reward": 0.25}]}')
+    assert read_scalars([path]).frame["name"].to_list() == ["reward"]
+    path = tmp_path / "log.parquet"
+    zone = pa.array([0], pa.timestamp("us", tz="Nowhere/None"))
+    pq.write_table(pa.table({"step": [1], "reward": [0.5], "at": zone}), path)
+    with pytest.raises(LogError, match="cannot be read"):
         read_scalars([path])

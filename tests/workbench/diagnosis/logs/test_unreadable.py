@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import os
+import re
+import subprocess
 import zipfile
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,6 +138,50 @@ def test_a_parquet_that_breaks_off_is_one_line(rows, tmp_path):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(LogError, match="damaged parquet"):
         read_log([path])
+
+
+def test_columns_of_kinds_that_no_log_has_are_read_around_or_named(rows, tmp_path):
+    """Time zones that do not exist make Polars panic; bytes in a struct, and spans of time, are
+    nothing that it writes as text."""
+    table = pl.DataFrame(rows).to_arrow()
+    zone = pa.array([0] * len(rows), pa.timestamp("us", tz="Nowhere/None"))
+    for name, column, said in (
+        ("at", zone, "cannot be read (PanicException: "),
+        ("prompt", pa.array([{"a": b"x"}] * len(rows)), "cannot be read (PanicException: "),
+        ("completion", pa.array([1] * len(rows), pa.duration("us")), ""),
+    ):
+        names = [one for one in table.column_names if one != name]
+        odd = table.select(names).append_column(name, column)
+        pq.write_table(odd, tmp_path / "odd.parquet")
+        if said:
+            with pytest.raises(LogError, match=re.escape(said)):
+                read_log([tmp_path / "odd.parquet"])
+        else:
+            assert read_log([tmp_path / "odd.parquet"]).total == len(rows)
+
+
+def test_a_name_that_is_no_text_is_no_column(rows, tmp_path):
+    path = planted.as_jsonl(rows, tmp_path / "log.jsonl")
+    path.write_text(path.read_text().replace('{"', '{"\\ud800": 1, "', len(rows) // 2))
+    assert read_log([path]).total == len(rows)
+
+
+def test_folders_are_looked_into_as_far_as_any_log_lies(rows, tmp_path):
+    """A thousand folders, one in the other, are more than Python's own walk can bear."""
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("n", dir_fd=here)
+        inner = os.open("n", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    try:
+        with pytest.raises(LogError, match="no log in this folder"):
+            files_of([tmp_path])
+        path = planted.as_jsonl(rows, tmp_path / "n" / "n" / "log.jsonl")
+        assert files_of([tmp_path]) == [path]
+    finally:  # nor could pytest's own way of removing what tests leave
+        subprocess.run(["rm", "-rf", tmp_path / "n"], check=True)
 
 
 def test_a_path_that_is_not_there_is_one_line(tmp_path):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import EVERY_PAGE, OPENS_WITH, PAGES, Visit, levels
+from browsing import EVERY_PAGE, OPENS_WITH, PAGES, Visit, levels, plot_widths
 
 pytestmark = pytest.mark.browser
 
@@ -161,10 +161,7 @@ def test_a_page_is_short_whole_accessible_and_in_reach_of_the_keyboard(
 ) -> None:
     visit.open(*EVERY_PAGE[name])
     assert visit.length() <= 3 * 800
-    wide = visit.tab.locator("svg.marks g.role-frame.root > g > path.background").evaluate_all(
-        "plots => plots.map(plot => plot.getBoundingClientRect().width).filter(wide => wide > 0)"
-    )
-    assert min(wide, default=800) >= 200  # panels side by side have no plot of their own
+    assert min(plot_widths(visit), default=800) >= 200
     cut = visit.tab.locator('[data-testid="stMain"] input[role=combobox]').evaluate_all(
         "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.value)"
     )

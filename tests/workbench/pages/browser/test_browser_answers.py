@@ -53,9 +53,9 @@ def test_packaged_runs_offer_no_deletion(visit: Visit) -> None:
 def test_what_scrolls_on_a_phone_can_be_reached_by_keyboard(visit: Visit, axe) -> None:
     visit.open("learnability", 2)
     reached = """() => {
-        const wide = [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]
-            .filter(one => one.scrollWidth > one.clientWidth);
-        return wide.length && wide.every(one => one.tabIndex === 0);
+        const wide = [...document.querySelectorAll('[data-testid=stFullScreenFrame]')]
+            .filter(one => one.querySelector('svg.marks') && one.scrollWidth > one.clientWidth);
+        return wide.length === 2 && wide.every(one => one.tabIndex === 0);
     }"""
     visit.tab.wait_for_function(reached)
     visit.tab.add_script_tag(path=str(axe))

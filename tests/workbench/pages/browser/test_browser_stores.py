@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from browsing import EVERY_PAGE, IDLE, PATIENCE, Server, Visit, press
+from browsing import EVERY_PAGE, IDLE, PATIENCE, Server, Visit, plot_widths, press
 from opened import made_up_runs
 
 from recast.ledger import RunRecord
@@ -19,7 +19,14 @@ SWITCHED = (
     *(f"sweeps?view={view}" for view in ("compare", "rates", "map")),
 )
 """Pages with a box that chooses whose data they show."""
-NARROW = ("Learnability", "Gradient signals", "Phase map", "Real models", "Your rollouts")
+NARROW = (
+    "Budget to target",
+    "Learnability",
+    "Gradient signals",
+    "Phase map",
+    "Real models",
+    "Your rollouts",
+)
 
 
 def filled(folder: Path, world: str = "demo", **names: str) -> Path:
@@ -105,6 +112,7 @@ def test_a_phone_shows_wide_pictures_without_the_page_scrolling_sideways(visit: 
     for name in NARROW:
         visit.open(*EVERY_PAGE[name])
         visit.healthy()
+        assert min(plot_widths(visit), default=800) >= 200, name  # the legend leaves room
         overhang = visit.tab.evaluate(
             """() => {
                 const main = document.querySelector('[data-testid=stMain]');

@@ -38,6 +38,10 @@ def test_a_sweep_is_checked_started_left_alone_browsed_taken_away_and_deleted(
     table.click(position={"x": 15, "y": 15})  # the box that selects every row
     visit.tab.get_by_role("heading", name="How did these 4 runs go?").wait_for()
     visit.settled(1)
+    visit.tab.get_by_test_id("stDataFrame").first.hover()
+    visit.tab.get_by_label("Search: One row per stored run").first.wait_for()
+    bare = visit.tab.get_by_label("Download as CSV: One row per stored run")
+    assert [bare.count(), bare.is_visible()] == [1, False]  # it would write formulas
     press(visit, "pin")
     visit.tab.wait_for_url("**pins=*")
     for key, name, start in (
