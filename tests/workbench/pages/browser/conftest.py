@@ -16,9 +16,9 @@ import pytest
 from browsing import CHROMIUM, FLAGS, PATIENCE, ROOT, Server, Visit, wait_until_up
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The app on a free loopback port, with an empty store."""
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app on a free loopback port, started once for all files."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,6 +48,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(app: Server) -> Iterator[Server]:
+    """The app with an empty store for each file."""
+    yield app
+    shutil.rmtree(app.store, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
