@@ -17,17 +17,18 @@ from workbench.diagnosis.logs.weights import Weights, solve
 from workbench.errors import LogError
 
 REWARD_WORDS = re.compile(
-    r"reward|score|acc|correct|format|match|check|penalt|bonus|hit|cosine|rouge|bleu|judge|rubric"
+    r"reward|score|acc|correct|format|match|check|penalt|bonus|hit|cosine|rouge|bleu|judge|rubric|"
+    r"verif|grade|solved"
 )
 OTHER_WORDS = re.compile(
-    r"token|len|num_|count|turn|time|index|_id$|^id|step|epoch|entropy|logp|prob|ratio|temperature|"
-    r"seed|rank|kl|latency|calls"
+    r"token|len|num_|count(?!down)|turn|time|index|_id$|^id|step|epoch|entropy|logp|prob|ratio|temperature|"
+    r"seed|rank|kl|latency|calls|error|timeout|truncat|retr|fail|abort"
 )
 
 
 SHAPE_WORDS = re.compile(
     r"format|tag|xml|len|style|repet|penalt|brev|concis|think|reason|language|cosine|overlong|"
-    r"strict|soft|count|bonus|steps|readab|structure|json|int_reward|digit|approx|tool|turn"
+    r"strict|soft|count(?!down)|bonus|steps|readab|structure|json|int_reward|digit|approx|tool|turn"
 )
 """In the name of a reward function: it judges the form."""
 
@@ -131,7 +132,9 @@ def _functions(
     named = [c for c in free if REWARD_WORDS.search(plain_name(c))]
     other = [c for c in free if c not in named and OTHER_WORDS.search(plain_name(c))]
     if solved is not None:
-        kept = {c: w for c in free if (w := solved.of.get(c, 1.0 if c in named else 0.0))}
+        # Of what never differs inside a group the advantages say nothing.
+        still = {c for c in free if c not in other and _never_pays(table[REWARD + c])} | {*named}
+        kept = {c: w for c in free if (w := solved.of.get(c, float(c in still)))}
         if kept:
             plain = set(kept.values()) == {1.0} and len(kept) == len(free)
             return kept, "added" if plain else "solved", solved
@@ -159,6 +162,12 @@ def _outcome(
         found = found or (rest[0] if len(rest) == 1 else "")
     # A raw column that was solved to be the whole reward is the reward.
     return "" if functions and list(functions) == [found] else found
+
+
+def _never_pays(values: pl.Series) -> bool:
+    """Whether a column looks like a function that never pays: 0 wherever it judged."""
+    known = values.drop_nulls()
+    return bool(known.len()) and bool((known == 0).all())
 
 
 def _by_task(table: pl.DataFrame, functions: Sequence[str]) -> str:
@@ -201,7 +210,7 @@ def _judged(
             standing.append(name)
     first = [pl.col(REWARD + c) for c in (outcome, *standing)]
     table = table.with_columns(outcome=pl.coalesce(first))
-    if standing and not table["task"].count():
+    if standing and table["task"].n_unique() < 2:
         judge = pl.coalesce(
             pl.when(pl.col(REWARD + c).is_not_null()).then(pl.lit(c)) for c in (outcome, *standing)
         )

@@ -3,8 +3,8 @@
 An episode: id, env, task (data with prompt, key, hash), group.id, run.work (type train or eval,
 step, policy.start and .end, the versions that sampled), traces; a trace: task, agent (name,
 trainable), nodes (message, sampled, and per sampled token logprobs, trainer_logprobs, entropies,
-advantages), calls (finish_reason, usage), rewards
-{name: {score, weight} or null}, stop_condition. The reward is the weighted sum; a null abstains.
+advantages), calls (finish_reason, usage), rewards {name: {score, weight} or null}, stop_condition.
+The reward is the weighted sum; a null abstains.
 Agents that are not trained (a judge, a simulated user) are passed over where others are; several
 that are trained have groups of their own. `token_exports/` beside it have neither prompt nor
 reward. Source: verifiers 0.4.0 `verifiers/v1/trace.py`, `episode.py`, `graph.py`; prime-rl main.
