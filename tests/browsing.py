@@ -5,6 +5,7 @@ Nothing here sleeps: each step waits for what a user would see.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,14 +159,17 @@ def nudge(visit: Visit, label: str, key: str = "ArrowRight") -> None:
 
 def choose(visit: Visit, label: str, option: str) -> None:
     """Pick an option of a select box; open it again where a rerun of the page closed it."""
+    from playwright.sync_api import TimeoutError as TooLate
+
     box = visit.tab.get_by_role("combobox", name=label).first
     wanted = visit.tab.get_by_role("option", name=option, exact=True)
     for _ in range(PATIENCE // 2000):
         box.click()
         for _ in range(20):
             if wanted.count():
-                wanted.click()
-                return
+                with contextlib.suppress(TooLate):  # it went while it was pressed
+                    wanted.click(timeout=2000)
+                    return
             visit.tab.wait_for_timeout(100)
         box.press("Escape")
     pytest.fail(f"{label}: no option {option!r}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from opened import tables
 from streamlit.testing.v1 import AppTest
 
 from recast import REGIMES
@@ -130,10 +131,10 @@ def test_scores_of_a_slice_come_with_their_intervals(folder: Path) -> None:
     GAPS.write_csv(folder / "b.csv")
     app = page(slice="new", control="sft")
     assert not app.warning
-    table = app.dataframe[0].value
+    table, gaps = tables(app)[:2]
     assert set(table["strategy"]) == {"start", "grpo", "recast"}
     assert {"greedy", "greedy_low", "greedy_high"} <= set(table.columns)
-    assert set(app.dataframe[1].value["control"]) == {"sft"}
+    assert set(gaps["control"]) == {"sft"}
 
 
 def test_a_rate_on_an_edge_of_its_grid_is_said_beside_who_leads(folder: Path) -> None:
@@ -171,7 +172,7 @@ def test_runs_of_a_real_model_in_the_store_are_scored_and_simulated_ones_are_not
     assert set(found.table["strategy"]) == {"start", "grpo", "recast"}
     app = page()
     assert "3 seeds" in app.warning[0].value
-    assert set(app.dataframe[0].value["strategy"]) == {"start", "grpo", "recast"}
+    assert set(tables(app)[0]["strategy"]) == {"start", "grpo", "recast"}
 
 
 def test_what_is_packaged_reads_and_names_its_command() -> None:
