@@ -15,7 +15,8 @@ app: $(STAMP)
 
 test: $(STAMP)
 	$(MAKE) -j 2 --output-sync=target types browser lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not drill"
+	# Tests wait for processes and browsers a third of their time: three at once keep two cores at work.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 -m "not drill"
 
 lint: $(STAMP)
 	$(BIN)/ruff check
