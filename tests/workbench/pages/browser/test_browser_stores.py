@@ -11,6 +11,7 @@ from browsing import EVERY_PAGE, IDLE, PATIENCE, Server, Visit, plot_widths, pre
 from opened import made_up_runs
 
 from recast.ledger import RunRecord
+from workbench.store.files import sha256
 from workbench.store.runs import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.drill]
@@ -29,13 +30,18 @@ NARROW = (
 )
 
 
+def key_of(record: RunRecord) -> str:
+    """A name as runs have them."""
+    return sha256(f"{record.config['strategy']} {record.config['seed']}".encode())[:20]
+
+
 def filled(folder: Path, world: str = "demo", **names: str) -> Path:
     """A store of made-up runs of that world. names: strategies, by what they are called instead."""
     store = Store(folder).prepare()
-    for key, record in made_up_runs().items():
+    for record in made_up_runs().values():
         told = {"world": world, "strategy": names.get(record.config["strategy"], "sft")}
         config = record.config | (told if names else {"world": world})
-        store.write(key, RunRecord(config, record.rows, record.world))
+        store.write(key_of(record), RunRecord(config, record.rows, record.world))
     return folder
 
 
@@ -43,7 +49,8 @@ def of_one_family(folder: Path) -> Path:
     """Two strategies of one family, whose names and world are markup; a file of it is damaged."""
     evil = "<img src=x onerror=alert(1)> $a_b$ *c* [d](http://e)"
     filled(folder, evil, grpo="repair=anchor, credit=grpo", recast="recast", sft="repair_only")
-    next(iter(folder.glob("runs/sft-0/*.parquet"))).write_bytes(b"junk")
+    damaged = key_of(made_up_runs()["sft-0"])
+    next(iter(folder.glob(f"runs/{damaged}/*.parquet"))).write_bytes(b"junk")
     return folder
 
 
