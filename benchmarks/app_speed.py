@@ -206,7 +206,7 @@ def main() -> None:
                 say(f"Sweeps with {runs:,} runs, {visit} visit", time.perf_counter() - began)
             began = time.perf_counter()
             page.get_by_text("Only runs at their").click()
-            page.get_by_text(f"of {runs:,} runs").wait_for()
+            page.get_by_text(f"of {runs:,} runs in").wait_for()
             page.wait_for_function(
                 f"!document.body.innerText.includes('{runs:,} of {runs:,} runs')"
             )
