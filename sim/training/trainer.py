@@ -139,9 +139,7 @@ def _trained(records: Sequence[_Record], rates: Tensor) -> list[list[TrainedRun]
             step += done
             if averaged and 2 * step > how.steps:
                 mean.add(learner.params)
-        for record in records:
-            taken = record.iterate == "mean" and mean.count
-            record.evaluate(end, mean.params if taken else learner.params)
+        _measure(records, end, learner.params, mean)
     return [
         [
             TrainedRun(tuple(rows), at, seconds)
@@ -151,6 +149,17 @@ def _trained(records: Sequence[_Record], rates: Tensor) -> list[list[TrainedRun]
         ]
         for record in records
     ]
+
+
+def _measure(records: Sequence[_Record], step: int, last: Params, mean: _Mean) -> None:
+    """Evaluate every record; until there is a mean all of them look at the same parameters."""
+    for place, record in enumerate(records):
+        if record.iterate == "mean" and mean.count:
+            record.evaluate(step, mean.params)
+        elif place and not mean.count:
+            record.repeat(records[0], step, last)
+        else:
+            record.evaluate(step, last)
 
 
 def _stride(how: Training, step: int, end: int, averaged: bool) -> int:
@@ -204,6 +213,16 @@ class _Record:
                 for label, values in found.items()
             ]
             self.evaluating[run] += time.perf_counter() - began
+        self._tell(step, params)
+
+    def repeat(self, other: _Record, step: int, params: Params) -> None:
+        """What another record has just found at the same parameters, after the same steps."""
+        for mine, rows in zip(self.rows, other.rows, strict=True):
+            mine += [dict(row) for row in rows if row["step"] == step]
+        self._before, self._marks = [*other._before], [*other._marks]
+        self._tell(step, params)
+
+    def _tell(self, step: int, params: Params) -> None:
         for run, rows in enumerate(self.rows):
             self.hooks.watch(run, [row for row in rows if row["step"] == step])
             if self.hooks.look is not None:
