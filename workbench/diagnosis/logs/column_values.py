@@ -125,13 +125,20 @@ def as_text(value: Any) -> str | None:
 
 
 def number(value: Any) -> float | None:
+    """`finite_number`, also of a verdict in words."""
+    if isinstance(value, str):
+        value = VERDICTS.get(value.strip().lower(), value)
+    return finite_number(value)
+
+
+def finite_number(value: Any) -> float | None:
     """A finite number, also one written as text; None for anything else."""
     if isinstance(value, str):
         try:
-            value = float(VERDICTS.get(value.strip().lower(), value))
+            value = float(value)
         except ValueError:
             return None
-    elif not isinstance(value, (bool, int, float)):
+    if not isinstance(value, (int, float)):
         return None
     try:
         found = float(value)

@@ -20,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from workbench.diagnosis.logs.column_values import is_text
+from workbench.diagnosis.logs.column_values import finite_number, is_text
 from workbench.diagnosis.logs.csv_cells import csv_rows
 from workbench.diagnosis.logs.events import is_events, scalars_of
 from workbench.diagnosis.logs.file_kinds import SEPARATORS
@@ -355,20 +355,7 @@ def _is_rollout(row: Mapping[str, Any]) -> bool:
 
 def _number(value: Any) -> float | None:
     """A finite number, also as text (wandb and trackio write NaN so); None for all else."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if not isinstance(value, (int, float)):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
+    return None if isinstance(value, bool) else finite_number(value)
 
 
 __all__ = ["Scalars", "is_scalars", "read_scalars"]
