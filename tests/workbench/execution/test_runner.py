@@ -177,15 +177,15 @@ def test_batches_are_compatible_and_even_and_hold_every_run_once():
 
 def test_a_run_and_the_one_at_its_averaged_weights_are_one_training(tmp_path, monkeypatch):
     """Each the same as if it stood alone, also when the other is stored already."""
-    both = {"strategies": ("sft", "sft averaged", "grpo"), "seeds": 2}
+    both = {"strategies": ("grpo", "grpo averaged", "sft"), "seeds": 2}
     sweep = TINY.model_copy(update=both)
     for part in batches(sweep.runs(), workers=1):
         assert len({r.strategy.removesuffix(" averaged") for r in part}) == 1
     alone, together, after = (Store(tmp_path / name).prepare() for name in ("a", "t", "x"))
-    for row in ("sft", "sft averaged", "grpo"):
+    for row in ("grpo", "grpo averaged", "sft"):
         one = sweep.model_copy(update={"strategies": (row,)})
         run_sweep(one, alone, executor="serial")
-        if row == "sft averaged":
+        if row == "grpo averaged":
             run_sweep(one, after, executor="serial")
     trained: list[int] = []
     real = workbench.execution.tasks.train_for
