@@ -24,10 +24,10 @@ from workbench.analysis.rows import at_the_end, last_rows, reported
 from workbench.analysis.tuning import tried
 from workbench.errors import UserError
 from workbench.execution.runner import run_all, run_sweep
-from workbench.spec.averaged_rows import AVERAGED
 from workbench.spec.experiment import Experiment, change
 from workbench.spec.messages import validated
 from workbench.spec.metrics import COMPARED, PRIMARY, SAMPLED
+from workbench.spec.row_names import AVERAGED
 from workbench.spec.sweep import Run, Sweep, load_sweep
 from workbench.stats.estimates import ONE_SIDED, estimate, paired_difference
 from workbench.stats.p_values import LEVEL, aligned, holm, max_t
