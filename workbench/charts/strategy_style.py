@@ -128,8 +128,8 @@ def _row_style(style: Style, ending: str) -> Style:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Rows in the fixed order of their strategies, averaged and decaying ones after it; compositions
-    outside the registry last, by name."""
+    """Rows in the fixed order of their strategies, averaged and decaying ones after it;
+    compositions outside the registry last, by name."""
     places = {name: place for place, name in enumerate(STYLE)}
     return sorted(set(names), key=lambda n: (places.get(split_row(n)[0], len(places)), n))
 
