@@ -190,6 +190,25 @@ def test_a_cut_study_resumes_reports_whole_seeds_and_ends_with_the_same_numbers(
     assert "Seen and newly introduced targets" in text
 
 
+def test_a_decaying_row_trains_at_a_falling_rate_in_the_cell_of_the_others(
+    data_folder, tmp_path, capsys
+):
+    asked = [*words(data_folder, tmp_path / "out"), "--strategy", "sft decaying"]
+    assert recast(*asked, "--show", "tuning", "--format", "csv") == 0
+    tried = {
+        (row["strategy"], row["lr"], row["step"]): row["value"]
+        for row in table(capsys.readouterr().out)
+    }
+    for lr in {lr for _, lr, _ in tried}:
+        # Of two steps the first has the whole rate, the second half of it.
+        assert tried["sft", lr, "1"] == tried["sft decaying", lr, "1"]
+        assert tried["sft", lr, "2"] != tried["sft decaying", lr, "2"]
+    frame = Store(tmp_path / "out" / "store").load()
+    assert frame["cell"].n_unique() == 1
+    falls = frame.filter(pl.col("train.schedule") == "linear")
+    assert set(falls["strategy"]) == {"sft decaying"}
+
+
 def test_the_study_feeds_the_store_and_reads_the_simulators(data_folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert recast(*words(data_folder, out)) == 0

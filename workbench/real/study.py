@@ -327,10 +327,8 @@ class Study:
             prompts = setup.vocabulary.prompts([row.history for row in rows]).to(device)
             target = torch.tensor([row.target for row in rows], device=device)
             setup = replace(setup, prompts=prompts, target=target, more=None)
-        how = replace(self.plan.how, lr=task.lr, seed=task.seed)
-        if task.entry.schedule is not None:
-            how = replace(how, schedule=task.entry.schedule)
-        return setup, how
+        schedule = task.entry.schedule or self.plan.how.schedule
+        return setup, replace(self.plan.how, lr=task.lr, seed=task.seed, schedule=schedule)
 
     def setup(self, place: int) -> RLSetup:
         """The setup of one start, its weights as they were."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from recast.strategies import parse_strategy
 from recast.strategy import Strategy
@@ -19,8 +19,8 @@ from sim.settings import Training
 AVERAGED, DECAYING = " averaged", " decaying"
 """What the names of such rows end with."""
 
-_SAYS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {AVERAGED: ("iterate", "mean"), DECAYING: ("schedule", "linear")}
+_SAYS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"": {}, AVERAGED: {"iterate": "mean"}, DECAYING: {"schedule": "linear"}}
 )
 
 How = TypeVar("How", bound=Training)
@@ -32,8 +32,17 @@ def split_row(row: str) -> tuple[str, str]:
     >>> split_row("sft averaged")
     ('sft', ' averaged')
     """
-    ending = next((ending for ending in _SAYS if row.endswith(ending)), "")
+    ending = next((ending for ending in (AVERAGED, DECAYING) if row.endswith(ending)), "")
     return row.removesuffix(ending), ending
+
+
+def settings_of(row: str) -> Mapping[str, Any]:
+    """The settings of training that a row's name gives, by their names.
+
+    >>> settings_of("sft decaying"), settings_of("sft")
+    ({'schedule': 'linear'}, {})
+    """
+    return _SAYS[split_row(row)[1]]
 
 
 def trained_row(row: str) -> str:
@@ -55,10 +64,10 @@ def training_of(row: str, how: How) -> How:
 
     Raises ValueError where `how` says so of every row already.
     """
-    ending = split_row(row)[1]
-    if not ending:
-        return how
-    field, value = _SAYS[ending]
-    if getattr(how, field) == value:
-        raise ValueError(f"{row!r}: train.{field} is {value!r} already; name the strategy alone")
-    return how.model_copy(update={field: value})
+    said = settings_of(row)
+    for field, value in said.items():
+        if getattr(how, field) == value:
+            raise ValueError(
+                f"{row!r}: train.{field} is {value!r} already; name the strategy alone"
+            )
+    return how.model_copy(update=said) if said else how

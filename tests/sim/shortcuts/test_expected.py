@@ -51,14 +51,15 @@ def enumerated(p, items: int, seed: int):
     return small, world, {"table": _table(small.catalogue, small.chance)}
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-@pytest.mark.parametrize("group", [2, 4])
+# The best of four needs four.
+NARROW = [name for name in EXPECTED if name != "pass_at_k"]
+
+
+@pytest.mark.parametrize(
+    ("name", "group"), [(name, 2) for name in NARROW] + [(name, G) for name in EXPECTED]
+)
 def test_an_expected_step_is_the_exact_enumeration(name, group):
     strategy = STRATEGIES[name]
-    try:
-        strategy.check_group(group)
-    except ValueError:
-        pytest.skip("the strategy refuses so narrow a group")
     for p, items, seed in (((0.02, 0.3, 0.9), 4, 0), ((0.5, 0.07), 7, 3)):
         small, world, params = enumerated(p, items, seed)
         # `sim.exact` puts a schedule at its end: step 1 of 2.

@@ -30,7 +30,7 @@ from workbench.errors import UserError
 from workbench.execution.forecast import duration
 from workbench.plurals import number_of
 from workbench.spec.metrics import LM_METRICS
-from workbench.spec.row_names import AVERAGED, DECAYING, split_row
+from workbench.spec.row_names import settings_of, split_row
 from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
@@ -235,13 +235,7 @@ def _entry(name: str) -> Entry:
     """A row from `NAME`, `NAME averaged` or `NAME decaying`."""
     from recast.lm.study import Entry
 
-    strategy, ending = split_row(name)
-    return Entry(
-        name,
-        strategy,
-        iterate="mean" if ending == AVERAGED else "last",
-        schedule="linear" if ending == DECAYING else None,
-    )
+    return Entry(name, split_row(name)[0], **settings_of(name))
 
 
 def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:
