@@ -27,7 +27,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 25_000  # milliseconds; the machine may be busy with the rest of the tests
+PATIENCE = 60_000  # milliseconds; the machine may be busy with the rest of the tests
 CHART = '[data-testid="stVegaLiteChart"]'
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 

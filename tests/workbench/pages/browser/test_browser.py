@@ -212,7 +212,7 @@ def unseen(visit: Visit) -> list[str]:
                 ).reduce((sum, part) => sum + part) / 0.05 + 1;
             };
             return marks.filter(mark => {
-                if (mark.closest('.role-axis-grid, .mark-area, .background, defs')) return false;
+                if (mark.closest('.role-axis-grid, .mark-area, .background, .grid, .axis')) return false;
                 if (!mark.getBoundingClientRect().width && !mark.getBoundingClientRect().height)
                     return false;
                 const style = getComputedStyle(mark);
@@ -220,7 +220,8 @@ def unseen(visit: Visit) -> list[str]:
                 for (let one = mark; one.nodeName !== 'svg'; one = one.parentElement)
                     faded *= getComputedStyle(one).opacity;
                 const shown = [['fill', style.fillOpacity], ['stroke', style.strokeOpacity]]
-                    .filter(([kind, share]) => style[kind].startsWith('rgb') && share * faded > 0.3)
+                    .filter(([kind, share]) => /^rgb/.test(style[kind]) && share * faded > 0.5
+                        && !style[kind].endsWith(', 0)'))
                     .map(([kind, share]) => bright(style[kind], share * faded));
                 const least = mark.nodeName === 'text' ? 4.5 : 1.8;
                 return shown.length && style.visibility !== 'hidden' && Math.max(...shown) < least;
