@@ -83,7 +83,10 @@ def skipping(found: Diagnosis, seed: int = 0, gate: str = "greso") -> Skipping:
         place=pl.col("prompt").rank("dense").cast(pl.Int64) - 1,
         teaches=TEACHES,
     ).sort("step", maintain_order=True)
-    prompts = groups["prompt"].n_unique()
+    prompts, learnable = groups["prompt"].n_unique(), int(groups["teaches"].sum())
+    repeated = groups.height - prompts
+    if not repeated:  # no gate skips a prompt that it has not seen
+        return Skipping(groups.height, 0, learnable, 0, 0)
     draws = torch.from_numpy(np.random.default_rng(seed).random(groups.height))
     stage = bind("gate", GATES, gate)
     state, begun = stage.start((), prompts), 0
@@ -104,8 +107,7 @@ def skipping(found: Diagnosis, seed: int = 0, gate: str = "greso") -> Skipping:
         valid = slot < size.unsqueeze(-1)
         seen = RolloutGroups.of(hit, valid=valid)
         state = {**state, **stage.carry(visit, seen, keep, state=state)}
-    repeated = groups.height - prompts
-    return Skipping(groups.height, skipped, int(groups["teaches"].sum()), lost, repeated)
+    return Skipping(groups.height, skipped, learnable, lost, repeated)
 
 
 def savings(found: Diagnosis) -> pl.DataFrame:

@@ -29,8 +29,8 @@ from workbench.pages.over_worlds import over_worlds
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.pages.tuned_for import chosen_rates, other_rates, tuning_box
 from workbench.report.figures import PAPER_SHARE
-from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.metrics import COMPARED
+from workbench.spec.row_names import AVERAGED, split_row
 from workbench.studies.evidence import with_setting
 from workbench.studies.phase_map import phase_table
 
@@ -130,7 +130,7 @@ more = [
 ]
 if tuned_for != metric:
     more.append(other_rates(metric, whole_cell))
-averaged = any(split_averaged(name)[1] for name in known)
+averaged = any(split_row(name)[1] == AVERAGED for name in known)
 if not averaged and (
     "train.iterate" not in rows.columns or "mean" not in set(rows["train.iterate"])
 ):

@@ -62,6 +62,9 @@ def numbers(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.List | pl.Array):
         column = _only(column.cast(pl.List(column.dtype.inner)))
     if column.dtype == pl.String:
+        found = column.cast(pl.Float64, strict=False)
+        if found.null_count() == column.null_count():
+            return found.set(~found.is_finite().fill_null(False), None)
         said = column.str.strip_chars(' \t\r\n[]"').str.to_lowercase()
         wrapped = said.str.ends_with(")")
         if wrapped.any():

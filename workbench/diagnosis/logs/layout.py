@@ -248,9 +248,9 @@ class Reader:
             # Each turn asks something else: the group alone says what is compared.
             prompt, group = group, outputs
         own = group.fill_null(prompt)
-        rewards = [fields["named"], *(numbers(raw[c]) for c in self.functions if c in raw.columns)]
-        known = rewards[0].is_not_null()
-        for one in rewards[1:]:
+        functions = [numbers(raw[c]).alias(REWARD + c) for c in self.functions if c in raw.columns]
+        known = fields["named"].is_not_null()
+        for one in functions:
             known = known | one.is_not_null()
         # Of a rollout's turns those that earn nothing of their own.
         unpaid = pl.Series([outputs is not None] * raw.height) & self._no_reward(raw)
@@ -263,7 +263,6 @@ class Reader:
                 for row in raw["row"].filter(faults):
                     problems.row(name, row, what)
         good = known & ~bad & own.is_not_null()
-        functions = [numbers(raw[c]).alias(REWARD + c) for c in self.functions if c in raw.columns]
         frame = pl.DataFrame(
             {
                 **fields,
@@ -272,8 +271,7 @@ class Reader:
                 ),
                 "source": pl.Series([source] * raw.height, dtype=pl.Int32),
                 "step": at.set(bad, 0.0).cast(pl.Int64),
-                "prompt": prompt.fill_null(group).hash(),
-                **self._ids(at, own, group),
+                **self._ids(at, prompt, group),
             }
         ).with_columns(functions)
         self.rollouts += int(good.sum())
@@ -342,25 +340,37 @@ class Reader:
         split = self._text(raw, "split").str.to_lowercase()
         return null_false(split.is_in(list(EVALUATION)))
 
-    def _ids(self, step: pl.Series, own: pl.Series, group: pl.Series) -> dict[str, pl.Series]:
-        """Hashes of the group's id, and of the id without its last and its last two numbers."""
-        frame = pl.DataFrame({"step": step.cast(pl.Int64, strict=False), "own": own, "id": group})
+    def _ids(self, step: pl.Series, prompt: pl.Series, group: pl.Series) -> dict[str, pl.Series]:
+        """Hashes of the prompt, of the group's id, and of that without its last and its last two
+        numbers."""
+        asked = prompt.fill_null(group).hash()
+        frame = pl.DataFrame({"step": step.cast(pl.Int64, strict=False), "id": group})
+        if group.null_count() < len(group):
+            frame = frame.with_columns(
+                session=pl.col("id").str.extract(_SESSION), sample=pl.col("id").str.extract(_SAMPLE)
+            )
+        else:
+            frame = frame.with_columns(session=pl.col("id"), sample=pl.col("id"))
         frame = frame.with_columns(
-            session=pl.col("id").str.extract(_SESSION), sample=pl.col("id").str.extract(_SAMPLE)
-        ).with_columns(whole=pl.col("sample").fill_null(pl.col("own")))
-        hashed = [pl.col(c).hash().alias(c + "_hash") for c in ("id", "session", "sample", "whole")]
-        frame = frame.with_columns(hashed)
+            pl.when(pl.col(c).is_not_null()).then(pl.col(c).hash()).alias(c + "_hash")
+            for c in ("id", "session", "sample")
+        )
+        # A prompt is long: its text is gone through once.
+        whole = pl.coalesce("sample_hash", "id_hash", asked)
         return {
-            "key": frame.select(pl.struct("step", "whole_hash").hash()).to_series(),
-            "uid": frame["id_hash"].set(frame["id"].is_null(), None),
-            "session": frame["session_hash"].set(frame["session"].is_null(), None),
-            "sample": frame["sample_hash"].set(frame["sample"].is_null(), None),
+            "prompt": asked,
+            "key": frame.select(pl.struct("step", whole.alias("whole")).hash()).to_series(),
+            "uid": frame["id_hash"],
+            "session": frame["session_hash"],
+            "sample": frame["sample_hash"],
             "turn": frame["id"].str.extract(r"_(\d{1,9})$").cast(pl.Int32, strict=False),
         }
 
     def _with_turns(self, raw: pl.DataFrame, group: pl.Series) -> pl.Series | None:
         """Ids of outputs, `<group>_<rollout>_<turn>`, where a log has a row for each turn of a
         rollout; None where it has not."""
+        if not (self._there(raw, "turn") and self._there(raw, "rollout")):
+            return None
         turn, rollout = self._text(raw, "turn"), self._text(raw, "rollout")
         number = turn.str.extract(r"^(\d{1,9})(?:\.0)?$")
         known = ~(number.is_null() | rollout.is_null() | group.is_null())

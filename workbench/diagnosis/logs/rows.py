@@ -11,10 +11,11 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from workbench.diagnosis.logs import tensors
@@ -43,7 +44,7 @@ from workbench.diagnosis.logs.training_data import with_training
 Numbered = tuple[int, LogRow]
 
 BATCH = 10_000
-BLOCK = 4_000_000
+BLOCK = 16_000_000
 LONGEST_LINE = 32_000_000
 LARGEST_DOCUMENT = 1_000_000_000
 SAMPLE = 64
@@ -199,26 +200,23 @@ def _jsonl(path: Path, name: str, reader: Reader, problems: Problems) -> Iterato
     number = 0
     with unpacked(path) as stream:
         pieces, rest = _while_sound(lambda: stream.read(BLOCK), name, problems), b""
-        while True:
-            more = next(pieces, b"")
-            content = rest + more
-            cut = content.rfind(b"\n") + 1 if more else len(content)
-            if not cut and more:
-                rest = content
+        for more in chain(pieces, [b""]):
+            cut = more.rfind(b"\n") + 1
+            if more and not cut:
+                rest += more
                 if len(rest) > LONGEST_LINE:
                     number += 1
                     problems.row(name, number, f"a line of more than {LONGEST_LINE:,} bytes")
                     rest = _after_newline(pieces)
                 continue
-            block, rest = content[:cut], content[cut:]
+            block, rest = b"".join((rest, memoryview(more)[:cut])), more[cut:]
             if block:
                 if not number:
                     block = block.removeprefix(b"\xef\xbb\xbf")
-                lines = block.count(b"\n") + (not block.endswith(b"\n"))
+                ends = np.count_nonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+                lines = int(ends) + (not block.endswith(b"\n"))
                 yield from _json_block(block, lines, number, name, reader, problems)
                 number += lines
-            if not more:
-                return
 
 
 def _after_newline(pieces: Iterator[bytes]) -> bytes:

@@ -20,8 +20,9 @@ from recast.common_prefix import leading
 CODE = r"<[A-Za-z_]{0,24}-?\d{1,12}>"
 _TOKEN = r"<\|sid_begin\|>|" + CODE
 _TOKENS = re.compile(_TOKEN)
-_HEAD = r"^<([A-Za-z_]*)"
-_LETTERS = re.compile(_HEAD)
+_LETTERS = re.compile(r"^<([A-Za-z_]*)")
+_NO_LETTERS = "-0123456789>"
+"""What ends a code: before it stand `<` and its letters."""
 _THOUGHT = re.compile(r"(?s)^.*</think>")
 _PLAIN = r"^[\[(\s]*\d{1,6}(?:(?:-|_|,\s*|\s+)\d{1,6}){2,7}[\])\s]*$"
 _NUMBER = re.compile(r"\d+")
@@ -179,25 +180,31 @@ def _of_one_id(
     most = range(min(8, max(lengths, default=0)))
     mine, want = pl.col("mine"), pl.col("want")
     own, depth = mine.list.len(), want.list.len()
-    sure = own.is_between(2, 8) & depth.is_between(2, 8) & pl.col("said").is_not_null()
+    rows = rows.join(known, on="target", how="left", maintain_order="left").select(
+        *(mine.list.get(i, null_on_oob=True).alias(f"mine_{i}") for i in most),
+        *(want.list.get(i, null_on_oob=True).alias(f"want_{i}") for i in most),
+        own=own,
+        depth=depth,
+        sure=own.is_between(2, 8) & depth.is_between(2, 8) & pl.col("said").is_not_null(),
+        begins=mine.list.contains("<|sid_begin|>"),
+    )
+    sure = pl.col("sure")
     if tagged and len(most) > 2:
-        head, *more = (
-            mine.list.get(i, null_on_oob=True).str.extract(_HEAD).fill_null("") for i in most
-        )
-        again = pl.any_horizontal(one == head for one in more[1:])
-        split = again & (head != "") & (head != more[0])
+        head, *more = (pl.col(f"mine_{i}").str.strip_chars_end(_NO_LETTERS) for i in most)
+        again = pl.any_horizontal((one == head).fill_null(False) for one in more[1:])
+        split = again & (head != "<") & (head != more[0]).fill_null(True)
         sure &= ~split
     if tagged:
-        sure &= ~mine.list.contains("<|sid_begin|>")
+        sure &= ~pl.col("begins")
     agree, same = pl.lit(True), pl.lit(0, pl.Int16)
     for i in most:
-        there = want.list.get(i, null_on_oob=True)
-        agree &= (mine.list.get(i, null_on_oob=True) == there).fill_null(False)
+        agree &= (pl.col(f"mine_{i}") == pl.col(f"want_{i}")).fill_null(False)
         same += agree.cast(pl.Int16)
+    own, depth = pl.col("own"), pl.col("depth")
     same = pl.when(own == depth).then(same).otherwise(pl.min_horizontal(same, depth - 1))
     found = {"matched": same, "depth": depth, "format": (own == depth).cast(pl.Float32)}
-    return rows.join(known, on="target", how="left", maintain_order="left").select(
-        pl.when(sure).then(one).cast(pl.Float32 if name == "format" else pl.Int16).alias(name)
+    return rows.with_columns(sure=sure).select(
+        pl.when("sure").then(one).cast(pl.Float32 if name == "format" else pl.Int16).alias(name)
         for name, one in found.items()
     )
 

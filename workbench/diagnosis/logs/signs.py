@@ -173,11 +173,11 @@ def _open(prediction: pl.Series) -> pl.Series:
 
 
 def _repetitions(prediction: pl.Series, first: int) -> pl.Series:
-    values: list[float | None] = [None] * len(prediction)
-    for place, text in enumerate(prediction):
-        if text is not None and (first + place < EVERY or (first + place) % THEN == 0):
-            values[place] = repetition(text)
-    return pl.Series(values, dtype=pl.Float32)
+    place = np.arange(first, first + len(prediction))
+    chosen = np.flatnonzero((place < EVERY) | (place % THEN == 0))
+    said = [repetition(text) if text is not None else None for text in prediction[chosen]]
+    none = pl.Series([None], dtype=pl.Float32).new_from_index(0, len(prediction))
+    return none.scatter(chosen, pl.Series(said, dtype=pl.Float32)) if said else none
 
 
 def repetition(text: str) -> float | None:
