@@ -16,7 +16,7 @@ import polars as pl
 from workbench.analysis.compare import Side, compare
 from workbench.errors import UserError
 from workbench.plurals import number_of
-from workbench.spec.metrics import PRIMARY, SCORES
+from workbench.spec.metrics import PRIMARY
 from workbench.stats.p_values import LEVEL, least_p
 
 Tone = Literal["first", "second", "open"]
@@ -65,27 +65,6 @@ def surely(low: float | None, high: float | None, p: float | None, seeds: int) -
     if least_p(seeds) >= LEVEL:
         parts.append(f"so few seeds give no p below {value(least_p(seeds), 3)}")
     return ", ".join(parts)
-
-
-def versus(frame: pl.DataFrame, first: str, rivals: Sequence[str]) -> pl.DataFrame:
-    """First minus each rival on every score that the runs carry: metric, rival, tone, and the
-    columns of `compare`. p_corrected is corrected over the scores of one pair; rates are chosen by
-    the metric of the row.
-
-    frame: runs of one cell. Rivals without a pair are left out.
-    """
-    known = [name for name in SCORES if name in frame.columns and frame[name].count()]
-    strategies = set(frame["strategy"])
-    tables = [
-        compare(frame, Side(first, {}), Side(rival, {}), known).with_columns(rival=pl.lit(rival))
-        for rival in rivals
-        if {first, rival} <= strategies
-    ]
-    if not tables:
-        return pl.DataFrame()
-    table = pl.concat(tables, how="diagonal_relaxed")
-    tones = [standing(d, p) for d, p in table.select("difference", "p_corrected").iter_rows()]
-    return table.with_columns(tone=pl.Series(tones, dtype=pl.String))
 
 
 def compared(table: pl.DataFrame, first: str, second: str, metric: str, label: str) -> Answer:

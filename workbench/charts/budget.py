@@ -18,6 +18,9 @@ from workbench.spec.metrics import METRICS
 
 _FAR = 2.5
 
+HEIGHT = 260
+"""Of a picture in pixels, so that its page stays within three screens."""
+
 
 def learning_curves(
     frame: pl.DataFrame,
@@ -72,7 +75,7 @@ def learning_curves(
         ceiling = None
     layers += _levels(free, start, ceiling)
     return titled(
-        overlaid(*layers),
+        overlaid(*layers).properties(height=HEIGHT),
         "How good is each strategy after the same budget?",
         f"{label} against {AXES.get(axis, axis).lower()}, one line per strategy "
         f"({', '.join(order)}), band: 95% bootstrap interval over seeds. "
@@ -148,7 +151,7 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
         for filled in (True, False)
     ]
     return titled(
-        overlaid(band, lines, *points),
+        overlaid(band, lines, *points).properties(height=HEIGHT),
         "What does each target cost?",
         "Median budget to reach each target, one line per strategy; a hollow mark means that some "
         "runs never reach it, a line ends where half of the runs or more never do.",
@@ -173,7 +176,7 @@ def waiting_curves(frame: pl.DataFrame, axis: str, target: float) -> Chart:
     steps = base.mark_line(interpolate="step-after").encode(strokeDash=dash)
     points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape, tooltip=told)
     return titled(
-        overlaid(steps, points),
+        overlaid(steps, points).properties(height=HEIGHT),
         f"How long do runs need to reach {target:.4f}?",
         f"Kaplan-Meier curves, one per strategy ({', '.join(order)}): the share of runs still "
         f"below {target:.4f} after each budget. A curve that ends above 0 has runs that never "

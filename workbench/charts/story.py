@@ -173,11 +173,13 @@ def _panel(rows: pl.DataFrame, title: str, place: alt.Y, height: int) -> Chart:
     return found
 
 
-def verdict_map(frame: pl.DataFrame, title: str, description: str) -> Chart:
+def verdict_map(
+    frame: pl.DataFrame, title: str, description: str, rows_are: str = "Metric"
+) -> Chart:
     """Who is ahead: one tile per row and rival, its colour and words the verdict.
 
     frame: label (of the row), rival, tone ("first", "second", "open"), said (words of the tile),
-    difference, low, high, p.
+    difference, low, high, p. rows_are: what a row is, in the tooltip.
     """
     tones = {"first": "ReCast helps", "open": "not told apart", "second": "the rival wins"}
     shown = frame.with_columns(verdict=pl.col("tone").replace_strict(dict(tones)))
@@ -198,7 +200,7 @@ def verdict_map(frame: pl.DataFrame, title: str, description: str) -> Chart:
         .scale(domain=list(tones.values()), range=["#B34200", "#676767", "#006AB1"])
         .legend(orient="bottom", symbolStrokeWidth=0),
         tooltip=[
-            alt.Tooltip("label:N", title="Metric"),
+            alt.Tooltip("label:N", title=rows_are),
             alt.Tooltip("rival:N", title="Rival"),
             *number,
             alt.Tooltip("p:Q", title="p, corrected", format=".3f"),

@@ -25,6 +25,7 @@ from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.end_forecasts import end_forecasts
 from workbench.pages.figure import answer, figure, grid, least_p_told, plain
+from workbench.pages.over_worlds import over_worlds
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
 from workbench.pages.tuned_for import chosen_rates, other_rates, tuning_box
 from workbench.report.figures import PAPER_SHARE
@@ -137,7 +138,10 @@ if not averaged and (
         "No row here averages its weights, which alone can move supervision by more than a close "
         "margin: the command recast prove compares averaged rows."
     )
-if "world.seed" in rows.columns and rows["world.seed"].n_unique() == 1:
+focus = "recast" if "recast" in (*names, baseline) else baseline
+asked = [name for name in ("sft", "grpo", baseline) if name in (*names, baseline)]
+wider = over_worlds(state, focus, list(dict.fromkeys(asked)), metric)
+if wider is None and "world.seed" in rows.columns and rows["world.seed"].n_unique() == 1:
     more.append(
         "All seeds share one world, and rows this close change places from world to world: the "
         "command recast prove has four."
@@ -151,8 +155,6 @@ reading = (
 more = [" ".join(more)]
 if cost := target_sentence(rows, metric, axis, baseline):
     more.insert(0, cost)
-focus = "recast" if "recast" in (*names, baseline) else baseline
-asked = [name for name in ("sft", "grpo", baseline) if name in (*names, baseline)]
 also = cached_by_store(
     state,
     f"standing {cell} {metric} {tuned_for} {focus} {sorted(set(asked))}",
@@ -160,7 +162,7 @@ also = cached_by_store(
         whole_cell, focus, list(dict.fromkeys(asked)), metric, charts.METRICS[metric], asked_for
     ),
 )
-answer(reading, more, also)
+answer(reading, more, also, wider)
 
 curves = curve_table(rows, metric, axis)
 missing = [

@@ -18,6 +18,7 @@ from workbench.charts.style import words_of
 from workbench.errors import UserError
 from workbench.pages.address import Address
 from workbench.pages.figure import answer, figure, least_p_told, plain
+from workbench.pages.over_worlds import over_worlds
 from workbench.pages.stored import StoreState, cached_by_store
 from workbench.pages.tuned_for import other_rates, tuning_box
 from workbench.spec.metrics import PRIMARY
@@ -73,7 +74,11 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
             for runs, name in ((one, first), (two, second))
         ]
         told.append(other_rates(headline, *sides))
-    answer(compared(table, first, second, headline, label), told)
+    answer(
+        compared(table, first, second, headline, label),
+        told,
+        over_worlds(state, first, [second], headline),
+    )
     least_p_told(int(table["n"].to_numpy().min()))
     figure(
         charts.differences(

@@ -167,12 +167,12 @@ CHIPS = {
 }
 
 
-def answer(one: Answer, more: Sequence[str] = (), also: Answer | None = None) -> None:
+def answer(one: Answer, more: Sequence[str] = (), *also: Answer | None) -> None:
     """The answer of a page before its pictures: a verdict, a sentence, and what goes with it.
 
-    also: a second answer, to the question that the first leaves open."""
+    also: answers to what the first leaves open."""
     with st.container(border=True, key="answer"):
-        for each in (one, also):
+        for each in (one, *also):
             if each is not None:
                 st.markdown(f"{CHIPS[each.tone]} **{plain(each.verdict)}.** {plain(each.sentence)}")
         for line in more:

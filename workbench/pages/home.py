@@ -117,36 +117,44 @@ def plain_sft() -> StoryStep:
 
 
 def verdicts() -> StoryStep:
-    from workbench.analysis.answers import value, versus
-    from workbench.pages.stored import packaged_runs
-    from workbench.stats.p_values import least_p
+    from workbench.analysis.answers import standing, value
+    from workbench.spec.metrics import METRICS
+    from workbench.studies.packaged import packaged
+    from workbench.studies.phase_map import RIVALS, world_of
 
-    frame, made = packaged_runs()
-    rivals = [name for name in ("sft", "grpo") if name in set(frame["strategy"])]
-    table = versus(frame, "recast", rivals)
-    seeds = min(table["n"].to_list())
+    study = packaged("phase-map")
+    title = "Where does ReCast help, and where do SFT or GRPO win?"
+    if study is None or "duels" not in study.tables:
+        return StoryStep(title, "No packaged result.", None, "sweeps", {"view": "map"})
+    table = study.tables["duels"].filter(metric="area")
+    rows = list(table.iter_rows(named=True))
+    table = table.with_columns(
+        label=pl.Series([world_of(row) for row in rows], dtype=pl.String),
+        tone=pl.Series([standing(row["difference"], row["p"]) for row in rows], dtype=pl.String),
+    )
+    said = [
+        f"against {rival} ReCast is ahead in {won.count('first')}, behind in "
+        f"{won.count('second')} and not told apart in {won.count('open')}"
+        for rival in RIVALS
+        for won in (table.filter(rival=rival)["tone"].to_list(),)
+    ]
+    worlds = table["label"].n_unique()
     return StoryStep(
-        "Where does ReCast help, and where do SFT or GRPO win?",
-        "In the packaged simulated runs **"
-        + "; ".join(
-            f"against {rival} ReCast is ahead on {won.count('first')}, behind on "
-            f"{won.count('second')} and not told apart on {won.count('open')} of {len(won)} metrics"
-            for rival, won in ((one, table.filter(rival=one)["tone"].to_list()) for one in rivals)
-        )
-        + ".**",
+        title,
+        f"In {worlds} simulated worlds, each side at its own best rate and with averaged "
+        f"weights: **{'; '.join(said)} of {worlds}.**",
         charts.verdict_map(
-            tiles(table.with_columns(p="p_corrected"), value),
-            "Who is ahead, at each side's own best learning rate?",
-            "ReCast against SFT and GRPO in the packaged simulated runs, one tile per metric.",
+            tiles(table, value),
+            "Who is ahead, and in which world?",
+            "ReCast against SFT and GRPO in the packaged worlds, one tile per world.",
+            "World",
         ),
-        "sweeps",
-        {"view": "compare", "strategy_0": "recast", "strategy_1": "sft", "data": "packaged"},
-        f"{seeds} paired seeds, whose p is {value(least_p(seeds), 3)} or more whatever the runs "
-        f"show; a "
-        "tile has a colour where p < .05, corrected over the metrics of a pair, and leans where "
-        "its "
-        "95% interval, uncorrected, has one side of 0 only. Rates are chosen "
-        f"on validation users. Data: {made}.",
+        "budget",
+        {"data": "packaged"},
+        f"{METRICS['area']}; {table['seeds'][0]} paired seeds; p < .05, corrected over the worlds "
+        "of a rival. A world: share of groups without a hit at the start, "
+        "noise of the targets, rollouts per prompt, share of targets that cannot be learnt. "
+        f"Data: {study.source}.",
     )
 
 
@@ -161,6 +169,7 @@ def real_model() -> StoryStep:
         (pl.col("strategy") == "recast") & pl.col("control").is_in(["sft", "grpo"])
     ).sort(pl.col("control") != "sft", maintain_order=True)
     table = table.with_columns(
+        label=pl.col("metric").replace(dict(charts.METRICS)),
         rival="control",
         low="difference_low",
         high="difference_high",
@@ -213,7 +222,7 @@ def tiles(table: pl.DataFrame, value: Callable[[float], str]) -> pl.DataFrame:
         "low",
         "high",
         "p",
-        label=pl.col("metric").replace(dict(charts.METRICS)),
+        "label",
         said=pl.Series(words, dtype=pl.String),
     ).with_columns(rival=pl.format("against {}", "rival"))
 

@@ -8,12 +8,13 @@ family per metric), is below .05. Otherwise nobody wins, which is an outcome too
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from workbench.analysis.answers import Answer, Tone, standing
 from workbench.analysis.rows import last_rows
 from workbench.analysis.tuning import mark_tuned
 from workbench.spec.later_fields import ADDED
@@ -113,6 +114,46 @@ def duel_table(
             adjusted = holm([row["p"] for row in rows])
             found += [row | {"p": p} for row, p in zip(rows, adjusted, strict=True)]
     return pl.DataFrame(found, infer_schema_length=None)
+
+
+def world_of(row: Mapping[str, Any]) -> str:
+    """A cell of the packaged map in words."""
+    zero, noise, group, lost = (row[field] for field in FIELDS)
+    known = f"{zero:.0%} all-zero, noise {noise:g}, G = {group}"
+    return f"{known}, {lost:.0%} unlearnable" if lost else known
+
+
+def across_worlds(
+    duels: pl.DataFrame, metric: str, first: str = METHOD, rivals: Sequence[str] = RIVALS
+) -> Answer | None:
+    """In how many worlds of the packaged map a strategy is ahead of each rival, and where that
+    turns; None where the map has no such pair. duels: `duel_table`."""
+    verdicts, parts, tones = [], [], set[Tone]()
+    there = duels.filter(pl.col("metric") == metric)
+    for rival in rivals:
+        told: dict[Tone, list[str]] = {"first": [], "second": [], "open": []}
+        for row in there.filter(pl.col("rival") == rival).iter_rows(named=True):
+            told[standing(row["difference"], row["p"])].append(world_of(row))
+        worlds = sum(map(len, told.values()))
+        if not worlds:
+            continue
+        ahead, behind = told["first"], told["second"]
+        verdicts.append(f"{rival} in {len(ahead)}")
+        turned, word = (behind, "behind") if len(ahead) > len(behind) else (ahead, "ahead")
+        few = f" ({'; '.join(turned)})" if 0 < len(turned) <= 2 else ""
+        other = f"behind in {len(behind)}, " if turned is ahead else ""
+        parts.append(
+            f"{rival}: {other}{word} in {len(turned)}{few}, not told apart in {len(told['open'])}"
+        )
+        tones |= {tone for tone, named in told.items() if 2 * len(named) > worlds}
+    if not parts:
+        return None
+    return Answer(
+        f"Over {worlds} worlds {first} ahead of {', of '.join(verdicts)}",
+        f"{'; '.join(parts)}. Averaged weights, own best rates, "
+        f"{int(there['seeds'].to_numpy().min())} paired seeds, p corrected over worlds.",
+        next(iter(tones)) if len(tones) == 1 else "open",
+    )
 
 
 def _completed(frame: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:

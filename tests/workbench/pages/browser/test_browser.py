@@ -39,6 +39,7 @@ def test_the_navigation_leads_to_every_page(visit: Visit) -> None:
         assert "?" in title
         titles.add(title)
         visit.healthy()
+    assert visit.server.watched() == 0  # a checkout with environments is more than may be watched
 
 
 @pytest.mark.parametrize(
@@ -181,10 +182,53 @@ def test_a_page_is_short_whole_accessible_and_in_reach_of_the_keyboard(
 @pytest.mark.drill
 @pytest.mark.parametrize("visit", [{"color_scheme": "dark"}], indirect=True, ids=str)
 @pytest.mark.parametrize("name", EVERY_PAGE)
-def test_axe_finds_nothing_in_the_dark(visit: Visit, axe: Path, name: str) -> None:
+def test_nothing_is_black_on_black_and_axe_finds_nothing_in_the_dark(
+    visit: Visit, axe: Path, name: str
+) -> None:
     visit.open(*EVERY_PAGE[name])
+    assert unseen(visit) == []
     visit.tab.add_script_tag(path=str(axe))
     assert faults(visit) == []
+
+
+def unseen(visit: Visit) -> list[str]:
+    """Words and marks of the pictures that hardly differ from the black page below them. Grid
+    lines, bands and what lies there to be pointed at are faint on purpose."""
+    found: list[str] = visit.tab.evaluate(
+        r"""() => {
+            const roots = [document, ...[...document.querySelectorAll('*')]
+                .map(one => one.shadowRoot).filter(one => one)];
+            const marks = roots.flatMap(root => [...root.querySelectorAll(
+                ['svg.marks', '#linked svg', '#growing svg'].flatMap(picture =>
+                    ['text', 'path', 'line', 'circle', 'rect'].map(mark => `${picture} ${mark}`)
+                ).join())]);
+            const bright = (colour, faded) => {
+                const [red, green, blue, alpha = 1] = colour.match(/[\d.]+/g).map(Number);
+                const linear = part => part <= 0.04045
+                    ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+                const share = alpha * faded;
+                return [[0.2126, red], [0.7152, green], [0.0722, blue]].map(
+                    ([weight, part]) => weight * linear(part / 255 * share)
+                ).reduce((sum, part) => sum + part) / 0.05 + 1;
+            };
+            return marks.filter(mark => {
+                if (mark.closest('.role-axis-grid, .mark-area, .background, .grid, .axis')) return false;
+                if (!mark.getBoundingClientRect().width && !mark.getBoundingClientRect().height)
+                    return false;
+                const style = getComputedStyle(mark);
+                let faded = 1;
+                for (let one = mark; one.nodeName !== 'svg'; one = one.parentElement)
+                    faded *= getComputedStyle(one).opacity;
+                const shown = [['fill', style.fillOpacity], ['stroke', style.strokeOpacity]]
+                    .filter(([kind, share]) => /^rgb/.test(style[kind]) && share * faded > 0.5
+                        && !style[kind].endsWith(', 0)'))
+                    .map(([kind, share]) => bright(style[kind], share * faded));
+                const least = mark.nodeName === 'text' ? 4.5 : 1.8;
+                return shown.length && style.visibility !== 'hidden' && Math.max(...shown) < least;
+            }).map(mark => `${mark.outerHTML.slice(0, 160)} ${getComputedStyle(mark).fill}`);
+        }"""
+    )
+    return found
 
 
 def faults(visit: Visit) -> list[str]:
