@@ -51,7 +51,6 @@ TESTED_BY = {
     "sim/shortcuts/test_phases.py": "sim/general: general_path; sim/kernel: phase",
     "sim/shortcuts/test_fast_path.py": "sim/kernel: buffers nets path walk; sim/shortcuts: plan",
     "sim/shortcuts/test_laws.py": "sim/kernel: draw",
-    "workbench/analysis/test_conclusive_defaults.py": "workbench/spec: averaged_rows",
     "workbench/charts/test_chart_rules.py": "workbench/charts: decision_accuracy diagnose"
     " efficiency learnability questions real regimes runs signals story trade_offs training",
     "workbench/commands/test_cli.py": "workbench/commands: output run_output; workbench/spec:"
@@ -82,7 +81,7 @@ TESTED_BY = {
     "workbench/jobs/test_started_sweeps.py": "workbench/jobs: sweep_worker;"
     " workbench/store: records",
     "workbench/jobs/test_warm_up.py": "sim/shortcuts: compile_ahead",
-    "workbench/pages/test_answers.py": "workbench/analysis: answers; workbench/pages: home"
+    "workbench/pages/test_answers.py": "workbench/analysis: answers; workbench/pages:"
     " tuned_for; workbench/theory: story",
     "workbench/pages/test_app.py": "workbench/pages: end_forecasts figure group_picture"
     " notice preload race_trees",

@@ -34,7 +34,7 @@ from recast.lm.memory import peak_memory
 from recast.lm.optimizer import AdamW, trainable
 from recast.lm.signal import collect, why_not
 from recast.lm.trainer import memory_of, roller, train_step
-from recast.lm.update import RLSetup, RLTraining, update
+from recast.lm.update import RLSetup, RLTraining, Schedule, update
 from recast.metrics import pass_curve
 from recast.strategy import Strategy
 
@@ -50,12 +50,14 @@ Iterate = Literal["last", "mean"]
 class Entry:
     """One row of the comparison. strategy: a name or composition of the library; targets: whose
     prompts and targets it learns from, the RL users' ("learning") or the SFT split's ("train");
-    iterate: what is measured at a stop, the weights there or the mean of those since half of it."""
+    iterate: what is measured at a stop, the weights there or the mean of those since half of it;
+    schedule: of its learning rate, None = that of the whole study."""
 
     label: str
     strategy: str
     targets: Targets = "learning"
     iterate: Iterate = "last"
+    schedule: Schedule | None = None
 
 
 ENTRIES = (

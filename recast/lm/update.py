@@ -24,6 +24,9 @@ from recast.loss import LossSettings, denominator, pack, strategy_loss
 from recast.stages.supervised import Evidence
 from recast.strategy import Strategy
 
+Schedule = Literal["constant", "linear"]
+"""Of the learning rate: constant, or falling linearly to 0."""
+
 
 class Diverged(LMError):
     """Loss or gradient is not finite; what was saved before stays."""
@@ -55,7 +58,7 @@ class RLTraining(LossSettings):
     seed: int = 0
     skip_idle: bool = False
     free_logp: bool = False
-    schedule: Literal["constant", "linear"] = "constant"
+    schedule: Schedule = "constant"
 
     def rate(self, step: int) -> float:
         """The learning rate of an optimizer step, counted from 0."""

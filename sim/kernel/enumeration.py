@@ -93,6 +93,14 @@ def children_of_mlp(
 
 
 @inner
+def copy(row: Array, out: Array) -> None:
+    """An assignment of a row would compile numba's message for a shape that does not fit, which
+    takes longer than all else here."""
+    for p in range(len(out)):
+        out[p] = row[p]
+
+
+@inner
 def scaled(logits: Array, a: Any, b: Any, temperature: Any, top: Array, out: Array) -> None:
     """Rows a to b of logits less the largest of each column, over the temperature, to out; top
     `[P]`: scratch."""
@@ -126,7 +134,7 @@ def descend(
         a, b = first[node], first[node + 1]
         came = before[node]
         if b - a < 2:
-            after[a] = came
+            copy(came, after[a])
             continue
         scaled(logits, a, b, degrees, top, shifted)
         for p in range(len(total)):
@@ -171,7 +179,8 @@ def entropies(
         came, moved = reach[node], change[node]
         if b - a < 2:
             if not last:
-                reached[a], changed[a] = came, moved
+                copy(came, reached[a])
+                copy(moved, changed[a])
             continue
         scaled(logits, a, b, temperature, top, shifted)
         for p in range(len(mass)):

@@ -120,9 +120,9 @@ def begin(
     return score_paths(net, trie, rules, on_path, paths, s)
 
 
-SCORE, GRADIENT, TRAIN, GIVEN_GRADIENT, GIVEN_TRAIN = range(5)
-"""What `run_steps` does: score the paths of a step; its gradient; several steps; and the second and
-third of these for a step whose paths are scored and whose demand the caller has filled in."""
+SCORE, TRAIN, GIVEN_TRAIN = range(3)
+"""What `run_steps` does: score the paths of a step; several steps; and one whose paths are scored
+and whose demand the caller has filled in."""
 
 
 @compiled
@@ -152,27 +152,22 @@ def run_steps(
     tally: Array,
 ) -> Any:
     """Steps first, first + 1, ... of one run, one per row of slopes `[steps, 4]`; how many were
-    sound: the first that is not is the last, and changes no parameter. taken: optimizer steps so
-    far; place: of the first step's prompts in their order; tally `[TALLIES]` is added to.
-
-    SCORE returns 1 if the step is sound, the gradients return how many walkers ended as items, and
-    leave the gradient where it is.
+    sound: the first that is not is the last, and changes no parameter. SCORE returns 1 for a sound
+    one. taken: optimizer steps so far; place: of the first step's prompts in their order; tally
+    `[TALLIES]` is added to.
     """
-    naming = task in (GRADIENT, GIVEN_GRADIENT)
     for i in range(len(slopes)):
         sound = True
-        if task < GIVEN_GRADIENT:
+        if task != GIVEN_TRAIN:
             sound = begin(net, trie, prompts, rules, on_path, paths, s, key, first + i, place + i)
         if task == SCORE:
             return int(sound)
         ask(paths, rules, table, demand, s, tally)
         supervise(slopes, i, paths, rules, demand)
-        there = descend(
+        descend(
             net, grad, reference, trie, rules, on_path, paths, demand, off_path, frozen, s,
-            walkers, tally, naming,
+            walkers, tally,
         )  # fmt: skip
-        if naming:
-            return there
         if not sound:
             return i
         if not adam(flat, rate, taken + i + 1):

@@ -148,7 +148,6 @@ def off_paths(
     demand: Demand,
     frozen: NodeArrays | None,
     s: Scratch,
-    going: Any,
     walkers: Walkers,
     fresh: Any,
 ) -> Any:
@@ -162,10 +161,9 @@ def off_paths(
         for k in range(codes):
             rows.pull[i, k] = s.found[k] * worth
             s.carried[k] = s.found[k]
-        if going:
-            fresh = branch(
-                s.found, codes, trie.follow, rows.place[i], prompt, worth, walkers, side, fresh
-            )
+        fresh = branch(
+            s.found, codes, trie.follow, rows.place[i], prompt, worth, walkers, side, fresh
+        )
         if frozen is not None:
             add_kl(rows, i, frozen, i, demand.kl[prompt], rules.estimator, s.carried)
         project(rows, i)
@@ -186,7 +184,6 @@ def walk(
     s: Scratch,
     walkers: Walkers,
     there: Any,
-    going: Any,
     fresh: Any,
 ) -> Any:
     """One level of the walkers that are there, some rows at a time: score, draw, gradient."""
@@ -201,9 +198,7 @@ def walk(
         warm(rows, top, n, rules.temperature)
         if reference is not None and frozen is not None:
             look_back(reference, trie, level, rows, top, n, frozen, s)
-        fresh = off_paths(
-            level, trie, rules, first, n, rows, demand, frozen, s, going, walkers, fresh
-        )
+        fresh = off_paths(level, trie, rules, first, n, rows, demand, frozen, s, walkers, fresh)
         backward(net, grad, s.x, level, rows, top, n, s.dencoded, s.outer)
     return fresh
 
@@ -223,10 +218,9 @@ def descend(
     s: Scratch,
     walkers: Walkers,
     tally: Array,
-    name_items: Any,
-) -> Any:
-    """Add the gradient of one run's step to grad; how many walkers ended as items, on the side of
-    the parity of the depth, if name_items."""
+) -> None:
+    """Add the gradient of one run's step to grad. The walkers end on the side of the parity of the
+    depth, at their items."""
     depth, batch, there = paths.logp.shape[1], rules.batch, np.int64(0)
     fill(s.dencoded, 0)
     if reference is not None:
@@ -237,11 +231,9 @@ def descend(
             look_back(reference, trie, level, on_path, a, b, frozen, s)
         fresh = along_paths(level, trie, rules, on_path, paths, demand, frozen, s, walkers)
         backward(net, grad, s.x, level, on_path, a, b, s.dencoded, s.outer)
-        going = level + 1 < depth or name_items
         tally[5] += batch + there
         there = walk(
             net, grad, reference, trie, level, rules, off_path, demand, frozen, s, walkers, there,
-            going, fresh,
+            fresh,
         )  # fmt: skip
     encode_backward(grad, s.x, s.dencoded, s.outer_input)
-    return there

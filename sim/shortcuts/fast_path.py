@@ -32,7 +32,7 @@ from sim.kernel.buffers import (
 from sim.kernel.draw import TALLIES
 from sim.kernel.machine_code import calling
 from sim.kernel.shapes import Array, Flat, Net, PromptArrays, Rules
-from sim.kernel.step import GIVEN_GRADIENT, GIVEN_TRAIN, GRADIENT, SCORE, TRAIN, run_steps
+from sim.kernel.step import GIVEN_TRAIN, SCORE, TRAIN, run_steps
 from sim.policies.protocol import Params
 from sim.seeds import key_of, permutation, stream
 from sim.settings import Training
@@ -43,29 +43,6 @@ KINDS = {"target": draw.TARGET, "hits": draw.HITS, "pair": draw.PAIR, "levels": 
 ESTIMATORS = {"k1": 1, "k2": 2, "k3": 3}
 MOST_STEPS, MOST_ROLLOUTS = 64, 2**19
 """Steps of one call, and rollouts of these: calls are rare, and progress is still told often."""
-
-
-@dataclass(frozen=True)
-class Walked:
-    """Misses that were walked to the end: prompt, item, count `[n]` and the weight of each."""
-
-    prompt: Array
-    place: Array
-    count: Array
-    weight: Array
-
-
-@dataclass(frozen=True)
-class FastUpdate:
-    """One step without its optimizer. grads `[R, ...]`; spent, counted: as the general path's; hits
-    `[P]` as sampled; reach `[P, L + 1]`: how far rollouts follow the targets' paths; walked."""
-
-    grads: Params
-    spent: dict[str, Tensor]
-    counted: dict[str, Tensor]
-    hits: Array
-    reach: Array
-    walked: Walked
 
 
 @dataclass
@@ -172,44 +149,6 @@ class FastPath:
         run.taken += min(healthy + 1, len(slopes))
         if healthy < len(slopes):
             run.diverged_at = first + healthy + 1
-
-    def step(self, params: Params, step: int) -> FastUpdate:
-        """One rollout phase of given parameters and the gradient of its loss; nothing is trained.
-        What follows from a path that is not finite is NaN."""
-        grads, hits, reach, walked = [], [], [], []
-        tally = np.zeros((len(self._seeds), TALLIES))
-        slopes = self._slopes(step, 1)
-        for i, seed in enumerate(self._seeds):
-            run = self._run(params, i, seed)
-            run.frozen, run.reference = self._runs[i].frozen, self._runs[i].reference
-            sound = bool(self._call(SCORE, run, slopes, step))
-            reach.append(self._buffers.paths.reach.copy())
-            task = GRADIENT
-            if self._rules.plan == draw.GIVEN:
-                self._ask(run, step)
-                task = GIVEN_GRADIENT
-            found = self._call(task, run, slopes, step)
-            hits.append(self._buffers.demand.hits.copy())
-            side = self._depth % 2
-            walkers = self._buffers.walkers
-            columns = [column[side, :found].copy() for column in walkers]
-            columns[0] += i * self._how.batch
-            walked.append(columns)
-            tally[i] = run.tally
-            if not sound:
-                run.flat.grad[:] = np.nan
-            grads.append(run.flat.grad)
-        every = [np.concatenate(column) for column in zip(*walked, strict=True)]
-        order = every[0].argsort(kind="stable")
-        spent, counted = account(self._strategy, self._how, tally, np.ones(len(tally)))
-        return FastUpdate(
-            params_of(grads, self._start),
-            spent,
-            {name: value / self._how.batch for name, value in counted.items()},
-            np.concatenate(hits),
-            np.concatenate(reach),
-            Walked(*(column[order] for column in every)),
-        )
 
     def _run(self, params: Params, run: int, seed: int) -> OneRun:
         flat = flat_run(self._policy, params, run)

@@ -6,6 +6,7 @@ import polars as pl
 
 from workbench.analysis.answers import Answer, surely, value
 from workbench.analysis.rows import tuned_test_rows
+from workbench.analysis.tuning import lone_rates
 from workbench.stats.estimates import paired_difference
 from workbench.stats.p_values import LEVEL, holm
 from workbench.stats.pairs import pair_by_seed
@@ -59,11 +60,12 @@ def compared_with(frame: pl.DataFrame, stored: pl.DataFrame, metric: str, whose:
     )
     differing = ", ".join(f"{b} {name} there, {a} here" for name, a, b in facts if a != b)
     order = " > ".join(there)
+    alone = ", ".join(name for name in lone_rates(stored) if name in there)
+    tuned = f"one rate tried of {alone}" if alone else "every rate tuned on validation users"
     return (
         f"{whose} order {alike} of {len(pairs)} pairs of these "
         f"strategies alike ({order}). They are another experiment: "
-        f"{differing or 'other worlds'}, another world, all test users, every rate tuned on "
-        "validation users."
+        f"{differing or 'other worlds'}, another world, all test users, {tuned}."
     )
 
 

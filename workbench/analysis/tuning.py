@@ -80,6 +80,13 @@ def chosen_by(frame: pl.DataFrame) -> str:
     return ", ".join(frame["tuned_by"].drop_nulls().unique().sort()) if len(frame) else ""
 
 
+def lone_rates(frame: pl.DataFrame) -> dict[str, float]:
+    """Strategies of one cell that were tried at one rate alone, which nothing has chosen, and that
+    rate."""
+    rates = frame.group_by("strategy").agg(pl.col("lr").unique()).sort("strategy")
+    return {name: tried[0] for name, tried in rates.iter_rows() if len(tried) == 1}
+
+
 def rates_that_differ(here: pl.DataFrame, there: pl.DataFrame) -> dict[str, tuple[float, float]]:
     """Strategies whose chosen rate differs between two markings of the same runs of one cell: the
     rate in each."""

@@ -11,7 +11,7 @@ import altair as alt
 import polars as pl
 
 from recast import STRATEGIES, Strategy
-from workbench.spec.averaged_rows import split_averaged
+from workbench.spec.row_names import AVERAGED, DECAYING, split_row
 
 
 class Style(NamedTuple):
@@ -38,7 +38,7 @@ _HOURGLASS, _BOWTIE = "M-.9,-.9H.9L-.9,.9H.9Z", "M-.9,-.9V.9L.9,-.9V.9Z"
 _CHEVRON = "M-1,-.9L0,-.2L1,-.9V-.1L0,.7L-1,-.1Z"
 _KITE, _TRAPEZE = "M0,-1L.6,-.3L0,1L-.6,-.3Z", "M-.5,-.7H.5L1,.7H-1Z"
 _ELL, _ARROW = "M-.8,-.9H-.1V.2H.9V.9H-.8Z", "M-1,-.35H0V-.9L1,0L0,.9V.35H-1Z"
-_BARS = "M-1,-1H-.4V1H-1Z M.4,-1H1V1H.4Z"
+_BARS, _STAIRS = "M-1,-1H-.4V1H-1Z M.4,-1H1V1H.4Z", "M-1,-1H-.3V-.3H.3V.3H1V1H-1Z"
 _SALTIRE = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
 
 FAMILIES: Mapping[str, _Family] = MappingProxyType(
@@ -117,26 +117,31 @@ def _registry() -> dict[str, Style]:
 STYLE: Mapping[str, Style] = MappingProxyType(_registry())
 
 
-def _averaged(style: Style) -> Style:
-    """The look of a row with averaged weights: its strategy's colour, dots, a mark of their own."""
-    return Style(style.colour, [1, 2], _BARS)
+_TRAINED_OTHERWISE: Mapping[str, tuple[list[int], str]] = MappingProxyType(
+    {AVERAGED: ([1, 2], _BARS), DECAYING: ([1, 2, 5, 2], _STAIRS)}
+)
+"""Dash and mark of rows that train otherwise; the colour is their strategy's."""
+
+
+def _row_style(style: Style, ending: str) -> Style:
+    return Style(style.colour, *_TRAINED_OTHERWISE[ending]) if ending else style
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Rows in the fixed order of their strategies, an averaged one after its strategy; compositions
-    outside the registry last, by name."""
+    """Rows in the fixed order of their strategies, averaged and decaying ones after it;
+    compositions outside the registry last, by name."""
     places = {name: place for place, name in enumerate(STYLE)}
-    return sorted(set(names), key=lambda n: (places.get(split_averaged(n)[0], len(places)), n))
+    return sorted(set(names), key=lambda n: (places.get(split_row(n)[0], len(places)), n))
 
 
 def _styles(order: list[str]) -> list[Style]:
     """The looks of these rows, each other composition with the next look of its family."""
-    strategies = [split_averaged(name) for name in order]
+    strategies = [split_row(name) for name in order]
     others = list(dict.fromkeys(name for name, _ in strategies if name not in STYLE))
     found = []
-    for name, averaged in strategies:
+    for name, ending in strategies:
         style = STYLE[name] if name in STYLE else _look("other", others.index(name))
-        found.append(_averaged(style) if averaged else style)
+        found.append(_row_style(style, ending))
     return found
 
 

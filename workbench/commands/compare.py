@@ -8,6 +8,7 @@ import polars as pl
 from recast.ledger import COST
 from workbench.analysis.compare import compare as compared
 from workbench.analysis.compare import parse_side, runs_behind
+from workbench.analysis.tuning import lone_rates
 from workbench.commands.output import FORMAT, emit, existing_store
 from workbench.errors import UserError
 from workbench.plurals import number_of
@@ -82,9 +83,12 @@ def compare(
         click.echo(text)
     by = "the metric of its row" + (f" ({', '.join(some)})" if (some := _others(table)) else "")
     click.echo(
-        "A rate that is not named was chosen per side and cell on validation prompts, by "
-        f"{tune_metric or by}."
+        "A rate that is not named was chosen, where several were tried, per side and cell on "
+        f"validation prompts, by {tune_metric or by}."
     )
+    alone = lone_rates(frame.filter(pl.col("strategy").is_in([one.name, two.name])))
+    for name, rate in alone.items():
+        click.echo(f"note: {name} was tried at one rate only ({rate:g}): none was chosen")
     for text in table["label"].unique().sort():
         if text:
             click.echo(f"note: {text}")

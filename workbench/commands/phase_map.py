@@ -8,7 +8,8 @@ from workbench.commands.output import FORMAT, emit
 from workbench.commands.packaged import PackagedOptions, packaged_options
 from workbench.spec.metrics import COMPARED
 from workbench.stats.p_values import least_after_holm
-from workbench.studies.phase_map import FIELDS, SWEEP, phase_table
+from workbench.studies.measures import METHOD
+from workbench.studies.phase_map import FIELDS, SWEEP, duel_table, phase_table
 
 
 @click.command("phase-map")
@@ -28,7 +29,8 @@ def phase_map(
     if evidence is None:
         return
     table = phase_table(evidence.of(SWEEP), metrics or COMPARED)
-    packaged.keep({"cells": table}, evidence)
+    duels = duel_table(evidence.of(SWEEP), metrics or COMPARED)
+    packaged.keep({"cells": table, "duels": duels}, evidence)
     if style != "table":
         emit(table, style, "")
         return
@@ -36,6 +38,8 @@ def phase_map(
     if table.height:
         counts = table.group_by("metric", "winner", maintain_order=True).len("cells")
         emit(counts, style, "How many cells does each strategy win?")
+    if duels.height:
+        emit(duels, style, f"{METHOD} minus each rival, cell by cell [95% interval]")
     click.echo(
         f"A cell is one combination of {', '.join(FIELDS)}; the winner beats every rival with a "
         "p-value below .05, corrected (Holm) over all cells of its metric; none: nobody does. "

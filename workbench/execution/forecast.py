@@ -21,9 +21,9 @@ from workbench.execution.tasks import (
     world_of,
 )
 from workbench.execution.warm_starts import Starts
-from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.experiment import Experiment, change
 from workbench.spec.messages import validated
+from workbench.spec.row_names import trained_row
 from workbench.spec.sweep import Run
 from workbench.store.runs import Store
 
@@ -93,7 +93,7 @@ def estimate(missing: list[Run], store: Store, workers: int) -> Forecast:
 
 
 def _kind(run: Run) -> tuple[str, str]:
-    return run.config["cell"], split_averaged(run.strategy)[0]
+    return run.config["cell"], trained_row(run.strategy)
 
 
 def _training(part: list[Run]) -> float:

@@ -25,8 +25,8 @@ from workbench.execution.open_executor import open_executor
 from workbench.execution.tasks import StartTask, Task, Trained, TrainTask, build_world
 from workbench.execution.warm_starts import Starts
 from workbench.plurals import number_of
-from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.experiment import Experiment
+from workbench.spec.row_names import trained_row
 from workbench.spec.sweep import Run, Sweep, Tune
 from workbench.store.files import WorkLock, replace, sha256
 from workbench.store.runs import Store
@@ -141,7 +141,7 @@ def batches(runs: Iterable[Run], workers: int) -> list[list[Run]]:
     averaged weights are one training."""
     groups: dict[tuple[str, str], dict[tuple[float, int], list[Run]]] = {}
     for run in runs:
-        group = groups.setdefault((run.config["cell"], split_averaged(run.strategy)[0]), {})
+        group = groups.setdefault((run.config["cell"], trained_row(run.strategy)), {})
         group.setdefault((run.lr, run.seed), []).append(run)
     total = sum(len(group) for group in groups.values())
     size = max(1, min(BATCH, -(-total // (2 * workers))))

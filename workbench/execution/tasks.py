@@ -30,9 +30,9 @@ from sim.worlds.replay import load_replay
 from sim.worlds.synthetic import SyntheticWorld, build_synthetic
 from sim.worlds.world import World
 from workbench.errors import UserError
-from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.experiment import Experiment, WorldSpec
 from workbench.spec.keys import folder_fingerprint
+from workbench.spec.row_names import strategy_of, trained_row, training_of
 from workbench.store.arithmetic import arithmetic
 
 ReportStep = Callable[[int], None]
@@ -248,16 +248,17 @@ def _trained(
     report: ReportStep,
 ) -> dict[int, TrainedRun]:
     """What each run of these trainings gave, by its place in the task."""
-    spec, first = task.experiment, [places[iterates[0]] for places in trainings]
+    spec, row = task.experiment, trained_row(task.rows[0])
+    first = [places[iterates[0]] for places in trainings]
     starts = [task.starts[run] for run in first]
     results = train_for(
         Runs(
             build_policy(spec),
             world,
-            strategy_of(task.rows[0]),
+            strategy_of(row),
             abreast(starts, spec),
             tuple(task.seeds[run] for run in first),
-            spec.train,
+            training_of(row, spec.train),
         ),
         torch.tensor([task.rates[run] for run in first], dtype=torch.float64),
         iterates,

@@ -40,9 +40,9 @@ from workbench.jobs.race import usual_race
 from workbench.jobs.race_trees import SEED, Forest, plant
 from workbench.jobs.warm_up import load_compiled
 from workbench.plurals import number_of
-from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.experiment import Experiment
 from workbench.spec.keys import start_key
+from workbench.spec.row_names import strategy_of, training_of
 
 
 class Stopped(Exception):

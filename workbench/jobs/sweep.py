@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -122,14 +123,19 @@ class Watch:
         try:
             note.write(plan, "started", began=now(), seconds=None)
             note.journal.write_text("", encoding="utf-8")
-            process = subprocess.Popen(
-                [sys.executable, "-m", WORKER, str(store.root), note.name, str(lock)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=environment(),
-                pass_fds=(lock,),
-                start_new_session=True,
-            )
+            # A stop that comes before the process can take it in waits until it can.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", WORKER, str(store.root), note.name, str(lock)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env=environment(),
+                    pass_fds=(lock,),
+                    start_new_session=True,
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.pwrite(lock, f"{process.pid:<10}".encode(), 0)
         finally:
             os.close(lock)  # the process has it

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -46,7 +47,9 @@ def serve(sweep: Sweep, note: Note, voice: Voice) -> None:
         return round(time.monotonic() - began, 1)
 
     note.write(sweep, "started", began=now())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         outcome = run_sweep(sweep, Store(note.store).prepare(), seldom(voice))
         failures = list(dict.fromkeys(outcome.failures.values()))
         note.write(sweep, "finished", failures[0] if failures else "", seconds=took())

@@ -20,16 +20,16 @@ from workbench.analysis.budget import (
 )
 from workbench.analysis.cells import cell_labels
 from workbench.analysis.rows import tuned_test_rows
-from workbench.analysis.tuning import chosen_by, mark_tuned
+from workbench.analysis.tuning import mark_tuned
 from workbench.charts.style import words_of
 from workbench.pages.address import Address
 from workbench.pages.end_forecasts import end_forecasts
 from workbench.pages.figure import answer, figure, grid, least_p_told, plain
 from workbench.pages.stored import cached_by_store, data_switch, stored_runs
-from workbench.pages.tuned_for import other_rates, tuning_box
+from workbench.pages.tuned_for import chosen_rates, other_rates, tuning_box
 from workbench.report.figures import PAPER_SHARE
-from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.metrics import COMPARED
+from workbench.spec.row_names import AVERAGED, split_row
 from workbench.studies.evidence import with_setting
 from workbench.studies.phase_map import phase_table
 
@@ -123,15 +123,13 @@ judged = cached_by_store(
         asked_for,
     ),
 )
-by = ", ".join(charts.METRICS.get(name, name) for name in chosen_by(rows).split(", "))
 more = [
-    f"Each strategy at the learning rate that is best on validation users by: {by}. Curves and "
-    f"targets are measured on {sampled_users(rows)} test users, the answer and the table of "
-    "winners on all of them."
+    f"{chosen_rates(whole_cell)} Curves and targets are measured on {sampled_users(rows)} test "
+    "users, the answer and the table of winners on all of them."
 ]
 if tuned_for != metric:
     more.append(other_rates(metric, whole_cell))
-averaged = any(split_averaged(name)[1] for name in known)
+averaged = any(split_row(name)[1] == AVERAGED for name in known)
 if not averaged and (
     "train.iterate" not in rows.columns or "mean" not in set(rows["train.iterate"])
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from typing import Any
 
 import polars as pl
@@ -12,7 +13,7 @@ from workbench import charts
 from workbench.analysis.answers import compared
 from workbench.analysis.cells import cell_labels, varying_fields
 from workbench.analysis.compare import Side, compare
-from workbench.analysis.tuning import mark_tuned
+from workbench.analysis.tuning import lone_rates, mark_tuned
 from workbench.charts.style import words_of
 from workbench.errors import UserError
 from workbench.pages.address import Address
@@ -64,7 +65,8 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     )
     label = charts.METRICS.get(headline, headline)
     row = table.filter(pl.col("metric") == headline).row(0, named=True)
-    told = [_rates_said(row, first, second, asked_for)]
+    alone = {name for runs, name in ((one, first), (two, second)) if name in lone_rates(runs)}
+    told = [_rates_said(row, first, second, alone, asked_for)]
     if asked_for not in (None, headline):
         sides = [
             mark_tuned(runs.filter(pl.col("strategy") == name), str(asked_for))
@@ -83,7 +85,7 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
                 high="high",
                 p="p_corrected",
             ),
-            f"Is {first} better than {second}, each at its own best rate?",
+            f"Is {first} better than {second}, each at the best rate tried?",
         ),
         table,
         name="comparison",
@@ -99,14 +101,22 @@ def _why_not(frame: pl.DataFrame) -> str:
     return "Both sides are the same: choose another strategy or another cell."
 
 
-def _rates_said(row: dict[str, Any], first: str, second: str, asked_for: str | None) -> str:
-    """At which rates a row's two sides are, what chose them, and the command of these numbers."""
+def _rates_said(
+    row: dict[str, Any], first: str, second: str, alone: Collection[str], asked_for: str | None
+) -> str:
+    """At which rates a row's two sides are, what chose them, and the command of these numbers.
+
+    alone: sides that were tried at one rate only."""
     by = charts.METRICS.get(row["tuned_by"], row["tuned_by"])
     command = shlex.join(["recast", "compare", first, second])
     command += f" --tune-metric {asked_for}" if asked_for else ""
+    chosen = [name for name in dict.fromkeys((first, second)) if name not in alone]
+    how = f"best on {by} of validation users" if chosen else "the only ones tried, so none is tuned"
+    if chosen and alone:
+        how = f"{chosen[0]}'s is {how}, the other the only one tried"
     return (
-        f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: best on {by} of "
-        f"validation users. All test users, after the last step. The numbers of {command}."
+        f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: {how}. All test "
+        f"users, after the last step. The numbers of {command}."
     )
 
 

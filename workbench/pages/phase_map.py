@@ -79,8 +79,8 @@ def phase_map(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         charts.phase_map(drawn, metric, across, up, *places),
         table,
         name="phase-map",
-        read="A tile names the strategy that beats every rival there at equal budget, each at its "
-        "own best rate: p < .05 over paired seeds, corrected (Holm) over the tiles. `none`: no "
+        read="A tile names the strategy that beats every rival there at equal budget, each at the "
+        "best rate tried: p < .05 over paired seeds, corrected (Holm) over the tiles. `none`: no "
         "strategy does, which is a finding too.",
         width="content",
     )
@@ -115,8 +115,8 @@ def shipped_map(view: Address, study: Packaged) -> None:
         charts.phase_map(drawn, metric, across, up, *rest[:2]),
         here,
         name="phase-map",
-        read="A tile names the strategy that beats every rival there at equal budget, each at its "
-        "own best rate: p < .05, corrected over the tiles. `none`: no strategy does. Data: "
+        read="A tile names the strategy that beats every rival there at equal budget, each at the "
+        "best rate tried: p < .05, corrected over the tiles. `none`: no strategy does. Data: "
         f"{plain(study.source)}.",
         width="content",
     )

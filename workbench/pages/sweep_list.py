@@ -145,7 +145,8 @@ def one(view: Address, store: Store, row: dict[str, Any]) -> None:
             on_click=begin,
             args=(view, plan),
         )
-        st.button("Stop", key="stop-sweep", disabled=not going, on_click=note.stop)
+        end = note.stop if watch is None else watch.stop
+        st.button("Stop", key="stop-sweep", disabled=not going, on_click=end)
         labels = Labels("", tuple(row["tags"]), row["text"], not row["archived"])
         st.button(
             "Take out of the archive" if row["archived"] else "Archive",

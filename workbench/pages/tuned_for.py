@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 import streamlit as st
 
-from workbench.analysis.tuning import mark_tuned, rates_that_differ
+from workbench.analysis.tuning import chosen_by, lone_rates, mark_tuned, rates_that_differ
 from workbench.pages.address import Address
 from workbench.spec.metrics import METRICS
 
@@ -27,6 +27,18 @@ def tuning_box(view: Address, metrics: Sequence[str], own: str) -> str | None:
         **view.one_of("tune", [OWN, *metrics]),
     )
     return None if chosen == OWN else str(chosen)
+
+
+def chosen_rates(frame: pl.DataFrame) -> str:
+    """What chose the rates of a marked frame of one cell, in words; a strategy that was tried at
+    one rate alone has none that was chosen."""
+    alone = lone_rates(frame)
+    tried = ", ".join(f"{name} ({rate:g})" for name, rate in alone.items())
+    if len(alone) == frame["strategy"].n_unique():
+        return f"One learning rate was tried for each, so none was chosen: {tried}."
+    by = ", ".join(METRICS.get(name, name) for name in chosen_by(frame).split(", "))
+    said = f"Each strategy at the learning rate that is best on validation users by: {by}."
+    return f"{said} Tried at one rate alone, so not chosen: {tried}." if alone else said
 
 
 def other_rates(metric: str, *marked: pl.DataFrame) -> str:

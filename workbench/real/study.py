@@ -307,14 +307,14 @@ class Study:
         # Runs of one study are one cell, whichever start their seed has.
         starts = [run_key({"files": weights}) for weights in self.weights]
         found["start_spec"] = {"weights": starts}
+        shape = {k: found[k] for k in ("lm_engine", "world_spec", "policy_spec", "start_spec")}
+        cell = run_key({**shape, **found["train_spec"]})[:8]
         found["train_spec"] |= {"stop": stop, "targets": entry.targets}
         if entry.iterate != "last":
             found["train_spec"]["iterate"] = entry.iterate
-        cell = {k: found[k] for k in ("lm_engine", "world_spec", "policy_spec", "start_spec")}
-        how = {
-            k: v for k, v in found["train_spec"].items() if k not in ("stop", "targets", "iterate")
-        }
-        return {**found, "strategy": entry.label, "cell": run_key({**cell, **how})[:8]}
+        if entry.schedule is not None:
+            found["train_spec"]["schedule"] = entry.schedule
+        return {**found, "strategy": entry.label, "cell": cell}
 
     def _fresh(self, task: StudyRun) -> tuple[RLSetup, RLTraining]:
         """The start of the task's seed with its own prompts, and how to train it."""
@@ -327,7 +327,10 @@ class Study:
             prompts = setup.vocabulary.prompts([row.history for row in rows]).to(device)
             target = torch.tensor([row.target for row in rows], device=device)
             setup = replace(setup, prompts=prompts, target=target, more=None)
-        return setup, replace(self.plan.how, lr=task.lr, seed=task.seed)
+        how = replace(self.plan.how, lr=task.lr, seed=task.seed)
+        if task.entry.schedule is not None:
+            how = replace(how, schedule=task.entry.schedule)
+        return setup, how
 
     def setup(self, place: int) -> RLSetup:
         """The setup of one start, its weights as they were."""

@@ -22,11 +22,11 @@ from recast.quoting import nearest, quoted
 from sim.inputs import why_not
 from sim.settings import Kernel, Training
 from workbench.errors import UserError
-from workbench.spec.averaged_rows import strategy_of, training_of
 from workbench.spec.limits import need_of, too_large, too_many
 from workbench.spec.messages import validated
 from workbench.spec.metrics import TuneMetric
 from workbench.spec.plain_data import parsed_toml
+from workbench.spec.row_names import strategy_of, training_of
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -208,7 +208,8 @@ class Experiment(_Strict):
             min_length=1,
             max_length=1000,
             description="names of `recast strategies`, or compositions as text; `sft averaged` "
-            "measures the mean of the weights of its last half of steps",
+            "measures the mean of the weights of its last half of steps, and the rate of `sft "
+            "decaying` falls linearly to 0",
         ),
     ]
     seeds: Annotated[

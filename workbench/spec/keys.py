@@ -16,9 +16,9 @@ from typing import Any
 
 from sim.worlds.synthetic import SyntheticWorld
 from workbench.errors import UserError
-from workbench.spec.averaged_rows import strategy_of
 from workbench.spec.experiment import Experiment
 from workbench.spec.later_fields import dumped
+from workbench.spec.row_names import strategy_of
 
 ENGINE = 6
 """Generation of the simulator's numbers. Raise it whenever the same configuration gives other

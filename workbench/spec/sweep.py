@@ -18,7 +18,6 @@ from pydantic import Field, field_validator, model_validator
 
 from recast.quoting import nearest, quoted
 from workbench.errors import UserError
-from workbench.spec.averaged_rows import strategy_of
 from workbench.spec.experiment import (
     PRESETS,
     WIDTHS,
@@ -33,6 +32,7 @@ from workbench.spec.keys import run_config, run_key, start_key
 from workbench.spec.limits import Need, count_of, need_of, too_large, too_many
 from workbench.spec.messages import validated
 from workbench.spec.metrics import TuneMetric
+from workbench.spec.row_names import strategy_of
 
 SWEEPS = Path(__file__).parent / "sweeps"
 Scalar = bool | int | float | str

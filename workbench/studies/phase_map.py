@@ -21,10 +21,12 @@ from workbench.spec.metrics import COMPARED
 from workbench.stats.estimates import detectable, paired_difference
 from workbench.stats.p_values import LEVEL, holm
 from workbench.studies.evidence import pairs
+from workbench.studies.measures import BASELINE, CONTROL, METHOD
 
 SWEEP = "phase-map"
 FIELDS = ("start.all_zero", "world.noise", "train.group", "world.unlearnable")
 NOBODY = "none"
+RIVALS = (CONTROL, BASELINE)
 
 
 def phase_table(
@@ -77,6 +79,40 @@ def phase_table(
         if found
         else (pl.DataFrame(schema=dict.fromkeys(columns, pl.Null)))
     )
+
+
+def duel_table(
+    frame: pl.DataFrame,
+    metrics: Sequence[str] = COMPARED,
+    fields: Sequence[str] = FIELDS,
+    first: str = METHOD,
+    rivals: Sequence[str] = RIVALS,
+) -> pl.DataFrame:
+    """One row per metric, rival and cell: the fields, metric, rival, difference (first minus rival,
+    paired by seed), low, high (95%, uncorrected), p (Holm over the cells of its metric and rival),
+    seeds.
+
+    frame: a sweep's rows with `setting`. Each side at its own best rate, chosen by the metric of
+    the row.
+    """
+    found: list[dict[str, Any]] = []
+    frame = frame if frame.is_empty() else _completed(frame, fields)
+    for metric in (name for name in metrics if name in frame.columns):
+        last = last_rows(mark_tuned(frame, metric).filter("tuned"))
+        for rival in rivals:
+            rows = []
+            for setting in last["setting"].unique(maintain_order=True).to_list():
+                here = last.filter((pl.col("setting") == setting) & pl.col(metric).is_finite())
+                ours, theirs = pairs(here, metric, first, rival, str(setting))
+                if len(ours):
+                    gap = paired_difference(ours, theirs)
+                    cell = {field: here[field][0] for field in fields}
+                    told = {"metric": metric, "rival": rival, "difference": gap.value}
+                    bounds = {"low": gap.low, "high": gap.high, "p": gap.p, "seeds": gap.n}
+                    rows.append(cell | told | bounds)
+            adjusted = holm([row["p"] for row in rows])
+            found += [row | {"p": p} for row, p in zip(rows, adjusted, strict=True)]
+    return pl.DataFrame(found, infer_schema_length=None)
 
 
 def _completed(frame: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:

@@ -6,8 +6,9 @@ sweep `prove`); ten further seeds at these rates are judged on 2,048 test users 
 world and seed. A candidate is judged against every supervised row and against every row of GRPO,
 and a statement that needs all of several bounds needs each of them (intersection-union).
 
-One control was added afterwards, which makes the tests harder: the start. A rate of 0 is a rate
-that every strategy has, and where no other one is better the start is the best of it.
+Two controls were added afterwards, which make the tests harder. One is the start: a rate of 0 is a
+rate that every strategy has, and where no other one is better the start is the best of it. The
+other is supervision at a rate that falls linearly to 0, which costs as little as a mean of weights.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from workbench.analysis.rows import at_the_end, last_rows, reported
 from workbench.analysis.tuning import tried
 from workbench.errors import UserError
 from workbench.execution.runner import run_all, run_sweep
-from workbench.spec.averaged_rows import AVERAGED
 from workbench.spec.experiment import Experiment, change
 from workbench.spec.messages import validated
 from workbench.spec.metrics import COMPARED, PRIMARY, SAMPLED
+from workbench.spec.row_names import AVERAGED, DECAYING
 from workbench.spec.sweep import Run, Sweep, load_sweep
 from workbench.stats.estimates import ONE_SIDED, estimate, paired_difference
 from workbench.stats.p_values import LEVEL, aligned, holm, max_t
@@ -43,7 +44,7 @@ METRICS = (*COMPARED, *SAMPLED)
 GENTLE = "credit=none, supervised=power(end=0.1), denominator=prompts"
 LABELS = {GENTLE: "target_power to .1", "target_power": "target_power to .25"}
 CANDIDATES = tuple(f"{name}{AVERAGED}" for name in LABELS.values())
-SUPERVISED = ("sft", "sft averaged")
+SUPERVISED = ("sft", f"sft{DECAYING}", f"sft{AVERAGED}")
 GRPO = ("grpo", "grpo averaged")
 START = "start"
 SAME = 0.0005

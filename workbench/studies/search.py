@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.rows import curve_rows, last_rows
-from workbench.spec.averaged_rows import AVERAGED
 from workbench.spec.metrics import COMPARED, SAMPLED
+from workbench.spec.row_names import AVERAGED
 from workbench.stats.estimates import ONE_SIDED, estimate, paired_difference
 from workbench.stats.p_values import LEVEL, aligned, max_t
 from workbench.stats.pairs import pair_by_seed

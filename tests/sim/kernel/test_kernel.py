@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numba import njit
+from one_step import one_step
 from test_fast_path import SEEDS, check_one_step, made_world, rough
 
 from recast import STRATEGIES
@@ -111,9 +112,9 @@ def test_parameters_may_lie_in_memory_in_any_order():
     turned = {k: v.transpose(-1, -2).contiguous().transpose(-1, -2) for k, v in straight.items()}
     assert not turned["head"].is_contiguous()
     found = [
-        FastPath.of(Runs(policy, world, STRATEGIES["grpo"], params, SEEDS, how))
-        .step(params, 0)
-        .grads
+        one_step(
+            FastPath.of(Runs(policy, world, STRATEGIES["grpo"], params, SEEDS, how)), params, 0
+        ).grads
         for params in (straight, turned)
     ]
     for key in straight:
@@ -140,19 +141,17 @@ def test_in_float32_the_gradient_is_that_of_float64_up_to_rounding(name):
     how = Training(steps=9, batch=5, group=9)
     fast = FastPath.of(Runs(policy, world, strategy, single, SEEDS, how))
 
-    class Single:
-        """Steps from float32 parameters, with a gradient to compare in float64."""
+    def from_single(fast, _, step):
+        """A step from float32 parameters, with a gradient to compare in float64."""
+        update = one_step(fast, single, step)
+        for key, value in update.grads.items():
+            assert value.dtype == torch.float32
+            update.grads[key] = value.double()
+        return update
 
-        plan = fast.plan
-
-        def step(self, _, step):
-            update = fast.step(single, step)
-            for key, value in update.grads.items():
-                assert value.dtype == torch.float32
-                update.grads[key] = value.double()
-            return update
-
-    check_one_step(Single(), policy, params, params, world, strategy, how, 0, within=1e-6)
+    check_one_step(
+        fast, policy, params, params, world, strategy, how, 0, within=1e-6, one=from_single
+    )
 
 
 def test_what_it_does_not_serve_takes_the_general_path():
@@ -233,6 +232,7 @@ def test_a_folder_that_cannot_be_written_or_is_not_ours_alone_is_passed_over(mon
 CHECKED = """
 import numpy as np, torch
 from recast import STRATEGIES
+from one_step import one_step
 from test_fast_path import SEEDS, made_world, rough
 from sim.general.runs import Runs
 from sim.shortcuts.fast_path import FastPath
@@ -252,7 +252,7 @@ for codes in ([(0, 0, 0), (0, 1, 2), (0, 2, 1), (1, 1, 1), (2, 0, 0)], [(0,), (2
                     for spoilt in (0.0, float("nan"), float("inf")):
                         bad = {k: v.clone() for k, v in params.items()}
                         next(iter(bad.values()))[0] += spoilt
-                        fast.step(bad, 1)
+                        one_step(fast, bad, 1)
                     fast.advance(torch.full((2,), 0.1), 0, 5)
 print("inside")
 """

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_step import one_step
 
 from recast import STRATEGIES
 from recast.strategies import parse_strategy
@@ -63,7 +64,7 @@ def test_an_expected_step_is_the_exact_enumeration(name, group):
         # `sim.exact` puts a schedule at its end: step 1 of 2.
         how = Training(steps=2, batch=len(p), group=group)
         path = ExpectedPath(Runs(Tabular(), world, strategy, params, (0,), how))
-        got = -path.step(params, 1).grads["table"][0].view(len(p), -1)
+        got = -one_step(path, params, 1).grads["table"][0].view(len(p), -1)
         want = exact_update(strategy, small, group).mean
         # With k = G every group has the same best of k, and nothing is learnt.
         assert float(want.abs().max()) > 0 or (name, group) == ("pass_at_k", 4)
@@ -80,7 +81,7 @@ def test_an_expected_step_is_exact_in_any_small_world(p, items, seed, name):
     path = ExpectedPath(
         Runs(Tabular(), world, STRATEGIES[name], params, (0,), Training(batch=1, group=3))
     )
-    got = -path.step(params, 0).grads["table"][0].view(1, -1)
+    got = -one_step(path, params, 0).grads["table"][0].view(1, -1)
     torch.testing.assert_close(
         got, exact_update(STRATEGIES[name], small, 3).mean, rtol=0, atol=1e-10
     )
@@ -108,9 +109,9 @@ def test_sampled_steps_have_the_expected_step_as_their_mean(world, name):
     policy, strategy, times = MLP(4), STRATEGIES[name], 250
     few = replace(world, train=world.train.take(torch.arange(6)))
     params, how = rough(policy, world), Training(batch=6, group=5)
-    expected = ExpectedPath(Runs(policy, few, strategy, params, (0,), how)).step(params, 0)
+    expected = one_step(ExpectedPath(Runs(policy, few, strategy, params, (0,), how)), params, 0)
     fast = FastPath.of(Runs(policy, few, strategy, params, (0,), how))
-    drawn = [fast.step(params, step) for step in range(times)]
+    drawn = [one_step(fast, params, step) for step in range(times)]
 
     def check(samples: torch.Tensor, mean: torch.Tensor, rare: float = 0.0) -> None:
         error = samples.var(0).sqrt() / times**0.5
@@ -129,9 +130,11 @@ def test_free_decoding_has_an_expected_step_too(world):
     policy, strategy, times = LogLinear(), STRATEGIES["recast"], 250
     few = free_world(replace(world, train=world.train.take(torch.arange(6))))
     params, how = rough(policy, few), Training(batch=6, group=5)
-    expected = ExpectedPath(Runs(policy, few, strategy, params, (0,), how)).step(params, 0).grads
+    expected = one_step(
+        ExpectedPath(Runs(policy, few, strategy, params, (0,), how)), params, 0
+    ).grads
     fast = FastPath.of(Runs(policy, few, strategy, params, (0,), how))
-    drawn = [fast.step(params, step).grads["weight"] for step in range(times)]
+    drawn = [one_step(fast, params, step).grads["weight"] for step in range(times)]
     error = torch.stack(drawn).std(0) / times**0.5
     gap = (torch.stack(drawn).mean(0) - expected["weight"]).abs()
     assert bool((gap <= 4 * error + 1e-12).all())

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from one_step import OneStep, one_step
 
 from recast import STRATEGIES
 from recast.groups import Origin, RolloutGroups
@@ -21,7 +22,7 @@ from sim.policies.mlp import MLP
 from sim.policies.protocol import Policy
 from sim.seeds import minibatch, normals, stream
 from sim.settings import Training
-from sim.shortcuts.fast_path import FastPath, FastUpdate
+from sim.shortcuts.fast_path import FastPath
 from sim.worlds.catalogue import Catalogue, build_catalogue
 from sim.worlds.world import Prompts, World
 
@@ -73,13 +74,13 @@ def judged(matched: torch.Tensor, depth: int, tie_key: torch.Tensor) -> RolloutG
     )
 
 
-def walked_items(update: FastUpdate, prompt: int) -> list[int]:
+def walked_items(update: OneStep, prompt: int) -> list[int]:
     mine = update.walked.prompt == prompt
     pairs = zip(update.walked.place[mine].tolist(), update.walked.count[mine].tolist(), strict=True)
     return [item for item, count in pairs for _ in range(count)]
 
 
-def rebuilt(update: FastUpdate, catalogue: Catalogue, target: torch.Tensor, group: int, pair: bool):
+def rebuilt(update: OneStep, catalogue: Catalogue, target: torch.Tensor, group: int, pair: bool):
     """The drawn groups, `[R, B, G]` items. Misses that nobody walked get an item that changes
     nothing: a miss no harder than those walked, and the first to give way to an anchor. A pair
     counts one hit of any number; with a hit and no miss its group is saturated."""
@@ -209,10 +210,12 @@ def test_every_strategy_is_served_by_the_plan_that_its_declarations_allow():
     assert f"{len(FAST)} of the {len(STRATEGIES)} named strategies" in page
 
 
-def check_one_step(fast, policy, params, reference, world, strategy, how, step, within=1e-10):
+def check_one_step(
+    fast, policy, params, reference, world, strategy, how, step, within=1e-10, one=one_step
+):
     prompt = minibatch(SEEDS, "prompts", step, how.batch, len(world.train))
     target = world.train.target[prompt]
-    update = fast.step(params, step)
+    update = one(fast, params, step)
     if fast.plan.name == "levels":
         items, tie_key = rebuilt_by_level(update, step, strategy, how, world.catalogue, target)
     else:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
+from one_step import one_step
 from scipy.stats import chisquare
 from test_fast_path import (
     check_one_step,
@@ -115,7 +116,7 @@ def check_walked(name: str, temperature: float) -> None:
     fast = FastPath.of(Runs(POLICY, world, STRATEGIES[name], params, (3,), how))
     seen: Counter[tuple[int, ...]] = Counter()
     for step in range(STEPS):
-        update = fast.step(params, step)
+        update = one_step(fast, params, step)
         seen.update(tuple(sorted(walked_items(update, prompt))) for prompt in range(BATCH))
     check_frequencies(seen, law_of_walked(name, world, p), STEPS * BATCH)
 
@@ -124,7 +125,7 @@ def test_hits_of_a_group_are_binomial():
     world, params, p = one_prompt()
     how = Training(steps=STEPS, batch=BATCH, group=5)
     fast = FastPath.of(Runs(POLICY, world, STRATEGIES["grpo"], params, (3,), how))
-    seen = Counter(k for step in range(STEPS) for k in fast.step(params, step).hits.tolist())
+    seen = Counter(k for step in range(STEPS) for k in one_step(fast, params, step).hits.tolist())
     hit = p[TARGET]
     law = {
         k: len(list(itertools.combinations(range(5), k))) * hit**k * (1 - hit) ** (5 - k)
@@ -159,7 +160,7 @@ def test_the_law_of_hit_and_hardest_miss_is_that_of_every_group_enumerated(group
     catalogue = world.catalogue
     how = Training(steps=STEPS, batch=BATCH, group=group)
     path = FastPath.of(Runs(POLICY, world, STRATEGIES["recast"], params, (3,), how))
-    path.step(params, 0)
+    one_step(path, params, 0)
     reach, leave = path._buffers.paths.reach[:1], path._buffers.paths.leave[:1]
     cells = np.zeros((1, 2 * catalogue.depth + 2))
     fill_law(leave, reach[0, -1], group, cells)

@@ -11,10 +11,10 @@ from workbench.analysis.example import EXAMPLE
 from workbench.analysis.rows import curve_rows
 from workbench.analysis.summary import edge_warnings, start_warnings
 from workbench.analysis.tuning import chosen_by, mark_tuned, tried
-from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.experiment import load_experiment, preset_names
 from workbench.spec.keys import ENGINE
 from workbench.spec.metrics import PRIMARY
+from workbench.spec.row_names import split_row
 from workbench.spec.sweep import load_sweep, sweep_names
 from workbench.stats.p_values import LEVEL, least_p
 from workbench.studies.proof import SEEDS as JUDGED
@@ -59,7 +59,7 @@ def test_the_packaged_example_is_what_quick_prints_today(example):
 
 
 def test_every_strategy_of_the_example_stands_beside_its_averaged_row(example):
-    rows = [split_averaged(name) for name in set(example["strategy"])]
+    rows = [split_row(name) for name in set(example["strategy"])]
     assert {name for name, averaged in rows if averaged} == {name for name, _ in rows}
     # A winner over all rows can survive Holm.
     assert least_p(example["seed"].n_unique()) * (len(rows) - 1) < LEVEL

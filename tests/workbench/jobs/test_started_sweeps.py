@@ -69,6 +69,10 @@ def test_a_sweep_goes_on_without_whoever_started_it_and_anybody_can_watch_it(pla
 
 def test_a_sweep_is_stopped_listed_so_and_goes_on_from_what_is_stored(tmp_path):
     plan, store = check_sweep(small_sweep(["sft"], seeds=1, steps=200_000)), Store(tmp_path)
+    early = Watch.start(plan, store)
+    early.note.stop()  # before it can have taken anything in
+    until(lambda: over(early))
+    assert only(store)["status"] == "stopped"
     watch = Watch.start(plan, store)
     until(lambda: watch.look().told.share > 0 or watch.told.text != "Starting")
     watch.stop()

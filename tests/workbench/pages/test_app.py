@@ -6,6 +6,7 @@ import ast
 import shutil
 
 import pytest
+import streamlit as st
 from opened import PAGES, ROOT, made_up_runs, page, tables
 from streamlit.testing.v1 import AppTest
 
@@ -34,6 +35,25 @@ def test_the_app_opens_on_the_story():
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     assert not app.exception
     assert "32 rollouts" in app.title[0].value
+
+
+@pytest.mark.parametrize(
+    ("name", "studies"),
+    [
+        ("home", ("weight_frame", "reach_frame", "count_frame", "summary_frame")),
+        ("learnability", ("reach_frame", "count_frame", "summary_frame")),
+    ],
+)
+def test_a_first_screen_waits_for_no_exact_study_that_it_does_not_show(monkeypatch, name, studies):
+    def enumerated(*_: object) -> None:
+        raise AssertionError("an exact study before the first picture")
+
+    for study in studies:
+        monkeypatch.setattr(f"workbench.theory.frames.{study}", enumerated)
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    app = page(name)
+    assert app.get("vega_lite_chart")
 
 
 def test_the_papers_point_is_where_the_page_starts():

@@ -29,8 +29,8 @@ from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
 from workbench.plurals import number_of
-from workbench.spec.averaged_rows import split_averaged
 from workbench.spec.metrics import LM_METRICS
+from workbench.spec.row_names import AVERAGED, DECAYING, split_row
 from workbench.stats.estimates import ENOUGH
 from workbench.store.runs import Store
 
@@ -65,7 +65,7 @@ SHOWS = ("scores", "differences", "costs", "tuning", "simulator")
     "names",
     multiple=True,
     help="Only these rows; repeatable. 'NAME averaged' measures the mean of the weights of "
-    "the last half of the steps.",
+    "the last half of the steps; the rate of 'NAME decaying' falls linearly to 0.",
 )
 @click.option("--found", default=None, help="One more row: what a search found in the simulator.")
 @click.option("--lr", "rates", type=RATE, multiple=True, default=RATES, help="Repeatable.")
@@ -232,11 +232,16 @@ def _entries(
 
 
 def _entry(name: str) -> Entry:
-    """A row from `NAME` or `NAME averaged`."""
+    """A row from `NAME`, `NAME averaged` or `NAME decaying`."""
     from recast.lm.study import Entry
 
-    strategy, averaged = split_averaged(name)
-    return Entry(name, strategy, iterate="mean") if averaged else Entry(name, strategy)
+    strategy, ending = split_row(name)
+    return Entry(
+        name,
+        strategy,
+        iterate="mean" if ending == AVERAGED else "last",
+        schedule="linear" if ending == DECAYING else None,
+    )
 
 
 def _print(whole: Study, data: LMData, simulated: Path | None, show: str, style: str) -> None:

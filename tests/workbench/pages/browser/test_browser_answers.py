@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import polars as pl
 import pytest
 from browsing import Visit, choose
 
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.example import packaged_example
+from workbench.charts.efficiency import PAPER_RATIO
 
 pytestmark = [pytest.mark.browser, pytest.mark.drill]
 
@@ -26,6 +31,15 @@ def test_the_evidence_pages_say_what_they_show(visit: Visit) -> None:
     real = read(visit, "real_models", 2)
     assert "did harm" not in real
     assert "seeds" in real.partition("Is the model better?")[0]
+    budget = read(visit, "budget", 2)
+    said = re.search("Curves and targets are measured on ([0-9,]+) test users, the answer", budget)
+    curve = packaged_example()[0].filter(pl.col("step") == 0, split="test", slice="all")
+    assert said is not None
+    assert {said[1]} == {f"{users:,.0f}" for users in curve["prompts"].to_list()}
+    costs = read(visit, "real_models?part=costs", 1)
+    assert "grpo / recast, prompt shared, G = 32" in costs
+    assert f"At the paper's G = 32, where it reports {PAPER_RATIO} x" in costs
+    assert "G = 128" not in costs  # its larger ratio stands beside no figure of the paper
     claims = read(visit, "claims", 0)
     assert "not measured" not in claims
     assert "generation" in claims
@@ -40,6 +54,23 @@ def test_rates_chosen_for_another_metric_are_said_and_redraw_the_curves(visit: V
     visit.tab.get_by_text("The metric that is drawn would have chosen: ").wait_for()
     visit.tab.get_by_text("best on validation users by: Recall@10").wait_for()
     visit.tab.wait_for_url("**tune=recall_at_10*")
+    visit.healthy()
+
+
+def test_every_page_has_one_weight_for_a_supervised_target(visit: Visit, tmp_path: Path) -> None:
+    weights = []
+    for address, picture in (
+        ("gradient_signals?part=table&strategies=sft&strategies=grpo_sft", "advantages"),
+        ("your_rollouts?example=yes&part=group&strategies=sft&strategies=grpo_sft", "one-group"),
+    ):
+        read(visit, address, 2 if picture == "advantages" else 1)
+        with visit.tab.expect_download() as download:
+            visit.tab.locator(f".st-key-download-{picture}-CSV button").first.click()
+        download.value.save_as(tmp_path / picture)
+        table = pl.read_csv(tmp_path / picture).filter(pl.col("slot") == "target")
+        weights.append(dict(table.select("strategy", "weight").iter_rows()))
+    assert weights[0] == weights[1]
+    assert set(weights[0]) == {"sft", "grpo_sft"}
     visit.healthy()
 
 

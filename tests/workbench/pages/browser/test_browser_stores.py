@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
+import polars as pl
 import pytest
 from browsing import EVERY_PAGE, IDLE, PATIENCE, Server, Visit, plot_widths, press
 from opened import made_up_runs
@@ -86,6 +87,37 @@ def test_an_odd_store_leaves_no_page_without_an_answer(
             visit.healthy()
     finally:
         shutil.rmtree(folder)
+
+
+def test_ticks_do_not_pass_to_other_runs_and_a_lone_rate_is_never_called_tuned(
+    visit: Visit, server: Server, tmp_path: Path
+) -> None:
+    filled(server.store)
+    visit.open("sweeps", 0)
+    visit.tab.get_by_text("9 of 9 runs in 1 cell.").wait_for()
+    with visit.tab.expect_download() as download:
+        press(visit, "runs-csv")
+    download.value.save_as(tmp_path / "runs.csv")
+    runs = pl.read_csv(tmp_path / "runs.csv")
+    assert runs["tuned"].null_count() == runs.height == 9
+    table = visit.tab.locator(".st-key-runs .dvn-scroller").first
+    for row in range(3):
+        table.click(position={"x": 15, "y": 52 + 35 * row})
+    visit.tab.get_by_role("heading", name="How did these 3 runs go?").wait_for()
+    press(visit, "delete")
+    press(visit, "delete-sure")
+    visit.tab.get_by_text("6 of 6 runs in 1 cell.").wait_for()
+    visit.tab.get_by_text("Tick runs for their curves").wait_for()
+    assert visit.tab.locator(".st-key-delete button:disabled").count() == 1
+    visit.healthy()
+    for address, said in (
+        ("budget", "One learning rate was tried for each, so none was chosen"),
+        ("sweeps?view=compare", "the only ones tried, so none is tuned"),
+    ):
+        visit.open(address, 2 if address == "budget" else 1)
+        visit.tab.get_by_text(said).wait_for()
+        assert visit.tab.get_by_text("best on").count() == 0
+    shutil.rmtree(server.store / "runs")
 
 
 def test_what_one_tab_deletes_the_other_can_no_longer_delete_and_is_told(

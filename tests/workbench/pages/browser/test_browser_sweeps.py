@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browsing import PATIENCE, Server, Visit, press, write
+from browsing import PATIENCE, Server, Visit, ended, press, write
 from sweeping import small_sweep
 
 from workbench.jobs.sweep_listing import listing
 from workbench.store.runs import Store
 
 pytestmark = pytest.mark.browser
+WORKER = "workbench.jobs.sweep_worker"
 
 
 def test_a_sweep_is_checked_started_left_alone_browsed_taken_away_and_deleted(
@@ -61,4 +62,23 @@ def test_a_sweep_is_checked_started_left_alone_browsed_taken_away_and_deleted(
     press(visit, "undo-delete")
     visit.tab.get_by_text("4 runs are back").wait_for()
     assert len(list((server.store / "runs").iterdir())) == 4
+    visit.healthy()
+
+
+@pytest.mark.drill
+def test_a_sweep_is_stopped_and_resumed_from_the_page(visit: Visit, server: Server) -> None:
+    visit.open("sweeps?view=start", 0)
+    write(visit, small_sweep(["sft", "recast"], seeds=16, steps=5000))
+    press(visit, "launch")
+    for _ in range(2):  # as it was started, and as it was resumed
+        visit.tab.locator(".st-key-stop-sweep button:enabled").wait_for()
+        visit.tab.get_by_text("of 32 runs stored").wait_for()
+        assert len(server.children(WORKER)) == 1
+        press(visit, "stop-sweep")
+        visit.tab.get_by_text("Stopped; finished runs are kept.").wait_for()
+        assert ended(visit, server, WORKER)
+        visit.tab.get_by_role("button", name="Resume: ").click()
+    visit.tab.locator(".st-key-stop-sweep button:enabled").wait_for()
+    press(visit, "stop-sweep")
+    assert ended(visit, server, WORKER)
     visit.healthy()

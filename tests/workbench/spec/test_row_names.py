@@ -1,4 +1,4 @@
-"""Rows with averaged weights: the same run under another name, next to the row that is not."""
+"""Rows that train otherwise than their table: one run under another name, beside the plain one."""
 
 from __future__ import annotations
 
@@ -33,27 +33,33 @@ def finished(strategy, **more):
     return run.rows
 
 
+OTHERWISE = [("averaged", {"train.iterate": "mean"}), ("decaying", {"train.schedule": "linear"})]
+
+
+@pytest.mark.parametrize(("ending", "change"), OTHERWISE)
 @pytest.mark.parametrize("strategy", ["sft", "recast", "repair=anchor, credit=grpo"])
-def test_an_averaged_row_is_the_run_whose_iterates_are_averaged(strategy):
-    averaged = finished(f"{strategy} averaged")
-    assert averaged == finished(strategy, **{"train.iterate": "mean"})
-    assert averaged != finished(strategy)
+def test_a_row_that_trains_otherwise_is_the_run_with_that_setting(strategy, ending, change):
+    row = finished(f"{strategy} {ending}")
+    assert row == finished(strategy, **change)
+    assert row != finished(strategy)
 
 
-def test_an_averaged_row_stands_in_the_cell_of_its_strategy_under_a_name_of_its_own():
+@pytest.mark.parametrize("row", ["sft averaged", "sft decaying"])
+def test_such_a_row_stands_in_the_cell_of_its_strategy_under_a_name_of_its_own(row):
     spec = load_experiment("quick", SMALL)
-    plain, averaged = (run_config(spec, name, 0.01, 0) for name in ("sft", "sft averaged"))
-    assert plain["cell"] == averaged["cell"]
-    assert plain["composition"] == averaged["composition"]
-    assert run_key(plain) != run_key(averaged)
+    plain, other = (run_config(spec, name, 0.01, 0) for name in ("sft", row))
+    assert plain["cell"] == other["cell"]
+    assert plain["composition"] == other["composition"]
+    assert run_key(plain) != run_key(other)
 
 
-def test_a_table_holds_both_rows(tmp_path):
-    spec = load_experiment("quick", {**SMALL, "strategies": ("sft averaged", "sft")})
+def test_a_table_holds_them_side_by_side(tmp_path):
+    rows = ("sft averaged", "sft", "sft decaying")
+    spec = load_experiment("quick", {**SMALL, "strategies": rows})
     frame = workbench.run(spec, tmp_path).frame
     ends = frame.filter(pl.col("step") == 6, split="test", slice="all")
-    assert set(ends["strategy"]) == {"sft", "sft averaged"}
-    assert ends["area"].n_unique() == 2
+    assert set(ends["strategy"]) == set(rows)
+    assert ends["area"].n_unique() == 3
 
 
 @pytest.mark.parametrize(
@@ -63,9 +69,11 @@ def test_a_table_holds_both_rows(tmp_path):
         ({"strategies": (" averaged",)}, "averaged"),
         ({"strategies": ("sft averaged averaged",)}, "sft averaged"),
         ({"strategies": ("sft averaged",), "train.iterate": "mean"}, "already"),
+        ({"strategies": ("sft decaying",), "train.schedule": "linear"}, "already"),
+        ({"strategies": ("sft decaying averaged",)}, "sft decaying"),
         ({"strategies": ("sft averaged", "sft  averaged")}, "named twice"),
     ],
 )
-def test_a_row_that_cannot_be_averaged_is_named(changes, said):
+def test_a_row_that_cannot_train_otherwise_is_named(changes, said):
     with pytest.raises(UserError, match=said):
         load_experiment("quick", changes)
