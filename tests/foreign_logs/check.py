@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -42,7 +43,7 @@ def read(folder: Path, truth: Truth) -> tuple[Diagnosis | ScalarRun, DiagnosisSu
 
 def complaints(
     name: str, folder: Path
-) -> tuple[list[str], dict[str, str], DiagnosisSummary | None]:
+) -> tuple[list[str], Mapping[str, str], DiagnosisSummary | None]:
     """Write a log, read it, and list what is wrong with what is said of it."""
     folder.mkdir(parents=True, exist_ok=True)
     truth = CASES[name](folder)

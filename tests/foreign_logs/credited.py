@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from statistics import mean as average
+from statistics import stdev
 from typing import Any
 
 from foreign_logs.cases import Hits, Row, Truth, answer_of, batches, case, grpo, jsonl, rng, table
@@ -94,7 +96,36 @@ def a_value_is_taken_off(folder: Path) -> Truth:
         value = 0.2 + 0.5 * sum(hits) / len(hits) + r.gauss(0, 0.1)
         return [{"advantage": hit - value} for hit in hits]
 
-    return table(folder, "value", group, Truth(clean=True, says=("of each prompt's own",)), **SMALL)
+    says = ("of each prompt's own", "value model", "rejected or padded")
+    return table(folder, "value", group, Truth(clean=True, says=says), **SMALL)
+
+
+@case
+def a_value_and_a_whitened_batch(folder: Path) -> Truth:
+    """The same, whitened over each batch."""
+    r, truth = rng("white"), Truth(clean=True, says=("value model",))
+    for step in range(1, 9):
+        rows: list[Row] = []
+        for _, place, prompt, answer, hits in batches(r, steps=1):
+            value = 0.2 + 0.5 * sum(hits) / len(hits) + r.gauss(0, 0.1)
+            for hit in hits:
+                rows.append({"step": step, "prompt": f"{step}: {prompt}", "reward": float(hit),
+                             "response": answer_of(r, answer, hit),
+                             "advantage": hit - value})  # fmt: skip
+                truth.add((step, place), hit, float(hit))
+        mean, spread = (of([row["advantage"] for row in rows]) for of in (average, stdev))
+        whitened = [{**row, "advantage": (row["advantage"] - mean) / spread} for row in rows]
+        jsonl(folder / "log" / "rollouts.jsonl", whitened)
+    return truth
+
+
+@case
+def two_functions_of_which_neither_is_form(folder: Path) -> Truth:
+    """Both judge every rollout: which of them is the outcome nobody can know."""
+    truth = Truth(clean=True, counted=False, says=("(--outcome: sql_runs, plan_overlap?)",))
+    return run(folder, "neither", lambda r, hit: {"sql_runs": float(hit),
+               "plan_overlap": round(r.uniform(0.2, 0.5) + 0.4 * hit, 3)}, truth=truth,
+               **SMALL)  # fmt: skip
 
 
 @case

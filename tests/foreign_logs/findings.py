@@ -200,13 +200,13 @@ def rollouts_that_were_rotated(folder: Path) -> Truth:
         said.rows += [((step, place), hit, float(hit)) for hit in hits]
         rows += [{"step": step, "prompt": prompt, "completion": f"I think that it is {answer + g}.",
                   "reward": float(hit)} for g, hit in enumerate(hits)]  # fmt: skip
-    place = folder / "log"
-    jsonl(place / "rollouts.jsonl.2", rows[:400])
-    eldest = place / "rollouts.jsonl.2"
-    (place / "rollouts.jsonl.2.gz").write_bytes(gzip.compress(eldest.read_bytes()))
+    log = folder / "log"
+    jsonl(log / "rollouts.jsonl.2", rows[:400])
+    eldest = log / "rollouts.jsonl.2"
+    (log / "rollouts.jsonl.2.gz").write_bytes(gzip.compress(eldest.read_bytes()))
     eldest.unlink()
-    jsonl(place / "rollouts.jsonl.1", rows[400:803])
-    jsonl(place / "rollouts.jsonl", rows[803:])
+    jsonl(log / "rollouts.jsonl.1", rows[400:803])
+    jsonl(log / "rollouts.jsonl", rows[803:])
     return said
 
 

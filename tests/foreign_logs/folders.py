@@ -142,10 +142,10 @@ def lines_of_rows(folder: Path) -> Truth:
                  "reward": float(hit)}
             )  # fmt: skip
             truth.add((step, place), hit, float(hit))
-    place = folder / "log"
-    place.mkdir()
+    log = folder / "log"
+    log.mkdir()
     text = "\n".join(json.dumps(rows) for rows in lines.values())
-    (place / "completions.jsonl").write_text(text)
+    (log / "completions.jsonl").write_text(text)
     return truth
 
 

@@ -10,7 +10,7 @@ import json
 import lzma
 import random
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -248,14 +248,14 @@ def artifacts_of_art(folder: Path) -> Truth:
                           {"role": "assistant", "content": row["completion"], "trainable": True}]}
             for row in rows
         )  # fmt: skip
-    place = folder / "log" / ".art" / "proj" / "models" / "m" / "trajectories" / "train"
-    place.mkdir(parents=True)
+    log = folder / "log" / ".art" / "proj" / "models" / "m" / "trajectories" / "train"
+    log.mkdir(parents=True)
     for step, table in tables.items():
-        pl.DataFrame(table).write_parquet(place / f"{step:04d}.parquet")
+        pl.DataFrame(table).write_parquet(log / f"{step:04d}.parquet")
     return truth
 
 
-def a_csv(path: Path, rows: list[list[object]], separator: str = ",") -> None:
+def a_csv(path: Path, rows: Sequence[Sequence[object]], separator: str = ",") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     csv.writer(text, delimiter=separator).writerows(rows)

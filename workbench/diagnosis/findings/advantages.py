@@ -71,9 +71,11 @@ def rows_outside_mean(said: Audit) -> Finding | None:
         "problem",
         f"The advantages of {said.odd:.0%} of {said.groups:,} groups of different rewards do not "
         "add up to nothing, and no formula of the catalogue gives them: their mean was taken over "
-        "other rows than those logged (rejected, padded or missing rollouts).",
+        "other rows than those logged (rejected, padded or missing rollouts), or something else "
+        "than a mean of the group was taken off.",
         "Compare the rows that enter the group's mean with those that are trained on: rows that "
-        "are masked or dropped must leave both, or stay in both.",
+        "are masked or dropped must leave both, or stay in both. With a value model (PPO) in the "
+        "place of the group's mean this is as it should be.",
     )
 
 

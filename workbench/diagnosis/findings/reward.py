@@ -9,8 +9,10 @@ import polars as pl
 
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.finding import MOSTLY, TASK, Finding, Z
+from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.layout import REWARD
 from workbench.diagnosis.logs.problems import NO_NUMBER, plain_line
+from workbench.diagnosis.logs.rewards import SHAPE_WORDS
 from workbench.stats.beta_binomial import binomial_share
 
 FEW = 100
@@ -235,12 +237,15 @@ def no_raw_outcome(found: Diagnosis) -> Finding | None:
     if found.known:
         return None
     says = found.rule.words
+    mine = [one for one in found.log.reading.functions if not SHAPE_WORDS.search(plain_name(one))]
+    shown = ", ".join(plain_line(one, 40) for one in mine[:5]) if len(mine) > 1 else ""
     return Finding(
         "no_raw_outcome",
         "note",
         f"{says[:1].upper()}{says[1:]}. Every number that depends on it is left out.",
-        "Say which column holds the raw outcome (--outcome), or from which reward on a rollout "
-        "counts as a hit (--threshold); or log the raw outcome beside the reward.",
+        f"Say which column holds the raw outcome (--outcome{f': {shown}?' if shown else ''}), or "
+        "from which reward on a rollout counts as a hit (--threshold); or log the raw outcome "
+        "beside the reward.",
     )
 
 

@@ -198,11 +198,16 @@ def test_a_log_beyond_the_limit_is_sampled_by_whole_groups(tmp_path):
         assert share == pytest.approx(whole[name], abs=4 * error)
 
 
-def test_the_number_of_batches_does_not_matter(rows, tmp_path, monkeypatch):
-    path = planted.as_jsonl(rows, tmp_path / "log.jsonl")
-    whole = read_log([path]).rollouts
-    monkeypatch.setattr(log_rows, "BATCH", 7)
-    assert read_log([path]).rollouts.equals(whole)
+@pytest.mark.parametrize(("name", "size"), [("BATCH", 7), ("BLOCK", 2000), ("BLOCK", 100)])
+def test_the_size_of_batches_and_blocks_does_not_matter(name, size, rows, tmp_path, monkeypatch):
+    """Lines longer than a block, blocks that end inside a line, no end of the last one."""
+    path = planted.as_jsonl(rows[:64], tmp_path / "log.jsonl")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().removesuffix(b"\n"))
+    whole = read_log([path])
+    monkeypatch.setattr(log_rows, name, size)
+    found = read_log([path])
+    assert found.rollouts.equals(whole.rollouts)
+    assert found.problems == whole.problems
 
 
 def test_over_training_adds_up_to_the_whole(rows, tmp_path):
