@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import altair as alt
@@ -20,6 +20,12 @@ _FAR = 2.5
 
 HEIGHT = 260
 """Of a picture in pixels, so that its page stays within three screens."""
+
+
+def _height(rows: Sequence[str]) -> int:
+    """Pixels of a picture with a legend of these rows: Vega cuts the title where a plot is lower
+    than its legend."""
+    return max(HEIGHT, 110 + 20 * len(rows))
 
 
 def learning_curves(
@@ -75,7 +81,7 @@ def learning_curves(
         ceiling = None
     layers += _levels(free, start, ceiling)
     return titled(
-        overlaid(*layers).properties(height=HEIGHT),
+        overlaid(*layers).properties(height=_height(order)),
         "How good is each strategy after the same budget?",
         f"{label} against {AXES.get(axis, axis).lower()}, one line per strategy "
         f"({', '.join(order)}), band: 95% bootstrap interval over seeds. "
@@ -128,7 +134,7 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
 
     frame: as `budget.budget_table` gives.
     """
-    _, colour, dash, shape = scales(frame)
+    order, colour, dash, shape = scales(frame)
     shown = frame.drop_nulls("median").with_columns(
         all_reach=pl.col("n_reached") == pl.col("n_runs")
     )
@@ -151,7 +157,7 @@ def budget_by_target(frame: pl.DataFrame, axis: str = "rollouts") -> Chart:
         for filled in (True, False)
     ]
     return titled(
-        overlaid(band, lines, *points).properties(height=HEIGHT),
+        overlaid(band, lines, *points).properties(height=_height(order)),
         "What does each target cost?",
         "Median budget to reach each target, one line per strategy; a hollow mark means that some "
         "runs never reach it, a line ends where half of the runs or more never do.",
@@ -176,7 +182,7 @@ def waiting_curves(frame: pl.DataFrame, axis: str, target: float) -> Chart:
     steps = base.mark_line(interpolate="step-after").encode(strokeDash=dash)
     points = base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape, tooltip=told)
     return titled(
-        overlaid(steps, points).properties(height=HEIGHT),
+        overlaid(steps, points).properties(height=_height(order)),
         f"How long do runs need to reach {target:.4f}?",
         f"Kaplan-Meier curves, one per strategy ({', '.join(order)}): the share of runs still "
         f"below {target:.4f} after each budget. A curve that ends above 0 has runs that never "

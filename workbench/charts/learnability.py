@@ -63,11 +63,16 @@ def what_width_buys(frame: pl.DataFrame) -> Chart:
     )
 
 
-def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped"]) -> Chart:
+def weights(
+    frame: pl.DataFrame,
+    p_here: float,
+    scale: Literal["shape", "shipped"],
+    whose: str = "your p",
+) -> Chart:
     """w(p) and f(p) of strategies, side by side, with a rule at the user's own p.
 
     frame: strategy, p, w, f, w_scaled, f_scaled. "shape": w over w at p_here, and f as a share of
-    its climb; "shipped": both with each loss's own divisor.
+    its climb; "shipped": both with each loss's own divisor. whose: what p_here is called.
     """
     shaped = scale == "shape"
     colour, dash, shape = _below(frame)
@@ -93,7 +98,7 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
         points = alt.Chart(rows.filter(every)).mark_point(
             filled=True, size=45, clip=True, opacity=1
         )
-        here = alt.Chart(pl.DataFrame({"p": [p_here], "label": [f"your p {p_here:.2%}"]}))
+        here = alt.Chart(pl.DataFrame({"p": [p_here], "label": [f"{whose} {p_here:.2%}"]}))
         rule = here.mark_rule(color=INK, strokeDash=[2, 2]).encode(x=alt.X("p:Q"))
         text = here.mark_text(color=INK, align="left", dx=4, baseline="top").encode(
             x=alt.X("p:Q"), y=fixed(alt.YValue, 2), text=alt.Text("label:N")
@@ -104,7 +109,7 @@ def weights(frame: pl.DataFrame, p_here: float, scale: Literal["shape", "shipped
     positive = frame.filter(pl.col(w) > 1e-3) if shaped else frame.filter(pl.col(w) > 1e-5)
     pushes = positive[w].to_list() or [1.0]
     ticks = log_ticks(min(pushes), max(pushes))
-    w_title = "Weight w(p), 1 at your p" if shaped else "Weight w(p), own denominators"
+    w_title = f"Weight w(p), 1 at {whose}" if shaped else "Weight w(p), own denominators"
     f_title = "Objective f(p), share of its climb" if shaped else "Objective f(p), f(1) = 0"
     w_axis = alt.Y(
         f"{w}:Q", title=w_title, scale={"type": "log"}, axis={"values": ticks, "format": ",~g"}

@@ -18,8 +18,9 @@ MOST_TICKS = 12
 MOST_PLAIN = 100
 """Runs above which lines are drawn fainter, so that the values of the axes stay readable."""
 PLATE = "#676767"
-_SMALL, _WIDE = 11, 6
-"""Size of a value's letters on its plate, and pixels that the widest of them takes."""
+_SMALL, _WIDE, _NARROW = 11, 6, 540
+"""Size of a value's letters on its plate, pixels that the widest of them takes, and pixels of the
+plot on a narrow page."""
 
 
 def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> Chart:
@@ -70,7 +71,8 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
     label = {name: words_of(name) for name in names}
     points, ticks = _on_axes(frame, label, metric)
     order, colour, dash, _ = scales(frame)
-    x = alt.X("axis:Q", axis=None).scale(domain=[-0.45, len(names) - 0.55], nice=False)
+    left = _left(ticks, len(names))
+    x = alt.X("axis:Q", axis=None).scale(domain=[-left, len(names) - 0.55], nice=False)
     y = alt.Y("height:Q", axis=None).scale(domain=[-0.05, 1.22], nice=False)
     lines = (
         alt.Chart(points)
@@ -107,6 +109,14 @@ def parallel(frame: pl.DataFrame, fields: Sequence[str], metric: str) -> Chart:
         f"Parallel coordinates over {', '.join(label.values())}: one line per run, coloured by "
         f"strategy ({', '.join(order)}).",
     )
+
+
+def _left(ticks: pl.DataFrame, axes: int) -> float:
+    """Room to the left of the first axis, in steps between axes: its values stand there, also where
+    all of the plot is as wide as on a narrow page."""
+    letters = int(ticks.filter(pl.col("axis") == 0)["value"].str.len_chars().max() or 0)  # type: ignore[arg-type]
+    taken = min(5 + _WIDE * letters, _NARROW // 2)
+    return max(0.45, taken * (axes - 0.55) / (_NARROW - taken))
 
 
 def _values(ticks: pl.DataFrame, x: alt.X, y: alt.Y) -> list[alt.Chart]:

@@ -75,7 +75,7 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
     """
     order, colour, _, _ = scales(frame)
     slots = frame.sort("place")["slot"].unique(maintain_order=True).to_list()
-    high, gap, most = (52, 8, 4) if len(order) <= 6 else (21, 4, 2)
+    high, gap, most = (52, 8, 4) if len(order) <= 6 else (24, 4, 2)
     weights = frame["weight"].cast(pl.Float64).to_numpy()
     # Chosen to fit their row: Vega would leave the outer two alone of a row this low.
     told = few_ticks(float(weights.min()), float(weights.max()), most)
@@ -83,7 +83,7 @@ def advantages(frame: pl.DataFrame, width: int = 460) -> Chart:
         values=told,
         tickCount=len(told),
         labelOverlap=False,
-        labelFontSize=10 if most > 2 else 8,
+        labelFontSize=10 if most > 2 else 9,
         format="~g",
         grid=False,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import altair as alt
 import polars as pl
 
@@ -11,7 +9,8 @@ from workbench.charts.style import INK, Chart, titled
 from workbench.charts.together import fixed, overlaid, side_by_side
 
 UP, DOWN, REACHED = "#006AB1", "#D24D00", "#008A61"
-_ROW, _TREE, _BARS = 11, 300, 140
+_ROW, _TREE, _BARS, _FRAME = 11, 360, 150, 100
+"""Pixels: a row's height, widths of the tree and of a panel of bars, title and axis of a tree."""
 
 
 def group_story(
@@ -21,7 +20,7 @@ def group_story(
     bars: pl.DataFrame | None = None,
     moved: tuple[int, float, float] | None = None,
     lit: str = "",
-) -> alt.HConcatChart:
+) -> Chart:
     """A group on its tree of semantic IDs, each rollout's bars on the line of its leaf.
 
     nodes, edges: as `group.tree_frames` gives, one rollout per leaf. bars: panel (its title), row,
@@ -37,23 +36,26 @@ def group_story(
     layers.append(_named(target, place))
     if moved is not None:
         layers += _flight(depth, *moved, place)
-    tree = overlaid(*layers).properties(width=_TREE, height=height)
-    panels: list[Any] = [tree]
+    found: Chart = overlaid(*layers)
     named: list[str] = []
-    if bars is not None:
+    if bars is None:  # alone it takes the width that there is
+        found = found.properties(height=height + _FRAME)
+    else:
         named = bars["panel"].unique(maintain_order=True).to_list()
-        panels += [
+        panels = [
             _panel(bars.filter(pl.col("panel") == name), name, place, height) for name in named
         ]
+        tree = found.properties(width=_TREE, height=height)
+        found = side_by_side(tree, *panels, spacing=14)
     said = " and ".join(named)
-    found: alt.HConcatChart = side_by_side(*panels, spacing=14).properties(
+    told: Chart = found.properties(
         # Short: a title may be cut to the tree's width.
         title="Which rollouts go up, which down?" if lit else "How near the target do they end?",
         description="One prompt's group of 32 rollouts as a prefix tree of semantic IDs, the thick "
         "branch leading to the target"
         + (f"; beside each leaf the weight that it gets under {said}." if said else "."),
     )
-    return found
+    return told
 
 
 def _pushed(leaves: pl.DataFrame, bars: pl.DataFrame | None, lit: str) -> pl.DataFrame:

@@ -135,14 +135,27 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def _styles(order: list[str]) -> list[Style]:
-    """The looks of these rows, each other composition with the next look of its family."""
+    """The looks of these rows, each other composition with the next look of its family. Where two
+    strategies would meet in one colour the later takes another of its family's, while it has any.
+    """
     strategies = [split_row(name) for name in order]
-    others = list(dict.fromkeys(name for name, _ in strategies if name not in STYLE))
-    found = []
-    for name, ending in strategies:
+    names = list(dict.fromkeys(name for name, _ in strategies))
+    others = [name for name in names if name not in STYLE]
+    looks: dict[str, Style] = {}
+    taken: set[str] = set()
+    for name in names:
         style = STYLE[name] if name in STYLE else _look("other", others.index(name))
-        found.append(_row_style(style, ending))
-    return found
+        kin = next(one.tints for one in FAMILIES.values() if style.colour in one.tints)
+        free = [tint for tint in (style.colour, *kin) if tint not in taken]
+        looks[name] = style._replace(colour=free[0] if free else style.colour)
+        taken.add(looks[name].colour)
+    return [_row_style(looks[name], ending) for name, ending in strategies]
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """The hex colours of rows that are shown together, as `scales` gives them to a chart."""
+    order = in_order(names)
+    return {name: style.colour for name, style in zip(order, _styles(order), strict=True)}
 
 
 def scales(frame: pl.DataFrame) -> tuple[list[str], alt.Color, alt.StrokeDash, alt.Shape]:

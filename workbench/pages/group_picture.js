@@ -101,7 +101,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
         group.append(node("circle", { cx: Math.min(start + bend, end), cy: y(at), r: 9, class: "ring" }));
       }
       if (g.row > 12 || state.hover === place) {
-        group.append(node("text", { x: end + 4, y: y(at) + 4, class: "name" }, `R${place + 1}`));
+        group.append(node("text", { x: end + 9, y: y(at) + 4, class: "name" }, `R${place + 1}`));
       }
       rows.push(group);
       svg.append(group);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import polars as pl
 import streamlit as st
@@ -32,6 +33,7 @@ class StoryStep:
     page: str
     query: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    width: Literal["stretch", "content"] = "content"
 
 
 def one_group() -> StoryStep:
@@ -39,15 +41,15 @@ def one_group() -> StoryStep:
     nodes, edges, _ = story.leaves()
     return StoryStep(
         "A policy tries 32 times and never finds the item",
-        "A generative recommender writes an item as a few codes, level by level. For one prompt "
-        f"it draws {story.WIDTH} rollouts; at the paper's point **{share:.1%} of all groups look "
-        f"like "
-        "this one: no rollout is a hit.**",
+        "A generative recommender writes an item as a few codes, level by level, and draws "
+        f"{story.WIDTH} rollouts for a prompt; at the paper's point **{share:.1%} of all groups "
+        "look like this one: no rollout is a hit.**",
         charts.group_story(nodes, edges, DEPTH),
         "learnability",
         {"group": str(story.WIDTH)},
         f"The paper's point: a hit rate of {POINT['mean']:.2%} with a coefficient of variation of "
         f"{POINT['cv']:g}, which gives its 85 / 13 / 2 regimes.",
+        "stretch",
     )
 
 
@@ -56,8 +58,8 @@ def grpo_is_silent() -> StoryStep:
     hit, here = story.pushes("grpo", story.with_one_hit()), story.pushes("grpo")
     return StoryStep(
         "GRPO learns nothing from it",
-        "GRPO's weight is the reward minus the group's mean. One hit would give "
-        f"{hit.pushed} rollouts a weight; without a hit **{here.pushed} of {story.WIDTH} rollouts "
+        "GRPO's weight is the reward minus the group's mean: one hit would give "
+        f"{hit.pushed} rollouts a weight, without a hit **{here.pushed} of {story.WIDTH} rollouts "
         f"teach, and one group that does costs {price:,.0f} rollouts.**",
         drawn({"GRPO, had one hit": hit, "GRPO, this group": here}, "GRPO, this group"),
         "gradient_signals",
@@ -72,9 +74,9 @@ def the_anchor() -> StoryStep:
     return StoryStep(
         "Repair: the ground truth takes the worst slot",
         f"ReCast puts the known target, the anchor, into the slot of R{after.anchor}, the miss "
-        f"that leaves the target's branch first. Now **{after.pushed} of {story.WIDTH} rollouts "
-        f"have a "
-        f"weight**, the anchor's {most['anchor'] / most['policy']:.0f} times as large as a miss's.",
+        f"that leaves the target's branch first: now **{after.pushed} of {story.WIDTH} rollouts "
+        f"have a weight**, the anchor's {most['anchor'] / most['policy']:.0f} times as large as a "
+        "miss's.",
         drawn({"GRPO, before": here, "GRPO, repaired": after}, "GRPO, repaired", after),
         "gradient_signals",
         {"group": group_text(), "strategies": "repair_only"},
@@ -86,10 +88,9 @@ def the_pair() -> StoryStep:
     wide, pair = story.pushes("repair_only"), story.pushes("recast")
     return StoryStep(
         "Contrast: only the boundary pair reaches the actor",
-        f"The anchor goes up and its hardest miss, R{pair.negative}, goes down: **{pair.pushed} of "
-        f"{story.WIDTH} rows are updated, {wide.pushed / pair.pushed:.0f} times fewer.** That, "
-        f"with "
-        "the repair, is ReCast.",
+        f"With the repair, this is ReCast: the anchor goes up, its hardest miss, R{pair.negative}, "
+        f"goes down, and **{pair.pushed} of {story.WIDTH} rows are updated, "
+        f"{wide.pushed / pair.pushed:.0f} times fewer.**",
         drawn({"repaired": wide, "ReCast": pair}, "ReCast", pair),
         "gradient_signals",
         {"group": group_text(), "strategies": "recast"},
@@ -105,14 +106,15 @@ def plain_sft() -> StoryStep:
     pair, target = story.pushes("recast"), story.pushes("sft")
     return StoryStep(
         "Plain supervised training does nearly the same",
-        f"SFT pushes the target up without any rollout: {target.pushed} row instead of "
-        f"{pair.pushed}. For every prompt with p up to {most:.0%} the pull towards the target is "
-        f"**the same line w(p) to {apart:.0e}**; what ReCast adds is a push against one miss.",
-        charts.weights(curves, POINT["mean"], "shape"),
+        f"SFT pushes the target up without any rollout, {target.pushed} row instead of "
+        f"{pair.pushed}: for every prompt whose hit rate p is up to {most:.0%} the pull towards "
+        f"the target is **the same line w(p) to {apart:.0e}**, and what ReCast adds is a push "
+        "against one miss.",
+        charts.weights(curves, POINT["mean"], "shape", "the paper's p"),
         "learnability",
         {"strategies": "sft"},
-        "The weight w(p) multiplies grad log p in the expected update. The green line of SFT lies "
-        "under ReCast's, which is the point of the picture.",
+        "The weight w(p) multiplies grad log p in the expected update. ReCast's line lies under "
+        "the green one of SFT, which is the point of the picture.",
     )
 
 
@@ -183,9 +185,8 @@ def real_model() -> StoryStep:
     against = {rival: table.filter(rival=rival)["tone"].to_list() for rival in ("sft", "grpo")}
     return StoryStep(
         "And on a real language model?",
-        f"A causal language model that writes semantic IDs, trained by the same strategies: "
-        f"against "
-        f"SFT ReCast is ahead on **{against['sft'].count('first')} and behind on "
+        "A causal language model that writes semantic IDs, trained by the same strategies: "
+        f"against SFT ReCast is ahead on **{against['sft'].count('first')} and behind on "
         f"{against['sft'].count('second')} of {len(against['sft'])} metrics, against GRPO ahead on "
         f"{against['grpo'].count('first')} and behind on {against['grpo'].count('second')}.**",
         charts.verdict_map(
@@ -196,8 +197,7 @@ def real_model() -> StoryStep:
         "real_models",
         {"data": "packaged"},
         f"Packaged results; {tones.count('open')} of {len(tones)} comparisons are not told apart "
-        f"at "
-        ".05 after correction over all strategies and metrics.",
+        "at .05 after correction over all strategies and metrics.",
     )
 
 
@@ -278,38 +278,40 @@ number = view.number("step", 1, low=1, high=len(STEPS))["key"]
 place = int(st.session_state[number])
 st.title("What does RL learn from 32 rollouts?")
 step = made(place - 1)
-back, forward, where = st.columns([1, 1, 4], vertical_alignment="center")
-back.button(
-    "Back",
-    key="back",
-    icon=":material/arrow_back:",
-    disabled=place == 1,
-    on_click=go,
-    args=(-1,),
-    width="stretch",
-)
-forward.button(
-    "Next",
-    key="next",
-    icon=":material/arrow_forward:",
-    type="primary",
-    disabled=place == len(STEPS),
-    on_click=go,
-    args=(1,),
-    width="stretch",
-)
-where.caption(f"Step {place} of {len(STEPS)}")
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.button(
+        "Back",
+        key="back",
+        icon=":material/arrow_back:",
+        disabled=place == 1,
+        on_click=go,
+        args=(-1,),
+        width=120,
+    )
+    st.button(
+        "Next",
+        key="next",
+        icon=":material/arrow_forward:",
+        type="primary",
+        disabled=place == len(STEPS),
+        on_click=go,
+        args=(1,),
+        width=120,
+    )
+    st.page_link(
+        page_of(step.page),
+        label="Try it yourself",
+        icon=":material/science:",
+        query_params=step.query,
+        width="content",
+    )
+    st.caption(f"Step {place} of {len(STEPS)}", width="content")
 st.header(step.title)
 st.markdown(step.sentence)
 if step.chart is not None:
-    draw(step.chart, width="content", key=f"story-{place}")
+    with st.container(key=f"step-{place}"):
+        draw(step.chart, width=step.width, key=f"story-{place}")
 if step.note:
     st.caption(step.note)
-st.page_link(
-    page_of(step.page),
-    label="Try it yourself",
-    icon=":material/science:",
-    query_params=step.query,
-)
 if place < len(STEPS):
     made(place)  # the next step is ready before it is asked for

@@ -40,7 +40,7 @@ packaged data, whatever the store holds."""
 LOOK = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 3.2rem; padding-bottom: 3rem; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.6rem; }
-[data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0; }
+[data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0 0.7rem; }
 [data-testid="stMain"] h2 { font-size: 1.5rem; }
 [data-testid="stMain"] h3 { font-size: 1.2rem; }
 [data-testid="stMain"] [data-variant="segmented_control"] * { color: inherit; }
@@ -61,14 +61,17 @@ LOOK = """<style>
     [data-testid="stFullScreenFrame"] > div:has(> [data-testid="stVegaLiteChart"]) {
         min-width: 34rem;
     }
+    .st-key-step-1 [data-testid="stFullScreenFrame"] > div:has(> [data-testid="stVegaLiteChart"]) {
+        min-width: 0;
+    }
 }
 </style>"""
 """Less empty space than by default: what answers should be on the first screen. A question is not
 marked as the current page: other views of its page are not its answer. On a narrow screen a picture
-of a fixed width scrolls by itself, not the page; on a phone every picture keeps a width at which
-its legend leaves it room. A chosen part of a page, and a comment in code, are as dark as the text
-around them. Streamlit's own download of a table writes formulas as they are; every picture and list
-of runs has a download that does not."""
+of a fixed width scrolls by itself, not the page; on a phone every picture but the first of the
+story, which has none, keeps a width at which its legend leaves it room. A chosen part of a page,
+and a comment in code, are as dark as the text around them. Streamlit's own download of a table
+writes formulas as they are; every picture and list of runs has a download that does not."""
 
 
 REACH = """<script>

@@ -8,6 +8,7 @@ import streamlit as st
 
 from recast import STRATEGIES
 from workbench import charts
+from workbench.charts.strategy_style import colours
 from workbench.jobs.race import Race
 
 _HERE = Path(__file__).parent
@@ -50,7 +51,7 @@ def race_trees(race: Race, name: str, *, plays: bool) -> None:
             "forest": race.forest,
             "trees": {one: race.trees[one] for one in shown},
             "repairs": {one: STRATEGIES[one].has_repair for one in shown},
-            "colours": {one: charts.STYLE[one].colour for one in shown},
+            "colours": colours(shown),
         },
     )
     st.caption(f"**How to read this.** {READ}")

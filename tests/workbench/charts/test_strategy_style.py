@@ -9,6 +9,8 @@ from workbench import charts
 from workbench.charts import strategy_style as style
 from workbench.theory.regimes import regime_frame
 
+FAMILIAR = charts.STYLE["grpo"]
+
 
 def contrast(one: str, other: str) -> float:
     """Contrast ratio of two hex colours, as WCAG defines it."""
@@ -43,6 +45,16 @@ def test_what_most_pictures_show_differs_in_colour_and_mark():
     assert len({(look.colour, look.shape) for look in looks}) == len(looks)
     legend = charts.regimes_by_group(regime_frame(0.01, 0.5, [2, 8])).to_dict()
     assert "'symbolType': 'stroke'" in str(legend)  # a dash frays a dot
+
+
+def test_strategies_that_would_meet_in_one_colour_part_where_they_are_shown_together():
+    met = [name for name, look in charts.STYLE.items() if look.colour == FAMILIAR.colour]
+    assert {"grpo", "ngrpo"} <= set(met)
+    shown = style.colours(["ngrpo", "grpo", "dr_grpo", "maxrl", "grpo averaged"])
+    assert shown["grpo"] == shown["grpo averaged"] == FAMILIAR.colour
+    assert len(set(shown.values())) == 4
+    assert set(shown.values()) <= set(style.FAMILIES["credit"].tints)
+    assert style.colours(["ngrpo", "sft"])["ngrpo"] == FAMILIAR.colour  # alone it keeps its own
 
 
 def test_no_two_families_share_a_mark():
