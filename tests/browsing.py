@@ -272,6 +272,21 @@ def plot_widths(visit: Visit) -> list[float]:
     return widths
 
 
+def cut(visit: Visit) -> list[str]:
+    """Words of the pictures that reach beyond their picture, by more than a line box does."""
+    found: list[str] = visit.tab.evaluate(
+        """() => [...document.querySelectorAll('svg.marks')].flatMap(picture => {
+            const frame = picture.getBoundingClientRect();
+            return [...picture.querySelectorAll('text')].filter(text => {
+                const box = text.getBoundingClientRect();
+                return box.width && (box.left < frame.left - 3 || box.right > frame.right + 3
+                    || box.top < frame.top - 5 || box.bottom > frame.bottom + 5);
+            }).map(text => text.textContent);
+        })"""
+    )
+    return found
+
+
 def levels(visit: Visit, unlike: list[str] | None = None) -> list[str]:
     """The levels of the linked picture's rollouts, in order; unlike: wait for others than these."""
     rows = visit.tab.locator("#linked [data-rollout]")

@@ -25,7 +25,7 @@ HEIGHT = 260
 def _height(rows: Sequence[str]) -> int:
     """Pixels of a picture with a legend of these rows: Vega cuts the title where a plot is lower
     than its legend."""
-    return max(HEIGHT, 110 + 20 * len(rows))
+    return max(HEIGHT, 130 + 20 * len(rows))
 
 
 def learning_curves(

@@ -89,7 +89,7 @@ def what_knowing_costs(frame: pl.DataFrame, metric: str) -> Chart:
         alt.Tooltip("rung:N", title="Rung"),
         *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("accuracy", "low", "high")),
         alt.Tooltip("pairs:Q", title="Pairs"),
-        alt.Tooltip("seconds:Q", title="Seconds", format=",.3~g"),
+        alt.Tooltip("seconds:Q", title="Seconds", format=",.3~r"),
     ]
     colour, shape = _marks_of(shown)
     bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour)

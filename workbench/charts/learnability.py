@@ -86,8 +86,8 @@ def weights(
     tooltip = [
         alt.Tooltip("strategy:N"),
         alt.Tooltip("p:Q", format=".3~%", title="hit probability p"),
-        alt.Tooltip("w:Q", format=".4~g", title="weight w(p)"),
-        alt.Tooltip("f:Q", format=".4~g", title="objective f(p)"),
+        alt.Tooltip("w:Q", format=".4~r", title="weight w(p)"),
+        alt.Tooltip("f:Q", format=".4~r", title="objective f(p)"),
     ]
     every = pl.int_range(pl.len()).over("strategy") % 10 == 5
 

@@ -15,6 +15,7 @@ from workbench.charts.together import overlaid
 from workbench.spec.metrics import METRICS
 
 MOST_TICKS = 12
+MOST_NAMED = 8
 MOST_PLAIN = 100
 """Runs above which lines are drawn fainter, so that the values of the axes stay readable."""
 PLATE = "#676767"
@@ -26,21 +27,25 @@ plot on a narrow page."""
 def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> Chart:
     """A metric over optimizer steps, one line per run; pinned runs are drawn thick.
 
-    frame: run, label, strategy, seed, lr, step and the metric, one row per run and evaluation.
+    frame: run, label, strategy, seed, lr, step and the metric, one row per run and evaluation. Up
+    to `MOST_NAMED` runs have a name and a look of their own each, more those of their strategies.
     """
-    order, colour, dash, shape = scales(frame)
+    named = _named(frame)
+    kinds = None if named is None else dict(named.select("strategy", "kind").iter_rows())
+    frame = frame if named is None else named.drop("kind")
+    order, colour, dash, shape = scales(frame, kinds)
     label = METRICS.get(metric, metric)
     shown = frame.with_columns(
         value=pl.col(metric).cast(pl.Float64), pinned=pl.col("run").is_in(list(pinned))
     ).drop_nulls("value")
     base = alt.Chart(shown).encode(
-        x=alt.X("step:Q", title="Optimizer steps"),
+        x=alt.X("step:Q", title="Optimizer steps").axis(tickMinStep=1, format="~d"),
         y=alt.Y("value:Q", title=textwrap.wrap(label, 30)).scale(zero=False),
         color=colour,
         detail=alt.Detail("run:N"),
         tooltip=[
-            alt.Tooltip("strategy:N", title="Strategy"),
-            alt.Tooltip("lr:Q", title="Learning rate", format="~g"),
+            alt.Tooltip("strategy:N", title="Strategy" if named is None else "Name"),
+            alt.Tooltip("lr:Q", title="Learning rate", format=".4~r"),
             alt.Tooltip("seed:Q", title="Seed"),
             alt.Tooltip("step:Q", title="Step"),
             alt.Tooltip("value:Q", title=label, format=".4f"),
@@ -58,6 +63,18 @@ def run_curves(frame: pl.DataFrame, metric: str, pinned: Sequence[str] = ()) -> 
         "How did these runs go?",
         f"{label} against optimizer steps, one line per run of {', '.join(order)}; pinned runs are "
         "thick.",
+    )
+
+
+def _named(frame: pl.DataFrame) -> pl.DataFrame | None:
+    """The rows of few runs with each one's own name for its strategy, which moves to `kind`; a name
+    that two runs share ends with the start of their keys. Nothing where there are more."""
+    if frame["run"].n_unique() > MOST_NAMED:
+        return None
+    alike = pl.col("run").n_unique().over("label") > 1
+    told = pl.format("{} ({})", "label", pl.col("run").str.slice(0, 6))
+    return frame.with_columns(
+        kind="strategy", strategy=pl.when(alike).then(told).otherwise("label")
     )
 
 

@@ -152,20 +152,44 @@ def _styles(order: list[str]) -> list[Style]:
     return [_row_style(looks[name], ending) for name, ending in strategies]
 
 
+def _run_styles(order: list[str], of: Mapping[str, str]) -> list[Style]:
+    """The looks of single runs: a strategy's first has the strategy's, the next ones other colours
+    of its family while there are any, and the next dashes and marks. of: run -> its strategy."""
+    kinds = list(dict.fromkeys(of[name] for name in order))
+    own = dict(zip(kinds, _styles(kinds), strict=True))
+    taken = {look.colour for look in own.values()}
+    seen: Counter[str] = Counter()
+    found = []
+    for name in order:
+        base, place = own[of[name]], seen[of[name]]
+        seen[of[name]] += 1
+        kin = next(one for one in FAMILIES.values() if base.colour in one.tints)
+        free = [tint for tint in kin.tints if tint not in taken]
+        tint = free[0] if place and free else base.colour
+        taken.add(tint)
+        dash = _DASHES[place % len(_DASHES)] if place else base.dash
+        mark = kin.shapes[place % len(kin.shapes)] if place else base.shape
+        found.append(Style(tint, dash, mark))
+    return found
+
+
 def colours(names: Iterable[str]) -> dict[str, str]:
     """The hex colours of rows that are shown together, as `scales` gives them to a chart."""
     order = in_order(names)
     return {name: style.colour for name, style in zip(order, _styles(order), strict=True)}
 
 
-def scales(frame: pl.DataFrame) -> tuple[list[str], alt.Color, alt.StrokeDash, alt.Shape]:
+def scales(
+    frame: pl.DataFrame, runs: Mapping[str, str] | None = None
+) -> tuple[list[str], alt.Color, alt.StrokeDash, alt.Shape]:
     """The strategies of a frame in order, and their colour, dash and mark.
 
     The legend shows colour and mark, so a line needs points: dashes would fray its symbols. They
-    are written as plain dictionaries: Altair's methods take a millisecond each.
+    are written as plain dictionaries: Altair's methods take a millisecond each. runs: for rows that
+    are single runs, the strategy of each.
     """
     order = in_order(frame["strategy"].to_list())
-    chosen = _styles(order)
+    chosen = _styles(order) if runs is None else _run_styles(order, runs)
     return (
         order,
         alt.Color(
@@ -178,6 +202,7 @@ def scales(frame: pl.DataFrame) -> tuple[list[str], alt.Color, alt.StrokeDash, a
                 "symbolStrokeWidth": 0,
                 "symbolLimit": 0,
                 "labelLimit": 240,
+                "title": "Strategy" if runs is None else "Run",
             },
         ),
         # The other spelling of the field keeps the dash out of the legend of colour and mark.

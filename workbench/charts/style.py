@@ -84,7 +84,7 @@ def tooltip(x: str, *, title: str | None = None, value: str = "mean") -> list[al
     """The numbers of a mark: strategy, its place on the x axis, its value and interval."""
     return [
         alt.Tooltip("strategy:N", title="Strategy"),
-        alt.Tooltip(f"{x}:Q", title=title or x, format=",.4~g"),
+        alt.Tooltip(f"{x}:Q", title=title or x, format=",.4~r"),
         *(alt.Tooltip(f"{name}:Q", format=".4f") for name in (value, "low", "high") if name != x),
     ]
 
@@ -170,7 +170,7 @@ def _named(one: Any) -> alt.Tooltip:
     """A line of a tooltip with a title, and a format where it is a number."""
     line = alt.Tooltip(one) if isinstance(one, str) else one
     field, _, kind = str(line.shorthand).rpartition(":")
-    more = {"title": words_of(field)} | ({"format": ",.4~g"} if kind == "Q" else {})
+    more = {"title": words_of(field)} | ({"format": ",.4~r"} if kind == "Q" else {})
     lacking = {name: told for name, told in more.items() if line._get(name) is alt.Undefined}
     if lacking:
         line = line.copy(deep=False)

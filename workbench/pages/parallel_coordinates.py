@@ -22,8 +22,7 @@ def parallel_coordinates(view: Address, state: StoreState, frame: pl.DataFrame) 
     metrics = [name for name in charts.METRICS if name in runs.columns and runs[name].count()]
     fields = list(dict.fromkeys([*FIRST, *varying_fields(frame), "seed"]))
     fields = [name for name in fields if name in runs.columns and runs[name].null_count() == 0]
-    boxes = st.columns(2)
-    chosen = boxes[0].multiselect(
+    chosen = st.multiselect(
         "Settings",
         fields,
         format_func=words_of,
@@ -33,7 +32,7 @@ def parallel_coordinates(view: Address, state: StoreState, frame: pl.DataFrame) 
             [name for name in FIRST if name in fields and runs[name].n_unique() > 1] or fields[:2],
         ),
     )
-    metric = boxes[1].selectbox(
+    metric = st.selectbox(
         "Metric",
         metrics,
         format_func=charts.METRICS.__getitem__,

@@ -272,6 +272,7 @@ def test_a_tooltip_names_its_lines_in_words_and_rounds_its_numbers(name: str) ->
             assert line.get("title"), f"{name}: {line}"
             assert "_" not in line["title"], f"{name}: {line}"
             assert line["type"] != "quantitative" or line.get("format"), f"{name}: {line}"
+            assert "~g" not in line.get("format", ""), f"{name}: 84992 would be 8.499e+4"
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from recast import STRATEGIES
@@ -55,6 +56,30 @@ def test_strategies_that_would_meet_in_one_colour_part_where_they_are_shown_toge
     assert len(set(shown.values())) == 4
     assert set(shown.values()) <= set(style.FAMILIES["credit"].tints)
     assert style.colours(["ngrpo", "sft"])["ngrpo"] == FAMILIAR.colour  # alone it keeps its own
+
+
+def test_runs_of_one_strategy_are_told_apart():
+    rows = [
+        {
+            "run": f"{lr:.3f}{seed} {name}",
+            "label": f"{name}, seed {seed}",
+            "strategy": name,
+            "lr": lr,
+        }
+        | {"seed": seed, "step": step, "area": 0.1 + seed / 10}
+        for name in ("grpo", "dr_grpo")
+        for seed, lr in ((0, 0.01), (1, 0.01), (1, 0.1))
+        for step in (0, 5)
+    ]
+    drawn = charts.run_curves(pl.DataFrame(rows), "area").to_dict()["layer"][0]  # beside its key
+    dashed = next(one for one in drawn["layer"] if "strokeDash" in one["encoding"])
+    hues, dashes = (dashed["encoding"][name]["scale"] for name in ("color", "strokeDash"))
+    assert len(hues["domain"]) == len(set(hues["domain"])) == 6
+    looks = zip(hues["range"], [tuple(dash) for dash in dashes["range"]], strict=True)
+    assert len(set(looks)) == 6
+    assert len(set(hues["range"])) == 4  # all that their family has
+    many = pl.DataFrame([row | {"run": f"{n}"} for n in range(9) for row in rows[:2]])
+    assert "'domain': ['grpo']" in str(charts.run_curves(many, "area").to_dict())
 
 
 def test_no_two_families_share_a_mark():
