@@ -40,6 +40,11 @@ class Server:
     pid: int
     store: Path
 
+    def watched(self) -> int:
+        """Files and folders that the system watches for the app."""
+        told = Path(f"/proc/{self.pid}/fdinfo").glob("*")
+        return sum(one.read_text().count("inotify wd:") for one in told if one.exists())
+
     def children(self, module: str) -> set[int]:
         """Processes that the app has started for `python -m MODULE` and that still run."""
         found = set()
