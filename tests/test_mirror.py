@@ -74,7 +74,7 @@ TESTED_BY = {
     ),
     "workbench/diagnosis/logs/test_scalars.py": "workbench/diagnosis/logs: printed token_exports",
     "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: file_kinds"
-    " log_files packed",
+    " log_files packed problems",
     "workbench/diagnosis/logs/test_weights.py": "workbench/diagnosis/logs: signs",
     "workbench/execution/test_runner.py": "workbench/execution: executor_names from_python",
     "workbench/jobs/test_race.py": "workbench/jobs: job process race_trees",
