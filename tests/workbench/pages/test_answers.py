@@ -48,6 +48,9 @@ def test_the_story_has_seven_steps_each_with_a_sentence_and_a_number_and_a_way_o
         assert app.session_state["step"] == place
         told.append(app.markdown[0].value)
         assert re.search(r"\*\*.*\d.*\*\*", told[-1])
+        assert not re.search(r"[.?!]\W*\s\W*[A-Z]", told[-1])  # one sentence
+        ways_on = [one.proto.label for one in app.main.get("page_link")]
+        assert ways_on == ["Try it yourself"]
         if place < 7:
             app.button(key="next").click().run()
     assert len(set(told)) == 7

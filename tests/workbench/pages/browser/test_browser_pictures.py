@@ -18,6 +18,12 @@ def test_hovering_a_rollout_reads_every_strategy_and_a_choice_colours_the_branch
     visit.tab.get_by_text("R3 finds the target").wait_for()
     assert "grpo 1.5" in said.inner_text()
     assert "recast 1" in said.inner_text()
+    drawn = visit.tab.locator("#linked .bar").evaluate_all(
+        "bars => bars.map(bar => [bar.closest('.row')?.dataset.rollout === '3',"
+        " getComputedStyle(bar).stroke !== 'none'])"
+    )
+    assert all(lit == here for here, lit in drawn)  # every strategy's bar of R3, and no other
+    assert [here for here, _ in drawn].count(True) == 2
     before = strokes(visit)
     visit.tab.locator("#linked .head").filter(has_text="grpo").first.click()
     visit.tab.wait_for_url("**lit=grpo*")
