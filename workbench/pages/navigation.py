@@ -40,7 +40,7 @@ packaged data, whatever the store holds."""
 LOOK = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 3.2rem; padding-bottom: 3rem; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.6rem; }
-[data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0 0.7rem; }
+[data-testid="stMain"] h1 { font-size: 2rem; padding: 0.4rem 0; }
 [data-testid="stMain"] h2 { font-size: 1.5rem; }
 [data-testid="stMain"] h3 { font-size: 1.2rem; }
 [data-testid="stMain"] [data-variant="segmented_control"] * { color: inherit; }
