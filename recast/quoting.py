@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 LONGEST_QUOTE = 60
 LONGEST_LINE = 300
+LONGEST_NAME = 80
 _FEW = 8
 _LONG_QUOTE = re.compile(rf"""(['"])((?:(?!\1).){{{LONGEST_QUOTE},}})\1""")
 
@@ -35,6 +36,12 @@ def one_line(text: str, longest: int = LONGEST_LINE) -> str:
         return line
     tail = longest // 2 - 5
     return f"{line[: longest - tail - 5]} ... {line[-tail:]}"
+
+
+def plain_line(value: object, longest: int = LONGEST_NAME) -> str:
+    """Somebody's name for a thing as one printable line: control and direction marks are escaped,
+    and a long one is cut."""
+    return _cut(_printable(str(value)[: longest + 1]), longest)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -74,7 +74,7 @@ TESTED_BY = {
     ),
     "workbench/diagnosis/logs/test_scalars.py": "workbench/diagnosis/logs: printed token_exports",
     "workbench/diagnosis/logs/test_unreadable.py": "workbench/diagnosis/logs: file_kinds"
-    " log_files packed",
+    " log_files packed problems",
     "workbench/diagnosis/logs/test_weights.py": "workbench/diagnosis/logs: signs",
     "workbench/execution/test_runner.py": "workbench/execution: executor_names from_python",
     "workbench/jobs/test_race.py": "workbench/jobs: job process race_trees",
@@ -86,7 +86,7 @@ TESTED_BY = {
     "workbench/pages/test_app.py": "workbench/pages: end_forecasts figure group_picture"
     " notice preload race_trees",
     "workbench/pages/test_sweeps_page.py": "workbench/analysis: cells runs; workbench/pages:"
-    " parallel_coordinates phase_map run_details sweep_list sweep_start;"
+    " parallel_coordinates run_details sweep_list sweep_start;"
     " workbench/report: selection",
     "workbench/pages/test_your_rollouts.py": "workbench/jobs: dataclass_folder log_reading"
     " stuck_process; workbench/pages: log_questions ranked_by_theory",

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from recast.items import Interaction
 from recast.lm import checkpoint
+from recast.lm.dataset import LMData
 from recast.lm.decode import beams
 from recast.lm.optimizer import AdamW, trainable
 from recast.lm.optional_extra import LMError
@@ -139,31 +139,29 @@ def fine_tune(
     model: CausalLM,
     vocabulary: Vocabulary,
     trie: Trie,
-    rows: Sequence[Interaction],
-    tuning: Sequence[Interaction],
+    data: LMData,
     how: Tuning,
     folder: Path,
-    fingerprint: str,
     progress: Progress = lambda *_: None,
 ) -> FineTuned:
-    """Train `model` in place to its best epoch.
+    """Train `model` in place on the SFT rows to its best epoch, which the tuning rows choose.
 
     After each epoch `folder/progress` holds what a resumed call needs: the same command continues
     bit for bit. Raises LMError for a loss that is not finite (the checkpoint of the epoch before
     stays) and for a progress folder of another configuration.
     """
     device = trie.codes.device
-    prompts = vocabulary.prompts([row.history for row in rows]).to(device)
-    target = torch.tensor([row.target for row in rows], device=device)
-    held_prompts = vocabulary.prompts([row.history for row in tuning]).to(device)
-    held_target = torch.tensor([row.target for row in tuning], device=device)
+    prompts = vocabulary.prompts([row.history for row in data.sft]).to(device)
+    target = torch.tensor([row.target for row in data.sft], device=device)
+    held_prompts = vocabulary.prompts([row.history for row in data.tuning]).to(device)
+    held_target = torch.tensor([row.target for row in data.tuning], device=device)
     batch = min(how.batch, len(prompts))
     per_epoch = len(prompts) // batch
     named = trainable(model)
     optimizer = AdamW(named, how.lr, weight_decay=how.weight_decay)
     best = {name: value.detach().clone() for name, value in named.items()}
     settings = {name: value for name, value in asdict(how).items() if name != "micro_rows"}
-    wanted = {"how": settings, "rows": len(rows), "catalogue": fingerprint}
+    wanted = {"how": settings, "rows": len(data.sft), "catalogue": data.fingerprint}
     history = _resumed(folder, wanted, optimizer, named, best)
     while not _finished(history, how):
         epoch = len(history)

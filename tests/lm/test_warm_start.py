@@ -8,10 +8,11 @@ import pytest
 import tiny
 
 from recast.items import Interaction
+from recast.lm.dataset import LMData
 from recast.lm.evaluate import from_probability
 from recast.lm.optional_extra import LMError
 from recast.lm.sft import target_logp
-from recast.lm.warm_start import warm_start
+from recast.lm.warm_start import ShareAsked, warm_start
 
 
 @pytest.fixture
@@ -28,18 +29,17 @@ def scene():
             for i, f in enumerate(firsts)
         ]
 
-    return tiny.model("qwen3", vocab), vocab, trie, rows(200), rows(60)
+    made = (tuple(rows(200)), tuple(rows(60)), (), (), frozenset(), frozenset())
+    return tiny.model("qwen3", vocab), vocab, trie, LMData("made", tuple(sids), 8, *made)
 
 
 def test_the_start_has_the_share_that_was_asked_for(scene):
     import torch
 
-    model, vocab, trie, sft, learning = scene
-    steps, share = warm_start(
-        model, vocab, trie, sft, learning, all_zero=0.5, group=8, seed=0, batch=32
-    )
-    prompts = vocab.prompts([row.history for row in learning])
-    target = torch.tensor([row.target for row in learning])
+    model, vocab, trie, data = scene
+    steps, share = warm_start(model, vocab, trie, data, ShareAsked(0.5, 8, 0, batch=32))
+    prompts = vocab.prompts([row.history for row in data.learning])
+    target = torch.tensor([row.target for row in data.learning])
     logp = target_logp(model, vocab, trie, prompts, target)
     found = float(from_probability(logp.exp(), 8)["all_zero"].mean())
     assert steps > 0
@@ -51,9 +51,7 @@ def test_the_start_has_the_share_that_was_asked_for(scene):
     ("asked", "steps", "says"), [(0.99, 9, "untrained it has"), (0.2, 3, "out of reach")]
 )
 def test_a_share_that_cannot_be_had_is_one_line(scene, asked, steps, says):
-    model, vocab, trie, sft, learning = scene
+    model, vocab, trie, data = scene
     with pytest.raises(LMError, match=says) as told:
-        warm_start(
-            model, vocab, trie, sft, learning, all_zero=asked, group=8, seed=0, max_steps=steps
-        )
+        warm_start(model, vocab, trie, data, ShareAsked(asked, 8, 0, max_steps=steps))
     assert "\n" not in str(told.value)

@@ -16,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from recast.progress import Progress
+from recast.quoting import plain_line
 from workbench.analysis.export import csv_text
 from workbench.commands.text import as_text
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import UserError
 from workbench.execution.executor_names import NAMES
 

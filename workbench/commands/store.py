@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import polars as pl
 
+from recast.quoting import plain_line
 from workbench.analysis.export import csv_text
 from workbench.commands.output import FORMAT, emit, existing_store
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import DiskError, UserError
 from workbench.plurals import number_of
 from workbench.store.bin import binned, empty, restore

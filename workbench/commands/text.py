@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recast.ledger import COST
-from workbench.diagnosis.logs.problems import plain_line
+from recast.quoting import plain_line
 
 
 def as_text(table: pl.DataFrame, title: str) -> str:

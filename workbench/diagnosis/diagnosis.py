@@ -18,9 +18,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recast import REGIMES
+from recast.quoting import plain_line
 from workbench.diagnosis.logs.groups import TOLERANCE, group_table, is_beam, without_repeats
 from workbench.diagnosis.logs.hits import HitRule
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import Log
 from workbench.diagnosis.logs.task_hits import hits_of
 from workbench.errors import UserError

@@ -26,10 +26,11 @@ from queue import Empty, Queue
 from typing import IO, Any
 
 from recast.progress import Progress
+from recast.quoting import plain_line
 from workbench.diagnosis.logs.archives import files_inside
 from workbench.diagnosis.logs.layout import Choice
 from workbench.diagnosis.logs.packed import MAGIC
-from workbench.diagnosis.logs.problems import plain_line, unforeseen
+from workbench.diagnosis.logs.problems import unforeseen
 from workbench.diagnosis.logs.read import AS_LOGGED, MOST, Log, read_log
 from workbench.diagnosis.logs.scalars import Scalars, read_scalars
 from workbench.errors import LogError, Refused

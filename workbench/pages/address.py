@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from workbench.diagnosis.logs.problems import plain_line
+from recast.quoting import plain_line
 
 T = TypeVar("T", int, float)
 _HERE, _DEFAULTS, _ARRIVALS = "_address", "_address_defaults", "_address_arrivals"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -66,17 +66,9 @@ def comparison(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
     )
     label = charts.METRICS.get(headline, headline)
     row = table.filter(pl.col("metric") == headline).row(0, named=True)
-    alone = {name for runs, name in ((one, first), (two, second)) if name in lone_rates(runs)}
-    told = [_rates_said(row, first, second, alone, asked_for)]
-    if asked_for not in (None, headline):
-        sides = [
-            mark_tuned(runs.filter(pl.col("strategy") == name), str(asked_for))
-            for runs, name in ((one, first), (two, second))
-        ]
-        told.append(other_rates(headline, *sides))
     answer(
         compared(table, first, second, headline, label),
-        told,
+        _rates_said(row, ((one, first), (two, second)), headline, asked_for),
         over_worlds(state, first, [second], headline),
     )
     least_p_told(int(table["n"].to_numpy().min()))
@@ -107,11 +99,15 @@ def _why_not(frame: pl.DataFrame) -> str:
 
 
 def _rates_said(
-    row: dict[str, Any], first: str, second: str, alone: Collection[str], asked_for: str | None
-) -> str:
-    """At which rates a row's two sides are, what chose them, and the command of these numbers.
-
-    alone: sides that were tried at one rate only."""
+    row: dict[str, Any],
+    sides: Sequence[tuple[pl.DataFrame, str]],
+    headline: str,
+    asked_for: str | None,
+) -> list[str]:
+    """At which rates a row's two sides are, what chose them, the command of these numbers, and,
+    where another metric chose, which rates the headline metric would have chosen."""
+    (_, first), (_, second) = sides
+    alone = {name for runs, name in sides if name in lone_rates(runs)}
     by = charts.METRICS.get(row["tuned_by"], row["tuned_by"])
     command = shlex.join(["recast", "compare", first, second])
     command += f" --tune-metric {asked_for}" if asked_for else ""
@@ -119,10 +115,14 @@ def _rates_said(
     how = f"best on {by} of validation users" if chosen else "the only ones tried, so none is tuned"
     if chosen and alone:
         how = f"{chosen[0]}'s is {how}, the other the only one tried"
-    return (
+    told = [
         f"Rates {first} {row['lr_first']:g} and {second} {row['lr_second']:g}: {how}. All test "
         f"users, after the last step. The numbers of {command}."
-    )
+    ]
+    if asked_for is not None and asked_for != headline:
+        tuned = [mark_tuned(runs.filter(strategy=name), asked_for) for runs, name in sides]
+        told.append(other_rates(headline, *tuned))
+    return told
 
 
 def _sides(view: Address, state: StoreState, frame: pl.DataFrame) -> list[tuple[pl.DataFrame, str]]:

@@ -179,12 +179,15 @@ def answer(one: Answer, more: Sequence[str] = (), *also: Answer | None) -> None:
             st.caption(plain(line))
 
 
-def least_p_told(pairs: int) -> None:
-    """Say the least p that so many paired seeds can show, and where that is never significant."""
-    from workbench.stats.p_values import LEVEL, least_p
+def least_p_told(pairs: int, cells: int = 1) -> None:
+    """Say the least p that so many paired seeds can show after Holm's correction over so many
+    cells, and where that is never significant."""
+    from workbench.stats.p_values import LEVEL, least_after_holm
 
-    least = f"{pairs} paired seeds: no p is below {least_p(pairs):.2g}"
-    if least_p(pairs) >= LEVEL:
+    seeds, least_p = number_of(pairs, "paired seed"), least_after_holm(pairs, cells)
+    corrected = f", corrected over {cells} cells" if cells > 1 else ""
+    least = f"{seeds}{corrected}: no p is below {least_p:.2g}"
+    if least_p >= LEVEL:
         least += (
             ", whatever the runs show: nothing here can be significant. Read the intervals, or run "
             "more seeds"

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from recast.quoting import plain_line
 from workbench.diagnosis.answer import DiagnosisSummary
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import files_of
 from workbench.diagnosis.logs.training_data import training_files
 from workbench.errors import LogError

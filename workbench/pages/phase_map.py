@@ -11,7 +11,7 @@ from workbench import charts
 from workbench.analysis.cells import varying_fields
 from workbench.charts.style import words_of
 from workbench.pages.address import Address
-from workbench.pages.figure import figure, plain
+from workbench.pages.figure import figure, least_p_told, plain
 from workbench.pages.stored import PACKAGED, StoreState, cached_by_store
 from workbench.plurals import number_of
 from workbench.spec.metrics import COMPARED
@@ -84,6 +84,14 @@ def phase_map(view: Address, state: StoreState, frame: pl.DataFrame) -> None:
         "strategy does, which is a finding too.",
         width="content",
     )
+    least_told(table)
+
+
+def least_told(table: pl.DataFrame) -> None:
+    """The least p that a map of so many cells and paired seeds can show."""
+    pairs = table["seeds"].drop_nulls().cast(pl.Int64).to_list()
+    if pairs:
+        least_p_told(min(pairs), table.height)
 
 
 def tally(table: pl.DataFrame) -> None:
@@ -120,6 +128,7 @@ def shipped_map(view: Address, study: Packaged) -> None:
         f"{plain(study.source)}.",
         width="content",
     )
+    least_told(here)
 
 
 def pinned(view: Address, frame: pl.DataFrame, fields: list[str]) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from workbench.pages.stored import PACKAGED, data_switch, store_folder, stored_r
 from workbench.real import gpu
 from workbench.real.saved import SavedTable, metrics_of, packaged, saved_tables, stored_scores
 from workbench.stats.estimates import ENOUGH
+from workbench.stats.two_way import LEAST_RESAMPLED_P, RESAMPLES
 
 SLICES = {
     "all": "All targets",
@@ -164,7 +165,8 @@ def differences(found: SavedTable) -> None:
         rows,
         name="real-differences",
         read="Right of zero: better than the control. Hollow: not told apart at .05 after "
-        "correction over all strategies and metrics.",
+        "correction over all strategies and metrics. Users and seeds are resampled together "
+        f"{RESAMPLES:,} times: no p is below {LEAST_RESAMPLED_P:.2g}.",
     )
 
 

@@ -46,9 +46,7 @@ def train_starts(
             def show(done: int, total: int, text: str, seed: int = seed) -> None:
                 progress(seed * total + done, count * total, f"start {seed + 1}, {text}")
 
-            found_best = fine_tune(
-                model, vocabulary, trie, data.sft, data.tuning, how, place, data.fingerprint, show
-            )
+            found_best = fine_tune(model, vocabulary, trie, data, how, place, show)
             meta = {"history": found_best.history, "best": found_best.best, "data": data.name}
             checkpoint.save_model(place / "model", model, vocabulary, data.fingerprint, meta)
         found.append(place / "model")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from recast.lm.study import Cost, Tuned
     from workbench.real.study import Study, StudyRun
 
-CONTROLS = ("start", "sft", "grpo")
+CONTROLS = ("start", "sft", "sft averaged", "sft decaying", "grpo")
 START = "start"
 
 

@@ -20,6 +20,9 @@ from workbench.stats.samples import SEED, Floats, Ints
 
 RESAMPLES = 10_000
 
+LEAST_RESAMPLED_P = 1 / (1 + RESAMPLES)
+"""The smallest p that `max_t_of_resamples` gives for the resamples of `Draws`."""
+
 
 @dataclass(frozen=True)
 class Draws:

@@ -12,7 +12,10 @@ from streamlit.testing.v1 import AppTest
 from recast.regimes import beta_regimes
 from workbench.analysis.compare import Side, compare
 from workbench.analysis.example import packaged_example
+from workbench.pages.over_worlds import over_worlds
 from workbench.real.saved import packaged
+from workbench.studies.packaged import packaged as packaged_study
+from workbench.studies.phase_map import across_worlds
 
 ROOT = Path(__file__).parents[3]
 PAGES = ROOT / "workbench" / "pages"
@@ -157,3 +160,24 @@ def test_compare_takes_another_metric_for_its_rates_and_says_what_the_drawn_one_
     shown = next(one for one in tables(app) if "p_corrected" in one.columns)
     assert shown.set_index("metric").loc["area", "lr_second"] == row["lr_second"]
     assert "would have chosen" not in plain_words(page("sweeps", **sides))
+
+
+def test_the_map_of_worlds_speaks_beside_packaged_data_alone_and_its_story_agrees():
+    study = packaged_study("phase-map")
+    assert study is not None
+    said = across_worlds(study.tables["duels"], "area", rivals=["sft"])
+    assert said is not None
+    for name, query in (("budget", {}), ("sweeps", {"view": "compare"})):
+        assert said.verdict.partition(",")[0] in plain_words(page(name, **query))
+    own = ("./runs", "digest")
+    assert over_worlds(own, "recast", ["sft"], "area") is None
+    told = page_of_story(6).markdown[0].value
+    ahead = re.search(r"ahead of sft in (\d+)", said.verdict)
+    assert ahead
+    assert f"against sft ReCast is ahead in {ahead[1]}," in told
+
+
+def page_of_story(step: int) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
+    app.query_params["step"] = str(step)
+    return app.run()

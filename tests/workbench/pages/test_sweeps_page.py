@@ -100,6 +100,9 @@ def test_the_phase_map_names_a_winner_where_there_is_one(monkeypatch, grid_store
     assert len(table) == 8
     assert set(table.loc[table["world.noise"] == 0.1, "winner"]) == {"recast"}
     assert set(table.loc[table["world.noise"] == 0.4, "winner"]) == {"none"}
+    said = " ".join(one.value for one in app.caption)
+    pairs = int(table["seeds"].min())
+    assert f"corrected over 8 cells: no p is below {8 * 2 / 2**pairs:.2g}" in said
     app.multiselect(key="panels").set_value([]).run()
     app.selectbox(key="at_train.group").set_value(64).run()
     assert not app.exception

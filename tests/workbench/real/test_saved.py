@@ -135,6 +135,7 @@ def test_scores_of_a_slice_come_with_their_intervals(folder: Path) -> None:
     assert set(table["strategy"]) == {"start", "grpo", "recast"}
     assert {"greedy", "greedy_low", "greedy_high"} <= set(table.columns)
     assert set(gaps["control"]) == {"sft"}
+    assert any("no p is below 0.0001" in one.value for one in app.caption)
 
 
 def test_a_rate_on_an_edge_of_its_grid_is_said_beside_who_leads(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -46,6 +48,14 @@ def test_a_real_difference_is_named_and_noise_is_not():
     assert row["difference"] == pytest.approx(0.1, abs=0.005)
     figures = (f"{row[name]:+.4f}" for name in ("difference", "difference_low", "difference_high"))
     assert cell == "{} [{}, {}]*".format(*figures)
+
+
+def test_supervision_with_averaged_weights_or_a_decaying_rate_is_a_control_where_it_was_run():
+    found = replace(measured(), rows=("start", "sft averaged", "sft decaying", "recast"))
+    gaps = differences(found)
+    assert gaps["control"].unique(maintain_order=True).to_list() == list(found.rows[:3])
+    verdict = gaps.filter(control="sft averaged", strategy="recast")["verdict"]
+    assert set(verdict) == {"below"}
 
 
 def test_below_ten_seeds_nothing_is_claimed():

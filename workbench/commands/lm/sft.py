@@ -123,17 +123,9 @@ def sft(
             micro_rows=micro_rows,
         )
         with progress_bar("steps") as progress:
-            outcome = fine_tune(
-                model,
-                vocabulary,
-                build_trie(data.sids).to(placement.device),
-                data.sft[:limit],
-                data.tuning[:limit],
-                how,
-                out,
-                data.fingerprint,
-                progress,
-            )
+            trie = build_trie(data.sids).to(placement.device)
+            few = replace(data, sft=data.sft[:limit], tuning=data.tuning[:limit])
+            outcome = fine_tune(model, vocabulary, trie, few, how, out, progress)
         meta = {"history": outcome.history, "best": outcome.best, "data": data.name, "base": name}
         checkpoint.save_model(out / "model", model, vocabulary, data.fingerprint, meta, tokenizer)
     frame = pl.DataFrame(outcome.history).with_columns(

@@ -32,6 +32,7 @@ from workbench.plurals import number_of
 from workbench.spec.metrics import LM_METRICS
 from workbench.spec.row_names import settings_of, split_row
 from workbench.stats.estimates import ENOUGH
+from workbench.stats.two_way import LEAST_RESAMPLED_P, RESAMPLES
 from workbench.store.runs import Store
 
 if TYPE_CHECKING:
@@ -317,6 +318,10 @@ def _print_tables(
 
 def _print_notes(plan: StudyPlan, chosen: Mapping[str, Tuned], seeds: int) -> None:
     """What limits a reading of the tables: a rate on the edge, few seeds, few starts."""
+    click.echo(
+        f"p_corrected: users and seeds resampled together {RESAMPLES:,} times, corrected (max-T) "
+        f"over a control's rows and metrics: none can be below {LEAST_RESAMPLED_P:.2g}."
+    )
     there = [name for name, (lr, _) in chosen.items() if edge(plan.rates, lr)]
     if there:
         click.echo(f"note: chosen rate on the edge of the grid: {', '.join(there)}")

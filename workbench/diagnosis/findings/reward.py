@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from recast.quoting import plain_line
 from workbench.diagnosis.diagnosis import Diagnosis
 from workbench.diagnosis.findings.finding import MOSTLY, TASK, Finding, Z
 from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.layout import REWARD
-from workbench.diagnosis.logs.problems import NO_NUMBER, plain_line
+from workbench.diagnosis.logs.problems import NO_NUMBER
 from workbench.diagnosis.logs.rewards import SHAPE_WORDS
 from workbench.stats.beta_binomial import binomial_share
 

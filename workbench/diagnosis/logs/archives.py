@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
+from recast.quoting import plain_line
 from workbench.diagnosis.logs import tensors
 from workbench.diagnosis.logs.log_files import MOST_FILES, SUFFIXES, files_of
 from workbench.diagnosis.logs.packed import DAMAGED, plain_suffix, unpacked
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import LogError
 
 MOST_BYTES = 4_000_000_000

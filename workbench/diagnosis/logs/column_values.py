@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from workbench.diagnosis.logs.problems import plain_line
+from recast.quoting import plain_line
 
 VERDICTS = {
     **dict.fromkeys(("true", "yes", "correct", "right", "pass", "passed", "success"), "1"),

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from recast.quoting import plain_line
 from workbench.diagnosis.logs.packed import SUFFIXES as PACKED
 from workbench.diagnosis.logs.packed import plain_suffix, unpacked_name
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.scalar_stores import metric_files
 from workbench.errors import LogError
 from workbench.store.files import read_regular, walked

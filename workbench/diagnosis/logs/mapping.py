@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from recast.quoting import plain_line
 from workbench.diagnosis.logs.layout import FIELDS, Choice
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.errors import UserError
 
 

@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+from recast.quoting import plain_line
+
 SHOWN = 20
-LONGEST = 80
 
 MOST_COLUMNS = 10_000
 """Columns of a record at most."""
@@ -83,14 +84,6 @@ class Problems:
         self.kinds[problem.what] += 1
         if len(self.first) < SHOWN:
             self.first.append(problem)
-
-
-def plain_line(value: object, longest: int = LONGEST) -> str:
-    """Somebody's text as one printable line: control and direction marks are escaped, and a long
-    one is cut."""
-    text = str(value)
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: longest + 1])
-    return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
 def unforeseen(problem: BaseException) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from recast.progress import Progress
+from recast.quoting import plain_line
 from workbench.diagnosis.logs.column_names import NO_PROMPT
 from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.file_kinds import kind_of
@@ -29,7 +30,7 @@ from workbench.diagnosis.logs.layout import (
 )
 from workbench.diagnosis.logs.log_files import files_of
 from workbench.diagnosis.logs.packed import unpacked_name
-from workbench.diagnosis.logs.problems import Problems, plain_line, unforeseen
+from workbench.diagnosis.logs.problems import Problems, unforeseen
 from workbench.diagnosis.logs.records import flat
 from workbench.diagnosis.logs.rewards import RewardRule, settle
 from workbench.diagnosis.logs.rows import blocks, first_row

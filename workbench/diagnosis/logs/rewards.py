@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from recast.quoting import plain_line
 from workbench.diagnosis.logs.column_names import OUTCOMES
 from workbench.diagnosis.logs.column_values import OUTCOME_WORDS, is_paid, plain_name
 from workbench.diagnosis.logs.layout import REWARD, Choice, LogFormat
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.weights import Weights, solve
 from workbench.errors import LogError
 

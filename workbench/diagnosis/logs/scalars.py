@@ -20,13 +20,14 @@ from typing import Any
 
 import polars as pl
 
+from recast.quoting import plain_line
 from workbench.diagnosis.logs.column_values import finite_number, is_text
 from workbench.diagnosis.logs.csv_cells import csv_rows
 from workbench.diagnosis.logs.events import is_events, scalars_of
 from workbench.diagnosis.logs.file_kinds import SEPARATORS
 from workbench.diagnosis.logs.packed import DAMAGED, unpacked
 from workbench.diagnosis.logs.printed import points_of
-from workbench.diagnosis.logs.problems import Problems, plain_line, unforeseen
+from workbench.diagnosis.logs.problems import Problems, unforeseen
 from workbench.diagnosis.logs.records import ANSWERS
 from workbench.diagnosis.logs.scalar_names import MEANINGS, meaning, tag_of
 from workbench.diagnosis.logs.scalar_series import named_series, swanlab_row

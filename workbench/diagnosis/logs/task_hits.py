@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import polars as pl
 
+from recast.quoting import plain_line
 from workbench.diagnosis.logs.hits import BINARY, HitRule, Sure, hit_rule
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.rewards import RewardRule
 
 SHOWN = 4

@@ -67,7 +67,7 @@ class LanguageRung:
         from recast.lm.models import SmallModel, build_small
         from recast.lm.trie import build_trie
         from recast.lm.vocabulary import small_vocabulary
-        from recast.lm.warm_start import warm_start
+        from recast.lm.warm_start import ShareAsked, warm_start
 
         data, place = self.case.data, start_of(seed)
         folder = self.folder / f"start-{place}"
@@ -76,17 +76,8 @@ class LanguageRung:
             vocabulary = small_vocabulary(data.depth, data.codebook)
             shape = SmallModel(layers, width, max(1, width // 32), 3 * width)
             model = build_small(vocabulary, shape, place)
-            trie = build_trie(data.sids)
-            steps, share = warm_start(
-                model,
-                vocabulary,
-                trie,
-                data.sft,
-                data.learning,
-                all_zero=self.case.all_zero,
-                group=self.plan.group,
-                seed=place,
-            )
+            ask = ShareAsked(self.case.all_zero, self.plan.group, place)
+            steps, share = warm_start(model, vocabulary, build_trie(data.sids), data, ask)
             meta = {"steps": steps, "all_zero": share}
             checkpoint.save_model(folder, model, vocabulary, data.fingerprint, meta)
         _, manifest = checkpoint.read_manifest(folder)

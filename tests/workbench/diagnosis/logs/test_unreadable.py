@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from planted_logs import rollouts as planted
 from planted_logs.rollouts import shares
 
+from recast.quoting import plain_line
 from workbench.diagnosis.diagnosis import diagnose
 from workbench.diagnosis.logs import rows as log_rows
-from workbench.diagnosis.logs.problems import plain_line
 from workbench.diagnosis.logs.read import files_of, read_log
 from workbench.errors import LogError
 

@@ -212,7 +212,8 @@ def unseen(visit: Visit) -> list[str]:
                 ).reduce((sum, part) => sum + part) / 0.05 + 1;
             };
             return marks.filter(mark => {
-                if (mark.closest('.role-axis-grid, .mark-area, .background, .grid, .axis')) return false;
+                if (mark.closest('.role-axis-grid, .mark-area, .background, .grid, .axis'))
+                    return false;
                 if (!mark.getBoundingClientRect().width && !mark.getBoundingClientRect().height)
                     return false;
                 const style = getComputedStyle(mark);
