@@ -28,6 +28,8 @@ from sim.training import learner
 from workbench.spec.experiment import load_experiment
 from workbench.spec.sweep import Sweep
 
+ROOT = Path(__file__).parents[3]
+
 
 @njit
 def one_adam(flat, rate, steps):
@@ -212,6 +214,30 @@ def test_one_process_compiles_and_says_so_and_others_say_nothing(monkeypatch, tm
     with machine_code.first_call("float64"):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_a_second_process_waits_for_what_the_first_compiles(monkeypatch, tmp_path):
+    asks = """
+import pathlib, sys
+from sim.kernel import machine_code
+machine_code.FOLDER = pathlib.Path(sys.argv[1])
+with machine_code.first_call("float64"):
+    print("went on")
+"""
+    command = [sys.executable, "-c", asks, str(tmp_path)]
+    monkeypatch.setattr(machine_code, "FOLDER", tmp_path)
+    with machine_code.first_call("float64"):
+        second = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while not waits(second.pid):
+            assert second.poll() is None, "it went on while another process compiled"
+    said, warned = second.communicate()
+    assert (second.returncode, said, warned) == (0, b"went on\n", b"")
+
+
+def waits(process: int) -> bool:
+    """Whether the system says that a process waits for a lock."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any(line.split()[1] == "->" and line.split()[5] == str(process) for line in lines)
 
 
 def test_a_folder_that_cannot_be_written_or_is_not_ours_alone_is_passed_over(monkeypatch, tmp_path):

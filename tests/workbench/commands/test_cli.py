@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from command_line import recast
 from sweeping import tiny_text
 
+from sim.kernel import machine_code
 from workbench.store.runs import Store
 
 SPEC = tiny_text(["grpo", "recast", "sft"], 2, train__lr=[0.001, 0.01])
@@ -38,6 +41,33 @@ def finished(tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stderr
     (folder / "first.json").write_text(done.stdout)
     return folder
+
+
+@pytest.mark.drill
+def test_a_run_needs_no_home_that_can_be_written(finished, tmp_path):
+    """Compiled code goes below the folder of temporary files; there lies what this machine has, so
+    that nothing is compiled twice."""
+    assert machine_code.FOLDER is not None
+    kept = tmp_path / f"recast-workbench-{os.getuid()}" / "recast-workbench"
+    kept.mkdir(parents=True, mode=0o700)
+    shutil.copytree(machine_code.FOLDER, kept / machine_code.FOLDER.name)
+    before = {path.name for path in (kept / machine_code.FOLDER.name).iterdir()}
+    homeless = {"HOME": "/proc/none", "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "/proc/none"}
+    left_out = ("NUMBA_CACHE_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+    environment = {k: v for k, v in os.environ.items() if k not in left_out} | homeless
+    (tmp_path / "tiny.toml").write_text(SPEC)
+    command = [sys.executable, "-m", "workbench.cli", "run", "--preset", "tiny.toml"]
+    done = subprocess.run(
+        [*command, "--format", "json"],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "compiling" in done.stderr) == (0, False), done.stderr
+    assert done.stdout == (finished / "first.json").read_text()
+    assert {path.name for path in (kept / machine_code.FOLDER.name).iterdir()} == before
 
 
 def test_a_run_prints_every_strategy_and_stores_every_run(finished):
