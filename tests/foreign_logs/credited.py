@@ -9,7 +9,19 @@ from statistics import mean as average
 from statistics import stdev
 from typing import Any
 
-from foreign_logs.cases import Hits, Row, Truth, answer_of, batches, case, grpo, jsonl, rng, table
+from foreign_logs.cases import (
+    Hits,
+    Row,
+    Truth,
+    answer_of,
+    batches,
+    case,
+    grpo,
+    jsonl,
+    rise,
+    rng,
+    table,
+)
 from foreign_logs.trl import run
 from foreign_logs.verl import dump
 
@@ -188,3 +200,43 @@ def a_kl_that_grows_by_half_each_step(folder: Path) -> Truth:
     names = "train/global_step,train/reward,train/kl,train/response_length"
     (folder / "log" / "export.csv").write_text("\n".join([names, *rows]) + "\n")
     return Truth(must=("kl_explosion", "late_collapse"), never=("starved",))
+
+
+@case
+def ties_to_nearly_everything(folder: Path) -> Truth:
+    """A judge that is not understood: win 1, tie .5, loss 0, and nearly every group is a tie."""
+    truth, r = Truth(must=("constant_reward",), counted=False, says=("reward 0.5",)), rng("ties")
+    rows: list[Row] = []
+    for step in range(1, 16):
+        for place in range(6):
+            live = r.random() < 0.06
+            for _ in range(8):
+                reward = r.choice((0.0, 0.5, 1.0)) if live else 0.5
+                said = {"step": step, "prompt": f"An essay: {step}.{place}", "reward": reward}
+                rows.append({**said, "completion": answer_of(r, place, live)})
+                truth.add((step, place), reward > 0.5, reward)
+    jsonl(folder / "log" / "judged.jsonl", rows)
+    return truth
+
+
+@case
+def wins_ties_and_losses(folder: Path) -> Truth:
+    """The same judge when it works: nobody knows whether a tie is a hit."""
+    r, truth = rng("wins"), Truth(clean=True, counted=False, says=("--threshold",))
+    rows: list[Row] = []
+    for step, place, prompt, answer, hits in batches(r, mean=rise, steps=15):
+        for hit in hits:
+            reward = 1.0 if hit else r.choice((0.0, 0.0, 0.5))
+            said = {"step": step, "prompt": prompt, "reward": reward}
+            rows.append({**said, "completion": answer_of(r, answer, hit)})
+            truth.add((step, place), hit, reward)
+    jsonl(folder / "log" / "judged.jsonl", rows)
+    return truth
+
+
+@case
+def two_functions_that_nearly_never_pay(folder: Path) -> Truth:
+    """Neither is form, and which is the outcome nobody knows: nine groups in ten are 0 by both."""
+    dead = Truth(must=("constant_reward",), never=("saturated",), counted=False)
+    return run(folder, "dead", lambda r, hit: {"runs": float(hit or r.random() < 0.004),
+               "rows": float(hit)}, truth=dead, mean=0.02, spread=0.5, steps=15)  # fmt: skip

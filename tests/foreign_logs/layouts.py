@@ -244,3 +244,54 @@ def validation_tables_of_verl(folder: Path) -> Truth:
         json.dumps({"columns": columns, "data": data})
     )
     return Truth(refused=("input_1", "--map"))
+
+
+@case
+def a_type_that_says_evaluation(folder: Path) -> Truth:
+    """`type` is train or eval; four answers to each held out prompt, at uneven steps; `answer` is
+    what was answered."""
+    r, truth = rng("type"), Truth(clean=True)
+    rows: list[Row] = []
+    for step, place, prompt, answer, hits in batches(r, steps=15, mean=rise):
+        for hit in hits:
+            rows.append({"type": "train", "global_step": step, "question": prompt,
+                         "answer": answer_of(r, answer, hit), "reward": float(hit)})  # fmt: skip
+            truth.add((step, place), hit, float(hit))
+        if place == 5 and step in (1, 6, 15):
+            for at in range(48):
+                rows.append({"type": "eval", "global_step": step, "question": f"Held {at // 4}",
+                             "answer": answer_of(r, at, True), "reward": at % 2})  # fmt: skip
+    jsonl(folder / "log" / "rollouts.jsonl", rows)
+    return truth
+
+
+@case
+def ids_of_rollouts_with_a_dash(folder: Path) -> Truth:
+    """`17-0` to `17-7` are the rollouts of one prompt."""
+    r, truth = rng("dash"), Truth(clean=True)
+    rows: list[Row] = []
+    for step, place, prompt, answer, hits in batches(r, steps=10, mean=rise):
+        for g, hit in enumerate(hits):
+            rows.append({"step": step, "uid": f"{step * 6 + place}-{g}", "prompt": prompt,
+                         "response": answer_of(r, answer, hit), "reward": float(hit)})  # fmt: skip
+            truth.add((step, place), hit, float(hit))
+    jsonl(folder / "log" / "rollouts.jsonl", rows)
+    return truth
+
+
+@case
+def most_answers_without_the_form(folder: Path) -> Truth:
+    """tinker: three in four answers are not parsed, and get the least."""
+    r, truth = rng("unparsed"), Truth(must=("format_guard",), never=("groups_mixed", "saturated"))
+    for step, place, _, _, hits in batches(r, steps=12, mean=0.2, spread=4):
+        for g, hit in enumerate(hits):
+            formed = hit or r.random() < 0.05
+            reward = hit - 0.1 * (not formed)
+            said = {"correct": float(hit), "format": float(formed)}
+            turn = {"step_idx": 0, "ob_len": 9, "ac_len": r.randint(10, 90), "metrics": said}
+            row = {"split": "train", "iteration": step, "group_idx": place, "traj_idx": g,
+                   "total_reward": reward, "final_reward": 0.0, "steps": [turn]}  # fmt: skip
+            name = f"iteration_{step:06d}/train_rollout_summaries.jsonl"
+            jsonl(folder / "log" / name, [row])
+            truth.add((step, place), hit, reward)
+    return truth

@@ -84,6 +84,34 @@ def test_a_cause_stands_before_what_follows_from_it(tmp_path):
     assert "diluted_denominator" not in said
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_one_reward_in_most_groups_is_a_fault_also_where_nobody_knows_a_hit(value, tmp_path):
+    """Win, tie or loss: a tie to nearly everything, or a judge that nearly never moves."""
+    rows = [
+        {**row, "advantage": None,
+         "reward": (place % 3) / 2 if place // 8 % 4 == 0 else value}
+        for place, row in enumerate(planted.log())
+    ]  # fmt: skip
+    found = taken_apart(rows, tmp_path)
+    said = {one.name: one.says for one in examine(found).findings}
+    assert not found.known
+    assert f"has the reward {value:g}" in said["constant_reward"]
+    assert not {"diluted_denominator", "starved", "saturated"} & said.keys()
+    half = [{**row, "reward": (place % 3) / 2} if place // 8 % 2 else row
+            for place, row in enumerate(rows)]  # fmt: skip
+    assert "constant_reward" not in names(taken_apart(half, tmp_path))
+
+
+def test_a_format_that_most_answers_miss_late_is_judged_and_one_that_was_learnt_is_not(tmp_path):
+    rows = planted.log()
+    for late, fires in ((0.25, True), (0.5, False)):
+        made = []
+        for place, row in enumerate(rows):
+            formed = (place % 20) < 20 * (late if row["step"] > 8 else 0.1)
+            made.append({**row, "format_reward": float(formed), "reward": row["reward"] * formed})
+        assert ("format_guard" in names(taken_apart(made, tmp_path))) is fires
+
+
 def test_a_run_that_repairs_its_groups_is_not_told_to(tmp_path):
     """ReCast's own advantages: one miss of every all-zero group is pushed down."""
     rows = planted.log(mean=0.02, batch=32)

@@ -19,14 +19,20 @@ from workbench.stats.beta_binomial import binomial_share
 FEW = 100
 """Rollouts below which a reward function that never paid is no news."""
 
+BROKEN = 2 / 3
+"""Share of malformed answers from which on most rollouts are judged by their format."""
+
 LEVELS = 12
 """A reward of at most so many values is one of levels; of more it is a continuous one."""
 
 
 def constant_reward(found: Diagnosis) -> Finding | None:
-    """Every rollout of the log got the same reward."""
+    """Every rollout of the log got the same reward, or most groups of it where nobody knows hits
+    (else `starved` or `saturated` says more)."""
     low, high = _range(found.rollouts, "reward")
-    if high - low > found.tolerance or found.rollouts.height < 2:
+    if high - low > found.tolerance:
+        return None if found.known else _prevails(found, low, high)
+    if found.rollouts.height < 2:
         return None
     return Finding(
         "constant_reward",
@@ -37,6 +43,30 @@ def constant_reward(found: Diagnosis) -> Finding | None:
         "scores no better, the function is broken (wrong field, parser, or scale). If it does, the "
         "policy never finds the target (or its weights never reached the rollout engine): "
         "warm-start it longer, or repair groups with the ground truth.",
+    )
+
+
+def _prevails(found: Diagnosis, low: float, high: float) -> Finding | None:
+    """One reward is that of every rollout in most groups."""
+    late = found.late().filter(pl.col("size") > 1)
+    values = late.filter("constant")["reward"].round(6).value_counts().sort("count", "reward")
+    if values.is_empty():
+        return None
+    value, count = float(values["reward"][-1]), int(values["count"][-1])
+    share = binomial_share(count, late.height)
+    if share.low <= MOSTLY:
+        return None
+    ends = {low: ", the lowest there is", high: ", the highest there is"}
+    where = next((words for end, words in ends.items() if abs(value - end) <= 1e-6), "")
+    return Finding(
+        "constant_reward",
+        "problem",
+        f"In {share.value:.1%} [{share.low:.1%}, {share.high:.1%}] of the groups in the last third "
+        f"of the steps every rollout has the reward {value:g}{where}: they have no advantage.",
+        "Read some of these answers, then call the reward function on the ground truth itself and "
+        "on an answer that is plainly worse. If they get the same, the function is broken (wrong "
+        "field, parser, a judge that is not understood) or too coarse. If not, the policy only "
+        "writes answers of one kind: other prompts, warm-starting or a wider G come first.",
     )
 
 
@@ -178,7 +208,7 @@ def reward_ignores_rollout(found: Diagnosis) -> Finding | None:
 
 
 def format_guard(found: Diagnosis) -> Finding | None:
-    """Malformed answers, or nearly all, get the lowest reward whatever they contain."""
+    """Hits get the lowest reward all the same, or most answers are malformed and get it."""
     low = _range(found.rollouts, "reward")[0]
     floored = pl.col("reward") <= low + found.tolerance
     hits = found.rollouts.filter(pl.col("outcome") > found.threshold + found.tolerance)
@@ -193,18 +223,20 @@ def format_guard(found: Diagnosis) -> Finding | None:
             "than the policy's answers. Loosen it, fix the template, or teach the format by SFT.",
         )
     known = found.rollouts.drop_nulls("format")
+    known = known.filter(pl.col("step") >= found.late()["step"].min())
     broken = known.filter(pl.col("format") < MOSTLY)
-    if known.height < 20 or broken.height < 0.9 * known.height:
+    if known.height < 20 or broken.height < BROKEN * known.height:
         return None
     if broken.filter(floored).height < broken.height:
         return None
     return Finding(
         "format_guard",
         "problem",
-        f"{broken.height / known.height:.0%} of the answers are malformed, and every one of those "
-        f"got the lowest reward, {low:g}.",
-        "The policy is judged on its format, not on its answers. Check the chat template, stop "
-        "tokens and the length limit, constrain decoding to valid IDs, or teach the format by SFT.",
+        f"{broken.height / known.height:.0%} of the answers in the last third of the steps are "
+        f"malformed, and every one of those got the lowest reward, {low:g}.",
+        "Most answers are judged on their format, not on what they say. Check the chat template, "
+        "stop tokens and the length limit, constrain decoding to valid IDs, or teach the format by "
+        "SFT.",
     )
 
 

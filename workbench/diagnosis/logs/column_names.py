@@ -30,6 +30,8 @@ NO_PROMPT = "no prompt: expected a column such as prompt, prompt_id or input"
 FORMATS = ("format", "format_reward", "format_ok", "well_formed", "strict_format_reward")
 SPLITS = ("split", "data_split", "dataset_split", "mode", "phase", "is_eval", "is_validate",
           "is_validation", "evaluation")  # fmt: skip
+STAGES = ("stage", "type", "kind", "event")
+"""Columns that say many things, also that a row is an evaluation's."""
 IMAGES = ("image", "images", "image_path", "image_paths", "image_id", "image_url", "img")
 TURNS = ("turn", "turn_idx", "turn_id", "turn_index")
 ROLLOUTS = ("rollout_id", "rollout_idx", "rollout_index", "trajectory_id", "traj_id", "traj_idx",
@@ -44,4 +46,4 @@ EVALUATION = ("eval", "evaluation", "val", "valid", "validation", "test", "dev",
 NO_REWARD = ("completion_length", "num_tokens", "length", "index", "idx", "id", "epoch", "seed")
 
 __all__ = ["EVALUATION", "FORMATS", "IMAGES", "NO_PROMPT", "NO_REWARD", "OUTCOMES", "ROLLOUTS",
-           "SPLITS", "TASKS", "TURNS"]  # fmt: skip
+           "SPLITS", "STAGES", "TASKS", "TURNS"]  # fmt: skip

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import polars as pl
 
+from workbench.diagnosis.logs.column_names import EVALUATION
+from workbench.diagnosis.logs.column_values import null_false
+
+STAGED = ("eval", "evaluation", "val", "valid", "validate", "validation")
+"""What a column of stages, types or kinds says of an evaluation, and hardly of anything else."""
+
 ENOUGH = 20
 """Prompts of a log from which on those that come back may be an evaluation's."""
+
+
+def says_evaluation(split: pl.Series, stage: pl.Series) -> pl.Series:
+    """Which rows say that they are an evaluation's. split, stage: text of the columns `SPLITS` and
+    `STAGES`, null where there is none."""
+    lower = split.str.to_lowercase(), stage.str.to_lowercase()
+    return null_false(lower[0].is_in(EVALUATION)) | null_false(lower[1].is_in(STAGED))
 
 
 def training_rows(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -68,4 +81,4 @@ def _without_returning(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     return table.filter(~pl.col("prompt").is_in(back["prompt"].to_list())), [words]
 
 
-__all__ = ["training_rows"]
+__all__ = ["says_evaluation", "training_rows"]

@@ -17,7 +17,6 @@ from typing import Any
 import polars as pl
 
 from workbench.diagnosis.logs.column_names import (
-    EVALUATION,
     FORMATS,
     IMAGES,
     NO_PROMPT,
@@ -25,6 +24,7 @@ from workbench.diagnosis.logs.column_names import (
     OUTCOMES,
     ROLLOUTS,
     SPLITS,
+    STAGES,
     TASKS,
     TURNS,
 )
@@ -38,6 +38,7 @@ from workbench.diagnosis.logs.column_values import (
     task_names,
     texts,
 )
+from workbench.diagnosis.logs.evaluation_rows import says_evaluation
 from workbench.diagnosis.logs.problems import NO_NUMBER, Problems
 from workbench.diagnosis.logs.semantic_ids import agreements
 from workbench.diagnosis.logs.signs import NAMES as SIGN_NAMES
@@ -85,8 +86,8 @@ REWARD = "reward:"
 
 _NUMBERS = ("logp", "entropy", "advantage", "kl")
 STEP_TEXT = r"(?i)^(?:[a-z_]*step|iter(?:ation)?)[_\- ]?(\d{1,15})$"
-_SESSION = r"^(.*)_\d+$"
-_SAMPLE = r"^(.*)_\d+_\d+$"
+_SESSION = r"^(.*)[_:/#\-]\d+$"
+_SAMPLE = r"^(.*)[_:/#\-]\d+[_:/#\-]\d+$"
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Reader:
         }
         self.names.setdefault("format", FORMATS)
         self.names.setdefault("split", SPLITS)
+        self.names.setdefault("stage", STAGES)
         self.names.setdefault("image", IMAGES)
         self.names.setdefault("epoch", ("epoch", "epoch_idx"))
         self.names.setdefault("asked", TASKS)
@@ -337,8 +339,7 @@ class Reader:
         return self._number(raw, "reward")
 
     def _evaluation(self, raw: pl.DataFrame) -> pl.Series:
-        split = self._text(raw, "split").str.to_lowercase()
-        return null_false(split.is_in(list(EVALUATION)))
+        return says_evaluation(self._text(raw, "split"), self._text(raw, "stage"))
 
     def _ids(self, step: pl.Series, prompt: pl.Series, group: pl.Series) -> dict[str, pl.Series]:
         """Hashes of the prompt, of the group's id, and of that without its last and its last two
@@ -363,7 +364,7 @@ class Reader:
             "uid": frame["id_hash"],
             "session": frame["session_hash"],
             "sample": frame["sample_hash"],
-            "turn": frame["id"].str.extract(r"_(\d{1,9})$").cast(pl.Int32, strict=False),
+            "turn": frame["id"].str.extract(r"[_:/#\-](\d{1,9})$").cast(pl.Int32, strict=False),
         }
 
     def _with_turns(self, raw: pl.DataFrame, group: pl.Series) -> pl.Series | None:

@@ -108,13 +108,14 @@ def test_a_pytorch_file_is_never_unpickled(tmp_path):
             read_log([tmp_path / f"{name}.pt"])
 
 
-def test_evaluation_rows_in_training_files_are_left_out(tmp_path):
-    rows = [{**row, "split": "train"} for row in ROWS]
-    rows += [{**row, "split": "eval", "reward": 1.0} for row in ROWS[:40]]
+@pytest.mark.parametrize("column", ["split", "type"])
+def test_evaluation_rows_in_training_files_are_left_out(column, tmp_path):
+    rows = [{**row, column: "train"} for row in ROWS]
+    rows += [{**row, column: "eval", "reward": 1.0} for row in ROWS[:40]]
     log = read_log([planted.as_jsonl(rows, tmp_path / "log.jsonl")])
     assert log.rollouts.height == len(ROWS)
     assert "40 rows of evaluations are left out" in log.reading.notes
-    only = [{**row, "split": "val"} for row in ROWS]
+    only = [{**row, column: "val"} for row in ROWS]
     assert read_log([planted.as_jsonl(only, tmp_path / "v.jsonl")]).rollouts.height == len(ROWS)
 
 

@@ -26,16 +26,15 @@ def without(row, *names):
     return {name: value for name, value in row.items() if name not in names}
 
 
-def test_ids_of_rollouts_are_ids_of_groups_without_their_last_number(tmp_path):
-    rows = [
-        {**row, "uid": f"math_train_{place // 8}_{place % 8}"} for place, row in enumerate(ROWS)
-    ]
+@pytest.mark.parametrize("name", ["math_train_{}_{}", "{}-{}", "run/{}:{}"])
+def test_ids_of_rollouts_are_ids_of_groups_without_their_last_number(name, tmp_path):
+    rows = [{**row, "uid": name.format(place // 8, place % 8)} for place, row in enumerate(ROWS)]
     found = taken(rows, tmp_path / "log.jsonl")
     assert found.groups["hits"].to_list() == HITS
     assert any("ids are of rollouts" in note for note in found.log.reading.notes)
 
 
-@pytest.mark.parametrize("name", ["math_train_{}", "set_12_{}", "{}", "a-b_c {}"])
+@pytest.mark.parametrize("name", ["math_train_{}", "set_12_{}", "{}", "a-b_c {}", "2-{}"])
 def test_ids_of_groups_with_underscores_stay_as_they_are(name, tmp_path):
     rows = [{**row, "uid": name.format(place // 8)} for place, row in enumerate(ROWS)]
     found = taken(rows, tmp_path / "log.jsonl")
