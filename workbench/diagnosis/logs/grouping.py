@@ -59,11 +59,9 @@ def _by_id(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
 
     Ids that come twice are ids of groups as they are.
     """
-    known = table["uid"].count()
     own = pl.when(pl.col("uid").is_not_null()).then(pl.col("uid")).otherwise(pl.col("prompt"))
     plain = table.with_columns(key=pl.struct("step", own.alias("own")).hash())
-    once = pl.struct("step", "uid").n_unique()
-    if not known or known < table.height or table.select(once).item() < 0.99 * table.height:
+    if not names_rows(table):
         return plain, []
     if table["sample"].null_count() == 0 and _one_prompt(table, "sample", "session"):
         turns = table.height
@@ -80,6 +78,14 @@ def _by_id(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
             "ids are of rollouts: their last number is left out to tell groups"
         ]
     return plain, []
+
+
+def names_rows(table: pl.DataFrame) -> bool:
+    """Whether ids are of rollouts or of their outputs: all rows have one, hardly any twice."""
+    if "uid" not in table.columns or not table.height or table["uid"].null_count():
+        return False
+    once = pl.struct("step", "uid").n_unique()
+    return bool(table.select(once).item() >= 0.99 * table.height)
 
 
 def _by_task(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:

@@ -19,7 +19,7 @@ from workbench.diagnosis.logs.column_names import NO_PROMPT
 from workbench.diagnosis.logs.column_values import plain_name
 from workbench.diagnosis.logs.file_kinds import kind_of
 from workbench.diagnosis.logs.formats import FORMATS
-from workbench.diagnosis.logs.grouping import group
+from workbench.diagnosis.logs.grouping import group, names_rows
 from workbench.diagnosis.logs.layout import (
     REWARD,
     SCHEMA,
@@ -103,6 +103,7 @@ class _Reading:
         self.readers: dict[str, Reader] = {}
         self.kept: list[pl.DataFrame] = []
         self.limit, self.rows, self.files = 1 << 64, 0, 0
+        self.by_prompt = False
         self.seen: dict[str, None] = {}
 
     def file(self, path: Path, name: str, source: int, called: Path) -> None:
@@ -157,15 +158,25 @@ class _Reading:
     def _keep(self, frame: pl.DataFrame) -> None:
         """Add rollouts; where they become too many, keep half of the groups."""
         if self.limit < 1 << 64:
-            frame = frame.filter(pl.col("key") < self.limit)
+            frame = self._drawn(frame)
         said = [column.name for column in frame if column.null_count() < frame.height]
         self.kept.append(frame.select(said) if frame.height else frame)
         self.rows += frame.height
         while self.rows > self.most:
-            self.limit //= 2
             whole = pl.concat(self.kept, how="diagonal")
-            self.kept = [whole.filter(pl.col("key") < self.limit)]
+            if self.limit == 1 << 64:
+                self.by_prompt = "sample" not in whole.columns and names_rows(whole)
+            self.limit //= 2
+            self.kept = [self._drawn(whole)]
             self.rows = self.kept[0].height
+
+    def _drawn(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rollouts below the limit, with all of their group: by its id, or by step and prompt
+        where each rollout has an id of its own."""
+        if self.by_prompt:
+            step = pl.col("step") if "step" in frame.columns else pl.lit(None, pl.Int64)
+            frame = frame.with_columns(key=pl.struct(step.alias("step"), "prompt").hash())
+        return frame.filter(pl.col("key") < self.limit)
 
     def log(self, folders: Sequence[int]) -> Log:
         """What was read. Raises LogError where it is nothing."""

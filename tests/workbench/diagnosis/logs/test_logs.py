@@ -182,8 +182,13 @@ def test_any_groups_in_any_order_are_counted_right(groups, order, tmp_path):
     assert flat == sum(max(r) - min(r) <= 1e-6 for _, _, r in groups)
 
 
-def test_a_log_beyond_the_limit_is_sampled_by_whole_groups(tmp_path):
+@pytest.mark.parametrize("ids", ["none", "of groups", "of rollouts"])
+def test_a_log_beyond_the_limit_is_sampled_by_whole_groups(ids, tmp_path):
     rows = planted.log(steps=60, batch=16)
+    if ids != "none":
+        for place, row in enumerate(rows):
+            last = f"-{place % 8}" if ids == "of rollouts" else ""
+            row["uid"] = str(row["prompt"]).replace("-", "x") + last
     path = planted.as_jsonl(rows, tmp_path / "log.jsonl")
     log = read_log([path], most=2000)
     assert log.total == len(rows)
