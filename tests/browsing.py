@@ -292,6 +292,25 @@ def cut(visit: Visit) -> list[str]:
     return found
 
 
+def on_each_other(visit: Visit) -> list[str]:
+    """Pairs of words of one picture that lie on each other, by two fifths of a line or more."""
+    found: list[str] = visit.tab.evaluate(
+        """() => [...document.querySelectorAll('svg.marks')].flatMap(picture => {
+            const words = [...picture.querySelectorAll('text')]
+                .map(text => [text.textContent, text.getBoundingClientRect(), text])
+                .filter(([said, box, text]) => said && box.width
+                    && getComputedStyle(text).opacity !== '0');
+            return words.flatMap(([said, one], place) => words.slice(place + 1)
+                .filter(([, other]) => {
+                    const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);
+                    const high = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
+                    return wide > 2 && high > 0.4 * Math.min(one.height, other.height);
+                }).map(([beside]) => `${said} | ${beside}`));
+        })"""
+    )
+    return found
+
+
 def levels(visit: Visit, unlike: list[str] | None = None) -> list[str]:
     """The levels of the linked picture's rollouts, in order; unlike: wait for others than these."""
     rows = visit.tab.locator("#linked [data-rollout]")

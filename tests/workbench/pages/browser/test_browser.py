@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import EVERY_PAGE, OPENS_WITH, PAGES, Visit, cut, levels, plot_widths
+from browsing import EVERY_PAGE, OPENS_WITH, PAGES, Visit, cut, levels, on_each_other, plot_widths
 
 pytestmark = pytest.mark.browser
 
@@ -168,6 +168,7 @@ def test_a_page_is_short_whole_accessible_and_in_reach_of_the_keyboard(
     )
     assert chosen == []
     assert cut(visit) == []
+    assert on_each_other(visit) == []
     visit.tab.add_script_tag(path=str(axe))
     assert faults(visit) == []
     controls = number_controls(visit)
@@ -194,6 +195,7 @@ def test_nothing_is_black_on_black_or_cut_and_axe_finds_nothing_in_the_narrow_da
     visit.open(*EVERY_PAGE[name])
     visit.length()  # once it stands still
     assert cut(visit) == []
+    assert on_each_other(visit) == []
     assert unseen(visit) == []
     visit.tab.add_script_tag(path=str(axe))
     assert faults(visit) == []
