@@ -34,9 +34,11 @@ COLUMNS: Mapping[TableKind, frozenset[str]] = MappingProxyType(
 EXAMPLE = Path(__file__).parents[1] / "example"
 _STUDY = (
     'recast lm study DIR --out OUT --strategy sft --strategy "sft averaged" '
-    '--strategy target_power --strategy "target_power averaged" --strategy grpo '
-    '--strategy "grpo averaged" --strategy recast --strategy add_gt --strategy grpo_sft '
-    "--lr 1.25e-5 --lr 5e-5 --lr 2e-4 --lr 8e-4 --device cpu --format csv"
+    '--strategy "sft decaying" --strategy target_power --strategy "target_power averaged" '
+    '--strategy "target_power decaying" --strategy grpo --strategy "grpo averaged" '
+    "--strategy recast --strategy add_gt --strategy grpo_sft --lr 3.125e-6 --lr 1.25e-5 "
+    "--lr 2.5e-5 --lr 5e-5 --lr 1e-4 --lr 2e-4 --lr 4e-4 --lr 8e-4 --lr 3.2e-3 --device cpu "
+    "--format csv"
 )
 _MODELS = (
     "Amazon Office Products, a causal language model of 2 layers and 64 dimensions, 5 supervised "
