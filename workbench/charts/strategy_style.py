@@ -145,11 +145,16 @@ def _styles(order: list[str]) -> list[Style]:
     taken: set[str] = set()
     for name in names:
         style = STYLE[name] if name in STYLE else _look("other", others.index(name))
-        kin = next(one.tints for one in FAMILIES.values() if style.colour in one.tints)
-        free = [tint for tint in (style.colour, *kin) if tint not in taken]
+        kin = _family_of(style)
+        free = [tint for tint in (style.colour, *kin.tints) if tint not in taken]
         looks[name] = style._replace(colour=free[0] if free else style.colour)
         taken.add(looks[name].colour)
     return [_row_style(looks[name], ending) for name, ending in strategies]
+
+
+def _family_of(style: Style) -> _Family:
+    """The family that has the colour of a look."""
+    return next(one for one in FAMILIES.values() if style.colour in one.tints)
 
 
 def _run_styles(order: list[str], of: Mapping[str, str]) -> list[Style]:
@@ -163,7 +168,7 @@ def _run_styles(order: list[str], of: Mapping[str, str]) -> list[Style]:
     for name in order:
         base, place = own[of[name]], seen[of[name]]
         seen[of[name]] += 1
-        kin = next(one for one in FAMILIES.values() if base.colour in one.tints)
+        kin = _family_of(base)
         free = [tint for tint in kin.tints if tint not in taken]
         tint = free[0] if place and free else base.colour
         taken.add(tint)

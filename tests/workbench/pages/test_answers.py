@@ -62,10 +62,7 @@ def test_the_story_has_seven_steps_each_with_a_sentence_and_a_number_and_a_way_o
 
 
 def test_a_step_of_the_story_can_be_linked():
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
-    app.query_params["step"] = "4"
-    app.run()
-    assert "boundary pair" in app.header[0].value
+    assert "boundary pair" in page_of_story(4).header[0].value
 
 
 def test_the_page_and_the_command_give_one_pair_the_same_p():
