@@ -64,17 +64,6 @@ _NO_HEADER = (OSError, ValueError, KeyError, TypeError, AttributeError, Overflow
               RecursionError, struct.error)  # fmt: skip
 
 
-def embedding_rows(folder: Path) -> dict[str, int]:
-    """Rows of the embeddings, input and output, that a folder of adapters brings in full; 0 where
-    it brings none. Raises LMError for a file that is damaged."""
-    found = {"input": 0, "output": 0}
-    for name, (_, shape) in tensors(folder).items():
-        for side, ends in (("input", ("embed_tokens", "wte")), ("output", ("lm_head",))):
-            if name.endswith(tuple(f"{end}.weight" for end in ends)) and len(shape) == 2:
-                found[side] = shape[0]
-    return found
-
-
 def tensors(folder: Path) -> dict[str, tuple[str, list[int]]]:
     """Type, as safetensors names it, and shape of each tensor in a folder's safetensors files, by
     file and name, from their headers. Raises LMError for a file that is damaged."""
