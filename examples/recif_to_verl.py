@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
-from recast.lm.dataset import read_messages
+from recast.lm.dataset import read_messages, without_thought
 
 ITEM = re.compile(r"<\|sid_begin\|>(?:<s_[a-h]_\d+>)+<\|sid_end\|>")
 
@@ -28,7 +28,7 @@ def row_of(row: dict[str, Any], where: str, tokenizer: Any, think: bool, most: i
     said = read_messages(row["messages"], where)
     if not said or said[-1][0] != "assistant":
         raise SystemExit(f"{where}: the last message is not the assistant's")
-    answer = said[-1][1].rpartition("</think>")[2]
+    answer = without_thought(said[-1][1])
     items = list(dict.fromkeys(ITEM.findall(answer)))
     if not items:
         raise SystemExit(f"{where}: the assistant's message holds no <|sid_begin|>...<|sid_end|>")
