@@ -254,6 +254,7 @@ def test_rl_evaluation_and_study_take_a_foreign_folder_and_adapters(tmp_path, da
     )  # fmt: skip
     assert code == 0, said.err
     assert "note: 1 start behind 2 seeds" in said.out
+    assert said.err.index("codes <s_a_0> ... <s_c_0>, items between") < said.err.index("runs to do")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
