@@ -136,6 +136,7 @@ def test_a_version_of_verl_before_the_estimators_is_refused_in_one_line():
     )
 
 
+@pytest.mark.filterwarnings("ignore")  # of what verl imports
 def test_the_matrix_of_releases_has_a_row_of_verl():
     row = trainers.inside_verl()
     assert set(row) == {"verl", *trainers.VERL}
