@@ -57,14 +57,19 @@ def main() -> None:
     reader.add_argument("--think", action="store_true", help="ask the model to think first")
     reader.add_argument("--most", type=int, default=10_240, help="tokens of a prompt")
     asked = reader.parse_args()
-    tokenizer = AutoTokenizer.from_pretrained(asked.tokenizer)
-    listed = pq.read_table(asked.source).to_pylist()
-    rows = [
-        row_of(row, f"{asked.source}: row {place}", tokenizer, asked.think, asked.most)
-        for place, row in enumerate(listed)
-    ]
-    kept = [row for row in rows if row is not None]
-    pq.write_table(pa.Table.from_pylist(kept), asked.out)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(asked.tokenizer)
+        listed = pq.read_table(asked.source).to_pylist()
+        rows = [
+            row_of(row, f"{asked.source}: row {place}", tokenizer, asked.think, asked.most)
+            for place, row in enumerate(listed)
+        ]
+        kept = [row for row in rows if row is not None]
+        if not kept:
+            raise SystemExit(f"--most: every prompt is longer than {asked.most - 10} tokens")
+        pq.write_table(pa.Table.from_pylist(kept), asked.out)
+    except (OSError, ValueError, KeyError) as problem:
+        raise SystemExit(" ".join(str(problem).split())[:300]) from None
     print(f"{asked.out}: {len(kept)} rows, {len(rows) - len(kept)} longer than {asked.most - 10}")
 
 
