@@ -53,7 +53,7 @@ TESTED_BY = {
     "sim/shortcuts/test_laws.py": "sim/kernel: draw",
     "workbench/charts/test_chart_rules.py": "workbench/charts: decision_accuracy diagnose"
     " efficiency learnability questions real regimes runs signals story trade_offs training",
-    "workbench/commands/test_cli.py": "workbench/commands: output run_output; workbench/spec:"
+    "workbench/commands/test_cli.py": "workbench/commands: run_output; workbench/spec:"
     " strategy_texts",
     "workbench/commands/test_predict.py": "workbench/studies/prediction: curves question saved",
     "workbench/commands/test_sweep_cli.py": "workbench/commands: dry_run",

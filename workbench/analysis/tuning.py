@@ -120,7 +120,9 @@ def next_rate(rates: tuple[float, ...], chosen: float) -> float | None:
 
 
 def beyond_the_edge(runs: Sequence[Run], frame: pl.DataFrame, tune: Tune) -> list[Run]:
-    """The runs one learning rate further, where the best rate sits on the edge of its grid.
+    """The runs one learning rate further, where the best rate sits on the edge of its grid; and one
+    lower, where even the best does not reach the start: a rate of 0 would, so the best of a row
+    that only loses lies below all that were tried.
 
     frame: the stored rows of `runs`.
     """
@@ -128,9 +130,16 @@ def beyond_the_edge(runs: Sequence[Run], frame: pl.DataFrame, tune: Tune) -> lis
         return []
     more: list[Run] = []
     chosen = tried(frame, tune.metric, tune.split).filter("chosen")
-    for cell, strategy, lr in chosen.select("cell", "strategy", "lr").iter_rows():
+    begun = frame.filter(split=tune.split, slice="all", step=0).group_by("cell", "strategy")
+    chosen = chosen.join(
+        begun.agg(start=pl.col(tune.metric).mean()), on=["cell", "strategy"], how="left"
+    )
+    loses = (pl.col("value") < pl.col("start")).fill_null(False)
+    columns = chosen.select("cell", "strategy", "lr", loses=loses)
+    for cell, strategy, lr, only_loses in columns.iter_rows():
         here = [run for run in runs if (run.config["cell"], run.strategy) == (cell, strategy)]
-        further = next_rate(tuple({run.lr for run in here}), lr)
+        rates = tuple({run.lr for run in here})
+        further = next_rate(rates, min(rates) if only_loses else lr)
         if further is not None:
             more += [Run(r.experiment, r.strategy, further, r.seed) for r in here if r.lr == lr]
     return more

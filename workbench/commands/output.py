@@ -131,15 +131,18 @@ def _plain_lines(unit: str) -> Progress:
     # Whoever shows progress trains something; tables alone are printed without what that loads.
     from workbench.execution.forecast import duration
 
-    began, last = time.monotonic(), -1
+    began, first, counted, last = time.monotonic(), 0, (0, 0), -1
 
     def show(done: int, total: int, text: str) -> None:
-        nonlocal last
+        nonlocal began, first, counted, last
+        if done < counted[0] or total != counted[1]:  # another count: the clock starts with it
+            began, first, last = time.monotonic(), done, -1
+        counted = (done, total)
         tenth = 10 * done // max(total, 1)
         if tenth != last:
             last = tenth
-            seconds = time.monotonic() - began
-            left = f", about {duration(seconds * (total - done) / done)} left" if done else ""
+            new, seconds = done - first, time.monotonic() - began
+            left = f", about {duration(seconds * (total - done) / new)} left" if new else ""
             click.echo(f"{done / max(total, 1):4.0%} of {total} {unit}{left}: {text}", err=True)
 
     return show

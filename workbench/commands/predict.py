@@ -254,10 +254,10 @@ def _study(
     order = (*ORDER[last:][::-1], *ORDER[:last])
     wanted = [rung for rung in order if rung in (rungs or DEFAULT)]
     for rung in wanted:
-        click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
+        click.echo(f"{rung}: {_time(whole, rung)}; the same command resumes", err=True)
     if asked.time_only:
         return
-    with progress_bar("parts") as progress:
+    with progress_bar("runs") as progress:
         for rung, case in itertools.product(wanted, whole.cases):
             try:
                 for _ in whole.do(rung, case, range(asked.seeds), progress):
@@ -276,14 +276,23 @@ def _study(
 
 
 def _time(whole: PredictionStudy, rung: str) -> str:
-    """What a rung would take on all cases, from what the packaged study took of one core."""
+    """How long what is missing of a rung takes on all cases: by what its runs took in this study or
+    in the packaged one, else for a language model by its size."""
     from workbench.studies.prediction import saved
+    from workbench.studies.prediction.language_models import SMALLEST, size_of
 
-    known = saved.costs().filter(rung=rung)
-    if known.is_empty():
-        return "a time that nobody has measured"
-    scale = len(whole.cases) * len(whole.plan.strategies) / 15
-    return f"{duration(float(known['seconds'].mean() or 0.0) * scale)} of one core"  # type: ignore[arg-type]
+    missing, each = whole.missing(rung), whole.seconds_each(rung)
+    if not missing:
+        return "no time, it is finished"
+    known = {name: float(cost) for name, cost in saved.run_costs().iter_rows()}
+    if each is None:
+        each = known.get(rung)
+    if each is None and (size := size_of(rung)) is not None:
+        each = known[SMALLEST] * size / (size_of(SMALLEST) or 1.0)
+        return f"about {duration(each * missing)} of one core at most (by its size)"
+    if each is None:
+        return "how long is known after its first runs"
+    return f"about {duration(each * missing)} of one core"
 
 
 def _ask(
@@ -308,7 +317,7 @@ def _ask(
         plan = asked.plan(asked.group)
         case = asked.case(folders[0], plan)
         whole = PredictionStudy(asked.out, (case,), plan)
-        click.echo(f"{rung}: about {_time(whole, rung)}; the same command resumes", err=True)
+        click.echo(f"{rung}: {_time(whole, rung)}; the same command resumes", err=True)
         if asked.time_only:
             return None
         place, users = whole.place(rung, case), list(case.users)
@@ -316,8 +325,7 @@ def _ask(
         if log is None:
             made = whole.rung(rung, case)
         with progress_bar("runs") as progress:
-            chosen = missing_runs.tune(made, plan, place, progress)
-            for _ in missing_runs.report(made, plan, place, chosen, range(asked.seeds)):
+            for _ in missing_runs.do(made, plan, place, range(asked.seeds), progress):
                 pass
     except ValueError as problem:
         raise UserError(str(problem)) from None
@@ -329,7 +337,7 @@ def _ask(
         return found
     emit(found.table, asked.style, f"{metric}, mean of {len(held[1])} seeds on {rung}")
     _say(found, rung, metric)
-    click.echo(f"Cost: {duration(missing_runs.seconds(place))} of one core.")
+    click.echo(f"Cost: {duration(missing_runs.seconds(place)[0])} of one core.")
     return found
 
 

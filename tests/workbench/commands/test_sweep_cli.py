@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import command_line
@@ -18,6 +19,7 @@ import pytest
 from sweeping import TOML, gone, payload, payload_bytes
 
 from workbench.analysis.compare import compare, parse_side
+from workbench.commands.output import progress_bar
 from workbench.errors import UserError
 from workbench.store.runs import Store
 
@@ -79,6 +81,24 @@ def test_progress_goes_to_stderr_in_plain_lines_that_end_at_100_percent(there):
     assert lines[0].startswith("  0% of 144 run-steps")
     assert lines[-1].startswith("100% of 144 run-steps")
     assert "\r" not in "".join(lines)
+
+
+def test_a_second_count_has_a_clock_of_its_own(monkeypatch, capsys):
+    """Tuning took 900 s; an eighth of the report took 30 s. Then: half was stored already."""
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    now = [0.0]
+    with progress_bar("parts") as show:
+        for at, done, total in ((0, 20, 40), (900, 40, 40), (901, 0, 80), (931, 10, 80)):
+            now[0] = at
+            show(done, total, "work")
+        for at, done, total in ((1000, 50, 100), (1050, 60, 100)):
+            now[0] = at
+            show(done, total, "work")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "100% of 40 parts, about 0 s left: work"
+    assert lines[2] == "  0% of 80 parts: work"
+    assert lines[3] == " 12% of 80 parts, about 4 min left: work"
+    assert lines[5] == " 60% of 100 parts, about 3 min left: work"
 
 
 def test_the_same_command_again_trains_nothing_and_prints_the_same(there, recast):

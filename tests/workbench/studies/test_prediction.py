@@ -30,7 +30,7 @@ from workbench.studies.prediction.accuracy import (
 )
 from workbench.studies.prediction.protocol import START, Case, PredictionPlan, case_of
 from workbench.studies.prediction.small_policies import SmallRung, several_hits, world_of
-from workbench.studies.prediction.study import PredictionStudy
+from workbench.studies.prediction.study import RATES, PredictionStudy
 from workbench.studies.prediction.theory import COUNTED_PROMPTS, climbs, counted, score
 
 ROWS = ("a", "b", "c", "d", "e", "f")
@@ -199,8 +199,15 @@ def test_a_study_resumes_without_doing_a_finished_run_again(case, tmp_path, monk
     share = _middle(case)
     case = Case(case.data, share)
     whole = PredictionStudy(tmp_path, (case,), PLAN)
-    done = list(whole.do("replay_mlp", case, (0,), lambda *_: None))
+    told: list[tuple[int, int]] = []
+    every = 2 * len(RATES["replay_mlp"]) + 3 * PLAN.seeds
+    assert (whole.missing("replay_mlp"), whole.seconds_each("replay_mlp")) == (every, None)
+    done = list(whole.do("replay_mlp", case, (0,), lambda at, total, _: told.append((at, total))))
     assert done == ["start 0", "sft 0", "grpo 0"]
+    silent = every - 6  # the start, which is not trained
+    assert told == [(at, every - 3) for at in range(every - 3) if at != silent]
+    assert whole.missing("replay_mlp") == 3
+    assert (whole.seconds_each("replay_mlp") or 0.0) > 0
     again = list(whole.do("replay_mlp", case, (0, 1), lambda *_: None))
     assert again == ["start 1", "sft 1", "grpo 1"]
     whole.keep_hits("replay_mlp", case)
@@ -230,7 +237,7 @@ def test_a_diverged_rate_is_never_chosen(case, tmp_path):
         def tuned(self):
             return 0.2
 
-    chosen = missing_runs.tune(Rung(), PLAN, tmp_path, lambda *_: None)
+    chosen = missing_runs.tune(Rung(), PLAN, tmp_path, (0,), lambda *_: None)
     assert chosen["sft"] == missing_runs.Chosen(0.1, 2)
     note = json.loads((tmp_path / "tuning" / "sft-1-1000.json").read_text())
     assert note["areas"] == {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from recast.items import Codes
 from workbench.real.runs import Setups, build_setup
 from workbench.spec.metrics import LM_METRICS
 from workbench.studies.prediction.protocol import (
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
 SHAPES = {"lm_0.15M": (2, 64), "lm_1M": (4, 128), "lm_4M": (6, 256)}
 """Layers and width by rung."""
+
+SMALLEST = "lm_0.15M"
+
+
+def size_of(rung: str) -> float | None:
+    """Layers times squared width, to which the weights of a rung's blocks are proportional."""
+    layers, width = SHAPES.get(rung, (0, 0))
+    return float(layers * width**2) or None
+
 
 PRETRAINED = "pretrained"
 """The rung of a model that somebody else trained; it starts where that left it."""
@@ -118,6 +128,23 @@ class LanguageRung:
         prompts, target = setup.prompts[:SOLVER_PROMPTS], setup.target[:SOLVER_PROMPTS]
         logp = target_logp(setup.model, setup.vocabulary, setup.trie, prompts, target)
         return np.asarray(logp.exp().double().cpu().numpy())
+
+    def drawn(
+        self, histories: Sequence[Sequence[Codes]], count: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Items that what is trained now draws after each history, `[n, count, L]`."""
+        from recast.lm.decode import sample
+
+        setup = self._now
+        assert setup is not None
+        shape = (count, self.case.data.depth)
+        found = []
+        for low in range(0, len(histories), 256):
+            prompts = setup.vocabulary.prompts(histories[low : low + 256])
+            uniforms = torch.rand(len(prompts), *shape, generator=generator)
+            given = (setup.model, setup.vocabulary, setup.trie, prompts, uniforms)
+            found.append(sample(*given).codes)
+        return torch.cat(found)
 
     def tuned(self) -> float:
         """The plan's metric on the tuning users."""

@@ -41,20 +41,40 @@ class Chosen:
     stop: int
 
 
-def tuning_tasks(rung: Rung, plan: PredictionPlan) -> list[tuple[str, float, int]]:
+def tuning_tasks(plan: PredictionPlan, rates: Sequence[float]) -> list[tuple[str, float, int]]:
     """Strategy, rate and seed of every tuning run."""
     seeds = range(TUNING_SEED, TUNING_SEED + plan.tuning_seeds)
-    return [(s, lr, seed) for seed in seeds for s in plan.strategies for lr in rung.rates]
+    return [(s, lr, seed) for seed in seeds for s in plan.strategies for lr in rates]
 
 
-def tune(rung: Rung, plan: PredictionPlan, folder: Path, progress: Progress) -> dict[str, Chosen]:
-    """Do the tuning runs that are missing, and choose."""
+def runs_left(
+    plan: PredictionPlan, folder: Path, rates: Sequence[float], seeds: Sequence[int]
+) -> tuple[int, int]:
+    """How many runs of a rung on a case are missing, and how many there are in all."""
+    tuning = [_tried(folder, *task) for task in tuning_tasks(plan, rates)]
+    paired = [_file(folder, row, seed) for seed in seeds for row in (START, *plan.strategies)]
+    return sum(not path.exists() for path in (*tuning, *paired)), len(tuning) + len(paired)
+
+
+def do(
+    rung: Rung, plan: PredictionPlan, folder: Path, seeds: Sequence[int], progress: Progress
+) -> Iterator[str]:
+    """Do the runs that are missing: those that choose, then the paired ones, each named when it is
+    done."""
+    chosen = tune(rung, plan, folder, seeds, progress)
+    yield from report(rung, plan, folder, chosen, seeds, progress)
+
+
+def tune(
+    rung: Rung, plan: PredictionPlan, folder: Path, seeds: Sequence[int], progress: Progress
+) -> dict[str, Chosen]:
+    """Do the tuning runs that are missing, and choose. seeds: the paired ones that follow."""
     found: dict[str, dict[Chosen, list[float]]] = {s: {} for s in plan.strategies}
-    tasks = tuning_tasks(rung, plan)
-    for place, (strategy, lr, seed) in enumerate(tasks):
-        path = folder / "tuning" / f"{_plain(strategy)}-{lr:g}-{seed}.json"
+    for strategy, lr, seed in tuning_tasks(plan, rung.rates):
+        path = _tried(folder, strategy, lr, seed)
         if not path.exists():
-            progress(place, len(tasks), f"{rung.name} tuning {strategy} {lr:g}")
+            missing, total = runs_left(plan, folder, rung.rates, seeds)
+            progress(total - missing, total, f"{rung.name} tuning {strategy} {lr:g}")
             began = time.process_time()
             areas = {str(stop): rung.tuned() for stop in rung.run(strategy, lr, seed, plan.stops)}
             note = {"areas": areas, "seconds": time.process_time() - began}
@@ -72,24 +92,33 @@ def _best(values: dict[Chosen, list[float]]) -> Chosen:
 
 
 def report(
-    rung: Rung, plan: PredictionPlan, folder: Path, chosen: dict[str, Chosen], seeds: Sequence[int]
+    rung: Rung,
+    plan: PredictionPlan,
+    folder: Path,
+    chosen: dict[str, Chosen],
+    seeds: Sequence[int],
+    progress: Progress,
 ) -> Iterator[str]:
     """Do the paired runs that are missing, seed by seed, and name each that was done."""
+    missing, total = runs_left(plan, folder, rung.rates, seeds)
     for seed in seeds:
         if not _file(folder, START, seed).exists():
             began = time.process_time()
             about = rung.start(seed)
             _keep(folder, START, seed, rung.measured(), began, {"lr": None, "stop": 0, **about})
+            missing -= 1
             yield f"{START} {seed}"
         for strategy in plan.strategies:
             if _file(folder, strategy, seed).exists():
                 continue
+            progress(total - missing, total, f"{rung.name} {strategy}, seed {seed}")
             began, pick = time.process_time(), chosen[strategy]
             ended = list(rung.run(strategy, pick.lr, seed, (pick.stop,)))
             if not ended:  # it diverged where its tuning run did not: it counts as untrained
                 rung.start(seed)
             about = {"lr": pick.lr, "stop": pick.stop, "diverged": float(not ended)}
             _keep(folder, strategy, seed, rung.measured(), began, about)
+            missing -= 1
             yield f"{strategy} {seed}"
 
 
@@ -107,6 +136,10 @@ def _keep(
 
 def _file(folder: Path, strategy: str, seed: int) -> Path:
     return folder / "report" / f"{_plain(strategy)}-{seed}.parquet"
+
+
+def _tried(folder: Path, strategy: str, lr: float, seed: int) -> Path:
+    return folder / "tuning" / f"{_plain(strategy)}-{lr:g}-{seed}.json"
 
 
 def _plain(strategy: str) -> str:
@@ -128,10 +161,11 @@ def collected(folder: Path, plan: PredictionPlan) -> tuple[Floats, list[int]] | 
     return np.asarray(values, dtype=np.float64).transpose(0, 2, 1, 3), seeds
 
 
-def seconds(folder: Path) -> float:
-    """Processor seconds of everything that lies below a rung's folder: starts, tuning, reports."""
+def seconds(folder: Path) -> tuple[float, int]:
+    """Processor seconds of everything that lies below a rung's folder (starts, tuning, reports),
+    and how many runs that is."""
     notes = [*folder.glob("tuning/*.json"), *folder.glob("report/*.json")]
-    return sum(kept_note(path, lambda note: float(note["seconds"])) for path in notes)
+    return sum(kept_note(path, lambda note: float(note["seconds"])) for path in notes), len(notes)
 
 
 def _areas(note: dict[str, Any]) -> dict[str, float]:

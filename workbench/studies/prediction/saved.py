@@ -33,8 +33,15 @@ def pairs() -> pl.DataFrame:
 
 @cache
 def costs() -> pl.DataFrame:
-    """rung, data, seeds, seconds of one core."""
+    """rung, data, seeds, runs, seconds of one core."""
     return pl.read_parquet(COSTS)
+
+
+@cache
+def run_costs() -> pl.DataFrame:
+    """rung, seconds of one core that one of its runs took on the mean; trained rungs only."""
+    whole = costs().filter(pl.col("runs") > 0).group_by("rung", maintain_order=True)
+    return whole.agg(seconds=pl.col("seconds").sum() / pl.col("runs").sum())
 
 
 @cache

@@ -120,10 +120,27 @@ class PredictionStudy:
             self._theory(name, case)
             return
         rung = self.rung(name, case)
-        chosen = missing_runs.tune(rung, self.plan, folder, progress)
-        yield from missing_runs.report(rung, self.plan, folder, chosen, seeds)
+        yield from missing_runs.do(rung, self.plan, folder, seeds, progress)
         if name != LOOK_ALIKE:
             self.keep_hits(name, case)
+
+    def missing(self, name: str) -> int:
+        """Runs of a rung that are not stored, over all cases; theory has none."""
+        if name in THEORIES:
+            return 0
+        seeds = range(self.plan.seeds)
+        return sum(
+            missing_runs.runs_left(self.plan, self.place(name, case), RATES[name], seeds)[0]
+            for case in self.cases
+        )
+
+    def seconds_each(self, name: str) -> float | None:
+        """Processor seconds of a stored run of the rung, on the mean; None before the first."""
+        if name in THEORIES:
+            return None
+        told = [missing_runs.seconds(self.place(name, case)) for case in self.cases]
+        runs = sum(count for _, count in told)
+        return sum(spent for spent, _ in told) / runs if runs else None
 
     def _theory(self, name: str, case: Case) -> None:
         began = time.process_time()
@@ -168,24 +185,29 @@ class PredictionStudy:
         return [str(i) for i in range(values.shape[-1])] if made_up else case.users
 
     def costs(self) -> pl.DataFrame:
-        """rung, data, seeds, seconds (processor time: starts, tuning and paired runs)."""
+        """rung, data, seeds, runs, seconds (processor time: starts, tuning and paired runs)."""
         found = []
         for case in self.cases:
             for name in ORDER:
-                folder = self.place(name, case)
+                folder, seeds, runs = self.place(name, case), 0, 0
                 if name in THEORIES:
                     path = folder / "scores.json"
                     if not path.exists():
                         continue
                     spent = kept_note(path, lambda note: float(note["seconds"]))
-                    seeds = 0
                 else:
                     held = missing_runs.collected(folder, self.plan)
                     if held is None:
                         continue
-                    spent, seeds = missing_runs.seconds(folder), len(held[1])
+                    (spent, runs), seeds = missing_runs.seconds(folder), len(held[1])
                 found.append(
-                    {"rung": name, "data": case.data.name, "seeds": seeds, "seconds": spent}
+                    {
+                        "rung": name,
+                        "data": case.data.name,
+                        "seeds": seeds,
+                        "runs": runs,
+                        "seconds": spent,
+                    }
                 )
         return pl.DataFrame(found)
 
