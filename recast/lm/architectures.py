@@ -16,7 +16,7 @@ import torch
 
 from recast.lm.device import CPU, Placement
 from recast.lm.folder_checks import check_layers, loading
-from recast.lm.memory import Trained, check_room
+from recast.lm.memory import TrainedPart, check_room
 from recast.lm.models import recompute
 from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
@@ -66,7 +66,7 @@ def random_model(
     codebook: int,
     placement: Placement = CPU,
     seed: int = 0,
-    optimizer: Trained = "nothing",
+    optimizer: TrainedPart = "nothing",
     copies: int = 0,
 ) -> tuple[CausalLM, Vocabulary]:
     """A model of a published shape with random weights, and a vocabulary whose codes come after

@@ -25,7 +25,7 @@ from recast.items import Codes
 from recast.lm.architectures import random_model
 from recast.lm.device import CPU, Placement, card_peak, clock, matrix_rate
 from recast.lm.flops import token_counts, update_flops
-from recast.lm.memory import Trained, peak_memory
+from recast.lm.memory import TrainedPart, peak_memory
 from recast.lm.models import SmallModel, build_small
 from recast.lm.optimizer import AdamW, Sgd
 from recast.lm.prefix import CausalLM
@@ -95,7 +95,7 @@ def make_rig(
     *,
     codebook: int = CODEBOOK,
     items: int = ITEMS,
-    optimizer: Trained = "adam",
+    optimizer: TrainedPart = "adam",
     kl: bool = False,
 ) -> Rig:
     """A model with random weights on its device. model: `small`, or a name or folder that

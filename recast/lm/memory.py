@@ -17,7 +17,7 @@ from recast.lm.device import Placement
 from recast.lm.optional_extra import LMError
 from recast.lm.prefix import CausalLM
 
-Trained = Literal["adam", "sgd", "adapters", "nothing"]
+TrainedPart = Literal["adam", "sgd", "adapters", "nothing"]
 """What is trained of a model and by which optimizer; adapters are small."""
 _HELD = {
     "adam": ", gradient and Adam",
@@ -28,7 +28,7 @@ _HELD = {
 
 
 def check_memory(
-    folder: Path, placement: Placement, trained: Trained = "adam", copies: int = 0
+    folder: Path, placement: Placement, trained: TrainedPart = "adam", copies: int = 0
 ) -> None:
     """Raise LMError when a folder's weights, as they will be loaded, do not fit here with what is
     kept beside them.
@@ -44,9 +44,9 @@ def check_room(
     what: str,
     weights: int,
     placement: Placement,
-    trained: Trained = "adam",
+    trained: TrainedPart = "adam",
     copies: int = 0,
-    instead: tuple[str, Trained] = ("--lora", "adapters"),
+    instead: tuple[str, TrainedPart] = ("--lora", "adapters"),
 ) -> None:
     """`check_memory` for a model of so many weights, named `what` in the message. instead: the
     option for less than Adam, and what is trained with it.
@@ -71,7 +71,7 @@ def check_room(
     )
 
 
-def _bytes_each(size: int, trained: Trained, copies: int) -> int:
+def _bytes_each(size: int, trained: TrainedPart, copies: int) -> int:
     """Of one weight of `size` bytes, with its copies, gradient and Adam's state."""
     moments = {"adam": size + 8 + (4 if size < 4 else 0), "sgd": size}
     return size * (1 + copies) + moments.get(trained, 0)

@@ -31,7 +31,7 @@ from recast.lm.folder_checks import (
     no_weights,
 )
 from recast.lm.lora_folder import adapted, check_base, merged
-from recast.lm.memory import Trained, check_memory
+from recast.lm.memory import TrainedPart, check_memory
 from recast.lm.models import context, placed, zero_dropout
 from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
@@ -56,7 +56,7 @@ class ModelReading:
     trust_remote_code: bool = False
     add_tokens: bool = False
     gguf: str | None = None
-    trained: Trained = "adam"
+    trained: TrainedPart = "adam"
     copies: int = 0
 
 
