@@ -44,8 +44,8 @@ MLP_RUNG, DEAR = "replay_mlp", "lm_0.15M"
 DRAWS = 8
 """Items that the language model's start says after each SFT history, for its start to be learnt."""
 
-NEAR = 0.015
-"""A copy of a start hardly reaches its share of all-zero groups: so much more is asked for."""
+SHORT = 0.1
+"""A copy hardly reaches its model's share of groups with a hit: so much less of it is asked for."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Distilled(SmallRung):
         """The start of the seed, warm-started to the case's share on the draws."""
         place = start_of(seed)
         if place not in self._starts:
-            wanted = StartRequest(self.all_zero + NEAR, self.plan.group)
+            wanted = StartRequest(1 - (1 - SHORT) * (1 - self.all_zero), self.plan.group)
             warm = warm_start(self.policy, self.worlds[place], (place,), wanted)
             about = {"steps": float(warm.steps[0]), "all_zero": float(warm.all_zero[0])}
             self._starts[place] = (warm.params, about)
