@@ -1,6 +1,6 @@
 #!/bin/sh
-# ReCast in the synchronous trainer of verl 0.8 and 0.9, with the settings of OpenOneRec's recipe as far as they
-# are public: 32 rollouts per prompt, clip .2 / .28, k3 KL of .001 to the start, rate 2e-6.
+# ReCast in verl's synchronous trainer (0.8 and 0.9), with the settings of OpenOneRec's recipe as far
+# as they are public: 32 rollouts per prompt, clip .2 / .28, k3 KL of .001 to the start, rate 2e-6.
 #
 #   sh examples/verl_openonerec.sh MODEL TRAIN.parquet VALID.parquet REWARD.py [hydra overrides]
 #

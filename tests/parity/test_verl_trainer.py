@@ -19,10 +19,9 @@ import torch
 pytest.importorskip("transfer_queue", reason="verl's trainer needs TransferQueue; make parity")
 hydra = pytest.importorskip("hydra")
 
-import verl_case as case
-
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what verl and its packages warn of on import is theirs
+    import verl_case as case
     from transfer_queue import KVBatchMeta
     from verl.trainer.ppo.core_algos import agg_loss
     from verl.utils.tensordict_utils import list_of_dict_to_tensordict
@@ -140,9 +139,9 @@ def test_recast_repairs_the_dead_group_and_sends_a_pair_of_each_learnable_one(st
 def test_one_of_several_right_answers_is_written_or_taught(store, strategy):
     """The rollouts that match TARGET are no more than a code away from the other answer."""
     answers, seen = [TARGET, [5, 6, 8]], set()
+    trainer = trainer_of(f"+trainer.v1.recast_sync.strategy={strategy}")
     for step in range(1, 9):
         store.rows.clear()
-        trainer = trainer_of(f"+trainer.v1.recast_sync.strategy={strategy}")
         trainer.global_steps = step
         batch = trainer._balance_batch(sampled(store, answers), {})
         mine = [key for key in batch.keys if key.startswith("uid0")]
