@@ -21,4 +21,5 @@ def test_a_step_on_a_real_model_makes_the_targets_likelier(strategy, monkeypatch
     assert metrics["recast/all_zero"] > 0
     assert workers.norm > 0
     assert "actor/pg_loss" in metrics
+    assert metrics["critic/score/max"] == 1  # verl's own, of the rows that are left
     assert workers.likelihood() > before

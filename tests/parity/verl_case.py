@@ -218,9 +218,13 @@ def sampled(store, model):
                     "attention_mask": torch.ones_like(whole),
                     "position_ids": torch.arange(len(whole)), "response_mask": ones,
                     "loss_mask": ones, "rm_scores": scores, "target_ids": target,
+                    "num_turns": torch.tensor(2),
                 }
             )  # fmt: skip
-            tags.append({"prompt_len": len(ids), "response_len": 3, "seq_len": len(whole)})
+            steps = {"min_global_steps": 1, "max_global_steps": 1}
+            tags.append(
+                {"prompt_len": len(ids), "response_len": 3, "seq_len": len(whole), **steps}
+            )
     store.kv_batch_put(keys, "train", list_of_dict_to_tensordict(rows), tags)
     meta = KVBatchMeta(keys=keys, tags=tags, partition_id="train")
     meta.extra_info["temperature"] = 1.0
@@ -239,12 +243,15 @@ def prepared(strategy, put):
 
 
 def step(trainer):
-    """One PPO step, from rollouts to the optimizer; returns what verl would log of it."""
+    """One PPO step, from rollouts to the optimizer; returns what verl logs of it."""
     metrics: dict = {}
     workers = trainer.actor_rollout_wg
     batch = trainer._balance_batch(sampled(workers.store, workers.model), metrics)
     batch.extra_info["temperature"] = 1.0
     batch = trainer._compute_old_log_prob(batch, metrics)
     batch = trainer._compute_advantage(batch, metrics)
-    trainer._update_actor(batch, metrics)
+    batch = trainer._update_actor(batch, metrics)
+    trainer.resource_pool_manager = SimpleNamespace(get_n_gpus=lambda: 1)
+    times = dict.fromkeys(("step", "gen", "adv", "update_actor"), 1.0)
+    trainer._compute_metrics(batch, metrics, times, global_steps=1, epoch=0)
     return metrics
