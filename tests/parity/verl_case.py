@@ -222,9 +222,7 @@ def sampled(store, model):
                 }
             )  # fmt: skip
             steps = {"min_global_steps": 1, "max_global_steps": 1}
-            tags.append(
-                {"prompt_len": len(ids), "response_len": 3, "seq_len": len(whole), **steps}
-            )
+            tags.append({"prompt_len": len(ids), "response_len": 3, "seq_len": len(whole), **steps})
     store.kv_batch_put(keys, "train", list_of_dict_to_tensordict(rows), tags)
     meta = KVBatchMeta(keys=keys, tags=tags, partition_id="train")
     meta.extra_info["temperature"] = 1.0
