@@ -13,59 +13,29 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import polars as pl
-import torch
 
 from benchmarks.measure import table
 from recast.lm.dataset import load_data
 from sim.policies.mlp import MLP
-from sim.training.warm_start import StartRequest, warm_start
-from sim.worlds.replay import replay_world
-from sim.worlds.world import World
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import accuracy_table, pairs_of
-from workbench.studies.prediction.language_models import SMALLEST, LanguageRung
+from workbench.studies.prediction.language_models import SMALLEST
 from workbench.studies.prediction.protocol import (
     ALL_ZERO,
     START,
-    STARTS,
     USUAL,
     Case,
     PredictionPlan,
     case_of,
-    start_of,
 )
-from workbench.studies.prediction.small_policies import SmallRung, world_of
-from workbench.studies.prediction.study import RATES, PredictionStudy
+from workbench.studies.prediction.small_policies import SmallRung
+from workbench.studies.prediction.study import PredictionStudy
 
 MLP_RUNG, DEAR = "replay_mlp", SMALLEST
-DRAWS = 8
-"""Items that the language model's start says after each SFT history, for its start to be learnt."""
-
-SHORT = 0.1
-"""A copy hardly reaches its model's share of groups with a hit: so much less of it is asked for."""
-
-
-@dataclass
-class Distilled(SmallRung):
-    """The MLP learns what the language model's start says, not what the SFT rows hold; worlds: by
-    place, their SFT rows are the model's own draws."""
-
-    worlds: tuple[World, ...] = ()
-
-    def start(self, seed: int) -> dict[str, float]:
-        """The start of the seed, warm-started to the case's share on the draws."""
-        place = start_of(seed)
-        if place not in self._starts:
-            wanted = StartRequest(1 - (1 - SHORT) * (1 - self.all_zero), self.plan.group)
-            warm = warm_start(self.policy, self.worlds[place], (place,), wanted)
-            about = {"steps": float(warm.steps[0]), "all_zero": float(warm.all_zero[0])}
-            self._starts[place] = (warm.params, about)
-        return super().start(seed)
 
 
 def _usual(study: PredictionStudy, case: Case) -> SmallRung:
@@ -80,35 +50,10 @@ def _sized(width: int, study: PredictionStudy, case: Case) -> SmallRung:
     return rung
 
 
-def _distilled(study: PredictionStudy, case: Case) -> SmallRung:
-    dear = study.rung(DEAR, case)
-    assert isinstance(dear, LanguageRung)
-    worlds = tuple(_drawn(dear, case, place) for place in range(STARTS))
-    return Distilled(
-        MLP_RUNG, world_of(case), case.all_zero, study.plan, RATES[MLP_RUNG], worlds=worlds
-    )
-
-
-def _drawn(dear: LanguageRung, case: Case, place: int) -> World:
-    """The case's world with what start number `place` draws in the place of the SFT targets."""
-    data = case.data
-    dear.start(place)
-    generator = torch.Generator().manual_seed(place)
-    drawn = dear.drawn([row.history for row in data.sft], DRAWS, generator)
-    rows = [
-        replace(row, target=tuple(codes))
-        for row, said in zip(data.sft, drawn.tolist(), strict=True)
-        for codes in said
-    ]
-    roles = {"sft": rows, "train": data.learning, "validation": data.tuning, "test": data.test}
-    return replay_world(data.name, data.sids, data.codebook, roles)
-
-
 VARIANTS: Mapping[str, Callable[[PredictionStudy, Case], SmallRung]] = {
     "as it is": _usual,
     "16 hidden units": partial(_sized, 16),
     "256 hidden units": partial(_sized, 256),
-    "start distilled": _distilled,
 }
 
 

@@ -34,6 +34,7 @@ TESTED_BY = {
     "lm/test_published.py": "recast/lm: similarity",
     "lm/test_commands.py": "workbench/commands/lm: session",
     "lm/test_study.py": "workbench/real: sft_starts",
+    "lm/test_prediction_rung.py": "workbench/studies/prediction: distilled",
     "test_layers.py": "recast: lazy_names",
     "test_why_not.py": "sim: inputs; workbench/diagnosis: snippets",
     "test_app_command.py": "workbench/commands: app; workbench/pages: asgi_app",
@@ -55,7 +56,8 @@ TESTED_BY = {
     " efficiency learnability questions real regimes runs signals story trade_offs training",
     "workbench/commands/test_cli.py": "workbench/commands: run_output; workbench/spec:"
     " strategy_texts",
-    "workbench/commands/test_predict.py": "workbench/studies/prediction: curves question saved",
+    "workbench/commands/test_predict.py": "workbench/commands: predict_case;"
+    " workbench/studies/prediction: curves question saved",
     "workbench/commands/test_sweep_cli.py": "workbench/commands: dry_run",
     "workbench/diagnosis/test_diagnosis.py": "workbench/commands: diagnose diagnosis_output;"
     " workbench/report: log",

@@ -108,6 +108,17 @@ def edge(rates: Collection[float], chosen: float) -> Literal["", "lower", "upper
     return "upper" if chosen == max(rates) else "lower" if chosen == min(rates) else ""
 
 
+def on_edges(frame: pl.DataFrame, metric: str) -> tuple[int, int, int]:
+    """Of the strategies and cells where several rates were tried: how many have the lowest one
+    chosen by a metric, how many the highest, and how many there are."""
+    rates = pl.col("lr").over("cell", "strategy")
+    table = tried(frame, metric).with_columns(
+        low=rates.min() == pl.col("lr"), high=rates.max() == pl.col("lr")
+    )
+    chosen = table.filter(pl.col("chosen") & ~(pl.col("low") & pl.col("high")))
+    return int(chosen["low"].sum()), int(chosen["high"].sum()), chosen.height
+
+
 def next_rate(rates: tuple[float, ...], chosen: float) -> float | None:
     """The rate beyond the edge on which the chosen one sits, by the ratio of the last two; None
     inside the grid, for a single rate, or beyond the bounds of a rate (1e-8 .. 10)."""
@@ -120,26 +131,29 @@ def next_rate(rates: tuple[float, ...], chosen: float) -> float | None:
 
 
 def beyond_the_edge(runs: Sequence[Run], frame: pl.DataFrame, tune: Tune) -> list[Run]:
-    """The runs one learning rate further, where the best rate sits on the edge of its grid; and one
-    lower, where even the best does not reach the start: a rate of 0 would, so the best of a row
-    that only loses lies below all that were tried.
+    """The runs one learning rate further, where the best rate of a metric sits on the edge of its
+    grid; and one lower, where even the best by the metric that decides does not reach the start: a
+    rate of 0 would, so the best of a row that only loses lies below all that were tried.
 
     frame: the stored rows of `runs`.
     """
     if frame.is_empty():
         return []
-    more: list[Run] = []
-    chosen = tried(frame, tune.metric, tune.split).filter("chosen")
-    begun = frame.filter(split=tune.split, slice="all", step=0).group_by("cell", "strategy")
-    chosen = chosen.join(
-        begun.agg(start=pl.col(tune.metric).mean()), on=["cell", "strategy"], how="left"
-    )
-    loses = (pl.col("value") < pl.col("start")).fill_null(False)
-    columns = chosen.select("cell", "strategy", "lr", loses=loses)
-    for cell, strategy, lr, only_loses in columns.iter_rows():
-        here = [run for run in runs if (run.config["cell"], run.strategy) == (cell, strategy)]
-        rates = tuple({run.lr for run in here})
-        further = next_rate(rates, min(rates) if only_loses else lr)
-        if further is not None:
-            more += [Run(r.experiment, r.strategy, further, r.seed) for r in here if r.lr == lr]
-    return more
+    more: dict[tuple[str, str, float], list[Run]] = {}
+    for metric in dict.fromkeys((tune.metric, *tune.also)):
+        chosen = tried(frame, metric, tune.split).filter("chosen")
+        begun = frame.filter(split=tune.split, slice="all", step=0).group_by("cell", "strategy")
+        chosen = chosen.join(
+            begun.agg(start=pl.col(metric).mean()), on=["cell", "strategy"], how="left"
+        )
+        loses = pl.lit(metric == tune.metric) & (pl.col("value") < pl.col("start"))
+        columns = chosen.select("cell", "strategy", "lr", loses=loses.fill_null(False))
+        for cell, strategy, lr, only_loses in columns.iter_rows():
+            here = [run for run in runs if (run.config["cell"], run.strategy) == (cell, strategy)]
+            rates = tuple({run.lr for run in here})
+            further = next_rate(rates, min(rates) if only_loses else lr)
+            if further is not None:
+                more[cell, strategy, further] = [
+                    Run(r.experiment, r.strategy, further, r.seed) for r in here if r.lr == lr
+                ]
+    return [run for runs_there in more.values() for run in runs_there]

@@ -92,12 +92,14 @@ def build_setup(
     reading: ModelReading | None = None,
     lora: int = 0,
     reference: bool = True,
+    trained: bool = True,
 ) -> tuple[RLSetup, Checkpoint]:
     """The policy and its frozen reference, RL prompts, and what to evaluate on, on one device (by
     default the CPU); and the start as it was opened.
 
     start: a folder or hub name; lora: train adapters of this rank, 0 = every weight; reference:
-    False where no loss will score it, and no second model is held.
+    False where no loss will score it, and no second model is held; trained: False where the policy
+    is only read, and needs no memory for a gradient.
     """
     import copy
 
@@ -115,7 +117,7 @@ def build_setup(
     reading = reading or ModelReading()
     reading = replace(
         reading,
-        trained="adapters" if lora else "adam",
+        trained="nothing" if not trained else "adapters" if lora else "adam",
         copies=reading.copies + reference,
     )
     policy = open_model(str(start), data, placement, reading)

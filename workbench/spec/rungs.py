@@ -16,6 +16,7 @@ RUNGS: Mapping[str, str] = MappingProxyType(
         "look_alike": "look-alike world",
         "replay_mlp": "replay world, MLP",
         "replay_mlp_matched": "replay world, MLP, matched hit rate",
+        "replay_mlp_distilled": "replay world, MLP, the model's start copied",
         "replay_transformer": "replay world, transformer",
         "lm_0.15M": "language model, 0.15M",
         "lm_1M": "language model, 1M",

@@ -52,6 +52,14 @@ class Tune(_Strict):
     metric: Annotated[
         TuneMetric, Field(description="what decides: its mean over seeds after the last step")
     ] = "area"
+    also: Annotated[
+        tuple[TuneMetric, ...],
+        Field(
+            max_length=8,
+            description="further metrics that will be shown at rates of their own: a grid grows "
+            "at their edges too",
+        ),
+    ] = ()
     split: Annotated[
         Literal["validation"], Field(description="where it is read; never the test users")
     ] = "validation"

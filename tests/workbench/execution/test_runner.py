@@ -320,6 +320,25 @@ def test_a_row_that_only_loses_is_tried_at_lower_rates(values, further):
     )
 
 
+def test_a_grid_grows_where_any_metric_that_is_shown_has_its_best_on_an_edge():
+    rates = (0.01, 0.02, 0.04)
+    runs = [Run(TINY.experiment, "grpo", lr, 0) for lr in rates]
+    about = {"cell": runs[0].config["cell"], "strategy": "grpo", "seed": 0, "step": 4}
+    found = zip((0.2, 0.3, 0.1), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1), strict=True)
+    rows = [
+        {**about, "run": run.key, "lr": run.lr, "area": area, "hr_at_10": hr, "c_at_1": one}
+        for run, (area, hr, one) in zip(runs, found, strict=True)
+    ]
+    frame = pl.DataFrame(rows).with_columns(split=pl.lit("validation"), slice=pl.lit("all"))
+
+    def grown(*also: str) -> list[float]:
+        return [run.lr for run in beyond_the_edge(runs, frame, Tune(lr=rates, also=also))]
+
+    assert grown() == []
+    assert grown("hr_at_10") == [0.08]
+    assert grown("hr_at_10", "c_at_1", "area", "c_at_1") == [0.08, 0.005]
+
+
 def test_a_disk_that_fills_up_stops_the_sweep_and_keeps_the_store_valid(
     reference, tmp_path, monkeypatch
 ):

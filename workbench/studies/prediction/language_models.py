@@ -42,11 +42,13 @@ PRETRAINED = "pretrained"
 
 @dataclass(frozen=True)
 class Given:
-    """A pre-trained start: folder or hub name, LoRA rank (0 = every weight), device."""
+    """A pre-trained start: folder or hub name, LoRA rank (0 = every weight), device; trained: False
+    where it is only read."""
 
     start: str
     lora: int = 0
     device: str = "cpu"
+    trained: bool = True
 
 
 @dataclass
@@ -185,6 +187,7 @@ class LanguageRung:
                 None,
                 given.lora,
                 reference=False,
+                trained=given.trained,
             )
             return setup
 

@@ -76,9 +76,15 @@ def answer(
 
 
 def answer_of_hits(
-    hits: Floats, group: int, strategies: Sequence[str], metric: str, beam: bool = False
+    hits: Floats,
+    group: int,
+    strategies: Sequence[str],
+    metric: str,
+    beam: bool = False,
+    rung: str = COUNTED,
 ) -> PredictedRanking:
-    """What theory alone says, of the shares of hits in a log's groups `[N]`; nothing is trained.
+    """What theory alone says, of the shares of hits in a log's groups `[N]`, or with `rung` THEORY
+    of a model's own hit probabilities; nothing is trained.
 
     group: rollouts per prompt; beam: whether the groups are beam sets, of which theory knows
     nothing. The table holds the start too: the score 0. Raises ValueError, one phrase, where the
@@ -93,7 +99,7 @@ def answer_of_hits(
     silent = [row for row, value in known.items() if value is None]
     told = {row: value for row, value in known.items() if value is not None}
     ranked = dict(sorted(told.items(), key=lambda one: -one[1]))
-    trusted, record = saved.worth(COUNTED, metric)
+    trusted, record = saved.worth(rung, metric)
     outside = _outside_the_record(hits, group, beam)
     trusted = trusted and not outside
     notes = list(outside)
@@ -103,14 +109,14 @@ def answer_of_hits(
         *("first", "second", "difference"),
         p_holm=pl.lit(None, dtype=pl.Float64),
         probability=pl.struct("difference", "spread").map_elements(
-            lambda pair: _chance(COUNTED, metric, pair["difference"], pair["spread"]),
+            lambda pair: _chance(rung, metric, pair["difference"], pair["spread"]),
             return_dtype=pl.Float64,
         )
         if trusted
         else pl.lit(None, dtype=pl.Float64),
     )
     table = _best_first(list(ranked), list(ranked.values()), pairs)
-    return PredictedRanking(COUNTED, metric, table, pairs, trusted, record, tuple(notes))
+    return PredictedRanking(rung, metric, table, pairs, trusted, record, tuple(notes))
 
 
 def _outside_the_record(hits: Floats, group: int, beam: bool) -> list[str]:

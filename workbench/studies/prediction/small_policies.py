@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from recast.items import Interaction
+from recast.lm.dataset import LMData
 from recast.metrics import (
     hit_rate_at_k,
     ndcg_at_k,
@@ -42,7 +44,9 @@ CHUNK = 256
 MATCHED = "replay_mlp_matched"
 """The MLP whose start has the hit rate of the start that it stands for, not its all-zero share
 alone."""
-WIDTHS = {"replay_mlp": 64, MATCHED: 64, "replay_transformer": 32, "look_alike": 64}
+DISTILLED = "replay_mlp_distilled"
+"""The MLP that starts as a copy of a language model's start, see `distilled`."""
+WIDTHS = {"replay_mlp": 64, MATCHED: 64, DISTILLED: 64, "replay_transformer": 32, "look_alike": 64}
 COLDEST, HOTTEST = 0.25, 2.0
 _TRIES = 5
 
@@ -50,8 +54,12 @@ _TRIES = 5
 def world_of(case: Case) -> World:
     """The replay world of a case: its very rows, role by role."""
     data = case.data
-    roles = {"sft": data.sft, "train": data.learning, "validation": data.tuning, "test": data.test}
-    return replay_world(data.name, data.sids, data.codebook, roles)
+    return replay_world(data.name, data.sids, data.codebook, roles_of(data))
+
+
+def roles_of(data: LMData) -> dict[str, Sequence[Interaction]]:
+    """The rows of a data set by their role in a replay world."""
+    return {"sft": data.sft, "train": data.learning, "validation": data.tuning, "test": data.test}
 
 
 def policy_of(name: str) -> Policy:

@@ -28,9 +28,17 @@ from workbench.store.files import replace as write_whole
 from workbench.store.kept_files import kept_note
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import pairs_of
-from workbench.studies.prediction.language_models import PRETRAINED, SHAPES, Given, LanguageRung
+from workbench.studies.prediction.distilled import distilled
+from workbench.studies.prediction.language_models import (
+    PRETRAINED,
+    SHAPES,
+    SMALLEST,
+    Given,
+    LanguageRung,
+)
 from workbench.studies.prediction.protocol import START, Case, Floats, PredictionPlan, Rung
 from workbench.studies.prediction.small_policies import (
+    DISTILLED,
     MATCHED,
     SmallRung,
     look_alike,
@@ -42,7 +50,7 @@ from workbench.studies.prediction.theory import counted, differences, scores
 
 EVEN, THEORY, COUNTED, LOOK_ALIKE = "theory_even", "theory", "theory_counted", "look_alike"
 THEORIES = (EVEN, THEORY, COUNTED)
-SMALL = (LOOK_ALIKE, "replay_mlp", MATCHED, "replay_transformer")
+SMALL = (LOOK_ALIKE, "replay_mlp", MATCHED, DISTILLED, "replay_transformer")
 
 _SMALL = tuple(2e-5 * 2**n for n in range(13))
 _LANGUAGE = tuple(3.125e-6 * 2**n for n in range(11))
@@ -56,7 +64,8 @@ than a control that only lacks the rate between."""
 
 @dataclass(frozen=True)
 class PredictionStudy:
-    """Where everything lies, and on which cases. given: the start of the pre-trained rung."""
+    """Where everything lies, and on which cases. given: the start of the pre-trained rung, and what
+    the distilled one copies; without it that copies the smallest language model's."""
 
     folder: Path
     cases: tuple[Case, ...]
@@ -66,7 +75,7 @@ class PredictionStudy:
     def place(self, rung: str, case: Case) -> Path:
         """The folder of a rung on a case; other settings, rates or shares have another one."""
         start: Any = [case.all_zero, case.hit_rate] if rung == MATCHED else case.all_zero
-        if rung == PRETRAINED and self.given is not None:
+        if rung in (PRETRAINED, DISTILLED) and self.given is not None:
             start = [self.given.start, self.given.lora]
         settings = {"plan": self.plan.name, "rates": RATES.get(rung, ()), "start": start}
         return self.folder / rung / f"{case.data.name}-{run_key(settings)[:8]}"
@@ -74,15 +83,21 @@ class PredictionStudy:
     def rung(self, name: str, case: Case) -> Rung:
         """A rung on a case. The look-alike needs the hits of the start that it imitates."""
         if name in (*SHAPES, PRETRAINED):
-            given = self.given if name == PRETRAINED else None
-            place = self.folder / "starts" / name / f"{case.data.name}-{case.all_zero:g}"
-            return LanguageRung(name, case, self.plan, place, RATES[name], given)
+            return self._language(name, case)
+        if name == DISTILLED:
+            teacher = self._language(SMALLEST if self.given is None else PRETRAINED, case)
+            return distilled(teacher, world_of(case), RATES[name])
         if name == LOOK_ALIKE:
             several = several_hits(self.hits(case)[1], self.plan.group)
             return look_alike(case.all_zero, several, self.plan, RATES[name])
         sharp = self._sharpness(case) if name == MATCHED else 1.0
         world = world_of(case)
         return SmallRung(name, world, case.all_zero, self.plan, RATES[name], sharpness=sharp)
+
+    def _language(self, name: str, case: Case) -> LanguageRung:
+        given = self.given if name == PRETRAINED else None
+        place = self.folder / "starts" / name / f"{case.data.name}-{case.all_zero:g}"
+        return LanguageRung(name, case, self.plan, place, RATES[name], given)
 
     def _sharpness(self, case: Case) -> float:
         """Solved once, and kept; without a hit rate of the case, for that of the dearest start."""
