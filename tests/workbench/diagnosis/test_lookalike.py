@@ -104,7 +104,7 @@ def test_strategies_are_ranked_with_paired_differences(tmp_path):
     for row in table.drop_nulls("difference").iter_rows(named=True):
         assert row["difference"] == pytest.approx(row["area"] - grpo)
     said = [note for note in ranking.notes if "edge of the grid" in note]
-    # A grid grows past its edge: only rows that gain nothing over their start are best at the least.
+    # A grid grows past its edge: best at the least are only rows that gain nothing.
     level = dict(table.select("strategy", "area").iter_rows())
     for name in said[0].partition(": ")[2].split(", ") if said else []:
         assert level[name] < level["start"] + 0.002
