@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from recast import STRATEGIES
 from recast.items import Interaction
 from recast.lm.evaluate import evaluation_set, from_beams, per_prompt, right_logps
+from recast.lm.sft import target_logp
 from recast.lm.signal import collect
 from recast.lm.trainer import roller
 from recast.lm.update import RLTraining
 from workbench.real.runs import further_targets
+from workbench.studies.prediction.language_models import SMALLEST, LanguageRung
+from workbench.studies.prediction.protocol import PredictionPlan
 
 HOW = RLTraining(steps=2, batch=6, group=8)
 
@@ -111,3 +114,18 @@ def test_rows_with_one_target_are_drawn_as_ever():
     index = torch.tensor([4, 0, 7])
     assert torch.equal(plain.aim(index, 3), setup.target[index])
     assert further_targets(tiny.interactions(setup.trie, 3), torch.device("cpu")) is None
+
+
+def test_a_start_hits_with_any_of_its_targets(tmp_path):
+    rows, setup = with_sets()
+    rung = LanguageRung(SMALLEST, None, PredictionPlan(), tmp_path, (1e-3,))  # type: ignore[arg-type]
+    rung._now = setup
+    found = rung.hits()
+    for place, row in enumerate(rows):
+        targets = [row.target, *row.more]
+        prompts = setup.prompts[place : place + 1]
+        every = [
+            target_logp(setup.model, setup.vocabulary, setup.trie, prompts, torch.tensor([codes]))
+            for codes in targets
+        ]
+        assert found[place] == pytest.approx(float(torch.cat(every).exp().sum()), rel=1e-4)
