@@ -82,13 +82,16 @@ WHEEL_PYTHONS ?= $(PYTHON)
 wheel-lm: $(STAMP)
 	$(BIN)/python -m benchmarks.wheel_lm $(WHEEL) $(WHEEL_PYTHONS)
 
-# The TRL adapter inside several releases, an environment each; docs/adapters.md shows the table.
+# The adapters inside several releases of TRL, an environment each, and of verl, a folder each beside
+# the one of `make parity`; docs/adapters.md shows the tables.
 TRL_RELEASES := 0.24.0 0.29.0 1.4.0 1.15.0
 # From 0.28 on TRL writes completions to files; 1.15 needs Triton. .venv-parity has one more.
 TRL_LOGGED := 0.29.0 1.4.0
-trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed)
+VERL_RELEASES := 0.5.0 0.6.1 0.7.1 0.8.0 0.9.0
+trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed) $(VERL_RELEASES:%=.venv-verl-%/.installed)
 	OMP_NUM_THREADS=1 .venv-lm/bin/python -m benchmarks.trainers \
-		$(TRL_RELEASES:%=.venv-trl-%/bin/python) .venv-lm/bin/python
+		$(TRL_RELEASES:%=.venv-trl-%/bin/python) .venv-lm/bin/python \
+		--verl $(VERL_RELEASES:%=$(PARITY)/python+.venv-verl-%) $(PARITY)/python
 
 # Releases below 1.0 were written for transformers 4; 1.4 imports requests and does not ask for it.
 .venv-trl-%/.installed: constraints.txt
@@ -96,6 +99,10 @@ trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed)
 	.venv-trl-$*/bin/python -m pip install 'trl==$*' accelerate datasets requests torch \
 		'$(if $(filter 0.%,$*),transformers==4.57.1,transformers==5.23.0)'
 	.venv-trl-$*/bin/python -m pip install --no-deps -e .
+	touch $@
+
+.venv-verl-%/.installed: .venv-parity/.installed
+	$(PARITY)/python -m pip install $(QUICK) --upgrade --no-deps --target .venv-verl-$* verl==$*
 	touch $@
 
 # A truly pre-trained model, offline: SmolLM2-135M from its wheel learns 16 rows with LoRA.

@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -27,10 +28,11 @@ from sim.worlds.replay import replay_world
 from sim.worlds.world import World
 from workbench.studies.prediction import missing_runs
 from workbench.studies.prediction.accuracy import accuracy_table, pairs_of
-from workbench.studies.prediction.language_models import LanguageRung
+from workbench.studies.prediction.language_models import SMALLEST, LanguageRung
 from workbench.studies.prediction.protocol import (
     ALL_ZERO,
     START,
+    STARTS,
     USUAL,
     Case,
     PredictionPlan,
@@ -40,9 +42,12 @@ from workbench.studies.prediction.protocol import (
 from workbench.studies.prediction.small_policies import SmallRung, world_of
 from workbench.studies.prediction.study import RATES, PredictionStudy
 
-MLP_RUNG, DEAR = "replay_mlp", "lm_0.15M"
+MLP_RUNG, DEAR = "replay_mlp", SMALLEST
 DRAWS = 8
 """Items that the language model's start says after each SFT history, for its start to be learnt."""
+
+SHORT = 0.1
+"""A copy hardly reaches its model's share of groups with a hit: so much less of it is asked for."""
 
 
 @dataclass
@@ -56,7 +61,7 @@ class Distilled(SmallRung):
         """The start of the seed, warm-started to the case's share on the draws."""
         place = start_of(seed)
         if place not in self._starts:
-            wanted = StartRequest(self.all_zero, self.plan.group)
+            wanted = StartRequest(1 - (1 - SHORT) * (1 - self.all_zero), self.plan.group)
             warm = warm_start(self.policy, self.worlds[place], (place,), wanted)
             about = {"steps": float(warm.steps[0]), "all_zero": float(warm.all_zero[0])}
             self._starts[place] = (warm.params, about)
@@ -69,22 +74,16 @@ def _usual(study: PredictionStudy, case: Case) -> SmallRung:
     return rung
 
 
-def _wide(study: PredictionStudy, case: Case) -> SmallRung:
+def _sized(width: int, study: PredictionStudy, case: Case) -> SmallRung:
     rung = _usual(study, case)
-    rung.policy = MLP(256)
-    return rung
-
-
-def _narrow(study: PredictionStudy, case: Case) -> SmallRung:
-    rung = _usual(study, case)
-    rung.policy = MLP(16)
+    rung.policy = MLP(width)
     return rung
 
 
 def _distilled(study: PredictionStudy, case: Case) -> SmallRung:
     dear = study.rung(DEAR, case)
     assert isinstance(dear, LanguageRung)
-    worlds = tuple(_drawn(dear, case, place) for place in range(3))
+    worlds = tuple(_drawn(dear, case, place) for place in range(STARTS))
     return Distilled(
         MLP_RUNG, world_of(case), case.all_zero, study.plan, RATES[MLP_RUNG], worlds=worlds
     )
@@ -107,8 +106,8 @@ def _drawn(dear: LanguageRung, case: Case, place: int) -> World:
 
 VARIANTS: Mapping[str, Callable[[PredictionStudy, Case], SmallRung]] = {
     "as it is": _usual,
-    "16 hidden units": _narrow,
-    "256 hidden units": _wide,
+    "16 hidden units": partial(_sized, 16),
+    "256 hidden units": partial(_sized, 256),
     "start distilled": _distilled,
 }
 

@@ -1,14 +1,17 @@
-"""The TRL adapter inside several releases: one row per interpreter, with the steps that it took.
+"""The adapters inside several releases of TRL and verl: a row per release, with what it computed.
 
-    python -m benchmarks.trainers PYTHON [PYTHON ...]
+    python -m benchmarks.trainers [PYTHON ...] [--verl PYTHON[+FOLDER] ...]
 
-Each PYTHON is the interpreter of an environment with its own trl. Two steps of each case run there
-on a tiny model; the same norms of the gradient in every row say that the adapter does the same.
-`make trainers` builds the environments and prints the table of docs/adapters.md.
+Each PYTHON is the interpreter of an environment with its own trl, or verl; FOLDER holds another
+release of verl, which is imported in its place. In TRL two steps of each case run on a tiny model,
+in verl an estimator is called through verl's registry: the same numbers in every row say that the
+adapters do the same. `make trainers` builds the environments and prints the tables of
+docs/adapters.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -27,10 +30,12 @@ CASES = {
     "recast, TRL generates": ("recast", True),
     "target_power, no rollouts": ("target_power", True),
 }
+ESTIMATE = "recast.maxrl on hits 100, 110, 000"
+VERL = ("transformers", "estimators", ESTIMATE, "trainer with repair")
 
 
-def inside() -> None:
-    """Run the cases with the trl at hand; one JSON object."""
+def inside_trl() -> dict[str, Any]:
+    """The cases with the trl at hand."""
     sys.path.insert(0, str(ROOT / "tests" / "lm"))
     import transformers
     import trl
@@ -49,24 +54,80 @@ def inside() -> None:
             said = f"{type(problem).__name__}: {str(problem).splitlines()[0][:60]}"
             # Without triton trl 1.15 has None where its fused log-softmax would be.
             found[label] = "needs triton" if said.endswith("no attribute 'apply'") else said
-    print(json.dumps(found))
+    return found
+
+
+def inside_verl() -> dict[str, Any]:
+    """Registered estimators, the advantages of one on three prompts, and whether the trainer with
+    repair imports, with the verl at hand."""
+    import torch
+    import transformers
+    import verl
+
+    found: dict[str, Any] = {"verl": verl.__version__, "transformers": transformers.__version__}
+    hits = torch.tensor([1.0, 0, 0, 1, 1, 0, 0, 0, 0])
+    try:
+        from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+
+        from recast.adapters.verl import ESTIMATORS
+
+        advantages, _ = get_adv_estimator_fn("recast.maxrl")(
+            token_level_rewards=torch.stack([torch.zeros(9), hits], 1),
+            response_mask=torch.ones(9, 2),
+            index=[prompt for prompt in range(3) for _ in range(3)],
+            config=None,
+        )
+        found["estimators"] = len(ESTIMATORS)
+        found[ESTIMATE] = ", ".join(f"{value:.2f}" for value in advantages[:, 0].tolist())
+    except ImportError as problem:
+        said = str(problem).partition("; install")[0]
+        found["estimators"], found[ESTIMATE] = 0, said.partition("serve it ")[2] or said
+    try:
+        from recast.adapters import verl_trainer
+
+        found["trainer with repair"] = f"yes, `{verl_trainer.MODE}`"
+    except ImportError as problem:
+        said = str(problem).partition(", found")[0]
+        found["trainer with repair"] = f"no: {said.rpartition('works with ')[2]} alone"
+    return found
+
+
+def asked(python: str, trainer: str) -> dict[str, Any]:
+    """The row of one interpreter (and folder), or the last thing that it said."""
+    python, _, folder = python.partition("+")
+    path = os.pathsep.join(filter(None, (folder, str(ROOT))))
+    command = [python, "-W", "ignore", "-m", "benchmarks.trainers", "--inside", trainer]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = (done.stdout.strip().splitlines() or ["{}"])[-1]
+    said = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    row: dict[str, Any] = json.loads(last) if last.startswith(f'{{"{trainer}"') else {}
+    return row or {trainer: said[:120]}
 
 
 def main() -> None:
-    rows = []
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for python in sys.argv[1:]:
-        command = [python, "-W", "ignore", "-m", "benchmarks.trainers", "--inside"]
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-        last = (done.stdout.strip().splitlines() or ["{}"])[-1]
-        said = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        rows.append(json.loads(last) if last.startswith('{"trl"') else {"trl": said[:120]})
-    columns = ["trl", "transformers", *CASES]
-    title = "Norm of the gradient at two steps of the adapter inside TRL"
-    table(title, [{name: row.get(name, "-") for name in columns} for row in rows])
+    reader = argparse.ArgumentParser()
+    reader.add_argument("trl", nargs="*", help="interpreters with trl")
+    reader.add_argument("--verl", nargs="*", default=(), help="interpreters with verl, and folders")
+    reader.add_argument("--inside", choices=["trl", "verl"], help=argparse.SUPPRESS)
+    words = reader.parse_args()
+    if words.inside:
+        print(json.dumps(inside_trl() if words.inside == "trl" else inside_verl()))
+        return
+    for trainer, listed, columns, title in (
+        ("trl", words.trl, ("transformers", *CASES), "Norm of the gradient at two steps in TRL"),
+        ("verl", words.verl, VERL, "Estimators of verl, and the trainer with repair"),
+    ):
+        rows = [asked(python, trainer) for python in listed]
+        if rows:
+            table(title, [{n: row.get(n, "-") for n in (trainer, *columns)} for row in rows])
 
 
 if __name__ == "__main__":
-    inside() if sys.argv[1:] == ["--inside"] else main()
+    main()

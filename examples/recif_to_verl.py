@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
-from recast.lm.dataset import read_messages
+from recast.lm.dataset import read_messages, without_thought
 
 ITEM = re.compile(r"<\|sid_begin\|>(?:<s_[a-h]_\d+>)+<\|sid_end\|>")
 
@@ -28,7 +28,7 @@ def row_of(row: dict[str, Any], where: str, tokenizer: Any, think: bool, most: i
     said = read_messages(row["messages"], where)
     if not said or said[-1][0] != "assistant":
         raise SystemExit(f"{where}: the last message is not the assistant's")
-    answer = said[-1][1].rpartition("</think>")[2]
+    answer = without_thought(said[-1][1])
     items = list(dict.fromkeys(ITEM.findall(answer)))
     if not items:
         raise SystemExit(f"{where}: the assistant's message holds no <|sid_begin|>...<|sid_end|>")
@@ -57,14 +57,19 @@ def main() -> None:
     reader.add_argument("--think", action="store_true", help="ask the model to think first")
     reader.add_argument("--most", type=int, default=10_240, help="tokens of a prompt")
     asked = reader.parse_args()
-    tokenizer = AutoTokenizer.from_pretrained(asked.tokenizer)
-    listed = pq.read_table(asked.source).to_pylist()
-    rows = [
-        row_of(row, f"{asked.source}: row {place}", tokenizer, asked.think, asked.most)
-        for place, row in enumerate(listed)
-    ]
-    kept = [row for row in rows if row is not None]
-    pq.write_table(pa.Table.from_pylist(kept), asked.out)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(asked.tokenizer)
+        listed = pq.read_table(asked.source).to_pylist()
+        rows = [
+            row_of(row, f"{asked.source}: row {place}", tokenizer, asked.think, asked.most)
+            for place, row in enumerate(listed)
+        ]
+        kept = [row for row in rows if row is not None]
+        if not kept:
+            raise SystemExit(f"--most: every prompt is longer than {asked.most - 10} tokens")
+        pq.write_table(pa.Table.from_pylist(kept), asked.out)
+    except (OSError, ValueError, KeyError) as problem:
+        raise SystemExit(" ".join(str(problem).split())[:300]) from None
     print(f"{asked.out}: {len(kept)} rows, {len(rows) - len(kept)} longer than {asked.most - 10}")
 
 

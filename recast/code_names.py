@@ -1,8 +1,8 @@
 """How texts name the codes of semantic IDs, found from examples (standard library only).
 
 Names are regular: what names the level and the number of the code differ, the rest stays, as in
-`<a_3>`, `<s_a_3>`, `<|sid_0_3|>` or `[B17]`. Levels are letters from a (either case) or numbers
-from 0 or 1.
+`<a_3>`, `<s_a_3>`, `<|sid_0_3|>`, `<v2_a_3>` or `[B17]`. The level comes before the number; levels
+are letters from a (either case) or numbers from 0 or 1.
 """
 
 from __future__ import annotations
@@ -94,12 +94,10 @@ def readings(token: str) -> Iterable[tuple[str, str, str, int, str, int]]:
     last = numbers[-1]
     digits = last.group()
     head, code, after = token[: last.start()], int(digits), token[last.end() :]
-    places = []
-    if len(numbers) == 2:
-        level = numbers[0]
-        places.append((head[: level.start()], level.group(), head[level.end() :]))
+    # Other numbers may belong to the name, as in `<v2_a_3>`; levels in a row tell which is which.
+    places = [(head[: n.start()], n.group(), head[n.end() :]) for n in numbers[:-1]]
     letters = _LETTER.search(head)
-    if letters and len(numbers) == 1 and (head[: letters.start(1)] or after):
+    if letters:
         places.append((head[: letters.start(1)], letters.group(1), letters.group(2)))
     plain = digits == str(code)
     for before, name, middle in places:

@@ -73,9 +73,10 @@ def measure_trl(
     one shape take turns. Raises LMError where B x G is no multiple of the micro-batch.
     """
     grid = [
-        (tokens, group, micro or shapes.batch * group)
+        (tokens, group, min(micro or whole, whole))
         for tokens in shapes.prompt_tokens
         for group in shapes.groups
+        for whole in (shapes.batch * group,)
         for micro in shapes.micro_rows
     ]
     for _, group, micro in grid:
@@ -160,6 +161,7 @@ def _config(folder: str, group: int, micro: int, shapes: Shapes, placement: Plac
         num_generations=group,
         max_completion_length=3,
         max_steps=3,
+        gradient_checkpointing=placement.checkpointing,
         learning_rate=1e-6,
         beta=shapes.kl_weight,
         bf16=False,

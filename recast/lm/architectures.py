@@ -16,7 +16,7 @@ import torch
 
 from recast.lm.device import CPU, Placement
 from recast.lm.folder_checks import check_layers, loading
-from recast.lm.memory import check_room
+from recast.lm.memory import TrainedPart, check_room
 from recast.lm.models import recompute
 from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
@@ -61,12 +61,19 @@ ARCHITECTURES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def random_model(
-    name: str, depth: int, codebook: int, placement: Placement = CPU, seed: int = 0
+    name: str,
+    depth: int,
+    codebook: int,
+    placement: Placement = CPU,
+    seed: int = 0,
+    optimizer: TrainedPart = "nothing",
+    copies: int = 0,
 ) -> tuple[CausalLM, Vocabulary]:
     """A model of a published shape with random weights, and a vocabulary whose codes come after
     the shape's own tokens.
 
-    name: a key of `ARCHITECTURES`, or a folder with a `config.json`. Raises LMError, one line.
+    name: a key of `ARCHITECTURES`, or a folder with a `config.json`; optimizer, copies: what will
+    be held beside it, as in `recast.lm.memory.check_memory`. Raises LMError, one line.
     """
     transformers = require("transformers")
     if name in ARCHITECTURES:
@@ -88,7 +95,7 @@ def random_model(
             shape = transformers.AutoModelForCausalLM.from_config(config, dtype=placement.dtype)
         if placement.device.type != "meta":
             weights = sum(part.numel() for part in shape.parameters())
-            check_room(name, weights, placement, lora=True)
+            check_room(name, weights, placement, optimizer, copies, ("--optimizer sgd", "sgd"))
     with torch.random.fork_rng(devices=[]), torch.device(placement.device):
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(

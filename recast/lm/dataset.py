@@ -83,9 +83,23 @@ class LMData:
 def load_data(
     folder: Path, codebook: int | None = None, seed: int = 0, category: str | None = None
 ) -> LMData:
-    """Read a data folder for training. Raises LMError, one line, for data that cannot be used."""
+    """Read a data folder for training. Raises LMError, one line, for data that cannot be used, and
+    where no row has one of the roles."""
     name = folder.name if category is None else f"{folder.name}/{category}"
-    return split_roles(name, read_any(folder, codebook, category), seed)
+    data = split_roles(name, read_any(folder, codebook, category), seed)
+    roles = {
+        "in train": data.sft,
+        "of valid to learn from": data.learning,
+        "of valid to tune on": data.tuning,
+        "in test": data.test,
+    }
+    if empty := [role for role, rows in roles.items() if not rows]:
+        users = len({row.user for row in (*data.learning, *data.tuning)})
+        raise LMError(
+            f"{folder}: no rows {empty[0]}; valid has {users} users, of whom a fifth (by a hash) "
+            "tune and the others teach; expected twenty or more"
+        )
+    return data
 
 
 def split_roles(name: str, data: DataFolder, seed: int = 0) -> LMData:
@@ -131,8 +145,8 @@ def read_any(folder: Path, codebook: int | None = None, category: str | None = N
 def read_recif(folder: Path, codebook: int = 8192) -> DataFolder:
     """Files `*train*.parquet`, `*valid*.parquet`, `*test*.parquet` with uuid and messages.
 
-    The IDs of the user's messages are the history, the distinct IDs of the assistant's, after its
-    thought where there is one, the targets.
+    The distinct IDs of the assistant's last message, after its thought where there is one, are the
+    targets; those of the messages before it are the history.
     Without a file for valid, a fifth of train's users (by a hash) are it.
     A row keeps them all; a row of train, which supervised training reads, becomes one interaction
     per target. `source`, where there is such a column, is the task. The catalogue is every ID that
@@ -202,9 +216,12 @@ def _raw_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _recif_row(row: dict[str, Any], where: str, codebook: int) -> Interaction:
     texts = read_messages(row["messages"], where)
-    asked = tuple(_recif_ids((t for r, t in texts if r != "assistant"), where, codebook))
-    said = (t.rpartition("</think>")[2] for r, t in texts if r == "assistant")
-    answers = _recif_ids(said, where, codebook)
+    shown = [without_thought(text) if role == "assistant" else text for role, text in texts]
+    answer = max(
+        (i for i, (role, _) in enumerate(texts) if role == "assistant"), default=len(texts)
+    )
+    asked = tuple(_recif_ids(shown[:answer], where, codebook))
+    answers = _recif_ids(shown[answer : answer + 1], where, codebook)
     if not answers:
         raise LMError(f"{where}: the assistant's message holds no <|sid_begin|>...<|sid_end|>")
     task = str(row.get("source") or "")
@@ -225,6 +242,11 @@ def read_messages(messages: Any, where: str) -> list[tuple[str, str]]:
     except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as problem:
         reason = " ".join(str(problem).split())[:100]
         raise LMError(f"{where}: messages are not a list of role and content: {reason}") from None
+
+
+def without_thought(text: str) -> str:
+    """An answer less its thought; of a thought that does not end nothing is an answer."""
+    return text.rpartition("</think>")[2].partition("<think>")[0]
 
 
 def _text(content: Any) -> str:

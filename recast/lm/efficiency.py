@@ -25,7 +25,7 @@ from recast.items import Codes
 from recast.lm.architectures import random_model
 from recast.lm.device import CPU, Placement, card_peak, clock, matrix_rate
 from recast.lm.flops import token_counts, update_flops
-from recast.lm.memory import peak_memory
+from recast.lm.memory import TrainedPart, peak_memory
 from recast.lm.models import SmallModel, build_small
 from recast.lm.optimizer import AdamW, Sgd
 from recast.lm.prefix import CausalLM
@@ -95,7 +95,7 @@ def make_rig(
     *,
     codebook: int = CODEBOOK,
     items: int = ITEMS,
-    optimizer: str = "adam",
+    optimizer: TrainedPart = "adam",
     kl: bool = False,
 ) -> Rig:
     """A model with random weights on its device. model: `small`, or a name or folder that
@@ -104,7 +104,9 @@ def make_rig(
         vocabulary = small_vocabulary(DEPTH, codebook, recent=1_000_000)
         policy = build_small(vocabulary, shape or SmallModel(), 0, placement)
     else:
-        policy, vocabulary = random_model(model, DEPTH, codebook, placement)
+        policy, vocabulary = random_model(
+            model, DEPTH, codebook, placement, optimizer=optimizer, copies=int(kl)
+        )
     named = dict(policy.named_parameters())
     measured = card_peak(placement.device) if placement.dtype == torch.bfloat16 else None
     return Rig(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from recast.lm.memory import embedding_rows, tensors
+from recast.lm.memory import tensors
 from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
 
@@ -52,17 +53,54 @@ def merged(folder: Path, model: CausalLM) -> CausalLM:
     Raises LMError for adapters of another model and those that cannot be merged.
     """
     peft = require("peft")
-    rows = embedding_rows(folder)
-    if rows["input"] and rows["input"] != model.get_input_embeddings().weight.shape[0]:
-        if rows["output"] != rows["input"] and not model.config.tie_word_embeddings:
-            raise LMError(
-                f"{folder}: brings {rows['input']} rows of the embedding and no output layer "
-                "for them; merge the adapters into their model where they were trained"
-            )
-        model.resize_token_embeddings(rows["input"])
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    have = ends[0].weight.shape[0]
+    known, output = (_rows(folder, model, layer, have) for layer in ends)
+    wanted = known if known != have else output
+    if known != output and not model.config.tie_word_embeddings:
+        lacking = "embedding" if known != wanted else "output layer"
+        raise LMError(
+            f"{folder}: its tokens have {wanted} rows, and it brings none of the {lacking} for "
+            "them; merge the adapters into their model where they were trained"
+        )
+    if wanted != have:
+        model.resize_token_embeddings(wanted)
     model = peft.PeftModel.from_pretrained(model, folder)
     _check_adapters(folder, model)
     return model.merge_and_unload()
+
+
+def _rows(folder: Path, model: CausalLM, layer: Any, have: int) -> int:
+    """Rows of an embedding, input or output, once a folder's adapters are there: as many as they
+    bring in full, else `have` and those of single tokens that follow on them.
+
+    Raises LMError for single tokens with a gap before them.
+    """
+    name = next(name for name, module in model.named_modules() if module is layer)
+    found = have
+    for key, (_, shape) in tensors(folder).items():
+        _, here, rest = key.partition(f".{name}.")
+        if here and rest.endswith("weight") and "lora_" not in rest:
+            return shape[0]
+        if rest.endswith("trainable_tokens_delta"):
+            found = _after_single_tokens(folder, name, have)
+    return found
+
+
+def _after_single_tokens(folder: Path, name: str, have: int) -> int:
+    """Rows of the layer `name` with the single tokens that adapters train, which have to follow on
+    the `have` rows of their model. Raises LMError otherwise."""
+    conf = json.loads((folder / ADAPTERS).read_text(encoding="utf-8"))
+    listed = conf.get("trainable_token_indices") or conf.get("token_indices") or []
+    if isinstance(listed, dict):
+        listed = next((rows for layer, rows in listed.items() if name.endswith(layer)), [])
+    new = sorted(row for row in listed if row >= have)
+    if new != list(range(have, have + len(new))):
+        raise LMError(
+            f"{folder}: trains the row of token {new[-1]}, and some before it are neither here nor "
+            "in its model; merge the adapters into their model where they were trained"
+        )
+    return have + len(new)
 
 
 def _check_adapters(folder: Path, model: CausalLM) -> None:

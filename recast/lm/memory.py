@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -16,63 +17,91 @@ from recast.lm.device import Placement
 from recast.lm.optional_extra import LMError
 from recast.lm.prefix import CausalLM
 
+TrainedPart = Literal["adam", "sgd", "adapters", "nothing"]
+"""What is trained of a model and by which optimizer; adapters are small."""
+_HELD = {
+    "adam": ", gradient and Adam",
+    "sgd": " and gradient",
+    "adapters": "",
+    "nothing": "",
+}
 
-def check_memory(folder: Path, placement: Placement, *, lora: bool = False) -> None:
-    """Raise LMError when a folder's weights, as they will be loaded, cannot be trained here.
 
-    Counted in the placement's type, whatever type the files have: weights, gradient and Adam's
-    moments (with float32 copies below float32); with LoRA the weights alone. Activations are not
-    counted.
+def check_memory(
+    folder: Path, placement: Placement, trained: TrainedPart = "adam", copies: int = 0
+) -> None:
+    """Raise LMError when a folder's weights, as they will be loaded, do not fit here with what is
+    kept beside them.
+
+    Counted in the placement's type, whatever type the files have: weights, `copies` more of them (a
+    frozen reference, say), gradient and Adam's moments (with float32 copies below float32).
+    Activations are not counted.
     """
-    check_room(str(folder), parameters_of(folder), placement, lora=lora)
+    check_room(str(folder), parameters_of(folder), placement, trained, copies)
 
 
-def check_room(what: str, weights: int, placement: Placement, *, lora: bool = False) -> None:
-    """`check_memory` for a model of so many weights, named `what` in the message.
+def check_room(
+    what: str,
+    weights: int,
+    placement: Placement,
+    trained: TrainedPart = "adam",
+    copies: int = 0,
+    instead: tuple[str, TrainedPart] = ("--lora", "adapters"),
+) -> None:
+    """`check_memory` for a model of so many weights, named `what` in the message. instead: the
+    option for less than Adam, and what is trained with it.
 
-    Raises LMError where it does not fit.
+    Raises LMError where it does not fit, with the options that would help.
     """
     size = torch.empty((), dtype=placement.dtype).element_size()
-    # Gradient and weight in the type itself; two moments, and a copy where the type is narrow.
-    each = size if lora else 2 * size + 8 + (4 if size < 4 else 0)
-    need, have = each * weights, available(placement.device)
+    need, have = weights * _bytes_each(size, trained, copies), available(placement.device)
     if need <= have:
         return
-    ways = ["a smaller model"]
-    if not lora:
-        ways.insert(0, "--lora")
-    if size > 2:
-        ways.insert(0, "--dtype bfloat16")
-    held = "weights" if lora else "weights, gradient and Adam"
+    narrow, lighter = "--dtype bfloat16", trained == "adam"
+    options = [(narrow, 2, trained)] * (size > 2) + [(instead[0], size, instead[1])] * lighter
+    ways = [way for way, s, kind in options if weights * _bytes_each(s, kind, copies) <= have]
+    if not ways and lighter and size > 2 and weights * _bytes_each(2, instead[1], copies) <= have:
+        ways = [f"{instead[0]} {narrow}"]
+    held = f"{copies + 1} times its weights" if copies else "weights"
     raise LMError(
         f"{what}: too little memory: {weights / 1e9:.2f} billion parameters need "
-        f"{need / 2**30:.1f} GiB for {held} in {str(placement.dtype).removeprefix('torch.')}, "
-        f"{placement.device} has {have / 2**30:.1f} GiB; use {', '.join(ways[:-1])}"
-        f"{' or ' if ways[:-1] else ''}{ways[-1]}"
+        f"{need / 2**30:.1f} GiB for {held}{_HELD[trained]} in "
+        f"{str(placement.dtype).removeprefix('torch.')}, {placement.device} has "
+        f"{have / 2**30:.1f} GiB; use {' or '.join([*ways, 'a smaller model'])}"
     )
 
 
+def _bytes_each(size: int, trained: TrainedPart, copies: int) -> int:
+    """Of one weight of `size` bytes, with its copies, gradient and Adam's state."""
+    moments = {"adam": size + 8 + (4 if size < 4 else 0), "sgd": size}
+    return size * (1 + copies) + moments.get(trained, 0)
+
+
 def parameters_of(folder: Path) -> int:
-    """Weights in a folder's safetensors files, by their headers; 0 for none. Raises LMError for a
-    file that is damaged."""
-    return sum(math.prod(shape) for _, shape in tensors(folder).values())
+    """Weights that are read of a folder's safetensors files, by their headers; 0 for none. Raises
+    LMError for a file that is damaged."""
+    read = _read_files(folder)
+    listed = tensors(folder).items()
+    return sum(math.prod(shape) for key, (_, shape) in listed if key.split(" ", 1)[0] in read)
+
+
+def _read_files(folder: Path) -> set[str]:
+    """The safetensors files that transformers reads where others lie beside them, such as
+    `consolidated.safetensors`, which holds the same weights again."""
+    every = {path.name for path in folder.glob("*.safetensors")}
+    if "model.safetensors" in every:
+        return {"model.safetensors"}
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        return every & set(index["weight_map"].values()) or every
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return every
 
 
 LARGEST_HEADER = 20_000_000
 """Bytes of the header of a safetensors file: some 100 for each of its tensors."""
 _NO_HEADER = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError,
               RecursionError, struct.error)  # fmt: skip
-
-
-def embedding_rows(folder: Path) -> dict[str, int]:
-    """Rows of the embeddings, input and output, that a folder of adapters brings in full; 0 where
-    it brings none. Raises LMError for a file that is damaged."""
-    found = {"input": 0, "output": 0}
-    for name, (_, shape) in tensors(folder).items():
-        for side, ends in (("input", ("embed_tokens", "wte")), ("output", ("lm_head",))):
-            if name.endswith(tuple(f"{end}.weight" for end in ends)) and len(shape) == 2:
-                found[side] = shape[0]
-    return found
 
 
 def tensors(folder: Path) -> dict[str, tuple[str, list[int]]]:

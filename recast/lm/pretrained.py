@@ -31,7 +31,7 @@ from recast.lm.folder_checks import (
     no_weights,
 )
 from recast.lm.lora_folder import adapted, check_base, merged
-from recast.lm.memory import check_memory
+from recast.lm.memory import TrainedPart, check_memory
 from recast.lm.models import context, placed, zero_dropout
 from recast.lm.optional_extra import LMError, require
 from recast.lm.prefix import CausalLM
@@ -49,14 +49,15 @@ HUB_FILES = ("*.safetensors", "*.gguf", "*.json", "*.jinja", "*.py", *TOKENIZER_
 @dataclass(frozen=True)
 class ModelReading:
     """How to read a model that this project did not write. add_tokens: give it the codes that it
-    lacks; gguf: a GGUF file inside the folder, which transformers converts; lora: adapters alone
-    will be trained, so weights need no gradient or moments (counted by the memory check)."""
+    lacks; gguf: a GGUF file inside the folder, which transformers converts; trained, copies: what
+    will be trained, and further copies of the weights that will be held, for the memory check."""
 
     wording: Wording = PLAIN
     trust_remote_code: bool = False
     add_tokens: bool = False
     gguf: str | None = None
-    lora: bool = False
+    trained: TrainedPart = "adam"
+    copies: int = 0
 
 
 AS_IT_IS = ModelReading()
@@ -72,7 +73,7 @@ def open_model(
     """
     folder = _place(name)
     if checkpoint.is_ours(folder):
-        check_memory(folder, placement, lora=how.lora)
+        check_memory(folder, placement, how.trained, how.copies)
         return checkpoint.load_model(
             folder, data.fingerprint, placement, trust_remote_code=how.trust_remote_code
         )
@@ -169,7 +170,7 @@ def _load(name: str, folder: Path, placement: Placement, how: ModelReading) -> t
                 f"{name}: no tokenizer here (tokenizer.json or the like), so nothing says which "
                 "row a token means; copy its files from the model that this was trained from"
             )
-    check_memory(folder, placement, lora=how.lora)
+    check_memory(folder, placement, how.trained, how.copies)
     extra: dict[str, Any] = {"use_safetensors": True}
     known: dict[str, Any] = {"trust_remote_code": how.trust_remote_code}
     if how.gguf:

@@ -1,8 +1,9 @@
 """How a tokenizer spells semantic IDs, found from its vocabulary and the data's codes.
 
 A spelling is regular: what names the level and the number of the code differ, the rest stays, as
-in `<a_3>`, `<s_a_3>`, `<|sid_0_3|>` or `[B17]`. Levels are letters from a (either case) or numbers
-from 0 or 1. OneRec's tokens around an item are found with it.
+in `<a_3>`, `<s_a_3>`, `<|sid_0_3|>`, `<v2_a_3>` or `[B17]`; `a3` only where the data spells so.
+The level comes before the number; levels are letters from a (either case) or numbers from 0 or 1.
+OneRec's tokens around an item are found with it.
 """
 
 from __future__ import annotations
@@ -73,13 +74,15 @@ def find_spelling(
             if not all(name in levels for name in names):
                 continue
             spelling = Spelling(before, middle, after, names, width)
+            other = written is None or not spelling.agrees(written)
+            if other and not before + after and names[0].isalpha():
+                continue  # `a3` may be any word
             lacking = sum(
                 code not in levels[name]
                 for name, codes in zip(names, wanted, strict=True)
                 for code in codes
             )
             size = sum(len(levels[name]) for name in names)
-            other = written is None or not spelling.agrees(written)
             rank = (lacking, other, -size, width)
             if best is None or rank < best[0]:
                 best = (rank, spelling)

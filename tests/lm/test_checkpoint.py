@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -197,24 +198,29 @@ def header(folder, shape):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "lora", "message"),
+    ("dtype", "trained", "copies", "message"),
     [
-        ("float32", False, "need 29.8 GiB for weights, gradient and Adam in float32, cpu has 4.0 "
-         "GiB; use --dtype bfloat16, --lora or a smaller model"),
-        ("bfloat16", False, "need 29.8 GiB for .* in bfloat16, .* use --lora or a smaller model"),
-        ("float32", True, "need 7.5 GiB for weights in float32, .* use --dtype bfloat16 or a s"),
-        ("bfloat16", True, None),
+        ("float32", "adam", 0, "need 29.8 GiB for weights, gradient and Adam in float32, cpu has "
+         "4.0 GiB; use --lora --dtype bfloat16 or a smaller model"),
+        ("bfloat16", "adam", 0, "need 29.8 GiB for .* in bfloat16, .* use --lora or a small"),
+        ("float32", "adapters", 0, "need 7.5 GiB for weights in float32, .* use --dtype bfloat"),
+        ("bfloat16", "sgd", 0, "need 7.5 GiB for weights and gradient in .* GiB; use a small"),
+        ("bfloat16", "nothing", 1, "need 7.5 GiB for 2 times its weights in bfloat16, .*; use a"),
+        ("bfloat16", "adapters", 0, None),
+        ("bfloat16", "nothing", 0, None),
     ],
 )  # fmt: skip
 def test_memory_is_counted_as_it_will_be_loaded_and_no_option_that_was_given_is_advised(
-    dtype, lora, message, tmp_path, monkeypatch
+    dtype, trained, copies, message, tmp_path, monkeypatch
 ):
-    """Two billion parameters in files of bfloat16, on a machine of 4 GiB."""
+    """Two billion parameters in files of bfloat16, on a machine of 4 GiB; and the same again in a
+    file that transformers does not read."""
     header(tmp_path, [2000, 1_000_000])
+    shutil.copy(tmp_path / "model.safetensors", tmp_path / "consolidated.safetensors")
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.get)
     placement = Placement(torch.device("cpu"), getattr(torch, dtype))
     if message is None:
-        check_memory(tmp_path, placement, lora=lora)
+        check_memory(tmp_path, placement, trained, copies)
         return
     with pytest.raises(LMError, match=message):
-        check_memory(tmp_path, placement, lora=lora)
+        check_memory(tmp_path, placement, trained, copies)

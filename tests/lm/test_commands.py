@@ -16,6 +16,8 @@ import torch
 import transformers
 from test_data import word_tokenizer
 
+from recast.lm import pretrained
+from recast.lm.optional_extra import LMError
 from recast.lm.vocabulary import code_name
 from workbench.cli import main
 from workbench.commands.bounds import RATE
@@ -263,6 +265,32 @@ def test_a_model_of_another_catalogue_is_refused(started, data_folder, capsys):
     assert "trained on another catalogue" in capsys.readouterr().err
     assert recast("evaluate", data_folder, "--model", started, "--codebook", 8) == 2
     assert re.search(r"with the same --codebook \(\d+\)\n$", capsys.readouterr().err)
+
+
+def test_a_command_counts_what_it_will_hold_of_a_model(
+    started, data_folder, tmp_path, capsys, monkeypatch
+):
+    """No gradient where nothing is trained; a frozen reference, and the weights that a study puts
+    back, beside it."""
+
+    def counted(_, placement, trained, copies):
+        raise LMError(f"{trained} {copies}")
+
+    monkeypatch.setattr(pretrained, "check_memory", counted)
+    rl = ["rl", "--start", started, "--strategy", "recast", "--store", tmp_path / "s"]
+    study = ["study", "--start", started, "--start", started, "--out", tmp_path / "o"]
+    for words, held in (
+        (["evaluate", "--model", started], "nothing 0"),
+        (["evaluate", "--model", started, "--against", started], "nothing 1"),
+        (["sft", "--model", started, "--lora", 2, "--out", tmp_path / "l"], "adapters 0"),
+        (rl, "adam 1"),
+        ([*rl, "--kl", 0], "adam 0"),
+        ([*rl, "--kl", 0, "--lora", 2], "adapters 0"),
+        ([*study, "--strategy", "sft"], "adam 3"),
+        ([*study, "--strategy", "sft", "--lora", 2], "adapters 1"),
+    ):
+        assert recast(words[0], data_folder, *words[1:]) == 2
+        assert f"error: {held}\n" in capsys.readouterr().err
 
 
 def test_a_loss_that_explodes_is_one_line_and_nothing_is_stored(

@@ -91,10 +91,20 @@ ANSWER = (
 THOUGHT = "<think>not <|sid_begin|><s_a_7><s_b_7><s_c_7><|sid_end|></think>"
 
 
-@pytest.mark.parametrize(("as_text", "thought"), [(True, ""), (False, ""), (True, THOUGHT)])
-def test_recif_rows_keep_their_targets_and_train_has_one_row_for_each(as_text, thought, tmp_path):
-    answer = {"role": "assistant", "content": thought + ANSWER}
-    messages = [{"role": "user", "content": ASKED}, answer]
+@pytest.mark.parametrize(
+    ("as_text", "thought", "asked"),
+    [
+        (True, "", [("user", ASKED)]),
+        (False, "", [("user", ASKED)]),
+        (True, THOUGHT, [("user", ASKED)]),
+        (True, "", [("user", "first?"), ("assistant", THOUGHT + ASKED), ("user", "next?")]),
+    ],
+)
+def test_recif_rows_keep_their_targets_and_train_has_one_row_for_each(
+    as_text, thought, asked, tmp_path
+):
+    said = [*asked, ("assistant", thought + ANSWER)]
+    messages = [{"role": role, "content": text} for role, text in said]
     for split in ("train", "valid", "test"):
         recif(tmp_path, json.dumps(messages) if as_text else messages, split)
     data = read_any(tmp_path)
@@ -105,7 +115,9 @@ def test_recif_rows_keep_their_targets_and_train_has_one_row_for_each(as_text, t
     )
     assert data.test == (Interaction("u1", ((1, 2, 3),), (4, 5, 6), "s", ((1, 2, 3),)),)
     assert data.test[0].targets == ((4, 5, 6), (1, 2, 3))
-    assert load_data(tmp_path).names == RECIF_NAMES
+    assert data.names == RECIF_NAMES
+    with pytest.raises(LMError, match=r"no rows of valid to tune on; valid has 1 users"):
+        load_data(tmp_path)
 
 
 def test_each_task_of_several_is_a_slice_of_its_own(data_folder):
@@ -121,6 +133,7 @@ def test_each_task_of_several_is_a_slice_of_its_own(data_folder):
     ("asked", "answer", "message"),
     [
         (ASKED, "none", "row 0: the assistant's message holds no"),
+        (ASKED, f"<think>cut off {ANSWER}", "row 0: the assistant's message holds no"),
         (ASKED, "<|sid_begin|><s_b_1><s_a_1><|sid_end|>", "levels out of order"),
         (ASKED, "<|sid_begin|><s_a_9999><s_b_1><s_c_1><|sid_end|>", "outside the codebook 0..8191"),
         (ASKED, "<|sid_begin|><s_a_9><s_b_1><|sid_end|>", "different depths"),

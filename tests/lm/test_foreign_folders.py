@@ -252,6 +252,51 @@ def test_adapters_of_another_model_are_refused(folder):
         open_model(str(place), DATA)
 
 
+ENDS = ("embed_tokens", "lm_head")
+
+
+def single(*places, least=0):
+    """Rows of single tokens, behind those that the model has."""
+    return lambda have: {
+        "trainable_token_indices": {key: list(range(have + least, have + 2)) for key in places}
+    }
+
+
+@pytest.mark.parametrize(
+    ("trained", "in_full", "says"),
+    [
+        (single(*ENDS), True, None),
+        (single(*ENDS), False, None),
+        (lambda _: {"target_modules": ["q_proj", *ENDS]}, True, None),
+        (single(ENDS[0]), False, "brings none of the output layer"),
+        (lambda _: {"target_modules": ["q_proj", ENDS[1]]}, True, "brings none of the embedding"),
+        (single(*ENDS, least=1), False, r"token \d+, and some before it are neither here"),
+    ],
+)
+def test_rows_of_tokens_that_adapters_add_are_theirs_or_refused(trained, in_full, says, folder):
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    have = len(tokenizer)
+    tokenizer.add_tokens(["<new_1>", "<new_2>"])
+    model.resize_token_embeddings(len(tokenizer))
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(**LORA | trained(have)))
+    for weight in wrapped.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight)
+    place = folder.parent / "adapters"
+    wrapped.save_pretrained(place, save_embedding_layers=in_full)
+    tokenizer.save_pretrained(place)
+    if says:
+        with pytest.raises(LMError, match=says):
+            open_model(str(place), DATA)
+        return
+    ids = torch.tensor([[1, 5, have, have + 1, 2]])
+    torch.testing.assert_close(
+        open_model(str(place), DATA).model(ids).logits,
+        wrapped.merge_and_unload().eval()(ids).logits,
+    )
+
+
 def test_a_hub_name_is_held_to_what_a_folder_is(folder, monkeypatch):
     place = adapters(folder, peft.LoraConfig(**LORA))
     set_base = json.loads((place / "adapter_config.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from string import ascii_letters, digits
 
 import pytest
 import tiny
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_commands import recast as run
 
+from recast.code_names import CodeNames
 from recast.lm.dataset import load_data
 from recast.lm.models import with_lora
 from recast.lm.optional_extra import LMError
@@ -57,7 +59,7 @@ def checkpoint_of(folder, spelling, codes=3, extra=()):
     return model, tokenizer
 
 
-TEXT = st.text("<>|[]_-sidxyz", min_size=1, max_size=6)
+TEXT = st.text("<>|[]_-sidxyz27", min_size=1, max_size=6)
 
 
 @given(
@@ -74,8 +76,8 @@ def test_any_regular_spelling_is_found_among_other_tokens(
 ):
     if levels[0].isdigit() and not middle:
         middle = "_"  # "11" would not say where the level ends
-    if levels[0].isalpha() and before[-1].isalpha():
-        before += "_"  # a level's letter that runs into a word is none
+    if any(before[-1] in kind and levels[0] in kind for kind in (ascii_letters, digits)):
+        before += "_"  # a level's letter that runs into a word is none, nor is a number's digit
     spelling = Spelling(before, middle, after, tuple(levels[:depth]))
     sids = data.draw(
         st.lists(st.tuples(*[st.integers(0, 300)] * depth), min_size=1, max_size=20, unique=True)
@@ -88,6 +90,16 @@ def test_any_regular_spelling_is_found_among_other_tokens(
         for level in range(depth):
             assert found.name(level, sid[level]) in vocabulary
     assert len({found.name(level, 7) for level in range(depth)}) == depth
+
+
+def test_letters_with_a_number_are_codes_where_the_data_spells_so_alone():
+    vocabulary = {
+        f"{level}{code}": 9 * i + code for i, level in enumerate("abc") for code in (1, 7)
+    }
+    bare = CodeNames("", "", "", tuple("abc"))
+    assert find_spelling(vocabulary, [(1, 7, 1)], 3, bare).joined((1, 7, 1)) == "a1b7c1"
+    with pytest.raises(LMError, match="no tokens for codes of 3 levels"):
+        find_spelling(vocabulary, [(1, 7, 1)], 3)
 
 
 def test_the_wrappers_of_onerec_are_found_and_a_missing_code_is_named():
@@ -242,6 +254,7 @@ def test_rl_evaluation_and_study_take_a_foreign_folder_and_adapters(tmp_path, da
     )  # fmt: skip
     assert code == 0, said.err
     assert "note: 1 start behind 2 seeds" in said.out
+    assert said.err.index("codes <s_a_0> ... <s_c_0>, items between") < said.err.index("runs to do")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")

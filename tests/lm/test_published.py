@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_a_reader_with_minionerecs_checkpoint_gets_to_a_comparison(data_folder, 
 
 @pytest.mark.drill
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_reader_with_onerecs_checkpoint_gets_to_a_comparison(tmp_path, capsys):
+def test_a_reader_with_onerecs_checkpoint_gets_to_a_comparison(tmp_path, capsys, monkeypatch):
     recif(tmp_path / "recif")
     _, tokenizer = checkpoint_of(tmp_path / "m", ONEREC, 8192, extra=["bought", "<|im_end|>"])
     tokenizer.chat_template, tokenizer.eos_token = CHAT, "<|im_end|>"
@@ -115,6 +116,14 @@ def test_a_reader_with_onerecs_checkpoint_gets_to_a_comparison(tmp_path, capsys)
     assert len(rows[1]["target_ids"]) == 2
     assert rows[1]["reward_model"]["ground_truth"].count("<|sid_begin|>") == 2
     assert rows[0]["prompt"][0]["content"].endswith("/think")
+    for changed, says in (
+        ([*words[1:], "--most", "11"], "--most: every prompt is longer than 1 tokens"),
+        ([words[1], str(tmp_path / "gone.parquet"), *words[3:]], "gone.parquet"),
+    ):
+        monkeypatch.setattr(sys, "argv", changed)
+        with pytest.raises(SystemExit, match=says) as caught:
+            runpy.run_path(words[1], run_name="__main__")
+        assert "\n" not in str(caught.value)
 
 
 def test_the_recipes_of_the_page_are_the_commands(data_folder, tmp_path, capsys):

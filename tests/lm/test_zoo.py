@@ -361,7 +361,7 @@ def test_adapters_with_tokens_of_their_own_bring_their_rows(data, tmp_path):
     state = safetensors.torch.load_file(path)
     inner = {name: value for name, value in state.items() if "lm_head" not in name}
     safetensors.torch.save_file(inner, path)
-    with pytest.raises(LMError, match="no output layer for them"):
+    with pytest.raises(LMError, match="none of the output layer for them"):
         open_model(str(tmp_path / "b"), data)
 
 

@@ -13,6 +13,7 @@ import torch
 from ragged import BINARY, GRADED, draw, many
 from verl_reference import Config, advantage, core_algos
 
+from benchmarks import trainers
 from recast import STRATEGIES, build_signal, parse_strategy
 
 adapter = pytest.importorskip("recast.adapters.verl")
@@ -133,3 +134,12 @@ def test_a_version_of_verl_before_the_estimators_is_refused_in_one_line():
         "recast.adapters.verl works with verl 0.5 and later, found 0.4.1; install it with: "
         "pip install 'verl>=0.5,<1'"
     )
+
+
+@pytest.mark.filterwarnings("ignore")  # of what verl imports
+def test_the_matrix_of_releases_has_a_row_of_verl():
+    row = trainers.inside_verl()
+    assert set(row) == {"verl", *trainers.VERL}
+    assert row["estimators"] == len(adapter.ESTIMATORS)
+    assert row[trainers.ESTIMATE].startswith("2.00, -1.00, -1.00, 0.50, 0.50, -1.00, 0.00")
+    assert row["trainer with repair"] == "yes, `recast_sync`"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from recast.code_names import FAMILIES, MINIONEREC, CodeNames, names_of
 from recast.items import read_folder, read_index, read_sid
 
-AROUND = [("<", "_", ">"), ("[", "", "]"), ("<|sid_", "_", "|>"), ("<s_", "_", ">"), ("|", "-", "")]
+AROUND = [("<", "_", ">"), ("[", "", "]"), ("<|sid_", "_", "|>"), ("<s_", "_", ">"), ("|", "-", ""),
+          ("<v2_", "_", ">"), ("", "", "")]  # fmt: skip
 SPELLINGS = [CodeNames(*around, family) for around in AROUND for family in FAMILIES
              if around[1] or not family[0].isdigit()]  # fmt: skip
 SIDS = st.lists(st.integers(0, 9999), min_size=2, max_size=8).map(tuple)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +112,13 @@ def build_setup(
 
     placement = placement or CPU
     device = placement.device
-    policy = open_model(str(start), data, placement, reading or ModelReading())
+    reading = reading or ModelReading()
+    reading = replace(
+        reading,
+        trained="adapters" if lora else "adam",
+        copies=reading.copies + reference,
+    )
+    policy = open_model(str(start), data, placement, reading)
     frozen = copy.deepcopy(policy.model).requires_grad_(False) if reference else policy.model
     model = with_lora(policy.model, policy.vocabulary, lora) if lora else policy.model
     trie = build_trie(data.sids).to(device)
@@ -141,12 +147,15 @@ class Setups:
 
     def fresh(self, place: int, build: Callable[[], RLSetup]) -> RLSetup:
         """The setup of a start, with the weights it was built with and without gradients."""
+        from recast.lm.optimizer import trainable
+
         if place not in self._built:
             setup = build()
-            weights = {k: v.detach().clone() for k, v in setup.model.named_parameters()}
+            named = trainable(setup.model).items()
+            weights = {name: value.detach().clone() for name, value in named}
             self._built[place] = (setup, weights)
         setup, weights = self._built[place]
-        for name, value in setup.model.named_parameters():
+        for name, value in trainable(setup.model).items():
             value.data.copy_(weights[name])
             value.grad = None
         return setup

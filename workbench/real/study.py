@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from recast.ledger import RunRecord
+    from recast.lm.checkpoint import Checkpoint
     from recast.lm.dataset import LMData
     from recast.lm.device import Placement
     from recast.lm.pretrained import ModelReading
@@ -95,10 +96,13 @@ class StudyRun:
 class Study:
     """A plan on a data folder, with its models loaded once."""
 
-    def __init__(self, plan: StudyPlan, data: LMData) -> None:
+    def __init__(
+        self, plan: StudyPlan, data: LMData, show: Callable[[Checkpoint], None] = lambda _: None
+    ) -> None:
+        """show: is given each start when it is opened."""
         from recast.lm.pretrained import identity
 
-        self.plan, self.data = plan, data
+        self.plan, self.data, self._show = plan, data, show
         self.weights = [identity(str(start)) for start in plan.starts]
         self._setups = Setups()
 
@@ -332,18 +336,25 @@ class Study:
 
     def setup(self, place: int) -> RLSetup:
         """The setup of one start, its weights as they were."""
+        from recast.lm.pretrained import AS_IT_IS
+
         plan = self.plan
+        reference = needs_reference(plan.how, [entry.strategy for entry in plan.entries])
+        # Of every start the model, its reference, and the weights to put back.
+        held = len(plan.starts) * (1 + reference + (not plan.lora))
+        reading = replace(plan.reading or AS_IT_IS, copies=held - 1 - reference)
 
         def build() -> RLSetup:
-            setup, _ = build_setup(
+            setup, opened = build_setup(
                 plan.starts[place],
                 self.data,
                 plan.eval_prompts,
                 plan.placement,
-                plan.reading,
+                reading,
                 plan.lora,
-                needs_reference(plan.how, [entry.strategy for entry in plan.entries]),
+                reference,
             )
+            self._show(opened)
             return setup
 
         return self._setups.fresh(place, build)

@@ -113,12 +113,15 @@ def scores(
 ) -> pl.DataFrame:
     """slice, strategy, lr, edge, step, seeds, prompts, and each metric m with m_low, m_high.
 
-    rates: the grid; edge: at which end of it the chosen rate lies, "" inside.
+    rates: the grid; edge: at which end of it the chosen rate lies, "" inside. A slice without
+    prompts is left out.
     """
     draws = Draws.of(measured.users, measured.seeds)
     found: list[dict[str, Any]] = []
     for label in slices:
         keep = None if label == "all" else measured.slices[label]
+        if keep is not None and not keep.any():
+            continue  # of no prompt there is nothing to say
         mean, drawn = draws.means(measured.values, keep)
         low, high = percentiles(drawn)
         for i, name in enumerate(measured.rows):

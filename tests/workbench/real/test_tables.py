@@ -89,6 +89,8 @@ def test_scores_are_the_means_of_each_slice():
         assert row["pass_at_1_low"] < mean < row["pass_at_1_high"]
         assert (row["lr"], row["step"]) == (1e-3, 30)
     assert table.filter(strategy="start")["step"].to_list() == [0, 0, 0]
+    found.slices["new"][:] = False
+    assert scores(found, {}, ("all", "new"))["slice"].unique().to_list() == ["all"]
 
 
 def test_the_simulators_ranking_is_compared_by_name_over_shared_strategies():

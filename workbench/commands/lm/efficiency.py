@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import polars as pl
@@ -87,7 +87,7 @@ def efficiency(
     micro_tokens: int,
     model: str,
     codebook: int,
-    optimizer: str,
+    optimizer: Any,
     placement: Placement,
 ) -> None:
     """What an actor update costs: time, step, memory, tokens, FLOPs, MFU; ratios in one run.
@@ -101,7 +101,7 @@ def efficiency(
     update_seconds, step_seconds, ratio, step_ratio. Seconds are processor time on a CPU, wall time
     on a GPU.
     """
-    from recast.lm.efficiency import SMALL, Shapes, make_rig, measure
+    from recast.lm.efficiency import CODEBOOK, SMALL, Shapes, make_rig, measure
 
     parsed(strategies, "--strategy")
     check_rollouts(batch, max(groups))
@@ -117,8 +117,11 @@ def efficiency(
     if engine == "trl":
         if chart is not None:
             raise UserError("--chart: draws the own engine; leave out --engine trl")
-        if micro_tokens or model != SMALL:
-            raise UserError("--engine trl: measures the small model in micro-batches of rows")
+        if micro_tokens or kl or (model, codebook, optimizer) != (SMALL, CODEBOOK, "adam"):
+            raise UserError(
+                "--engine trl: measures the small model, with Adam and without KL, in "
+                "micro-batches of rows"
+            )
         _inside_trl(shapes, style, placement)
         return
     with one_line("transformers"), progress_bar("measurements") as progress:

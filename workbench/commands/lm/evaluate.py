@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -79,6 +80,7 @@ def evaluate(
     from recast.lm.pretrained import open_model
     from recast.lm.trie import build_trie
 
+    reading = replace(reading, trained="nothing", copies=int(against is not None))
     with one_line("transformers", "safetensors"):
         data = load_data(folder, codebook, category=category())
         trie = build_trie(data.sids).to(placement.device)

@@ -51,6 +51,6 @@ def RECIPE(command: Callable[..., None]) -> Callable[..., None]:
         is_eager=True,
         expose_value=False,
         callback=_fill_in,
-        help="Published settings for what is not given: docs/real-models.md.",
+        help="Published settings for what is not given: docs/published-models.md.",
     )
     return option(command)

@@ -184,9 +184,8 @@ def rl(
         each = itertools.product(strategies, rates, range(seeds))
         jobs = {run_key(made): made for made in (lm_run_config(shared, *one) for one in each)}
         missing = [key for key in jobs if not store.has(key)]
-        how_read = replace(reading, lora=bool(lora))
         reference = needs_reference(how, strategies)
-        source = Source(start, placement, how_read, rank, reference, vectors)
+        source = Source(start, placement, reading, rank, reference, vectors)
         study = _Runs(source, data, how, store, Artefacts(out, logs, report_to))
         with progress_bar("steps") as show:
             for place, key in enumerate(missing):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,7 +92,10 @@ def one_line(*packages: str) -> Iterator[None]:
         if "transformers" in packages:
             logging = importlib.import_module("transformers.utils.logging")
             logging.disable_progress_bar()
-        yield
+        with warnings.catch_warnings():
+            # What libraries say to each other of names that a later release will drop.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     except MemoryError:
         raise UserError("too little memory; lower --batch, --group or --micro-rows") from None
     except RuntimeError as problem:

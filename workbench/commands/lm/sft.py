@@ -104,7 +104,9 @@ def sft(
             vocabulary = small_vocabulary(data.depth, data.codebook)
             model = build_small(vocabulary, SmallModel(), seed, placement)
         else:
-            reading = replace(reading, gguf=gguf, add_tokens=add_tokens, lora=bool(rank))
+            reading = replace(
+                reading, gguf=gguf, add_tokens=add_tokens, trained="adapters" if rank else "adam"
+            )
             start = open_model(name, data, placement, reading)
             show_start(start, data, reading)
             model, tokenizer, vocabulary = start.model, start.tokenizer, start.vocabulary

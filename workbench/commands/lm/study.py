@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from workbench.commands.lm.session import (
     on_device,
     one_line,
     reads_models,
+    show_start,
 )
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.errors import UserError
@@ -178,10 +178,10 @@ def study(
             metric=tune_metric,
             eval_prompts=eval_prompts,
             placement=placement,
-            reading=replace(reading, lora=bool(lora)),
+            reading=reading,
             lora=lora or 0,
         )
-        whole = Study(plan, data)
+        whole = Study(plan, data, lambda opened: show_start(opened, data, reading))
         if not read_only:
             tasks = whole.tuning_tasks()
             left, chosen = whole.missing(tasks), whole.chosen()

@@ -174,7 +174,6 @@ class LanguageRung:
 
     def _fresh(self, place: int) -> RLSetup:
         from recast.lm.device import place as where
-        from recast.lm.pretrained import ModelReading
 
         def build() -> RLSetup:
             given = self.given or Given(str(self.folder / f"start-{place}"))
@@ -183,7 +182,7 @@ class LanguageRung:
                 self.case.data,
                 None,
                 where(given.device),
-                ModelReading(lora=bool(given.lora)),
+                None,
                 given.lora,
                 reference=False,
             )

@@ -70,15 +70,16 @@ def tune(
 ) -> dict[str, Chosen]:
     """Do the tuning runs that are missing, and choose. seeds: the paired ones that follow."""
     found: dict[str, dict[Chosen, list[float]]] = {s: {} for s in plan.strategies}
+    missing, total = runs_left(plan, folder, rung.rates, seeds)
     for strategy, lr, seed in tuning_tasks(plan, rung.rates):
         path = _tried(folder, strategy, lr, seed)
         if not path.exists():
-            missing, total = runs_left(plan, folder, rung.rates, seeds)
             progress(total - missing, total, f"{rung.name} tuning {strategy} {lr:g}")
             began = time.process_time()
             areas = {str(stop): rung.tuned() for stop in rung.run(strategy, lr, seed, plan.stops)}
             note = {"areas": areas, "seconds": time.process_time() - began}
             write_whole(json.dumps(note).encode(), path)
+            missing -= 1
         areas = kept_note(path, _areas)
         for stop in plan.stops:
             value = areas.get(str(stop), -np.inf)
