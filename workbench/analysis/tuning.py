@@ -108,6 +108,17 @@ def edge(rates: Collection[float], chosen: float) -> Literal["", "lower", "upper
     return "upper" if chosen == max(rates) else "lower" if chosen == min(rates) else ""
 
 
+def on_edges(frame: pl.DataFrame, metric: str) -> tuple[int, int, int]:
+    """Of the strategies and cells where several rates were tried: how many have the lowest one
+    chosen by a metric, how many the highest, and how many there are."""
+    rates = pl.col("lr").over("cell", "strategy")
+    table = tried(frame, metric).with_columns(
+        low=rates.min() == pl.col("lr"), high=rates.max() == pl.col("lr")
+    )
+    chosen = table.filter(pl.col("chosen") & ~(pl.col("low") & pl.col("high")))
+    return int(chosen["low"].sum()), int(chosen["high"].sum()), chosen.height
+
+
 def next_rate(rates: tuple[float, ...], chosen: float) -> float | None:
     """The rate beyond the edge on which the chosen one sits, by the ratio of the last two; None
     inside the grid, for a single rate, or beyond the bounds of a rate (1e-8 .. 10)."""

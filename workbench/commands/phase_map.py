@@ -8,6 +8,7 @@ from workbench.commands.output import FORMAT, emit
 from workbench.commands.packaged import PackagedOptions, packaged_options
 from workbench.spec.metrics import COMPARED
 from workbench.stats.p_values import least_after_holm
+from workbench.studies.evidence import edges
 from workbench.studies.measures import METHOD
 from workbench.studies.phase_map import FIELDS, SWEEP, duel_table, phase_table
 
@@ -50,5 +51,7 @@ def phase_map(
         cells = table.height // table["metric"].n_unique()
         least = least_after_holm(pairs, cells)
         click.echo(f"{cells} cells, {pairs} pairs: no p can be below {least:.2g}.")
+    if not (frame := evidence.of(SWEEP)).is_empty():
+        click.echo(f"Chosen rates on an edge of those that were tried: {edges(frame)}.")
     for gap in evidence.gaps:
         click.echo(f"note: {gap}")

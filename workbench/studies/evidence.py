@@ -12,8 +12,9 @@ import polars as pl
 from recast.progress import Progress
 from workbench.analysis.budget import cautions
 from workbench.analysis.rows import curve_rows, last_rows
-from workbench.analysis.tuning import beyond_the_edge, mark_tuned
+from workbench.analysis.tuning import beyond_the_edge, mark_tuned, on_edges
 from workbench.errors import UserError
+from workbench.spec.metrics import COMPARED
 from workbench.spec.sweep import Run, Sweep, load_sweep, sweep_names
 from workbench.stats.pairs import pair_by_seed
 from workbench.stats.samples import Floats
@@ -173,7 +174,8 @@ def _prepared(plan: Sweep, frame: pl.DataFrame) -> pl.DataFrame:
 
 def conditions(evidence: SweepFrames) -> pl.DataFrame:
     """What stands behind the figures, one row per sweep: sweep, runs, settings, strategies, seeds,
-    steps, prompts_per_step, group, rollouts, rates (lowest and highest tried), test_prompts,
+    steps, prompts_per_step, group, rollouts, rates (lowest and highest tried), edges (of the rates
+    that each metric chooses, how many are the lowest or the highest tried), test_prompts,
     generation (of the simulator's numbers)."""
     seeds = pl.col("seed").n_unique()
     facts = {
@@ -193,6 +195,7 @@ def conditions(evidence: SweepFrames) -> pl.DataFrame:
                 "strategies": ", ".join(frame["strategy"].unique(maintain_order=True)),
                 "seeds": _values(frame.group_by("setting", "strategy").agg(seeds)["seed"]),
                 "rates": " to ".join(f"{lr:g}" for lr in (min(frame["lr"]), max(frame["lr"]))),
+                "edges": edges(frame),
                 **{
                     label: _values(frame[field]) for label, field in facts.items() if field in frame
                 },
@@ -200,6 +203,15 @@ def conditions(evidence: SweepFrames) -> pl.DataFrame:
             for name, frame in evidence.sweeps.items()
         ]
     )
+
+
+def edges(frame: pl.DataFrame) -> str:
+    """Where the chosen rates of a frame's strategies and cells lie, metric by metric."""
+    found = []
+    for metric in (name for name in COMPARED if name in frame.columns):
+        lowest, highest, rows = on_edges(frame, metric)
+        found.append(f"{metric} {lowest} lowest, {highest} highest of {rows}")
+    return "; ".join(found)
 
 
 def _values(column: pl.Series) -> str:

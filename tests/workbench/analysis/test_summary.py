@@ -7,7 +7,7 @@ import pytest
 
 from workbench.analysis.example import load_or_example
 from workbench.analysis.summary import edge_warnings, matched_warnings, start_warnings, summary
-from workbench.analysis.tuning import mark_tuned
+from workbench.analysis.tuning import mark_tuned, on_edges
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,16 @@ def test_a_rate_on_either_edge_of_the_grid_is_named(frame):
     assert set(named) == {s for s, lr in chosen.items() if lr in (rates[0], rates[-1])}
     assert edge_warnings(frame, (rates[0] / 3, *rates, rates[-1] * 3)) == []
     assert "one learning rate only" in edge_warnings(frame, (0.001,))[0]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+def test_chosen_rates_on_an_edge_are_counted(frame, cut):
+    rates = sorted(frame["lr"].unique())
+    kept = frame.filter(pl.col("lr").is_between(rates[cut], rates[-1 - cut]))
+    chosen = mark_tuned(kept).filter("tuned").group_by("strategy").agg(pl.col("lr").first())["lr"]
+    lone = rates[cut] == rates[-1 - cut]  # one rate tried is on no edge
+    wanted = (sum(chosen == rates[cut]), sum(chosen == rates[-1 - cut]), len(chosen))
+    assert on_edges(kept, "area") == ((0, 0, 0) if lone else wanted)
 
 
 def test_a_row_without_a_matched_temperature_is_named_and_left_empty(frame):

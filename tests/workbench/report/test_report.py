@@ -259,6 +259,7 @@ def test_the_report_says_what_was_run_and_under_which_conditions(written, filled
     assert first["runs"] >= 60
     assert (first["seeds"], first["steps"], first["test_prompts"]) == ("5", "4", "16")
     assert first["rates"].startswith("0.0001 to") or first["rates"].endswith("to 0.1")
+    assert re.match(r"area \d+ lowest, \d+ highest of \d+; hr_at_10 ", first["edges"])
     assert table.filter(sweep="claims-start")["settings"][0] == "all zero 0.5; all zero 0.55"
 
 
