@@ -101,8 +101,10 @@ trainers: .venv-lm/.installed $(TRL_RELEASES:%=.venv-trl-%/.installed) $(VERL_RE
 	.venv-trl-$*/bin/python -m pip install --no-deps -e .
 	touch $@
 
+# Releases below 0.8 were written for transformers 4; 0.6 does not import beside 5.
 .venv-verl-%/.installed: .venv-parity/.installed
-	$(PARITY)/python -m pip install $(QUICK) --upgrade --no-deps --target .venv-verl-$* verl==$*
+	$(PARITY)/python -m pip install $(QUICK) --upgrade --no-deps --target .venv-verl-$* verl==$* \
+		$(if $(filter 0.5.% 0.6.% 0.7.%,$*),transformers==4.57.1 tokenizers==0.22.1 huggingface_hub==0.36.0)
 	touch $@
 
 # A truly pre-trained model, offline: SmolLM2-135M from its wheel learns 16 rows with LoRA.
@@ -121,8 +123,11 @@ lm-smoke: .venv-lm/.installed
 
 # Our formulas against verl's and TRL's own code, in an environment of its own: their pins differ
 # from ours, and verl needs Python < 3.13.
-parity: .venv-parity/.installed
+parity: .venv-parity/.installed .venv-verl-0.8.0/.installed
 	OMP_NUM_THREADS=1 $(PARITY)/python -m pytest -p no:cacheprovider tests/parity
+	# The trainer of the oldest release that has one.
+	PYTHONPATH=.venv-verl-0.8.0 OMP_NUM_THREADS=1 $(PARITY)/python -m pytest -p no:cacheprovider \
+		tests/parity/test_verl_trainer.py tests/parity/test_verl_step.py
 
 bench-signals: .venv-parity/.installed
 	OMP_NUM_THREADS=1 $(PARITY)/python benchmarks/signals.py

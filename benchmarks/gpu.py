@@ -61,6 +61,8 @@ def main() -> None:
     if asked.inside:
         PARTS[asked.inside][1](asked.device, asked.size, lambda row: _add(asked, row))
         return
+    if "lm rl" in (asked.only or PARTS):
+        gpu_run.check_data()
     whole = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "benchmarks/gpu.sh" if asked.size == "full" else "benchmarks.gpu --size tiny",

@@ -6,8 +6,9 @@
 #
 # It uses the python3 at hand when that has torch and transformers; WHEELS is a folder of wheels for
 # what it lacks (polars and pydantic with their needs), installed aside without a network.
-# RECAST_DATA names a data folder in MiniOneRec's layout for the end-to-end run. Each part has a
-# time limit of its own, and the file is whole after every single measurement.
+# RECAST_DATA names a data folder in MiniOneRec's layout for the end-to-end run, RECAST_CATEGORY one of
+# its categories where it holds several; what cannot be read is refused before anything runs. Each
+# part has a time limit of its own, and the file is whole after every single measurement.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-build/gpu.json}

@@ -85,15 +85,35 @@ def _results(text: str) -> list[tuple[str, str]]:
     return found
 
 
+def check_data() -> None:
+    """End with one line, before a GPU is used, where the data folder of the end-to-end run cannot
+    be read, or holds several categories and RECAST_CATEGORY names none of them."""
+    data = os.environ.get("RECAST_DATA")
+    if not data:
+        return  # that part alone says so
+    try:
+        from recast.lm.dataset import read_any
+    except ImportError:
+        return  # and this
+    try:
+        read_any(Path(data), category=os.environ.get("RECAST_CATEGORY") or None)
+    except ValueError as problem:
+        said = str(problem).replace("--category", "RECAST_CATEGORY")
+        print(f"RECAST_DATA: {said}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
 def end_to_end(device: str, size: str, emit: Emit) -> None:
-    """`recast lm sft` and 20 steps of `recast lm rl` on the data folder that RECAST_DATA names."""
+    """`recast lm sft` and 20 steps of `recast lm rl` on the data folder that RECAST_DATA names, and
+    of its categories the one of RECAST_CATEGORY."""
     data = os.environ.get("RECAST_DATA")
     if not data:
         raise SystemExit("RECAST_DATA is unset: no data folder for the end-to-end run")
-    full = size == "full"
+    full, category = size == "full", os.environ.get("RECAST_CATEGORY")
     with tempfile.TemporaryDirectory() as place_:
         folder = Path(place_)
         common = ["--device", device, "--format", "json"]
+        common += ["--category", category] if category else []
         sft = ["sft", data, "--out", str(folder / "sft"), "--epochs", "2" if full else "1"]
         sft += [] if full else ["--limit", "60", "--batch", "16"]
         began = time.time()

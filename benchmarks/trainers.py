@@ -4,9 +4,9 @@
 
 Each PYTHON is the interpreter of an environment with its own trl, or verl; FOLDER holds another
 release of verl, which is imported in its place. In TRL two steps of each case run on a tiny model,
-in verl an estimator is called through verl's registry: the same numbers in every row say that the
-adapters do the same. `make trainers` builds the environments and prints the tables of
-docs/adapters.md.
+in verl an estimator is called through verl's registry and a step of the trainer with repair runs on
+one: the same numbers in every row say that the adapters do the same. `make trainers` builds the
+environments and prints the tables of docs/adapters.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ CASES = {
     "target_power, no rollouts": ("target_power", True),
 }
 ESTIMATE = "recast.maxrl on hits 100, 110, 000"
-VERL = ("transformers", "estimators", ESTIMATE, "trainer with repair")
+STEPS = ("recast", "grpo_sft")
+"""Strategies of a step of the trainer with repair in verl, from rollouts to the optimizer."""
+STEP = f"trainer with repair: {', '.join(STEPS)}"
+VERL = ("transformers", "estimators", ESTIMATE, STEP)
 
 
 def inside_trl() -> dict[str, Any]:
@@ -58,8 +61,8 @@ def inside_trl() -> dict[str, Any]:
 
 
 def inside_verl() -> dict[str, Any]:
-    """Registered estimators, the advantages of one on three prompts, and whether the trainer with
-    repair imports, with the verl at hand."""
+    """Registered estimators, the advantages of one on three prompts, and the norm of the gradient
+    at a step of the trainer with repair, with the verl at hand."""
     import torch
     import transformers
     import verl
@@ -83,12 +86,20 @@ def inside_verl() -> dict[str, Any]:
         said = str(problem).partition("; install")[0]
         found["estimators"], found[ESTIMATE] = 0, said.partition("serve it ")[2] or said
     try:
-        from recast.adapters import verl_trainer
+        from recast.adapters import verl_trainer  # noqa: F401  # refuses what it cannot serve
 
-        found["trainer with repair"] = f"yes, `{verl_trainer.MODE}`"
+        sys.path.insert(0, str(ROOT / "tests" / "parity"))
+        import verl_case
+
+        norms = []
+        for strategy in STEPS:
+            trainer = verl_case.prepared(strategy, setattr)
+            verl_case.step(trainer)
+            norms.append(trainer.actor_rollout_wg.norm)
+        found[STEP] = ", ".join(f"{norm:.4f}" for norm in norms)
     except ImportError as problem:
         said = str(problem).partition(", found")[0]
-        found["trainer with repair"] = f"no: {said.rpartition('works with ')[2]} alone"
+        found[STEP] = f"no: {said.rpartition('works with ')[2]} alone"
     return found
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# ReCast in verl 0.9's synchronous trainer, with the settings of OpenOneRec's recipe as far as they
-# are public: 32 rollouts per prompt, clip .2 / .28, k3 KL of .001 to the start, rate 2e-6.
+# ReCast in verl's synchronous trainer (0.8 and 0.9), with the settings of OpenOneRec's recipe as far
+# as they are public: 32 rollouts per prompt, clip .2 / .28, k3 KL of .001 to the start, rate 2e-6.
 #
 #   sh examples/verl_openonerec.sh MODEL TRAIN.parquet VALID.parquet REWARD.py [hydra overrides]
 #
@@ -12,9 +12,7 @@ set -eu
 model=$1 train=$2 valid=$3 reward=$4
 shift 4
 
-VERL_USE_EXTERNAL_MODULES=recast.adapters.verl_trainer \
-	python -m verl.trainer.main_ppo \
-	trainer.v1.trainer_mode=recast_sync \
+python -m recast.adapters.verl_main \
 	+trainer.v1.recast_sync.strategy="${STRATEGY:-recast}" \
 	+trainer.v1.recast_sync.divisor=strategy \
 	algorithm.adv_estimator=grpo \

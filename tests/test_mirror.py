@@ -34,7 +34,6 @@ TESTED_BY = {
     "lm/test_published.py": "recast/lm: similarity",
     "lm/test_commands.py": "workbench/commands/lm: session",
     "lm/test_study.py": "workbench/real: sft_starts",
-    "lm/test_prediction_rung.py": "workbench/studies/prediction: distilled",
     "test_layers.py": "recast: lazy_names",
     "test_why_not.py": "sim: inputs; workbench/diagnosis: snippets",
     "test_app_command.py": "workbench/commands: app; workbench/pages: asgi_app",

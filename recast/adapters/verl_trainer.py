@@ -1,9 +1,12 @@
 """Repair and dropping inside verl's synchronous trainer, registered as `recast_sync`.
 
-    VERL_USE_EXTERNAL_MODULES=recast.adapters.verl_trainer python -m verl.trainer.main_ppo \\
-        trainer.v1.trainer_mode=recast_sync +trainer.v1.recast_sync.strategy=recast ...
+    python -m recast.adapters.verl_main +trainer.v1.recast_sync.strategy=recast ...
 
-Four methods of verl 0.9's `PPOTrainerSync` are overridden, so other versions are refused at import:
+Four methods of verl's synchronous trainer are overridden, `PPOTrainerSync` in 0.9 and `PPOTrainer`
+of `main_ppo_sync` in 0.8; other releases are refused at import. 0.9 has a register of trainers; in
+0.8 importing this module puts the trainer in the place of verl's.
+
+The methods:
 
 - `_balance_batch`, the first to see a sampled batch: write the ground truth into repaired slots
   and drop the rollouts that do not reach the actor, BEFORE any log-probability is computed;
@@ -26,6 +29,7 @@ written into a repaired slot. Give verl a reward that is 1 for any of them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,27 +43,47 @@ from recast.signal import Signal
 from recast.stage import State
 from recast.strategies import parse_strategy
 
-SUPPORTED = "0.9"
+OLDEST, NEWEST = (0, 8), (0, 9)
+"""Releases of verl whose synchronous trainer has the four methods."""
 
-_INSTALL = f"'verl[all]=={SUPPORTED}.*'"
-_verl = needed(__name__, "verl", _INSTALL)
-if _verl.__version__.split(".")[:2] != SUPPORTED.split("."):
+_verl = needed(__name__, "verl", "'verl>=0.8,<0.10'")
+_release = tuple(int(part) for part in _verl.__version__.split(".")[:2])
+_NEAREST = ".".join(map(str, min(max(_release, OLDEST), NEWEST)))
+_INSTALL = f"'verl=={_NEAREST}.*'"
+if not OLDEST <= _release <= NEWEST:
     raise ImportError(
-        f"recast.adapters.verl_trainer works with verl {SUPPORTED}.x, found {_verl.__version__}; "
-        f"install it with: pip install 'verl=={SUPPORTED}.*', or use the estimators of "
+        f"recast.adapters.verl_trainer works with verl 0.8.x and 0.9.x, found {_verl.__version__}; "
+        f"the nearest is had with: pip install {_INSTALL}; or use the estimators of "
         "recast.adapters.verl, which need verl 0.5 or later"
     )
-_trainers = needed(__name__, "verl.trainer.ppo.v1", _INSTALL)
-_sync = needed(__name__, "verl.trainer.ppo.v1.trainer_sync", _INSTALL)
-trainer_base = needed(__name__, "verl.trainer.ppo.v1.trainer_base", _INSTALL)
-for _place, _name in ((_trainers, "register_trainer"), (_sync, "PPOTrainerSync")):
-    if not hasattr(_place, _name):
+
+
+def _hook(place: Any, name: str) -> Any:
+    if not hasattr(place, name):
         raise ImportError(
-            f"recast.adapters.verl_trainer: verl {_verl.__version__} has no {_name} in "
-            f"{_place.__name__}; install a release that has it with: pip install {_INSTALL}"
+            f"recast.adapters.verl_trainer: verl {_verl.__version__} has no {name} in "
+            f"{place.__name__}; install a release that has it with: pip install {_INSTALL}"
         )
-register_trainer: Any = _trainers.register_trainer
-PPOTrainerSync: Any = _sync.PPOTrainerSync
+    return getattr(place, name)
+
+
+if _release == OLDEST:
+    # verl's module as the program would have a trainer of its own, which nobody can replace.
+    if any(word.startswith("verl.trainer.main_ppo") for word in sys.orig_argv):
+        raise ImportError(
+            f"recast.adapters.verl_trainer: verl {_verl.__version__} started by its own module "
+            "would train without it; start it with: python -m recast.adapters.verl_main"
+        )
+    PROGRAM = "verl.trainer.main_ppo_sync"
+    trainer_base = needed(__name__, PROGRAM, _INSTALL)
+    _Synchronous: Any = _hook(trainer_base, "PPOTrainer")
+else:
+    PROGRAM = "verl.trainer.main_ppo"
+    _trainers = needed(__name__, "verl.trainer.ppo.v1", _INSTALL)
+    _sync = needed(__name__, "verl.trainer.ppo.v1.trainer_sync", _INSTALL)
+    trainer_base = needed(__name__, "verl.trainer.ppo.v1.trainer_base", _INSTALL)
+    _register: Any = _hook(_trainers, "register_trainer")
+    _Synchronous = _hook(_sync, "PPOTrainerSync")
 
 FIELDS = ("uid", "prompts", "responses", "rm_scores")
 
@@ -78,8 +102,7 @@ class _Resized:
         return self._group.update_actor(batch)
 
 
-@register_trainer(MODE)
-class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional and untyped
+class RecastTrainer(_Synchronous):  # type: ignore[misc]  # verl is optional and untyped
     """verl's synchronous trainer, its learning signal a strategy of this library.
 
     Options under `trainer.v1.recast_sync`: strategy, a name or a composition (default recast);
@@ -92,8 +115,8 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
 
     actor_rollout_wg: Any
 
-    def __init__(self, config: Any) -> None:
-        options = config.trainer.v1.get(MODE, {}) or {}
+    def __init__(self, config: Any, *workers: Any, **named: Any) -> None:
+        options = (config.trainer.get("v1") or {}).get(MODE) or {}
         self.strategy = parse_strategy(str(options.get("strategy", "recast")))
         self.target = str(options.get("target", "target_ids"))
         self.divisor = str(options.get("divisor", "verl"))
@@ -113,7 +136,7 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
             str, tuple[int, int]
         ] = {}  # row of a target: hits, rollouts of its group
         self._prompts = 0
-        super().__init__(config)
+        super().__init__(config, *workers, **named)
 
     def _build_replay_buffer(self) -> Any:
         self.trainer_mode = "sync"  # it chooses the buffer of the synchronous trainer
@@ -156,6 +179,8 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
         self._advantage = dict(zip(batch.keys, shaped.advantage, strict=True))
         if dropped:
             tq.kv_clear(keys=dropped, partition_id=batch.partition_id)
+            if _release == OLDEST:  # its buffer keeps a list of its own
+                self.replay_buffer.remove(batch.partition_id, dropped)
         left = batch.select_keys(kept)
         if not taught:
             return left
@@ -275,6 +300,11 @@ class RecastTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is optional a
         finally:
             self.actor_rollout_wg = whole
 
+
+if _release == OLDEST:
+    trainer_base.PPOTrainer = RecastTrainer  # type: ignore[attr-defined]  # its one place to say so
+else:
+    _register(MODE)(RecastTrainer)
 
 _OF_A_ROLLOUT = frozenset({"rollout_log_probs", "routed_experts", "multi_modal_inputs"})
 """Columns that say what a rollout was sampled from, which a target was not."""

@@ -112,7 +112,14 @@ def _part(key: str) -> tuple[str, ...]:
 
 
 def no_weights(name: str, folder: Path) -> str:
-    """What to say of a folder without weights: where they are, if they lie one folder below."""
+    """What to say of a folder without weights: what reads its GGUF files, or where weights are, if
+    they lie one folder below."""
+    others = sorted(path.name for path in folder.glob("*.gguf"))
+    if others:
+        return (
+            f"{name}: GGUF files alone ({', '.join(others[:3])}); `recast lm sft --model {name} "
+            f"--gguf {others[0]}` reads one, other commands the model that it writes"
+        )
     inside = sorted({path.parent.name for path in folder.glob("*/*.safetensors")})
     hint = f"; name one of the folders in it: {', '.join(inside[:4])}" if inside else ""
     return f"{name}: no *.safetensors file here; other formats are not read{hint}"

@@ -13,7 +13,9 @@ from typing import Literal
 
 import torch
 
+from recast.lm.containers import memory_limit
 from recast.lm.device import Placement
+from recast.lm.gguf_files import gguf_weights
 from recast.lm.optional_extra import LMError
 from recast.lm.prefix import CausalLM
 
@@ -30,8 +32,8 @@ _HELD = {
 def check_memory(
     folder: Path, placement: Placement, trained: TrainedPart = "adam", copies: int = 0
 ) -> None:
-    """Raise LMError when a folder's weights, as they will be loaded, do not fit here with what is
-    kept beside them.
+    """Raise LMError when the weights of a folder, or of a GGUF file, as they will be loaded, do
+    not fit here with what is kept beside them.
 
     Counted in the placement's type, whatever type the files have: weights, `copies` more of them (a
     frozen reference, say), gradient and Adam's moments (with float32 copies below float32).
@@ -67,7 +69,8 @@ def check_room(
         f"{what}: too little memory: {weights / 1e9:.2f} billion parameters need "
         f"{need / 2**30:.1f} GiB for {held}{_HELD[trained]} in "
         f"{str(placement.dtype).removeprefix('torch.')}, {placement.device} has "
-        f"{have / 2**30:.1f} GiB; use {' or '.join([*ways, 'a smaller model'])}"
+        f"{have / 2**30:.1f} GiB{_limited(placement.device, have)}; "
+        f"use {' or '.join([*ways, 'a smaller model'])}"
     )
 
 
@@ -78,8 +81,10 @@ def _bytes_each(size: int, trained: TrainedPart, copies: int) -> int:
 
 
 def parameters_of(folder: Path) -> int:
-    """Weights that are read of a folder's safetensors files, by their headers; 0 for none. Raises
-    LMError for a file that is damaged."""
+    """Weights that are read of a folder's safetensors files, or of a GGUF file, by their headers; 0
+    for none. Raises LMError for a file that is damaged."""
+    if folder.suffix == ".gguf" and not folder.is_dir():
+        return gguf_weights(folder)
     read = _read_files(folder)
     listed = tensors(folder).items()
     return sum(math.prod(shape) for key, (_, shape) in listed if key.split(" ", 1)[0] in read)
@@ -126,10 +131,18 @@ def tensors(folder: Path) -> dict[str, tuple[str, list[int]]]:
 
 
 def available(device: torch.device) -> int:
-    """Bytes of memory of a device: the card's, or the machine's."""
+    """Bytes of memory of a device: the card's, or the machine's as far as the container of this
+    process may use it."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, memory_limit() or machine)
+
+
+def _limited(device: torch.device, have: int) -> str:
+    """Whose limit it is, where it is not the device's own."""
+    contained = device.type != "cuda" and have == memory_limit()
+    return " (the limit of its container)" if contained else ""
 
 
 def peak_memory(model: CausalLM, call: Callable[[], object]) -> float:

@@ -170,7 +170,11 @@ def _load(name: str, folder: Path, placement: Placement, how: ModelReading) -> t
                 f"{name}: no tokenizer here (tokenizer.json or the like), so nothing says which "
                 "row a token means; copy its files from the model that this was trained from"
             )
-    check_memory(folder, placement, how.trained, how.copies)
+    elif not (folder / how.gguf).is_file():
+        found = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))[:5]) or "none"
+        raise LMError(f"--gguf {how.gguf}: no such file in {name}; GGUF files there: {found}")
+    weights = folder / how.gguf if how.gguf else folder
+    check_memory(weights, placement, how.trained, how.copies)
     extra: dict[str, Any] = {"use_safetensors": True}
     known: dict[str, Any] = {"trust_remote_code": how.trust_remote_code}
     if how.gguf:
@@ -273,6 +277,9 @@ def _place(name: str) -> Path:
     folder = Path(name)
     if folder.is_dir() or checkpoint.is_ours(folder):
         return folder
+    if folder.is_file():
+        reads = f" (--gguf {folder.name} of `recast lm sft`)" if folder.suffix == ".gguf" else ""
+        raise LMError(f"{name}: a file; name the folder that it lies in: {folder.parent}{reads}")
     if folder.is_absolute() or name.startswith(".") or len(folder.parts) > 2:
         raise LMError(f"{name}: no checkpoint here; train one with: recast lm sft")
     try:

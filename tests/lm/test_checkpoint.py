@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ import tiny
 import torch
 import transformers
 
-from recast.lm import checkpoint
+from recast.lm import checkpoint, containers
 from recast.lm.dataset import load_data
-from recast.lm.device import Placement
-from recast.lm.memory import check_memory, tensors
+from recast.lm.device import CPU, Placement
+from recast.lm.gguf_files import gguf_weights
+from recast.lm.memory import available, check_memory, tensors
 from recast.lm.optional_extra import LMError
 from recast.lm.prefix import packed_logp
-from recast.lm.pretrained import open_model
+from recast.lm.pretrained import ModelReading, open_model
 
 
 def saved(folder: Path, seed: int = 0) -> Path:
@@ -190,9 +192,6 @@ def test_pickled_weights_are_not_read(tmp_path, data_folder):
 
 def header(folder, shape):
     """A safetensors file whose header alone says what is in it."""
-    import json
-    import struct
-
     body = json.dumps({"w": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(body)) + body)
 
@@ -218,9 +217,88 @@ def test_memory_is_counted_as_it_will_be_loaded_and_no_option_that_was_given_is_
     header(tmp_path, [2000, 1_000_000])
     shutil.copy(tmp_path / "model.safetensors", tmp_path / "consolidated.safetensors")
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.get)
+    monkeypatch.setattr(containers, "GROUPS", tmp_path / "none")
     placement = Placement(torch.device("cpu"), getattr(torch, dtype))
     if message is None:
         check_memory(tmp_path, placement, trained, copies)
         return
     with pytest.raises(LMError, match=message):
         check_memory(tmp_path, placement, trained, copies)
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "gib"),
+    [
+        ("0::/", {"memory.max": "2147483648\n"}, 2),
+        ("0::/", {"memory.max": "max\n"}, 4),
+        ("0::/pod/one", {"pod/memory.max": "1073741824", "pod/one/memory.max": "2147483648"}, 1),
+        ("0::/host/docker/abc", {"memory.max": "3221225472"}, 3),
+        ("0::/", {"memory.max": "8589934592"}, 4),
+        ("9:cpu:/a\n4:cpuset,memory:/a\n0::/", {"memory/a/memory.limit_in_bytes": "2147483648"}, 2),
+        ("4:memory:/a", {"memory/a/memory.limit_in_bytes": "9223372036854771712"}, 4),
+        ("4:memory:/a\n0::/b", {"unified/b/memory.max": "1073741824"}, 1),
+        ("0::/../../up", {"memory.max": "2147483648"}, 2),
+        ("nonsense", {"memory.max": "1"}, 4),
+    ],
+)
+def test_the_lowest_limit_of_a_container_counts_on_a_machine_of_four_gib(
+    groups, limits, gib, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.get)
+    monkeypatch.setattr(containers, "GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(containers, "MOUNTS", tmp_path / "mount")
+    (tmp_path / "cgroup").write_text(groups)
+    for name, text in limits.items():
+        path = tmp_path / "mount" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert available(CPU.device) == gib * 2**30
+    header(tmp_path, [2000, 1_000_000])
+    said = "4.0 GiB; use" if gib == 4 else rf"{gib}.0 GiB \(the limit of its container\); use"
+    with pytest.raises(LMError, match=said):
+        check_memory(tmp_path, CPU)
+
+
+def gguf(path: Path, shapes: list[list[int]], version: int = 3) -> Path:
+    """A GGUF file's header, with a value of every kind before its tensors."""
+
+    def text(said: str) -> bytes:
+        return struct.pack("<Q", len(said)) + said.encode()
+
+    values = [
+        text("a.number") + struct.pack("<II", 4, 7),
+        text("a.text") + struct.pack("<I", 8) + text("qwen3"),
+        text("tokens") + struct.pack("<IIQ", 9, 8, 2) + text("<a_1>") + text("x"),
+        text("scores") + struct.pack("<IIQ2f", 9, 6, 2, 0.5, 1.5),
+    ]
+    body = struct.pack("<4sIQQ", b"GGUF", version, len(shapes), len(values)) + b"".join(values)
+    for number, shape in enumerate(shapes):
+        body += text(f"blk.{number}.weight") + struct.pack("<I", len(shape))
+        body += struct.pack(f"<{len(shape)}Q", *shape) + struct.pack("<IQ", 2, 0)
+    path.write_bytes(body)
+    return path
+
+
+def test_the_weights_of_a_gguf_file_are_counted_by_its_header(tmp_path, monkeypatch):
+    path = gguf(tmp_path / "model.Q4_0.gguf", [[2000, 1_000_000], [2000]])
+    assert gguf_weights(path) == 2_000_002_000
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.get)
+    with pytest.raises(LMError, match=r"2\.00 billion parameters need 29\.8 GiB"):
+        check_memory(path, CPU)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-8], b"GGML" + whole[4:], gguf(path, [[1]], 1).read_bytes()):
+        path.write_bytes(damaged)
+        with pytest.raises(LMError, match=r"model.Q4_0.gguf: damaged, its header is unreadable"):
+            gguf_weights(path)
+
+
+def test_a_folder_of_gguf_files_alone_says_what_reads_them(tmp_path, data_folder):
+    gguf(tmp_path / "b.gguf", [[4]])
+    data = load_data(data_folder, 3)
+    with pytest.raises(LMError) as caught:
+        open_model(str(tmp_path), data)
+    assert f"--model {tmp_path} --gguf b.gguf` reads one, other commands" in str(caught.value)
+    with pytest.raises(LMError, match=r"^--gguf c.gguf: no such file in .*; GGUF files there: b.g"):
+        open_model(str(tmp_path), data, how=ModelReading(gguf="c.gguf"))
+    with pytest.raises(LMError, match=r"b.gguf: a file; name the folder .* \(--gguf b.gguf of"):
+        open_model(str(tmp_path / "b.gguf"), data)

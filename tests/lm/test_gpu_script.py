@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, gpu_cost
+from benchmarks import gpu, gpu_cost, gpu_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +54,34 @@ def test_a_part_that_fails_is_named_and_the_others_run(tmp_path, monkeypatch):
     assert parts["lm rl"]["state"].startswith("failed: RECAST_DATA is unset")
     assert parts["machine"]["state"] == "done"
     assert parts["machine"]["rows"][0]["device"] == "cpu"
+
+
+def test_a_category_that_is_missing_is_refused_before_anything_runs_and_reaches_each_command(
+    tmp_path, monkeypatch, data_folder, capsys
+):
+    both, out = tmp_path / "both", tmp_path / "gpu.json"
+    shutil.copytree(data_folder, both)
+    for path in [path for path in both.rglob("*") if path.is_file()]:
+        shutil.copy(path, path.with_name(f"Second{path.name}"))
+    monkeypatch.setenv("RECAST_DATA", str(both))
+    monkeypatch.delenv("RECAST_CATEGORY", raising=False)
+    monkeypatch.setattr(sys, "argv", ["gpu", str(out)])
+    monkeypatch.setattr(gpu, "_run", lambda *_: pytest.fail("a part was started"))
+    with pytest.raises(SystemExit) as caught:
+        gpu.main()
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("RECAST_DATA: ")
+    assert said.count("\n") == 1
+    assert "several categories" in said
+    assert said.endswith("choose one with RECAST_CATEGORY\n")
+    assert not out.exists()
+    monkeypatch.setenv("RECAST_CATEGORY", "Second")
+    gpu_run.check_data()
+    given: list[list[str]] = []
+    monkeypatch.setattr(gpu_run, "_lm", given.append)
+    gpu_run.end_to_end("cpu", "tiny", lambda row: None)
+    assert [words[-2:] for words in given] == [["--category", "Second"]] * 2
 
 
 @pytest.mark.drill

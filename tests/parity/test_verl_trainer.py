@@ -6,10 +6,12 @@ records what it is asked to do; the methods in between are verl's.
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
+import sys
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,13 +21,13 @@ hydra = pytest.importorskip("hydra")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what verl and its packages warn of on import is theirs
+    import verl_case as case
     from transfer_queue import KVBatchMeta
-    from verl.trainer.ppo import padding_utils
     from verl.trainer.ppo.core_algos import agg_loss
-    from verl.trainer.ppo.v1 import get_trainer_cls, trainer_base
     from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-    from recast.adapters.verl_trainer import RecastTrainer
+    from recast.adapters import verl_main
+    from recast.adapters.verl_trainer import PROGRAM, RecastTrainer
     from recast.stages.supervised import Evidence
 
 # verl configures critics, devices and checkpoints with warnings of its own.
@@ -34,31 +36,6 @@ pytestmark = pytest.mark.filterwarnings("default")
 TARGET, PROMPT, GROUP = [5, 6, 7], [11, 12], 4
 # Matched leading tokens of each rollout: a dead group, one with a hit, a saturated one.
 MATCHED = [[0, 2, 1, 0], [1, 3, 0, 2], [3, 3, 3, 3]]
-
-
-class Store:
-    """TransferQueue's key-value calls over a dictionary."""
-
-    def __init__(self):
-        self.rows, self.tags = {}, {}
-
-    def kv_batch_get(self, keys, partition_id, select_fields=None):
-        names = select_fields or self.rows[keys[0]].keys()
-        kept = [n for n in names if all(n in self.rows[k] for k in keys)]
-        return list_of_dict_to_tensordict([{n: self.rows[k][n] for n in kept} for k in keys])
-
-    def kv_batch_put(self, keys, partition_id, fields=None, tags=None):
-        for i, key in enumerate(keys):
-            row = self.rows.setdefault(key, {})
-            for name in fields.keys() if fields is not None else ():
-                value = fields[name]
-                row[name] = value.unbind(0)[i] if isinstance(value, torch.Tensor) else value[i]
-            self.tags[key] = tags[i] if tags else self.tags.get(key, {})
-        return KVBatchMeta(keys=keys, tags=[self.tags[k] for k in keys], partition_id=partition_id)
-
-    def kv_clear(self, keys, partition_id):
-        for key in keys:
-            del self.rows[key], self.tags[key]
 
 
 class Workers:
@@ -73,35 +50,15 @@ class Workers:
         return {"metrics": {"mfu": [0.0], "pg_loss": [0.0]}}
 
 
-def config(*overrides):
-    with hydra.initialize_config_module("verl.trainer.config", version_base=None):
-        return hydra.compose(
-            "ppo_trainer",
-            overrides=[
-                "trainer.v1.trainer_mode=recast_sync",
-                "actor_rollout_ref.rollout.n=4",
-                "actor_rollout_ref.actor.ppo_mini_batch_size=3",
-                "actor_rollout_ref.actor.use_dynamic_bsz=True",
-                "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-sum",
-                "actor_rollout_ref.rollout.calculate_log_probs=False",
-                "critic.enable=False",
-                *overrides,
-            ],
-        )
-
-
 @pytest.fixture
 def store(monkeypatch):
-    made = Store()
-    monkeypatch.setattr(trainer_base, "tq", made)
-    monkeypatch.setattr(padding_utils, "tq", made)
+    made = case.Store()
+    case.use(monkeypatch.setattr, made)
     return made
 
 
 def trainer_of(*overrides):
-    trainer = get_trainer_cls("recast_sync")(config(*overrides))
-    trainer.tokenizer = SimpleNamespace(eos_token_id=0, pad_token_id=0)
-    trainer.global_steps = 1
+    trainer = case.trainer_of(*overrides)
     trainer.actor_rollout_wg = Workers()
     return trainer
 
@@ -158,6 +115,9 @@ def test_recast_repairs_the_dead_group_and_sends_a_pair_of_each_learnable_one(st
     assert len(real) == 4
     assert len(batch) % 2 == 0
     assert set(store.rows) == set(batch.keys)  # what was dropped is gone from the queue
+    if case.FIRST:
+        everyone = {f"uid{b}_{g}_0" for b in range(3) for g in range(4)}
+        assert set(trainer.replay_buffer.removed) == everyone - set(batch.keys)
     advantage = {key: store.rows[key]["advantages"].tolist() for key in batch.keys}
     dead = {key: value for key, value in advantage.items() if key.startswith("uid0")}
     # verl divides by the rows at hand, where 12 rollouts are meant.
@@ -179,9 +139,9 @@ def test_recast_repairs_the_dead_group_and_sends_a_pair_of_each_learnable_one(st
 def test_one_of_several_right_answers_is_written_or_taught(store, strategy):
     """The rollouts that match TARGET are no more than a code away from the other answer."""
     answers, seen = [TARGET, [5, 6, 8]], set()
+    trainer = trainer_of(f"+trainer.v1.recast_sync.strategy={strategy}")
     for step in range(1, 9):
         store.rows.clear()
-        trainer = trainer_of(f"+trainer.v1.recast_sync.strategy={strategy}")
         trainer.global_steps = step
         batch = trainer._balance_batch(sampled(store, answers), {})
         mine = [key for key in batch.keys if key.startswith("uid0")]
@@ -298,14 +258,21 @@ def test_what_cannot_work_is_one_line_before_anything_starts(store, override, me
     assert "\n" not in str(caught.value)
 
 
-def test_the_launch_file_s_settings_are_verl_s_and_build_the_trainer(store):
+def test_the_launch_file_s_settings_are_verl_s_and_build_the_trainer(store, monkeypatch):
     text = (Path(__file__).parents[2] / "examples" / "verl_openonerec.sh").read_text()
     settings = re.findall(r"^\t([+\w.]+=\S+) \\$", text, re.MULTILINE)
     assert len(settings) > 20
     filled = [re.sub(r'"\$\{\w+:-(\w+)\}"', r"\1", s) for s in settings]
     filled = [re.sub(r'"\$\w+"', "somewhere", s) for s in filled]
+    given: list[list[str]] = []
+    monkeypatch.setattr(importlib.import_module(PROGRAM), "main", lambda: given.append(sys.argv))
+    monkeypatch.setattr(sys, "argv", ["verl_main", "--cfg", "job", *filled])
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "another")
+    verl_main.main()
+    assert given[0][:4] == ["verl_main", "--cfg", "job", "++trainer.v1.trainer_mode=recast_sync"]
+    assert os.environ["VERL_USE_EXTERNAL_MODULES"] == "another,recast.adapters.verl_trainer"
     with hydra.initialize_config_module("verl.trainer.config", version_base=None):
-        composed = hydra.compose("ppo_trainer", overrides=filled)
-    trainer = get_trainer_cls(composed.trainer.v1.trainer_mode)(composed)
+        composed = hydra.compose("ppo_trainer", overrides=given[0][3:])
+    trainer = case.trainer_from(composed)
     assert trainer.strategy.text.startswith("repair=anchor, select=pair")
     assert trainer.divisor == "strategy"

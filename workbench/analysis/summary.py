@@ -137,11 +137,13 @@ def over_time(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def edge_warnings(frame: pl.DataFrame, grid: tuple[float, ...]) -> list[str]:
-    """Strategies whose tuned learning rate sits on the edge of the grid."""
+    """Strategies whose tuned learning rate sits on the edge of the grid, and of their own rates
+    where more were tried."""
     if len(grid) < 2:
         return ["one learning rate only: strategies are not compared at their own best rate"]
     chosen = frame.filter(pl.col("tuned")).select("strategy", "lr").unique(maintain_order=True)
-    there = [strategy for strategy, lr in chosen.iter_rows() if edge(grid, lr)]
+    tried = dict(frame.group_by("strategy").agg(pl.col("lr").unique()).iter_rows())
+    there = [name for name, lr in chosen.iter_rows() if edge({*grid, *tried[name]}, lr)]
     return [f"tuned learning rate on the edge of the grid: {', '.join(there)}"] if there else []
 
 

@@ -13,7 +13,7 @@ from workbench.commands.bounds import RANK, Finite
 from workbench.commands.log_options import LogOptions, reading_options
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.commands.predict_case import (
-    Asked,
+    CaseQuestion,
     GivenStart,
     ask,
     ask_model,
@@ -125,7 +125,7 @@ def predict(
         raise UserError(f"--group {group}: expected 2 to {WIDEST}")
     if followed is not None and (study or not (folders or logs)):
         raise UserError("--followed: it needs a ranking of --log or --data")
-    asked = Asked(names, all_zero, hit_rate, group, seeds, out, time_only, style)
+    asked = CaseQuestion(names, all_zero, hit_rate, group, seeds, out, time_only, style)
     if study:
         if "pretrained" in rungs and start is None:
             raise UserError("--rung pretrained: give its model with --start")
@@ -218,7 +218,7 @@ def _record(style: str) -> None:
 
 
 def _study(
-    asked: Asked,
+    asked: CaseQuestion,
     folders: tuple[Path, ...],
     rungs: tuple[str, ...],
     given: GivenStart,

@@ -26,7 +26,7 @@ GivenStart = tuple[str, int, str] | None
 
 
 @dataclass(frozen=True)
-class Asked:
+class CaseQuestion:
     """What is trained for an answer and where it is kept, as the options of these names say."""
 
     names: tuple[str, ...]
@@ -88,7 +88,7 @@ def time_left(whole: PredictionStudy, rung: str) -> str:
 
 
 def ask(
-    asked: Asked,
+    asked: CaseQuestion,
     folders: tuple[Path, ...],
     log: Diagnosis | None,
     rung: str,
@@ -141,7 +141,7 @@ def ask(
 
 
 def ask_theory(
-    asked: Asked, reading: LogOptions, logs: tuple[Path, ...], metric: str
+    asked: CaseQuestion, reading: LogOptions, logs: tuple[Path, ...], metric: str
 ) -> PredictedRanking:
     """Rank strategies by theory, from the hits of a log's late groups. Raises UserError."""
     from workbench.studies.prediction.question import answer_of_hits
@@ -157,7 +157,7 @@ def ask_theory(
 
 
 def ask_model(
-    asked: Asked, folder: Path, given: GivenStart, metric: str
+    asked: CaseQuestion, folder: Path, given: GivenStart, metric: str
 ) -> PredictedRanking | None:
     """Rank strategies by theory, from the hit probabilities of the user's own model; None where
     only the time was asked for. Raises UserError."""
@@ -182,7 +182,7 @@ def ask_model(
     return found
 
 
-def _tell_theory(asked: Asked, found: PredictedRanking, metric: str, source: str) -> None:
+def _tell_theory(asked: CaseQuestion, found: PredictedRanking, metric: str, source: str) -> None:
     """Print a ranking by theory. source: where its hits are from."""
     if asked.style != "table":
         emit(found.pairs, asked.style, "")

@@ -34,6 +34,8 @@ from workbench.store.runs import Store
 RIVALS = ("grpo", "repair_only", "recast", "grpo_sft", "sft")
 METRIC = HEADLINE
 SEEDS = 8
+EXTEND = 4
+"""How often a grid grows whose best rate lies on its edge."""
 WIDEST = 128
 
 WARNING = (
@@ -121,7 +123,9 @@ def rank(
         wanted.all_zero, wanted.several, wanted.group, strategies, seeds, wanted.unlearnable
     )
     kept = Store(store).prepare()
-    outcome = run_sweep(Sweep.model_validate(spec.model_dump()), kept, progress, executor)
+    tune = {"lr": spec.train.lr, "metric": METRIC, "extend": EXTEND}
+    sweep = Sweep.model_validate({**spec.model_dump(), "tune": tune})
+    outcome = run_sweep(sweep, kept, progress, executor)
     if outcome.failures:
         raise UserError(f"simulate: {outcome.first_failure()}")
     frame = kept.load(outcome.keys)

@@ -40,8 +40,7 @@ trainer.train()
 _VERL = """\
 # In a checkout of this project: pip install -e '.[verl]'
 # Data needs a column target_ids; see docs/adapters.md.
-VERL_USE_EXTERNAL_MODULES=recast.adapters.verl_trainer python -m verl.trainer.main_ppo \\
-    trainer.v1.trainer_mode=recast_sync \\
+python -m recast.adapters.verl_main \\
     +trainer.v1.recast_sync.strategy={strategy} \\
     +trainer.v1.recast_sync.divisor=strategy \\
     algorithm.adv_estimator=grpo \\

@@ -95,14 +95,22 @@ def test_a_trainer_that_lacks_a_package_of_its_own_names_it(imported, monkeypatc
     [
         ("recast.adapters.verl", "0.4.1", "works with verl 0.5 and later, found 0.4.1"),
         ("recast.adapters.verl", "0.9.0", "has no register_adv_est in its core_algos"),
-        ("recast.adapters.verl_trainer", "0.7.0", "works with verl 0.9.x, found 0.7.0"),
+        (
+            "recast.adapters.verl_trainer",
+            "0.7.0",
+            "works with verl 0.8.x and 0.9.x, found 0.7.0; the nearest is had with: pip install "
+            "'verl==0.8.*'",
+        ),
+        ("recast.adapters.verl_trainer", "0.10.0", "found 0.10.0; the nearest is had with: pip "),
+        ("recast.adapters.verl_trainer", "0.10.0", "'verl==0.9.*'"),
+        ("recast.adapters.verl_trainer", "0.8.0", "no PPOTrainer in verl.trainer.main_ppo_sync"),
         ("recast.adapters.verl_trainer", "0.9.1", "has no register_trainer in verl.trainer.ppo.v1"),
     ],
 )
 def test_a_release_without_a_hook_is_one_line(adapter, version, message, imported, monkeypatch):
     stub(monkeypatch, "verl", __version__=version)
-    for name in ("verl.trainer.ppo.core_algos", "verl.trainer.ppo.v1"):
-        stub(monkeypatch, name)
+    for name in ("main_ppo_sync", "ppo.core_algos", "ppo.v1"):
+        stub(monkeypatch, f"verl.trainer.{name}")
     for name in ("trainer_sync", "trainer_base"):
         stub(monkeypatch, f"verl.trainer.ppo.v1.{name}")
     text = imported(adapter)
@@ -115,6 +123,31 @@ def test_a_trainer_that_does_not_import_beside_what_is_installed_says_why(import
     text = imported("recast.adapters.verl_trainer")
     check(text, "recast.adapters.verl_trainer")
     assert "the verl that is installed does not serve it" in text
+
+
+def test_verl_started_by_its_own_program_is_refused_where_it_would_train_without_the_adapter(
+    imported, monkeypatch
+):
+    stub(monkeypatch, "verl", __version__="0.8.0")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "verl.trainer.main_ppo_sync", "a=b"])
+    text = imported("recast.adapters.verl_trainer")
+    assert "start it with: python -m recast.adapters.verl_main" in text
+    assert "\n" not in text
+
+
+def test_the_launcher_ends_with_one_line_where_verl_does_not_serve_the_trainer(
+    imported, monkeypatch, capsys
+):
+    def refused(name):
+        raise ImportError(f"{name}: one line")
+
+    launcher = importlib.import_module("recast.adapters.verl_main")
+    monkeypatch.setattr(launcher.importlib, "import_module", refused)
+    monkeypatch.setenv(launcher.VARIABLE, "")
+    with pytest.raises(SystemExit) as caught:
+        launcher.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "recast.adapters.verl_trainer: one line\n"
 
 
 def test_a_trainer_whose_loss_passes_the_adapter_over_is_refused(imported, monkeypatch):

@@ -103,10 +103,12 @@ def test_strategies_are_ranked_with_paired_differences(tmp_path):
     grpo = table.filter(strategy="grpo")["area"][0]
     for row in table.drop_nulls("difference").iter_rows(named=True):
         assert row["difference"] == pytest.approx(row["area"] - grpo)
-    edge = [row["strategy"] for row in table.iter_rows(named=True) if row["lr"] in (0.0007, 0.015)]
     said = [note for note in ranking.notes if "edge of the grid" in note]
-    assert bool(said) == bool(edge)
-    assert all(name in said[0] for name in edge)
+    # A grid grows past its edge: best at the least are only rows that gain nothing.
+    level = dict(table.select("strategy", "area").iter_rows())
+    for name in said[0].partition(": ")[2].split(", ") if said else []:
+        assert level[name] < level["start"] + 0.002
+    assert level["grpo"] > level["start"] - 0.01
     (least,) = [note for note in ranking.notes if "no corrected p can be below" in note]
     assert "see intervals" not in least
     shares = {row["groups"]: row["all_zero"] for row in ranking.regimes.iter_rows(named=True)}

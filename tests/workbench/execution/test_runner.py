@@ -9,7 +9,6 @@ import shutil
 import signal
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from sweeping import TINY, copied, payload, payload_bytes
@@ -18,7 +17,6 @@ import workbench.execution.executors
 import workbench.execution.runner
 import workbench.execution.tasks
 from sim.evaluate import Snapshot
-from workbench.analysis.tuning import beyond_the_edge
 from workbench.errors import DiskError, UserError
 from workbench.execution.executors import Event, Serial
 from workbench.execution.interruption import Interruption
@@ -27,7 +25,7 @@ from workbench.execution.processes import Processes
 from workbench.execution.runner import batches, run_sweep
 from workbench.execution.tasks import Start, StartTask
 from workbench.execution.warm_starts import Starts
-from workbench.spec.sweep import Run, Sweep, Tune
+from workbench.spec.sweep import Sweep, Tune
 from workbench.store.files import WorkLock
 from workbench.store.runs import Store
 
@@ -293,50 +291,6 @@ def test_tuning_chooses_on_validation_records_every_rate_and_extends_an_edge(tmp
     assert {row["lr"]: row["value"] for row in table} == pytest.approx(by_hand, rel=1e-12)
     assert [row["lr"] for row in table if row["chosen"]] == [max(by_hand, key=by_hand.__getitem__)]
     assert len(by_hand) == 3
-
-
-@pytest.mark.parametrize(
-    ("values", "further"),
-    [
-        ((0.3, 0.2, 0.4, 0.1), 0.0003),  # the best lies inside, and below the start: lower ones
-        ((0.3, 0.2, 0.6, 0.1), None),
-        ((0.1, 0.2, 0.3, 0.6), 3.0),
-    ],
-)
-def test_a_row_that_only_loses_is_tried_at_lower_rates(values, further):
-    """A rate of 0 is the start, so a best that is worse than the start is not the row's best."""
-    rates = (0.003, 0.03, 0.3, 1.0)
-    runs = [Run(TINY.experiment, "grpo", lr, 0) for lr in rates]
-    about = {"cell": runs[0].config["cell"], "strategy": "grpo", "seed": 0}
-    rows = [
-        {**about, "run": run.key, "lr": run.lr, "step": step, "area": area}
-        for run, value in zip(runs, values, strict=True)
-        for step, area in ((0, 0.5), (4, value))
-    ]
-    frame = pl.DataFrame(rows).with_columns(split=pl.lit("validation"), slice=pl.lit("all"))
-    more = beyond_the_edge(runs, frame, Tune(lr=rates))
-    assert [run.lr for run in more] == (
-        [] if further is None else [pytest.approx(further, rel=0.2)]
-    )
-
-
-def test_a_grid_grows_where_any_metric_that_is_shown_has_its_best_on_an_edge():
-    rates = (0.01, 0.02, 0.04)
-    runs = [Run(TINY.experiment, "grpo", lr, 0) for lr in rates]
-    about = {"cell": runs[0].config["cell"], "strategy": "grpo", "seed": 0, "step": 4}
-    found = zip((0.2, 0.3, 0.1), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1), strict=True)
-    rows = [
-        {**about, "run": run.key, "lr": run.lr, "area": area, "hr_at_10": hr, "c_at_1": one}
-        for run, (area, hr, one) in zip(runs, found, strict=True)
-    ]
-    frame = pl.DataFrame(rows).with_columns(split=pl.lit("validation"), slice=pl.lit("all"))
-
-    def grown(*also: str) -> list[float]:
-        return [run.lr for run in beyond_the_edge(runs, frame, Tune(lr=rates, also=also))]
-
-    assert grown() == []
-    assert grown("hr_at_10") == [0.08]
-    assert grown("hr_at_10", "c_at_1", "area", "c_at_1") == [0.08, 0.005]
 
 
 def test_a_disk_that_fills_up_stops_the_sweep_and_keeps_the_store_valid(
