@@ -75,13 +75,13 @@ def test_a_copied_start_learns_what_its_model_says_and_a_model_is_asked_from_the
     own = given.rung(DISTILLED, Case(case.data, 0.1))  # a given model starts where it is
     assert own.start(0)["all_zero"] == pytest.approx(copy.start(0)["all_zero"], abs=0.02)
 
-    asked = ("predict", "--data", str(data_folder), "--start", str(start), "--group", "8",
-             "--strategy", "sft", "--strategy", "grpo", "--seeds", "1",
+    asked = ("lm", "predict", str(data_folder), "--start", str(start), "--group", "8",
+             "--seeds", "1", "--strategy", "sft", "--strategy", "grpo",
              "--out", str(tmp_path))  # fmt: skip
     done = recast(*asked)
     assert done.returncode == 0, done.stderr
     assert f"({hits.mean():.3%} on the mean)" in " ".join(done.stdout.split())
     assert "Record of theory on area" in done.stdout
-    wrong = recast(*asked, "--rung", "look_alike")
-    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
-    assert "asks no model" in wrong.stderr
+    wrong = recast(*asked[:4], str(tmp_path / "nowhere"))
+    assert wrong.returncode == 2
+    assert "no checkpoint here" in wrong.stderr.splitlines()[-1]

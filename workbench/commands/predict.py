@@ -14,10 +14,10 @@ from workbench.commands.log_options import LogOptions, reading_options
 from workbench.commands.output import FORMAT, emit, progress_bar
 from workbench.commands.predict_case import (
     CaseQuestion,
-    GivenStart,
     ask,
-    ask_model,
     ask_theory,
+    hold_against,
+    results_of,
     time_left,
 )
 from workbench.diagnosis.logs.read import files_of
@@ -27,6 +27,7 @@ from workbench.spec.metrics import LM_METRICS
 from workbench.spec.rungs import ORDER
 
 if TYPE_CHECKING:
+    from workbench.studies.prediction.language_models import Given
     from workbench.studies.prediction.question import PredictedRanking
 
 DEFAULT = (
@@ -77,8 +78,7 @@ WIDEST = 128
 @click.option(
     "--start",
     default=None,
-    help="Your model, folder or hub name: theory takes its hits, replay_mlp_distilled its draws; "
-    "with --study, the model of the rung `pretrained`.",
+    help="Model of the rung `pretrained`, folder or hub name. (`recast lm predict` asks a model.)",
 )
 @click.option(
     "--lora", type=click.IntRange(0, RANK), default=0, help="Its LoRA rank; 0 = every weight."
@@ -91,6 +91,7 @@ WIDEST = 128
     help="CSV of what was run afterwards (strategy, seed, and the metric or value): how many of "
     "its differences the ranking had in order.",
 )
+@click.option("--category", default=None, help="Which one, where a data folder holds several.")
 @click.option("--study", is_flag=True, help="Measure decision accuracy anew on every --data.")
 @click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
 @FORMAT
@@ -110,6 +111,7 @@ def predict(
     lora: int,
     device: str,
     followed: Path | None,
+    category: str | None,
     study: bool,
     time_only: bool,
     style: str,
@@ -125,17 +127,17 @@ def predict(
         raise UserError(f"--group {group}: expected 2 to {WIDEST}")
     if followed is not None and (study or not (folders or logs)):
         raise UserError("--followed: it needs a ranking of --log or --data")
-    asked = CaseQuestion(names, all_zero, hit_rate, group, seeds, out, time_only, style)
+    asked = CaseQuestion(names, all_zero, hit_rate, group, seeds, out, time_only, style, category)
     if study:
         if "pretrained" in rungs and start is None:
             raise UserError("--rung pretrained: give its model with --start")
-        given = (start, lora, device) if start is not None else None
-        _study(asked, folders, rungs, given)
+        _study(asked, folders, rungs, _given(start, lora, device))
         return
-    if "pretrained" in rungs:
-        raise UserError("--rung pretrained: it needs --study")
-    if start is not None and not folders:
-        raise UserError("--start: give its data with --data DIR")
+    if start is not None or "pretrained" in rungs:
+        raise UserError(
+            "--start and --rung pretrained: they need --study; a model of your own is asked by: "
+            "recast lm predict DIR --start MODEL"
+        )
     if logs and folders:
         raise UserError("--data and --log: give one of them")
     if not logs and not folders:
@@ -143,40 +145,38 @@ def predict(
         return
     if len(folders) > 1 or len(rungs) > 1:
         raise UserError("one --data and one --rung at a time; several need --study")
-    rung = rungs[0] if rungs else _usual(bool(logs), start, hit_rate)
+    usual = "replay_mlp" if hit_rate is None else "replay_mlp_matched"
+    rung = rungs[0] if rungs else "theory_counted" if logs else usual
     if logs and rung not in ("theory_counted", "look_alike"):
         raise UserError(
             f"--rung {rung}: a log has no catalogue; expected theory_counted or look_alike"
         )
-    if start is not None and rung not in ("theory", "replay_mlp_distilled"):
-        raise UserError(f"--start: {rung} asks no model; expected theory or replay_mlp_distilled")
-    if rung.startswith("theory") and not logs and start is None:
+    if rung.startswith("theory") and not logs:
         raise UserError(
-            f"--rung {rung}: it needs the hits of your own model; give its log with --log, or "
-            "itself with --start"
+            f"--rung {rung}: it needs the hits of your own model; give its log with --log, or the "
+            "model to `recast lm predict`"
         )
-    given = (start, lora, device) if start is not None else None
-    results = _results(followed, metric)
+    results = results_of(followed, metric)
     found: PredictedRanking | None
     if rung.startswith("theory") and logs:
         found = ask_theory(asked, reading, logs, metric)
-    elif rung == "theory":
-        found = ask_model(asked, folders[0], given, metric)
     else:
         log = reading.rollouts(files_of(logs)) if logs else None
-        found = ask(asked, folders, log, rung, metric, given)
+        found = ask(asked, folders, log, rung, metric)
     if results is not None and found is not None:
-        _hold_against(found, results, style)
+        hold_against(found, results, style)
 
 
-def _usual(logged: bool, start: str | None, hit_rate: float | None) -> str:
-    """The rung that is asked where none is named: the best on record of those that make do with
-    what is given."""
-    if logged:
-        return "theory_counted"
-    if start is not None:
-        return "theory"
-    return "replay_mlp" if hit_rate is None else "replay_mlp_matched"
+def _given(start: str | None, lora: int, device: str) -> Given | None:
+    """The start of the pre-trained rung. Raises UserError for a device that is not there."""
+    from recast.lm.device import place
+    from recast.lm.optional_extra import LMError
+    from workbench.studies.prediction.language_models import Given
+
+    try:
+        return None if start is None else Given(start, lora, place(device))
+    except LMError as problem:
+        raise UserError(str(problem)) from None
 
 
 def _record(style: str) -> None:
@@ -221,18 +221,17 @@ def _study(
     asked: CaseQuestion,
     folders: tuple[Path, ...],
     rungs: tuple[str, ...],
-    given: GivenStart,
+    given: Given | None,
 ) -> None:
     """Do every rung on every data set, state times first, write and print what came of it."""
     from workbench.studies.prediction.accuracy import accuracy_table
-    from workbench.studies.prediction.language_models import Given
     from workbench.studies.prediction.study import PredictionStudy
 
     if not folders:
         raise UserError("--study: give its data with --data DIR, repeatable")
     plan = asked.plan(asked.group)
     cases = tuple(asked.case(folder, plan) for folder in folders)
-    whole = PredictionStudy(asked.out, cases, plan, Given(*given) if given else None)
+    whole = PredictionStudy(asked.out, cases, plan, given)
     # Language models first: the look-alike and the theory speak of the dearest start that is there.
     last = ORDER.index("look_alike") + 1
     order = (*ORDER[last:][::-1], *ORDER[:last])
@@ -257,17 +256,3 @@ def _study(
     for rung, data, table in whole.results():
         table.write_csv(asked.out / f"results-{rung}-{data}.csv")
     emit(accuracy_table(whole.pairs()), asked.style, "Decision accuracy of each rung")
-
-
-def _results(file: Path | None, metric: str) -> pl.DataFrame | None:
-    """What was run afterwards, read before anything is trained."""
-    from workbench.studies.prediction.followed import read_results
-
-    return None if file is None else read_results(file, metric)
-
-
-def _hold_against(found: PredictedRanking, results: pl.DataFrame, style: str) -> None:
-    """Say how many differences of the runs that followed the ranking had in order."""
-    from workbench.studies.prediction.followed import held_against
-
-    click.echo(held_against(found.pairs, results).text(), err=style != "table")

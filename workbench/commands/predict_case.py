@@ -17,12 +17,10 @@ from workbench.execution.forecast import duration
 
 if TYPE_CHECKING:
     from workbench.diagnosis.diagnosis import Diagnosis
+    from workbench.studies.prediction.language_models import Given
     from workbench.studies.prediction.protocol import Case, PredictionPlan, Rung
     from workbench.studies.prediction.question import PredictedRanking
     from workbench.studies.prediction.study import PredictionStudy
-
-GivenStart = tuple[str, int, str] | None
-"""Model, LoRA rank and device of --start."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class CaseQuestion:
     out: Path
     time_only: bool
     style: str
+    category: str | None = None
+    codebook: int | None = None
 
     def plan(self, group: int) -> PredictionPlan:
         """The strategies that were asked for, or the packaged ones. Raises UserError."""
@@ -60,7 +60,7 @@ class CaseQuestion:
         from workbench.studies.prediction.protocol import ALL_ZERO, USUAL, case_of
 
         try:
-            data = load_data(folder)
+            data = load_data(folder, self.codebook, category=self.category)
         except LMError as problem:
             raise UserError(str(problem)) from None
         own = ALL_ZERO.get(data.name, USUAL)
@@ -93,11 +93,11 @@ def ask(
     log: Diagnosis | None,
     rung: str,
     metric: str,
-    given: GivenStart,
+    model: Given | None = None,
 ) -> PredictedRanking | None:
-    """Rank strategies for one case; None where only its time was asked for. Raises UserError."""
+    """Rank strategies for one case; None where only its time was asked for. model: whose start the
+    distilled rung copies. Raises UserError."""
     from workbench.studies.prediction import missing_runs
-    from workbench.studies.prediction.language_models import Given
     from workbench.studies.prediction.protocol import START
     from workbench.studies.prediction.question import answer
     from workbench.studies.prediction.small_policies import look_alike
@@ -114,7 +114,6 @@ def ask(
     else:
         plan = asked.plan(asked.group)
         case = asked.case(folders[0], plan)
-        model = Given(*given, trained=False) if given else None
         whole = PredictionStudy(asked.out, (case,), plan, model)
         click.echo(f"{rung}: {time_left(whole, rung)}; the same command resumes", err=True)
         if asked.time_only:
@@ -157,22 +156,21 @@ def ask_theory(
 
 
 def ask_model(
-    asked: CaseQuestion, folder: Path, given: GivenStart, metric: str
+    asked: CaseQuestion, folder: Path, model: Given, metric: str
 ) -> PredictedRanking | None:
     """Rank strategies by theory, from the hit probabilities of the user's own model; None where
     only the time was asked for. Raises UserError."""
-    from workbench.studies.prediction.language_models import PRETRAINED, Given
+    from workbench.studies.prediction.language_models import PRETRAINED
     from workbench.studies.prediction.question import answer_of_hits
     from workbench.studies.prediction.study import THEORY, PredictionStudy
 
-    assert given is not None
     plan = asked.plan(asked.group)
     case = asked.case(folder, plan)
     click.echo(f"{THEORY}: one pass over 2,048 prompts at most; nothing is trained", err=True)
     if asked.time_only:
         return None
     try:
-        whole = PredictionStudy(asked.out, (case,), plan, Given(*given, trained=False))
+        whole = PredictionStudy(asked.out, (case,), plan, model)
         hits = whole.keep_hits(PRETRAINED, case)
         found = answer_of_hits(hits, plan.group, plan.strategies, metric, rung=THEORY)
     except ValueError as problem:
@@ -180,6 +178,20 @@ def ask_model(
     told = f"from its probability of a hit at {len(hits)} prompts ({hits.mean():.3%} on the mean)"
     _tell_theory(asked, found, metric, told)
     return found
+
+
+def results_of(file: Path | None, metric: str) -> pl.DataFrame | None:
+    """What was run afterwards, read before anything is trained. Raises UserError."""
+    from workbench.studies.prediction.followed import read_results
+
+    return None if file is None else read_results(file, metric)
+
+
+def hold_against(found: PredictedRanking, results: pl.DataFrame, style: str) -> None:
+    """Say how many differences of the runs that followed the ranking had in order."""
+    from workbench.studies.prediction.followed import held_against
+
+    click.echo(held_against(found.pairs, results).text(), err=style != "table")
 
 
 def _tell_theory(asked: CaseQuestion, found: PredictedRanking, metric: str, source: str) -> None:

@@ -61,9 +61,8 @@ def test_a_rung_speaks_of_language_models_only_where_its_record_allows_it():
         (("--data", "a", "--data", "b"), "need --study"),
         (("--data", "a", "--strategy", "grop"), "did you mean 'grpo'"),
         (("--log", "a", "--rung", "replay_mlp"), "a log has no catalogue"),
-        (("--rung", "pretrained"), "it needs --study"),
-        (("--start", "a"), "give its data with --data"),
-        (("--data", "a", "--start", "b", "--rung", "replay_mlp"), "asks no model"),
+        (("--rung", "pretrained"), "they need --study"),
+        (("--data", "a", "--start", "b"), "recast lm predict DIR --start MODEL"),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_one_line(arguments, says):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from workbench.studies.prediction.protocol import (
 )
 
 if TYPE_CHECKING:
+    from recast.lm.device import Placement
+    from recast.lm.pretrained import ModelReading
     from recast.lm.update import RLSetup
 
 SHAPES = {"lm_0.15M": (2, 64), "lm_1M": (4, 128), "lm_4M": (6, 256)}
@@ -42,13 +44,20 @@ PRETRAINED = "pretrained"
 
 @dataclass(frozen=True)
 class Given:
-    """A pre-trained start: folder or hub name, LoRA rank (0 = every weight), device; trained: False
-    where it is only read."""
+    """A pre-trained start: folder or hub name, LoRA rank (0 = every weight), where it computes (by
+    default the CPU) and how it is read; trained: False where nothing learns."""
 
     start: str
     lora: int = 0
-    device: str = "cpu"
+    placement: Placement | None = None
+    reading: ModelReading | None = None
     trained: bool = True
+
+    @property
+    def identity(self) -> list[Any]:
+        """What decides the numbers of a rung that begins there."""
+        wording = () if self.reading is None else (asdict(self.reading.wording),)
+        return [self.start, self.lora, *wording]
 
 
 @dataclass
@@ -121,15 +130,20 @@ class LanguageRung:
             return
 
     def hits(self) -> Floats:
-        """Hit probabilities at the start's prompts."""
+        """Hit probabilities at the start's prompts, of any of their targets."""
         from recast.lm.sft import target_logp
         from recast.lm.warm_start import SOLVER_PROMPTS
 
         setup = self._now
         assert setup is not None
-        prompts, target = setup.prompts[:SOLVER_PROMPTS], setup.target[:SOLVER_PROMPTS]
-        logp = target_logp(setup.model, setup.vocabulary, setup.trie, prompts, target)
-        return np.asarray(logp.exp().double().cpu().numpy())
+        prompts, first = setup.prompts[:SOLVER_PROMPTS], setup.target[:SOLVER_PROMPTS]
+        p = torch.zeros(len(first), dtype=torch.float64, device=first.device)
+        others = () if setup.more is None else setup.more[:SOLVER_PROMPTS].unbind(1)
+        for place, target in enumerate((first, *others)):
+            logp = target_logp(setup.model, setup.vocabulary, setup.trie, prompts, target)
+            again = (target == first).all(-1) & (place > 0)  # the first fills up
+            p += logp.exp().double().masked_fill(again, 0.0)
+        return np.asarray(p.cpu().numpy())
 
     def drawn(
         self, histories: Sequence[Sequence[Codes]], count: int, generator: torch.Generator
@@ -158,7 +172,7 @@ class LanguageRung:
         setup = self._now
         assert setup is not None
         held = setup.evaluation["validation"]
-        if self.plan.metric != "area":
+        if self.plan.metric != "area" or held.more is not None:
             return float(measure(setup, held, self.plan.group)[self.plan.metric].mean())
         best = tuned_temperatures(setup.model, setup.vocabulary, setup.trie, held)
         logp = target_logps(
@@ -175,16 +189,14 @@ class LanguageRung:
         return {name: table[name].double().numpy() for name in LM_METRICS}
 
     def _fresh(self, place: int) -> RLSetup:
-        from recast.lm.device import place as where
-
         def build() -> RLSetup:
             given = self.given or Given(str(self.folder / f"start-{place}"))
             setup, _ = build_setup(
                 given.start,
                 self.case.data,
                 None,
-                where(given.device),
-                None,
+                given.placement,
+                given.reading,
                 given.lora,
                 reference=False,
                 trained=given.trained,

@@ -76,7 +76,7 @@ class PredictionStudy:
         """The folder of a rung on a case; other settings, rates or shares have another one."""
         start: Any = [case.all_zero, case.hit_rate] if rung == MATCHED else case.all_zero
         if rung in (PRETRAINED, DISTILLED) and self.given is not None:
-            start = [self.given.start, self.given.lora]
+            start = self.given.identity
         settings = {"plan": self.plan.name, "rates": RATES.get(rung, ()), "start": start}
         return self.folder / rung / f"{case.data.name}-{run_key(settings)[:8]}"
 
