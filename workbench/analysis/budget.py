@@ -207,9 +207,11 @@ def cautions(frame: pl.DataFrame, metric: str, baseline: str) -> list[Caution]:
             text = f"{role} was tried at one learning rate only ({rates[0]:g})"
             found.append(Caution(name, "single_rate", text))
         elif there:
+            lowest = there[0] == rates[0]
+            what = "the lowest, so training may not help it here" if lowest else "extend the grid"
             text = (
                 f"{role} is best at an edge of its learning-rate grid "
-                f"({there[0]:g} of {rates[0]:g} to {rates[-1]:g}): extend the grid"
+                f"({there[0]:g} of {rates[0]:g} to {rates[-1]:g}): {what}"
             )
             found.append(Caution(name, "edge_of_grid", text))
         if row["diverged"]:

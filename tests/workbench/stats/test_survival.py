@@ -150,6 +150,12 @@ def test_a_sound_baseline_raises_no_caution():
     assert cautions(frame, "greedy", "grpo") == []
 
 
+def test_a_rate_that_is_the_lowest_is_no_reason_to_ask_for_higher_ones():
+    low, high = (grid({"grpo": [[0.0, 0.2, 0.4]]}, rate) for rate in (0.001, 0.01))
+    assert "training may not help it" in cautions(low, "greedy", "grpo")[0].text
+    assert "extend the grid" in cautions(high, "greedy", "grpo")[0].text
+
+
 @pytest.mark.parametrize(
     ("frame", "kinds"),
     [
