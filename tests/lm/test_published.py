@@ -26,6 +26,7 @@ PAGE = (ROOT / "docs" / "published-models.md").read_text(encoding="utf-8")
 SHORT = {
     "data": [],
     "evaluate": ["--limit", "8"],
+    "predict": ["--group", "8"],
     "rl": ["--steps", "1", "--batch", "4", "--group", "4", "--eval-prompts", "8"],
     "study": shlex.split(
         "--steps 1 --batch 4 --group 4 --eval-prompts 8 --stops 1 --seeds 2 --tuning-seeds 1"
@@ -43,6 +44,7 @@ def commands(part: str) -> list[list[str]]:
 def follow(part: str, names: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     for words in commands(part):
         filled = [str(names.get(word, word)) for word in words]
+        filled += ["--out", f"{names['OUT']}-predictions"] if words[0] == "predict" else []
         code = recast(*filled, *SHORT[words[0]])
         assert code == 0, (filled, capsys.readouterr().err)
 
