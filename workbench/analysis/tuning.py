@@ -111,12 +111,11 @@ def edge(rates: Collection[float], chosen: float) -> Literal["", "lower", "upper
 def on_edges(frame: pl.DataFrame, metric: str) -> tuple[int, int, int]:
     """Of the strategies and cells where several rates were tried: how many have the lowest one
     chosen by a metric, how many the highest, and how many there are."""
-    rates = pl.col("lr").over("cell", "strategy")
-    table = tried(frame, metric).with_columns(
-        low=rates.min() == pl.col("lr"), high=rates.max() == pl.col("lr")
-    )
-    chosen = table.filter(pl.col("chosen") & ~(pl.col("low") & pl.col("high")))
-    return int(chosen["low"].sum()), int(chosen["high"].sum()), chosen.height
+    rows = tried(frame, metric).group_by("cell", "strategy")
+    table = rows.agg(rates=pl.col("lr"), chosen=pl.col("lr").filter("chosen").first())
+    columns = table.select("rates", "chosen").iter_rows()
+    sides = [edge(rates, chosen) for rates, chosen in columns if len(rates) > 1]
+    return sides.count("lower"), sides.count("upper"), len(sides)
 
 
 def next_rate(rates: tuple[float, ...], chosen: float) -> float | None:

@@ -16,6 +16,7 @@ from workbench.commands.predict_case import (
     CaseQuestion,
     ask,
     ask_theory,
+    case_options,
     hold_against,
     results_of,
     time_left,
@@ -23,7 +24,6 @@ from workbench.commands.predict_case import (
 from workbench.diagnosis.logs.read import files_of
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
-from workbench.spec.metrics import LM_METRICS
 from workbench.spec.rungs import ORDER
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ WIDEST = 128
 
 
 @click.command()
+@case_options
 @click.option(
     "--data",
     "folders",
@@ -53,8 +54,6 @@ WIDEST = 128
     help="A training log instead: ranks strategies by theory, from the hits of its groups.",
 )
 @click.option("--rung", "rungs", multiple=True, type=click.Choice(ORDER), help="Which experiment.")
-@click.option("--metric", type=click.Choice(LM_METRICS), default="area", show_default=True)
-@click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option(
     "--all-zero",
     type=Finite(0.02, 0.999),
@@ -67,14 +66,6 @@ WIDEST = 128
     default=None,
     help="Share of hits among your start's rollouts: lets replay_mlp_matched start like it.",
 )
-@click.option("--seeds", type=click.IntRange(1, 100), default=10, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("predictions"),
-    show_default=True,
-    help="Runs are kept here; the same command resumes.",
-)
 @click.option(
     "--start",
     default=None,
@@ -84,16 +75,8 @@ WIDEST = 128
     "--lora", type=click.IntRange(0, RANK), default=0, help="Its LoRA rank; 0 = every weight."
 )
 @click.option("--device", default="cpu", show_default=True, help="Where it trains: cpu or cuda.")
-@click.option(
-    "--followed",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="CSV of what was run afterwards (strategy, seed, and the metric or value): how many of "
-    "its differences the ranking had in order.",
-)
 @click.option("--category", default=None, help="Which one, where a data folder holds several.")
 @click.option("--study", is_flag=True, help="Measure decision accuracy anew on every --data.")
-@click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
 @FORMAT
 @reading_options
 def predict(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import polars as pl
@@ -14,6 +15,7 @@ from workbench.commands.output import emit, progress_bar
 from workbench.diagnosis.logs.read import files_of
 from workbench.errors import UserError
 from workbench.execution.forecast import duration
+from workbench.spec.metrics import LM_METRICS
 
 if TYPE_CHECKING:
     from workbench.diagnosis.diagnosis import Diagnosis
@@ -21,6 +23,35 @@ if TYPE_CHECKING:
     from workbench.studies.prediction.protocol import Case, PredictionPlan, Rung
     from workbench.studies.prediction.question import PredictedRanking
     from workbench.studies.prediction.study import PredictionStudy
+
+OPTIONS = (
+    click.option("--metric", type=click.Choice(LM_METRICS), default="area", show_default=True),
+    click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable."),
+    click.option("--seeds", type=click.IntRange(1, 100), default=10, show_default=True),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        default=Path("predictions"),
+        show_default=True,
+        help="Runs are kept here; the same command resumes.",
+    ),
+    click.option(
+        "--followed",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="CSV of what was run afterwards (strategy, seed, and the metric or value): how many "
+        "of its differences the ranking had in order.",
+    ),
+    click.option("--time-only", is_flag=True, help="State the time that is left and stop."),
+)
+"""Of every command that ranks strategies for a case."""
+
+
+def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `OPTIONS`."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,14 @@ from workbench.commands.lm.session import (
     reads_models,
 )
 from workbench.commands.output import FORMAT
-from workbench.commands.predict_case import CaseQuestion, ask, ask_model, hold_against, results_of
-from workbench.spec.metrics import LM_METRICS
+from workbench.commands.predict_case import (
+    CaseQuestion,
+    ask,
+    ask_model,
+    case_options,
+    hold_against,
+    results_of,
+)
 
 if TYPE_CHECKING:
     from recast.lm.device import Placement
@@ -40,24 +46,8 @@ THEORY, DISTILLED = "theory", "replay_mlp_distilled"
     show_default=True,
     help="theory takes the model's hits; the other trains a small policy that begins as its copy.",
 )
-@click.option("--metric", type=click.Choice(LM_METRICS), default="area", show_default=True)
-@click.option("--strategy", "names", multiple=True, help="Only these rows; repeatable.")
 @click.option("--group", type=BATCH, default=32, show_default=True, help="Rollouts per prompt.")
-@click.option("--seeds", type=click.IntRange(1, 100), default=10, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("predictions"),
-    show_default=True,
-    help="Runs are kept here; the same command resumes.",
-)
-@click.option(
-    "--followed",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="CSV of what was run afterwards (strategy, seed, and the metric or value).",
-)
-@click.option("--time-only", is_flag=True, help="State the time that is left and stop.")
+@case_options
 @on_device
 @reads_models
 @FORMAT
